@@ -1,0 +1,50 @@
+# Every target is explained by the comment behind it; `make help` prints them.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(STAMP): requirements/dev.lock setup.cfg
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked dependencies into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS=--exit to end)
+	@$(BIN)/controlplane demo $(ARGS)
+
+test: $(STAMP) lint ## Lint, type-check and run the whole suite, real Terraform included
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
+	@$(BIN)/python -m pytest -m "not acceptance and not browser and not soak" $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## Let ruff put the code in order
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure side by side and write benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## Resolve the dependencies anew
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile setup.cfg --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q -o requirements/run.lock
+	@$(BIN)/uv pip compile setup.cfg requirements/build.in --extra localcloud --extra test --extra lint --extra bench --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q -o requirements/dev.lock
+
+clean: ## Remove the environment and every cache
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

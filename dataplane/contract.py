@@ -1,0 +1,198 @@
+"""TenantConfig v1: what the control plane publishes and every data plane reads.
+
+This is the one schema that the Python workers, the Python data plane and the TypeScript package
+share; `tests/vectors/tenant_config.json` holds entries that all three must read alike. An entry
+lives in Redis under `tenant:host:<host>` as
+
+    v1.<key id>.<payload, base64url>.<HMAC-SHA256, base64url>
+
+The signature covers the host as well as the payload, so an entry copied under another host's key is
+refused (a request for A can't be sent to B by whoever can write to the cache). Two keys may be live
+at a time, which is how a key is rolled. `epoch` comes from one sequence of the registry, over all
+tenants, so that of two entries for one host the newer is known even when the host changed hands.
+Notices on the channel `tenant:notices` say which host changed; they carry no configuration.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+FORMAT = "v1"
+KEY_PREFIX = "tenant:host:"
+NOTICE_CHANNEL = "tenant:notices"
+MAX_ENTRY_BYTES = 16 * 1024
+
+
+class ContractError(ValueError):
+    """The entry is not a TenantConfig v1 that may be trusted."""
+
+
+class Status(StrEnum):
+    """How a request for the host is answered."""
+
+    PROVISIONING = "provisioning"  # 503 with Retry-After
+    ACTIVE = "active"
+    SUSPENDED = "suspended"  # 403
+    GONE = "gone"  # 404: a tombstone, kept so that a late write of an older epoch loses
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAddress:
+    """Where the tenant's database is, and the ARN of the secret that opens it."""
+
+    host: str
+    port: int
+    name: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantConfig:
+    """One host's routing entry. `database` is None unless `status` is active.
+
+    `pool_size`: connections one process may hold for this tenant. `dedicated`: the pool stands
+    outside the shared budget. `release`: the newest schema migration of the tenant's database.
+    `profile`: plan name, subscription status and limits, for the application's own use.
+    """
+
+    host: str
+    tenant_id: str
+    slug: str
+    status: Status
+    epoch: int
+    plan: str
+    pool_size: int
+    dedicated: bool
+    release: str | None
+    database: DatabaseAddress | None
+    profile: Mapping[str, Any]
+
+    def to_payload(self) -> dict[str, Any]:
+        database = self.database
+        return {
+            "v": 1,
+            "host": self.host,
+            "tenant_id": self.tenant_id,
+            "slug": self.slug,
+            "status": self.status.value,
+            "epoch": self.epoch,
+            "plan": self.plan,
+            "pool_size": self.pool_size,
+            "dedicated": self.dedicated,
+            "release": self.release,
+            "database": None
+            if database is None
+            else {
+                "host": database.host,
+                "port": database.port,
+                "name": database.name,
+                "secret": database.secret,
+            },
+            "profile": dict(self.profile),
+        }
+
+    @classmethod
+    def from_payload(cls, payload: Any) -> TenantConfig:
+        """Raises ContractError, naming the field, where something is missing or of the wrong kind."""
+        if not isinstance(payload, dict):
+            raise ContractError("payload: expected an object")
+        if payload.get("v") != 1:
+            raise ContractError(f"v: expected 1, got {payload.get('v')!r}")
+        try:
+            status = Status(_field(payload, "status", str))
+        except ValueError as error:
+            raise ContractError(f"status: {error}") from error
+        raw = payload.get("database")
+        database = None
+        if raw is not None:
+            if not isinstance(raw, dict):
+                raise ContractError("database: expected an object or null")
+            database = DatabaseAddress(
+                host=_field(raw, "host", str),
+                port=_field(raw, "port", int),
+                name=_field(raw, "name", str),
+                secret=_field(raw, "secret", str),
+            )
+        if status is Status.ACTIVE and database is None:
+            raise ContractError("database: expected an object for an active tenant")
+        release = payload.get("release")
+        if release is not None and not isinstance(release, str):
+            raise ContractError("release: expected a string or null")
+        return cls(
+            host=_field(payload, "host", str),
+            tenant_id=_field(payload, "tenant_id", str),
+            slug=_field(payload, "slug", str),
+            status=status,
+            epoch=_field(payload, "epoch", int),
+            plan=_field(payload, "plan", str),
+            pool_size=_field(payload, "pool_size", int),
+            dedicated=_field(payload, "dedicated", bool),
+            release=release,
+            database=database,
+            profile=_field(payload, "profile", dict),
+        )
+
+
+def _field(payload: dict[str, Any], name: str, kind: type) -> Any:
+    value = payload.get(name)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ContractError(f"{name}: expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def cache_key(host: str) -> str:
+    """The Redis key of a normalised host."""
+    return KEY_PREFIX + host
+
+
+def sign(payload: Mapping[str, Any], *, key_id: str, key: bytes) -> str:
+    """The entry for `payload["host"]`. `key`: at least 32 bytes; `key_id` has no dot."""
+    body = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    mac = _mac(key, key_id, payload["host"], body)
+    return f"{FORMAT}.{key_id}.{_encode(body)}.{_encode(mac)}"
+
+
+def verify(entry: str | bytes, *, host: str, keys: Mapping[str, bytes]) -> dict[str, Any]:
+    """The payload of an entry found under `host`. Raises ContractError."""
+    text = entry.decode("ascii", "replace") if isinstance(entry, bytes) else entry
+    if len(text) > MAX_ENTRY_BYTES:
+        raise ContractError(f"entry: longer than {MAX_ENTRY_BYTES} bytes")
+    parts = text.split(".")
+    if len(parts) != 4 or parts[0] != FORMAT:
+        raise ContractError("entry: expected v1.<key id>.<payload>.<signature>")
+    key = keys.get(parts[1])
+    if key is None:
+        raise ContractError("entry: signed with a key that is not known here")
+    try:
+        body, mac = _decode(parts[2]), _decode(parts[3])
+    except (ValueError, binascii.Error) as error:
+        raise ContractError("entry: not base64url") from error
+    if not hmac.compare_digest(mac, _mac(key, parts[1], host, body)):
+        raise ContractError("entry: the signature does not fit this host and payload")
+    try:
+        payload = json.loads(body)
+    except ValueError as error:
+        raise ContractError("entry: the payload is not JSON") from error
+    if not isinstance(payload, dict) or payload.get("host") != host:
+        raise ContractError("host: the entry is another host's")
+    return payload
+
+
+def _mac(key: bytes, key_id: str, host: str, body: bytes) -> bytes:
+    return hmac.digest(key, f"{FORMAT}\n{key_id}\n{host}\n".encode() + body, hashlib.sha256)
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,302 @@
+"""What the engine asks of the outside world: one Protocol for each outside system.
+
+The engine depends on these and on nothing of a vendor's; each has one real provider in this folder
+and one fake in `tests/fakes`, and both pass the same tests in `tests/contract`. All methods are
+idempotent unless their docstring says otherwise, raise only the errors of
+`controlplane.domain.errors` (vendor errors are translated at this edge, chained with `from`), and
+bound their own time. No value that holds a secret has a repr that shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from controlplane.domain.placement import Placement
+
+# ------------------------------------------------------------------------------------ Terraform
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRun:
+    """A Terraform run of ours on this workspace that was recorded before it started and never
+    recorded as ended. Its lock may be broken, nobody else's may."""
+
+    who: str  # `user@host`, as Terraform writes it into its lock
+    started_at: datetime
+    lock_id: str | None  # known once the run had taken its lock
+
+
+@dataclass(frozen=True, slots=True)
+class StackRun:
+    """One stack in one workspace, as it should be.
+
+    `variables` never hold a secret. `approved` are the resource addresses that this run may delete
+    or replace; anything else that the Terraform plan would delete or replace stops it (I6).
+    `prior_runs` come from the registry, the caller holds the lease, so none of them is alive.
+    """
+
+    stack: str  # "cluster" | "tenant": a folder of terraform/stacks
+    workspace: str
+    variables: Mapping[str, Any]
+    prior_runs: Sequence[PriorRun] = ()
+    approved: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceEvent:
+    """One line of a run's progress, from `terraform apply -json`, with no value in it."""
+
+    kind: str  # "lock_taken" | "recovered" | "adopted" | "planned" | "started" | "progress" | "done" | "failed"
+    address: str  # the resource's address, the lock's id for "lock_taken", "" for the run as a whole
+    action: str  # "create" | "update" | "delete" | "read" | "import" | "untaint" | "unlock" | …
+    seconds: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    address: str
+    action: str  # "create" | "update" | "delete" | "replace" | "import"
+    destructive: bool
+
+
+class Terraform(Protocol):
+    def apply(
+        self, run: StackRun, *, on_event: Callable[[ResourceEvent], None], stopped: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Bring the stack to `run.variables`; return its outputs.
+
+        Recovers first from whatever a killed run left behind (stale lock of ours, lost state,
+        tainted or orphaned resources), then plans, guards, applies. `stopped` is asked at least
+        every second; once true the child gets SIGINT, after 10 s SIGKILL, and LeaseLost is raised.
+
+        Raises Retryable (throttling, network, a lock that may still be alive),
+        NeedsHuman("destructive-terraform-plan" | "foreign-state-lock" | "aws-quota"
+        | "terraform-configuration").
+        """
+        ...
+
+    def plan(self, run: StackRun) -> list[PlannedChange]:
+        """What `apply` would change; changes nothing, takes no lock for longer than the plan."""
+        ...
+
+    def destroy(
+        self, run: StackRun, *, on_event: Callable[[ResourceEvent], None], stopped: Callable[[], bool]
+    ) -> None:
+        """Delete everything in the workspace that `run.approved` names, then the workspace itself.
+        An empty workspace is success."""
+        ...
+
+    def version(self) -> str: ...
+
+
+# ------------------------------------------------------------------------------- AWS, besides Terraform
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEndpoint:
+    """How to reach a cluster's writer, and where its managed master password is kept."""
+
+    host: str
+    port: int
+    master_secret_arn: str
+    resource_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSeen:
+    """`status` as RDS names it ("creating", "available", …); `endpoint` None until it is known."""
+
+    status: str
+    writer_status: str | None
+    endpoint: ClusterEndpoint | None
+
+
+class Clusters(Protocol):
+    def describe(self, cluster_id: str) -> ClusterSeen | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A database login as kept in Secrets Manager, in the JSON shape of RDS's own secrets."""
+
+    username: str
+    password: str = field(repr=False)
+    host: str = ""
+    port: int = 5432
+    dbname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSeen:
+    name: str
+    arn: str
+    version_id: str | None  # of AWSCURRENT; None while the container is empty
+    deleting: bool
+
+
+class Secrets(Protocol):
+    def describe(self, name: str) -> SecretSeen | None:
+        """The secret's container, by name or ARN; None where there is none."""
+        ...
+
+    def read(self, name: str) -> Credential:
+        """The AWSCURRENT value. Raises Retryable while there is none yet."""
+        ...
+
+    def write(self, name: str, credential: Credential, *, token: str) -> str:
+        """Make `credential` AWSCURRENT, return its version id. The same token twice writes once
+        (`ClientRequestToken`, 32 to 64 characters). The container must exist: Terraform makes it."""
+        ...
+
+
+class Identities(Protocol):
+    def role_exists(self, name: str) -> bool: ...
+
+
+# ------------------------------------------------------------------------------------- PostgreSQL
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSeen:
+    """A tenant's database as its cluster shows it to the master."""
+
+    exists: bool
+    hardened: bool  # roles, grants, schema, marker: all of the recipe holds
+    logins_open: bool  # may the application's logins connect?
+    release: str | None  # the newest migration recorded in the database, e.g. "0002"
+
+
+class Databases(Protocol):
+    """Acts on tenant databases, as the cluster's master unless said otherwise."""
+
+    def harden_cluster(self, at: ClusterEndpoint) -> None:
+        """Take CONNECT on `postgres` and `template1` from PUBLIC. Raises Retryable while the
+        cluster can't be reached."""
+        ...
+
+    def cluster_hardened(self, at: ClusterEndpoint) -> bool: ...
+
+    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen: ...
+
+    def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
+        """The hardened recipe, resumed wherever an earlier try stopped: owner, migrator, two app
+        logins, the database with connections off, grants, schema `app`, the marker
+        `platform.identity`, then connections on."""
+        ...
+
+    def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
+        """Give the role `credential.username` its password (sent as a SCRAM verifier, so that no
+        statement log can hold it) and leave the role able to log in."""
+        ...
+
+    def open_logins(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None: ...
+
+    def close_logins(self, at: ClusterEndpoint, placement: Placement) -> None:
+        """Refuse the application's logins and end their sessions; data stays."""
+        ...
+
+    def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
+        """As the migrator: apply the numbered SQL files not applied yet, each in a transaction and
+        recorded in the same one, under an advisory lock; return the newest number."""
+        ...
+
+    def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        """Does this login get in? False means the server refused the password; anything else that
+        is wrong raises."""
+        ...
+
+    def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
+        """Log in as the tenant's application would and read: right database, right marker, the
+        schema is there. Raises NeedsHuman("cross-tenant-marker") where the marker is another's."""
+        ...
+
+
+# ------------------------------------------------------------------------------------- Cloudflare
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationRecord:
+    kind: str  # "txt" | "cname" | "http"
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostnameSeen:
+    """A custom hostname. Ready means both statuses are "active"."""
+
+    id: str
+    host: str
+    tenant_id: str | None  # from our custom metadata; None where it is not ours
+    status: str
+    ssl_status: str
+    records: tuple[ValidationRecord, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        return self.status == "active" and self.ssl_status == "active"
+
+
+class CustomHostnames(Protocol):
+    def find(self, host: str) -> HostnameSeen | None: ...
+
+    def create(self, host: str, tenant_id: str) -> HostnameSeen:
+        """Register, or adopt what is there and ours. Raises NeedsHuman("hostname-conflict") where it
+        belongs to somebody else, Refused for a host that Cloudflare will not take, Retryable
+        (with `after` from Retry-After) on 429 and 5xx."""
+        ...
+
+    def recheck(self, hostname_id: str) -> HostnameSeen:
+        """Ask Cloudflare to validate again now."""
+        ...
+
+    def delete(self, hostname_id: str) -> None:
+        """Gone already is success."""
+        ...
+
+
+# ------------------------------------------------------------------------------- Stripe and the config cache
+
+
+class Billing(Protocol):
+    """Objects come back as plain JSON (dict), in whatever API version the account speaks."""
+
+    def subscription(self, subscription_id: str) -> dict[str, Any]: ...
+
+    def checkout_session(self, session_id: str) -> dict[str, Any]: ...
+
+    def customer(self, customer_id: str) -> dict[str, Any]: ...
+
+    def subscriptions_of(self, customer_id: str) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedConfig:
+    """What the cache holds for a host: the payload of TenantConfig v1, verified."""
+
+    host: str
+    epoch: int
+    payload: dict[str, Any]
+
+
+class ConfigCache(Protocol):
+    """TenantConfig v1 entries, signed. The data plane's `dataplane.contract` is the format's home."""
+
+    def read(self, host: str) -> PublishedConfig | None:
+        """None where there is no entry, or none that our key signed."""
+        ...
+
+    def publish(self, payload: dict[str, Any]) -> bool:
+        """Sign and store the entry of `payload["host"]`, then send the change notice. An entry with
+        a higher epoch stays (compared and set in one step on the server); False then."""
+        ...
+
+    def remove(self, host: str, *, epoch: int) -> bool:
+        """Leave a tombstone with this epoch, so that a late `publish` of a lower one loses."""
+        ...
