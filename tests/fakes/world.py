@@ -63,7 +63,8 @@ class World:
         """Add one to a counter and return it: how often a fake was asked for something."""
         with self._lock:
             self._db.execute(
-                "INSERT INTO thing VALUES (?, ?, '1') ON CONFLICT (kind, key) DO UPDATE SET value = value + 1",
+                "INSERT INTO thing VALUES (?, ?, '1')"
+                " ON CONFLICT (kind, key) DO UPDATE SET value = value + 1",
                 (kind, key),
             )
             return int(

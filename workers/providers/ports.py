@@ -50,7 +50,8 @@ class StackRun:
 class ResourceEvent:
     """One line of a run's progress, from `terraform apply -json`, with no value in it."""
 
-    kind: str  # "lock_taken" | "recovered" | "adopted" | "planned" | "started" | "progress" | "done" | "failed"
+    # "lock_taken" | "recovered" | "adopted" | "planned" | "started" | "progress" | "done" | "failed"
+    kind: str
     address: str  # the resource's address, the lock's id for "lock_taken", "" for the run as a whole
     action: str  # "create" | "update" | "delete" | "read" | "import" | "untaint" | "unlock" | …
     seconds: float | None

@@ -1,0 +1,94 @@
+"""A tenant: one customer organisation, and what it should have.
+
+`TenantDesired` is the whole intent, written in one place and by whoever has a say (billing, support,
+the hostname page); `generation` counts its changes. What was last seen is `TenantObserved`. The phase
+that people see is derived from the two and never stored, so it can't disagree with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Lifecycle(StrEnum):
+    """What is asked for."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    CLOSED = "closed"
+
+
+class Phase(StrEnum):
+    """What people are shown."""
+
+    PENDING = "pending"
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDesired:
+    """Everything a tenant should be.
+
+    `plan` names an entry of the catalogue; what it means (pool size, capacity) is read from the
+    catalogue at each pass, so that a corrected catalogue reaches every tenant. `custom_domains` are
+    normalised hosts in the order they were wished for. `subscription_status` is Stripe's word, kept
+    for the application's profile and for support. `quantity`: seats paid for.
+    """
+
+    lifecycle: Lifecycle
+    plan: str
+    subscription_status: str
+    quantity: int = 1
+    custom_domains: tuple[str, ...] = ()
+    current_period_end: datetime | None = None
+
+    def with_lifecycle(self, lifecycle: Lifecycle) -> TenantDesired:
+        return replace(self, lifecycle=lifecycle)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "lifecycle": self.lifecycle.value,
+            "plan": self.plan,
+            "subscription_status": self.subscription_status,
+            "quantity": self.quantity,
+            "custom_domains": list(self.custom_domains),
+            "current_period_end": None
+            if self.current_period_end is None
+            else self.current_period_end.isoformat(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TenantDesired:
+        end = data["current_period_end"]
+        return cls(
+            lifecycle=Lifecycle(data["lifecycle"]),
+            plan=data["plan"],
+            subscription_status=data["subscription_status"],
+            quantity=data["quantity"],
+            custom_domains=tuple(data["custom_domains"]),
+            current_period_end=None if end is None else datetime.fromisoformat(end),
+        )
+
+
+def phase_of(
+    desired: TenantDesired, *, settled: bool, ever_ready: bool, started: bool, purged: bool = False
+) -> Phase:
+    """`settled`: observed equals desired. `ever_ready`: it has answered before. `started`: an
+    operation has begun to work on it."""
+    if purged:
+        return Phase.PURGED
+    if desired.lifecycle is Lifecycle.CLOSED:
+        return Phase.CLOSED if settled else Phase.CLOSING
+    if desired.lifecycle is Lifecycle.SUSPENDED and settled:
+        return Phase.SUSPENDED
+    if ever_ready:
+        return Phase.ACTIVE
+    return Phase.PROVISIONING if started else Phase.PENDING
