@@ -20,6 +20,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +30,11 @@ FORMAT = "v1"
 KEY_PREFIX = "tenant:host:"
 NOTICE_CHANNEL = "tenant:notices"
 MAX_ENTRY_BYTES = 16 * 1024
+MIN_KEY_BYTES = 32
+MAX_EPOCH = 2**53 - 1  # what JavaScript's numbers hold exactly
+MAX_POOL_SIZE = 1000
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 class ContractError(ValueError):
@@ -46,7 +52,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseAddress:
-    """Where the tenant's database is, and the ARN of the secret that opens it."""
+    """Where the tenant's database is, and the ARN of the secret that opens it. `port`: 1 to 65535."""
 
     host: str
     port: int
@@ -106,20 +112,22 @@ class TenantConfig:
             raise ContractError("payload: expected an object")
         if payload.get("v") != 1:
             raise ContractError(f"v: expected 1, got {payload.get('v')!r}")
+        word = _field(payload, "status", str)
         try:
-            status = Status(_field(payload, "status", str))
+            status = Status(word)
         except ValueError as error:
-            raise ContractError(f"status: {error}") from error
+            expected = ", ".join(member.value for member in Status)
+            raise ContractError(f"status: expected one of {expected}, got {word!r}") from error
         raw = payload.get("database")
         database = None
         if raw is not None:
             if not isinstance(raw, dict):
                 raise ContractError("database: expected an object or null")
             database = DatabaseAddress(
-                host=_field(raw, "host", str),
-                port=_field(raw, "port", int),
-                name=_field(raw, "name", str),
-                secret=_field(raw, "secret", str),
+                host=_field(raw, "host", str, within="database."),
+                port=_number(raw, "port", 1, 65535, within="database."),
+                name=_field(raw, "name", str, within="database."),
+                secret=_field(raw, "secret", str, within="database."),
             )
         if status is Status.ACTIVE and database is None:
             raise ContractError("database: expected an object for an active tenant")
@@ -131,9 +139,9 @@ class TenantConfig:
             tenant_id=_field(payload, "tenant_id", str),
             slug=_field(payload, "slug", str),
             status=status,
-            epoch=_field(payload, "epoch", int),
+            epoch=_number(payload, "epoch", 0, MAX_EPOCH),
             plan=_field(payload, "plan", str),
-            pool_size=_field(payload, "pool_size", int),
+            pool_size=_number(payload, "pool_size", 1, MAX_POOL_SIZE),
             dedicated=_field(payload, "dedicated", bool),
             release=release,
             database=database,
@@ -141,10 +149,18 @@ class TenantConfig:
         )
 
 
-def _field(payload: dict[str, Any], name: str, kind: type) -> Any:
+def _field(payload: dict[str, Any], name: str, kind: type, *, within: str = "") -> Any:
     value = payload.get(name)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ContractError(f"{name}: expected {kind.__name__}, got {type(value).__name__}")
+    if not isinstance(value, kind):
+        raise ContractError(f"{within}{name}: expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _number(payload: dict[str, Any], name: str, least: int, most: int, *, within: str = "") -> int:
+    value = payload.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        got = repr(value) if isinstance(value, int) else type(value).__name__
+        raise ContractError(f"{within}{name}: expected an integer from {least} to {most}, got {got}")
     return value
 
 
@@ -155,9 +171,14 @@ def cache_key(host: str) -> str:
 
 def sign(payload: Mapping[str, Any], *, key_id: str, key: bytes) -> str:
     """The entry for `payload["host"]`. `key`: at least 32 bytes; `key_id` has no dot."""
+    if len(key) < MIN_KEY_BYTES:
+        raise ContractError(f"key: expected at least {MIN_KEY_BYTES} bytes, got {len(key)}")
     body = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     mac = _mac(key, key_id, payload["host"], body)
-    return f"{FORMAT}.{key_id}.{_encode(body)}.{_encode(mac)}"
+    entry = f"{FORMAT}.{key_id}.{_encode(body)}.{_encode(mac)}"
+    if len(entry) > MAX_ENTRY_BYTES:
+        raise ContractError(f"entry: longer than {MAX_ENTRY_BYTES} bytes, which every reader refuses")
+    return entry
 
 
 def verify(entry: str | bytes, *, host: str, keys: Mapping[str, bytes]) -> dict[str, Any]:
@@ -179,7 +200,7 @@ def verify(entry: str | bytes, *, host: str, keys: Mapping[str, bytes]) -> dict[
         raise ContractError("entry: the signature does not fit this host and payload")
     try:
         payload = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContractError("entry: the payload is not JSON") from error
     if not isinstance(payload, dict) or payload.get("host") != host:
         raise ContractError("host: the entry is another host's")
@@ -195,4 +216,6 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
+    if not _BASE64URL.fullmatch(text):  # b64decode would take "+", "/" and padding as well
+        raise binascii.Error("not base64url without padding")
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

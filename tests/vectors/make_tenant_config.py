@@ -1,0 +1,146 @@
+"""Writes tenant_config.json: signed entries, good and bad, that every data plane must read alike.
+
+    python -m tests.vectors.make_tenant_config
+
+The keys are for tests alone. `tests/dataplane/test_contract.py` fails where the file and this module
+have drifted apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from dataplane.contract import DatabaseAddress, Status, TenantConfig, sign
+
+PATH = Path(__file__).with_name("tenant_config.json")
+KEYS = {"k1": b"1" * 32, "k0": bytes(range(48))}
+HOST = "acme.tenants.example.com"
+
+
+def config(**changes: Any) -> TenantConfig:
+    fields: dict[str, Any] = {
+        "host": HOST,
+        "tenant_id": "t-abcdefghijkl",
+        "slug": "acme",
+        "status": Status.ACTIVE,
+        "epoch": 41,
+        "plan": "business",
+        "pool_size": 5,
+        "dedicated": False,
+        "release": "0002",
+        "database": DatabaseAddress(
+            host="c-abcdefghijkl.cluster-x.eu-central-1.rds.amazonaws.com",
+            port=5432,
+            name="t_abcdefghijkl_1",
+            secret="arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/t-abcdefghijkl/1/app-AbCdEf",
+        ),
+        "profile": {"plan_name": "Business", "subscription_status": "active", "limits": {"seats": 25}},
+    }
+    return TenantConfig(**(fields | changes))
+
+
+def entry(payload: dict[str, Any], key_id: str = "k1") -> str:
+    return sign(payload, key_id=key_id, key=KEYS[key_id])
+
+
+def build() -> dict[str, Any]:
+    active = config().to_payload()
+    good = entry(active)
+    head, key_id, body, mac = good.split(".")
+    unsigned = json.dumps(active, sort_keys=True, separators=(",", ":"))
+    cases: list[dict[str, Any]] = []
+
+    def ok(name: str, payload: dict[str, Any], key: str = "k1", host: str = HOST) -> None:
+        cases.append({"name": name, "host": host, "entry": entry(payload, key), "payload": payload})
+
+    def bad(name: str, error: str, text: str, host: str = HOST) -> None:
+        cases.append({"name": name, "host": host, "entry": text, "error": error})
+
+    def wrong(name: str, error: str, **changes: Any) -> None:
+        payload = active | changes
+        bad(name, error, entry({k: v for k, v in payload.items() if v is not _MISSING}))
+
+    ok("active", active)
+    ok("active, signed with the older key", active, key="k0")
+    ok("active, dedicated, no release yet", config(dedicated=True, release=None, pool_size=40).to_payload())
+    ok(
+        "active on a custom domain, text beyond ASCII in the profile",
+        config(
+            host="xn--bcher-kva.example", profile={"plan_name": "Größe 例え 🚀", "limits": {}}
+        ).to_payload(),
+        host="xn--bcher-kva.example",
+    )
+    ok("provisioning", config(status=Status.PROVISIONING, database=None, release=None).to_payload())
+    ok("suspended", config(status=Status.SUSPENDED, database=None).to_payload())
+    ok("gone: a tombstone", config(status=Status.GONE, database=None, epoch=42, profile={}).to_payload())
+    ok("a field of a later version is kept out of the way", active | {"later": {"a": [1, None]}})
+
+    bad("another host's entry", "entry", good, host="other.tenants.example.com")
+    other = config(host="other.tenants.example.com").to_payload()
+    bad("another host's entry, found here", "entry", entry(other))
+    bad(
+        "payload of one, signature of another", "entry", f"{head}.{key_id}.{entry(other).split('.')[2]}.{mac}"
+    )
+    bad("signature cut short", "entry", good[:-4])
+    bad("signature empty", "entry", f"{head}.{key_id}.{body}.")
+    bad("payload empty", "entry", f"{head}.{key_id}..{mac}")
+    bad("one bit of the payload turned", "entry", f"{head}.{key_id}.{_flip(body)}.{mac}")
+    bad("key that is not known", "entry", f"{head}.k9.{body}.{mac}")
+    bad("key id of the other key", "entry", f"{head}.k0.{body}.{mac}")
+    bad("key id of an object's own member", "entry", f"{head}.constructor.{body}.{mac}")
+    bad("format of a later version", "entry", f"v2.{key_id}.{body}.{mac}")
+    bad("three parts", "entry", f"{head}.{key_id}.{body}")
+    bad("five parts", "entry", f"{good}.x")
+    bad("padding", "entry", f"{head}.{key_id}.{body}.{mac}=")
+    bad("standard base64", "entry", f"{head}.{key_id}.{body}.{mac[:-1]}+")
+    bad("a space inside", "entry", f"{head}.{key_id}.{body[:8]} {body[8:]}.{mac}")
+    bad("bare JSON without a signature", "entry", unsigned)
+    bad("empty", "entry", "")
+    bad("too long", "entry", f"{head}.{key_id}.{'A' * 16400}.{mac}")
+
+    wrong("v is missing", "v", v=_MISSING)
+    wrong("v is 2", "v", v=2)
+    wrong("tenant_id is missing", "tenant_id", tenant_id=_MISSING)
+    wrong("slug is a number", "slug", slug=7)
+    wrong("status is unknown", "status", status="paused")
+    wrong("epoch is text", "epoch", epoch="41")
+    wrong("epoch is a truth value", "epoch", epoch=True)
+    wrong("epoch is a fraction", "epoch", epoch=41.5)
+    wrong("epoch is negative", "epoch", epoch=-1)
+    wrong("epoch is beyond what every language holds", "epoch", epoch=2**53)
+    wrong("plan is null", "plan", plan=None)
+    wrong("pool_size is nought", "pool_size", pool_size=0)
+    wrong("pool_size is 1001", "pool_size", pool_size=1001)
+    wrong("dedicated is a number", "dedicated", dedicated=1)
+    wrong("release is a number", "release", release=2)
+    wrong("profile is a list", "profile", profile=[])
+    wrong("active without a database", "database", database=None)
+    wrong("database is text", "database", database="postgresql://")
+    wrong("port is text", "database.port", database=active["database"] | {"port": "5432"})
+    wrong("port is out of range", "database.port", database=active["database"] | {"port": 65536})
+    wrong("secret is null", "database.secret", database=active["database"] | {"secret": None})
+    return {
+        "about": "keys: base64. Each case is an entry found under tenant:host:<host>: it reads as `payload`, "
+        "or is refused with a message that begins `<error>:`, the field at fault.",
+        "keys": {name: base64.b64encode(key).decode() for name, key in KEYS.items()},
+        "cases": cases,
+    }
+
+
+_MISSING = object()
+
+
+def _flip(text: str) -> str:
+    middle = len(text) // 2
+    return text[:middle] + ("A" if text[middle] != "A" else "B") + text[middle + 1 :]
+
+
+def render() -> str:
+    return json.dumps(build(), indent=2, ensure_ascii=True) + "\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(render())
