@@ -1,0 +1,172 @@
+/**
+ * TenantConfig v1, as the control plane publishes it: the TypeScript reading of the one schema whose
+ * home is `dataplane/contract.py`. Both read `tests/vectors/tenant_config.json` and must agree on
+ * every entry there.
+ *
+ * An entry is `v1.<key id>.<payload, base64url>.<HMAC-SHA256, base64url>`. The signature covers the
+ * host as well as the payload, so an entry copied under another host's key is refused: who can write
+ * to the cache still cannot send a request for A to B's database. The package only verifies. It has
+ * no function that signs, so no bug in an application can mint an entry.
+ */
+
+import { createHmac, timingSafeEqual } from "node:crypto";
+
+export const FORMAT = "v1";
+export const KEY_PREFIX = "tenant:host:";
+export const NOTICE_CHANNEL = "tenant:notices";
+export const MAX_ENTRY_BYTES = 16 * 1024;
+
+/** The entry is not a TenantConfig v1 that may be trusted. The message names the field. */
+export class ContractError extends Error {
+  override readonly name = "ContractError";
+}
+
+/** provisioning: 503. active: served. suspended: 403. gone: 404, a tombstone that late writes lose to. */
+export type Status = "provisioning" | "active" | "suspended" | "gone";
+
+const STATUSES: ReadonlySet<string> = new Set<Status>(["provisioning", "active", "suspended", "gone"]);
+
+/** Where the tenant's database is, and the ARN of the secret that opens it. */
+export interface DatabaseAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly name: string;
+  readonly secret: string;
+}
+
+/** One host's routing entry; the fields keep the names they have on the wire. */
+export interface TenantConfig {
+  readonly host: string;
+  readonly tenant_id: string;
+  readonly slug: string;
+  readonly status: Status;
+  /** From one sequence over all tenants: of two entries for one host the higher is the newer. */
+  readonly epoch: number;
+  readonly plan: string;
+  /** Connections that one process may hold for this tenant. */
+  readonly pool_size: number;
+  /** The tenant's pool stands outside the shared budget. */
+  readonly dedicated: boolean;
+  /** The newest schema migration of the tenant's database. */
+  readonly release: string | null;
+  /** Null unless `status` is active. */
+  readonly database: DatabaseAddress | null;
+  /** Plan name, subscription status and limits, for the application's own use. */
+  readonly profile: Readonly<Record<string, unknown>>;
+}
+
+/** Key id to key, 32 bytes or more. Two are live while a key is rolled. */
+export type ConfigKeys = ReadonlyMap<string, Uint8Array>;
+
+/** The Redis key of a normalised host. */
+export function cacheKeyOf(host: string): string {
+  return KEY_PREFIX + host;
+}
+
+/**
+ * The configuration in an entry found under `host`, which must be normalised.
+ * @throws ContractError where the entry is malformed, unsigned, another host's, or not v1.
+ */
+export function verify(entry: string, host: string, keys: ConfigKeys): TenantConfig {
+  return configOf(verifiedPayload(entry, host, keys));
+}
+
+function verifiedPayload(entry: string, host: string, keys: ConfigKeys): Record<string, unknown> {
+  if (entry.length > MAX_ENTRY_BYTES) throw new ContractError(`entry: longer than ${MAX_ENTRY_BYTES} bytes`);
+  const parts = entry.split(".");
+  const [format, keyId, encodedBody, encodedMac] = parts;
+  if (parts.length !== 4 || format !== FORMAT || keyId === undefined) {
+    throw new ContractError("entry: expected v1.<key id>.<payload>.<signature>");
+  }
+  const key = keys.get(keyId);
+  if (key === undefined) throw new ContractError("entry: signed with a key that is not known here");
+  const body = decode(encodedBody);
+  const mac = decode(encodedMac);
+  const expected = createHmac("sha256", key).update(`${FORMAT}\n${keyId}\n${host}\n`).update(body).digest();
+  if (mac.length !== expected.length || !timingSafeEqual(mac, expected)) {
+    throw new ContractError("entry: the signature does not fit this host and payload");
+  }
+  const payload = parse(body);
+  if (!isRecord(payload) || payload["host"] !== host) throw new ContractError("host: the entry is another host's");
+  return payload;
+}
+
+/**
+ * A payload's fields, each checked.
+ * @throws ContractError naming the field that is missing or of the wrong kind.
+ */
+export function configOf(payload: unknown): TenantConfig {
+  if (!isRecord(payload)) throw new ContractError("payload: expected an object");
+  if (payload["v"] !== 1) throw new ContractError(`v: expected 1, got ${JSON.stringify(payload["v"])}`);
+  const status = stringIn(payload, "status");
+  if (!STATUSES.has(status)) throw new ContractError(`status: ${JSON.stringify(status)} is not one of v1`);
+  const raw = payload["database"] ?? null;
+  if (raw !== null && !isRecord(raw)) throw new ContractError("database: expected an object or null");
+  if (status === "active" && raw === null) {
+    throw new ContractError("database: expected an object for an active tenant");
+  }
+  const release = payload["release"] ?? null;
+  if (release !== null && typeof release !== "string") {
+    throw new ContractError("release: expected a string or null");
+  }
+  const profile = payload["profile"];
+  if (!isRecord(profile)) throw new ContractError("profile: expected an object");
+  const dedicated = payload["dedicated"];
+  if (typeof dedicated !== "boolean") throw new ContractError("dedicated: expected a boolean");
+  return {
+    host: stringIn(payload, "host"),
+    tenant_id: stringIn(payload, "tenant_id"),
+    slug: stringIn(payload, "slug"),
+    status: status as Status,
+    epoch: integerIn(payload, "epoch"),
+    plan: stringIn(payload, "plan"),
+    pool_size: integerIn(payload, "pool_size"),
+    dedicated,
+    release,
+    database: raw === null ? null : addressOf(raw),
+    profile,
+  };
+}
+
+function addressOf(raw: Record<string, unknown>): DatabaseAddress {
+  return {
+    host: stringIn(raw, "host"),
+    port: integerIn(raw, "port"),
+    name: stringIn(raw, "name"),
+    secret: stringIn(raw, "secret"),
+  };
+}
+
+function stringIn(record: Record<string, unknown>, name: string): string {
+  const value = record[name];
+  if (typeof value !== "string") throw new ContractError(`${name}: expected a string, got ${typeof value}`);
+  return value;
+}
+
+function integerIn(record: Record<string, unknown>, name: string): number {
+  const value = record[name];
+  if (typeof value !== "number" || !Number.isSafeInteger(value)) {
+    throw new ContractError(`${name}: expected an integer, got ${typeof value}`);
+  }
+  return value;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Buffer.from() skips what it does not know; a signature's text must be read strictly. */
+function decode(text: string | undefined): Buffer {
+  if (text === undefined || !/^[A-Za-z0-9_-]+$/.test(text) || text.length % 4 === 1) {
+    throw new ContractError("entry: not base64url");
+  }
+  return Buffer.from(text, "base64url");
+}
+
+function parse(body: Buffer): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+  } catch (error) {
+    throw new ContractError("entry: the payload is not JSON", { cause: error });
+  }
+}
