@@ -1,0 +1,335 @@
+"""From what the customer pays for to what it should have.
+
+Both functions are pure and never raise, whatever JSON they are given, because they stand behind an
+event that has been acknowledged: what can't be understood is a decision too (`Park`, which names the
+field), not a crash that the queue repeats. And nothing is guessed: a price that the catalogue does
+not know, two plans in one subscription or a status that Stripe has yet to invent stop for a person,
+while the tenant stays as it is.
+
+The caller passes the subscription as Stripe has it *now*; the order in which events came plays no
+part (I12). Status by status:
+
+    trialing, active         active
+    past_due                 active: dunning goes on, the customer is served meanwhile
+    unpaid, paused           suspended (`pause_collection` pauses invoices, not the service)
+    canceled                 closed
+    incomplete               Wait: the first payment is still open, nothing is provisioned or taken
+    incomplete_expired       Close: the first payment never came
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from controlplane.domain.catalogue import Catalogue, Plan
+from controlplane.domain.errors import Invalid
+from controlplane.domain.hostname import validate_custom_domain
+from controlplane.domain.quoting import shown
+from controlplane.domain.stripe_json import (
+    Unclear,
+    dig,
+    id_or_none,
+    read_id,
+    read_optional_id,
+    read_text,
+)
+from controlplane.domain.tenant import Lifecycle, TenantDesired
+
+LIFECYCLE_OF_STATUS: Mapping[str, Lifecycle] = {
+    "trialing": Lifecycle.ACTIVE,
+    "active": Lifecycle.ACTIVE,
+    "past_due": Lifecycle.ACTIVE,
+    "unpaid": Lifecycle.SUSPENDED,
+    "paused": Lifecycle.SUSPENDED,
+    "canceled": Lifecycle.CLOSED,
+}
+
+_ENTITLEMENTS = frozenset({"entitlements.active_entitlement_summary.updated"})
+_SUBSCRIPTION_LIFE = frozenset(
+    f"customer.subscription.{what}"
+    for what in ("created", "updated", "deleted", "trial_will_end", "paused", "resumed")
+)
+_CHECKOUT = frozenset(
+    f"checkout.session.{what}" for what in ("completed", "async_payment_succeeded", "async_payment_failed")
+)
+_INVOICE = frozenset({"invoice.paid", "invoice.payment_failed"})
+EVENT_TYPES = _SUBSCRIPTION_LIFE | _CHECKOUT | _INVOICE | _ENTITLEMENTS | {"customer.deleted"}
+"""The events that are acted on; every other type is stored and ignored."""
+
+_MAX_METADATA = 500  # characters of a metadata value, Stripe's own limit
+_MAX_QUANTITY = 2**31 - 1
+_LAST_SECOND = 253_402_300_799  # of the year 9999, where datetime ends
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """The tenant of `subscription_id` should be as `desired`.
+
+    Where there is no such tenant it is founded, unless `desired` is closed: what has ended founds
+    nothing. `slug_wish` is the customer's free text, for `slug_from_wish`. `warnings` are for
+    support: wishes that could not be granted and that must not hold up a paying customer.
+    """
+
+    subscription_id: str
+    customer_id: str
+    livemode: bool
+    desired: TenantDesired
+    slug_wish: str | None
+    display_name: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The subscription has ended and names no plan that could be applied: close its tenant where
+    there is one (it keeps its other wishes, with `subscription_status` as its status); where there
+    is none, nothing is to be done. Ending never depends on the catalogue, so a plan that has been
+    taken off it can't keep a cancelled customer alive."""
+
+    subscription_id: str
+    customer_id: str | None
+    livemode: bool
+    subscription_status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not paid yet: nothing to provision, nothing to take away. Another event will follow."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """A person must look; the tenant stays as it is. `reason` names the field, holds no control
+    characters and is short."""
+
+    reason: str
+
+
+Decision = Apply | Close | Wait | Park
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRef:
+    """What an event is about. At least one of the first and the last is set: an event about a
+    customer as a whole concerns all of its subscriptions."""
+
+    subscription_id: str | None
+    session_id: str | None
+    customer_id: str | None
+
+
+def subscription_of_event(event: Any) -> SubscriptionRef | Park | None:
+    """Which subscription a Stripe event (API versions old and new) is about.
+
+    None: the event is of no concern (another type, a one-off payment or invoice). Park: its type is
+    one of EVENT_TYPES and yet it does not say what it is about.
+    """
+    kind = dig(event, "type")
+    if not isinstance(kind, str) or kind not in EVENT_TYPES:
+        return None
+    try:
+        return _ref(kind, dig(event, "data", "object"))
+    except Unclear as error:
+        return Park(f"{kind}: {error.under('data.object')}")
+
+
+def _ref(kind: str, target: Any) -> SubscriptionRef | None:
+    if not isinstance(target, dict):
+        raise Unclear("", "an object", target)
+    if kind == "customer.deleted":
+        return SubscriptionRef(None, None, read_id(target, "id", "cus"))
+    if kind in _ENTITLEMENTS:
+        return SubscriptionRef(None, None, read_id(target, "customer", "cus"))
+    customer = id_or_none(target, "customer", "cus")
+    if kind in _SUBSCRIPTION_LIFE:
+        return SubscriptionRef(read_id(target, "id", "sub"), None, customer)
+    subscription = read_optional_id(target, "subscription", "sub")
+    if kind in _INVOICE:
+        details = dig(target, "parent", "subscription_details")
+        subscription = read_optional_id(details, "subscription", "sub") or subscription
+    if subscription is None:
+        return None
+    session = read_id(target, "id", "cs") if kind in _CHECKOUT else None
+    return SubscriptionRef(subscription, session, customer)
+
+
+def desired_from_subscription(
+    subscription: Any,
+    catalogue: Catalogue,
+    *,
+    platform_zone: str,
+    session: Any = None,
+    customer: Any = None,
+) -> Decision:
+    """What the tenant of this subscription should be; the module's docstring has the table.
+
+    `subscription`, and where the caller has them the checkout `session` it came from and its
+    `customer`, are Stripe's objects as plain JSON, of API versions old and new. The two latter serve
+    the founding of a tenant alone (wish for a slug, display name): what it should have hangs on the
+    subscription, so it is the same whichever event asked. `platform_zone` is normalised.
+    """
+    try:
+        return _decide(subscription, catalogue, platform_zone, session, customer)
+    except Unclear as error:
+        return Park(error.under("subscription"))
+
+
+def _decide(
+    subscription: Any, catalogue: Catalogue, platform_zone: str, session: Any, customer: Any
+) -> Decision:
+    if not isinstance(subscription, dict):
+        raise Unclear("", "an object", subscription)
+    if subscription.get("object", "subscription") != "subscription":
+        raise Unclear("object", "subscription", subscription["object"])
+    subscription_id = read_id(subscription, "id", "sub")
+    customer_id = id_or_none(subscription, "customer", "cus")
+    livemode, status = subscription.get("livemode"), subscription.get("status")
+    if not isinstance(livemode, bool):
+        raise Unclear("livemode", "true or false", livemode)
+    if not isinstance(status, str):
+        raise Unclear("status", "text", status)
+    if status == "incomplete":
+        return Wait("the first payment is still open (incomplete)")
+    if status == "incomplete_expired":
+        return Close(subscription_id, customer_id, livemode, status, "the first payment never came")
+    lifecycle = LIFECYCLE_OF_STATUS.get(status)
+    if lifecycle is None:
+        raise Unclear("status", "one that is known here", status)
+    try:
+        plan, item, where = _plan_item(subscription, catalogue)
+        domains, warnings = _custom_domains(subscription, plan, platform_zone)
+        wish = _slug_wish(subscription, session, customer)
+        return Apply(
+            subscription_id=subscription_id,
+            customer_id=read_id(subscription, "customer", "cus"),
+            livemode=livemode,
+            desired=TenantDesired(
+                lifecycle=lifecycle,
+                plan=plan.name,
+                subscription_status=status,
+                quantity=_quantity(item, where),
+                custom_domains=domains,
+                current_period_end=_period_end(item, where) or _period_end(subscription, ""),
+            ),
+            slug_wish=wish,
+            display_name=_display_name(subscription, session, customer) or wish or subscription_id,
+            warnings=warnings,
+        )
+    except Unclear as error:
+        if lifecycle is not Lifecycle.CLOSED:
+            raise
+        return Close(subscription_id, customer_id, livemode, status, error.under("subscription"))
+
+
+def _plan_item(subscription: dict[str, Any], catalogue: Catalogue) -> tuple[Plan, dict[str, Any], str]:
+    """The one item that is a plan, and its place; every other must be an add-on."""
+    items = dig(subscription, "items", "data")
+    if not isinstance(items, list) or not items:
+        raise Unclear("items.data", "a list of one item or more", items)
+    if dig(subscription, "items", "has_more"):
+        raise Unclear("items.has_more", "all items in one list", True)
+    found: tuple[Plan, dict[str, Any], str] | None = None
+    for index, item in enumerate(items):
+        where = f"items.data[{index}]."
+        price_id, lookup_key = _price(item, where)
+        plan = catalogue.plan_for_price(price_id, lookup_key)
+        if plan is None and catalogue.addon_for_price(price_id, lookup_key) is None:
+            key = f" (lookup key {shown(lookup_key)})" if lookup_key else ""
+            raise Unclear(f"{where}price", f"a price of the catalogue{key}", price_id)
+        if plan is not None and found is not None:
+            raise Unclear(f"{where}price", f"no second plan beside {found[0].name}", plan.name)
+        if plan is not None:
+            found = plan, item, where
+    if found is None:
+        raise Unclear("items.data", "an item that is a plan", "add-ons alone")
+    return found
+
+
+def _price(item: Any, where: str) -> tuple[str, str | None]:
+    """The price's id and lookup key: an object, an id, or the `plan` of older API versions."""
+    name = "plan" if dig(item, "price") is None else "price"
+    price = dig(item, name)
+    price_id = dig(price, "id") if isinstance(price, dict) else price
+    lookup_key = dig(price, "lookup_key")
+    if not isinstance(price_id, str):
+        raise Unclear(f"{where}{name}", "a price or its id", price_id)
+    if lookup_key is not None and not isinstance(lookup_key, str):
+        raise Unclear(f"{where}{name}.lookup_key", "text or null", lookup_key)
+    return price_id, lookup_key
+
+
+def _quantity(item: dict[str, Any], where: str) -> int:
+    quantity = item.get("quantity")
+    metered = "metered" in (dig(item, "price", "recurring", "usage_type"), dig(item, "plan", "usage_type"))
+    if quantity is None and metered:
+        return 1  # what is billed by use has no quantity
+    if isinstance(quantity, bool) or not isinstance(quantity, int) or not 0 < quantity <= _MAX_QUANTITY:
+        raise Unclear(f"{where}quantity", f"a whole number, 1 to {_MAX_QUANTITY}", quantity)
+    return quantity
+
+
+def _period_end(holder: dict[str, Any], where: str) -> datetime | None:
+    """On the item since API version 2025-03-31, on the subscription before."""
+    seconds = holder.get("current_period_end")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 <= seconds <= _LAST_SECOND:
+        raise Unclear(f"{where}current_period_end", "seconds since 1970", seconds)
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _custom_domains(
+    subscription: dict[str, Any], plan: Plan, platform_zone: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The good ones among the wishes, as many as the plan allows, and a warning for every other."""
+    good: dict[str, None] = {}
+    warnings: list[str] = []
+    for key in ("custom_domain", "custom_domains"):
+        wish = read_text(dig(subscription, "metadata", key), limit=_MAX_METADATA) or ""
+        for raw in filter(None, map(str.strip, wish.split(","))):
+            try:
+                good[validate_custom_domain(raw, platform_zone)] = None
+            except Invalid as error:
+                warnings.append(f"metadata.{key}: {error}")
+    domains = tuple(good)
+    if domains[plan.custom_domains :]:
+        left_out = ", ".join(domains[plan.custom_domains :])
+        warnings.append(
+            f"custom_domains: plan {plan.name} allows {plan.custom_domains}, left out: {left_out}"
+        )
+    return domains[: plan.custom_domains], tuple(warnings)
+
+
+def _slug_wish(subscription: dict[str, Any], session: Any, customer: Any) -> str | None:
+    fields = dig(session, "custom_fields")
+    return _first_text(
+        dig(subscription, "metadata", "slug"),
+        dig(session, "metadata", "slug"),
+        *(
+            dig(field, "text", "value")
+            for field in (fields if isinstance(fields, list) else ())
+            if dig(field, "key") == "slug"
+        ),
+        dig(subscription, "customer", "metadata", "slug"),
+        dig(customer, "metadata", "slug"),
+    )
+
+
+def _display_name(subscription: dict[str, Any], session: Any, customer: Any) -> str | None:
+    return _first_text(
+        dig(subscription, "metadata", "name"),
+        dig(session, "metadata", "name"),
+        dig(subscription, "customer", "name"),
+        dig(customer, "name"),
+        dig(session, "customer_details", "name"),
+    )
+
+
+def _first_text(*candidates: Any) -> str | None:
+    return next(filter(None, map(read_text, candidates)), None)

@@ -1,0 +1,311 @@
+"""The plan catalogue: what a price of the billing system buys.
+
+The catalogue is a file that the company edits, so it is read as a stranger would write it: every
+mistake of the file is found at once, and each names file, plan, field and what was expected. What
+passes here is also accepted by AWS: the bounds are those of Aurora Serverless v2 (capacity in steps
+of half an ACU, at most 256; automatic pause after 300 to 86,400 seconds and only from zero) and of
+RDS (backups kept 1 to 35 days, at most 16 instances). A price that is not in the catalogue is no
+plan: nothing here guesses.
+
+    version = 1
+
+    [plans.team]
+    isolation = "dedicated"
+    lookup_keys = ["team_monthly", "team_yearly"]
+    min_acu = 0.5
+    …
+
+    [addons.support]
+    lookup_keys = ["priority_support"]
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from controlplane.domain.errors import NotFound, Refused
+from controlplane.domain.quoting import shown
+
+VERSION = 1
+_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}\Z")
+_LIMIT_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}\Z")
+# Stripe's own price ids, and the ids that older accounts chose for their plans themselves.
+_PRICE_ID = re.compile(r"^[!-~]{1,255}\Z")
+_LOOKUP_KEY = re.compile(r"^[ -~]{1,200}\Z")
+_MAX_LIMIT = 2**53 - 1  # the largest integer that JavaScript reads exactly
+
+
+class CatalogueError(Refused):
+    """The plan catalogue can't be used; `errors` has a line for each mistake."""
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = tuple(errors)
+
+
+class Isolation(StrEnum):
+    DEDICATED = "dedicated"  # a cluster of its own
+    SHARED = "shared"  # a slot of a shared cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One plan.
+
+    `min_acu`, `max_acu`: Aurora capacity units of the cluster. `seconds_until_auto_pause`: idle time
+    after which the cluster pauses; None means never, a number only with `min_acu` 0. `slots`: tenants
+    that a cluster of this plan holds. `pool_size`: connections one application process may hold for a
+    tenant. `connection_limit`: connections that the database accepts from each of its app logins.
+    `custom_domains`: how many the customer may bring. `retention_days`: how long data is kept after
+    the tenant has closed. `limits`: numbers for the application's own use, passed through.
+    """
+
+    name: str
+    isolation: Isolation
+    min_acu: float
+    max_acu: float
+    backup_retention_days: int
+    pool_size: int
+    connection_limit: int
+    retention_days: int
+    price_ids: tuple[str, ...] = ()
+    lookup_keys: tuple[str, ...] = ()
+    seconds_until_auto_pause: int | None = None
+    instance_count: int = 1
+    slots: int = 1
+    custom_domains: int = 0
+    snapshot_before_migration: bool = False
+    limits: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Addon:
+    """Something sold beside a plan in the same subscription, which changes nothing in the tenant."""
+
+    name: str
+    price_ids: tuple[str, ...] = ()
+    lookup_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    version: int
+    plans: Mapping[str, Plan]
+    addons: Mapping[str, Addon] = field(default_factory=dict)
+
+    def plan(self, name: str) -> Plan:
+        try:
+            return self.plans[name]
+        except KeyError as error:
+            raise NotFound(f"plan: {name!r} is not in the catalogue ({', '.join(self.plans)})") from error
+
+    def plan_for_price(self, price_id: str | None, lookup_key: str | None) -> Plan | None:
+        """The plan that lists this price. A price id outranks a lookup key, which Stripe lets move."""
+        sold = self._sold(price_id, lookup_key)
+        return sold if isinstance(sold, Plan) else None
+
+    def addon_for_price(self, price_id: str | None, lookup_key: str | None) -> Addon | None:
+        sold = self._sold(price_id, lookup_key)
+        return sold if isinstance(sold, Addon) else None
+
+    def _sold(self, price_id: str | None, lookup_key: str | None) -> Plan | Addon | None:
+        everything: list[Plan | Addon] = [*self.plans.values(), *self.addons.values()]
+        by_id = next((sold for sold in everything if price_id in sold.price_ids), None)
+        return by_id or next((sold for sold in everything if lookup_key in sold.lookup_keys), None)
+
+
+def parse_catalogue(text: str, *, source: str) -> Catalogue:
+    """Read a catalogue; `source` names the file in errors. Raises CatalogueError with all mistakes."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CatalogueError([f"{source}: expected TOML: {error}"]) from error
+    root = _Table(source, "", document, errors=[])
+    root.only({"version", "plans", "addons"})
+    if root.integer("version", VERSION, VERSION) != VERSION:
+        raise CatalogueError(root.errors)  # what follows may be written by other rules
+    owners: dict[str, str] = {}
+    plans = {name: _plan(name, table, owners) for name, table in root.tables("plans")}
+    addons = {name: _addon(name, table, owners) for name, table in root.tables("addons")}
+    if not plans and not root.errors:
+        root.wrong("plans", "at least one table [plans.<name>]")
+    if root.errors:
+        raise CatalogueError(root.errors)
+    return Catalogue(VERSION, plans, addons)
+
+
+def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
+    table.only({f.name for f in fields(Plan)} - {"name"})
+    isolation = table.isolation("isolation")
+    min_acu, max_acu = table.capacity("min_acu", 0), table.capacity("max_acu", 1)
+    if min_acu > max_acu:
+        table.wrong("min_acu", f"at most max_acu, which is {max_acu:g}", min_acu)
+    pool_size = table.integer("pool_size", 1, 1000)
+    connection_limit = table.integer("connection_limit", 1, 5000)
+    if pool_size > connection_limit > 0:
+        table.wrong("pool_size", f"at most connection_limit, which is {connection_limit}", pool_size)
+    price_ids, lookup_keys = _prices(table, owners)
+    return Plan(
+        name=name,
+        isolation=isolation or Isolation.DEDICATED,
+        min_acu=min_acu,
+        max_acu=max_acu,
+        backup_retention_days=table.integer("backup_retention_days", 1, 35),
+        pool_size=pool_size,
+        connection_limit=connection_limit,
+        retention_days=table.integer("retention_days", 0, 3650),
+        price_ids=price_ids,
+        lookup_keys=lookup_keys,
+        seconds_until_auto_pause=_pause(table, min_acu),
+        instance_count=table.integer("instance_count", 1, 16, default=1),
+        slots=_slots(table, isolation),
+        custom_domains=table.integer("custom_domains", 0, 100, default=0),
+        snapshot_before_migration=table.boolean("snapshot_before_migration"),
+        limits=_limits(table),
+    )
+
+
+def _addon(name: str, table: _Table, owners: dict[str, str]) -> Addon:
+    table.only({f.name for f in fields(Addon)} - {"name"})
+    price_ids, lookup_keys = _prices(table, owners)
+    return Addon(name, price_ids, lookup_keys)
+
+
+def _prices(table: _Table, owners: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`owners`: which field has listed an id or a key already, over the whole file."""
+    price_ids = table.strings("price_ids", _PRICE_ID, "Stripe price ids")
+    lookup_keys = table.strings("lookup_keys", _LOOKUP_KEY, "Stripe lookup keys")
+    if not price_ids and not lookup_keys and not table.has("price_ids") and not table.has("lookup_keys"):
+        table.wrong("price_ids", "at least one price id here or one key in lookup_keys")
+    for key, values in (("price_ids", price_ids), ("lookup_keys", lookup_keys)):
+        for value in values:
+            owner = owners.get(f"{key} {value}")
+            if owner is not None:
+                table.wrong(key, f"each value once in the whole file, this one is in {owner} already", value)
+            owners[f"{key} {value}"] = table.path(key)
+    return price_ids, lookup_keys
+
+
+def _pause(table: _Table, min_acu: float) -> int | None:
+    key = "seconds_until_auto_pause"
+    if not table.has(key):
+        if min_acu == 0:
+            table.wrong(key, "300 to 86400, because min_acu is 0")
+        return None
+    seconds = table.integer(key, 300, 86_400)
+    if min_acu > 0:
+        table.wrong(key, f"nothing, because only min_acu 0 pauses and it is {min_acu:g}", seconds)
+    return seconds
+
+
+def _slots(table: _Table, isolation: Isolation | None) -> int:
+    if isolation is Isolation.SHARED:
+        return table.integer("slots", 2, 1000)
+    return table.integer("slots", 1, 1000 if isolation is None else 1, default=1)
+
+
+def _limits(table: _Table) -> dict[str, int]:
+    return {
+        name: limits.integer(name, 0, _MAX_LIMIT)
+        for limits in table.table("limits")
+        for name in limits.names(_LIMIT_NAME, "a name of a-z, 0-9 and underscores, a letter first")
+    }
+
+
+_MISSING = object()
+
+
+class _Table:
+    """One table of the file. Each reader notes what is wrong and returns a value of the right type
+    all the same, so that reading goes on to the next mistake; with any mistake noted, nothing that
+    was read is used."""
+
+    def __init__(self, source: str, where: str, values: dict[str, Any], *, errors: list[str]) -> None:
+        self._source, self._where, self._values = source, where, values
+        self.errors = errors
+
+    def path(self, key: str) -> str:
+        return f"{self._where}.{key}" if self._where else key
+
+    def has(self, key: str) -> bool:
+        return key in self._values
+
+    def wrong(self, key: str, expected: str, got: object = _MISSING) -> None:
+        found = "" if got is _MISSING else f", got {shown(got)}"
+        self.errors.append(f"{self._source}: {self.path(key)}: expected {expected}{found}")
+
+    def only(self, known: set[str]) -> None:
+        for key in self._values.keys() - known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(sorted(known))})"
+            self.wrong(key, f"no such field{hint}")
+
+    def names(self, pattern: re.Pattern[str], expected: str) -> Iterator[str]:
+        for name in self._values:
+            if pattern.match(name):
+                yield name
+            else:
+                self.wrong(name[:80], expected)
+
+    def table(self, key: str) -> Iterator[_Table]:
+        """The table under `key`, where there is one."""
+        value = self._values.get(key, {})
+        if isinstance(value, dict):
+            yield _Table(self._source, self.path(key), value, errors=self.errors)
+        else:
+            self.wrong(key, f"a table [{self.path(key)}]", value)
+
+    def tables(self, key: str) -> Iterator[tuple[str, _Table]]:
+        """The named tables under `key`."""
+        for parent in self.table(key):
+            for name in parent.names(_NAME, "a name of 1 to 31 of a-z, 0-9 and hyphens, a letter first"):
+                for table in parent.table(name):
+                    yield name, table
+
+    def integer(self, key: str, lowest: int, highest: int, *, default: int | None = None) -> int:
+        value = self._values.get(key, _MISSING if default is None else default)
+        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+            return value
+        span = f"{lowest} to {highest}" if lowest < highest else f"{lowest}"
+        self.wrong(key, f"a whole number, {span}", value)
+        return 0
+
+    def capacity(self, key: str, lowest: int) -> float:
+        value = self._values.get(key, _MISSING)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and lowest <= value <= 256 and value * 2 == int(value * 2):
+            return float(value)
+        self.wrong(key, f"{lowest} to 256 in steps of 0.5", value)
+        return math.nan  # compares with nothing, so no second complaint follows from it
+
+    def boolean(self, key: str) -> bool:
+        value = self._values.get(key, False)
+        if isinstance(value, bool):
+            return value
+        self.wrong(key, "true or false", value)
+        return False
+
+    def isolation(self, key: str) -> Isolation | None:
+        value = self._values.get(key, _MISSING)
+        if isinstance(value, str) and value in set(Isolation):
+            return Isolation(value)
+        self.wrong(key, " or ".join(f'"{kind}"' for kind in Isolation), value)
+        return None
+
+    def strings(self, key: str, pattern: re.Pattern[str], expected: str) -> tuple[str, ...]:
+        value = self._values.get(key, [])
+        if not isinstance(value, list):
+            self.wrong(key, f"a list of {expected}", value)
+            return ()
+        good = tuple(item for item in value if isinstance(item, str) and pattern.match(item))
+        for item in value:
+            if item not in good:
+                self.wrong(key, f"a list of {expected}", item)
+        return good
