@@ -1,0 +1,14 @@
+output "role_arn" {
+  description = "The role that reads the application's secret."
+  value       = aws_iam_role.this.arn
+}
+
+output "app_secret_arn" {
+  description = "The secret of the application's database login."
+  value       = aws_secretsmanager_secret.app.arn
+}
+
+output "migrator_secret_arn" {
+  description = "The secret of the schema migrator's database login."
+  value       = aws_secretsmanager_secret.migrator.arn
+}
