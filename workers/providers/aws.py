@@ -63,24 +63,25 @@ def code(error: ClientError) -> str:
 def translate(error: ClientError | BotoCoreError, action: str) -> ControlPlaneError:
     """The error of ours that says who acts next; `action` as "reading secret t-…"."""
     if isinstance(error, ClientError):
-        name = code(error)
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        message = f"{action}: AWS answered {name}"
-        if THROTTLED.search(name):
-            return Retryable(message, after=15)
-        if QUOTA.search(name):
-            return NeedsHuman(message, runbook="aws-quota")
-        if name.startswith("ExpiredToken") or SETTLING.search(name) or status >= 500:
-            return Retryable(message)
-        if CREDENTIALS.search(name):
-            return NeedsHuman(message, runbook="aws-credentials")
-        return NeedsHuman(message, runbook="aws-request")
+        return _refusal(code(error), status, action)
     message = f"{action}: {type(error).__name__}"
     if isinstance(error, NoCredentialsError | PartialCredentialsError | NoRegionError):
         return NeedsHuman(message, runbook="aws-credentials")
     if isinstance(error, ParamValidationError):
         return NeedsHuman(message, runbook="aws-request")
     return Retryable(message)
+
+
+def _refusal(name: str, status: int, action: str) -> ControlPlaneError:
+    message = f"{action}: AWS answered {name}"
+    if THROTTLED.search(name):  # before QUOTA: RequestLimitExceeded is throttling
+        return Retryable(message, after=15)
+    if QUOTA.search(name):
+        return NeedsHuman(message, runbook="aws-quota")
+    if name.startswith("ExpiredToken") or SETTLING.search(name) or status >= 500:
+        return Retryable(message)
+    return NeedsHuman(message, runbook="aws-credentials" if CREDENTIALS.search(name) else "aws-request")
 
 
 @contextmanager

@@ -25,7 +25,9 @@ class AwsClusters:
                     return None
                 raise
         return ClusterSeen(
-            status=cluster["Status"], writer_status=self._writer_status(cluster), endpoint=endpoint_of(cluster)
+            status=cluster["Status"],
+            writer_status=self._writer_status(cluster),
+            endpoint=endpoint_of(cluster),
         )
 
     def _writer_status(self, cluster: dict[str, Any]) -> str | None:
