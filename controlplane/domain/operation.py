@@ -1,0 +1,58 @@
+"""An operation: the durable record of one attempt to converge one tenant or cluster.
+
+    waiting ──claim──▶ running ──settle──▶ done
+       ▲                 │  ├── NeedsHuman ──▶ parked        (needs_attention is set)
+       └─ Retryable, Pending ┘  └── desired changed meanwhile ──▶ superseded by the one that waits
+
+Two partial unique indexes allow one running and one waiting operation for each resource; so a storm
+of changes costs one more pass, not one each. An operation whose holder died stays `running`; the
+next claimer takes it over with a higher fence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ResourceKind(StrEnum):
+    TENANT = "tenant"
+    CLUSTER = "cluster"
+
+
+class OperationState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    PARKED = "parked"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The right to converge one resource until the lease ends; every write carries the fence."""
+
+    kind: ResourceKind
+    resource_id: str
+    operation_id: int
+    fence: int
+    holder: str
+    attempts: int
+    reason: str
+    actor: str
+
+
+BACKOFF_FIRST = 2.0
+BACKOFF_CAP = 300.0
+ATTEMPTS_UNTIL_ATTENTION = 8
+UNEXPECTED_UNTIL_PARKED = 5
+
+
+def backoff(attempts: int, *, jitter: float) -> float:
+    """Seconds until the next attempt: doubling from 2 s, capped at 5 min, spread over its upper half.
+
+    `jitter` is drawn by the caller from [0, 1). The cap keeps one bad tenant from being forgotten,
+    the spread keeps a fleet that failed together from coming back together.
+    """
+    ceiling = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(max(attempts - 1, 0), 20))
+    return ceiling / 2 + ceiling / 2 * jitter

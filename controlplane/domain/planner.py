@@ -1,0 +1,149 @@
+"""plan(desired, observed) → the steps that are left, in order. Pure.
+
+The engine applies the first one and looks again, so a plan is never a script to be resumed: after a
+crash, an edit by hand or a change of mind the next look yields whatever is left from there. "Nothing
+to do" is the empty list. What each resource should be is computed by the caller into `wanted`, so
+that this file decides order and nothing else:
+
+- a host is announced (503, "being prepared") before anything slow begins;
+- a suspended or closed tenant is taken off the routes before its logins are closed;
+- what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
+- a custom domain that is not verified holds nothing up: its steps come last and never block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.observed import ClusterObserved, TenantObserved
+from controlplane.domain.steps import Step, StepName
+from controlplane.domain.tenant import Lifecycle
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterWanted:
+    lifecycle: ClusterLifecycle
+    stack_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantWanted:
+    """`routes`: what each host of the tenant should serve once all is well, without epochs.
+    `announcement`: the same while it is being prepared. `domains`: custom domains asked for.
+    `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
+    to work together; None while one of them is not known yet. `keep_data`: False where nothing was
+    ever made, so that closing such a tenant makes nothing either."""
+
+    lifecycle: Lifecycle
+    stack_digest: str
+    release: str | None
+    proof: str | None
+    routes: Mapping[str, Mapping[str, Any]]
+    announcement: Mapping[str, Mapping[str, Any]]
+    domains: tuple[str, ...]
+    withdrawn: tuple[str, ...]
+
+
+def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
+    steps: list[Step] = []
+    if wanted.lifecycle is ClusterLifecycle.CLOSED:
+        return steps
+    if seen.stack_digest != wanted.stack_digest:
+        why = "no stack yet" if seen.stack_digest is None else "the stack differs from what is asked for"
+        steps.append(Step(StepName.APPLY_CLUSTER_STACK, why))
+    if not seen.available:
+        steps.append(Step(StepName.AWAIT_AVAILABLE, f"cluster {seen.status}, writer {seen.writer_status}"))
+    if not seen.hardened:
+        steps.append(Step(StepName.HARDEN_CLUSTER, "PUBLIC may still connect to the cluster's own databases"))
+    return steps
+
+
+def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    if wanted.lifecycle is Lifecycle.ACTIVE:
+        return [
+            *_announce(wanted, seen),
+            *_make(wanted, seen),
+            *_publish(wanted, seen),
+            *_hostnames(wanted, seen),
+        ]
+    steps = [*_publish(wanted, seen)]
+    if wanted.lifecycle is Lifecycle.CLOSED:
+        steps += [
+            Step(StepName.REMOVE_HOSTNAME, "the tenant is closed", h.host)
+            for h in seen.hostnames
+            if h.id is not None
+        ]
+    if seen.database is not None and seen.database.exists and seen.database.logins_open:
+        steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {wanted.lifecycle.value}"))
+    return steps
+
+
+def _announce(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    """Never takes back a route that serves already: only a host that has none is announced."""
+    return [
+        Step(StepName.ANNOUNCE, "the host has no entry yet", host)
+        for host in wanted.announcement
+        if host not in seen.routes
+    ]
+
+
+def _make(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    steps: list[Step] = []
+    if seen.stack_digest != wanted.stack_digest:
+        why = "no stack yet" if seen.stack_digest is None else "the stack differs from what is asked for"
+        steps.append(Step(StepName.APPLY_TENANT_STACK, why))
+    if not seen.cluster_ready or seen.database is None:
+        return [*steps, Step(StepName.AWAIT_CLUSTER, "the cluster is not ready yet")]
+    if not (seen.database.exists and seen.database.hardened):
+        why = (
+            "no database yet" if not seen.database.exists else "the database is not as hardened as it must be"
+        )
+        steps.append(Step(StepName.CREATE_DATABASE, why))
+    if not seen.database.logins_open:
+        steps.append(Step(StepName.OPEN_LOGINS, "the logins are closed"))
+    for login, credential in (("migrator", seen.migrator), ("app", seen.app)):
+        if credential.secret_version is None:
+            steps.append(Step(StepName.WRITE_CREDENTIAL, "its secret is empty", login))
+        if not credential.in_step:
+            steps.append(Step(StepName.SET_PASSWORD, "its password is not the secret's", login))
+    if seen.database.release != wanted.release:
+        steps.append(
+            Step(StepName.MIGRATE_SCHEMA, f"release {seen.database.release or 'none'} → {wanted.release}")
+        )
+    if seen.proof is None or seen.proof != wanted.proof:
+        steps.append(Step(StepName.PROVE, "its own login has not been seen to read its own database"))
+    return steps
+
+
+def _publish(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    steps = [
+        Step(StepName.PUBLISH, "the cache serves something else", host)
+        for host, route in wanted.routes.items()
+        if seen.routes.get(host) != route
+    ]
+    return steps + [
+        Step(StepName.WITHDRAW, "the host is no longer this tenant's to serve", host)
+        for host in wanted.withdrawn
+        if seen.routes.get(host, {}).get("status") not in (None, "gone")
+    ]
+
+
+def _hostnames(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    known = {h.host: h for h in seen.hostnames}
+    steps = [
+        Step(StepName.REMOVE_HOSTNAME, "no longer asked for", host)
+        for host, h in known.items()
+        if host not in wanted.domains and h.id is not None
+    ]
+    for host in wanted.domains:
+        h = known.get(host)
+        if h is None or (h.id is None and not h.refused):
+            steps.append(Step(StepName.REGISTER_HOSTNAME, "Cloudflare does not know it yet", host))
+        elif not h.ready and h.poll_due and not h.refused:
+            steps.append(
+                Step(StepName.POLL_HOSTNAME, f"hostname {h.status}, certificate {h.ssl_status}", host)
+            )
+    return steps

@@ -1,0 +1,43 @@
+"""The steps an operation can take; each is one idempotent act.
+
+A step carries why it was planned, for the people who read the log. The engine executes steps by
+name; `workers/apply.py` must have one act for each name (a test compares the two lists), and the
+crash tests take theirs from here, so a new step is tested by being named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class StepName(StrEnum):
+    # clusters
+    APPLY_CLUSTER_STACK = "apply_cluster_stack"
+    AWAIT_AVAILABLE = "await_available"
+    HARDEN_CLUSTER = "harden_cluster"
+    # tenants
+    ANNOUNCE = "announce"
+    APPLY_TENANT_STACK = "apply_tenant_stack"
+    AWAIT_CLUSTER = "await_cluster"
+    CREATE_DATABASE = "create_database"
+    WRITE_CREDENTIAL = "write_credential"
+    SET_PASSWORD = "set_password"  # noqa: S105 — a step's name
+    OPEN_LOGINS = "open_logins"
+    CLOSE_LOGINS = "close_logins"
+    MIGRATE_SCHEMA = "migrate_schema"
+    PROVE = "prove"
+    PUBLISH = "publish"
+    WITHDRAW = "withdraw"
+    REGISTER_HOSTNAME = "register_hostname"
+    POLL_HOSTNAME = "poll_hostname"
+    REMOVE_HOSTNAME = "remove_hostname"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`target`: the host or the login ("app", "migrator") that it is about, where there are several."""
+
+    name: StepName
+    reason: str
+    target: str = ""

@@ -1,0 +1,221 @@
+"""Billing: keep what the billing system says, and turn it into what a tenant should be.
+
+`record_event` is all that stands between a webhook and its 200, so it is one insert. The rest is the
+worker's: `begin` reads the subscription's revision, the worker fetches the object from Stripe as it is
+*now*, `apply` writes the decision only if nobody wrote since. An object fetched earlier can therefore
+never overwrite one fetched later, whatever the order of the events (I12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from controlplane.domain.billing import EVENT_TYPES, Apply, Close, Decision, Park, Wait
+from controlplane.domain.catalogue import Catalogue
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.placement import tenant_id_for
+from controlplane.domain.tenant import Lifecycle
+from controlplane.services import tenants
+from controlplane.store import event, subscription, tenant
+from controlplane.store.event import EventRow
+from controlplane.store.registry import Connection
+from controlplane.store.subscription import SubscriptionRow
+
+ACTOR = "billing"
+EVENT_ATTEMPTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """`new`: False for a duplicate. `due`: whether a worker should be rung for it."""
+
+    event_id: str
+    new: bool
+    due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a subscription. `stale`: somebody wrote since the fetch, fetch again."""
+
+    stale: bool = False
+    state: str = "applied"
+    reason: str | None = None
+    ring: tuple[tuple[ResourceKind, str], ...] = ()
+
+
+def record_event(conn: Connection, payload: Mapping[str, Any], body: bytes, *, livemode: bool) -> Recorded:
+    """Store a verified event, once. An event of the other mode, or of a type that is not acted on, is
+    stored and done with."""
+    event_id, type_ = str(payload["id"]), str(payload["type"])
+    state, reason = "received", None
+    if payload.get("livemode") is not livemode:
+        state, reason = (
+            "parked",
+            f"the event's livemode is {payload.get('livemode')}, this endpoint's {livemode}",
+        )
+    elif type_ not in EVENT_TYPES:
+        state, reason = "ignored", f"events of type {type_} are not acted on"
+    new = event.insert(
+        conn,
+        event_id=event_id,
+        type_=type_,
+        api_version=payload.get("api_version"),
+        livemode=payload.get("livemode") is True,
+        created_at=_instant(payload.get("created")),
+        body=body,
+        state=state,
+        reason=reason,
+    )
+    return Recorded(event_id, new, due=new and state == "received")
+
+
+def park_body(conn: Connection, event_id: str, body: bytes, *, reason: str) -> None:
+    """Keep a body that was signed by Stripe and yet can't be understood, for a person."""
+    event.insert(
+        conn,
+        event_id=event_id,
+        type_="unreadable",
+        api_version=None,
+        livemode=False,
+        created_at=datetime.now(UTC),
+        body=body,
+        state="parked",
+        reason=reason,
+    )
+
+
+def take_event(conn: Connection, event_id: str, *, hold: float) -> tuple[EventRow, bytes] | None:
+    """The event and its body, held for `hold` seconds; None where it is handled or in other hands."""
+    with conn.transaction():
+        row = event.take(conn, event_id, hold=hold)
+        return None if row is None else (row, event.body(conn, event_id))
+
+
+def finish_event(
+    conn: Connection,
+    event_id: str,
+    *,
+    state: str,
+    reason: str | None = None,
+    subscription_id: str | None = None,
+) -> None:
+    event.finish(conn, event_id, state=state, reason=reason, subscription_id=subscription_id)
+
+
+def defer_event(conn: Connection, event_id: str, *, after: float, reason: str) -> None:
+    event.defer(conn, event_id, after=after, reason=reason)
+
+
+def begin(conn: Connection, subscription_id: str, *, event_at: datetime) -> SubscriptionRow:
+    """Call before the fetch, and hand its revision to `apply`."""
+    return subscription.touch(conn, subscription_id, event_at=event_at)
+
+
+def apply(
+    conn: Connection,
+    row: SubscriptionRow,
+    decision: Decision,
+    catalogue: Catalogue,
+    *,
+    status: str | None,
+    reason: str,
+) -> Outcome:
+    """Write what was decided from an object fetched after `begin`; all of it or, where somebody wrote
+    since, nothing."""
+    tenant_id = row.tenant_id or tenant_id_for(row.id)
+    with conn.transaction():
+        if not subscription.lock(conn, row.id, revision=row.revision):
+            return Outcome(stale=True)
+        outcome, why, request = _request(conn, tenant_id, row, decision)
+        if (
+            request is not None
+            and request.desired.lifecycle is Lifecycle.CLOSED
+            and tenant.find(conn, tenant_id) is None
+        ):
+            outcome, why, request = "ignored", "it ended before it was ever provisioned", None
+        ring: list[tuple[ResourceKind, str]] = []
+        if request is not None:
+            ring = tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
+        subscription.record(
+            conn,
+            row.id,
+            customer_id=decision.customer_id if isinstance(decision, Apply | Close) else None,
+            status=status,
+            outcome=outcome,
+            reason=why,
+            tenant_id=tenant_id if request is not None else None,
+        )
+        if isinstance(decision, Park) and row.tenant_id is not None:
+            tenant.set_attention(conn, row.tenant_id, reason=decision.reason, runbook="parked-subscription")
+    return Outcome(state="applied" if outcome == "waiting" else outcome, reason=why, ring=tuple(ring))
+
+
+def _request(
+    conn: Connection, tenant_id: str, row: SubscriptionRow, decision: Decision
+) -> tuple[str, str | None, tenants.Request | None]:
+    match decision:
+        case Apply():
+            return (
+                "applied",
+                "; ".join(decision.warnings) or None,
+                tenants.Request(
+                    tenant_id=tenant_id,
+                    customer_id=decision.customer_id,
+                    display_name=decision.display_name,
+                    slug_wish=decision.slug_wish,
+                    desired=decision.desired,
+                    paid_at=row.first_event_at,
+                    warnings=decision.warnings,
+                ),
+            )
+        case Close():
+            known = tenant.find(conn, tenant_id)
+            if known is None:
+                return "ignored", decision.reason, None
+            return (
+                "applied",
+                decision.reason,
+                tenants.Request(
+                    tenant_id=tenant_id,
+                    customer_id=known.customer_id,
+                    display_name=known.display_name,
+                    slug_wish=None,
+                    desired=replace(
+                        known.desired,
+                        lifecycle=Lifecycle.CLOSED,
+                        subscription_status=decision.subscription_status,
+                    ),
+                    paid_at=known.paid_at,
+                ),
+            )
+        case Wait():
+            return "waiting", decision.reason, None
+        case Park():
+            return "parked", decision.reason, None
+
+
+def replay(conn: Connection, event_id: str) -> bool:
+    """Have a worker handle it again. False where there is no such event."""
+    return event.replay(conn, event_id)
+
+
+def list_events(
+    conn: Connection, *, before: tuple[datetime, str] | None, limit: int, state: str | None = None
+) -> list[EventRow]:
+    return event.page(conn, before=before, limit=limit, state=state)
+
+
+def show_event(conn: Connection, event_id: str) -> tuple[EventRow, bytes]:
+    """Raises NotFound."""
+    return event.get(conn, event_id), event.body(conn, event_id)
+
+
+def _instant(seconds: Any) -> datetime:
+    """Stripe's `created`; the moment of arrival where it is not a sensible time."""
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds < 2**33:
+        return datetime.fromtimestamp(seconds, UTC)
+    return datetime.now(UTC)

@@ -1,0 +1,40 @@
+"""Operations, for those who watch them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.store import operation, step
+from controlplane.store.operation import OperationRow
+from controlplane.store.registry import Connection
+from controlplane.store.step import StepEventRow, StepRow
+
+
+@dataclass(frozen=True, slots=True)
+class OperationDetail:
+    """`events`: the progress inside its steps, those with an id above the one asked for."""
+
+    operation: OperationRow
+    steps: list[StepRow]
+    events: list[StepEventRow]
+
+
+def show(conn: Connection, operation_id: int, *, events_after: int = 0) -> OperationDetail:
+    """Raises NotFound."""
+    return OperationDetail(
+        operation=operation.get(conn, operation_id),
+        steps=step.of_operation(conn, operation_id),
+        events=step.events_of(conn, operation_id, after=events_after),
+    )
+
+
+def list_page(
+    conn: Connection,
+    *,
+    before: int | None,
+    limit: int,
+    resource_id: str | None = None,
+    state: str | None = None,
+) -> list[OperationRow]:
+    """Newest first, those with an id below `before`."""
+    return operation.page(conn, before=before, limit=limit, resource_id=resource_id, state=state)

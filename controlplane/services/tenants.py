@@ -1,0 +1,246 @@
+"""Tenants: bring one to what its subscription says, look again, list and show."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from controlplane.domain.catalogue import Catalogue, Isolation, Plan
+from controlplane.domain.cluster import ClusterDesired
+from controlplane.domain.errors import NotFound
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.placement import Placement, cluster_id_for
+from controlplane.domain.slug import slug_from_wish, with_suffix
+from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.store import (
+    audit,
+    cluster,
+    hostname,
+    lease,
+    operation,
+    placement,
+    preview,
+    stack,
+    step,
+    tenant,
+)
+from controlplane.store.hostname import HostnameRow
+from controlplane.store.operation import OperationRow
+from controlplane.store.preview import PreviewRow
+from controlplane.store.registry import Connection
+from controlplane.store.tenant import SlugTaken, TenantRow
+
+ENGINE_VERSION = "16.6"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a subscription asks for: see `domain.billing.Apply`."""
+
+    tenant_id: str
+    customer_id: str
+    display_name: str
+    slug_wish: str | None
+    desired: TenantDesired
+    paid_at: datetime | None
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDetail:
+    tenant: TenantRow
+    placement: Placement | None
+    hostnames: list[HostnameRow]
+    operations: list[OperationRow]
+
+
+def bring_to(
+    conn: Connection, request: Request, catalogue: Catalogue, *, actor: str, reason: str
+) -> list[tuple[ResourceKind, str]]:
+    """Make or change the tenant so that it is what the request says; the resources to ring.
+
+    Runs inside the caller's transaction. A tenant that would be born closed is not made. Nothing is
+    asked of the engine where nothing changed.
+    """
+    row = tenant.find(conn, request.tenant_id, lock=True)
+    if row is None:
+        if request.desired.lifecycle is Lifecycle.CLOSED:
+            return []
+        slug = _insert(conn, request)
+        audit.append(
+            conn,
+            actor=actor,
+            action="tenant.create",
+            resource=request.tenant_id,
+            detail={"slug": slug, "plan": request.desired.plan, "reason": reason},
+        )
+        changed = True
+    else:
+        changed = False
+    desired, taken = _claim_domains(conn, request)
+    if tenant.set_desired(conn, request.tenant_id, desired):
+        changed = True
+        audit.append(
+            conn,
+            actor=actor,
+            action="tenant.desire",
+            resource=request.tenant_id,
+            detail={"desired": desired.to_json(), "reason": reason},
+        )
+    for warning in (*request.warnings, *taken):
+        if changed:
+            audit.append(
+                conn,
+                actor=actor,
+                action="tenant.warn",
+                resource=request.tenant_id,
+                detail={"warning": warning},
+            )
+    ring: list[tuple[ResourceKind, str]] = []
+    if desired.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
+        ring += _place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+        changed = True
+    elif row is not None and changed:
+        ring += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+    if changed:
+        operation.request(conn, ResourceKind.TENANT, request.tenant_id, reason=reason, actor=actor)
+        ring.append((ResourceKind.TENANT, request.tenant_id))
+    return ring
+
+
+def _insert(conn: Connection, request: Request) -> str:
+    """The slug that was free: the wish, the wish with a part of the id, or the id itself."""
+    slug = slug_from_wish(request.slug_wish, fallback=request.tenant_id)
+    for candidate in (slug, with_suffix(slug, request.tenant_id), request.tenant_id):
+        try:
+            tenant.insert(
+                conn,
+                tenant_id=request.tenant_id,
+                slug=candidate,
+                display_name=request.display_name,
+                customer_id=request.customer_id,
+                desired=replace(request.desired, custom_domains=()),
+                paid_at=request.paid_at,
+            )
+        except SlugTaken:
+            continue
+        lease.register(conn, ResourceKind.TENANT, request.tenant_id)
+        return candidate
+    raise SlugTaken(f"no slug is free for {request.tenant_id}")
+
+
+def _claim_domains(conn: Connection, request: Request) -> tuple[TenantDesired, list[str]]:
+    """The desired state with the domains that are this tenant's to use, and a line for each that is not."""
+    granted, taken = [], []
+    for host in request.desired.custom_domains:
+        if hostname.want(conn, host, request.tenant_id) == request.tenant_id:
+            granted.append(host)
+        else:
+            taken.append(f"custom domain {host} belongs to another tenant")
+    return replace(request.desired, custom_domains=tuple(granted)), taken
+
+
+def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
+    """Record, then act: every outside name is fixed here, before anything outside is called."""
+    desired = ClusterDesired.for_plan(plan, engine_version=ENGINE_VERSION)
+    ring: list[tuple[ResourceKind, str]] = []
+    cluster_id = cluster.with_free_slot(conn, desired.fit)
+    if cluster_id is None:
+        cluster_id = cluster_id_for(secrets.token_bytes(16))
+        slots = 1 if plan.isolation is Isolation.DEDICATED else plan.slots
+        cluster.insert(conn, cluster_id=cluster_id, slots=slots, desired=desired)
+        lease.register(conn, ResourceKind.CLUSTER, cluster_id)
+        operation.request(
+            conn, ResourceKind.CLUSTER, cluster_id, reason=f"needed by {tenant_id}", actor=actor
+        )
+        ring.append((ResourceKind.CLUSTER, cluster_id))
+    placed = Placement(tenant_id, 1, cluster_id)
+    placement.insert(conn, placed)
+    audit.append(
+        conn,
+        actor=actor,
+        action="tenant.place",
+        resource=tenant_id,
+        detail={"placement": placed.key, "cluster": cluster_id},
+    )
+    return ring
+
+
+def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
+    """A dedicated tenant's cluster follows its plan; a move between kinds of cluster is a person's."""
+    placed = placement.current(conn, tenant_id)
+    if placed is None:
+        return []
+    home = cluster.get(conn, placed.cluster_id)
+    wanted = ClusterDesired.for_plan(plan, engine_version=home.desired.engine_version)
+    if wanted.fit == home.fit or Isolation.DEDICATED not in (wanted.isolation, home.desired.isolation):
+        return []
+    if wanted.isolation is not home.desired.isolation:
+        tenant.set_attention(
+            conn,
+            tenant_id,
+            reason=f"plan {plan.name} is {wanted.isolation.value}, its cluster is {home.desired.isolation.value}",
+            runbook="move-between-clusters",
+        )
+        return []
+    cluster.set_desired(conn, home.id, wanted)
+    audit.append(
+        conn, actor=actor, action="cluster.desire", resource=home.id, detail={"desired": wanted.to_json()}
+    )
+    operation.request(conn, ResourceKind.CLUSTER, home.id, reason=f"plan of {tenant_id} changed", actor=actor)
+    return [(ResourceKind.CLUSTER, home.id)]
+
+
+def reprovision(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
+    """Look at everything anew, Terraform included, and mend what differs; the operation's id."""
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        tenant.set_proof(conn, row.id, None)
+        placed = placement.current(conn, row.id)
+        if placed is not None:
+            stack.forget(conn, placed.workspace)
+        operation_id = operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
+        audit.append(
+            conn, actor=actor, action="tenant.reprovision", resource=row.id, detail={"reason": reason}
+        )
+    return operation_id
+
+
+def request_preview(conn: Connection, tenant_id: str, *, actor: str) -> int:
+    """Ask a worker what `reprovision` would do; the preview's id."""
+    with conn.transaction():
+        return preview.request(conn, tenant.get(conn, tenant_id).id, actor=actor)
+
+
+def show_preview(conn: Connection, preview_id: int) -> PreviewRow:
+    return preview.get(conn, preview_id)
+
+
+def resolve(conn: Connection, name: str) -> TenantRow:
+    """A tenant by id or slug. Raises NotFound."""
+    row = tenant.find(conn, name) if name.startswith("t-") else None
+    row = row or tenant.find_by_slug(conn, name)
+    if row is None:
+        raise NotFound(f"tenant {name} does not exist")
+    return row
+
+
+def show(conn: Connection, name: str) -> TenantDetail:
+    row = resolve(conn, name)
+    return TenantDetail(
+        tenant=row,
+        placement=placement.current(conn, row.id),
+        hostnames=hostname.of_tenant(conn, row.id),
+        operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
+    )
+
+
+def list_page(conn: Connection, *, after: str | None, limit: int) -> list[TenantRow]:
+    """By slug, those behind `after`."""
+    return tenant.page(conn, after=after, limit=limit)
+
+
+def steps_of(conn: Connection, operation_id: int) -> list[step.StepRow]:
+    return step.of_operation(conn, operation_id)

@@ -1,0 +1,149 @@
+"""Clusters and their free slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.cluster import ClusterDesired
+from controlplane.domain.errors import NotFound
+from controlplane.store.registry import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    id: str
+    fit: str
+    slots: int
+    desired: ClusterDesired
+    generation: int
+    settled_generation: int
+    observed: dict[str, Any] | None
+    observed_at: datetime | None
+    hardened_at: datetime | None
+    endpoint: dict[str, Any] | None
+    needs_attention: str | None
+    runbook: str | None
+    ready_at: datetime | None
+    created_at: datetime
+
+    @property
+    def ready(self) -> bool:
+        """May tenants be put on it now?"""
+        return self.ready_at is not None and self.endpoint is not None
+
+
+def _row(row: DictRow) -> ClusterRow:
+    return ClusterRow(**{**row, "desired": ClusterDesired.from_json(row["desired"])})
+
+
+_COLUMNS = (
+    "id, fit, slots, desired, generation, settled_generation, observed, observed_at, hardened_at, endpoint,"
+    " needs_attention, runbook, ready_at, created_at"
+)
+
+
+def insert(conn: Connection, *, cluster_id: str, slots: int, desired: ClusterDesired) -> None:
+    conn.execute(
+        "INSERT INTO cluster (id, fit, slots, desired) VALUES (%s, %s, %s, %s)",
+        [cluster_id, desired.fit, slots, Jsonb(desired.to_json())],
+    )
+
+
+def get(conn: Connection, cluster_id: str) -> ClusterRow:
+    row = conn.execute(
+        f"SELECT {_COLUMNS} FROM cluster WHERE id = %s",  # noqa: S608 — a constant
+        [cluster_id],
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"cluster {cluster_id} does not exist")
+    return _row(row)
+
+
+def with_free_slot(conn: Connection, fit: str) -> str | None:
+    """A cluster of this fit with room: ready ones first, then the fullest, so that few stay half empty.
+
+    The caller's transaction holds the fit's advisory lock, so two tenants never take the last slot.
+    """
+    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-fit:' || %s, 0))", [fit])
+    row = conn.execute(
+        """
+        SELECT c.id FROM cluster c
+          LEFT JOIN placement p ON p.cluster_id = c.id AND p.state = 'current'
+         WHERE c.fit = %s AND c.desired->>'lifecycle' = 'active' AND c.needs_attention IS NULL
+         GROUP BY c.id HAVING count(p.*) < c.slots
+         ORDER BY c.ready_at IS NULL, count(p.*) DESC, c.created_at, c.id
+         LIMIT 1
+        """,
+        [fit],
+    ).fetchone()
+    return None if row is None else row["id"]
+
+
+def tenants_on(conn: Connection, cluster_id: str) -> list[str]:
+    rows = conn.execute(
+        "SELECT tenant_id FROM placement WHERE cluster_id = %s AND state = 'current' ORDER BY tenant_id",
+        [cluster_id],
+    ).fetchall()
+    return [row["tenant_id"] for row in rows]
+
+
+def set_desired(conn: Connection, cluster_id: str, desired: ClusterDesired) -> bool:
+    data = Jsonb(desired.to_json())
+    return (
+        conn.execute(
+            "UPDATE cluster SET desired = %s, fit = %s, generation = generation + 1"
+            " WHERE id = %s AND desired <> %s",
+            [data, desired.fit, cluster_id, data],
+        ).rowcount
+        > 0
+    )
+
+
+def set_observed(conn: Connection, cluster_id: str, observed: dict[str, Any]) -> None:
+    conn.execute(
+        "UPDATE cluster SET observed = %s, observed_at = clock_timestamp() WHERE id = %s",
+        [Jsonb(observed), cluster_id],
+    )
+
+
+def set_endpoint(conn: Connection, cluster_id: str, endpoint: dict[str, Any]) -> None:
+    conn.execute("UPDATE cluster SET endpoint = %s WHERE id = %s", [Jsonb(endpoint), cluster_id])
+
+
+def mark_hardened(conn: Connection, cluster_id: str) -> None:
+    conn.execute("UPDATE cluster SET hardened_at = clock_timestamp() WHERE id = %s", [cluster_id])
+
+
+def settle(conn: Connection, cluster_id: str, *, generation: int) -> bool:
+    """Desired of this generation is reality, tenants may come. False where desired has moved on."""
+    return (
+        conn.execute(
+            "UPDATE cluster SET settled_generation = %(generation)s, needs_attention = NULL, runbook = NULL,"
+            " ready_at = coalesce(ready_at, clock_timestamp())"
+            " WHERE id = %(id)s AND generation = %(generation)s",
+            {"id": cluster_id, "generation": generation},
+        ).rowcount
+        > 0
+    )
+
+
+def set_attention(conn: Connection, cluster_id: str, *, reason: str | None, runbook: str | None) -> None:
+    conn.execute(
+        "UPDATE cluster SET needs_attention = %s, runbook = %s WHERE id = %s",
+        [None if reason is None else reason[:1000], runbook, cluster_id],
+    )
+
+
+def page(conn: Connection, *, after: str | None, limit: int) -> list[ClusterRow]:
+    """By id, those behind `after`."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM cluster"  # noqa: S608 — a constant
+        " WHERE (%(after)s::text IS NULL OR id > %(after)s) ORDER BY id LIMIT %(limit)s",
+        {"after": after, "limit": limit},
+    ).fetchall()
+    return [_row(row) for row in rows]

@@ -1,0 +1,144 @@
+"""The inbox of billing events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from controlplane.domain.errors import NotFound
+from controlplane.store.registry import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    id: str
+    type: str
+    api_version: str | None
+    livemode: bool
+    created_at: datetime
+    received_at: datetime
+    state: str
+    reason: str | None
+    subscription_id: str | None
+    attempts: int
+    next_attempt_at: datetime
+    handled_at: datetime | None
+
+
+_COLUMNS = (
+    "id, type, api_version, livemode, created_at, received_at, state, reason, subscription_id, attempts,"
+    " next_attempt_at, handled_at"
+)
+
+
+def insert(
+    conn: Connection,
+    *,
+    event_id: str,
+    type_: str,
+    api_version: str | None,
+    livemode: bool,
+    created_at: datetime,
+    body: bytes,
+    state: str,
+    reason: str | None,
+) -> bool:
+    """False where this event is in the inbox already."""
+    return (
+        conn.execute(
+            "INSERT INTO stripe_event"
+            " (id, type, api_version, livemode, created_at, body, state, reason, handled_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN NULL ELSE clock_timestamp() END)"
+            " ON CONFLICT DO NOTHING",
+            [event_id, type_, api_version, livemode, created_at, body, state, reason, state == "received"],
+        ).rowcount
+        > 0
+    )
+
+
+def get(conn: Connection, event_id: str) -> EventRow:
+    with conn.cursor(row_factory=class_row(EventRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM stripe_event WHERE id = %s",  # noqa: S608 — a constant
+            [event_id],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"event {event_id} does not exist")
+    return row
+
+
+def body(conn: Connection, event_id: str) -> bytes:
+    row = conn.execute("SELECT body FROM stripe_event WHERE id = %s", [event_id]).fetchone()
+    if row is None:
+        raise NotFound(f"event {event_id} does not exist")
+    return bytes(row["body"])
+
+
+def take(conn: Connection, event_id: str, *, hold: float) -> EventRow | None:
+    """An event that is due, held for `hold` seconds so that a sweep doesn't ring it meanwhile; None
+    where it is handled, or in somebody else's hands. The attempt is counted before the work, so an
+    event that kills its worker is parked in the end too."""
+    with conn.cursor(row_factory=class_row(EventRow)) as cur:
+        return cur.execute(
+            "UPDATE stripe_event SET attempts = attempts + 1,"  # noqa: S608 — a constant
+            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE id = %s AND state = 'received' AND next_attempt_at <= clock_timestamp()"
+            f" RETURNING {_COLUMNS}",
+            [hold, event_id],
+        ).fetchone()
+
+
+def finish(
+    conn: Connection, event_id: str, *, state: str, reason: str | None, subscription_id: str | None
+) -> None:
+    conn.execute(
+        "UPDATE stripe_event SET state = %s, reason = %s, subscription_id = coalesce(%s, subscription_id),"
+        " handled_at = clock_timestamp() WHERE id = %s AND state = 'received'",
+        [state, reason, subscription_id, event_id],
+    )
+
+
+def defer(conn: Connection, event_id: str, *, after: float, reason: str) -> None:
+    conn.execute(
+        "UPDATE stripe_event SET reason = %s, next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND state = 'received'",
+        [reason[:500], after, event_id],
+    )
+
+
+def replay(conn: Connection, event_id: str) -> bool:
+    """Handle it again from the start, whatever became of it. False where there is no such event."""
+    return (
+        conn.execute(
+            "UPDATE stripe_event SET state = 'received', reason = 'replay asked for', attempts = 0,"
+            " next_attempt_at = clock_timestamp(), handled_at = NULL WHERE id = %s",
+            [event_id],
+        ).rowcount
+        > 0
+    )
+
+
+def due(conn: Connection, *, limit: int) -> list[str]:
+    rows = conn.execute(
+        "SELECT id FROM stripe_event WHERE state = 'received' AND next_attempt_at <= clock_timestamp()"
+        " ORDER BY next_attempt_at LIMIT %s",
+        [limit],
+    ).fetchall()
+    return [row["id"] for row in rows]
+
+
+def page(
+    conn: Connection, *, before: tuple[datetime, str] | None, limit: int, state: str | None = None
+) -> list[EventRow]:
+    """Newest first, those received before the given (received_at, id)."""
+    at, event_id = before if before else (None, None)
+    with conn.cursor(row_factory=class_row(EventRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM stripe_event"  # noqa: S608 — a constant
+            " WHERE (%(at)s::timestamptz IS NULL OR (received_at, id) < (%(at)s, %(id)s))"
+            " AND (%(state)s::text IS NULL OR state = %(state)s)"
+            " ORDER BY received_at DESC, id DESC LIMIT %(limit)s",
+            {"at": at, "id": event_id, "state": state, "limit": limit},
+        ).fetchall()

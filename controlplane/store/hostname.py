@@ -1,0 +1,99 @@
+"""Custom domains of tenants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.observed import HostnameObserved
+from controlplane.store.registry import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class HostnameRow:
+    """`records`: what the customer must put into its DNS. `poll_due`: time to ask Cloudflare again."""
+
+    host: str
+    tenant_id: str
+    provider_id: str | None
+    status: str
+    ssl_status: str
+    records: list[dict[str, Any]]
+    errors: list[str]
+    refused: str | None
+    next_poll_at: datetime
+    poll_due: bool
+
+    def observed(self) -> HostnameObserved:
+        return HostnameObserved(
+            host=self.host,
+            id=self.provider_id,
+            status=self.status,
+            ssl_status=self.ssl_status,
+            poll_due=self.poll_due,
+            refused=self.refused is not None,
+        )
+
+
+_COLUMNS = (
+    "host, tenant_id, provider_id, status, ssl_status, records, errors, refused, next_poll_at,"
+    " next_poll_at <= clock_timestamp() AS poll_due"
+)
+
+
+def want(conn: Connection, host: str, tenant_id: str) -> str:
+    """Claim the host for this tenant; whose it is afterwards (another tenant's claim stands)."""
+    conn.execute(
+        "INSERT INTO hostname (host, tenant_id) VALUES (%s, %s) ON CONFLICT DO NOTHING", [host, tenant_id]
+    )
+    row = conn.execute("SELECT tenant_id FROM hostname WHERE host = %s", [host]).fetchone()
+    return tenant_id if row is None else str(row["tenant_id"])
+
+
+def of_tenant(conn: Connection, tenant_id: str) -> list[HostnameRow]:
+    with conn.cursor(row_factory=class_row(HostnameRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM hostname WHERE tenant_id = %s ORDER BY host",  # noqa: S608
+            [tenant_id],
+        ).fetchall()
+
+
+def seen(
+    conn: Connection,
+    host: str,
+    *,
+    provider_id: str,
+    status: str,
+    ssl_status: str,
+    records: list[dict[str, Any]],
+    errors: list[str],
+    poll_in: float,
+) -> None:
+    conn.execute(
+        "UPDATE hostname SET provider_id = %s, status = %s, ssl_status = %s, records = %s, errors = %s,"
+        " refused = NULL, next_poll_at = clock_timestamp() + make_interval(secs => %s) WHERE host = %s",
+        [provider_id, status, ssl_status, Jsonb(records), Jsonb(errors), poll_in, host],
+    )
+
+
+def refuse(conn: Connection, host: str, *, reason: str) -> None:
+    """Cloudflare will not take it; the tenant is not held up, the reason is shown."""
+    conn.execute("UPDATE hostname SET refused = %s WHERE host = %s", [reason[:500], host])
+
+
+def remove(conn: Connection, host: str) -> None:
+    conn.execute("DELETE FROM hostname WHERE host = %s", [host])
+
+
+def next_poll(conn: Connection, tenant_id: str) -> float | None:
+    """Seconds until the first of its unfinished hostnames is due; None where all are settled."""
+    row = conn.execute(
+        "SELECT extract(epoch FROM min(next_poll_at) - clock_timestamp())::float AS s FROM hostname"
+        " WHERE tenant_id = %s AND refused IS NULL AND NOT (status = 'active' AND ssl_status = 'active')",
+        [tenant_id],
+    ).fetchone()
+    return None if row is None or row["s"] is None else max(0.0, row["s"])

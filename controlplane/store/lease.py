@@ -1,0 +1,112 @@
+"""Leases with a fence, on the database's clock.
+
+`claim` gives out the right to converge one resource: a due waiting operation, or a running one whose
+holder let its lease run out. The fence rises with every claim, and `guard` at the head of each of the
+holder's transactions refuses the write once somebody else has claimed. The worker's own clock decides
+nothing but when to give up by itself.
+"""
+
+from __future__ import annotations
+
+from controlplane.domain.errors import LeaseLost
+from controlplane.domain.operation import Held, ResourceKind
+from controlplane.store.registry import Connection, one
+
+
+def register(conn: Connection, kind: ResourceKind, resource_id: str) -> None:
+    conn.execute(
+        "INSERT INTO lease (kind, resource_id) VALUES (%s, %s) ON CONFLICT DO NOTHING", [kind, resource_id]
+    )
+
+
+def claim(
+    conn: Connection,
+    *,
+    holder: str,
+    seconds: float,
+    kind: ResourceKind | None = None,
+    resource_id: str | None = None,
+) -> Held | None:
+    """The next operation that is due, of one resource or of any; None where nothing is.
+
+    An operation that died running is taken before one that waits. Rows that another claimer has
+    locked are skipped, so no worker ever queues behind another.
+    """
+    with conn.transaction():
+        row = conn.execute(
+            """
+            SELECT o.id, o.kind, o.resource_id, o.reason, o.actor, o.state
+              FROM operation o JOIN lease l USING (kind, resource_id)
+             WHERE ((o.state = 'running' AND l.until < clock_timestamp())
+                 OR (o.state = 'waiting' AND o.next_attempt_at <= clock_timestamp()
+                     AND NOT EXISTS (SELECT 1 FROM operation r WHERE r.kind = o.kind
+                                      AND r.resource_id = o.resource_id AND r.state = 'running')))
+               AND (%(kind)s::text IS NULL OR o.kind = %(kind)s)
+               AND (%(id)s::text IS NULL OR o.resource_id = %(id)s)
+             ORDER BY o.state = 'running' DESC, o.next_attempt_at
+             LIMIT 1
+               FOR UPDATE OF o, l SKIP LOCKED
+            """,
+            {"kind": kind, "id": resource_id},
+        ).fetchone()
+        if row is None:
+            return None
+        fence = one(
+            conn.execute(
+                "UPDATE lease SET fence = fence + 1, holder = %s,"
+                " until = clock_timestamp() + make_interval(secs => %s)"
+                " WHERE kind = %s AND resource_id = %s RETURNING fence",
+                [holder, seconds, row["kind"], row["resource_id"]],
+            ).fetchone()
+        )["fence"]
+        conn.execute(
+            "UPDATE step SET state = 'abandoned', finished_at = clock_timestamp()"
+            " WHERE operation_id = %s AND state = 'running'",
+            [row["id"]],
+        )
+        attempts = one(
+            conn.execute(
+                "UPDATE operation SET state = 'running', fence = %s, attempts = attempts + 1,"
+                " started_at = coalesce(started_at, clock_timestamp()) WHERE id = %s RETURNING attempts",
+                [fence, row["id"]],
+            ).fetchone()
+        )["attempts"]
+    return Held(
+        kind=ResourceKind(row["kind"]),
+        resource_id=row["resource_id"],
+        operation_id=row["id"],
+        fence=fence,
+        holder=holder,
+        attempts=attempts,
+        reason=row["reason"],
+        actor=row["actor"],
+    )
+
+
+def renew(conn: Connection, held: Held, *, seconds: float) -> None:
+    """Raises LeaseLost once somebody else has claimed."""
+    renewed = conn.execute(
+        "UPDATE lease SET until = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE kind = %s AND resource_id = %s AND fence = %s",
+        [seconds, held.kind, held.resource_id, held.fence],
+    ).rowcount
+    if not renewed:
+        raise LeaseLost(f"{held.resource_id}: fence {held.fence} is no longer the newest")
+
+
+def guard(conn: Connection, held: Held) -> None:
+    """Within a transaction: refuse to write for a holder that has been superseded (I3)."""
+    row = conn.execute(
+        "SELECT 1 FROM lease WHERE kind = %s AND resource_id = %s AND fence = %s FOR SHARE",
+        [held.kind, held.resource_id, held.fence],
+    ).fetchone()
+    if row is None:
+        raise LeaseLost(f"{held.resource_id}: fence {held.fence} is no longer the newest")
+
+
+def release(conn: Connection, held: Held) -> None:
+    conn.execute(
+        "UPDATE lease SET until = '-infinity', holder = NULL"
+        " WHERE kind = %s AND resource_id = %s AND fence = %s",
+        [held.kind, held.resource_id, held.fence],
+    )

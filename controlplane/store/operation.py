@@ -1,0 +1,143 @@
+"""Operations: request one, end one, read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from controlplane.domain.errors import NotFound
+from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    id: int
+    kind: str
+    resource_id: str
+    reason: str
+    actor: str
+    state: str
+    attempts: int
+    next_attempt_at: datetime
+    error: str | None
+    runbook: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+_COLUMNS = (
+    "id, kind, resource_id, reason, actor, state, attempts, next_attempt_at, error, runbook,"
+    " created_at, started_at, finished_at"
+)
+
+
+def request(conn: Connection, kind: ResourceKind, resource_id: str, *, reason: str, actor: str) -> int:
+    """Ensure one waiting operation, due now; its id. One that waits already is brought forward."""
+    return int(
+        one(
+            conn.execute(
+                "INSERT INTO operation (kind, resource_id, reason, actor, state)"
+                " VALUES (%s, %s, %s, %s, 'waiting')"
+                " ON CONFLICT (kind, resource_id) WHERE state = 'waiting'"
+                " DO UPDATE SET next_attempt_at = clock_timestamp(), attempts = 0,"
+                "  reason = excluded.reason, actor = excluded.actor"
+                " RETURNING id",
+                [kind, resource_id, reason[:200], actor],
+            ).fetchone()
+        )["id"]
+    )
+
+
+def bring_forward(conn: Connection, kind: ResourceKind, resource_ids: list[str]) -> list[str]:
+    """Make the waiting operations of these resources due now; which had one."""
+    rows = conn.execute(
+        "UPDATE operation SET next_attempt_at = clock_timestamp()"
+        " WHERE kind = %s AND resource_id = ANY(%s) AND state = 'waiting' RETURNING resource_id",
+        [kind, resource_ids],
+    ).fetchall()
+    return [row["resource_id"] for row in rows]
+
+
+def finish(
+    conn: Connection, held: Held, state: OperationState, *, error: str | None, runbook: str | None
+) -> None:
+    conn.execute(
+        "UPDATE operation SET state = %s, error = %s, runbook = %s, finished_at = clock_timestamp()"
+        " WHERE id = %s AND state = 'running' AND fence = %s",
+        [state, error, runbook, held.operation_id, held.fence],
+    )
+
+
+def put_back(
+    conn: Connection, held: Held, *, after: float, error: str | None, counts: bool
+) -> OperationState:
+    """Running → waiting, due after that many seconds; or superseded where another one waits already.
+
+    `counts`: whether this was an attempt (False for Pending: nothing was wrong).
+    """
+    waiting = conn.execute(
+        "SELECT 1 FROM operation WHERE kind = %s AND resource_id = %s AND state = 'waiting'",
+        [held.kind, held.resource_id],
+    ).fetchone()
+    if waiting is not None:
+        finish(conn, held, OperationState.SUPERSEDED, error=error, runbook=None)
+        return OperationState.SUPERSEDED
+    conn.execute(
+        "UPDATE operation SET state = 'waiting', error = %s, attempts = attempts - %s,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND state = 'running' AND fence = %s",
+        [error, 0 if counts else 1, after, held.operation_id, held.fence],
+    )
+    return OperationState.WAITING
+
+
+def due(conn: Connection, *, limit: int) -> list[tuple[ResourceKind, str]]:
+    """Resources with an operation that may be claimed now."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT ON (o.kind, o.resource_id) o.kind, o.resource_id, o.next_attempt_at
+          FROM operation o JOIN lease l USING (kind, resource_id)
+         WHERE (o.state = 'running' AND l.until < clock_timestamp())
+            OR (o.state = 'waiting' AND o.next_attempt_at <= clock_timestamp()
+                AND l.until < clock_timestamp())
+         ORDER BY o.kind, o.resource_id, o.next_attempt_at
+         LIMIT %s
+        """,
+        [limit],
+    ).fetchall()
+    return [(ResourceKind(row["kind"]), row["resource_id"]) for row in rows]
+
+
+def get(conn: Connection, operation_id: int) -> OperationRow:
+    with conn.cursor(row_factory=class_row(OperationRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM operation WHERE id = %s",  # noqa: S608 — a constant
+            [operation_id],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"operation {operation_id} does not exist")
+    return row
+
+
+def page(
+    conn: Connection,
+    *,
+    before: int | None,
+    limit: int,
+    resource_id: str | None = None,
+    state: str | None = None,
+) -> list[OperationRow]:
+    """Newest first, those with an id below `before`."""
+    with conn.cursor(row_factory=class_row(OperationRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM operation"  # noqa: S608 — a constant
+            " WHERE (%(before)s::bigint IS NULL OR id < %(before)s)"
+            " AND (%(resource)s::text IS NULL OR resource_id = %(resource)s)"
+            " AND (%(state)s::text IS NULL OR state = %(state)s)"
+            " ORDER BY id DESC LIMIT %(limit)s",
+            {"before": before, "resource": resource_id, "state": state, "limit": limit},
+        ).fetchall()

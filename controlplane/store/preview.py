@@ -1,0 +1,96 @@
+"""Previews: what a pass over a tenant would do, worked out by a worker, changing nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.errors import NotFound
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """`steps`: [{name, target, reason}] in order; `changes`: [{address, action, destructive}] of the
+    Terraform plans; both None until it is done."""
+
+    id: int
+    tenant_id: str
+    actor: str
+    state: str
+    steps: list[dict[str, Any]] | None
+    changes: list[dict[str, Any]] | None
+    error: str | None
+    requested_at: datetime
+    finished_at: datetime | None
+
+
+_COLUMNS = "id, tenant_id, actor, state, steps, changes, error, requested_at, finished_at"
+
+
+def request(conn: Connection, tenant_id: str, *, actor: str) -> int:
+    return int(
+        one(
+            conn.execute(
+                "INSERT INTO preview (tenant_id, actor, state) VALUES (%s, %s, 'waiting') RETURNING id",
+                [tenant_id, actor],
+            ).fetchone()
+        )["id"]
+    )
+
+
+def get(conn: Connection, preview_id: int) -> PreviewRow:
+    with conn.cursor(row_factory=class_row(PreviewRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM preview WHERE id = %s",  # noqa: S608 — a constant
+            [preview_id],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"preview {preview_id} does not exist")
+    return row
+
+
+def take(conn: Connection, preview_id: int, *, hold: float) -> tuple[str, int] | None:
+    """(tenant, attempt), held for `hold` seconds; None where it is done or in other hands."""
+    row = conn.execute(
+        "UPDATE preview SET attempts = attempts + 1,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+        " RETURNING tenant_id, attempts",
+        [hold, preview_id],
+    ).fetchone()
+    return None if row is None else (row["tenant_id"], row["attempts"])
+
+
+def finish(
+    conn: Connection,
+    preview_id: int,
+    *,
+    steps: list[dict[str, Any]],
+    changes: list[dict[str, Any]],
+) -> None:
+    conn.execute(
+        "UPDATE preview SET state = 'done', steps = %s, changes = %s, finished_at = clock_timestamp()"
+        " WHERE id = %s",
+        [Jsonb(steps), Jsonb(changes), preview_id],
+    )
+
+
+def fail(conn: Connection, preview_id: int, *, error: str) -> None:
+    conn.execute(
+        "UPDATE preview SET state = 'failed', error = %s, finished_at = clock_timestamp() WHERE id = %s",
+        [error[:1000], preview_id],
+    )
+
+
+def due(conn: Connection, *, limit: int) -> list[int]:
+    rows = conn.execute(
+        "SELECT id FROM preview WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+        " ORDER BY id LIMIT %s",
+        [limit],
+    ).fetchall()
+    return [row["id"] for row in rows]

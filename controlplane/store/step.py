@@ -1,0 +1,106 @@
+"""The step log: what an operation did, when, why, and how far a long step has come.
+
+It is history for people. The engine never reads it back to decide what to do next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from controlplane.domain.operation import Held
+from controlplane.domain.steps import Step
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    operation_id: int
+    seq: int
+    name: str
+    target: str
+    reason: str
+    state: str
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepEventRow:
+    id: int
+    seq: int
+    at: datetime
+    kind: str
+    address: str
+    action: str
+    seconds: float | None
+    message: str
+
+
+def begin(conn: Connection, held: Held, step: Step) -> int:
+    """The new step's number within its operation."""
+    return int(
+        one(
+            conn.execute(
+                "INSERT INTO step (operation_id, seq, name, target, reason, fence, state)"
+                " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s, %(fence)s,"
+                "        'running' FROM step WHERE operation_id = %(op)s RETURNING seq",
+                {
+                    "op": held.operation_id,
+                    "name": step.name,
+                    "target": step.target,
+                    "reason": step.reason,
+                    "fence": held.fence,
+                },
+            ).fetchone()
+        )["seq"]
+    )
+
+
+def end(conn: Connection, held: Held, seq: int, *, state: str, error: str | None = None) -> None:
+    """`state`: done, failed, or waiting (nothing was wrong, it needs more time)."""
+    conn.execute(
+        "UPDATE step SET state = %s, error = %s, finished_at = clock_timestamp()"
+        " WHERE operation_id = %s AND seq = %s AND state = 'running'",
+        [state, error, held.operation_id, seq],
+    )
+
+
+def note(
+    conn: Connection,
+    held: Held,
+    seq: int,
+    *,
+    kind: str,
+    address: str,
+    action: str,
+    seconds: float | None,
+    message: str,
+) -> None:
+    conn.execute(
+        "INSERT INTO step_event (operation_id, seq, kind, address, action, seconds, message)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        [held.operation_id, seq, kind, address, action, seconds, message[:500]],
+    )
+
+
+def of_operation(conn: Connection, operation_id: int) -> list[StepRow]:
+    with conn.cursor(row_factory=class_row(StepRow)) as cur:
+        return cur.execute(
+            "SELECT operation_id, seq, name, target, reason, state, error, started_at, finished_at"
+            " FROM step WHERE operation_id = %s ORDER BY seq",
+            [operation_id],
+        ).fetchall()
+
+
+def events_of(conn: Connection, operation_id: int, *, after: int = 0, limit: int = 500) -> list[StepEventRow]:
+    """Progress events of all steps of an operation, oldest first, those with an id above `after`."""
+    with conn.cursor(row_factory=class_row(StepEventRow)) as cur:
+        return cur.execute(
+            "SELECT id, seq, at, kind, address, action, seconds, message FROM step_event"
+            " WHERE operation_id = %s AND id > %s ORDER BY id LIMIT %s",
+            [operation_id, after, limit],
+        ).fetchall()

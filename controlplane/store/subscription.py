@@ -1,0 +1,89 @@
+"""Subscriptions: what became of the last look at each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from controlplane.store.registry import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRow:
+    id: str
+    customer_id: str | None
+    status: str | None
+    outcome: str
+    reason: str | None
+    tenant_id: str | None
+    revision: int
+    first_event_at: datetime
+    fetched_at: datetime | None
+
+
+_COLUMNS = "id, customer_id, status, outcome, reason, tenant_id, revision, first_event_at, fetched_at"
+
+
+def touch(conn: Connection, subscription_id: str, *, event_at: datetime) -> SubscriptionRow:
+    """The row, made where there is none; `first_event_at` only moves back."""
+    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
+        row = cur.execute(
+            "INSERT INTO subscription AS s (id, outcome, first_event_at) VALUES (%s, 'new', %s)"  # noqa: S608
+            " ON CONFLICT (id) DO UPDATE"
+            " SET first_event_at = least(s.first_event_at, excluded.first_event_at)"
+            f" RETURNING {_COLUMNS}",
+            [subscription_id, event_at],
+        ).fetchone()
+    if row is None:
+        raise LookupError(subscription_id)
+    return row
+
+
+def find_for_tenant(conn: Connection, tenant_id: str) -> SubscriptionRow | None:
+    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM subscription WHERE tenant_id = %s",  # noqa: S608
+            [tenant_id],
+        ).fetchone()
+
+
+def lock(conn: Connection, subscription_id: str, *, revision: int) -> bool:
+    """Within a transaction: the right to write what was decided from an object fetched while
+    `revision` was current. False where somebody wrote since: the object may be old, fetch again."""
+    row = conn.execute(
+        "SELECT 1 FROM subscription WHERE id = %s AND revision = %s FOR UPDATE", [subscription_id, revision]
+    ).fetchone()
+    return row is not None
+
+
+def record(
+    conn: Connection,
+    subscription_id: str,
+    *,
+    customer_id: str | None,
+    status: str | None,
+    outcome: str,
+    reason: str | None,
+    tenant_id: str | None,
+) -> None:
+    conn.execute(
+        "UPDATE subscription SET customer_id = coalesce(%s, customer_id), status = coalesce(%s, status),"
+        " outcome = %s, reason = %s, tenant_id = coalesce(tenant_id, %s), revision = revision + 1,"
+        " fetched_at = clock_timestamp() WHERE id = %s",
+        [customer_id, status, outcome, reason, tenant_id, subscription_id],
+    )
+
+
+def parked(conn: Connection, *, limit: int) -> list[SubscriptionRow]:
+    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM subscription WHERE outcome = 'parked' ORDER BY first_event_at LIMIT %s",  # noqa: S608
+            [limit],
+        ).fetchall()
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    rows = conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome").fetchall()
+    return {row["outcome"]: row["n"] for row in rows}
