@@ -1,0 +1,239 @@
+"""Where a routing entry is read from when this process does not know it.
+
+Two levels stand behind the memory of a process, asked in this order: the config cache (Redis), then
+what the cache was filled from (the control plane's resolve endpoint, or a read-only registry). A
+level has three answers and they must never be mixed up, or an outage would look like a customer who
+has left: the entry, "there is none" (None), and "I can't tell" (LevelDown).
+
+Each level bounds its own time, and after a failure answers LevelDown at once for `pause` seconds but
+for a single caller who tries again; so a dead server costs one timeout a second, not one a request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import redis
+import urllib3
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dataplane.contract import MAX_ENTRY_BYTES, ContractError, TenantConfig, cache_key, verify
+
+log = logging.getLogger(__name__)
+
+
+class LevelDown(Exception):
+    """The level can't tell whether the host has an entry."""
+
+
+class EntryRefused(LevelDown):
+    """There is an entry, and it is not one that may be trusted: whose it is can't be told."""
+
+
+class Level(Protocol):
+    def read(self, host: str) -> TenantConfig | None:
+        """The entry of a normalised host, a tombstone (status "gone") included; None where the level
+        knows that there is none. Raises LevelDown."""
+        ...
+
+
+class Pause:
+    """After a failure nobody is let through for `seconds`, then one caller at a time until it works."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._until: float | None = None  # None: all is well
+
+    def check(self) -> None:
+        """Raises LevelDown during a pause."""
+        if self._until is None:
+            return
+        with self._lock:
+            now = self._clock()
+            if self._until is not None and now < self._until:
+                raise LevelDown("it did not answer a moment ago")
+            self._until = now + self._seconds  # this caller tries, the others go on waiting
+
+    def failed(self) -> None:
+        with self._lock:
+            self._until = self._clock() + self._seconds
+
+    def worked(self) -> None:
+        if self._until is not None:
+            self._until = None
+
+
+class RedisLevel:
+    """The config cache: signed entries under `tenant:host:<host>`.
+
+    `keys`: key id → secret, all of them verify. An entry that none of them signed for this host, or
+    that is not a TenantConfig, raises EntryRefused: the next level is asked, and nobody is served
+    from it.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Mapping[str, bytes], *, pause: float = 1.0) -> None:
+        """`client` has short timeouts of its own: `from_url` sets them."""
+        self._client = client
+        self._keys = dict(keys)
+        self._pause = Pause(pause)
+        self.refused = 0
+
+    @classmethod
+    def from_url(
+        cls, url: str, keys: Mapping[str, bytes], *, timeout: float = 0.3, connections: int = 32
+    ) -> RedisLevel:
+        """`timeout`: seconds for a connect, for an answer, and for a free connection of the pool."""
+        return cls(connect_redis(url, timeout=timeout, connections=connections), keys)
+
+    def read(self, host: str) -> TenantConfig | None:
+        self._pause.check()
+        try:
+            # One command, and a bound on what may come back: GET has none. Nothing there reads as "".
+            entry: Any = self._client.getrange(cache_key(host), 0, MAX_ENTRY_BYTES)
+        except redis.ResponseError as error:
+            raise self._refuse(host, str(error)) from error
+        except (redis.RedisError, OSError) as error:
+            self._pause.failed()
+            raise LevelDown(f"cache: {type(error).__name__}") from error
+        self._pause.worked()
+        if not entry:
+            return None
+        try:
+            return TenantConfig.from_payload(verify(entry, host=host, keys=self._keys))
+        except ContractError as error:
+            raise self._refuse(host, str(error)) from error
+
+    def _refuse(self, host: str, reason: str) -> EntryRefused:
+        self.refused += 1
+        log.error("cache: the entry of %s is refused: %s", host, reason)
+        return EntryRefused(f"cache: {reason}")
+
+
+class ControlPlaneLevel:
+    """The control plane's resolve endpoint: `GET <base>/v1/resolve?host=…` with a bearer token.
+
+    200 brings `{"entry": "v1.…"}`, signed as in the cache and verified here all the same. 404 means
+    "there is none" only when its body is JSON: a proxy's or a wrong address's 404 page says nothing
+    about the tenant. At most `concurrent` requests are under way at once.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        keys: Mapping[str, bytes],
+        *,
+        timeout: float = 2.0,
+        concurrent: int = 8,
+        pause: float = 1.0,
+    ) -> None:
+        self._url = base_url.rstrip("/") + "/v1/resolve"
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._keys = dict(keys)
+        self._timeout = timeout
+        self._concurrent = concurrent
+        self._slots = threading.BoundedSemaphore(concurrent)
+        self._pause = Pause(pause)
+        self._http: urllib3.PoolManager | None = None
+        self._pid = 0
+
+    def read(self, host: str) -> TenantConfig | None:
+        self._pause.check()
+        if not self._slots.acquire(timeout=self._timeout):
+            raise LevelDown("resolve endpoint: too many hosts are being asked for at once")
+        try:
+            status, kind, body = self._get(host)
+        finally:
+            self._slots.release()
+        json_body = kind.partition(";")[0].strip().lower().endswith("json")
+        if status == 404 and json_body:
+            self._pause.worked()
+            return None
+        if status != 200 or not json_body:
+            self._pause.failed()
+            log.error("resolve endpoint: answered %d (%s)", status, kind or "no content type")
+            raise LevelDown(f"resolve endpoint: answered {status}")
+        self._pause.worked()
+        try:
+            document = json.loads(body)
+            entry = document.get("entry") if isinstance(document, dict) else None
+            if not isinstance(entry, str):
+                raise ContractError("entry: expected a string")
+            return TenantConfig.from_payload(verify(entry, host=host, keys=self._keys))
+        except (ValueError, RecursionError) as error:
+            log.error("resolve endpoint: the entry of %s is refused: %s", host, error)  # noqa: TRY400
+            raise EntryRefused(f"resolve endpoint: {error}") from error
+
+    def _pool(self) -> urllib3.PoolManager:
+        """One a process: its connections can't be shared over a fork."""
+        if self._http is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._http = urllib3.PoolManager(
+                maxsize=self._concurrent,
+                timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout),
+                retries=urllib3.Retry(total=1, connect=0, read=1, redirect=0, status=0, other=0),
+            )
+        return self._http
+
+    def _get(self, host: str) -> tuple[int, str, bytes]:
+        try:
+            response = self._pool().request(
+                "GET", self._url, fields={"host": host}, headers=self._headers, preload_content=False
+            )
+            try:
+                body = response.read(2 * MAX_ENTRY_BYTES)
+                complete = not response.read(1)
+            finally:
+                response.release_conn()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            self._pause.failed()
+            raise LevelDown(f"resolve endpoint: {type(error).__name__}") from error
+        if not complete:
+            raise LevelDown("resolve endpoint: the answer is too long")
+        return response.status, response.headers.get("Content-Type", ""), body
+
+
+class RegistryLevel:
+    """A read-only registry of one's own: any callable that returns the entry, or None for no tenant.
+
+    Whatever it raises counts as "can't tell".
+    """
+
+    def __init__(self, read: Callable[[str], TenantConfig | None], *, pause: float = 1.0) -> None:
+        self._read = read
+        self._pause = Pause(pause)
+
+    def read(self, host: str) -> TenantConfig | None:
+        self._pause.check()
+        try:
+            config = self._read(host)
+        except Exception as error:
+            self._pause.failed()
+            raise LevelDown(f"registry: {type(error).__name__}") from error
+        self._pause.worked()
+        if config is not None and config.host != host:
+            raise EntryRefused("registry: the entry is another host's")
+        return config
+
+
+def connect_redis(url: str, *, timeout: float, connections: int) -> redis.Redis:
+    """A client with bounded time and connections. One retry, for a connection that went stale."""
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        protocol=2,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    )
+    return redis.Redis(connection_pool=pool)

@@ -1,0 +1,145 @@
+"""Hears at once that a tenant has changed, and knows when it can't hear.
+
+The control plane publishes a notice on `tenant:notices` after each write of the cache. A published
+message reaches those who listen at that moment and nobody else, so what matters is to know when one
+was not listening: `connected` and `lost` tell the resolver, which trusts its memory for a shorter
+time while nobody listens and looks everything up anew afterwards.
+
+Pub/sub was chosen over server-assisted tracking (`CLIENT TRACKING ON BCAST`) by measurement: see
+docs/dataplane.md. A notice carries no configuration and is believed only so far that the host is
+looked up again, so a forged one costs a read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dataplane.contract import NOTICE_CHANNEL
+
+log = logging.getLogger(__name__)
+
+MAX_NOTICE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """`kind` "config": the entry of `host` has changed and is of `epoch` now. "credential": the
+    database login of `tenant_id` has changed."""
+
+    kind: str
+    host: str
+    epoch: int
+    tenant_id: str
+
+
+Subscriber = Callable[[Notice], None]
+
+
+class Ear(Protocol):
+    """What the listener tells. Called from its thread; must return soon and not raise."""
+
+    def connected(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+    def noticed(self, notice: Notice) -> None: ...
+
+
+def parse_notice(data: bytes) -> Notice | None:
+    """None where it is not a notice that this version knows."""
+    try:
+        fields = json.loads(data) if len(data) <= MAX_NOTICE_BYTES else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    kind, host = fields.get("kind", "config"), fields.get("host") or ""
+    epoch, tenant_id = fields.get("epoch") or 0, fields.get("tenant_id") or ""
+    if kind not in ("config", "credential"):
+        return None
+    if not isinstance(host, str) or not isinstance(tenant_id, str) or type(epoch) is not int:
+        return None
+    return Notice(kind, host, epoch, tenant_id)
+
+
+class NoticeListener:
+    """One daemon thread and one connection of its own, for as long as it is open.
+
+    `silence`: seconds without a word, the answers to its own pings included, after which the
+    connection counts as lost; a cable that was pulled says nothing.
+    """
+
+    def __init__(self, url: str, *, silence: float = 3.0, reconnect: float = 0.2) -> None:
+        self._url = url
+        self._silence = silence
+        self._reconnect = reconnect
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, ear: Ear) -> None:
+        if self._thread is None:
+            self._stop = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(ear, self._stop), name="dataplane-notices", daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(self._silence)
+            self._thread = None
+
+    def forked(self) -> None:
+        """In a child process: the thread is the parent's."""
+        self._thread = None
+
+    def _run(self, ear: Ear, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self._listen(ear, stop)
+            except (redis.RedisError, OSError) as error:
+                log.warning("notices: not listening: %s", type(error).__name__)
+            finally:
+                ear.lost()
+            stop.wait(self._reconnect)
+
+    def _listen(self, ear: Ear, stop: threading.Event) -> None:
+        client = redis.Redis.from_url(
+            self._url,
+            protocol=2,
+            socket_timeout=self._silence,
+            socket_connect_timeout=self._silence,
+            retry=Retry(NoBackoff(), 0),
+        )
+        make_pubsub: Callable[[], Any] = client.pubsub  # redis-py leaves it untyped
+        with client, make_pubsub() as pubsub:
+            pubsub.subscribe(NOTICE_CHANNEL)
+            heard = time.monotonic()
+            while not stop.is_set():
+                message: dict[str, Any] | None = pubsub.get_message(timeout=self._silence / 3)
+                now = time.monotonic()
+                if message is None:
+                    if now - heard > self._silence:
+                        raise redis.TimeoutError("no answer to a ping")
+                    pubsub.ping()
+                    continue
+                heard = now
+                if message["type"] == "subscribe":
+                    ear.connected()
+                elif message["type"] == "message":
+                    notice = parse_notice(message["data"])
+                    if notice is None:
+                        log.warning("notices: one that this version does not know was passed over")
+                    else:
+                        ear.noticed(notice)

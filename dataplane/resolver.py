@@ -1,0 +1,473 @@
+"""Host → tenant, from memory in about a microsecond, and truthfully when nothing behind answers.
+
+Three things can go wrong with a cache that decides whose data a request sees, and each has its rule.
+
+*It lies after a change.* A notice marks the entry as outdated at once and names the epoch that
+replaces it; from then on nothing older is served or stored, whatever a slow reader that began before
+the change may bring back (`_Flight`, and epochs, which only rise). Whoever could not hear
+for a while treats all it knows as unconfirmed.
+
+*It calls an outage a 404.* "There is none" is believed only from a level that could tell. When none
+can, what was confirmed within `Policy.max_age` is served, and an unknown host is answered
+RoutingUnavailable (503).
+
+*It amplifies.* One read at a time for a host, whoever waits shares it; hosts without a tenant are
+remembered for some seconds in a memory of their own, so that no scanner can push the tenants out.
+
+Entries that live long are refreshed behind the request that finds them old. The memory is bounded,
+and evicts by second chance: what was asked for since the last look stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import random
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from dataplane.contract import Status, TenantConfig
+from dataplane.errors import Provisioning, RoutingUnavailable, Suspended, UnknownHost
+from dataplane.hosts import HostKind, Zones, normalise_host
+from dataplane.levels import Level, LevelDown
+from dataplane.notices import Notice, NoticeListener, Subscriber
+
+READ_ATTEMPTS = 3  # of one load, when notices keep outdating what was read
+SECOND_CHANCES = 32  # looked at for one eviction
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All times in seconds.
+
+    `ttl`: an entry is confirmed this often (times 1 - `jitter` to 1) though notices arrive; for
+    `grace` beyond it the old one is served while it is read anew behind. `unwatched_ttl`: instead of
+    `ttl` while notices can't be heard. `unknown_ttl`: for hosts without a tenant and those being
+    set up. `max_age`: how long after its last confirmation an entry is served when nothing behind
+    answers, tried again every `retry`. `wait`: for somebody else's read of the same host.
+    """
+
+    capacity: int = 50_000
+    unknown_capacity: int = 10_000
+    ttl: float = 60.0
+    jitter: float = 0.2
+    grace: float = 30.0
+    unwatched_ttl: float = 2.0
+    unknown_ttl: float = 5.0
+    max_age: float = 6 * 3600.0
+    retry: float = 1.0
+    wait: float = 5.0
+    hold_outdated: float = 30.0  # how long a notice's epoch is insisted on
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counted off the fast path: answers from memory are not among them."""
+
+    loads: int = 0  # reads behind the memory, each shared by all who asked at that time
+    refreshes: int = 0  # of them, behind a request that had its answer
+    shared: int = 0  # requests that waited for somebody else's read
+    stale: int = 0  # times an entry was kept because nothing behind answered
+    unavailable: int = 0  # answered RoutingUnavailable
+    late: int = 0  # reads that an invalidation overtook: not stored
+    invalidations: int = 0
+    evictions: int = 0
+
+
+class _Slot:
+    """One entry in memory. Times are of the resolver's clock."""
+
+    __slots__ = (
+        "config",
+        "floor",
+        "fresh_until",
+        "hard_until",
+        "refreshing",
+        "serving",
+        "soft_until",
+        "used",
+    )
+
+    def __init__(self, config: TenantConfig, now: float, ttl: float, policy: Policy) -> None:
+        self.config = config
+        self.serving = config.status is Status.ACTIVE
+        self.fresh_until = now + ttl
+        self.soft_until = self.fresh_until + policy.grace
+        self.hard_until = now + policy.max_age
+        self.floor: tuple[int, float] | None = None  # (epoch at least, until when)
+        self.used = False
+        self.refreshing = False
+
+
+class _Flight:
+    """A read of one host that is under way."""
+
+    __slots__ = ("done", "heard", "result", "suspect", "wanted")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.result: _Outcome = _Nothing.UNTOLD
+        self.suspect = False  # a notice may have been missed since the read began
+        self.heard = False  # one has come since the read began,
+        self.wanted = 0  # and this is the newest epoch that one named
+
+
+class _Nothing(enum.Enum):
+    NO_TENANT = "no tenant"  # a level said so
+    UNTOLD = "untold"  # no level could tell
+
+
+_Outcome = _Slot | _Nothing
+
+
+class Resolver:
+    """`resolve(host)` for threads, `resolve_async(host)` for an event loop; one of them a process.
+
+    `cache` and `fallback` are asked in this order. Without a `fallback`, "not in the cache" is taken
+    as "no tenant" unless the host is known: after the loss of a cache cold hosts would get a 404
+    until they are published again, so production has a fallback. `notices`: None means that entries
+    are only as fresh as `policy.ttl`.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache: Level | None = None,
+        fallback: Level | None = None,
+        notices: NoticeListener | None = None,
+        zones: Zones | None = None,
+        policy: Policy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._levels = [level for level in (cache, fallback) if level is not None]
+        if not self._levels:
+            raise ValueError("cache, fallback: expected at least one level to read from, got none")
+        self._last_word = fallback is not None
+        self._notices = notices
+        self._zones = zones or Zones()
+        self._policy = policy or Policy()
+        self._clock = clock
+        self._subscribers: list[Subscriber] = []
+        self.statistics = Statistics()
+        self._reset()
+        _resolvers.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._flights: dict[str, _Flight] = {}
+        self._tasks: dict[tuple[int, str], asyncio.Future[_Outcome]] = {}
+        self._hearing = self._notices is None
+        self._behind: ThreadPoolExecutor | None = None
+        self._loaders: ThreadPoolExecutor | None = None
+        self._started = False
+
+    # ------------------------------------------------------------------------------- asking
+
+    def resolve(self, host: str) -> TenantConfig:
+        """The active tenant at this raw Host header. Raises BadHost, UnknownHost, Suspended,
+        Provisioning, RoutingUnavailable."""
+        # A name that is in memory is a normalised one, and normalising it again would not change it:
+        # so the raw header is tried first, and parsed only when that finds nothing.
+        slot = self._slots.get(host)
+        if slot is not None and slot.serving and slot.fresh_until > self._clock():
+            slot.used = True
+            return slot.config
+        name = self._name(host)
+        outcome = self._known(name)
+        return self._answer(name, self._load(name) if outcome is None else outcome)
+
+    async def resolve_async(self, host: str) -> TenantConfig:
+        """As `resolve`, for coroutines: reads behind happen in a few threads, one read a host
+        however many coroutines of this loop ask."""
+        slot = self._slots.get(host)
+        if slot is not None and slot.serving and slot.fresh_until > self._clock():
+            slot.used = True
+            return slot.config
+        name = self._name(host)
+        outcome = self._known(name)
+        if outcome is None:
+            loop = asyncio.get_running_loop()
+            key = (id(loop), name)
+            task = self._tasks.get(key)
+            if task is None:
+                task = loop.run_in_executor(self._executor(), self._load, name)
+                self._tasks[key] = task
+                task.add_done_callback(lambda _: self._tasks.pop(key, None))
+            outcome = await asyncio.shield(task)
+        return self._answer(name, outcome)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Be told of every notice, from the listener's thread."""
+        self._subscribers.append(subscriber)
+
+    def start(self) -> None:
+        """Listen for notices. The first read does it as well; calling this early saves that read
+        from being done twice."""
+        with self._lock:
+            starting, self._started = not self._started, True
+        if starting and self._notices is not None:
+            self._notices.start(self)
+
+    def close(self) -> None:
+        """Stop the threads. Memory still answers."""
+        if self._notices is not None:
+            self._notices.close()
+        for executor in (self._behind, self._loaders):
+            if executor is not None:
+                executor.shutdown(wait=False, cancel_futures=True)
+
+    def __len__(self) -> int:
+        """How many tenants' hosts are in memory."""
+        return len(self._slots)
+
+    # ------------------------------------------------------------------------------- memory
+
+    def _name(self, host: str) -> str:
+        name = normalise_host(host)
+        if self._zones.zones and self._zones.classify(name)[0] is HostKind.PLATFORM:
+            raise UnknownHost
+        return name
+
+    def _known(self, name: str) -> _Outcome | None:
+        """What memory may answer by itself; None where somebody behind must be asked first."""
+        now = self._clock()
+        slot = self._slots.get(name)
+        if slot is not None:
+            slot.used = True
+            if now < slot.fresh_until:
+                return slot
+            if now < slot.soft_until:
+                self._refresh_behind(name, slot)
+                return slot
+            return None
+        return _Nothing.NO_TENANT if now < self._unknown.get(name, 0.0) else None
+
+    def _answer(self, name: str, outcome: _Outcome) -> TenantConfig:
+        if isinstance(outcome, _Slot):
+            if outcome.serving:
+                return outcome.config
+            if outcome.config.status is Status.SUSPENDED:
+                raise Suspended
+            raise Provisioning(retry_after=self._policy.unknown_ttl)
+        if outcome is _Nothing.NO_TENANT:
+            raise UnknownHost
+        self.statistics.unavailable += 1
+        raise RoutingUnavailable(retry_after=self._policy.retry)
+
+    def _refresh_behind(self, name: str, slot: _Slot) -> None:
+        with self._lock:
+            if slot.refreshing or self._slots.get(name) is not slot:
+                return
+            slot.refreshing = True
+            self.statistics.refreshes += 1
+            if self._behind is None:
+                self._behind = ThreadPoolExecutor(2, "dataplane-refresh")
+            executor = self._behind
+        try:
+            executor.submit(self._load, name)
+        except RuntimeError:  # the interpreter is ending, or `close` was called
+            slot.refreshing = False
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._loaders is None:
+                self._loaders = ThreadPoolExecutor(8, "dataplane-load")
+            return self._loaders
+
+    # ------------------------------------------------------------------------------- reading behind
+
+    def _load(self, name: str) -> _Outcome:
+        """Read behind the memory, together with everybody who wants the same host now."""
+        if not self._started:
+            self.start()
+        with self._lock:
+            slot = self._slots.get(name)
+            if slot is not None and not slot.refreshing and self._clock() < slot.fresh_until:
+                return slot  # somebody else's read ended between our look and this lock
+            flight = self._flights.get(name)
+            mine = flight is None
+            if flight is None:
+                flight = self._flights[name] = _Flight()
+                self.statistics.loads += 1
+            else:
+                self.statistics.shared += 1
+        if not mine:
+            if flight.done.wait(self._policy.wait):
+                return flight.result
+            with self._lock:
+                return self._keep(name)
+        try:
+            flight.result = self._read(name, flight)
+        finally:
+            with self._lock:
+                self._flights.pop(name, None)
+                current = self._slots.get(name)
+                if current is not None:
+                    current.refreshing = False
+            flight.done.set()
+        return flight.result
+
+    def _read(self, name: str, flight: _Flight) -> _Outcome:
+        for _ in range(READ_ATTEMPTS):
+            with self._lock:
+                flight.suspect = flight.heard = False
+                floor = max(flight.wanted, self._floor(name))
+            try:
+                config = self._ask(name, floor)
+            except LevelDown:
+                with self._lock:
+                    return self._keep(name)
+            with self._lock:
+                overtaken = flight.heard and (config is None or config.epoch < flight.wanted)
+                if not overtaken and not flight.suspect:
+                    return self._store(name, config)
+                self.statistics.late += 1
+        with self._lock:
+            return self._keep(name)
+
+    def _floor(self, name: str) -> int:
+        """The epoch below which an entry of this host is an old one."""
+        slot = self._slots.get(name)
+        if slot is None:
+            return 0
+        if slot.floor is not None and self._clock() < slot.floor[1]:
+            return max(slot.config.epoch, slot.floor[0])
+        return slot.config.epoch if self._clock() < slot.hard_until else 0
+
+    def _ask(self, name: str, floor: int) -> TenantConfig | None:
+        """Level by level; the last one's "there is none" counts, the cache's only where it is last."""
+        trouble: LevelDown | None = None
+        config: TenantConfig | None = None
+        for level in self._levels:
+            try:
+                config = level.read(name)
+            except LevelDown as error:
+                trouble = error
+                continue
+            if config is None:
+                trouble = None
+            elif config.epoch < floor:
+                trouble = LevelDown(f"an entry of epoch {config.epoch}, {floor} was seen already")
+            else:
+                return config
+        if trouble is not None:
+            raise trouble
+        if not self._last_word and name in self._slots:
+            raise LevelDown("the cache has lost an entry without a tombstone")
+        return None
+
+    def _store(self, name: str, config: TenantConfig | None) -> _Outcome:
+        """With the lock held."""
+        policy, now = self._policy, self._clock()
+        if config is None or config.status is Status.GONE:
+            self._slots.pop(name, None)
+            self._unknown.pop(name, None)
+            while len(self._unknown) >= policy.unknown_capacity:
+                self._unknown.popitem(last=False)
+            self._unknown[name] = now + policy.unknown_ttl
+            return _Nothing.NO_TENANT
+        ttl = policy.ttl if self._hearing else policy.unwatched_ttl
+        if config.status is Status.PROVISIONING:
+            ttl = min(ttl, policy.unknown_ttl)
+        slot = _Slot(config, now, self._spread(ttl), policy)
+        if config.status is Status.PROVISIONING:
+            slot.soft_until = slot.fresh_until
+        self._unknown.pop(name, None)
+        known = self._slots.get(name)
+        if known is None:
+            self._make_room()
+        else:
+            slot.used = known.used
+        self._slots[name] = slot
+        return slot
+
+    def _make_room(self) -> None:
+        chances = SECOND_CHANCES
+        while len(self._slots) >= self._policy.capacity:
+            name, slot = next(iter(self._slots.items()))
+            if slot.used and chances:
+                chances -= 1
+                slot.used = False
+                self._slots.move_to_end(name)
+            else:
+                del self._slots[name]
+                self.statistics.evictions += 1
+
+    def _keep(self, name: str) -> _Outcome:
+        """Nothing behind could tell: what memory may still answer. With the lock held."""
+        now = self._clock()
+        slot = self._slots.get(name)
+        if slot is None:
+            return _Nothing.UNTOLD
+        outdated = slot.floor is not None and now < slot.floor[1] and slot.config.epoch < slot.floor[0]
+        if now >= slot.hard_until or outdated:
+            return _Nothing.UNTOLD
+        slot.fresh_until = now + self._spread(self._policy.retry)
+        slot.soft_until = slot.hard_until  # nobody waits for the next try
+        self.statistics.stale += 1
+        return slot
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (1 - self._policy.jitter * random.random())  # noqa: S311
+
+    # ------------------------------------------------------------------------------- hearing
+
+    def connected(self) -> None:
+        """Notices are heard from now on; what came before may have been missed."""
+        with self._lock:
+            self._hearing = True
+            self._unknown.clear()
+            for slot in self._slots.values():
+                slot.fresh_until = slot.soft_until = 0.0
+            for flight in self._flights.values():
+                flight.suspect = True
+
+    def lost(self) -> None:
+        with self._lock:
+            if not self._hearing:
+                return
+            self._hearing = False
+            until = self._clock() + self._policy.unwatched_ttl
+            for slot in self._slots.values():
+                slot.fresh_until = min(slot.fresh_until, until)
+
+    def noticed(self, notice: Notice) -> None:
+        if notice.kind == "config" and notice.host:
+            with self._lock:
+                self.statistics.invalidations += 1
+                self._unknown.pop(notice.host, None)
+                flight = self._flights.get(notice.host)
+                if flight is not None:
+                    flight.heard = True
+                    flight.wanted = max(flight.wanted, notice.epoch)
+                slot = self._slots.get(notice.host)
+                if slot is not None and slot.config.epoch < notice.epoch:
+                    slot.floor = (notice.epoch, self._clock() + self._policy.hold_outdated)
+                    slot.fresh_until = slot.soft_until = 0.0
+        for subscriber in self._subscribers:
+            subscriber(notice)
+
+    def forked(self) -> None:
+        """In a child process: threads, connections in use and locks are the parent's."""
+        if self._notices is not None:
+            self._notices.forked()
+        self._reset()
+
+
+_resolvers: weakref.WeakSet[Resolver] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for resolver in list(_resolvers):
+        resolver.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
