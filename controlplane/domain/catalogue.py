@@ -244,8 +244,8 @@ class _Table:
     def only(self, known: set[str]) -> None:
         for key in self._values.keys() - known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(sorted(known))})"
-            self.wrong(key, f"no such field{hint}")
+            hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(sorted(known))}"
+            self.wrong(key[:80], f"a field that is known here ({hint})")
 
     def names(self, pattern: re.Pattern[str], expected: str) -> Iterator[str]:
         for name in self._values:
