@@ -182,7 +182,7 @@ def _prices(table: _Table, owners: dict[str, str]) -> tuple[tuple[str, ...], tup
     """`owners`: which field has listed an id or a key already, over the whole file."""
     price_ids = table.strings("price_ids", _PRICE_ID, "Stripe price ids")
     lookup_keys = table.strings("lookup_keys", _LOOKUP_KEY, "Stripe lookup keys")
-    if not price_ids and not lookup_keys and not table.has("price_ids") and not table.has("lookup_keys"):
+    if table.lacks("price_ids") and table.lacks("lookup_keys"):
         table.wrong("price_ids", "at least one price id here or one key in lookup_keys")
     for key, values in (("price_ids", price_ids), ("lookup_keys", lookup_keys)):
         for value in values:
@@ -236,6 +236,10 @@ class _Table:
 
     def has(self, key: str) -> bool:
         return key in self._values
+
+    def lacks(self, key: str) -> bool:
+        """Is the list under `key` absent or empty?"""
+        return self._values.get(key, []) == []
 
     def wrong(self, key: str, expected: str, got: object = _MISSING) -> None:
         found = "" if got is _MISSING else f", got {shown(got)}"
