@@ -1,0 +1,228 @@
+"""`ports.ConfigCache` over Redis or Valkey: signed TenantConfig v1 entries, newest epoch wins.
+
+Which of two entries is newer is in their signed payloads, and only this side has the keys; a script
+on the server could do no better than believe whatever lies there, and a forged entry with a high
+epoch would then keep the true one out for ever. So a write is judged here and made there: read the
+entry, verify it, compare epochs, and let a script put the new one in place if what lies there is
+still, byte for byte, what was judged; else look again. Nothing beside the entry has to be kept in
+step with it, so the cache may evict any key at any time: a host without an entry simply takes the
+next one. What that can let in (an older entry, right after an eviction) the periodic full pass over
+the registry puts right.
+
+The change notice is sent by the same script, so an entry is never changed in silence. Writing what
+is there already sends none from `publish_many`: a full pass must not make every data plane ask anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from controlplane.domain.errors import Invalid, Retryable
+from dataplane.contract import (
+    KEY_PREFIX,
+    MAX_ENTRY_BYTES,
+    NOTICE_CHANNEL,
+    ContractError,
+    Status,
+    TenantConfig,
+    cache_key,
+    sign,
+    verify,
+)
+from workers.providers.ports import PublishedConfig
+
+# Long enough that no delayed writer of an older epoch is still about; after it the key is freed.
+TOMBSTONE_SECONDS = 7 * 24 * 3600
+SOCKET_TIMEOUT_SECONDS = 2.0
+HEALTH_CHECK_SECONDS = 15
+RETRIES = 2
+ROUNDS = 8
+BATCH = 200
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+LEAST_KEY_BYTES = 32
+
+# ARGV: what was judged ("" for nothing), the new entry, its lifetime in seconds ("0" for none), the
+# channel, the host.
+_SWAP = """
+local found = redis.call('GET', KEYS[1])
+if (found or '') ~= ARGV[1] then return 0 end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])
+else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    host: str
+    epoch: int
+    text: bytes
+    lifetime: int  # seconds; 0 for no end
+
+    @property
+    def key(self) -> str:
+        return cache_key(self.host)
+
+
+class RedisConfigCache:
+    """`keys`: (key id, at least 32 bytes); the first signs, all of them verify."""
+
+    def __init__(self, url: str, keys: Sequence[tuple[str, bytes]]) -> None:
+        if not keys:
+            raise Invalid("signing keys", "at least one")
+        for key_id, key in keys:
+            if not KEY_ID.fullmatch(key_id):
+                raise Invalid("signing keys", "key ids of 1 to 32 letters, digits, _ and -", got=key_id)
+            if len(key) < LEAST_KEY_BYTES:
+                raise Invalid(f"signing key {key_id}", f"at least {LEAST_KEY_BYTES} bytes", got=len(key))
+        self._signing_key = keys[0]
+        self._keys = dict(keys)
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=HEALTH_CHECK_SECONDS,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES),
+        )
+        self._swap = self._redis.register_script(_SWAP)
+
+    def read(self, host: str) -> PublishedConfig | None:
+        """A tombstone is an entry too: its payload's status is "gone"."""
+        with _translated():
+            return self._verified(host, self._redis.get(cache_key(host)))
+
+    def publish(self, payload: dict[str, Any]) -> bool:
+        """Sends the notice even where the same entry was there: whoever missed the last one asks.
+
+        Raises Invalid for what is no TenantConfig v1 or too long, Retryable when Redis can't be
+        reached or other writers kept coming in between.
+        """
+        return self._write(self._sign(payload))
+
+    def remove(self, host: str, *, epoch: int) -> bool:
+        """The tombstone stays for seven days."""
+        return self._write(self._sign(_tombstone(host, epoch), lifetime=TOMBSTONE_SECONDS))
+
+    def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
+        """Publish entries, pipelined, for the periodic full pass; returns how many were written,
+        which are those that were missing, older, or signed with another key. Raises as `publish`."""
+        rest = iter(payloads)
+        written = 0
+        while batch := [self._sign(payload) for payload in islice(rest, BATCH)]:
+            written += self._write_batch(batch)
+        return written
+
+    def hosts(self) -> Iterator[str]:
+        """Every host that has an entry, tombstones included, in no order; one that changes meanwhile
+        may be missing or come twice (SCAN's guarantee)."""
+        with _translated():
+            for key in self._redis.scan_iter(match=KEY_PREFIX + "*", count=500):
+                yield key.decode().removeprefix(KEY_PREFIX)
+
+    def ping(self) -> None:
+        """Raises Retryable where the cache doesn't answer."""
+        with _translated():
+            self._redis.ping()
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _write(self, new: _Entry) -> bool:
+        with _translated():
+            for _ in range(ROUNDS):
+                found = self._redis.get(new.key)
+                if self._is_newer(found, new):
+                    return False
+                if self._swap(keys=[new.key], args=_arguments(found, new)):
+                    return True
+        raise Retryable(f"{new.host}: other writers changed the entry {ROUNDS} times in between")
+
+    def _write_batch(self, batch: list[_Entry]) -> int:
+        waiting = batch
+        written = 0
+        with _translated(), self._redis.pipeline(transaction=False) as pipe:
+            for _ in range(ROUNDS):
+                for new in waiting:
+                    pipe.get(new.key)
+                judged = [
+                    (found, new)
+                    for found, new in zip(pipe.execute(), waiting, strict=True)
+                    if found != new.text and not self._is_newer(found, new)
+                ]
+                for found, new in judged:
+                    self._swap(keys=[new.key], args=_arguments(found, new), client=pipe)
+                swapped = pipe.execute() if judged else []
+                written += sum(swapped)
+                waiting = [new for (_, new), done in zip(judged, swapped, strict=True) if not done]
+                if not waiting:
+                    return written
+        raise Retryable(f"{waiting[0].host}: other writers changed the entry {ROUNDS} times in between")
+
+    def _is_newer(self, found: bytes | str | None, new: _Entry) -> bool:
+        seen = self._verified(new.host, found)
+        return seen is not None and seen.epoch > new.epoch
+
+    def _verified(self, host: str, entry: bytes | str | None) -> PublishedConfig | None:
+        if entry is None:
+            return None
+        try:
+            payload = verify(entry, host=host, keys=self._keys)
+            epoch = TenantConfig.from_payload(payload).epoch
+        except ContractError:
+            return None  # nobody believes it, so it is no entry
+        return PublishedConfig(host=host, epoch=epoch, payload=payload)
+
+    def _sign(self, payload: dict[str, Any], *, lifetime: int = 0) -> _Entry:
+        key_id, key = self._signing_key
+        try:
+            config = TenantConfig.from_payload(payload)
+            json.dumps(payload, allow_nan=False)  # Python would write NaN, which JSON does not know
+            text = sign(payload, key_id=key_id, key=key).encode("ascii")
+        except (ContractError, TypeError, ValueError, RecursionError) as error:
+            raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
+        if not config.host:
+            raise Invalid("tenant config: host", "a host name")
+        if len(text) > MAX_ENTRY_BYTES:
+            raise Invalid(
+                f"tenant config of {config.host}", f"at most {MAX_ENTRY_BYTES} bytes", got=len(text)
+            )
+        return _Entry(config.host, config.epoch, text, lifetime)
+
+
+def _arguments(found: bytes | str | None, new: _Entry) -> list[bytes | str | int]:
+    return [found or b"", new.text, new.lifetime, NOTICE_CHANNEL, new.host]
+
+
+def _tombstone(host: str, epoch: int) -> dict[str, Any]:
+    return TenantConfig(
+        host=host,
+        tenant_id="",
+        slug="",
+        status=Status.GONE,
+        epoch=epoch,
+        plan="",
+        pool_size=0,
+        dedicated=False,
+        release=None,
+        database=None,
+        profile={},
+    ).to_payload()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise Retryable(f"config cache: {type(error).__name__}: {error}") from error

@@ -1,0 +1,193 @@
+"""What a cluster's catalogues say about one tenant's database, in two queries.
+
+The first reads what all databases of a cluster share and works from any of them; the second has to
+be asked inside. Both only look: whether what they find is right is decided in `recipe`. Nothing that
+the tenant's own roles made is read (a view of theirs would run their functions with the master's
+rights); contents are read only from tables that the master owns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from controlplane.domain.placement import Placement
+
+PUBLIC = "public"  # a reserved word: no role can have this name
+
+Acl = frozenset[tuple[str, str]]  # (grantee, privilege)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    login: bool
+    inherit: bool
+    connection_limit: int  # -1: none
+    powers: frozenset[str]  # of "superuser", "createdb", "createrole", "replication", "bypassrls"
+
+    @property
+    def open(self) -> bool:
+        return self.login and self.connection_limit != 0
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A schema or a table."""
+
+    owner: str
+    acl: Acl
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """What the cluster knows from outside of the database."""
+
+    master: str
+    master_acts_as_owner: bool
+    roles: Mapping[str, Role]
+    memberships: Acl  # (group, member), wherever one of the placement's roles is either
+    database_owner: str | None  # None: there is no such database
+    accepts_connections: bool
+    database_acl: Acl
+    settings: Mapping[str, frozenset[str]]  # role → "name=value", in this database
+
+
+@dataclass(frozen=True, slots=True)
+class InsideSeen:
+    """What only a session inside of the database can see."""
+
+    master: str
+    schemas: Mapping[str, Object]  # of "public", "app" and "platform", those that exist
+    default_acls: Mapping[tuple[str, str], Acl]  # (schema or "", object type) → for what the owner makes
+    tables: Mapping[str, Object]  # of schema platform
+    marker: tuple[str, ...]  # tenant ids; one if all is well, at most two are read
+    release: str | None
+
+
+def _acl(column: LiteralString, kind: LiteralString, owner: LiteralString) -> sql.Composed:
+    """An ACL as pairs; NULL in a catalogue means the default, which has to be spelt out."""
+    return sql.SQL(
+        """(SELECT coalesce(json_agg(json_build_array(
+        CASE a.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type)), '[]')
+        FROM aclexplode(coalesce({}, acldefault('{}', {}))) AS a)"""
+    ).format(sql.SQL(column), sql.SQL(kind), sql.SQL(owner))
+
+
+_SERVER = sql.SQL(
+    """
+SELECT current_user::text AS master,
+  coalesce((SELECT bool_and(pg_has_role(r.oid, mode))
+      FROM pg_roles AS r, unnest(%(modes)s::text[]) AS mode WHERE rolname = %(owner)s), false)
+    AS master_acts_as_owner,
+  (SELECT coalesce(json_object_agg(rolname, json_build_object(
+        'login', rolcanlogin, 'inherit', rolinherit, 'connection_limit', rolconnlimit,
+        'powers', array_remove(ARRAY[
+          CASE WHEN rolsuper THEN 'superuser' END, CASE WHEN rolcreatedb THEN 'createdb' END,
+          CASE WHEN rolcreaterole THEN 'createrole' END, CASE WHEN rolreplication THEN 'replication' END,
+          CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL))), '{{}}')
+      FROM pg_roles WHERE rolname = ANY(%(roles)s)) AS roles,
+  (SELECT coalesce(json_agg(json_build_array(g.rolname, m.rolname)), '[]')
+      FROM pg_auth_members AS am
+      JOIN pg_roles AS g ON g.oid = am.roleid JOIN pg_roles AS m ON m.oid = am.member
+      WHERE g.rolname = ANY(%(roles)s) OR m.rolname = ANY(%(roles)s)) AS memberships,
+  (SELECT json_build_object('owner', pg_get_userbyid(datdba), 'accepts', datallowconn, 'acl', {acl})
+      FROM pg_database WHERE datname = %(database)s) AS database,
+  (SELECT coalesce(json_object_agg(r.rolname, s.setconfig), '{{}}')
+      FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
+      JOIN pg_roles AS r ON r.oid = s.setrole WHERE d.datname = %(database)s) AS settings
+"""
+).format(acl=_acl("datacl", "d", "datdba"))
+
+_INSIDE = sql.SQL(
+    """
+SELECT current_user::text AS master,
+  (SELECT coalesce(json_object_agg(nspname, json_build_object(
+        'owner', pg_get_userbyid(nspowner), 'acl', {schema_acl})), '{{}}')
+      FROM pg_namespace WHERE nspname IN ('public', 'app', 'platform')) AS schemas,
+  (SELECT coalesce(json_agg(json_build_array(coalesce(n.nspname, ''), d.defaclobjtype, {default_acl})), '[]')
+      FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
+      WHERE d.defaclrole = (SELECT oid FROM pg_roles WHERE rolname = %(owner)s)) AS default_acls,
+  (SELECT coalesce(json_object_agg(c.relname, json_build_object(
+        'owner', pg_get_userbyid(c.relowner), 'acl', {table_acl})), '{{}}')
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE n.nspname = 'platform' AND c.relkind = 'r') AS tables
+"""
+).format(
+    schema_acl=_acl("nspacl", "n", "nspowner"),
+    default_acl=_acl("d.defaclacl", "r", "d.defaclrole"),
+    table_acl=_acl("c.relacl", "r", "c.relowner"),
+)
+
+_CONTENTS = sql.SQL("""
+SELECT ARRAY(SELECT tenant_id FROM platform.identity LIMIT 2) AS marker,
+  (SELECT max(number) FROM platform.schema_migration) AS release
+""")
+
+
+def see_server(conn: psycopg.Connection, placement: Placement) -> ServerSeen:
+    """Works in any database of the cluster."""
+    # Until 15 membership alone lets a role act as another; since 16 each grant says what it is for.
+    modes = ["USAGE", "SET"] if conn.info.server_version >= 160000 else ["USAGE", "MEMBER"]
+    row = _one(
+        conn,
+        _SERVER,
+        {
+            "modes": modes,
+            "owner": placement.owner_role,
+            "roles": [placement.owner_role, placement.migrator_role, *placement.app_roles],
+            "database": placement.database,
+        },
+    )
+    database = row["database"] or {"owner": None, "accepts": False, "acl": []}
+    return ServerSeen(
+        master=row["master"],
+        master_acts_as_owner=row["master_acts_as_owner"],
+        roles={
+            name: Role(**{**role, "powers": frozenset(role["powers"])}) for name, role in row["roles"].items()
+        },
+        memberships=_pairs(row["memberships"]),
+        database_owner=database["owner"],
+        accepts_connections=database["accepts"],
+        database_acl=_pairs(database["acl"]),
+        settings={role: frozenset(settings) for role, settings in row["settings"].items()},
+    )
+
+
+def see_inside(conn: psycopg.Connection, placement: Placement) -> InsideSeen:
+    """`conn` is on the placement's database."""
+    row = _one(conn, _INSIDE, {"owner": placement.owner_role})
+    schemas = {name: Object(it["owner"], _pairs(it["acl"])) for name, it in row["schemas"].items()}
+    tables = {name: Object(it["owner"], _pairs(it["acl"])) for name, it in row["tables"].items()}
+    marker: tuple[str, ...] = ()
+    release = None
+    if all(
+        name in tables and tables[name].owner == row["master"] for name in ("identity", "schema_migration")
+    ):
+        contents = _one(conn, _CONTENTS, {})
+        marker, release = tuple(contents["marker"]), contents["release"]
+    return InsideSeen(
+        master=row["master"],
+        schemas=schemas,
+        default_acls={(schema, kind): _pairs(acl) for schema, kind, acl in row["default_acls"]},
+        tables=tables,
+        marker=marker,
+        release=release,
+    )
+
+
+def _one(
+    conn: psycopg.Connection, query: sql.SQL | sql.Composed, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(query, parameters).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM
+    return row
+
+
+def _pairs(entries: list[list[str]]) -> Acl:
+    return frozenset((first, second) for first, second in entries)

@@ -1,0 +1,42 @@
+"""Tenant logins: which names and limits are theirs, how a password is made, and the only form in
+which a server gets it.
+
+PostgreSQL takes a role's password in the text of a statement, and statements end in logs
+(`log_statement`, `pg_stat_statements`, an audit extension). So the SCRAM verifier is computed on
+this side and sent instead: it proves a password and does not yield it ("Password Authentication",
+PostgreSQL's manual). With 256 random bits behind it, guessing from a leaked verifier is hopeless too.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import psycopg
+
+from controlplane.domain.errors import Invalid
+
+PASSWORD_BYTES = 32
+TENANT_LOGIN = re.compile(r"t_[a-z2-7]{12}_[0-9]+_(migrator|app_a|app_b)")
+MOST_CONNECTIONS = 10_000
+
+
+def new_password() -> str:
+    """256 random bits in URL-safe ASCII, so that no driver and no connection URL has to quote it."""
+    return secrets.token_urlsafe(PASSWORD_BYTES)
+
+
+def scram_verifier(conn: psycopg.Connection, username: str, password: str) -> str:
+    """The `SCRAM-SHA-256$…` string for `ALTER ROLE … PASSWORD`, computed here by libpq."""
+    return conn.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256").decode()
+
+
+def require_tenant_login(username: str) -> None:
+    """Raises Invalid for any other role, above all the master: its password is RDS's business."""
+    if not TENANT_LOGIN.fullmatch(username):
+        raise Invalid("username", "a tenant's migrator or application login", got=username)
+
+
+def require_limit(connection_limit: int) -> None:
+    if not 1 <= connection_limit <= MOST_CONNECTIONS:
+        raise Invalid("connection_limit", f"1 to {MOST_CONNECTIONS}", got=connection_limit)

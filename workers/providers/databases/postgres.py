@@ -1,0 +1,278 @@
+"""`ports.Databases` over PostgreSQL: tenant databases on an Aurora cluster, or on any PostgreSQL from
+15 on whose master may create roles and databases. (Below 15 the schema `public` of a new database
+belongs to RDS itself, and nobody else can drop it.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.placement import Placement
+from workers.providers.databases import migrations as tenant_migrations
+from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
+from workers.providers.databases.inspection import PUBLIC, InsideSeen, ServerSeen, see_inside, see_server
+from workers.providers.databases.logins import require_limit, require_tenant_login, scram_verifier
+from workers.providers.databases.recipe import APP_SCHEMA, Recipe
+from workers.providers.databases.sessions import MAINTENANCE_DATABASE, Master, Sessions
+from workers.providers.endpoint_map import EndpointMap
+from workers.providers.ports import ClusterEndpoint, Credential, DatabaseSeen, Secrets
+
+OLDEST_SERVER_VERSION = 150000
+GRANT_OPTIONS_SINCE = 160000
+HARDENED_DATABASES = (MAINTENANCE_DATABASE, "template1")
+SESSIONS_END_WITHIN_SECONDS = 10.0
+SESSIONS_POLL_SECONDS = 0.02
+
+
+class PostgresDatabases:
+    """`sslmode`, `sslrootcert`: libpq's; in production "verify-full" and RDS's certificate bundle.
+    Timeouts in seconds: to connect (whole, at least 2), for a statement, for a lock, and for a
+    statement of a tenant's migrations."""
+
+    def __init__(
+        self,
+        secrets: Secrets,
+        endpoint_map: EndpointMap,
+        *,
+        sslmode: str = "verify-full",
+        sslrootcert: Path | None = None,
+        connect_timeout: int = 5,
+        statement_timeout: float = 60,
+        lock_timeout: float = 5,
+        migration_timeout: float = 300,
+        connection_class: type[psycopg.Connection] = psycopg.Connection,
+    ) -> None:
+        self._migration_timeout = migration_timeout
+        self._sessions = Sessions(
+            secrets,
+            endpoint_map,
+            sslmode=sslmode,
+            sslrootcert=sslrootcert,
+            connect_timeout=connect_timeout,
+            statement_timeout=statement_timeout,
+            lock_timeout=lock_timeout,
+            connection_class=connection_class,
+        )
+
+    # ------------------------------------------------------------------------------------- clusters
+
+    def harden_cluster(self, at: ClusterEndpoint) -> None:
+        with self._sessions.master(at).open() as conn:
+            _require_version(conn)
+            for name in _open_to_public(conn):
+                conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+            # Without the right to, REVOKE warns and does nothing.
+            if left := _open_to_public(conn):
+                raise NeedsHuman(
+                    f"{at.host}: PUBLIC still has rights on {', '.join(left)}; the master must own them",
+                    runbook=RUNBOOK,
+                )
+
+    def cluster_hardened(self, at: ClusterEndpoint) -> bool:
+        with self._sessions.master(at).open() as conn:
+            return not _open_to_public(conn)
+
+    # ------------------------------------------------------------------------------------ databases
+
+    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
+        """One session, or two where the database lets the master in not (yet)."""
+        master = self._sessions.master(at)
+        inside: InsideSeen | None = None
+        try:
+            with master.open(placement.database) as conn:
+                recipe, server = _recipe(conn, placement), see_server(conn, placement)
+                inside = see_inside(conn, placement)
+        except (NoSuchDatabase, DatabaseClosed):
+            with master.open() as conn:
+                recipe, server = _recipe(conn, placement), see_server(conn, placement)
+        return DatabaseSeen(
+            exists=server.database_owner is not None,
+            hardened=not (
+                recipe.missing(server, inside)
+                or recipe.violations(server, inside)
+                or recipe.marker_is_foreign(inside)
+            ),
+            logins_open=_logins_open(server, placement),
+            release=None if inside is None else inside.release,
+        )
+
+    def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
+        """`connection_limit`: of each of the two application logins. Also mends what has drifted.
+
+        Raises Retryable (unreachable, busy, somebody else is at it), NeedsHuman("tenant-database")
+        naming the line that can't be made to hold, NeedsHuman("cross-tenant-marker").
+        """
+        require_limit(connection_limit)
+        master = self._sessions.master(at)
+        with master.open() as conn:
+            _require_version(conn)
+            # Tenants can't connect to this database, so none of them can hold the lock.
+            conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (placement.database,))
+            recipe = _recipe(conn, placement, connection_limit)
+            seen = see_server(conn, placement)
+            with conn.transaction():
+                _execute(conn, (statement for line in recipe.roles for statement in line(seen)))
+            _execute(conn, (statement for line in recipe.database for statement in line(seen)))
+            seen = see_server(conn, placement)
+            with conn.transaction():
+                _execute(conn, (statement for line in recipe.shell for statement in line(seen)))
+            inside = self._harden_inside(master, recipe)
+            with conn.transaction():
+                _execute(conn, (statement for line in recipe.doors for statement in line(seen)))
+            seen = see_server(conn, placement)
+        wrong = recipe.missing(seen, inside) + recipe.violations(seen, inside)
+        if wrong:
+            raise NeedsHuman(
+                f"{placement.database} on {at.host} is not as it should be: {'; '.join(wrong)}",
+                runbook=RUNBOOK,
+            )
+
+    def _harden_inside(self, master: Master, recipe: Recipe) -> InsideSeen:
+        with master.open(recipe.placement.database) as conn:
+            seen = see_inside(conn, recipe.placement)
+            _require_own_marker(recipe, seen)
+            with conn.transaction():
+                _execute(conn, (statement for line in recipe.inside for statement in line(seen)))
+            seen = see_inside(conn, recipe.placement)
+            _require_own_marker(recipe, seen)
+            return seen
+
+    # --------------------------------------------------------------------------------------- logins
+
+    def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
+        """A login that `close_logins` closed stays closed: its connection limit is still 0."""
+        require_tenant_login(credential.username)
+        with self._sessions.master(at).open() as conn:
+            verifier = scram_verifier(conn, credential.username, credential.password)
+            conn.execute(
+                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
+                    sql.Identifier(credential.username), sql.Literal(verifier)
+                )
+            )
+
+    def open_logins(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
+        require_limit(connection_limit)
+        with self._sessions.master(at).open() as conn, conn.transaction():
+            for name in placement.app_roles:
+                conn.execute(
+                    sql.SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT {}").format(
+                        sql.Identifier(name), sql.Literal(connection_limit)
+                    )
+                )
+
+    def close_logins(self, at: ClusterEndpoint, placement: Placement) -> None:
+        """Returns once the last session has ended; Retryable if one is left after 10 s. Nothing to
+        close is success."""
+        with self._sessions.master(at).open() as conn:
+            with conn.transaction():
+                for name in sorted(see_server(conn, placement).roles.keys() & set(placement.app_roles)):
+                    conn.execute(
+                        sql.SQL("ALTER ROLE {} NOLOGIN CONNECTION LIMIT 0").format(sql.Identifier(name))
+                    )
+            _end_sessions(conn, placement)
+
+    def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        try:
+            with self._sessions.login(at, credential):
+                return True
+        except LoginRefused:
+            return False
+
+    # --------------------------------------------------------------------------- schema and proof
+
+    def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
+        """Raises Retryable (a lock not had in time, unreachable), NeedsHuman("tenant-migration")
+        naming the file, its line where the server tells, SQLSTATE and message."""
+        files = tenant_migrations.load(migrations)
+        with self._sessions.login(at, credential, statement_timeout=self._migration_timeout) as conn:
+            return tenant_migrations.apply(conn, files)
+
+    def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
+        with self._sessions.login(at, credential) as conn:
+            row = conn.execute(
+                "SELECT current_database()::text, "
+                "coalesce(pg_catalog.has_schema_privilege(to_regnamespace(%s), 'USAGE'), false), "
+                "ARRAY(SELECT tenant_id FROM platform.identity LIMIT 2)",
+                (APP_SCHEMA,),
+            ).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM
+        database, schema_is_there, marker = row
+        if database != placement.database or marker != [placement.tenant_id]:
+            raise NeedsHuman(
+                f"{credential.username} reached {database}, whose marker is {', '.join(marker) or 'empty'}; "
+                f"expected {placement.database} of {placement.tenant_id}",
+                runbook="cross-tenant-marker",
+            )
+        if not schema_is_there:
+            raise NeedsHuman(
+                f"{credential.username} has no schema {APP_SCHEMA} in {database}", runbook=RUNBOOK
+            )
+
+
+def _recipe(conn: psycopg.Connection, placement: Placement, connection_limit: int | None = None) -> Recipe:
+    return Recipe(
+        placement,
+        connection_limit=connection_limit,
+        grant_options=conn.info.server_version >= GRANT_OPTIONS_SINCE,
+    )
+
+
+def _execute(conn: psycopg.Connection, statements: Iterable[sql.Composed]) -> None:
+    for statement in statements:
+        conn.execute(statement)
+
+
+def _require_own_marker(recipe: Recipe, inside: InsideSeen) -> None:
+    if recipe.marker_is_foreign(inside):
+        raise NeedsHuman(
+            f"{recipe.placement.database}: the marker says {', '.join(inside.marker)}, "
+            f"expected {recipe.placement.tenant_id}",
+            runbook="cross-tenant-marker",
+        )
+
+
+def _require_version(conn: psycopg.Connection) -> None:
+    if conn.info.server_version < OLDEST_SERVER_VERSION:
+        raise NeedsHuman(
+            f"{conn.info.host}: expected PostgreSQL 15 or later, got {conn.info.server_version // 10000}",
+            runbook=RUNBOOK,
+        )
+
+
+def _open_to_public(conn: psycopg.Connection) -> list[str]:
+    rows = conn.execute(
+        "SELECT datname::text FROM pg_database WHERE datname = ANY(%s) AND EXISTS (SELECT "
+        "FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0) ORDER BY 1",
+        (list(HARDENED_DATABASES),),
+    )
+    return [name for (name,) in rows]
+
+
+def _logins_open(server: ServerSeen, placement: Placement) -> bool:
+    """True if either gets in, so that closing never stops half way."""
+    return server.accepts_connections and any(
+        server.roles[name].open and bool({(name, "CONNECT"), (PUBLIC, "CONNECT")} & server.database_acl)
+        for name in placement.app_roles
+        if name in server.roles
+    )
+
+
+def _end_sessions(conn: psycopg.Connection, placement: Placement) -> None:
+    """Repeated, because a login that was let in a moment before the roles closed shows up late."""
+    deadline = time.monotonic() + SESSIONS_END_WITHIN_SECONDS
+    while True:
+        left = conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)",
+            (list(placement.app_roles),),
+        ).fetchall()
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise Retryable(f"{placement.database}: {len(left)} sessions did not end when told to")
+        time.sleep(SESSIONS_POLL_SECONDS)

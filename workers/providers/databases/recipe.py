@@ -1,0 +1,321 @@
+"""The hardened tenant database, as lines that know whether they hold and how to make them hold.
+
+A line looks at what the catalogues show and yields the statements that are missing; none means that
+it holds. So making a database, resuming where a killed worker stopped and repairing drift are one
+act, and "hardened" means that no line has anything to say. docs/adr/0003-tenant-database-hardening.md
+argues each line; what it comes to:
+
+- an owner that nobody can log in as; a migrator that acts as the owner and inherits nothing; two
+  application logins that are members of nothing and may only read and write rows in schema `app`;
+- nothing for PUBLIC, and no schema `public`;
+- schema `platform`, the master's own: whose database this is, and which migrations it has had;
+- CONNECT for the tenant's logins comes *last*, so a half-made database lets nobody in.
+
+RDS's master is no superuser. So nothing here says SUPERUSER, REPLICATION or BYPASSRLS (naming them
+is refused, NO… included), and the master is granted the owner before anything is made in its name.
+From PostgreSQL 16 on, a grant says what it is for: acting as (SET) and having the rights of (INHERIT)
+are separate, and the role's creator gets neither by itself. PostgreSQL 15 knows membership alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from controlplane.domain.placement import Placement
+from workers.providers.databases.inspection import PUBLIC, Acl, InsideSeen, Role, ServerSeen
+
+MIGRATOR_CONNECTIONS = 3
+APP_SCHEMA = "app"
+TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+SEQUENCE_RIGHTS = ("USAGE", "SELECT")
+
+Statements = Iterator[sql.Composed]
+ServerLine = Callable[[ServerSeen], Statements]
+InsideLine = Callable[[InsideSeen], Statements]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """For one placement. `connection_limit`: of each application login; None accepts any but
+    "unlimited". `grant_options`: does the server know `GRANT … WITH INHERIT`, i.e. is it 16 or later?"""
+
+    placement: Placement
+    connection_limit: int | None = None
+    grant_options: bool = True
+
+    # ------------------------------------------------------------------------- phases, in this order
+
+    @property
+    def roles(self) -> tuple[ServerLine, ...]:
+        """One transaction, in any database of the cluster."""
+        return (
+            self.owner_role,
+            self.master_acts_as_owner,
+            self.migrator_role,
+            self.migrator_acts_as_owner,
+            self.app_roles,
+        )
+
+    @property
+    def database(self) -> tuple[ServerLine, ...]:
+        """No transaction: CREATE DATABASE allows none."""
+        return (self.database_exists,)
+
+    @property
+    def shell(self) -> tuple[ServerLine, ...]:
+        """One transaction: from here on the master can get in, and nobody else."""
+        return (self.nothing_for_public, self.login_settings, self.accepts_connections)
+
+    @property
+    def inside(self) -> tuple[InsideLine, ...]:
+        """One transaction, inside of the database."""
+        return (
+            self.no_public_schema,
+            self.app_schema,
+            self.default_rights,
+            self.platform_schema,
+            self.identity,
+            self.schema_migration,
+        )
+
+    @property
+    def doors(self) -> tuple[ServerLine, ...]:
+        return (self.logins_may_connect,)
+
+    def missing(self, server: ServerSeen, inside: InsideSeen | None) -> list[str]:
+        """The lines that do not hold; `inside` None where nobody can get in to look."""
+        outer = (*self.roles, *self.database, *self.shell, *self.doors)
+        names = [line.__name__ for line in outer if _says_anything(line(server))]
+        if inside is None:
+            return [*names, "inside"]
+        return names + [line.__name__ for line in self.inside if _says_anything(line(inside))]
+
+    # ---------------------------------------------------------------------------------------- roles
+
+    def owner_role(self, seen: ServerSeen) -> Statements:
+        name = self.placement.owner_role
+        role = seen.roles.get(name)
+        if role is None:
+            yield _sql("CREATE ROLE {} NOLOGIN NOINHERIT", name)
+        elif role.login or role.inherit:
+            yield _sql("ALTER ROLE {} NOLOGIN NOINHERIT", name)
+
+    def master_acts_as_owner(self, seen: ServerSeen) -> Statements:
+        if not seen.master_acts_as_owner:
+            options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if self.grant_options else "")
+            yield _sql("GRANT {} TO CURRENT_USER", self.placement.owner_role) + options
+
+    def migrator_role(self, seen: ServerSeen) -> Statements:
+        name = self.placement.migrator_role
+        role = seen.roles.get(name)
+        if role is None:
+            yield _limited("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
+        elif (role.login, role.inherit, role.connection_limit) != (True, False, MIGRATOR_CONNECTIONS):
+            yield _limited("ALTER ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
+
+    def migrator_acts_as_owner(self, seen: ServerSeen) -> Statements:
+        owner, migrator = self.placement.owner_role, self.placement.migrator_role
+        if (owner, migrator) not in seen.memberships:
+            options = sql.SQL(" WITH INHERIT FALSE, SET TRUE" if self.grant_options else "")
+            yield _sql("GRANT {} TO {}", owner, migrator) + options
+
+    def app_roles(self, seen: ServerSeen) -> Statements:
+        """A login without a password, which SCRAM lets nobody use. One that was closed stays closed,
+        and if one is, so is the other: opening is `open_logins`' business."""
+        present = [seen.roles[name] for name in self.placement.app_roles if name in seen.roles]
+        closed = any(not role.open for role in present)
+        for name in self.placement.app_roles:
+            role = seen.roles.get(name)
+            limit = self._limit_of(role)
+            if role is None and closed:
+                yield _sql("CREATE ROLE {} NOLOGIN NOINHERIT CONNECTION LIMIT 0", name)
+            elif role is None:
+                yield _limited("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, limit)
+            elif closed and role.open:
+                yield _sql("ALTER ROLE {} NOLOGIN NOINHERIT CONNECTION LIMIT 0", name)
+            elif role.inherit or (role.open and role.connection_limit != limit):
+                yield _limited("ALTER ROLE {} NOINHERIT CONNECTION LIMIT {}", name, limit if role.open else 0)
+
+    def _limit_of(self, role: Role | None) -> int:
+        if self.connection_limit is not None:
+            return self.connection_limit
+        return 1 if role is None or role.connection_limit < 0 else role.connection_limit
+
+    # ------------------------------------------------------------------------------------- database
+
+    def database_exists(self, seen: ServerSeen) -> Statements:
+        """From template0, since what somebody put into template1 must not be in it; with connections
+        off, since PUBLIC may connect to every new database."""
+        if seen.database_owner is None:
+            yield _sql(
+                "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' OWNER {} ALLOW_CONNECTIONS false",
+                self.placement.database,
+                self.placement.owner_role,
+            )
+
+    def nothing_for_public(self, seen: ServerSeen) -> Statements:
+        if any(grantee == PUBLIC for grantee, _ in seen.database_acl) or seen.database_owner is None:
+            yield _sql("REVOKE ALL ON DATABASE {} FROM PUBLIC", self.placement.database)
+
+    def login_settings(self, seen: ServerSeen) -> Statements:
+        """What the migrator makes belongs to the owner, and unqualified names mean schema `app`."""
+        place = self.placement
+        if f"role={place.owner_role}" not in seen.settings.get(place.migrator_role, ()):
+            yield _sql(
+                "ALTER ROLE {} IN DATABASE {} SET role = {}",
+                place.migrator_role,
+                place.database,
+                place.owner_role,
+            )
+        for name in (place.migrator_role, *place.app_roles):
+            if "search_path=app, pg_temp" not in seen.settings.get(name, ()):
+                yield _sql(
+                    "ALTER ROLE {} IN DATABASE {} SET search_path = app, pg_temp", name, place.database
+                )
+
+    def accepts_connections(self, seen: ServerSeen) -> Statements:
+        if not seen.accepts_connections:
+            yield _sql("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.placement.database)
+
+    def logins_may_connect(self, seen: ServerSeen) -> Statements:
+        for name in (self.placement.migrator_role, *self.placement.app_roles):
+            if {privilege for grantee, privilege in seen.database_acl if grantee == name} != {"CONNECT"}:
+                yield _sql("REVOKE ALL ON DATABASE {} FROM {}", self.placement.database, name)
+                yield _sql("GRANT CONNECT ON DATABASE {} TO {}", self.placement.database, name)
+
+    # --------------------------------------------------------------------------------------- inside
+
+    def no_public_schema(self, seen: InsideSeen) -> Statements:
+        """Without CASCADE: where something is in it, a person has to look."""
+        if "public" in seen.schemas:
+            yield _sql("DROP SCHEMA public")
+
+    def app_schema(self, seen: InsideSeen) -> Statements:
+        schema = seen.schemas.get(APP_SCHEMA)
+        if schema is None:
+            yield _sql("CREATE SCHEMA app AUTHORIZATION {}", self.placement.owner_role)
+        wanted = frozenset((name, "USAGE") for name in self.placement.app_roles)
+        if schema is None or _others(schema.acl, schema.owner) != wanted:
+            yield _sql("REVOKE ALL ON SCHEMA app FROM PUBLIC, {}, {}", *self.placement.app_roles)
+            yield _sql("GRANT USAGE ON SCHEMA app TO {}, {}", *self.placement.app_roles)
+
+    def default_rights(self, seen: InsideSeen) -> Statements:
+        """For whatever migrations will make: rows and sequences to the logins, functions to nobody."""
+        owner, logins = self.placement.owner_role, self.placement.app_roles
+        for kind, name, rights in (
+            ("r", sql.SQL("TABLES"), TABLE_RIGHTS),
+            ("S", sql.SQL("SEQUENCES"), SEQUENCE_RIGHTS),
+        ):
+            wanted = frozenset((login, right) for login in logins for right in rights)
+            given = _others(seen.default_acls.get((APP_SCHEMA, kind), frozenset()), owner)
+            change = _sql("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA app ", owner)
+            if given - wanted:
+                grantees = sql.SQL(", ").join(
+                    sql.SQL("PUBLIC") if grantee == PUBLIC else sql.Identifier(grantee)
+                    for grantee in sorted({grantee for grantee, _ in given})
+                )
+                yield change + sql.SQL("REVOKE ALL ON {} FROM {}").format(name, grantees)
+            if given != wanted:
+                listed = sql.SQL(", ").join(sql.SQL(right) for right in rights)
+                yield (change + sql.SQL("GRANT {} ON {} TO ").format(listed, name) + _sql("{}, {}", *logins))
+        functions = seen.default_acls.get(("", "f"))
+        if functions is None or any(grantee == PUBLIC for grantee, _ in functions):
+            yield _sql("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC", owner)
+
+    def platform_schema(self, seen: InsideSeen) -> Statements:
+        place = self.placement
+        schema = seen.schemas.get("platform")
+        if schema is None:
+            yield _sql("CREATE SCHEMA platform AUTHORIZATION CURRENT_USER")
+        readers = (place.owner_role, place.migrator_role, *place.app_roles)
+        if schema is None or _others(schema.acl, schema.owner) != {(name, "USAGE") for name in readers}:
+            yield _sql("REVOKE ALL ON SCHEMA platform FROM PUBLIC, {}, {}, {}, {}", *readers)
+            yield _sql("GRANT USAGE ON SCHEMA platform TO {}, {}, {}, {}", *readers)
+
+    def identity(self, seen: InsideSeen) -> Statements:
+        """The marker: one row, kept to one by the index, that no login of the tenant can change."""
+        place = self.placement
+        table = seen.tables.get("identity")
+        if table is None:
+            yield _sql("CREATE TABLE platform.identity (tenant_id text PRIMARY KEY)")
+            yield _sql("CREATE UNIQUE INDEX identity_is_one_row ON platform.identity ((true))")
+        if not seen.marker:
+            yield sql.SQL(
+                "INSERT INTO platform.identity (tenant_id) VALUES ({}) ON CONFLICT DO NOTHING"
+            ).format(sql.Literal(place.tenant_id))
+        readers = (place.owner_role, place.migrator_role, *place.app_roles)
+        if table is None or _others(table.acl, table.owner) != {(name, "SELECT") for name in readers}:
+            yield _sql("REVOKE ALL ON platform.identity FROM PUBLIC, {}, {}, {}, {}", *readers)
+            yield _sql("GRANT SELECT ON platform.identity TO {}, {}, {}, {}", *readers)
+
+    def schema_migration(self, seen: InsideSeen) -> Statements:
+        """Which migrations were applied. The owner may add a row, in the migration's transaction, and
+        can neither change nor delete one; so history stays what it was, and the master can read it
+        without touching anything of the tenant's."""
+        owner = self.placement.owner_role
+        table = seen.tables.get("schema_migration")
+        if table is None:
+            yield _sql(
+                "CREATE TABLE platform.schema_migration ("
+                "number text PRIMARY KEY CHECK (number ~ '^[0-9]{{4}}$'), name text NOT NULL, "
+                "sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+            )
+        wanted = {(owner, "SELECT"), (owner, "INSERT")}
+        if table is None or _others(table.acl, table.owner) != wanted:
+            yield _sql("REVOKE ALL ON platform.schema_migration FROM PUBLIC, {}", owner)
+            yield _sql("GRANT SELECT, INSERT ON platform.schema_migration TO {}", owner)
+
+    # -------------------------------------------------------------------------- beyond our repairing
+
+    def violations(self, server: ServerSeen, inside: InsideSeen | None) -> list[str]:
+        """What no line mends, because somebody must first say how it came about."""
+        place = self.placement
+        ours = {place.owner_role, place.migrator_role, *place.app_roles}
+        found = [
+            f"role {name} has {', '.join(sorted(role.powers))}"
+            for name, role in sorted(server.roles.items())
+            if role.powers
+        ]
+        found += [
+            f"{member} is a member of {group}"
+            for group, member in sorted(server.memberships)
+            if (group, member) != (place.owner_role, place.migrator_role)
+            and not (group in ours and member == server.master)
+        ]
+        if server.database_owner not in {None, place.owner_role}:
+            found.append(f"the database belongs to {server.database_owner}")
+        strangers = {grantee for grantee, _ in server.database_acl} - ours - {PUBLIC, server.master}
+        found += [f"{name} has rights on the database" for name in sorted(strangers)]
+        if inside is not None:
+            for schema, owner in ((APP_SCHEMA, place.owner_role), ("platform", server.master)):
+                if schema in inside.schemas and inside.schemas[schema].owner != owner:
+                    found.append(f"schema {schema} belongs to {inside.schemas[schema].owner}")
+            found += [
+                f"table platform.{name} belongs to {table.owner}"
+                for name, table in sorted(inside.tables.items())
+                if table.owner != server.master
+            ]
+        return found
+
+    def marker_is_foreign(self, inside: InsideSeen | None) -> bool:
+        return inside is not None and bool(inside.marker) and inside.marker != (self.placement.tenant_id,)
+
+
+def _says_anything(statements: Iterable[sql.Composed]) -> bool:
+    return any(True for _ in statements)
+
+
+def _others(acl: Acl, owner: str) -> Acl:
+    return frozenset((grantee, privilege) for grantee, privilege in acl if grantee != owner)
+
+
+def _sql(text: LiteralString, *names: str) -> sql.Composed:
+    return sql.SQL(text).format(*map(sql.Identifier, names))
+
+
+def _limited(text: LiteralString, name: str, limit: int) -> sql.Composed:
+    return sql.SQL(text).format(sql.Identifier(name), sql.Literal(limit))
