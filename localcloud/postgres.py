@@ -8,7 +8,6 @@ data needs surviving, while a killed server (`kill`) recovers either way.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -128,11 +127,21 @@ class PostgresServer:
             self._child.kill()
             self._child = None
 
-    def remove(self) -> None:
-        """Stop without saving anything and delete the data."""
-        self.stop("immediate")
-        shutil.rmtree(self.data_dir, ignore_errors=False)
-        self._prepared = False
+    def backup(self, target: Path) -> None:
+        """Copy the running server's data, consistently, to a folder that does not exist yet: the
+        data folder of another server."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.mkdir(mode=0o700)
+        install.give_to_runner(target)
+        install.run(
+            [
+                install.program("pg_basebackup"),
+                *("--pgdata", target),
+                *("--host", "127.0.0.1", "--port", str(self.port), "--username", self.user),
+                *("--checkpoint=fast", "--wal-method=stream", "--no-sync", "--no-manifest", "--no-password"),
+            ],
+            environment={"PGPASSWORD": self._password or ""},
+        )
 
     def _prepare(self) -> None:
         if not (self.data_dir / "PG_VERSION").exists():
@@ -142,7 +151,9 @@ class PostgresServer:
             install.copy_empty_cluster(self.data_dir, self.user)
         else:
             install.require_reachable(self.data_dir)
-        trusted = "" if self._password is not None else f'host all "{self.user}" 127.0.0.1/32 trust\n'
+        trusted = ""
+        if self._password is None:
+            trusted = f'host all,replication "{self.user}" 127.0.0.1/32 trust\n'
         rules = self.data_dir / "pg_hba.conf"
         rules.write_text(trusted + "host all,replication all 127.0.0.1/32 scram-sha-256\n")
         install.give_to_runner(rules)

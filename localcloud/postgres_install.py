@@ -20,7 +20,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from localcloud.process import ServiceError, User, make_data_root
@@ -42,8 +42,11 @@ def program(name: str) -> Path:
     return path
 
 
-def run(arguments: list[str | Path], *, stdin: str = "") -> None:
-    """Run a short program of PostgreSQL's as the right user. Raises ServiceError with its output."""
+def run(
+    arguments: list[str | Path], *, stdin: str = "", environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a short program of PostgreSQL's as the right user, with `environment` added to ours.
+    Raises ServiceError with its output."""
     user = run_as()
     done = subprocess.run(
         [str(argument) for argument in arguments],
@@ -52,6 +55,7 @@ def run(arguments: list[str | Path], *, stdin: str = "") -> None:
         stderr=subprocess.STDOUT,
         text=True,
         cwd="/",
+        env={**os.environ, **(environment or {})},
         timeout=COMMAND_TIMEOUT_SECONDS,
         check=False,
         user=user.uid if user else None,

@@ -1,0 +1,143 @@
+"""The PostgreSQL servers behind the emulated RDS clusters: one each, with logins as on RDS.
+
+A cluster's server is born with its first instance, sleeps while it has none, and goes when the
+cluster is deleted. Its superuser is `rdsadmin`, as on RDS, with a password that only this process
+knows. The cluster's master user has what RDS gives a master, and the password of the master secret.
+Snapshots are base backups, taken while the server runs; a restore starts a server on a copy of one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from localcloud import postgres_install
+from localcloud.aws.endpoint_map import EndpointMap
+from localcloud.postgres import PostgresServer
+
+ADMIN = "rdsadmin"
+
+
+@dataclass(frozen=True, slots=True)
+class MasterLogin:
+    """`password` None: the emulator does not know it (restored from a snapshot); what the data says
+    stays in force."""
+
+    username: str
+    password: str | None = field(repr=False)
+
+
+class ClusterDatabases:
+    """Keyed by the cluster's resource id, which never changes and is never used again.
+
+    Not safe for concurrent calls: the emulator answers one RDS request at a time.
+    """
+
+    def __init__(self, data_dir: Path, endpoints: EndpointMap) -> None:
+        self._clusters_dir = data_dir / "clusters"
+        self._snapshots_dir = data_dir / "snapshots"
+        self._endpoints = endpoints
+        self._servers: dict[str, PostgresServer] = {}
+
+    def open(
+        self, cluster: str, login: MasterLogin, *, database: str | None, endpoints: Iterable[str]
+    ) -> None:
+        """Start the cluster's server if it is not running, make the master user (and `database`,
+        if there is to be one from the start), and map its endpoints, "host:port"."""
+        server = self._servers.get(cluster)
+        if server is None:
+            server = PostgresServer(
+                self._clusters_dir / cluster, user=ADMIN, password=secrets.token_urlsafe(24)
+            )
+            self._servers[cluster] = server
+        if not server.running:
+            server.start()
+            self._make_master(server, login, database)
+        self.map(cluster, endpoints)
+
+    def map(self, cluster: str, endpoints: Iterable[str]) -> None:
+        """These, and no others, are now the cluster's endpoints."""
+        if server := self._servers.get(cluster):
+            target = f"127.0.0.1:{server.port}"
+            self._endpoints.remove_target(target)
+            self._endpoints.put(dict.fromkeys(endpoints, target))
+
+    def set_master_password(self, cluster: str, login: MasterLogin) -> None:
+        """Takes effect at the next login. A sleeping server gets it when it is opened."""
+        server = self._servers.get(cluster)
+        if server is not None and server.running:
+            self._make_master(server, login, None)
+
+    def sleep(self, cluster: str) -> None:
+        """Stop the server, keep its data and its endpoints."""
+        if server := self._servers.get(cluster):
+            server.stop()
+
+    def drop(self, cluster: str) -> None:
+        """Stop the server, delete its data, forget its endpoints."""
+        server = self._servers.pop(cluster, None)
+        if server is not None:
+            self._endpoints.remove_target(f"127.0.0.1:{server.port}")
+            server.stop("immediate")
+        shutil.rmtree(self._clusters_dir / cluster, ignore_errors=True)
+
+    def snapshot(self, cluster: str) -> Path | None:
+        """A copy of the cluster's data as it is now; None where it never had a server."""
+        if cluster not in self._servers and not (self._clusters_dir / cluster).exists():
+            return None
+        self._snapshots_dir.mkdir(parents=True, exist_ok=True)
+        copy = self._snapshots_dir / secrets.token_hex(8)
+        self._copy_to(cluster, copy)
+        return copy
+
+    def restore(self, snapshot: Path, cluster: str) -> None:
+        """Give a new cluster, which has no server yet, the data of a snapshot."""
+        postgres_install.copy_owned(snapshot, self._clusters_dir / cluster)
+
+    def clone(self, source: str, cluster: str) -> None:
+        """Give a new cluster the data that `source` has now, if it has any."""
+        if source in self._servers:
+            self._copy_to(source, self._clusters_dir / cluster)
+
+    def delete_snapshot(self, snapshot: Path) -> None:
+        shutil.rmtree(snapshot)
+
+    def close(self) -> None:
+        """Stop every server."""
+        stops: list[Callable[[], None]] = [server.stop for server in self._servers.values()]
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(lambda stop: stop(), stops))
+
+    def _copy_to(self, cluster: str, target: Path) -> None:
+        server = self._servers.get(cluster)
+        if server is None or not server.running:
+            postgres_install.copy_owned(self._clusters_dir / cluster, target)
+        else:
+            server.backup(target)
+
+    def _make_master(self, server: PostgresServer, login: MasterLogin, database: str | None) -> None:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            name = sql.Identifier(login.username)
+            if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", login.username):
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER").format(name))
+                connection.execute("CREATE ROLE rds_iam NOLOGIN")
+            if login.password is not None:
+                verifier = connection.pgconn.encrypt_password(
+                    login.password.encode(), login.username.encode(), b"scram-sha-256"
+                ).decode()
+                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(verifier)))
+            if database and not _exists(connection, "SELECT FROM pg_database WHERE datname = %s", database):
+                connection.execute(
+                    sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), name)
+                )
+
+
+def _exists(connection: psycopg.Connection, query: str, value: str) -> bool:
+    return connection.execute(query.encode(), [value]).fetchone() is not None

@@ -1,0 +1,44 @@
+"""Restored clusters, as far as the account sees them; their data is `rds_databases`' job."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from moto.rds.models import DBCluster, RDSBackend
+
+from localcloud.aws.fidelity.patch import around
+
+
+def mend() -> None:
+    """AWS: a restored cluster keeps the master user and the password that are in the data, managed
+    by nobody until ModifyDBCluster says so (the restore calls have no such parameter), and has no
+    deletion protection unless asked for (API Reference, RestoreDBClusterFromSnapshot).
+    moto: fails with a KeyError (500) if the password was managed, and copies the protection."""
+
+    @around(DBCluster, "get_cfg")
+    def leaves_the_password_out(get_cfg: Callable[..., dict[str, Any]], self: Any) -> dict[str, Any]:
+        source = copy.copy(self)
+        source._master_user_password = secrets.token_urlsafe(24)
+        return get_cfg(source) | _unprotected()
+
+    @around(RDSBackend, "restore_db_cluster_from_snapshot")
+    def from_snapshot(restore: Callable[..., Any], self: Any, from_snapshot_id: str, overrides: Any) -> Any:
+        return _with_unknown_password(restore(self, from_snapshot_id, overrides))
+
+    @around(RDSBackend, "restore_db_cluster_to_point_in_time")
+    def to_point_in_time(restore: Callable[..., Any], self: Any, **options: Any) -> Any:
+        placeholder = secrets.token_urlsafe(24)
+        defaults = _unprotected() | {"master_user_password": placeholder}
+        return _with_unknown_password(restore(self, **(defaults | options)))
+
+
+def _unprotected() -> dict[str, Any]:
+    return {"manage_master_user_password": False, "deletion_protection": False}
+
+
+def _with_unknown_password(cluster: Any) -> Any:
+    cluster._master_user_password = None
+    return cluster
