@@ -181,6 +181,18 @@ def pay_invoice(account: Account, params: Params, key: str) -> Object:
     return account.find("invoice", key)
 
 
+def delete_customer(account: Account, params: Params, key: str) -> Object:
+    """DELETE /v1/customers/{id}: gone for good, and its subscriptions end at once."""
+    customer = account.find("customer", key)
+    params.finish()
+    for record in list(account.store.oldest(KIND)):
+        if record["customer"] == key and record["status"] not in ENDED:
+            lifecycle.end(account, record, reason="cancellation_requested")
+    account.save({"id": key, "object": "customer", "deleted": True})
+    events.emit(account, "customer.deleted", customer)
+    return {"id": key, "object": "customer", "deleted": True}
+
+
 def declined() -> StripeError:
     return StripeError(
         "Your card was declined.", status=402, kind="card_error", code="card_declined", param=""
@@ -293,7 +305,7 @@ def _require_payment_method(account: Account, record: Object, behavior: str) -> 
 def _status_matches(wanted: str | None, status: str) -> bool:
     if wanted is None:
         return status != "canceled"
-    return wanted == "all" or wanted == status or (wanted == "ended" and status in ENDED)
+    return wanted in ("all", status) or (wanted == "ended" and status in ENDED)
 
 
 def _future(account: Account, moment: int, param: str) -> int:
