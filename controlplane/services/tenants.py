@@ -104,6 +104,8 @@ def bring_to(
         changed = True
     elif row is not None and changed:
         ring += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+    if row is not None and row.runbook == "parked-subscription":
+        tenant.set_attention(conn, request.tenant_id, reason=None, runbook=None)
     if changed:
         operation.request(conn, ResourceKind.TENANT, request.tenant_id, reason=reason, actor=actor)
         ring.append((ResourceKind.TENANT, request.tenant_id))
@@ -169,21 +171,14 @@ def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[
 
 
 def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
-    """A dedicated tenant's cluster follows its plan; a move between kinds of cluster is a person's."""
+    """A dedicated tenant's cluster follows its plan. A shared one's does not: it is not its alone; and a
+    plan of the other isolation needs a move, which the engine reports when it has done the rest."""
     placed = placement.current(conn, tenant_id)
     if placed is None:
         return []
     home = cluster.get(conn, placed.cluster_id)
     wanted = ClusterDesired.for_plan(plan, engine_version=home.desired.engine_version)
-    if wanted.fit == home.fit or Isolation.DEDICATED not in (wanted.isolation, home.desired.isolation):
-        return []
-    if wanted.isolation is not home.desired.isolation:
-        tenant.set_attention(
-            conn,
-            tenant_id,
-            reason=f"plan {plan.name} is {wanted.isolation.value}, its cluster is {home.desired.isolation.value}",
-            runbook="move-between-clusters",
-        )
+    if wanted.fit == home.fit or {wanted.isolation, home.desired.isolation} != {Isolation.DEDICATED}:
         return []
     cluster.set_desired(conn, home.id, wanted)
     audit.append(
@@ -201,6 +196,9 @@ def reprovision(conn: Connection, tenant_id: str, *, actor: str, reason: str) ->
         placed = placement.current(conn, row.id)
         if placed is not None:
             stack.forget(conn, placed.workspace)
+            home = cluster.get(conn, placed.cluster_id)
+            if not home.ready or home.needs_attention is not None:
+                operation.request(conn, ResourceKind.CLUSTER, home.id, reason=reason, actor=actor)
         operation_id = operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
         audit.append(
             conn, actor=actor, action="tenant.reprovision", resource=row.id, detail={"reason": reason}

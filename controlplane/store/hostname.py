@@ -71,12 +71,15 @@ def seen(
     ssl_status: str,
     records: list[dict[str, Any]],
     errors: list[str],
-    poll_in: float,
+    poll_after: float,
 ) -> None:
+    """Record what Cloudflare says; asked again after `poll_after` seconds or a tenth of the domain's
+    age, at most an hour: who has waited for a week won't notice the minute."""
     conn.execute(
         "UPDATE hostname SET provider_id = %s, status = %s, ssl_status = %s, records = %s, errors = %s,"
-        " refused = NULL, next_poll_at = clock_timestamp() + make_interval(secs => %s) WHERE host = %s",
-        [provider_id, status, ssl_status, Jsonb(records), Jsonb(errors), poll_in, host],
+        " refused = NULL, next_poll_at = clock_timestamp() + least(interval '1 hour',"
+        "   greatest(make_interval(secs => %s), (clock_timestamp() - created_at) / 10)) WHERE host = %s",
+        [provider_id, status, ssl_status, Jsonb(records), Jsonb(errors), poll_after, host],
     )
 
 

@@ -149,12 +149,20 @@ def set_observed(conn: Connection, tenant_id: str, observed: dict[str, Any]) -> 
 
 
 def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float) -> bool:
-    """Desired of this generation is reality. False where desired has moved on: look again."""
+    """Desired of this generation is reality. False where desired has moved on: look again.
+
+    What needs attention is over with it, but for a subscription that is parked: that is about what
+    desired should have become.
+    """
     return (
         conn.execute(
-            "UPDATE tenant SET settled_generation = %(generation)s, needs_attention = NULL, runbook = NULL,"
+            "UPDATE tenant t SET settled_generation = %(generation)s,"
+            " needs_attention = CASE WHEN s.parked THEN needs_attention END,"
+            " runbook = CASE WHEN s.parked THEN runbook END,"
             " next_look_at = clock_timestamp() + make_interval(secs => %(look)s)"
-            " WHERE id = %(id)s AND generation = %(generation)s",
+            " FROM (SELECT EXISTS (SELECT FROM subscription"
+            "        WHERE tenant_id = %(id)s AND outcome = 'parked') AS parked) s"
+            " WHERE t.id = %(id)s AND t.generation = %(generation)s",
             {"id": tenant_id, "generation": generation, "look": look_in},
         ).rowcount
         > 0

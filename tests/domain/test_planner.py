@@ -1,0 +1,137 @@
+"""The planner's order, and that every plan ends: applying the first step again and again settles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.observed import (
+    ClusterObserved,
+    CredentialObserved,
+    DatabaseObserved,
+    HostnameObserved,
+    TenantObserved,
+)
+from controlplane.domain.planner import ClusterWanted, TenantWanted, plan_cluster, plan_tenant
+from controlplane.domain.steps import Step, StepName
+from controlplane.domain.tenant import Lifecycle
+
+S = StepName
+NOTHING = TenantObserved(
+    cluster_ready=False,
+    stack_digest=None,
+    database=None,
+    app=CredentialObserved(None, None),
+    migrator=CredentialObserved(None, None),
+    proof=None,
+    routes={},
+    hostnames=(),
+)
+READY = replace(NOTHING, cluster_ready=True, database=DatabaseObserved(False, False, False, None))
+SETTLED = TenantObserved(
+    cluster_ready=True,
+    stack_digest="d",
+    database=DatabaseObserved(True, True, True, "0002"),
+    app=CredentialObserved("v1", "v1"),
+    migrator=CredentialObserved("v1", "v1"),
+    proof="p",
+    routes={"a.z": {"status": "active"}},
+    hostnames=(),
+)
+ACTIVE = TenantWanted(
+    lifecycle=Lifecycle.ACTIVE,
+    stack_digest="d",
+    release="0002",
+    proof="p",
+    routes={"a.z": {"status": "active"}},
+    announcement={"a.z": {"status": "provisioning"}},
+    domains=(),
+    withdrawn=(),
+)
+
+
+def names(steps: list[Step]) -> list[str]:
+    return [f"{s.name}:{s.target}" if s.target else str(s.name) for s in steps]
+
+
+def test_a_new_tenant_is_announced_and_its_stack_applied_before_the_cluster_is_waited_for() -> None:
+    steps = plan_tenant(replace(ACTIVE, proof=None), NOTHING)
+    assert names(steps)[:3] == ["announce:a.z", "apply_tenant_stack", "await_cluster"]
+
+
+def test_on_a_ready_cluster_everything_follows_in_order() -> None:
+    steps = plan_tenant(replace(ACTIVE, proof=None), READY)
+    assert names(steps) == [
+        "announce:a.z",
+        "apply_tenant_stack",
+        "create_database",
+        "open_logins",
+        "write_credential:migrator",
+        "set_password:migrator",
+        "write_credential:app",
+        "set_password:app",
+        "migrate_schema",
+        "prove",
+        "publish:a.z",
+    ]
+
+
+def test_a_settled_tenant_has_nothing_left() -> None:
+    assert plan_tenant(ACTIVE, SETTLED) == []
+
+
+def test_each_difference_alone_yields_its_own_step() -> None:
+    database = SETTLED.database
+    assert database is not None
+    cases = {
+        "apply_tenant_stack": replace(SETTLED, stack_digest="other"),
+        "create_database": replace(SETTLED, database=replace(database, hardened=False)),
+        "open_logins": replace(SETTLED, database=replace(database, logins_open=False)),
+        "set_password:app": replace(SETTLED, app=CredentialObserved("v2", "v1")),
+        "migrate_schema": replace(SETTLED, database=replace(database, release="0001")),
+        "prove": replace(SETTLED, proof="old"),
+        "publish:a.z": replace(SETTLED, routes={"a.z": {"status": "provisioning"}}),
+    }
+    for expected, seen in cases.items():
+        assert names(plan_tenant(ACTIVE, seen)) == [expected]
+
+
+def test_a_flushed_cache_announces_and_publishes_again() -> None:
+    assert names(plan_tenant(ACTIVE, replace(SETTLED, routes={}))) == ["announce:a.z", "publish:a.z"]
+
+
+def test_an_unverified_domain_comes_last_and_is_polled_only_when_due() -> None:
+    wanted = replace(ACTIVE, domains=("www.a.dev",))
+    assert names(plan_tenant(wanted, SETTLED)) == ["register_hostname:www.a.dev"]
+    pending = HostnameObserved("www.a.dev", "id", "pending", "pending_validation", poll_due=False)
+    assert plan_tenant(wanted, replace(SETTLED, hostnames=(pending,))) == []
+    due = replace(pending, poll_due=True)
+    assert names(plan_tenant(wanted, replace(SETTLED, hostnames=(due,)))) == ["poll_hostname:www.a.dev"]
+    refused = HostnameObserved("www.a.dev", None, "new", "new", poll_due=True, refused=True)
+    assert plan_tenant(wanted, replace(SETTLED, hostnames=(refused,))) == []
+
+
+def test_suspending_blocks_the_route_before_it_closes_the_logins() -> None:
+    wanted = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, routes={"a.z": {"status": "suspended"}})
+    assert names(plan_tenant(wanted, SETTLED)) == ["publish:a.z", "close_logins"]
+
+
+def test_closing_withdraws_hosts_then_hostnames_then_logins_and_keeps_the_data() -> None:
+    hostname = HostnameObserved("www.a.dev", "id", "active", "active", poll_due=False)
+    seen = replace(SETTLED, hostnames=(hostname,))
+    wanted = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, withdrawn=("a.z",))
+    assert names(plan_tenant(wanted, seen)) == ["withdraw:a.z", "remove_hostname:www.a.dev", "close_logins"]
+
+
+def test_closing_what_was_never_made_makes_nothing() -> None:
+    wanted = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, withdrawn=("a.z",))
+    assert plan_tenant(wanted, NOTHING) == []
+
+
+def test_clusters() -> None:
+    wanted = ClusterWanted(ClusterLifecycle.ACTIVE, "d")
+    new = ClusterObserved(None, None, None, hardened=False)
+    assert names(plan_cluster(wanted, new)) == ["apply_cluster_stack", "await_available", "harden_cluster"]
+    assert plan_cluster(wanted, ClusterObserved("d", "available", "available", hardened=True)) == []
+    failing = ClusterObserved("d", "failed", "available", hardened=True)
+    assert names(plan_cluster(wanted, failing)) == ["await_available"]

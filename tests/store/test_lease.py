@@ -1,0 +1,130 @@
+"""The right to converge: one holder at a time, the newest fence wins (I3)."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from controlplane.domain.errors import LeaseLost
+from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.store import lease, operation
+from controlplane.store.registry import Registry
+
+TENANT = ResourceKind.TENANT
+ONE = "t-aaaaaaaaaaaa"
+
+
+@pytest.fixture
+def asked(registry: Registry) -> Registry:
+    """A registry in which one operation waits."""
+    with registry.connection() as conn:
+        lease.register(conn, TENANT, ONE)
+        operation.request(conn, TENANT, ONE, reason="test", actor="test")
+    return registry
+
+
+def claim(registry: Registry, holder: str = "w1", seconds: float = 30.0) -> Held | None:
+    with registry.connection() as conn:
+        return lease.claim(conn, holder=holder, seconds=seconds)
+
+
+def test_only_one_of_many_claimers_gets_it(asked: Registry) -> None:
+    got: list[Held | None] = []
+    start = threading.Barrier(8)
+
+    def work(n: int) -> None:
+        start.wait()
+        got.append(claim(asked, f"w{n}"))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([held for held in got if held is not None]) == 1
+    assert len(got) == 8
+
+
+def test_a_live_lease_is_respected_and_an_expired_one_is_taken_over_with_a_higher_fence(
+    asked: Registry,
+) -> None:
+    first = claim(asked, "w1", seconds=0.05)
+    assert first is not None
+    with asked.connection() as conn:
+        conn.execute("SELECT pg_sleep(0.1)")
+    second = claim(asked, "w2")
+    assert second is not None
+    assert second.operation_id == first.operation_id
+    assert second.fence == first.fence + 1
+    assert second.attempts == 2
+    assert claim(asked, "w3") is None
+
+
+def test_a_superseded_holder_can_neither_renew_nor_write(asked: Registry) -> None:
+    first = claim(asked, "w1", seconds=0.0)
+    assert first is not None
+    second = claim(asked, "w2")
+    assert second is not None
+    with asked.connection() as conn:
+        with pytest.raises(LeaseLost):
+            lease.renew(conn, first, seconds=30)
+        with pytest.raises(LeaseLost), conn.transaction():
+            lease.guard(conn, first)
+        operation.finish(conn, first, OperationState.DONE, error=None, runbook=None)
+        assert operation.get(conn, first.operation_id).state == "running"
+        lease.renew(conn, second, seconds=30)
+        lease.release(conn, first)
+        assert claim(asked, "w3") is None
+
+
+def test_a_running_operation_keeps_the_next_one_waiting(asked: Registry) -> None:
+    held = claim(asked)
+    assert held is not None
+    with asked.connection() as conn:
+        later = operation.request(conn, TENANT, ONE, reason="more", actor="test")
+        assert later != held.operation_id
+        assert operation.request(conn, TENANT, ONE, reason="and more", actor="test") == later
+        assert claim(asked) is None
+        operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
+        lease.release(conn, held)
+    following = claim(asked)
+    assert following is not None
+    assert following.operation_id == later
+
+
+def test_what_is_put_back_waits_its_time_or_gives_way_to_one_that_waits_already(asked: Registry) -> None:
+    held = claim(asked)
+    assert held is not None
+    with asked.connection() as conn:
+        assert operation.put_back(conn, held, after=60, error="later", counts=True) is OperationState.WAITING
+        lease.release(conn, held)
+        assert claim(asked) is None
+        assert operation.bring_forward(conn, TENANT, [ONE]) == [ONE]
+    again = claim(asked)
+    assert again is not None
+    assert again.attempts == 2
+    with asked.connection() as conn:
+        operation.request(conn, TENANT, ONE, reason="changed meanwhile", actor="test")
+        assert operation.put_back(conn, again, after=60, error="x", counts=True) is OperationState.SUPERSEDED
+
+
+def test_waiting_for_something_outside_counts_as_no_attempt(asked: Registry) -> None:
+    for _ in range(3):
+        held = claim(asked)
+        assert held is not None
+        assert held.attempts == 1
+        with asked.connection() as conn:
+            operation.put_back(conn, held, after=0, error=None, counts=False)
+            lease.release(conn, held)
+
+
+def test_due_names_what_may_be_claimed(asked: Registry) -> None:
+    with asked.connection() as conn:
+        assert operation.due(conn, limit=10) == [(TENANT, ONE)]
+    held = claim(asked, seconds=0.05)
+    assert held is not None
+    with asked.connection() as conn:
+        assert operation.due(conn, limit=10) == []
+        conn.execute("SELECT pg_sleep(0.1)")
+        assert operation.due(conn, limit=10) == [(TENANT, ONE)]

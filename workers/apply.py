@@ -1,0 +1,346 @@
+"""One act for each step: do it, once more if need be, and record what was confirmed.
+
+Every act is idempotent and may be cut off at any point; the next look finds out how far it came. What
+an act records about the outside it records after the outside has confirmed it, in a transaction that
+is guarded by the fence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from controlplane.domain.errors import Invalid, NeedsHuman, Pending, Refused, Retryable
+from controlplane.domain.operation import Held
+from controlplane.domain.placement import Placement
+from controlplane.domain.planner import ClusterWanted, TenantWanted
+from controlplane.domain.steps import Step, StepName
+from controlplane.store import cluster, hostname, lease, placement, route, stack, step, tenant
+from controlplane.store.cluster import ClusterRow
+from controlplane.store.registry import Connection
+from controlplane.store.stack import OpenRun
+from workers.context import Context
+from workers.identity import who
+from workers.keeper import LeaseKeeper
+from workers.observe import endpoint_of
+from workers.providers.ports import (
+    ClusterEndpoint,
+    Credential,
+    HostnameSeen,
+    PriorRun,
+    ResourceEvent,
+    StackRun,
+)
+from workers.stacks import cluster_variables, tenant_variables
+from workers.wanted import TenantFacts, tombstone
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One step of one pass. `seq`: its number in the operation's log."""
+
+    ctx: Context
+    keeper: LeaseKeeper
+    step: Step
+    seq: int
+
+    @property
+    def held(self) -> Held:
+        return self.keeper.held
+
+    @contextmanager
+    def recording(self) -> Iterator[Connection]:
+        """A transaction that is refused once another holder has claimed."""
+        with self.ctx.registry.connection() as conn, conn.transaction():
+            lease.guard(conn, self.held)
+            yield conn
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterWork(Work):
+    row: ClusterRow
+    wanted: ClusterWanted
+
+
+@dataclass(frozen=True, slots=True)
+class TenantWork(Work):
+    facts: TenantFacts
+    wanted: TenantWanted
+
+    @property
+    def placement(self) -> Placement:
+        if self.facts.placement is None:
+            raise NeedsHuman(f"{self.facts.row.id} has no placement", runbook="internal-error")
+        return self.facts.placement
+
+    @property
+    def at(self) -> ClusterEndpoint:
+        at = None if self.facts.cluster is None else endpoint_of(self.facts.cluster)
+        if at is None:
+            raise Pending("the cluster has no endpoint yet", after=self.ctx.platform.cluster_poll)
+        return at
+
+
+# ------------------------------------------------------------------------------------ Terraform
+
+
+def _apply_stack(
+    work: Work, name: str, workspace: str, variables: dict[str, Any], digest: str
+) -> dict[str, Any]:
+    with work.recording() as conn:
+        prior = stack.open_runs(conn, workspace)
+        run = stack.begin_run(conn, work.held, workspace, who=who())
+
+    def on_event(event: ResourceEvent) -> None:
+        with work.ctx.registry.connection() as conn:
+            if event.kind == "lock_taken":
+                stack.note_lock(conn, run, event.address)
+            step.note(conn, work.held, work.seq, **asdict(event))
+
+    outputs = work.ctx.providers.terraform.apply(
+        StackRun(
+            stack=name,
+            workspace=workspace,
+            variables={**variables, "operation_id": str(work.held.operation_id)},
+            prior_runs=[_prior(r) for r in prior],
+        ),
+        on_event=on_event,
+        stopped=work.keeper.lost,
+    )
+    with work.recording() as conn:
+        stack.confirm(conn, workspace, digest=digest, outputs=outputs)
+        stack.end_runs(conn, workspace)
+    return outputs
+
+
+def _prior(run: OpenRun) -> PriorRun:
+    return PriorRun(who=run.who, started_at=run.started_at, lock_id=run.lock_id)
+
+
+# ------------------------------------------------------------------------------------- clusters
+
+
+def apply_cluster_stack(work: ClusterWork) -> None:
+    variables = cluster_variables(work.ctx.platform, work.row)
+    _apply_stack(work, "cluster", work.row.id, variables, work.wanted.stack_digest)
+
+
+def await_available(work: ClusterWork) -> None:
+    raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)
+
+
+def harden_cluster(work: ClusterWork) -> None:
+    seen = work.ctx.providers.clusters.describe(work.row.id)
+    if seen is None or seen.endpoint is None:
+        raise Pending("the cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
+    work.ctx.providers.databases.harden_cluster(seen.endpoint)
+    with work.recording() as conn:
+        cluster.set_endpoint(conn, work.row.id, asdict(seen.endpoint))
+        cluster.mark_hardened(conn, work.row.id)
+
+
+# -------------------------------------------------------------------------------------- tenants
+
+
+def announce(work: TenantWork) -> None:
+    with work.recording() as conn:
+        tenant.mark_started(conn, work.facts.row.id)
+    _publish(work, work.wanted.announcement[work.step.target])
+
+
+def apply_tenant_stack(work: TenantWork) -> None:
+    variables = tenant_variables(work.ctx.platform, work.placement)
+    _apply_stack(work, "tenant", work.placement.workspace, variables, work.wanted.stack_digest)
+
+
+def await_cluster(work: TenantWork) -> None:
+    attention = None if work.facts.cluster is None else work.facts.cluster.needs_attention
+    if attention is not None:
+        raise Retryable(f"its cluster needs attention: {attention}")
+    raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)
+
+
+def create_database(work: TenantWork) -> None:
+    work.ctx.providers.databases.create(work.at, work.placement, connection_limit=_limit(work))
+
+
+def open_logins(work: TenantWork) -> None:
+    work.ctx.providers.databases.open_logins(work.at, work.placement, connection_limit=_limit(work))
+
+
+def close_logins(work: TenantWork) -> None:
+    work.ctx.providers.databases.close_logins(work.at, work.placement)
+
+
+def write_credential(work: TenantWork) -> None:
+    """The secret first, the role's password from it afterwards: the secret is the truth, so a crash
+    between the two is mended by setting the password once more."""
+    login = work.step.target
+    with work.ctx.registry.connection() as conn:
+        username, _ = placement.login(conn, work.placement, login)
+    at = work.at
+    work.ctx.providers.secrets.write(
+        _secret(work, login),
+        Credential(
+            username=username,
+            password=work.ctx.new_password(),
+            host=at.host,
+            port=at.port,
+            dbname=work.placement.database,
+        ),
+        token=hashlib.sha256(f"{work.held.operation_id}/{work.held.fence}/{login}".encode()).hexdigest(),
+    )
+
+
+def set_password(work: TenantWork) -> None:
+    login = work.step.target
+    seen = work.ctx.providers.secrets.describe(_secret(work, login))
+    if seen is None or seen.version_id is None:
+        raise Retryable(f"the secret of {login} is empty")
+    credential = work.ctx.providers.secrets.read(_secret(work, login))
+    work.ctx.providers.databases.set_password(work.at, credential)
+    with work.recording() as conn:
+        placement.set_password_from(conn, work.placement, login, seen.version_id)
+
+
+def migrate_schema(work: TenantWork) -> None:
+    credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
+    if not work.ctx.providers.databases.accepts(work.at, credential):
+        _distrust_password(work, "migrator")
+        return
+    work.ctx.providers.databases.migrate(work.at, credential, work.ctx.migrations)
+
+
+def prove(work: TenantWork) -> None:
+    credential = work.ctx.providers.secrets.read(work.placement.app_secret)
+    if not work.ctx.providers.databases.accepts(work.at, credential):
+        _distrust_password(work, "app")
+        return
+    work.ctx.providers.databases.prove(work.at, credential, work.placement)
+    with work.recording() as conn:
+        tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
+
+
+def publish(work: TenantWork) -> None:
+    payload = work.wanted.routes[work.step.target]
+    _publish(work, payload)
+    if payload["status"] == "active":
+        with work.recording() as conn:
+            tenant.mark_ready(conn, work.facts.row.id)
+
+
+def withdraw(work: TenantWork) -> None:
+    host = work.step.target
+    with work.recording() as conn:
+        epoch = route.decide(conn, host, work.facts.row.id, tombstone(work.facts, host))
+    work.ctx.providers.cache.remove(host, epoch=epoch)
+
+
+def register_hostname(work: TenantWork) -> None:
+    host = work.step.target
+    with work.recording() as conn:
+        owner = hostname.want(conn, host, work.facts.row.id)
+    if owner != work.facts.row.id:
+        raise NeedsHuman(f"custom domain {host} belongs to another tenant", runbook="hostname-conflict")
+    try:
+        seen = work.ctx.providers.hostnames.create(host, work.facts.row.id)
+    except Refused as error:
+        with work.recording() as conn:
+            hostname.refuse(conn, host, reason=str(error))
+        return
+    _hostname_seen(work, seen)
+
+
+def poll_hostname(work: TenantWork) -> None:
+    seen = work.ctx.providers.hostnames.find(work.step.target)
+    if seen is None:
+        seen = work.ctx.providers.hostnames.create(work.step.target, work.facts.row.id)
+    _hostname_seen(work, seen)
+
+
+def remove_hostname(work: TenantWork) -> None:
+    host = work.step.target
+    seen = work.ctx.providers.hostnames.find(host)
+    if seen is not None and seen.tenant_id == work.facts.row.id:
+        work.ctx.providers.hostnames.delete(seen.id)
+    with work.recording() as conn:
+        hostname.remove(conn, host)
+
+
+# ---------------------------------------------------------------------------------------- shared
+
+
+def _secret(work: TenantWork, login: str) -> str:
+    return work.placement.app_secret if login == "app" else work.placement.migrator_secret
+
+
+def _limit(work: TenantWork) -> int:
+    if work.facts.plan is None:
+        raise Invalid("plan", "a plan of the catalogue", got=work.facts.row.desired.plan)
+    return work.facts.plan.connection_limit
+
+
+def _distrust_password(work: TenantWork, login: str) -> None:
+    """The server refuses what the secret holds: the next look plans to set it again."""
+    log.warning("%s: the %s login was refused, its password is set again", work.facts.row.id, login)
+    with work.recording() as conn:
+        placement.set_password_from(conn, work.placement, login, None)
+
+
+def _publish(work: TenantWork, payload: Mapping[str, Any]) -> None:
+    host = payload["host"]
+    with work.recording() as conn:
+        epoch = route.decide(conn, host, work.facts.row.id, payload)
+    if work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
+        return
+    entry = work.ctx.providers.cache.read(host)
+    with work.recording() as conn:
+        epoch = route.redraw(conn, host, beyond=epoch if entry is None else entry.epoch)
+    log.warning("%s: the cache held a newer epoch than the registry knew, drew %s", host, epoch)
+    if not work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
+        raise Retryable(f"the cache keeps a newer entry for {host}")
+
+
+def _hostname_seen(work: TenantWork, seen: HostnameSeen) -> None:
+    with work.recording() as conn:
+        hostname.seen(
+            conn,
+            seen.host,
+            provider_id=seen.id,
+            status=seen.status,
+            ssl_status=seen.ssl_status,
+            records=[asdict(record) for record in seen.records],
+            errors=list(seen.errors),
+            poll_after=work.ctx.platform.hostname_poll,
+        )
+
+
+CLUSTER_ACTS: dict[StepName, Callable[[ClusterWork], None]] = {
+    StepName.APPLY_CLUSTER_STACK: apply_cluster_stack,
+    StepName.AWAIT_AVAILABLE: await_available,
+    StepName.HARDEN_CLUSTER: harden_cluster,
+}
+
+TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
+    StepName.ANNOUNCE: announce,
+    StepName.APPLY_TENANT_STACK: apply_tenant_stack,
+    StepName.AWAIT_CLUSTER: await_cluster,
+    StepName.CREATE_DATABASE: create_database,
+    StepName.OPEN_LOGINS: open_logins,
+    StepName.CLOSE_LOGINS: close_logins,
+    StepName.WRITE_CREDENTIAL: write_credential,
+    StepName.SET_PASSWORD: set_password,
+    StepName.MIGRATE_SCHEMA: migrate_schema,
+    StepName.PROVE: prove,
+    StepName.PUBLISH: publish,
+    StepName.WITHDRAW: withdraw,
+    StepName.REGISTER_HOSTNAME: register_hostname,
+    StepName.POLL_HOSTNAME: poll_hostname,
+    StepName.REMOVE_HOSTNAME: remove_hostname,
+}

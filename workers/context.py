@@ -1,0 +1,70 @@
+"""All that a pass needs, handed in: the registry, the providers, the catalogue.
+
+There is one composition root (`workers/bootstrap.py`) that fills this from the settings; the tests fill
+it with fakes. The engine reads no environment and builds no client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.domain.catalogue import Catalogue
+from controlplane.store.registry import Registry
+from workers.providers import ports
+
+Ring = Callable[[str, list[str]], None]
+"""Publish a task by name with its arguments. A lost ring costs seconds, so it never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The company's own surroundings, the same for every tenant.
+
+    `zone`: tenants answer at `<slug>.<zone>`. Durations are in seconds.
+    """
+
+    environment: str
+    zone: str
+    livemode: bool
+    vpc_id: str
+    subnet_ids: tuple[str, ...]
+    app_security_group_ids: tuple[str, ...]
+    app_role_arn: str
+    permissions_boundary_arn: str
+    secret_recovery_days: int = 7
+    lease: float = 30.0
+    heartbeat: float = 5.0
+    look_every: float = 3600.0
+    hostname_poll: float = 15.0
+    cluster_poll: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    terraform: ports.Terraform
+    clusters: ports.Clusters
+    secrets: ports.Secrets
+    identities: ports.Identities
+    databases: ports.Databases
+    hostnames: ports.CustomHostnames
+    cache: ports.ConfigCache
+    billing: ports.Billing
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`migrations`: the folder of the tenant application's numbered SQL. `release`: its newest number,
+    None where the folder is empty. `stacks`: the digest of each Terraform stack's files by name."""
+
+    registry: Registry
+    providers: Providers
+    catalogue: Catalogue
+    platform: Platform
+    migrations: Path
+    release: str | None
+    stacks: dict[str, str]
+    holder: str
+    ring: Ring
+    new_password: Callable[[], str]

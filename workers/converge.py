@@ -1,0 +1,260 @@
+"""The engine: one loop for everything that happens to a tenant or a cluster.
+
+    claim → (look → plan → apply the first step → record)* → settle
+
+There is no cursor. Whatever a killed worker left half done, its successor sees by looking. A pass ends
+when nothing is left to do, when something outside needs time (Pending), when it failed in a way that
+time may mend (Retryable), or when a person must decide (NeedsHuman). Desired is read anew before every
+step, so a change of mind takes effect at the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable
+
+from controlplane.domain.errors import (
+    ControlPlaneError,
+    LeaseLost,
+    NeedsHuman,
+    Pending,
+    Refused,
+    Retryable,
+)
+from controlplane.domain.observed import ClusterObserved, TenantObserved
+from controlplane.domain.operation import (
+    ATTEMPTS_UNTIL_ATTENTION,
+    UNEXPECTED_UNTIL_PARKED,
+    Held,
+    OperationState,
+    ResourceKind,
+    backoff,
+)
+from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
+from controlplane.domain.steps import Step
+from controlplane.store import cluster, hostname, lease, operation, step, tenant
+from controlplane.store.registry import RegistryUnavailable
+from workers.apply import CLUSTER_ACTS, TENANT_ACTS, ClusterWork, TenantWork
+from workers.context import Context
+from workers.keeper import LeaseKeeper
+from workers.observe import load_tenant, observe_cluster, observe_tenant
+from workers.wanted import TenantFacts, cluster_wanted, tenant_wanted
+
+log = logging.getLogger(__name__)
+
+SAME_STEP_AT_MOST = 3
+TASK = "workers.tasks.converge"
+
+
+def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | None = None) -> Held | None:
+    """Make one pass over the resource, or over any that is due; what was held, None where nothing was
+    due. Raises RegistryUnavailable; every other failure is recorded on the operation."""
+    with ctx.registry.connection() as conn:
+        held = lease.claim(
+            conn, holder=ctx.holder, seconds=ctx.platform.lease, kind=kind, resource_id=resource_id
+        )
+    if held is None:
+        return None
+    look = _look_at_tenant if held.kind is ResourceKind.TENANT else _look_at_cluster
+    with LeaseKeeper(ctx.registry, held, seconds=ctx.platform.lease, every=ctx.platform.heartbeat) as keeper:
+        try:
+            _loop(ctx, keeper, look)
+        except (LeaseLost, RegistryUnavailable) as error:
+            log.warning("%s: pass given up: %s", held.resource_id, error)
+            if isinstance(error, RegistryUnavailable):
+                raise
+        except ControlPlaneError as error:
+            _record_failure(ctx, held, error)
+        except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the operation
+            what = type(error).__name__
+            log.error("%s: unexpected %s\n%s", held.resource_id, what, _where(error))  # noqa: TRY400
+            _record_failure(ctx, held, error)
+    return held
+
+
+Apply = Callable[[int], None]
+Next = tuple[Step, Apply] | None
+"""The first step that is left with the act that takes its number in the log; None when settled."""
+
+
+def _loop(ctx: Context, keeper: LeaseKeeper, look: Callable[[Context, LeaseKeeper], Next]) -> None:
+    taken: Counter[Step] = Counter()
+    while (following := look(ctx, keeper)) is not None:
+        next_step, act = following
+        keeper.check()
+        taken[next_step] += 1
+        if taken[next_step] > SAME_STEP_AT_MOST:
+            raise Retryable(f"{next_step.name} {next_step.target} did not take: {next_step.reason}")
+        _take(ctx, keeper.held, next_step, act)
+
+
+def _take(ctx: Context, held: Held, next_step: Step, act: Apply) -> None:
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        seq = step.begin(conn, held, next_step)
+    try:
+        act(seq)
+    except Pending as error:
+        _end_step(ctx, held, seq, "waiting", str(error))
+        raise
+    except (LeaseLost, RegistryUnavailable):
+        raise
+    except ControlPlaneError as error:
+        _end_step(ctx, held, seq, "failed", str(error))
+        raise
+    except Exception as error:
+        _end_step(ctx, held, seq, "failed", type(error).__name__)
+        raise
+    _end_step(ctx, held, seq, "done", None)
+
+
+def _end_step(ctx: Context, held: Held, seq: int, state: str, error: str | None) -> None:
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        step.end(conn, held, seq, state=state, error=None if error is None else error[:1000])
+
+
+# --------------------------------------------------------------------------------------- tenants
+
+
+def look_at_tenant(ctx: Context, tenant_id: str) -> tuple[TenantFacts, TenantObserved, list[Step]]:
+    """What is known, what is seen, what is left to do; changes nothing."""
+    facts = load_tenant(ctx, tenant_id)
+    seen = observe_tenant(ctx, facts)
+    return facts, seen, plan_tenant(_wanted(ctx, facts, seen), seen)
+
+
+def _wanted(ctx: Context, facts: TenantFacts, seen: TenantObserved) -> TenantWanted:
+    return tenant_wanted(ctx.platform, facts, seen, release=ctx.release, stack_version=ctx.stacks["tenant"])
+
+
+def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
+    facts, seen, steps = look_at_tenant(ctx, keeper.held.resource_id)
+    if not steps:
+        return _settle_tenant(ctx, keeper, facts, seen)
+    wanted = _wanted(ctx, facts, seen)
+
+    def act(seq: int) -> None:
+        TENANT_ACTS[steps[0].name](TenantWork(ctx, keeper, steps[0], seq, facts, wanted))
+
+    return steps[0], act
+
+
+def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: TenantObserved) -> Next:
+    held, row = keeper.held, facts.row
+    _refuse_mismatch(facts)
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        tenant.set_observed(conn, row.id, seen.to_json())
+        poll = hostname.next_poll(conn, row.id)
+        look_in = ctx.platform.look_every if poll is None else min(poll, ctx.platform.look_every)
+        settled = tenant.settle(conn, row.id, generation=row.generation, look_in=look_in)
+        if settled:
+            operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
+            lease.release(conn, held)
+    if not settled:
+        return _look_at_tenant(ctx, keeper)
+    return None
+
+
+def _refuse_mismatch(facts: TenantFacts) -> None:
+    if facts.plan is None or facts.cluster is None or facts.row.desired.lifecycle.value != "active":
+        return
+    home = facts.cluster.desired.isolation
+    if facts.plan.isolation is not home:
+        raise NeedsHuman(
+            f"plan {facts.plan.name} is {facts.plan.isolation.value}, its cluster is {home.value}",
+            runbook="move-between-clusters",
+        )
+
+
+# -------------------------------------------------------------------------------------- clusters
+
+
+def _look_at_cluster(ctx: Context, keeper: LeaseKeeper) -> Next:
+    with ctx.registry.connection() as conn:
+        row = cluster.get(conn, keeper.held.resource_id)
+    seen = observe_cluster(ctx, row)
+    wanted = cluster_wanted(ctx.platform, row, ctx.stacks["cluster"])
+    steps = plan_cluster(wanted, seen)
+    if not steps:
+        return _settle_cluster(ctx, keeper, row, seen)
+
+    def act(seq: int) -> None:
+        CLUSTER_ACTS[steps[0].name](ClusterWork(ctx, keeper, steps[0], seq, row, wanted))
+
+    return steps[0], act
+
+
+def _settle_cluster(
+    ctx: Context, keeper: LeaseKeeper, row: cluster.ClusterRow, seen: ClusterObserved
+) -> Next:
+    held = keeper.held
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        cluster.set_observed(conn, row.id, seen.to_json())
+        settled = cluster.settle(conn, row.id, generation=row.generation)
+        if settled:
+            operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
+            lease.release(conn, held)
+            tenants = cluster.tenants_on(conn, row.id)
+            tenants = operation.bring_forward(conn, ResourceKind.TENANT, tenants)
+    if not settled:
+        return _look_at_cluster(ctx, keeper)
+    for tenant_id in tenants:
+        ctx.ring(TASK, [ResourceKind.TENANT, tenant_id])
+    return None
+
+
+# -------------------------------------------------------------------------------------- failures
+
+
+def _record_failure(ctx: Context, held: Held, error: Exception) -> None:
+    message, runbook, after = _judge(held, error)
+    attention = tenant.set_attention if held.kind is ResourceKind.TENANT else cluster.set_attention
+    try:
+        with ctx.registry.connection() as conn, conn.transaction():
+            lease.guard(conn, held)
+            if after is None:
+                operation.finish(conn, held, OperationState.PARKED, error=message, runbook=runbook)
+            else:
+                pending = isinstance(error, Pending)
+                operation.put_back(
+                    conn, held, after=after, error=None if pending else message, counts=not pending
+                )
+            if runbook is not None:
+                attention(conn, held.resource_id, reason=message, runbook=runbook)
+            lease.release(conn, held)
+    except LeaseLost:
+        log.warning("%s: outcome not recorded, another holder has taken over", held.resource_id)
+
+
+def _judge(held: Held, error: Exception) -> tuple[str, str | None, float | None]:
+    """(message, runbook where a person should know, seconds until the next attempt or None to park)."""
+    wait = backoff(held.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
+    match error:
+        case Pending():
+            return str(error), None, error.after or wait
+        case Retryable():
+            runbook = "retrying" if held.attempts >= ATTEMPTS_UNTIL_ATTENTION else None
+            return str(error), runbook, max(error.after or 0.0, wait)
+        case NeedsHuman():
+            return str(error), error.runbook, None
+        case Refused():
+            return str(error), "refused", None
+        case _:
+            parked = held.attempts >= UNEXPECTED_UNTIL_PARKED
+            return (
+                f"unexpected {type(error).__name__}",
+                "internal-error" if parked else None,
+                (None if parked else wait),
+            )
+
+
+def _where(error: Exception) -> str:
+    """Where it happened, without the values: a message of an unknown exception may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames[-12:])

@@ -1,0 +1,108 @@
+"""Look at the world: gather what the planner decides by, changing nothing.
+
+A look costs a few API calls and one or two database connections, no Terraform: whether a stack is as it
+should be is known from the digest that was confirmed at its last apply, as long as the things it made
+still answer. Databases are asked only where the cluster is ready.
+"""
+
+from __future__ import annotations
+
+from controlplane.domain.errors import NeedsHuman, NotFound
+from controlplane.domain.hostname import subdomain
+from controlplane.domain.observed import (
+    ClusterObserved,
+    CredentialObserved,
+    DatabaseObserved,
+    TenantObserved,
+)
+from controlplane.domain.tenant import Lifecycle
+from controlplane.store import cluster, hostname, placement, route, stack, tenant
+from controlplane.store.cluster import ClusterRow
+from workers.context import Context
+from workers.providers.ports import ClusterEndpoint, SecretSeen
+from workers.wanted import TenantFacts
+
+
+def endpoint_of(row: ClusterRow) -> ClusterEndpoint | None:
+    return None if row.endpoint is None else ClusterEndpoint(**row.endpoint)
+
+
+def observe_cluster(ctx: Context, row: ClusterRow) -> ClusterObserved:
+    with ctx.registry.connection() as conn:
+        confirmed = stack.get(conn, row.id)
+    seen = ctx.providers.clusters.describe(row.id)
+    return ClusterObserved(
+        stack_digest=confirmed.digest if confirmed is not None and seen is not None else None,
+        status=None if seen is None else seen.status,
+        writer_status=None if seen is None else seen.writer_status,
+        hardened=row.hardened_at is not None,
+    )
+
+
+def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
+    """What the registry knows. Raises NeedsHuman where the plan of a living tenant is unknown."""
+    with ctx.registry.connection() as conn:
+        row = tenant.get(conn, tenant_id)
+        placed = placement.current(conn, tenant_id)
+        home = None if placed is None else cluster.get(conn, placed.cluster_id)
+        confirmed = None if placed is None else stack.get(conn, placed.workspace)
+        routed = {host: payload["status"] for host, (payload, _) in route.of_tenant(conn, tenant_id).items()}
+    try:
+        plan = ctx.catalogue.plan(row.desired.plan)
+    except NotFound as error:
+        if row.desired.lifecycle is not Lifecycle.CLOSED:
+            raise NeedsHuman(str(error), runbook="unknown-plan") from error
+        plan = None
+    return TenantFacts(
+        row=row,
+        plan=plan,
+        placement=placed,
+        cluster=home,
+        routed=routed,
+        app_secret_arn=None if confirmed is None else confirmed.outputs.get("app_secret_arn"),
+    )
+
+
+def observe_tenant(ctx: Context, facts: TenantFacts) -> TenantObserved:
+    with ctx.registry.connection() as conn:
+        domains = tuple(h.observed() for h in hostname.of_tenant(conn, facts.row.id))
+    hosts = {*facts.routed, subdomain(facts.row.slug, ctx.platform.zone), *(h.host for h in domains)}
+    routes = {}
+    for host in sorted(hosts):
+        entry = ctx.providers.cache.read(host)
+        if entry is not None and entry.payload.get("tenant_id") == facts.row.id:
+            routes[host] = {key: value for key, value in entry.payload.items() if key != "epoch"}
+    nothing = CredentialObserved(None, None)
+    if facts.placement is None or facts.cluster is None:
+        return TenantObserved(False, None, None, nothing, nothing, None, routes, domains)
+
+    placed, secrets = facts.placement, ctx.providers.secrets
+    app, migrator = secrets.describe(placed.app_secret), secrets.describe(placed.migrator_secret)
+    made = _usable(app) and _usable(migrator) and ctx.providers.identities.role_exists(placed.iam_role)
+    at = endpoint_of(facts.cluster) if facts.cluster.ready else None
+    database = None
+    if at is not None:
+        seen = ctx.providers.databases.observe(at, placed)
+        database = DatabaseObserved(seen.exists, seen.hardened, seen.logins_open, seen.release)
+    with ctx.registry.connection() as conn:
+        confirmed = stack.get(conn, placed.workspace)
+        app_login = placement.credential(conn, placed, "app", _version(app))
+        migrator_login = placement.credential(conn, placed, "migrator", _version(migrator))
+    return TenantObserved(
+        cluster_ready=facts.cluster.ready,
+        stack_digest=confirmed.digest if confirmed is not None and made else None,
+        database=database,
+        app=app_login,
+        migrator=migrator_login,
+        proof=facts.row.proof,
+        routes=routes,
+        hostnames=domains,
+    )
+
+
+def _usable(secret: SecretSeen | None) -> bool:
+    return secret is not None and not secret.deleting
+
+
+def _version(secret: SecretSeen | None) -> str | None:
+    return None if secret is None or secret.deleting else secret.version_id

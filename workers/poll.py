@@ -1,0 +1,67 @@
+"""A worker without a broker: it takes what is due straight from the registry.
+
+The same passes as the Celery worker's, found by asking instead of by being rung. It is what keeps a
+fleet converging while Redis is down, and what the tests drive; `python -m workers.poll` runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from controlplane.domain.errors import Retryable
+from controlplane.domain.operation import ResourceKind
+from controlplane.store import event, operation, preview, tenant
+from workers import intake
+from workers import preview as previews
+from workers.context import Context
+from workers.converge import converge
+
+log = logging.getLogger(__name__)
+
+IDLE = 1.0
+
+
+def work_once(ctx: Context) -> int:
+    """Handle every event, preview and operation that is due now; how many there were."""
+    with ctx.registry.connection() as conn:
+        for tenant_id in tenant.due_for_a_look(conn, limit=100):
+            operation.request(conn, ResourceKind.TENANT, tenant_id, reason="periodic look", actor="sweep")
+        events, waiting = event.due(conn, limit=100), preview.due(conn, limit=100)
+    done = sum(intake.handle_event(ctx, event_id) is not None for event_id in events)
+    done += sum(previews.work_out(ctx, preview_id) for preview_id in waiting)
+    while converge(ctx) is not None:
+        done += 1
+    return done
+
+
+def run(ctx: Context, stopping: Callable[[float], bool]) -> None:
+    """Work until `stopping(seconds)`, which waits that long at most, says so."""
+    while not stopping(0.0):
+        try:
+            done = work_once(ctx)
+        except Retryable as error:
+            log.warning("poll: %s", error)
+            done = 0
+        if not done and stopping(IDLE):
+            return
+
+
+def main() -> None:
+    from workers.bootstrap import context_from_environment
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    ctx = context_from_environment()
+    try:
+        run(ctx, stop.wait)
+    finally:
+        ctx.registry.close()
+
+
+if __name__ == "__main__":
+    main()

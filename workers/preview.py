@@ -1,0 +1,49 @@
+"""What would a pass do? The same look and the same plan, and Terraform's own plan, but no act."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.steps import Step, StepName
+from controlplane.store import preview
+from workers.context import Context
+from workers.converge import look_at_tenant
+from workers.providers.ports import StackRun
+from workers.stacks import tenant_variables
+
+TASK = "workers.tasks.preview"
+HOLD = 120.0
+ATTEMPTS = 3
+
+
+def work_out(ctx: Context, preview_id: int) -> bool:
+    """Work out one preview and record it; False where it is done or in other hands."""
+    with ctx.registry.connection() as conn:
+        taken = preview.take(conn, preview_id, hold=HOLD)
+    if taken is None:
+        return False
+    tenant_id, attempt = taken
+    try:
+        steps, changes = _what_if(ctx, tenant_id)
+    except ControlPlaneError as error:
+        if not isinstance(error, Retryable) or attempt >= ATTEMPTS:
+            with ctx.registry.connection() as conn:
+                preview.fail(conn, preview_id, error=str(error))
+        return True
+    with ctx.registry.connection() as conn:
+        preview.finish(conn, preview_id, steps=steps, changes=changes)
+    return True
+
+
+def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    facts, _, steps = look_at_tenant(ctx, tenant_id)
+    changes: list[dict[str, Any]] = []
+    if facts.placement is not None and facts.row.desired.lifecycle.value == "active":
+        variables = {**tenant_variables(ctx.platform, facts.placement), "operation_id": "preview"}
+        run = StackRun(stack="tenant", workspace=facts.placement.workspace, variables=variables)
+        changes = [asdict(change) for change in ctx.providers.terraform.plan(run)]
+    if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
+        steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
+    return [asdict(step) for step in steps], changes

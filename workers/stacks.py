@@ -1,0 +1,55 @@
+"""The variables of each Terraform stack, and the digest that says whether it was applied.
+
+Pure. The digest covers the variables and the stack's own files, so a new version of a module reaches
+every workspace at its next look. The operation's id is a variable (it becomes a tag of what it
+creates) and no part of the digest: which operation asks must not make a difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.domain.placement import Placement
+from controlplane.store.cluster import ClusterRow
+from workers.context import Platform
+
+
+def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
+    desired = row.desired
+    return {
+        "cluster_id": row.id,
+        "engine_version": desired.engine_version,
+        "min_acu": desired.min_acu,
+        "max_acu": desired.max_acu,
+        "seconds_until_auto_pause": desired.seconds_until_auto_pause,
+        "backup_retention_days": desired.backup_retention_days,
+        "instance_count": desired.instance_count,
+        "vpc_id": platform.vpc_id,
+        "subnet_ids": list(platform.subnet_ids),
+        "allowed_security_group_ids": list(platform.app_security_group_ids),
+        "final_snapshot_identifier": f"{row.id}-final-g{row.generation}",
+        "isolation": desired.isolation.value,
+        "environment": platform.environment,
+    }
+
+
+def tenant_variables(platform: Platform, placement: Placement) -> dict[str, Any]:
+    return {
+        "tenant_id": placement.tenant_id,
+        "placement_key": placement.key,
+        "cluster_id": placement.cluster_id,
+        "app_secret_name": placement.app_secret,
+        "migrator_secret_name": placement.migrator_secret,
+        "app_role_arn": platform.app_role_arn,
+        "permissions_boundary_arn": platform.permissions_boundary_arn,
+        "recovery_window_days": platform.secret_recovery_days,
+        "environment": platform.environment,
+    }
+
+
+def digest(variables: Mapping[str, Any], stack_version: str) -> str:
+    text = json.dumps([stack_version, variables], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

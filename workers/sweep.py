@@ -1,0 +1,64 @@
+"""The sweep: ring whatever is due.
+
+It is why nothing hangs on a message: an event whose ring was lost, an operation whose worker died, a
+retry whose time has come and a look that is due are all found here, in the registry, every few seconds.
+One sweep runs at a time over the whole fleet (an advisory lock), and it rings at most a bounded number
+of each, oldest first; the rest is still there at the next sweep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.domain.operation import ResourceKind
+from controlplane.store import event, operation, preview, route, tenant
+from workers import converge, intake
+from workers import preview as previews
+from workers.context import Context
+
+_ADVISORY_LOCK = 0x7C9_0003
+AT_MOST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many of each were rung. `skipped`: another sweep was under way."""
+
+    events: int = 0
+    operations: int = 0
+    looks: int = 0
+    previews: int = 0
+    skipped: bool = False
+
+
+def sweep(ctx: Context) -> Swept:
+    with ctx.registry.connection() as conn, conn.transaction():
+        row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
+        if row is None or not row["mine"]:
+            return Swept(skipped=True)
+        looks = tenant.due_for_a_look(conn, limit=AT_MOST)
+        for tenant_id in looks:
+            operation.request(conn, ResourceKind.TENANT, tenant_id, reason="periodic look", actor="sweep")
+        events = event.due(conn, limit=AT_MOST)
+        operations = operation.due(conn, limit=AT_MOST)
+        waiting = preview.due(conn, limit=AT_MOST)
+    for event_id in events:
+        ctx.ring(intake.TASK, [event_id])
+    for kind, resource_id in operations:
+        ctx.ring(converge.TASK, [kind, resource_id])
+    for preview_id in waiting:
+        ctx.ring(previews.TASK, [str(preview_id)])
+    return Swept(len(events), len(operations), len(looks), len(waiting))
+
+
+def republish(ctx: Context) -> int:
+    """Write every route into the cache again: the full pass that mends a flushed or evicted cache. How
+    many there were. Entries that are newer in the cache stay."""
+    with ctx.registry.connection() as conn:
+        payloads = list(route.all_routes(conn))
+    for payload in payloads:
+        if payload["status"] == "gone":
+            ctx.providers.cache.remove(payload["host"], epoch=payload["epoch"])
+        else:
+            ctx.providers.cache.publish(payload)
+    return len(payloads)
