@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
+from psycopg import sql
+
 from localcloud import postgres_install as install
 from localcloud.process import Child, ServiceError, free_port, spawn
 
@@ -127,6 +130,16 @@ class PostgresServer:
             self._child.kill()
             self._child = None
 
+    def create_database(self, name: str, *, template: str = "template0") -> str:
+        """Make an empty database, or a copy of one to which nobody is connected; return its URL."""
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._administer(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Delete it, whoever is connected; gone already is success."""
+        self._administer(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
     def backup(self, target: Path) -> None:
         """Copy the running server's data, consistently, to a folder that does not exist yet: the
         data folder of another server."""
@@ -142,6 +155,10 @@ class PostgresServer:
             ],
             environment={"PGPASSWORD": self._password or ""},
         )
+
+    def _administer(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement)
 
     def _prepare(self) -> None:
         if not (self.data_dir / "PG_VERSION").exists():

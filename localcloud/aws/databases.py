@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -23,6 +24,18 @@ from localcloud.aws.endpoint_map import EndpointMap
 from localcloud.postgres import PostgresServer
 
 ADMIN = "rdsadmin"
+# No superuser, as on RDS (User Guide, "Understanding the rds_superuser role" and "Master user account
+# privileges"): code that only works for one fails here and not first in production.
+MASTER: tuple[LiteralString, ...] = (
+    "CREATE ROLE rds_superuser NOLOGIN",
+    "CREATE ROLE rds_iam NOLOGIN",
+    "CREATE ROLE rds_replication NOLOGIN REPLICATION",
+    "GRANT pg_monitor, pg_signal_backend, rds_iam, rds_replication TO rds_superuser WITH ADMIN OPTION",
+    "CREATE ROLE {master} LOGIN CREATEDB CREATEROLE",
+    "GRANT rds_superuser TO {master}",
+    "ALTER DATABASE postgres OWNER TO {master}",
+    "ALTER DATABASE template1 OWNER TO {master}",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +139,8 @@ class ClusterDatabases:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             name = sql.Identifier(login.username)
             if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", login.username):
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER").format(name))
-                connection.execute("CREATE ROLE rds_iam NOLOGIN")
+                for statement in MASTER:
+                    connection.execute(sql.SQL(statement).format(master=name))
             if login.password is not None:
                 verifier = connection.pgconn.encrypt_password(
                     login.password.encode(), login.username.encode(), b"scram-sha-256"
@@ -139,5 +152,5 @@ class ClusterDatabases:
                 )
 
 
-def _exists(connection: psycopg.Connection, query: str, value: str) -> bool:
-    return connection.execute(query.encode(), [value]).fetchone() is not None
+def _exists(connection: psycopg.Connection, query: LiteralString, value: str) -> bool:
+    return connection.execute(query, [value]).fetchone() is not None

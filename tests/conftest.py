@@ -1,0 +1,83 @@
+"""Real servers for tests: started once for a run, when the first test asks for one.
+
+Only what more than one folder uses is here; a folder with needs of its own has its own conftest.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localcloud.aws.emulator import AwsEmulator
+from localcloud.postgres import PostgresServer
+from localcloud.process import make_data_root
+from localcloud.valkey import ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Iterator[Path]:
+    """A folder that PostgreSQL can reach even when root runs the tests (pytest's own can't be)."""
+    root = make_data_root("localcloud-tests-")
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(data_root: Path) -> Iterator[PostgresServer]:
+    with PostgresServer(data_root / "postgres") as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """An empty database of the test's own, as its superuser."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def broker_server(data_root: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(data_root / "broker", maxmemory_policy="noeviction") as server:
+        yield server
+
+
+@pytest.fixture
+def broker(broker_server: ValkeyServer) -> ValkeyServer:
+    """The doorbell's Valkey, emptied."""
+    broker_server.start()  # a test may have killed it
+    broker_server.flush()
+    return broker_server
+
+
+@pytest.fixture(scope="session")
+def cache_server(data_root: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(data_root / "cache", maxmemory_policy="allkeys-lru") as server:
+        yield server
+
+
+@pytest.fixture
+def cache(cache_server: ValkeyServer) -> ValkeyServer:
+    """The config cache's Valkey, emptied."""
+    cache_server.start()
+    cache_server.flush()
+    return cache_server
+
+
+@pytest.fixture(scope="session")
+def aws_emulator(data_root: Path) -> Iterator[AwsEmulator]:
+    with AwsEmulator(data_root / "aws") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def aws(aws_emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> AwsEmulator:
+    """The emulated account, and an environment in which boto3 and Terraform find it. It is shared
+    by all tests: name things so that no other test has them."""
+    for name, value in aws_emulator.environ().items():
+        monkeypatch.setenv(name, value)
+    return aws_emulator
