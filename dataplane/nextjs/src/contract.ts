@@ -15,6 +15,7 @@ export const FORMAT = "v1";
 export const KEY_PREFIX = "tenant:host:";
 export const NOTICE_CHANNEL = "tenant:notices";
 export const MAX_ENTRY_BYTES = 16 * 1024;
+export const MAX_POOL_SIZE = 1000;
 
 /** The entry is not a TenantConfig v1 that may be trusted. The message names the field. */
 export class ContractError extends Error {
@@ -118,9 +119,9 @@ export function configOf(payload: unknown): TenantConfig {
     tenant_id: stringIn(payload, "tenant_id"),
     slug: stringIn(payload, "slug"),
     status: status as Status,
-    epoch: integerIn(payload, "epoch"),
+    epoch: integerIn(payload, "epoch", 0, Number.MAX_SAFE_INTEGER),
     plan: stringIn(payload, "plan"),
-    pool_size: integerIn(payload, "pool_size"),
+    pool_size: integerIn(payload, "pool_size", 1, MAX_POOL_SIZE),
     dedicated,
     release,
     database: raw === null ? null : addressOf(raw),
@@ -130,23 +131,23 @@ export function configOf(payload: unknown): TenantConfig {
 
 function addressOf(raw: Record<string, unknown>): DatabaseAddress {
   return {
-    host: stringIn(raw, "host"),
-    port: integerIn(raw, "port"),
-    name: stringIn(raw, "name"),
-    secret: stringIn(raw, "secret"),
+    host: stringIn(raw, "host", "database."),
+    port: integerIn(raw, "port", 1, 65535, "database."),
+    name: stringIn(raw, "name", "database."),
+    secret: stringIn(raw, "secret", "database."),
   };
 }
 
-function stringIn(record: Record<string, unknown>, name: string): string {
+function stringIn(record: Record<string, unknown>, name: string, within = ""): string {
   const value = record[name];
-  if (typeof value !== "string") throw new ContractError(`${name}: expected a string, got ${typeof value}`);
+  if (typeof value !== "string") throw new ContractError(`${within}${name}: expected a string, got ${typeof value}`);
   return value;
 }
 
-function integerIn(record: Record<string, unknown>, name: string): number {
+function integerIn(record: Record<string, unknown>, name: string, least: number, most: number, within = ""): number {
   const value = record[name];
-  if (typeof value !== "number" || !Number.isSafeInteger(value)) {
-    throw new ContractError(`${name}: expected an integer, got ${typeof value}`);
+  if (typeof value !== "number" || !Number.isInteger(value) || value < least || value > most) {
+    throw new ContractError(`${within}${name}: expected an integer from ${least} to ${most}`);
   }
   return value;
 }

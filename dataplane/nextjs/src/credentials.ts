@@ -1,0 +1,132 @@
+/**
+ * The tenants' database logins: read from Secrets Manager, kept in this process and nowhere else.
+ *
+ * A login is cached so that serving goes on while Secrets Manager is away, and read again on the two
+ * signs that it changed: the server refused it (28P01), or a rotation notice came. A refused login
+ * is read again at most once per `REFUSED_PAUSE_MS`, so a secret that is simply wrong does not turn
+ * every request into a call to AWS.
+ */
+
+import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import { LRUCache } from "lru-cache";
+
+import { DataPlaneError } from "./errors.js";
+
+export class Login {
+  readonly #password: string;
+
+  constructor(
+    readonly username: string,
+    password: string,
+  ) {
+    this.#password = password;
+  }
+
+  /** A method, and the field private, so that no log or serialiser of objects ever shows it. */
+  password(): string {
+    return this.#password;
+  }
+}
+
+/** Reads one secret's current value. */
+export type SecretReader = (arn: string) => Promise<string>;
+
+const FRESH_MS = 10 * 60_000;
+const REFUSED_PAUSE_MS = 2_000;
+const TIMEOUT_MS = 3_000;
+const MAX_LOGINS = 10_000;
+
+interface Cached {
+  readonly login: Login;
+  readonly readAt: number;
+}
+
+export class Credentials {
+  readonly #cached = new LRUCache<string, Cached>({ max: MAX_LOGINS });
+  readonly #reads = new Map<string, Promise<Login>>();
+
+  constructor(
+    private readonly read: SecretReader,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
+
+  /**
+   * The login that the secret holds, at most ten minutes old unless Secrets Manager does not answer.
+   * @throws DataPlaneError "credential-unavailable" where there is none to be had.
+   */
+  async login(arn: string): Promise<Login> {
+    const cached = this.#cached.get(arn);
+    if (cached !== undefined && this.now() - cached.readAt < FRESH_MS) return cached.login;
+    try {
+      return await this.#readOnce(arn);
+    } catch (error) {
+      if (cached !== undefined) return cached.login;
+      throw error;
+    }
+  }
+
+  /** The login to try after the server refused `refused`; the same one where there is no other. */
+  async afterRefusal(arn: string, refused: Login): Promise<Login> {
+    const cached = this.#cached.get(arn);
+    if (cached !== undefined && cached.login !== refused) return cached.login;
+    if (cached !== undefined && this.now() - cached.readAt < REFUSED_PAUSE_MS) return refused;
+    return this.#readOnce(arn);
+  }
+
+  /** Read the secret anew before its login is next used, if that can be done. */
+  expire(arn: string): void {
+    const cached = this.#cached.peek(arn);
+    if (cached !== undefined) this.#cached.set(arn, { login: cached.login, readAt: -Infinity });
+  }
+
+  #readOnce(arn: string): Promise<Login> {
+    const running = this.#reads.get(arn);
+    if (running !== undefined) return running;
+    const reading = this.#readNow(arn).finally(() => this.#reads.delete(arn));
+    this.#reads.set(arn, reading);
+    return reading;
+  }
+
+  async #readNow(arn: string): Promise<Login> {
+    let text: string;
+    try {
+      text = await this.read(arn);
+    } catch (error) {
+      const message = "credentials: the secret could not be read";
+      throw new DataPlaneError("credential-unavailable", message, { cause: error, retryAfter: 5 });
+    }
+    const login = parseLogin(text);
+    this.#cached.set(arn, { login, readAt: this.now() });
+    return login;
+  }
+}
+
+/** The error's message never quotes the text: it is the secret. */
+function parseLogin(text: string): Login {
+  let raw: unknown = null;
+  try {
+    raw = JSON.parse(text);
+  } catch {
+    raw = null;
+  }
+  const { username, password } = (typeof raw === "object" && raw !== null ? raw : {}) as Record<string, unknown>;
+  if (typeof username !== "string" || typeof password !== "string") {
+    const message = 'credentials: expected a secret with "username" and "password"';
+    throw new DataPlaneError("credential-unavailable", message, { retryAfter: 30 });
+  }
+  return new Login(username, password);
+}
+
+/**
+ * Secrets Manager by the process's own role, or whatever the SDK's default chain finds. AWS_REGION
+ * and AWS_ENDPOINT_URL are the SDK's own variables.
+ */
+export function secretsManagerReader(): SecretReader {
+  const client = new SecretsManagerClient({ maxAttempts: 2 });
+  return async (arn) => {
+    const command = new GetSecretValueCommand({ SecretId: arn, VersionStage: "AWSCURRENT" });
+    const { SecretString: text } = await client.send(command, { abortSignal: AbortSignal.timeout(TIMEOUT_MS) });
+    if (text === undefined) throw new Error("the secret has no text");
+    return text;
+  };
+}

@@ -1,0 +1,15 @@
+/**
+ * Host → tenant → its own database, for Next.js. Applications import from the two places where this
+ * runs: `@tenant-controlplane/nextjs/proxy` and `@tenant-controlplane/nextjs/server`; caching helpers
+ * are in `/cache`. The parts below are for other servers and for tests.
+ */
+
+export { ContractError, cacheKeyOf, verify, type DatabaseAddress, type Status, type TenantConfig } from "./contract.js";
+export { ControlPlaneLevel } from "./control.js";
+export { Credentials, secretsManagerReader } from "./credentials.js";
+export { Databases, type Database, type Session } from "./databases.js";
+export { EndpointMap } from "./endpoints.js";
+export { DataPlaneError, isDataPlaneError, type ErrorCode } from "./errors.js";
+export { BadHost, normaliseHost, rawHost, Zones } from "./hosts.js";
+export { NoticeListener, RedisLevel } from "./redis.js";
+export { Resolver, type Level, type Resolved } from "./resolve.js";

@@ -1,0 +1,121 @@
+/**
+ * The first code that a request meets: host → tenant, states answered, headers set.
+ *
+ * For Next.js 16 as `proxy.ts`, for 15.5 and later as `middleware.ts` with `runtime: "nodejs"`; both on
+ * the Node runtime, since the Edge runtime has no TCP and so no Redis. See docs/nextjs.md.
+ *
+ * What code behind the proxy may rely on: every `x-tenant-*` header of the client's is gone, and
+ * `x-tenant-entry` holds the signed entry itself. `tenant()` verifies that signature once more against
+ * the request's host, so that a request which went around the proxy, through a wrong matcher or a
+ * hole in the framework, is refused instead of believed.
+ */
+
+import { NextResponse, type NextRequest } from "next/server.js";
+
+import type { TenantConfig } from "./contract.js";
+import { DataPlaneError, errorResponse, isDataPlaneError, WORDING, type ErrorCode } from "./errors.js";
+import type { Resolved } from "./resolve.js";
+import { ENTRY_HEADER, hostOf, runtime, type Runtime } from "./runtime.js";
+import { segmentOf } from "./segment.js";
+
+/** Page paths of the application for the answers that a person may see, e.g. `{ suspended: "/state/suspended" }`. */
+export type StatePages = Partial<Record<ErrorCode, string>>;
+
+export interface TenantProxyOptions {
+  /** Shown with the right status; a plain built-in page where none is named. */
+  readonly pages?: StatePages;
+  /**
+   * Paths (with everything below them) whose whole pages Next.js may cache: rewritten to
+   * `<cacheRoot>/<segment><path>`, so that each tenant has a cache entry of its own.
+   */
+  readonly cached?: readonly string[];
+  /** The folder of those pages, `app/t/[tenant]` unless said otherwise. Closed to requests from outside. */
+  readonly cacheRoot?: string;
+  /**
+   * Milliseconds to wait for a sleeping database before the page is rendered: then the answer is an
+   * honest 503 with `Retry-After`, which a page that has begun to stream can't give. False: don't.
+   */
+  readonly wake?: number | false;
+}
+
+const DEFAULTS = { pages: {}, cached: [], cacheRoot: "/t", wake: 3_000 } as const;
+const RETRY_SECONDS = 5;
+
+/** `export const proxy = createTenantProxy({...})`: Next.js calls it with each request that its matcher takes. */
+export function createTenantProxy(options: TenantProxyOptions = {}): (request: NextRequest) => Promise<NextResponse> {
+  const settled = { ...DEFAULTS, ...options };
+  return async (request) => {
+    const headers = withoutTenantHeaders(request.headers);
+    try {
+      return await admit(request, headers, settled, runtime());
+    } catch (error) {
+      if (!isDataPlaneError(error)) throw error;
+      return refuse(request, headers, error, settled.pages);
+    }
+  };
+}
+
+async function admit(
+  request: NextRequest,
+  headers: Headers,
+  options: Required<TenantProxyOptions>,
+  { settings, resolver, databases }: Runtime,
+): Promise<NextResponse> {
+  const host = hostOf(request.headers, settings);
+  const { pathname } = request.nextUrl;
+  if (settings.zones.classify(host).kind === "platform" || isWithin(pathname, options.cacheRoot)) {
+    throw new DataPlaneError("unknown-host", "host: no tenant can have it");
+  }
+  const { config, entry } = serving(await resolver.resolve(host));
+  if (options.wake !== false) await databases.ready(config, options.wake);
+
+  headers.set(ENTRY_HEADER, entry);
+  headers.set("x-tenant-id", config.tenant_id);
+  headers.set("x-tenant-slug", config.slug);
+  if (!options.cached.some((path) => isWithin(pathname, path))) return NextResponse.next({ request: { headers } });
+  const target = request.nextUrl.clone();
+  target.pathname = `${options.cacheRoot}/${segmentOf(config, settings.keys)}${pathname}`;
+  return NextResponse.rewrite(target, { request: { headers } });
+}
+
+function serving(resolved: Resolved | null): Resolved {
+  const status: TenantConfig["status"] = resolved?.config.status ?? "gone";
+  if (resolved === null || status === "gone") throw new DataPlaneError("unknown-host", "host: no tenant lives here");
+  if (status === "suspended") throw new DataPlaneError("suspended", "tenant: suspended");
+  if (status === "provisioning") {
+    throw new DataPlaneError("provisioning", "tenant: being set up", { retryAfter: RETRY_SECONDS });
+  }
+  return resolved;
+}
+
+/** A page for who reads, JSON for who does not; never kept by any cache, whatever the page itself allows. */
+function refuse(request: NextRequest, headers: Headers, error: DataPlaneError, pages: StatePages): NextResponse {
+  const answer = errorResponse(error);
+  const page = pages[error.code];
+  const reads = request.method === "GET" || request.method === "HEAD";
+  const init = { status: error.status, headers: new Headers(answer.headers) };
+  init.headers.delete("Content-Type");
+  if (page !== undefined && reads) {
+    const target = request.nextUrl.clone();
+    target.pathname = page;
+    target.search = "";
+    return NextResponse.rewrite(target, { ...init, request: { headers } });
+  }
+  if (reads && request.headers.get("accept")?.includes("text/html")) {
+    const { title, explanation } = WORDING[error.code];
+    init.headers.set("Content-Type", "text/html; charset=utf-8");
+    return new NextResponse(`<!doctype html><title>${title}</title><h1>${title}</h1><p>${explanation}</p>\n`, init);
+  }
+  init.headers.set("Content-Type", "application/json");
+  return new NextResponse(answer.body, init);
+}
+
+function withoutTenantHeaders(sent: Headers): Headers {
+  const headers = new Headers(sent);
+  for (const name of sent.keys()) if (name.startsWith("x-tenant-")) headers.delete(name);
+  return headers;
+}
+
+function isWithin(pathname: string, path: string): boolean {
+  return pathname === path || pathname.startsWith(path.endsWith("/") ? path : `${path}/`);
+}

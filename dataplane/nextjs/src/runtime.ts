@@ -1,0 +1,87 @@
+/**
+ * What a process has one of: resolver, notices, logins, connections.
+ *
+ * Kept on `globalThis`, because Next.js compiles the proxy, pages and route handlers into bundles with
+ * module states of their own, all running in one process; a pool a bundle would multiply the budget.
+ * Built on first use from the environment, so that `next build` needs none of it.
+ */
+
+import { ControlPlaneLevel } from "./control.js";
+import { Credentials, secretsManagerReader } from "./credentials.js";
+import { Databases } from "./databases.js";
+import { EndpointMap } from "./endpoints.js";
+import { normaliseHost, rawHost } from "./hosts.js";
+import { NoticeListener, RedisLevel } from "./redis.js";
+import { Resolver, type ResolverParts } from "./resolve.js";
+import { settingsFrom, type Settings } from "./settings.js";
+
+export interface Runtime {
+  readonly settings: Settings;
+  readonly resolver: Resolver;
+  readonly databases: Databases;
+}
+
+/** The request header in which the proxy passes the signed entry on. */
+export const ENTRY_HEADER = "x-tenant-entry";
+
+const KEY = Symbol.for("tenant-controlplane.nextjs.runtime");
+const WARN_EVERY_MS = 10_000;
+
+export function runtime(): Runtime {
+  const holder = globalThis as { [KEY]?: Runtime };
+  return (holder[KEY] ??= build(settingsFrom(process.env)));
+}
+
+/** The normalised host of a request. @throws BadHost */
+export function hostOf(headers: Headers, settings: Settings): string {
+  return normaliseHost(rawHost(headers.get("host"), headers.get("x-forwarded-host"), settings.trustedProxies));
+}
+
+function build(settings: Settings): Runtime {
+  const warn = warner();
+  const databases = new Databases({
+    credentials: new Credentials(secretsManagerReader()),
+    endpoints: new EndpointMap(settings.endpointMap),
+    sslMode: settings.sslMode,
+    sslRootCert: settings.sslRootCert,
+    limits: { budget: settings.connectionBudget },
+    report: (message, cause) => console.error(`[tenant] ${line(message, cause)}`),
+  });
+  const levels: Pick<ResolverParts, "cache" | "authority"> = {
+    ...(settings.cacheUrl !== null && { cache: new RedisLevel(settings.cacheUrl, warn) }),
+    ...(settings.resolveUrl !== null && {
+      authority: new ControlPlaneLevel(settings.resolveUrl, settings.resolveToken),
+    }),
+  };
+  const resolver = new Resolver({ keys: settings.keys, ...levels, warn });
+  if (settings.cacheUrl !== null) {
+    new NoticeListener(
+      settings.cacheUrl,
+      (notice) => {
+        resolver.heed(notice);
+        databases.heed(notice);
+      },
+      (listening) => resolver.heard(listening),
+      warn,
+    );
+  }
+  return { settings, resolver, databases };
+}
+
+/** An outage says its word every ten seconds, not at every request. */
+function warner(): (message: string, cause: unknown) => void {
+  let quietUntil = 0;
+  let last = "";
+  return (message, cause) => {
+    const now = performance.now();
+    const topic = message.slice(0, message.indexOf(":"));
+    if (topic === last && now < quietUntil) return;
+    last = topic;
+    quietUntil = now + WARN_EVERY_MS;
+    console.warn(`[tenant] ${line(message, cause)}`);
+  };
+}
+
+function line(message: string, cause: unknown): string {
+  return cause instanceof Error ? `${message} (${cause.name}: ${cause.message})` : message;
+}

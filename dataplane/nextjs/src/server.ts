@@ -1,0 +1,123 @@
+/**
+ * The tenant of the request and its database, for server components, route handlers and server actions.
+ *
+ * Nothing here takes a bare id at its word. `tenant()` believes the signed entry that the proxy passed
+ * on, verified against the host that the request itself came for; a client that sends the header has
+ * no key to sign it with, and one that replays an entry can only get the tenant that its host leads to
+ * anyway. An entry older than what this process knows by now (a tenant suspended, a domain that
+ * changed hands) gives way to the newer one.
+ */
+
+import { headers } from "next/headers.js";
+import { cache } from "react";
+
+import { ContractError, verify, type TenantConfig } from "./contract.js";
+import type { Database } from "./databases.js";
+import { DataPlaneError, errorResponse, isDataPlaneError } from "./errors.js";
+import { ENTRY_HEADER, hostOf, runtime } from "./runtime.js";
+import { readSegment, segmentOf } from "./segment.js";
+
+export { errorResponse, isDataPlaneError } from "./errors.js";
+export type { Database, Session } from "./databases.js";
+
+/** What the application may know of its tenant: plain, and safe to hand to client components. */
+export interface Tenant {
+  readonly id: string;
+  readonly slug: string;
+  readonly host: string;
+  readonly plan: string;
+  readonly release: string | null;
+  readonly profile: Readonly<Record<string, unknown>>;
+  /** Names the tenant towards `tenantFrom()`: the key of everything that is cached for it. */
+  readonly segment: string;
+}
+
+/** The tenant of this request; verified once a render. @throws DataPlaneError "no-tenant" outside of one. */
+export const tenant = cache(async (): Promise<Tenant> => tenantOf(await requestConfig()));
+
+/**
+ * The tenant of a segment: in a page under `app/t/[tenant]`, where Next.js has no request to look at
+ * because the result is for many of them, or inside a cached function.
+ * @throws DataPlaneError "unknown-host" where no proxy of ours made the segment, or the tenant is gone.
+ */
+export async function tenantFrom(segment: string): Promise<Tenant> {
+  return tenantOf(await segmentConfig(decodeURIComponent(segment)));
+}
+
+/**
+ * The tenant's database: of this request, or of the tenant or segment given. Connections are
+ * taken when something is asked, and given back when it is answered.
+ */
+export function db(of?: Tenant | string): Database {
+  const database = async (): Promise<Database> => runtime().databases.of(await configOf(of));
+  return {
+    query: async (statement, values) => (await database()).query(statement, values),
+    session: async (work) => (await database()).session(work),
+    transaction: async (work) => (await database()).transaction(work),
+  };
+}
+
+/** A route handler that answers what may go wrong on the way to the database: 503 with `Retry-After`, … */
+export function tenantRoute<C>(
+  handler: (request: Request, context: C) => Promise<Response>,
+): (request: Request, context: C) => Promise<Response> {
+  return async (request, context) => {
+    try {
+      return await handler(request, context);
+    } catch (error) {
+      if (!isDataPlaneError(error)) throw error;
+      return errorResponse(error);
+    }
+  };
+}
+
+function configOf(of: Tenant | string | undefined): Promise<TenantConfig> {
+  if (of === undefined) return requestConfig();
+  return segmentConfig(typeof of === "string" ? of : of.segment);
+}
+
+async function requestConfig(): Promise<TenantConfig> {
+  const sent = await headers();
+  const { settings, resolver } = runtime();
+  const host = hostOf(sent, settings);
+  const entry = sent.get(ENTRY_HEADER);
+  if (entry === null) throw new DataPlaneError("no-tenant", "tenant: this path is not covered by the proxy's matcher");
+  const known = resolver.known(host);
+  if (known?.entry === entry) return active(known.config); // verified when it was loaded
+  let config: TenantConfig;
+  try {
+    config = verify(entry, host, settings.keys);
+  } catch (error) {
+    if (!(error instanceof ContractError)) throw error;
+    throw new DataPlaneError("no-tenant", "tenant: no proxy of ours sent this request", { cause: error });
+  }
+  return active(known !== null && known.config.epoch > config.epoch ? known.config : config);
+}
+
+async function segmentConfig(segment: string): Promise<TenantConfig> {
+  const { settings, resolver } = runtime();
+  const named = readSegment(segment, settings.keys);
+  const resolved = named === null ? null : await resolver.resolve(named.host);
+  if (resolved === null || resolved.config.tenant_id !== named?.tenantId) {
+    throw new DataPlaneError("unknown-host", "tenant: the segment names none that is here");
+  }
+  return active(resolved.config);
+}
+
+function active(config: TenantConfig): TenantConfig {
+  if (config.status === "active") return config;
+  const code = config.status === "gone" ? "unknown-host" : config.status;
+  throw new DataPlaneError(code, `tenant: ${config.status}`, code === "provisioning" ? { retryAfter: 5 } : {});
+}
+
+function tenantOf(config: TenantConfig): Tenant {
+  return {
+    id: config.tenant_id,
+    slug: config.slug,
+    host: config.host,
+    plan: config.plan,
+    release: config.release,
+    profile: config.profile,
+    segment: segmentOf(config, runtime().settings.keys),
+  };
+}

@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ContractError, verify, type ConfigKeys } from "../src/contract.js";
+import { vectors } from "./vectors.js";
+
+interface EntryVectors {
+  keys: Record<string, string>;
+  cases: { name: string; host: string; entry: string; payload?: Record<string, unknown>; error?: string }[];
+}
+
+const { keys: encoded, cases } = vectors<EntryVectors>("tenant_config.json");
+const keys: ConfigKeys = new Map(Object.entries(encoded).map(([id, key]) => [id, Buffer.from(key, "base64")]));
+
+const FIELDS = [
+  "host",
+  "tenant_id",
+  "slug",
+  "status",
+  "epoch",
+  "plan",
+  "pool_size",
+  "dedicated",
+  "release",
+  "database",
+  "profile",
+];
+
+for (const { name, host, entry, payload, error } of cases) {
+  test(`entry: ${name}`, () => {
+    if (payload === undefined) {
+      assert.throws(
+        () => verify(entry, host, keys),
+        (raised) => raised instanceof ContractError && raised.message.startsWith(`${error}:`),
+      );
+    } else {
+      const expected = Object.fromEntries(FIELDS.map((field) => [field, payload[field]]));
+      assert.deepEqual({ ...verify(entry, host, keys) }, expected);
+    }
+  });
+}
