@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.store import schema_version
+from controlplane.store.registry import Registry
 from localcloud.aws.emulator import AwsEmulator
 from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
@@ -38,6 +40,15 @@ def database_url(postgres_server: PostgresServer) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     yield postgres_server.create_database(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def registry(database_url: str) -> Iterator[Registry]:
+    """A registry of the test's own, its schema up to date."""
+    with Registry(database_url, size=16) as opened:
+        with opened.connection() as conn:
+            schema_version.upgrade(conn)
+        yield opened
 
 
 @pytest.fixture(scope="session")
