@@ -239,7 +239,8 @@ class _Table:
 
     def lacks(self, key: str) -> bool:
         """Is the list under `key` absent or empty?"""
-        return self._values.get(key, []) == []
+        value = self._values.get(key, [])
+        return isinstance(value, list) and not value
 
     def wrong(self, key: str, expected: str, got: object = _MISSING) -> None:
         found = "" if got is _MISSING else f", got {shown(got)}"

@@ -3,9 +3,10 @@
 A host is kept in one form only (lower case, ASCII, no trailing dot), because the data plane looks it
 up by equality and two spellings of one host would be two owners. Two decisions:
 
-*Internationalised names.* The standard library encodes by IDNA 2003, browsers by IDNA 2008, and they
-send "straße" to two different domains. A name is therefore encoded here only where both agree (it
-survives the round trip unchanged); for the others the customer is asked for the `xn--` form.
+*Internationalised names.* The standard library encodes by IDNA 2003, browsers by IDNA 2008 with
+UTS 46, and the two send "straße" to two different domains, one of which is somebody else's. So the
+`idna` package does it (pure tables; the domain's one import from outside the standard library), by
+the same call as in the data plane.
 
 *Reserved names.* Only what never is a host in DNS is refused (`.local`, `.onion`, …). Vendors refuse
 more (Cloudflare: `example.com` and kin), each its own set: that is their provider's to report.
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+
+import idna
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.slug import validate_slug
@@ -33,12 +36,17 @@ class HostnameKind(StrEnum):
 
 def normalise_host(raw: str, *, field: str = "host") -> str:
     """Lower case, ASCII (A-labels), no trailing dot, two labels or more. Raises Invalid(field, …)."""
-    host = raw.strip().lower().removesuffix(".")
+    host = raw.strip()
     if not host or len(host) > MAX_LENGTH:
         raise Invalid(field, f"a host name of 1 to {MAX_LENGTH} characters", got=raw[:80])
-    labels = [_to_ascii(label, raw, field) for label in host.split(".")]
-    host = ".".join(labels)
-    if not all(_LABEL.match(label) for label in labels) or len(host) > MAX_LENGTH:
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True, transitional=False).decode("ascii")
+        except (idna.IDNAError, UnicodeError) as error:
+            raise Invalid(field, "a name that IDNA 2008 allows", got=raw[:80]) from error
+    host = host.lower().removesuffix(".")
+    labels = host.split(".")
+    if not all(map(_LABEL.match, labels)) or len(host) > MAX_LENGTH:
         raise Invalid(
             field,
             "a host name alone (letters, digits, hyphens and dots; no scheme, port, path or wildcard)",
@@ -68,15 +76,3 @@ def validate_custom_domain(raw: str, platform_zone: str) -> str:
 def subdomain(slug: str, zone: str) -> str:
     """`<slug>.<zone>`; both are validated."""
     return normalise_host(f"{validate_slug(slug)}.{zone}")
-
-
-def _to_ascii(label: str, raw: str, field: str) -> str:
-    if label.isascii():
-        return label
-    try:
-        encoded = label.encode("idna")
-        if encoded.decode("idna") == label:
-            return encoded.decode("ascii")
-    except UnicodeError as error:
-        raise Invalid(field, "the ASCII (xn--) form of this name", got=raw[:80]) from error
-    raise Invalid(field, "the ASCII (xn--) form of this name", got=raw[:80])
