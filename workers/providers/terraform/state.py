@@ -1,0 +1,141 @@
+"""Terraform's state and lock, as objects of the state bucket.
+
+Both are read with boto3: 10 ms instead of the second that `terraform state pull` takes, and the lock's
+id can be recorded while the run that took it goes on. They are only ever *changed* through terraform,
+but for a state that no JSON parser can read: terraform can't either, so it is put aside.
+
+Layout (S3 backend, "Workspace Key Prefix"): `<stack>s/<workspace>/terraform.tfstate`, and the same with
+`.tflock` behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from workers.providers import aws
+
+FORMAT = 4  # of the state, since Terraform 0.12
+_ABSENT = {"NoSuchKey", "404", "NoSuchBucket"}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    attributes: Mapping[str, Any] = field(repr=False)
+    tainted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What Terraform remembers of a workspace; `resources` by address."""
+
+    lineage: str
+    serial: int
+    resources: Mapping[str, Resource]
+    outputs: Mapping[str, Any] = field(repr=False)
+
+
+EMPTY = State(lineage="", serial=0, resources={}, outputs={})
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock as Terraform wrote it; an empty `id` for one that can't be read."""
+
+    id: str
+    who: str
+    created: datetime
+
+
+class Unreadable(ValueError):
+    """The state is not JSON of Terraform's, version 4."""
+
+
+class StateBucket:
+    """The S3 bucket that holds every state."""
+
+    def __init__(self, bucket: str, *, region: str) -> None:
+        self._bucket = bucket
+        self._client = aws.client("s3", region=region)
+
+    def state(self, stack: str, workspace: str) -> State | None:
+        """None where there is none. Raises Unreadable."""
+        body = self._get(_key(stack, workspace))
+        return parse(body) if body else None
+
+    def exists(self, stack: str, workspace: str) -> bool:
+        return self._get(_key(stack, workspace)) is not None
+
+    def lock(self, stack: str, workspace: str) -> Lock | None:
+        body = self._get(_key(stack, workspace) + ".tflock")
+        return None if body is None else parse_lock(body)
+
+    def put_aside(self, stack: str, workspace: str) -> str:
+        """Move an unreadable state out of Terraform's way; return its new key."""
+        key = _key(stack, workspace)
+        aside = f"{key}.unreadable-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        with aws.errors(f"putting aside state {key}"):
+            self._client.copy_object(
+                Bucket=self._bucket, Key=aside, CopySource={"Bucket": self._bucket, "Key": key}
+            )
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+        return aside
+
+    def _get(self, key: str) -> bytes | None:
+        with aws.errors(f"reading {key}"):
+            try:
+                body: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if aws.code(error) in _ABSENT:
+                    return None
+                raise
+        return body
+
+
+def _key(stack: str, workspace: str) -> str:
+    return f"{stack}s/{workspace}/terraform.tfstate"
+
+
+def parse(body: bytes) -> State:
+    """Raises Unreadable."""
+    try:
+        raw = json.loads(body)
+        version = raw["version"]
+        state = State(
+            lineage=raw["lineage"],
+            serial=raw["serial"],
+            resources={
+                _address(resource, instance): Resource(
+                    attributes=instance.get("attributes") or {}, tainted=instance.get("status") == "tainted"
+                )
+                for resource in raw["resources"]
+                if resource["mode"] == "managed"
+                for instance in resource["instances"]
+                if "deposed" not in instance
+            },
+            outputs={name: output["value"] for name, output in raw["outputs"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"the state is damaged ({type(error).__name__})") from error
+    if version != FORMAT:
+        raise Unreadable(f"state version {version!r}, expected {FORMAT}")
+    return state
+
+
+def parse_lock(body: bytes) -> Lock:
+    try:
+        raw = json.loads(body)
+        return Lock(id=str(raw["ID"]), who=str(raw["Who"]), created=datetime.fromisoformat(raw["Created"]))
+    except (ValueError, KeyError, TypeError):
+        return Lock(id="", who="", created=datetime.now(UTC))
+
+
+def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
+    module = f"{resource['module']}." if "module" in resource else ""
+    index = f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
+    return f"{module}{resource['type']}.{resource['name']}{index}"
