@@ -1,0 +1,592 @@
+import json
+import string
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.billing import (
+    EVENT_TYPES,
+    Apply,
+    Close,
+    Decision,
+    Park,
+    SubscriptionRef,
+    Wait,
+    desired_from_subscription,
+    subscription_of_event,
+)
+from controlplane.domain.catalogue import parse_catalogue
+from controlplane.domain.tenant import Lifecycle, TenantDesired
+
+ZONE = "tenants.platform.com"
+CAPACITY = """
+    min_acu = 0.5
+    max_acu = 4
+    backup_retention_days = 7
+    pool_size = 5
+    connection_limit = 20
+    retention_days = 30
+"""
+CATALOGUE = parse_catalogue(
+    f"""
+    version = 1
+    [plans.team]
+    isolation = "dedicated"
+    price_ids = ["price_team", "price_team_yearly"]
+    lookup_keys = ["team"]
+    custom_domains = 2
+    {CAPACITY}
+    [plans.starter]
+    isolation = "shared"
+    slots = 10
+    lookup_keys = ["starter"]
+    {CAPACITY}
+    [addons.support]
+    price_ids = ["price_support"]
+    """,
+    source="plans.toml",
+)
+END = 1_900_000_000
+END_AT = datetime.fromtimestamp(END, UTC)
+
+
+def item(price: Any = "price_team", quantity: Any = 3, **more: Any) -> dict[str, Any]:
+    fields = {"price": {"id": price, "lookup_key": None}, "quantity": quantity, "current_period_end": END}
+    return fields | more
+
+
+def subscription(*items: Any, **changes: Any) -> dict[str, Any]:
+    whole = {
+        "id": "sub_1",
+        "object": "subscription",
+        "customer": "cus_1",
+        "livemode": False,
+        "status": "active",
+        "metadata": {},
+        "items": {"object": "list", "data": list(items) or [item()], "has_more": False},
+    }
+    return whole | changes
+
+
+def decide(*items: Any, **changes: Any) -> Decision:
+    return desired_from_subscription(subscription(*items, **changes), CATALOGUE, platform_zone=ZONE)
+
+
+def applied(*items: Any, **changes: Any) -> Apply:
+    decision = decide(*items, **changes)
+    assert isinstance(decision, Apply), decision
+    return decision
+
+
+# ------------------------------------------------------------------------------ the table of statuses
+
+
+def test_everything_that_a_subscription_says() -> None:
+    assert decide(metadata={"slug": "Acme", "name": "Acme Corp", "custom_domain": "www.acme.com"}) == Apply(
+        subscription_id="sub_1",
+        customer_id="cus_1",
+        livemode=False,
+        desired=TenantDesired(
+            lifecycle=Lifecycle.ACTIVE,
+            plan="team",
+            subscription_status="active",
+            quantity=3,
+            custom_domains=("www.acme.com",),
+            current_period_end=END_AT,
+        ),
+        slug_wish="Acme",
+        display_name="Acme Corp",
+        warnings=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "lifecycle"),
+    [
+        ("trialing", Lifecycle.ACTIVE),
+        ("active", Lifecycle.ACTIVE),
+        ("past_due", Lifecycle.ACTIVE),
+        ("unpaid", Lifecycle.SUSPENDED),
+        ("paused", Lifecycle.SUSPENDED),
+        ("canceled", Lifecycle.CLOSED),
+    ],
+)
+def test_a_status_asks_for_a_lifecycle(status: str, lifecycle: Lifecycle) -> None:
+    desired = applied(status=status).desired
+    assert (desired.lifecycle, desired.subscription_status) == (lifecycle, status)
+
+
+def test_an_open_first_payment_waits_whatever_is_bought() -> None:
+    assert isinstance(decide(status="incomplete"), Wait)
+    assert isinstance(decide(item("price_unknown"), status="incomplete"), Wait)
+
+
+def test_a_first_payment_that_never_came_closes() -> None:
+    assert decide(status="incomplete_expired") == Close(
+        "sub_1", "cus_1", False, "incomplete_expired", "the first payment never came"
+    )
+
+
+@pytest.mark.parametrize("broken", [{"items": None}, {"customer": None}])
+def test_what_is_cancelled_closes_even_if_its_plan_is_unknown(broken: dict[str, Any]) -> None:
+    decision = decide(status="canceled", **broken)
+    assert isinstance(decision, Close)
+    assert (decision.subscription_id, decision.subscription_status) == ("sub_1", "canceled")
+
+
+@pytest.mark.parametrize("status", ["ended", "", "Active", None, 1, [], {}])
+def test_an_unknown_status_parks(status: Any) -> None:
+    decision = decide(status=status)
+    assert isinstance(decision, Park)
+    assert decision.reason.startswith("subscription.status: expected")
+
+
+@pytest.mark.parametrize("pause", [None, {"behavior": "void", "resumes_at": None}])
+def test_paused_collection_goes_on_serving(pause: Any) -> None:
+    assert applied(pause_collection=pause).desired == applied().desired
+
+
+def test_cancelling_at_the_periods_end_goes_on_until_then() -> None:
+    assert applied(cancel_at_period_end=True).desired == applied().desired
+
+
+# ------------------------------------------------------------------------------ shapes old and new
+
+
+@pytest.mark.parametrize(
+    "bought",
+    [
+        item(),
+        item(price="price_new") | {"price": {"id": "price_new", "lookup_key": "team"}},
+        item() | {"price": "price_team"},
+        {"plan": {"id": "price_team", "object": "plan"}, "quantity": 3, "current_period_end": END},
+        {"plan": "price_team", "quantity": 3, "current_period_end": END},
+        item() | {"plan": {"id": "price_unknown"}},
+    ],
+)
+def test_a_price_is_an_object_an_id_or_an_old_plan(bought: dict[str, Any]) -> None:
+    assert applied(bought) == applied()
+
+
+def test_the_period_ends_on_the_item_or_on_the_subscription() -> None:
+    old = item()
+    del old["current_period_end"]
+    assert applied(old, current_period_end=END).desired.current_period_end == END_AT
+    assert applied(current_period_end=1).desired.current_period_end == END_AT
+    assert applied(old).desired.current_period_end is None
+
+
+@pytest.mark.parametrize("end", ["1", 1.5, -1, 10**12, True, []])
+def test_a_period_without_a_good_end_parks(end: Any) -> None:
+    decision = decide(item(current_period_end=end))
+    assert isinstance(decision, Park)
+    assert decision.reason.startswith("subscription.items.data[0].current_period_end: expected seconds")
+
+
+@pytest.mark.parametrize("customer", ["cus_1", {"id": "cus_1"}, {"id": "cus_1", "deleted": True}])
+def test_a_customer_is_an_id_or_an_object(customer: Any) -> None:
+    assert applied(customer=customer).customer_id == "cus_1"
+
+
+# ------------------------------------------------------------------------------ items
+
+
+def test_the_plan_is_found_among_add_ons_and_gives_the_quantity() -> None:
+    support = item("price_support", 9, current_period_end=END + 1)
+    for items in ([item(), support], [support, item()]):
+        desired = applied(*items).desired
+        assert (desired.plan, desired.quantity, desired.current_period_end) == ("team", 3, END_AT)
+
+
+@pytest.mark.parametrize(
+    ("items", "reason"),
+    [
+        ([item("price_x")], "items.data[0].price: expected a price of the catalogue, got 'price_x'"),
+        (
+            [item() | {"price": {"id": "price_x", "lookup_key": "gold"}}],
+            "items.data[0].price: expected a price of the catalogue (lookup key 'gold'), got 'price_x'",
+        ),
+        ([item(), item("price_x")], "items.data[1].price: expected a price of the catalogue"),
+        (
+            [item(), item() | {"price": {"id": "price_x", "lookup_key": "starter"}}],
+            "items.data[1].price: expected no second plan beside team, got 'starter'",
+        ),
+        (
+            [item(), item("price_team_yearly")],
+            "items.data[1].price: expected no second plan beside team, got 'team'",
+        ),
+        ([item("price_support")], "items.data: expected an item that is a plan, got 'add-ons alone'"),
+        ([7], "items.data[0].plan: expected a price or its id, got nothing"),
+        ([item() | {"price": {}}], "items.data[0].price: expected a price or its id, got nothing"),
+        ([item() | {"price": 7}], "items.data[0].price: expected a price or its id, got 7"),
+        (
+            [item() | {"price": {"id": "price_team", "lookup_key": 7}}],
+            "items.data[0].price.lookup_key: expected text or null, got 7",
+        ),
+    ],
+)
+def test_items_that_are_not_one_plan_park(items: list[Any], reason: str) -> None:
+    decision = decide(*items)
+    assert isinstance(decision, Park)
+    assert decision.reason.startswith(f"subscription.{reason}")
+
+
+@pytest.mark.parametrize("quantity", [0, -1, 1.0, "3", True, None, 2**31, []])
+def test_a_quantity_that_is_none_parks(quantity: Any) -> None:
+    decision = decide(item(quantity=quantity))
+    assert isinstance(decision, Park)
+    assert decision.reason.startswith("subscription.items.data[0].quantity: expected a whole number")
+
+
+@pytest.mark.parametrize(
+    "metered",
+    [
+        {"price": {"id": "price_team", "recurring": {"usage_type": "metered"}}},
+        {"price": "price_team", "plan": {"id": "price_team", "usage_type": "metered"}},
+    ],
+)
+def test_what_is_billed_by_use_counts_once(metered: dict[str, Any]) -> None:
+    assert applied(item(quantity=None) | metered).desired.quantity == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"object": "invoice"}, "subscription.object: expected subscription, got 'invoice'"),
+        ({"id": "in_1"}, "subscription.id: expected a Stripe id (sub_…), got 'in_1'"),
+        ({"id": "sub_1\n"}, "subscription.id: expected a Stripe id (sub_…), got 'sub_1\\n'"),
+        ({"id": "sub_" + "x" * 300}, "subscription.id: expected a Stripe id (sub_…), got 'sub_xxx"),
+        ({"customer": "cus_"}, "subscription.customer: expected a Stripe id (cus_…), got 'cus_'"),
+        ({"customer": {"id": 7}}, "subscription.customer: expected a Stripe id (cus_…), got 7"),
+        ({"livemode": 1}, "subscription.livemode: expected true or false, got 1"),
+        ({"items": None}, "subscription.items.data: expected a list of one item or more, got nothing"),
+        ({"items": {"data": []}}, "subscription.items.data: expected a list of one item or more, got a list"),
+        (
+            {"items": {"data": [item()], "has_more": True}},
+            "subscription.items.has_more: expected all items in one list, got true",
+        ),
+    ],
+)
+def test_a_malformed_subscription_parks_and_names_the_field(changes: dict[str, Any], reason: str) -> None:
+    decision = decide(**changes)
+    assert isinstance(decision, Park)
+    assert decision.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("whole", [None, [], "sub_1", 7])
+def test_what_is_no_object_parks(whole: Any) -> None:
+    decision = desired_from_subscription(whole, CATALOGUE, platform_zone=ZONE)
+    assert isinstance(decision, Park)
+    assert decision.reason.startswith("subscription: expected an object, got")
+
+
+# ------------------------------------------------------------------------------ wishes
+
+SESSION = {
+    "metadata": {"slug": "from-session", "name": "Session Inc"},
+    "custom_fields": [
+        {"key": "vat", "text": {"value": "DE1"}},
+        {"key": "slug", "text": {"value": "from-field"}},
+    ],
+    "customer_details": {"name": "Payer"},
+}
+CUSTOMER = {"id": "cus_1", "name": "Customer Ltd", "metadata": {"slug": "from-customer"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wish"),
+    [
+        ({"metadata": {"slug": "mine"}, "session": SESSION, "customer_object": CUSTOMER}, "mine"),
+        ({"metadata": {"slug": " "}, "session": SESSION, "customer_object": CUSTOMER}, "from-session"),
+        ({"session": SESSION | {"metadata": None}, "customer_object": CUSTOMER}, "from-field"),
+        (
+            {"session": SESSION | {"metadata": {}, "custom_fields": None}, "customer_object": CUSTOMER},
+            "from-customer",
+        ),
+        ({"customer": CUSTOMER}, "from-customer"),
+        ({"metadata": {"slug": 7}}, None),
+        ({}, None),
+    ],
+)
+def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], wish: str | None) -> None:
+    session, customer = changes.pop("session", None), changes.pop("customer_object", None)
+    decision = desired_from_subscription(
+        subscription(**changes), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+    )
+    assert isinstance(decision, Apply)
+    assert decision.slug_wish == wish
+
+
+@pytest.mark.parametrize(
+    ("metadata", "session", "customer", "name"),
+    [
+        ({"name": "Mine"}, SESSION, CUSTOMER, "Mine"),
+        ({}, SESSION, CUSTOMER, "Session Inc"),
+        ({}, SESSION | {"metadata": {}}, CUSTOMER, "Customer Ltd"),
+        ({}, {"customer_details": {"name": "Payer"}}, {"id": "cus_1", "deleted": True}, "Payer"),
+        ({"slug": "acme"}, None, None, "acme"),
+        ({}, None, None, "sub_1"),
+        ({"name": "  Zoë\n\0日本\ud800 🎉 \u202egnp "}, None, None, "Zoë 日本 🎉 gnp"),
+        ({"name": "x" * 1000}, None, None, "x" * 200),
+    ],
+)
+def test_a_display_name_is_always_there_and_fit_to_show(
+    metadata: dict[str, str], session: Any, customer: Any, name: str
+) -> None:
+    decision = desired_from_subscription(
+        subscription(metadata=metadata), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+    )
+    assert isinstance(decision, Apply)
+    assert decision.display_name == name
+
+
+def test_custom_domains_are_normalised_and_counted_once() -> None:
+    decision = applied(
+        metadata={"custom_domain": "WWW.Acme.com.", "custom_domains": " www.acme.com,, bücher.de"}
+    )
+    assert decision.desired.custom_domains == ("www.acme.com", "xn--bcher-kva.de")
+    assert decision.warnings == ()
+
+
+def test_a_bad_custom_domain_warns_and_holds_nothing_up() -> None:
+    decision = applied(metadata={"custom_domains": f"http://x, shop.acme.com, acme.{ZONE}"})
+    assert decision.desired.custom_domains == ("shop.acme.com",)
+    assert [warning.split(": expected")[0] for warning in decision.warnings] == [
+        "metadata.custom_domains: custom_domain"
+    ] * 2
+
+
+def test_domains_beyond_the_plans_allowance_are_cut_with_a_warning() -> None:
+    decision = applied(metadata={"custom_domains": "a.com,b.com,c.com,d.com"})
+    assert decision.desired.custom_domains == ("a.com", "b.com")
+    assert decision.warnings == ("custom_domains: plan team allows 2, left out: c.com, d.com",)
+
+
+def test_what_a_tenant_should_have_hangs_on_the_subscription_alone() -> None:
+    session, customer = SESSION | {"metadata": {"custom_domain": "a.com"}}, CUSTOMER | {"id": "cus_2"}
+    decision = desired_from_subscription(
+        subscription(), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+    )
+    assert isinstance(decision, Apply)
+    assert (decision.desired, decision.customer_id) == (applied().desired, "cus_1")
+
+
+# ------------------------------------------------------------------------------ events
+
+
+def event(kind: str, target: Any) -> dict[str, Any]:
+    return {"id": "evt_1", "object": "event", "type": kind, "data": {"object": target}}
+
+
+SUBSCRIPTION_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("customer.subscription."))
+CHECKOUT_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("checkout."))
+INVOICE_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("invoice."))
+
+
+def test_the_events_that_are_acted_on() -> None:
+    assert [len(SUBSCRIPTION_EVENTS), len(CHECKOUT_EVENTS), len(INVOICE_EVENTS), len(EVENT_TYPES)] == [
+        6,
+        3,
+        2,
+        13,
+    ]
+
+
+@pytest.mark.parametrize("kind", SUBSCRIPTION_EVENTS)
+@pytest.mark.parametrize("customer", ["cus_1", {"id": "cus_1"}])
+def test_a_subscriptions_own_event(kind: str, customer: Any) -> None:
+    found = subscription_of_event(event(kind, subscription(customer=customer)))
+    assert found == SubscriptionRef("sub_1", None, "cus_1")
+
+
+@pytest.mark.parametrize("kind", CHECKOUT_EVENTS)
+@pytest.mark.parametrize("bought", ["sub_1", {"id": "sub_1", "object": "subscription"}])
+def test_a_checkout_names_its_subscription_and_itself(kind: str, bought: Any) -> None:
+    session = {"id": "cs_test_1", "subscription": bought, "customer": "cus_1"}
+    assert subscription_of_event(event(kind, session)) == SubscriptionRef("sub_1", "cs_test_1", "cus_1")
+
+
+@pytest.mark.parametrize("kind", INVOICE_EVENTS)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"subscription": "sub_1"},
+        {"subscription": {"id": "sub_1"}},
+        {"parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}}},
+        {"parent": {"subscription_details": {"subscription": {"id": "sub_1"}}}, "subscription": None},
+    ],
+)
+def test_an_invoice_names_its_subscription_in_the_old_and_the_new_place(
+    kind: str, shape: dict[str, Any]
+) -> None:
+    found = subscription_of_event(event(kind, {"id": "in_1", "customer": "cus_1"} | shape))
+    assert found == SubscriptionRef("sub_1", None, "cus_1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("customer.deleted", {"id": "cus_1", "object": "customer"}),
+        ("entitlements.active_entitlement_summary.updated", {"customer": "cus_1"}),
+    ],
+)
+def test_an_event_about_the_customer_as_a_whole(kind: str, target: Any) -> None:
+    assert subscription_of_event(event(kind, target)) == SubscriptionRef(None, None, "cus_1")
+
+
+@pytest.mark.parametrize(
+    "concern",
+    [
+        event("plan.created", {"id": "plan_1"}),
+        event("invoice.paid", {"id": "in_1", "customer": "cus_1", "parent": None}),
+        event("invoice.paid", {"id": "in_1", "parent": {"type": "quote_details"}, "subscription": None}),
+        event("checkout.session.completed", {"id": "cs_1", "mode": "payment", "subscription": None}),
+        {},
+        None,
+        [],
+        {"type": ["invoice.paid"]},
+    ],
+)
+def test_what_is_of_no_concern(concern: Any) -> None:
+    assert subscription_of_event(concern) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "reason"),
+    [
+        ("invoice.paid", None, "data.object: expected an object, got nothing"),
+        (
+            "invoice.paid",
+            {"subscription": 7},
+            "data.object.subscription: expected a Stripe id (sub_…), got 7",
+        ),
+        (
+            "invoice.paid",
+            {"parent": {"subscription_details": {"subscription": "x"}}},
+            "data.object.subscription: expected a Stripe id (sub_…), got 'x'",
+        ),
+        ("customer.subscription.updated", {}, "data.object.id: expected a Stripe id (sub_…), got nothing"),
+        ("customer.deleted", {"id": "sub_1"}, "data.object.id: expected a Stripe id (cus_…), got 'sub_1'"),
+        (
+            "checkout.session.completed",
+            {"subscription": "sub_1"},
+            "data.object.id: expected a Stripe id (cs_…), got nothing",
+        ),
+        (
+            "entitlements.active_entitlement_summary.updated",
+            {},
+            "data.object.customer: expected a Stripe id (cus_…), got nothing",
+        ),
+    ],
+)
+def test_an_event_that_does_not_say_what_it_is_about_parks(kind: str, target: Any, reason: str) -> None:
+    assert subscription_of_event(event(kind, target)) == Park(f"{kind}: {reason}")
+
+
+# ------------------------------------------------------------------------------ for any JSON
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["sub_1", "cus_1", "cs_1", "price_team", "active", "canceled", "a.com, b"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "data", "object", "metadata", "slug", "text", "plan"]), inner
+        )
+    ),
+    max_leaves=8,
+)
+FIELDS = [*subscription(), "current_period_end", "pause_collection"]
+
+
+def storable(decision: Decision) -> None:
+    """What goes into the registry: no NUL, no half surrogate, of bounded length."""
+    match decision:
+        case Park(reason) | Close(reason=reason):
+            texts: tuple[str, ...] = (reason,)
+        case Apply():
+            texts = (decision.display_name, decision.slug_wish or "", *decision.warnings)
+            assert TenantDesired.from_json(decision.desired.to_json()) == decision.desired
+        case Wait(reason):
+            texts = (reason,)
+    assert all("\0" not in text and len(text.encode()) < 2000 for text in texts)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), anything), anything, anything)
+def test_no_subscription_raises(changes: dict[str, Any], session: Any, customer: Any) -> None:
+    storable(
+        desired_from_subscription(
+            subscription(**changes), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+        )
+    )
+
+
+@given(st.dictionaries(st.sampled_from([*item(), "plan"]), anything))
+def test_no_item_raises(changes: dict[str, Any]) -> None:
+    storable(decide(item() | changes))
+
+
+@given(st.dictionaries(st.sampled_from(["slug", "name", "custom_domain", "custom_domains"]), st.text()))
+def test_no_wish_stops_a_paying_customer(metadata: dict[str, str]) -> None:
+    decision = applied(metadata=metadata)
+    storable(decision)
+    assert decision.desired.plan == "team"
+
+
+@given(st.one_of(anything, st.builds(event, st.sampled_from(sorted(EVENT_TYPES)), anything)))
+def test_no_event_raises(anything_at_all: Any) -> None:
+    found = subscription_of_event(anything_at_all)
+    assert found is None or isinstance(found, SubscriptionRef | Park)
+
+
+def test_neither_depth_nor_size_raises() -> None:
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    huge = 10**5000
+    for value in (deep, huge, {"id": deep}, {"id": huge}, float("nan"), float("inf")):
+        for field in FIELDS:
+            storable(decide(**{field: value}))
+        for field in item():
+            storable(decide(item() | {field: value}))
+        for kind in EVENT_TYPES:
+            assert isinstance(subscription_of_event(event(kind, {"subscription": value})), Park)
+
+
+@given(st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=30))
+def test_every_id_that_stripe_may_give_is_taken(rest: str) -> None:
+    assert applied(id=f"sub_{rest}", customer=f"cus_{rest}").subscription_id == f"sub_{rest}"
+
+
+# ------------------------------------------------------------------------------ Stripe's own examples
+
+REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "stripe" / "objects.json"
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="Stripe's example objects are not beside the repository")
+def test_stripes_own_examples_are_understood() -> None:
+    objects = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    example = objects["subscription"]
+    assert isinstance(desired_from_subscription(example, CATALOGUE, platform_zone=ZONE), Park)
+    example["items"]["data"][0]["price"]["lookup_key"] = "team"
+    decision = desired_from_subscription(
+        example,
+        CATALOGUE,
+        platform_zone=ZONE,
+        session=objects["checkout.session"],
+        customer=objects["customer"],
+    )
+    assert isinstance(decision, Apply)
+    assert (decision.subscription_id, decision.customer_id) == (example["id"], example["customer"])
+    assert decision.desired.current_period_end is not None
+    assert subscription_of_event(objects["event"] | {"type": "customer.subscription.updated"}) is not None
+    updated = event("customer.subscription.updated", example)
+    assert subscription_of_event(updated) == SubscriptionRef(example["id"], None, example["customer"])
