@@ -158,9 +158,8 @@ def _authenticate(account: Account) -> None:
     expected = account.settings.api_key
     fits = key == expected if expected is not None else key.startswith(("sk_test_", "rk_test_"))
     if not fits:
-        raise unauthorised(
-            f"Invalid API Key provided: {key[:8]}{'*' * 12}{key[-4:] if len(key) > 16 else ''}"
-        )
+        tail = key[-4:] if key.startswith("sk_test_") and len(key) > 20 else ""
+        raise unauthorised(f"Invalid API Key provided: {'*' * 12}{tail}")
 
 
 def _version(account: Account) -> str:
