@@ -65,6 +65,8 @@ interface Tenant<C> {
   readonly id: string;
   readonly idle: Held<C>[];
   open: number;
+  /** Given back a moment ago and being cleaned: sooner to be had than a new one. */
+  cleaning: number;
   /** Rises when the tenant's connections must not be used again. */
   generation: number;
 }
@@ -195,11 +197,13 @@ export class KeyedPool<K, C extends object> {
 
   async #giveBack(held: Held<C>, broken: boolean): Promise<void> {
     if (!broken && this.#usable(held)) {
+      held.tenant.cleaning += 1;
       try {
         await this.driver.reset(held.connection);
       } catch {
         broken = true; // a connection that can't be cleaned is never used again
       }
+      held.tenant.cleaning -= 1;
     }
     if (broken || !this.#usable(held)) {
       void this.#end(held);
@@ -223,6 +227,7 @@ export class KeyedPool<K, C extends object> {
   /** Serve every waiter that can be served now, in the order in which they came. */
   #pump(): void {
     let wanting = 0;
+    const promised = new Map<Tenant<C>, number>();
     for (const waiter of this.#waiting) {
       const { claim } = waiter;
       const tenant = this.#tenants.get(claim.id);
@@ -231,6 +236,8 @@ export class KeyedPool<K, C extends object> {
         this.#idle.delete(held);
         this.#accept(waiter);
         waiter.serve(held);
+      } else if (tenant !== undefined && (promised.get(tenant) ?? 0) < tenant.cleaning) {
+        promised.set(tenant, (promised.get(tenant) ?? 0) + 1);
       } else if ((tenant?.open ?? 0) < claim.limit) {
         if (claim.dedicated || this.#used < this.#limits.budget) {
           this.#accept(waiter);
@@ -262,7 +269,7 @@ export class KeyedPool<K, C extends object> {
     const { claim } = waiter;
     let tenant = this.#tenants.get(claim.id);
     if (tenant === undefined) {
-      tenant = { id: claim.id, idle: [], open: 0, generation: 0 };
+      tenant = { id: claim.id, idle: [], open: 0, cleaning: 0, generation: 0 };
       this.#tenants.set(claim.id, tenant);
     }
     tenant.open += 1;

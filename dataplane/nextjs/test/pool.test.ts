@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { test, type TestContext } from "node:test";
+
+import { isDataPlaneError } from "../src/errors.js";
+import { KeyedPool, type Claim, type Driver, type PoolLimits } from "../src/pool.js";
+
+interface Wire {
+  readonly key: string;
+  uses: number;
+}
+
+/** Counts what is open at each moment, as a server would. */
+class Server implements Driver<string, Wire> {
+  open_ = 0;
+  most = 0;
+  opened = 0;
+  resets = 0;
+  readonly dead = new Set<string>();
+  dirty = false;
+
+  async open(key: string): Promise<Wire> {
+    this.opened += 1;
+    this.open_ += 1;
+    this.most = Math.max(this.most, this.open_);
+    await sleep(1);
+    if (this.dead.has(key)) {
+      this.open_ -= 1;
+      throw new Error(`${key} is dead`);
+    }
+    return { key, uses: 0 };
+  }
+
+  async reset(): Promise<void> {
+    this.resets += 1;
+    if (this.dirty) throw new Error("can't be cleaned");
+  }
+
+  async close(): Promise<void> {
+    await sleep(1);
+    this.open_ -= 1;
+  }
+}
+
+function setting(t: TestContext, limits: Partial<PoolLimits> = {}) {
+  const server = new Server();
+  const pool = new KeyedPool<string, Wire>(server, { budget: 4, wait: 300, ...limits });
+  t.after(() => pool.close());
+  return { server, pool };
+}
+
+const of = (id: string, changes: Partial<Claim<string>> = {}): Claim<string> => ({
+  id,
+  key: id,
+  limit: 2,
+  dedicated: false,
+  ...changes,
+});
+
+const busy = (error: unknown) => isDataPlaneError(error) && error.code === "busy" && error.retryAfter === 1;
+
+test("a connection is opened once and used again, cleaned in between", async (t) => {
+  const { server, pool } = setting(t);
+  for (let i = 0; i < 5; i += 1) {
+    const lease = await pool.acquire(of("a"));
+    lease.release();
+    lease.release();
+  }
+  assert.deepEqual([server.opened, server.resets], [1, 5]);
+});
+
+test("two thousand requests of fifty tenants stay within the budget and get their own tenant's connection", async (t) => {
+  const { server, pool } = setting(t, { wait: 20_000, maxWaiting: 5_000 });
+  const one = async (i: number) => {
+    const id = `tenant-${(i * 7919) % 50}`;
+    const lease = await pool.acquire(of(id));
+    assert.equal(lease.connection.key, id);
+    assert.equal((lease.connection.uses += 1), 1, "nobody else has it");
+    await sleep(0);
+    lease.connection.uses -= 1;
+    lease.release();
+  };
+  await Promise.all(Array.from({ length: 2_000 }, (_, i) => one(i)));
+  assert.ok(server.most <= 4, `${server.most} were open at one moment`);
+  assert.ok(pool.stats.used <= 4);
+});
+
+test("the longest unused connection makes room for the next tenant", async (t) => {
+  const { pool } = setting(t, { budget: 2 });
+  for (const id of ["a", "b", "a"]) (await pool.acquire(of(id))).release();
+  await sleep(5);
+  (await pool.acquire(of("c"))).release();
+  assert.deepEqual(["a", "b", "c"].map((id) => pool.has(id)), [true, false, true]);
+});
+
+test("a tenant has its limit and not more, and waits in vain for a bounded time", async (t) => {
+  const { server, pool } = setting(t, { wait: 30 });
+  const leases = [await pool.acquire(of("a")), await pool.acquire(of("a"))];
+  await assert.rejects(pool.acquire(of("a")), busy);
+  (await pool.acquire(of("b"))).release();
+  assert.equal(server.opened, 3);
+  for (const lease of leases) lease.release();
+});
+
+test("dedicated connections stand outside of the budget", async (t) => {
+  const { pool } = setting(t, { budget: 1, wait: 30 });
+  const held = await pool.acquire(of("a"));
+  const own = await pool.acquire(of("b", { dedicated: true }));
+  await assert.rejects(pool.acquire(of("c")), busy);
+  held.release();
+  own.release();
+});
+
+test("a full waiting room refuses at once", async (t) => {
+  const { pool } = setting(t, { budget: 1, maxWaiting: 1, wait: 50 });
+  const held = await pool.acquire(of("a"));
+  const waits = pool.acquire(of("b"));
+  await assert.rejects(pool.acquire(of("c")), busy);
+  held.release();
+  (await waits).release();
+});
+
+test("what can't be cleaned is closed", async (t) => {
+  const { server, pool } = setting(t);
+  server.dirty = true;
+  (await pool.acquire(of("a"))).release();
+  await sleep(5);
+  assert.deepEqual([server.open_, pool.stats.used, pool.has("a")], [0, 0, false]);
+});
+
+test("after a failed connect requests fail at once, then it is tried again", async (t) => {
+  const { server, pool } = setting(t, { backoff: 40 });
+  server.dead.add("a");
+  await assert.rejects(pool.acquire(of("a")), /dead/);
+  await assert.rejects(pool.acquire(of("a")), /dead/);
+  assert.equal(server.opened, 1);
+  server.dead.clear();
+  await sleep(50);
+  (await pool.acquire(of("a"))).release();
+  assert.equal(pool.stats.used, 1);
+});
+
+test("who waits for a tenant whose connect fails is told so at once", async (t) => {
+  const { server, pool } = setting(t, { wait: 5_000 });
+  server.dead.add("a");
+  const claims = Array.from({ length: 5 }, () => pool.acquire(of("a", { limit: 1 })));
+  const outcomes = await Promise.allSettled(claims);
+  assert.ok(outcomes.every(({ status }) => status === "rejected"));
+  assert.ok(server.opened <= 5);
+  assert.equal(pool.stats.waiting, 0);
+});
+
+test("retired connections are not used again, those in use end at their release", async (t) => {
+  const { server, pool } = setting(t);
+  const held = await pool.acquire(of("a"));
+  (await pool.acquire(of("a"))).release();
+  await sleep(5);
+  pool.retire("a");
+  held.release();
+  await sleep(10);
+  assert.equal(server.open_, 0);
+  (await pool.acquire(of("a"))).release();
+  assert.equal(server.opened, 3);
+});
+
+test("a connection that ends by itself is not handed out", async (t) => {
+  const { server, pool } = setting(t);
+  const lease = await pool.acquire(of("a"));
+  lease.release();
+  await sleep(5);
+  pool.lost(lease.connection);
+  (await pool.acquire(of("a"))).release();
+  assert.equal(server.opened, 2);
+});
+
+test("unused connections are closed, so that a database can go to sleep", async (t) => {
+  const { server, pool } = setting(t, { idle: 20 });
+  (await pool.acquire(of("a"))).release();
+  await sleep(250);
+  assert.deepEqual([server.open_, pool.stats.tenants], [0, 0]);
+});
