@@ -76,10 +76,13 @@ class PostgresServer:
             raise ServiceError("postgres: not started")
         return self._child.pid
 
-    def url(self, dbname: str = "postgres") -> str:
-        """How the superuser connects. Holds the password where there is one: not for logs."""
-        secret = "" if self._password is None else ":" + quote(self._password, safe="")
-        return f"postgresql://{quote(self.user, safe='')}{secret}@127.0.0.1:{self.port}/{quote(dbname)}"
+    def url(self, dbname: str = "postgres", *, user: str | None = None, password: str | None = None) -> str:
+        """How `user` connects; None means the superuser. Holds the password where there is one: not
+        for logs."""
+        if user is None:
+            user, password = self.user, self._password
+        secret = "" if password is None else ":" + quote(password, safe="")
+        return f"postgresql://{quote(user, safe='')}{secret}@127.0.0.1:{self.port}/{quote(dbname)}"
 
     def start(self) -> None:
         """Start and wait until it takes connections. Raises ServiceError."""
@@ -130,11 +133,27 @@ class PostgresServer:
             self._child.kill()
             self._child = None
 
-    def create_database(self, name: str, *, template: str = "template0") -> str:
-        """Make an empty database, or a copy of one to which nobody is connected; return its URL."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self._administer(statement.format(sql.Identifier(name), sql.Identifier(template)))
+    def create_database(self, name: str, *, owner: str | None = None, template: str = "template0") -> str:
+        """Make an empty database, or a copy of one to which nobody is connected; return the
+        superuser's URL of it. `owner` None: the superuser."""
+        names = [sql.Identifier(part) for part in (name, owner or self.user, template)]
+        self._administer(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(*names))
         return self.url(name)
+
+    def create_role(self, name: str, password: str) -> None:
+        """Make a login without any privilege."""
+        self._administer(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+        self.set_password(name, password)
+
+    def set_password(self, role: str, password: str) -> None:
+        """Only the SCRAM verifier leaves this process."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            verifier = connection.pgconn.encrypt_password(
+                password.encode(), role.encode(), b"scram-sha-256"
+            ).decode()
+            connection.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier))
+            )
 
     def drop_database(self, name: str) -> None:
         """Delete it, whoever is connected; gone already is success."""
@@ -175,10 +194,10 @@ class PostgresServer:
         rules.write_text(trusted + "host all,replication all 127.0.0.1/32 scram-sha-256\n")
         install.give_to_runner(rules)
         if self._password is not None:
-            self._set_password(self._password)
+            self._set_own_password(self._password)
         self._prepared = True
 
-    def _set_password(self, password: str) -> None:
+    def _set_own_password(self, password: str) -> None:
         """In single-user mode, so that no moment exists in which the port is open without one, and
         over standard input, so that it is in no argument and no file."""
         name = self.user.replace('"', '""')

@@ -142,10 +142,7 @@ class ClusterDatabases:
                 for statement in MASTER:
                     connection.execute(sql.SQL(statement).format(master=name))
             if login.password is not None:
-                verifier = connection.pgconn.encrypt_password(
-                    login.password.encode(), login.username.encode(), b"scram-sha-256"
-                ).decode()
-                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(verifier)))
+                server.set_password(login.username, login.password)
             if database and not _exists(connection, "SELECT FROM pg_database WHERE datname = %s", database):
                 connection.execute(
                     sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), name)

@@ -1,0 +1,113 @@
+"""What an AWS account holds before the control plane comes to it.
+
+In production an operator makes these once, with `terraform/stacks/platform`; an emulated account is
+empty, so they are made here, by the same API.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+STATE_BUCKET = "controlplane-terraform-state"
+SECRETS_OF_TENANTS = "arn:aws:secretsmanager:*:*:secret:tenants/*"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Names and ids of what is there."""
+
+    state_bucket: str
+    permissions_boundary_arn: str
+    app_role_arn: str
+    vpc_id: str
+    subnet_ids: tuple[str, ...]
+    app_security_group_id: str
+
+
+def furnish(environ: Mapping[str, str]) -> Account:
+    """Make everything in the empty account that `AwsEmulator.environ()` leads to."""
+
+    def client(service: str) -> Any:
+        return boto3.client(  # type: ignore[call-overload]  # the stubs know literal names only
+            service,
+            region_name=environ["AWS_REGION"],
+            endpoint_url=environ["AWS_ENDPOINT_URL"],
+            aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
+            config=Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}),
+        )
+
+    _make_state_bucket(client("s3"), environ["AWS_REGION"])
+    iam, ec2 = client("iam"), client("ec2")
+    vpc_id = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]
+    group = ec2.create_security_group(
+        GroupName="app", Description="The application and the control plane", VpcId=vpc_id
+    )
+    return Account(
+        state_bucket=STATE_BUCKET,
+        permissions_boundary_arn=_make_boundary(iam),
+        app_role_arn=_make_app_role(iam),
+        vpc_id=vpc_id,
+        subnet_ids=tuple(sorted(subnet["SubnetId"] for subnet in subnets)),
+        app_security_group_id=group["GroupId"],
+    )
+
+
+def _make_state_bucket(s3: Any, region: str) -> None:
+    """Versioned, so that a state which was overwritten or deleted can be had back."""
+    s3.create_bucket(Bucket=STATE_BUCKET, CreateBucketConfiguration={"LocationConstraint": region})
+    s3.put_bucket_versioning(Bucket=STATE_BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_public_access_block(
+        Bucket=STATE_BUCKET,
+        PublicAccessBlockConfiguration=dict.fromkeys(
+            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+        ),
+    )
+
+
+def _make_boundary(iam: Any) -> str:
+    """The most that any tenant's role may ever do: read secrets of tenants, log in to databases."""
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+                "Resource": SECRETS_OF_TENANTS,
+            },
+            {
+                "Effect": "Allow",
+                "Action": "kms:Decrypt",
+                "Resource": "*",
+                "Condition": {"StringLike": {"kms:EncryptionContext:SecretARN": SECRETS_OF_TENANTS}},
+            },
+            {"Effect": "Allow", "Action": "rds-db:connect", "Resource": "arn:aws:rds-db:*:*:dbuser:*/*"},
+        ],
+    }
+    policy = iam.create_policy(PolicyName="tenant-boundary", PolicyDocument=json.dumps(document))
+    arn: str = policy["Policy"]["Arn"]
+    return arn
+
+
+def _make_app_role(iam: Any) -> str:
+    """The role of the application's tasks; each tenant's role trusts it."""
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": "sts:AssumeRole",
+                "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+            }
+        ],
+    }
+    role = iam.create_role(RoleName="app-task", AssumeRolePolicyDocument=json.dumps(trust))
+    arn: str = role["Role"]["Arn"]
+    return arn
