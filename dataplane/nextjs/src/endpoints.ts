@@ -27,11 +27,11 @@ export class EndpointMap {
   }
 
   #refresh(path: string): void {
-    const { mtimeMs, size, ino } = statSync(path);
+    const { mtimeMs, size, ino } = statSync(/* turbopackIgnore: true */ path);
     const stamp = `${mtimeMs}/${size}/${ino}`;
     if (stamp === this.#stamp) return;
     if (size > MAX_BYTES) throw new Error(`endpoint map ${path}: expected at most ${MAX_BYTES} bytes, got ${size}`);
-    const raw: unknown = JSON.parse(readFileSync(path, "utf8"));
+    const raw: unknown = JSON.parse(readFileSync(/* turbopackIgnore: true */ path, "utf8"));
     if (typeof raw !== "object" || raw === null || Array.isArray(raw)) {
       throw new Error(`endpoint map ${path}: expected a JSON object`);
     }

@@ -51,7 +51,7 @@ export function settingsFrom(environment: Readonly<Record<string, string | undef
     trustedProxies: integer("DATAPLANE_TRUSTED_PROXIES", text("DATAPLANE_TRUSTED_PROXIES") ?? "0", 0, 10),
     endpointMap: text("DATAPLANE_ENDPOINT_MAP"),
     sslMode,
-    sslRootCert: certificate === null ? null : readFileSync(certificate, "utf8"),
+    sslRootCert: certificate === null ? null : readFileSync(/* turbopackIgnore: true */ certificate, "utf8"),
     connectionBudget: integer("DATAPLANE_CONNECTION_BUDGET", text("DATAPLANE_CONNECTION_BUDGET") ?? "50", 1, 10_000),
   };
 }

@@ -1,0 +1,230 @@
+"""The same pools for asyncio: the same ledger, psycopg's asynchronous connections, one event loop.
+
+Instead of a lock there is the loop: between two `await`s nobody else runs, and the ledger is never
+touched across one. The pools belong to the loop that first uses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+
+from dataplane import wire
+from dataplane.connect import Connector
+from dataplane.contract import TenantConfig
+from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
+from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
+from dataplane.notices import Notice
+from dataplane.pools import PoolStatistics, blocked_error, tired_error
+
+log = logging.getLogger(__name__)
+
+Conn = psycopg.AsyncConnection[Any]
+
+
+class AsyncKeyedPools:
+    """`async with pools.connection(config)`; everything else as in `KeyedPools`."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        limits: Limits | None = None,
+        timeout: float = 5.0,
+        idle: float = 120.0,
+        check_timeout: float = 2.0,
+    ) -> None:
+        self._connector = connector
+        self._timeout = timeout
+        self._idle = idle
+        self._check_timeout = check_timeout
+        self._ledger: Ledger[Conn] = Ledger(limits or Limits())
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
+        self.statistics = PoolStatistics()
+
+    @contextlib.asynccontextmanager
+    async def connection(self, config: TenantConfig, *, timeout: float | None = None) -> AsyncIterator[Conn]:
+        """One transaction: committed at the end, rolled back where the block raises."""
+        held = await self._lend(config, time.monotonic() + (self._timeout if timeout is None else timeout))
+        try:
+            yield held.conn
+        except BaseException:
+            with contextlib.suppress(psycopg.Error):
+                await held.conn.rollback()
+            raise
+        else:
+            await held.conn.commit()
+        finally:
+            await self._give_back(held)
+
+    async def retire(self, tenant_id: str) -> None:
+        """Use none of the tenant's connections again; those in use end when they come back."""
+        self._ledger.retire(tenant_id)
+        await self._close_discarded()
+
+    def noticed(self, notice: Notice) -> None:
+        """For `Resolver.subscribe`: called from the listener's thread."""
+        if notice.kind == "credential" and notice.tenant_id:
+            self._connector.credentials.forget(notice.tenant_id)
+            if self._loop is not None and not self._loop.is_closed():
+                asyncio.run_coroutine_threadsafe(self.retire(notice.tenant_id), self._loop)
+
+    async def close(self) -> None:
+        """Close what is idle; what is lent is closed when it comes back."""
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self._ledger.clear()
+        await self._close_discarded()
+
+    @property
+    def open_connections(self) -> tuple[int, int]:
+        """(of the shared budget, of dedicated tenants)"""
+        return self._ledger.shared, self._ledger.dedicated
+
+    # ------------------------------------------------------------------------------- inside
+
+    async def _lend(self, config: TenantConfig, until: float) -> Held[Conn]:
+        if config.database is None:
+            raise DatabaseUnavailable(f"{config.tenant_id} has no database")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._keeper = self._loop.create_task(self._keep())
+        while True:
+            grant = await self._take(config, until)
+            if isinstance(grant, Opening):
+                return await self._open(grant)
+            held = await self._checked(grant)
+            if held is not None:
+                return held
+
+    async def _take(self, config: TenantConfig, until: float) -> Held[Conn] | Opening[Conn]:
+        ready = asyncio.Event()
+        try:
+            grant = self._ledger.take(config, time.monotonic(), ready.set)
+        except PoolExhausted:
+            self.statistics.refused += 1
+            raise
+        await self._close_discarded()
+        if isinstance(grant, Ticket):
+            self.statistics.waited += 1
+            return await self._wait(grant, ready, until)
+        if isinstance(grant, Blocked):
+            raise blocked_error(grant)
+        return grant
+
+    async def _wait(
+        self, ticket: Ticket[Conn], ready: asyncio.Event, until: float
+    ) -> Held[Conn] | Opening[Conn]:
+        try:
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                await ready.wait()
+        except TimeoutError:
+            if self._ledger.leave(ticket):
+                self.statistics.refused += 1
+                raise tired_error(ticket) from None
+        except asyncio.CancelledError:
+            # The request is gone; what was granted to it in the same moment goes on to the next.
+            if not self._ledger.leave(ticket):
+                self._pass_on(ticket)
+            raise
+        if ticket.error is not None:
+            raise blocked_error(ticket.error)
+        grant = ticket.held or ticket.opening
+        assert grant is not None  # noqa: S101  # the ledger wakes nobody without one
+        return grant
+
+    def _pass_on(self, ticket: Ticket[Conn]) -> None:
+        if ticket.opening is not None:
+            if ticket.opening.victim is not None:
+                self._ledger.discarded.append(ticket.opening.victim)
+            self._ledger.not_opened(ticket.opening.tenant)
+        elif ticket.held is not None and not self._ledger.give_back(ticket.held, time.monotonic()):
+            self._ledger.discarded.append(ticket.held)
+
+    async def _open(self, opening: Opening[Conn]) -> Held[Conn]:
+        tenant, config = opening.tenant, opening.tenant.target
+        conn: Conn | None = None
+        try:
+            if opening.victim is not None:
+                self.statistics.evicted += 1
+                await opening.victim.conn.close()
+            conn = await self._connector.connect_async(config)
+            await self._assert(conn, config)
+        except BaseException as error:
+            if conn is not None:
+                await conn.close()
+            if isinstance(error, DatabaseError):
+                self.statistics.failed += 1
+                self._ledger.failed(tenant, error, time.monotonic())
+            else:
+                self._ledger.not_opened(tenant)
+            raise
+        self.statistics.opened += 1
+        self.statistics.lent += 1
+        self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
+        return self._ledger.opened(tenant, conn)
+
+    async def _assert(self, conn: Conn, config: TenantConfig) -> None:
+        try:
+            await wire.check_async(conn, config, self._check_timeout)
+        except wire.Broken as error:
+            raise DatabaseUnavailable(f"{config.tenant_id}: {error}", retry_after=1.0) from error
+        except CrossTenantDetected as error:
+            self.statistics.crossed += 1
+            log.critical("cross-tenant: %s", error)
+            raise
+
+    async def _checked(self, held: Held[Conn]) -> Held[Conn] | None:
+        """The connection if it is alive and the tenant's own; None where another must be taken."""
+        tenant = held.tenant
+        try:
+            await wire.check_async(held.conn, tenant.target, self._check_timeout)
+        except BaseException as error:
+            self.statistics.broken += 1
+            self._ledger.drop(held)
+            self._ledger.discarded.append(held)
+            if isinstance(error, (wire.Broken, CrossTenantDetected)):
+                self._ledger.retire(tenant.target.tenant_id)
+            await self._close_discarded()
+            if isinstance(error, wire.Broken):
+                return None
+            if isinstance(error, CrossTenantDetected):
+                self.statistics.crossed += 1
+                log.critical("cross-tenant: %s", error)
+            raise
+        self.statistics.lent += 1
+        return held
+
+    async def _give_back(self, held: Held[Conn]) -> None:
+        conn = held.conn
+        with contextlib.suppress(psycopg.Error):
+            if conn.autocommit and not conn.broken:
+                await conn.set_autocommit(False)
+        if not wire.send_reset(conn) or self._closed:
+            self.statistics.broken += 1
+            self._ledger.drop(held)
+            self._ledger.discarded.append(held)
+        elif not self._ledger.give_back(held, time.monotonic()):
+            self._ledger.discarded.append(held)
+        await self._close_discarded()
+
+    async def _close_discarded(self) -> None:
+        discarded, self._ledger.discarded = self._ledger.discarded, []
+        for held in discarded:
+            await held.conn.close()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._idle / 4)
+            now = time.monotonic()
+            self._ledger.expire(now - self._idle, now)
+            await self._close_discarded()

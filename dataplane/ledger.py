@@ -1,0 +1,382 @@
+"""The bookkeeping of a pool whose connections belong to many tenants: who may open, use, wait, evict.
+
+A pool per tenant does not reach ten thousand tenants: each keeps threads and connections for
+customers who are asleep. Here all share one budget, connections are opened for whoever comes and the
+longest idle one, whosesoever it is, makes room. What remains to be decided is small but easy to get
+wrong, so it stands here alone, without I/O, locks or a clock: the thread pools and the asyncio pools
+both call it, and both only do what it says. It is not thread-safe; the caller holds a lock.
+
+Rules. Nobody overtakes: what becomes free goes to whoever has waited longest, within the tenant or
+over the budget. A tenant holds at most its own number of connections, opens at most `connecting` at
+a time, and has at most `waiting` requests in line, so a tenant whose database hangs holds a known
+number of threads. After a failed connect the tenant is *blocked*: its requests fail at once, until a
+single one may try again after a pause that doubles. Dedicated tenants stand outside the budget.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from dataplane.contract import TenantConfig
+from dataplane.errors import DatabaseError, PoolExhausted
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`budget`: connections of all tenants together, dedicated ones aside. `connecting`, `waiting`:
+    of one tenant. `first_pause`, `longest_pause`: seconds that a tenant is blocked for after a
+    failed connect; the pause doubles from the first to the longest."""
+
+    budget: int = 100
+    connecting: int = 2
+    waiting: int = 16
+    first_pause: float = 0.5
+    longest_pause: float = 15.0
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "connecting", "waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+class Held(Generic[C]):
+    """A connection and its place in the books."""
+
+    __slots__ = ("conn", "idle_since", "place", "tenant")
+
+    def __init__(self, conn: C, tenant: Tenant[C], place: int) -> None:
+        self.conn = conn
+        self.tenant = tenant
+        self.place = place  # the tenant's `place` when it was opened: an older one is not reused
+        self.idle_since = 0.0
+
+
+class Ticket(Generic[C]):
+    """A place in the line. Exactly one of `held`, `opening`, `error` is set when `wake` is called."""
+
+    __slots__ = ("error", "held", "number", "opening", "tenant", "wake")
+
+    def __init__(self, tenant: Tenant[C], number: int, wake: Callable[[], None]) -> None:
+        self.tenant = tenant
+        self.number = number
+        self.wake = wake
+        self.held: Held[C] | None = None
+        self.opening: Opening[C] | None = None
+        self.error: Blocked | None = None
+
+
+@dataclass(slots=True)
+class Opening(Generic[C]):
+    """Leave to open a connection, already counted. `victim`: an idle one to close first."""
+
+    tenant: Tenant[C]
+    victim: Held[C] | None
+
+
+@dataclass(slots=True)
+class Blocked:
+    """The tenant's last connect failed with `error` and it is too early to try again."""
+
+    error: DatabaseError
+    retry_after: float
+
+
+@dataclass(eq=False, slots=True)
+class Tenant(Generic[C]):
+    target: TenantConfig  # of the newest epoch that anybody has come with
+    dedicated: bool
+    place: int = 0  # rises when connections made until now must not be used again
+    total: int = 0  # connections open, opening or lent
+    connecting: int = 0
+    idle: list[Held[C]] = field(default_factory=list)
+    line: deque[Ticket[C]] = field(default_factory=deque)
+    waiting: int = 0  # in `line` or in the line of the budget
+    failures: int = 0
+    blocked_until: float = 0.0
+    error: DatabaseError | None = None
+
+
+class Ledger(Generic[C]):
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.shared = 0  # connections that count against the budget
+        self.dedicated = 0
+        self.tenants: dict[str, Tenant[C]] = {}
+        self.discarded: list[Held[C]] = []  # for the caller to close, outside of its lock
+        self._idle: OrderedDict[Held[C], None] = OrderedDict()  # of the shared budget, longest idle first
+        self._idle_dedicated: OrderedDict[Held[C], None] = OrderedDict()
+        self._line: deque[Ticket[C]] = deque()  # for the budget, in order of `number`
+        self._numbers = 0
+
+    # ------------------------------------------------------------------------------- a request
+
+    def take(
+        self, target: TenantConfig, now: float, wake: Callable[[], None]
+    ) -> Held[C] | Opening[C] | Blocked | Ticket[C]:
+        """What a request for this tenant gets now. Raises PoolExhausted where the line is full.
+
+        A tenant has one place at a time: where two configurations disagree the one of the newer
+        epoch counts, for whoever comes with the older one too.
+        """
+        tenant = self.tenants.get(target.tenant_id)
+        if tenant is None:
+            tenant = self.tenants[target.tenant_id] = Tenant(target, target.dedicated)
+        elif target is not tenant.target and target.epoch >= tenant.target.epoch:
+            self._follow(tenant, target)
+        if tenant.idle:
+            return self._lend(tenant)
+        blocked = self._blocked(tenant, now)
+        if blocked is not None:
+            return blocked
+        if not tenant.waiting and self._may_open(tenant):
+            opening = self._open(tenant) if tenant.dedicated or not self._line else None
+            if opening is not None:
+                return opening
+        if tenant.waiting >= self.limits.waiting:
+            raise PoolExhausted(f"{tenant.waiting} requests are in line already", retry_after=1.0)
+        self._numbers += 1
+        ticket = Ticket(tenant, self._numbers, wake)
+        tenant.waiting += 1
+        if self._may_open(tenant):
+            self._line.append(ticket)
+        else:
+            tenant.line.append(ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket[C]) -> bool:
+        """Leave the line. False where something was granted meanwhile: the caller has it then."""
+        if ticket.held is not None or ticket.opening is not None or ticket.error is not None:
+            return False
+        ticket.tenant.waiting -= 1
+        for line in (ticket.tenant.line, self._line):
+            if ticket in line:
+                line.remove(ticket)
+        return True
+
+    # ------------------------------------------------------------------------------- what became of it
+
+    def opened(self, tenant: Tenant[C], conn: C) -> Held[C]:
+        tenant.connecting -= 1
+        tenant.failures = 0
+        tenant.error = None
+        held = Held(conn, tenant, tenant.place)
+        self._serve(tenant)
+        return held
+
+    def failed(self, tenant: Tenant[C], error: DatabaseError, now: float) -> None:
+        """A connect failed: block the tenant, and tell all who wait for it."""
+        tenant.connecting -= 1
+        self._count(tenant, -1)
+        self.block(tenant, error, now)
+        self._serve_budget()
+        self._forget(tenant)
+
+    def not_opened(self, tenant: Tenant[C]) -> None:
+        """A connect was given up for a reason that is not the tenant's: nobody is blocked."""
+        tenant.connecting -= 1
+        self._count(tenant, -1)
+        self._serve(tenant)
+        self._serve_budget()
+        self._forget(tenant)
+
+    def block(self, tenant: Tenant[C], error: DatabaseError, now: float) -> None:
+        pause = min(self.limits.first_pause * 2 ** min(tenant.failures, 16), self.limits.longest_pause)
+        tenant.failures += 1
+        tenant.blocked_until = now + pause
+        tenant.error = error
+        answer = Blocked(error, pause)
+        own = [ticket for ticket in self._line if ticket.tenant is tenant]
+        for ticket in own:
+            self._line.remove(ticket)
+        own.extend(tenant.line)
+        tenant.line.clear()
+        tenant.waiting = 0
+        for ticket in own:
+            ticket.error = answer
+            ticket.wake()
+
+    def give_back(self, held: Held[C], now: float) -> bool:
+        """Return a connection that is fit for reuse. False: it is not wanted any more, close it."""
+        tenant = held.tenant
+        over = self.shared > self.limits.budget and not tenant.dedicated
+        if held.place != tenant.place or tenant.total > tenant.target.pool_size or over:
+            self.drop(held)
+            return False
+        first = self._line[0].number if self._line and not tenant.dedicated else None
+        if tenant.line and (first is None or tenant.line[0].number < first):
+            ticket = tenant.line.popleft()
+            tenant.waiting -= 1
+            ticket.held = held
+            ticket.wake()
+            return True
+        held.idle_since = now
+        tenant.idle.append(held)
+        self._idle_of(tenant)[held] = None
+        self._serve_budget()
+        return True
+
+    def drop(self, held: Held[C]) -> None:
+        """A lent connection is closed, by whom it was lent to."""
+        self._count(held.tenant, -1)
+        self._serve(held.tenant)
+        self._serve_budget()
+        self._forget(held.tenant)
+
+    def retire(self, tenant_id: str) -> None:
+        """None of the tenant's connections is used again: its login or its place has changed."""
+        tenant = self.tenants.get(tenant_id)
+        if tenant is not None:
+            self._retire(tenant)
+            self._serve(tenant)
+            self._serve_budget()
+            self._forget(tenant)
+
+    def expire(self, before: float, now: float) -> None:
+        """Discard what has been idle since before that time, forget who was blocked long ago."""
+        for idle in (self._idle, self._idle_dedicated):
+            while idle and next(iter(idle)).idle_since < before:
+                self._discard(next(iter(idle)))
+        self._serve_budget()
+        for tenant in [tenant for tenant in self.tenants.values() if not tenant.total]:
+            if now > tenant.blocked_until + self.limits.longest_pause:
+                tenant.failures, tenant.error = 0, None
+            self._forget(tenant)
+
+    def evict(self, wanted: Callable[[Held[C]], bool]) -> Held[C] | None:
+        """The longest idle connection that is `wanted`, to be closed; None where there is none."""
+        for held in (*self._idle, *self._idle_dedicated):
+            if wanted(held):
+                self._remove_idle(held)
+                self._forget(held.tenant)
+                return held
+        return None
+
+    def clear(self) -> None:
+        """Discard everything idle, and let nothing that is lent come back."""
+        for tenant in list(self.tenants.values()):
+            self.retire(tenant.target.tenant_id)
+
+    # ------------------------------------------------------------------------------- inside
+
+    def _may_open(self, tenant: Tenant[C]) -> bool:
+        allowed = 1 if tenant.failures else self.limits.connecting
+        return tenant.total < tenant.target.pool_size and tenant.connecting < allowed
+
+    def _blocked(self, tenant: Tenant[C], now: float) -> Blocked | None:
+        if tenant.error is None:
+            return None
+        if now < tenant.blocked_until:
+            return Blocked(tenant.error, tenant.blocked_until - now)
+        # One tries again; the others are not made to wait for what will probably fail.
+        return Blocked(tenant.error, self.limits.first_pause) if tenant.connecting else None
+
+    def _open(self, tenant: Tenant[C]) -> Opening[C] | None:
+        """Leave to open, if there is room or somebody idle makes it."""
+        victim = None
+        if not tenant.dedicated and self.shared >= self.limits.budget:
+            if not self._idle:
+                return None
+            victim = next(iter(self._idle))
+            self._remove_idle(victim)
+            self._forget(victim.tenant)
+        tenant.connecting += 1
+        self._count(tenant, +1)
+        return Opening(tenant, victim)
+
+    def _lend(self, tenant: Tenant[C]) -> Held[C]:
+        held = tenant.idle.pop()  # the one used last: its caches are warm, the others may expire
+        del self._idle_of(tenant)[held]
+        return held
+
+    def _serve(self, tenant: Tenant[C]) -> None:
+        """Those in the tenant's own line who may open now."""
+        while tenant.line and self._may_open(tenant):
+            ticket = tenant.line.popleft()
+            opening = self._open(tenant) if tenant.dedicated or not self._line else None
+            if opening is None:
+                self._join_budget_line(ticket)
+                if not self._serve_budget():
+                    return
+            else:
+                self._grant(ticket, opening)
+
+    def _join_budget_line(self, ticket: Ticket[C]) -> None:
+        at = len(self._line)
+        while at and self._line[at - 1].number > ticket.number:
+            at -= 1
+        self._line.insert(at, ticket)
+
+    def _serve_budget(self) -> bool:
+        """The line of the budget, in order, as far as there is room. True if somebody got some."""
+        served = False
+        while self._line and (self.shared < self.limits.budget or self._idle):
+            ticket = self._line.popleft()
+            tenant = ticket.tenant
+            if tenant.idle:
+                tenant.waiting -= 1
+                ticket.held = self._lend(tenant)
+                ticket.wake()
+                served = True
+                continue
+            opening = self._open(tenant) if self._may_open(tenant) else None
+            if opening is None:
+                tenant.line.appendleft(ticket)
+                continue
+            self._grant(ticket, opening)
+            served = True
+        return served
+
+    def _grant(self, ticket: Ticket[C], opening: Opening[C]) -> None:
+        ticket.tenant.waiting -= 1
+        ticket.opening = opening
+        ticket.wake()
+
+    def _idle_of(self, tenant: Tenant[C]) -> OrderedDict[Held[C], None]:
+        return self._idle_dedicated if tenant.dedicated else self._idle
+
+    def _remove_idle(self, held: Held[C]) -> None:
+        held.tenant.idle.remove(held)
+        del self._idle_of(held.tenant)[held]
+        self._count(held.tenant, -1)
+
+    def _count(self, tenant: Tenant[C], change: int) -> None:
+        tenant.total += change
+        if tenant.dedicated:
+            self.dedicated += change
+        else:
+            self.shared += change
+
+    def _discard(self, held: Held[C]) -> None:
+        self._remove_idle(held)
+        self.discarded.append(held)
+
+    def _retire(self, tenant: Tenant[C]) -> None:
+        tenant.place += 1
+        tenant.failures, tenant.blocked_until, tenant.error = 0, 0.0, None
+        for held in list(tenant.idle):
+            self._discard(held)
+
+    def _follow(self, tenant: Tenant[C], target: TenantConfig) -> None:
+        """The tenant's configuration has changed."""
+        moved = target.database != tenant.target.database
+        tenant.target = target
+        if moved:
+            self._retire(tenant)
+        if tenant.dedicated != target.dedicated:
+            for held in tenant.idle:
+                del self._idle_of(tenant)[held]
+            total = tenant.total
+            self._count(tenant, -total)
+            tenant.dedicated = target.dedicated
+            self._count(tenant, total)
+            for held in tenant.idle:
+                self._idle_of(tenant)[held] = None
+
+    def _forget(self, tenant: Tenant[C]) -> None:
+        if not tenant.total and not tenant.waiting and not tenant.failures:
+            self.tenants.pop(tenant.target.tenant_id, None)

@@ -1,0 +1,325 @@
+"""Connections to tenant databases for threads: one budget, no thread per tenant, no mix-up.
+
+The ledger decides who gets what (`dataplane/ledger.py`); this module does the I/O that it asks for, and
+never while it holds the lock, so a database that hangs keeps nobody else waiting. Every connection
+that goes out, new or used, has just been asked whose it is (I7), and comes back through a reset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from dataplane import wire
+from dataplane.connect import Connector, may_pause
+from dataplane.contract import TenantConfig
+from dataplane.errors import (
+    CrossTenantDetected,
+    DatabaseError,
+    DatabaseUnavailable,
+    DatabaseWaking,
+    PoolExhausted,
+)
+from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
+from dataplane.notices import Notice
+
+log = logging.getLogger(__name__)
+
+Conn = psycopg.Connection[Any]
+
+
+@dataclass(slots=True)
+class PoolStatistics:
+    """`lent` includes those that were opened for it."""
+
+    lent: int = 0
+    opened: int = 0
+    evicted: int = 0
+    waited: int = 0
+    refused: int = 0  # PoolExhausted
+    failed: int = 0  # connects
+    broken: int = 0  # found dead at checkout or not fit at return
+    crossed: int = 0  # CrossTenantDetected
+    most_shared: int = 0  # the most connections of the shared budget that were ever open
+
+
+class KeyedPools:
+    """`connection(config)` lends a connection to the database of that tenant.
+
+    `timeout`: seconds that a request waits for one to become free. `idle`: seconds after which an
+    unused one is closed, which also lets a cluster pause. `check_timeout`: seconds that a database
+    may take to say whose it is.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        limits: Limits | None = None,
+        timeout: float = 5.0,
+        idle: float = 120.0,
+        check_timeout: float = 2.0,
+    ) -> None:
+        self._connector = connector
+        self._limits = limits or Limits()
+        self._timeout = timeout
+        self._idle = idle
+        self._check_timeout = check_timeout
+        self.statistics = PoolStatistics()
+        self._reset()
+        _pools.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._ledger: Ledger[Conn] = Ledger(self._limits)
+        self._keeper: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    @contextlib.contextmanager
+    def connection(self, config: TenantConfig, *, timeout: float | None = None) -> Iterator[Conn]:
+        """One transaction: committed at the end, rolled back where the block raises.
+
+        Raises PoolExhausted, DatabaseWaking, DatabaseUnavailable, CredentialUnavailable,
+        CrossTenantDetected, before the block is entered.
+        """
+        held = self.lend(config, timeout=timeout)
+        try:
+            yield held.conn
+        except BaseException:
+            with contextlib.suppress(psycopg.Error):
+                held.conn.rollback()
+            raise
+        else:
+            held.conn.commit()
+        finally:
+            self.give_back(held)
+
+    def lend(self, config: TenantConfig, *, timeout: float | None = None) -> Held[Conn]:
+        """As `connection`, for callers that can't use a `with`: `give_back` must follow."""
+        if config.database is None:
+            raise DatabaseUnavailable(f"{config.tenant_id} has no database")
+        until = time.monotonic() + (self._timeout if timeout is None else timeout)
+        while True:
+            grant = self._take(config, until)
+            if isinstance(grant, Opening):
+                return self._open(grant)
+            held = self._checked(grant)
+            if held is not None:
+                return held
+
+    def give_back(self, held: Held[Conn]) -> None:
+        """Reset and return. A connection in a transaction, or changed beyond the reset, is closed."""
+        conn = held.conn
+        with contextlib.suppress(psycopg.Error):
+            if conn.autocommit and not conn.broken:
+                conn.autocommit = False
+        fit = wire.send_reset(conn) and not self._closed.is_set()
+        with self._lock:
+            if fit:
+                fit = self._ledger.give_back(held, time.monotonic())
+            else:
+                self._ledger.drop(held)
+                self.statistics.broken += 1
+            discarded = self._discarded()
+        if not fit:
+            discarded.append(held)
+        _close(discarded)
+
+    def retire(self, tenant_id: str) -> None:
+        """Use none of the tenant's connections again; those in use end when they come back."""
+        with self._lock:
+            self._ledger.retire(tenant_id)
+            discarded = self._discarded()
+        _close(discarded)
+
+    def noticed(self, notice: Notice) -> None:
+        """For `Resolver.subscribe`: a rotated login is fetched anew, and used from now on."""
+        if notice.kind == "credential" and notice.tenant_id:
+            self._connector.credentials.forget(notice.tenant_id)
+            self.retire(notice.tenant_id)
+
+    def close(self) -> None:
+        """Close what is idle; what is lent is closed when it comes back."""
+        self._closed.set()
+        with self._lock:
+            self._ledger.clear()
+            discarded = self._discarded()
+        _close(discarded)
+
+    @property
+    def open_connections(self) -> tuple[int, int]:
+        """(of the shared budget, of dedicated tenants)"""
+        return self._ledger.shared, self._ledger.dedicated
+
+    # ------------------------------------------------------------------------------- inside
+
+    def _take(self, config: TenantConfig, until: float) -> Held[Conn] | Opening[Conn]:
+        ready = threading.Event()
+        with self._lock:
+            if self._keeper is None:
+                self._start_keeper()
+            try:
+                grant = self._ledger.take(config, time.monotonic(), ready.set)
+            except PoolExhausted:
+                self.statistics.refused += 1
+                raise
+            finally:
+                discarded = self._discarded()
+        _close(discarded)
+        if isinstance(grant, Ticket):
+            self.statistics.waited += 1
+            return self._wait(grant, ready, until)
+        if isinstance(grant, Blocked):
+            raise blocked_error(grant)
+        return grant
+
+    def _wait(self, ticket: Ticket[Conn], ready: threading.Event, until: float) -> Held[Conn] | Opening[Conn]:
+        if not ready.wait(max(0.0, until - time.monotonic())):
+            with self._lock:
+                if self._ledger.leave(ticket):
+                    self.statistics.refused += 1
+                    raise tired_error(ticket)
+        if ticket.error is not None:
+            raise blocked_error(ticket.error)
+        grant = ticket.held or ticket.opening
+        assert grant is not None  # noqa: S101  # the ledger wakes nobody without one
+        return grant
+
+    def _open(self, opening: Opening[Conn]) -> Held[Conn]:
+        tenant, config = opening.tenant, opening.tenant.target
+        if opening.victim is not None:
+            self.statistics.evicted += 1
+            _close([opening.victim])
+        conn: Conn | None = None
+        try:
+            conn = self._connector.connect(config)
+            self._assert(conn, config)
+        except BaseException as error:
+            if conn is not None:
+                conn.close()
+            with self._lock:
+                if isinstance(error, DatabaseError):
+                    self.statistics.failed += 1
+                    self._ledger.failed(tenant, error, time.monotonic())
+                else:
+                    self._ledger.not_opened(tenant)
+            raise
+        with self._lock:
+            self.statistics.opened += 1
+            self.statistics.lent += 1
+            self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
+            return self._ledger.opened(tenant, conn)
+
+    def _assert(self, conn: Conn, config: TenantConfig) -> None:
+        try:
+            wire.check(conn, config, self._check_timeout)
+        except wire.Broken as error:
+            raise DatabaseUnavailable(f"{config.tenant_id}: {error}", retry_after=1.0) from error
+        except CrossTenantDetected as error:
+            self.statistics.crossed += 1
+            log.critical("cross-tenant: %s", error)
+            raise
+
+    def _checked(self, held: Held[Conn]) -> Held[Conn] | None:
+        """The connection if it is alive and the tenant's own; None where another must be taken."""
+        tenant = held.tenant
+        problem: BaseException | None = None
+        try:
+            wire.check(held.conn, tenant.target, self._check_timeout)
+        except BaseException as error:  # noqa: BLE001  # sorted out below, with the connection closed
+            problem = error
+        if problem is None:
+            self.statistics.lent += 1
+            return held
+        held.conn.close()
+        with self._lock:
+            self._ledger.drop(held)
+            self.statistics.broken += 1
+            if isinstance(problem, (wire.Broken, CrossTenantDetected)):
+                # What is wrong with this one is most likely wrong with all that are as old.
+                self._ledger.retire(tenant.target.tenant_id)
+            if isinstance(problem, CrossTenantDetected):
+                self.statistics.crossed += 1
+            discarded = self._discarded()
+        _close(discarded)
+        if isinstance(problem, wire.Broken):
+            return None
+        log.critical("cross-tenant: %s", problem)
+        raise problem
+
+    def _discarded(self) -> list[Held[Conn]]:
+        discarded, self._ledger.discarded = self._ledger.discarded, []
+        return discarded
+
+    def _start_keeper(self) -> None:
+        self._keeper = threading.Thread(
+            target=_keep,
+            args=(weakref.ref(self), self._closed, self._idle / 4),
+            name="dataplane-pools",
+            daemon=True,
+        )
+        self._keeper.start()
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._ledger.expire(now - self._idle, now)
+            discarded = self._discarded()
+        _close(discarded)
+
+    def forked(self) -> None:
+        """In a child process: the connections are the parent's, and closing them here would end them
+        for it. They are left alone."""
+        self._inherited = self._ledger
+        self._reset()
+
+
+def _keep(pools: weakref.ref[KeyedPools], closed: threading.Event, every: float) -> None:
+    """The one thread of all the pools: closes what nobody has used for long."""
+    while not closed.wait(every):
+        alive = pools()
+        if alive is None:
+            return
+        alive._tidy()
+        del alive
+
+
+def _close(discarded: list[Held[Conn]]) -> None:
+    for held in discarded:
+        held.conn.close()
+
+
+def blocked_error(blocked: Blocked) -> DatabaseError:
+    """The error of the connect that failed, new for each request that it is told to."""
+    return type(blocked.error)(str(blocked.error), retry_after=max(1.0, blocked.retry_after))
+
+
+def tired_error(ticket: Ticket[Any]) -> DatabaseError:
+    """What to say to a request that waited in vain: was it for others, or for the database?"""
+    tenant = ticket.tenant
+    name = tenant.target.tenant_id
+    if tenant.total == tenant.connecting and tenant.connecting:
+        if may_pause(tenant.target):
+            return DatabaseWaking(f"{name}: still connecting", retry_after=5.0)
+        return DatabaseUnavailable(f"{name}: still connecting", retry_after=5.0)
+    return PoolExhausted(f"{name}: none of its connections became free in time", retry_after=1.0)
+
+
+_pools: weakref.WeakSet[KeyedPools] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pools in list(_pools):
+        pools.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
