@@ -24,7 +24,6 @@ from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
 from workers.context import Context
-from workers.identity import who
 from workers.keeper import LeaseKeeper
 from workers.observe import endpoint_of
 from workers.providers.ports import (
@@ -95,7 +94,7 @@ def _apply_stack(
 ) -> dict[str, Any]:
     with work.recording() as conn:
         prior = stack.open_runs(conn, workspace)
-        run = stack.begin_run(conn, work.held, workspace, who=who())
+        run = stack.begin_run(conn, work.held, workspace, who=work.ctx.lock_owner)
 
     def on_event(event: ResourceEvent) -> None:
         with work.ctx.registry.connection() as conn:

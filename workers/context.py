@@ -27,7 +27,6 @@ class Platform:
 
     environment: str
     zone: str
-    livemode: bool
     vpc_id: str
     subnet_ids: tuple[str, ...]
     app_security_group_ids: tuple[str, ...]
@@ -55,16 +54,18 @@ class Providers:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`migrations`: the folder of the tenant application's numbered SQL. `release`: its newest number,
-    None where the folder is empty. `stacks`: the digest of each Terraform stack's files by name."""
+    """`migrations`: the folder of the tenant application's numbered SQL, `release` its newest number.
+    `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
+    process holds leases; `lock_owner`: the one that Terraform writes into its locks."""
 
     registry: Registry
     providers: Providers
     catalogue: Catalogue
     platform: Platform
     migrations: Path
-    release: str | None
+    release: str
     stacks: dict[str, str]
     holder: str
+    lock_owner: str
     ring: Ring
     new_password: Callable[[], str]

@@ -1,0 +1,46 @@
+"""`controlplane demo`: the whole product on this machine, from a paid subscription to a served page.
+
+Nothing here is staged: customers subscribe through Stripe's own SDK, the webhooks arrive signed over
+HTTP, a Celery worker runs the real Terraform with the real AWS provider, and the pages come from real
+PostgreSQL databases through the data plane. Only the endpoints are those of the local cloud.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from controlplane.cli.demo.house import DemoFailed, DemoHouse
+from controlplane.cli.demo.story import Story
+from localcloud.process import ServiceError
+
+
+@click.command("demo")
+@click.option(
+    "--exit", "exit_", is_flag=True, help="End when all is shown; status 0 only if all of it holds."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep everything in this folder (default: a temporary one, removed at the end).",
+)
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for the tenants at most.")
+def command(*, exit_: bool, data_dir: Path | None, timeout: float) -> None:
+    """Start everything on this machine, subscribe customers, watch them become tenants."""
+    console = Console(highlight=False)
+    try:
+        with DemoHouse(console, data_dir) as house:
+            story = Story(house, console, timeout=timeout)
+            story.run()
+            if not exit_:
+                story.where_to_go_next()
+                house.wait_until_one_fails()
+    except (DemoFailed, ServiceError) as error:
+        console.print(f"[red]demo: {error}[/]")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("\nstopped; nothing is left running")
+        sys.exit(130)

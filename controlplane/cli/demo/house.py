@@ -1,0 +1,162 @@
+"""The processes of the demo: the local cloud, and the product's own four as a platform would run them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from rich.console import Console
+
+from controlplane.store import schema_version
+from controlplane.store.registry import Registry
+from localcloud.cloud import LocalCloud
+from localcloud.process import Child, free_port, spawn
+
+ROOT = Path(__file__).parents[3]
+CATALOGUE = ROOT / "controlplane/plans.toml"
+MIGRATIONS = ROOT / "examples/notes/migrations"
+READY_WITHIN = 60.0
+
+
+class DemoFailed(RuntimeError):
+    """Something that the demo must show does not hold."""
+
+
+class DemoHouse:
+    """Use as a context manager. `data_dir` None: a temporary folder, removed at the end."""
+
+    def __init__(self, console: Console, data_dir: Path | None) -> None:
+        self._console = console
+        self.cloud = LocalCloud(data_dir)
+        self._children: list[Child] = []
+        self.web_port, self.app_port = free_port(), free_port()
+        self._registry: Registry | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, DemoFailed):
+            self._show_logs()
+        self.close()
+
+    @property
+    def registry(self) -> Registry:
+        if self._registry is None:
+            raise DemoFailed("the registry has not been started")
+        return self._registry
+
+    @property
+    def web_url(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    def environment(self) -> dict[str, str]:
+        """What the product's processes are given."""
+        cloud = self.cloud.environment()
+        return {
+            **os.environ,
+            **cloud,
+            "CONTROLPLANE_ENVIRONMENT": "demo",
+            "CONTROLPLANE_PLAN_CATALOGUE": str(CATALOGUE),
+            "CONTROLPLANE_TENANT_MIGRATIONS": str(MIGRATIONS),
+            "DATAPLANE_CACHE_URL": cloud["CONTROLPLANE_CACHE_URL"],
+            "CONTROLPLANE_DATABASE_SSLMODE": "prefer",
+            "DATAPLANE_SSLMODE": "prefer",
+            "DATAPLANE_RESOLVE_URL": self.web_url,
+            "DATAPLANE_RESOLVE_TOKEN": self.cloud.credentials.viewer_token,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def failed_process(self) -> str | None:
+        """The name of a process of the product that has ended; None while all run."""
+        return next((child.name for child in self._children if not child.running), None)
+
+    def wait_until_one_fails(self) -> None:
+        """Raises DemoFailed once a process of the product has ended."""
+        while (failed := self.failed_process()) is None:
+            time.sleep(1)
+        raise DemoFailed(f"{failed} has stopped")
+
+    def close(self) -> None:
+        for child in reversed(self._children):
+            child.stop()
+        self._children.clear()
+        if self._registry is not None:
+            self._registry.close()
+        self.cloud.close()
+
+    def _start(self) -> None:
+        started = time.monotonic()
+        self._say("starting PostgreSQL, two Valkeys, AWS, Stripe and Cloudflare on this machine …")
+        self.cloud.start()
+        self._registry = Registry(self.cloud.environment()["CONTROLPLANE_REGISTRY_URL"])
+        with self._registry.connection() as conn:
+            schema_version.upgrade(conn)
+        self.cloud.deliver_webhooks_to(f"{self.web_url}/webhooks/stripe")
+        self._say(f"  the outside world runs after {time.monotonic() - started:.1f} s")
+        self._start_product()
+        self._say(f"  web, worker, beat and the sample app run after {time.monotonic() - started:.1f} s")
+
+    def _start_product(self) -> None:
+        environment = self.environment()
+        gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "8"]
+        gunicorn += ["--no-control-socket", "--log-level", "warning"]
+        celery = [sys.executable, "-m", "celery", "-A", "workers.app"]
+        self._spawn(
+            "web", [*gunicorn, "--bind", f"127.0.0.1:{self.web_port}", "controlplane.wsgi:app"], environment
+        )
+        self._spawn(
+            "app",
+            [*gunicorn, "--bind", f"127.0.0.1:{self.app_port}", "examples.notes.app:create_app()"],
+            environment,
+        )
+        worker = ["worker", "--concurrency", "6", "--queues", "events,controlplane", "--loglevel", "INFO"]
+        self._spawn("worker", [*celery, *worker, "--without-gossip", "--without-mingle"], environment)
+        schedule = str(self.cloud.data_dir / "beat-schedule")
+        self._spawn("beat", [*celery, "beat", "--schedule", schedule, "--loglevel", "WARNING"], environment)
+        self._until_answers("web", f"{self.web_url}/readyz")
+        self._until_answers("app", f"http://127.0.0.1:{self.app_port}/healthz")
+
+    def _spawn(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        log = self.cloud.data_dir / f"{name}.log"
+        self._children.append(spawn(name, command, log=log, env=dict(environment), cwd=ROOT))
+
+    def _until_answers(self, name: str, url: str) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        answer = "nothing"
+        while time.monotonic() < deadline:
+            if failed := self.failed_process():
+                raise DemoFailed(f"{failed} ended while starting")
+            try:
+                status = httpx.get(url, timeout=2).status_code
+            except httpx.TransportError as error:
+                answer = type(error).__name__
+            else:
+                if status == httpx.codes.OK:
+                    return
+                answer = f"status {status}"
+            time.sleep(0.1)
+        raise DemoFailed(f"{name} does not answer at {url} ({answer})")
+
+    def _show_logs(self) -> None:
+        for child in self._children:
+            lines = child.log.read_text(errors="replace").splitlines()[-15:] if child.log.exists() else []
+            self._say(f"--- the end of {child.name}'s log")
+            for line in lines:
+                self._console.print(line, markup=False)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)

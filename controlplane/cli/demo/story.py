@@ -1,0 +1,218 @@
+"""What the demo tells: customers pay, become tenants, and each is served from its own database."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import httpx
+import stripe
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from controlplane.cli.demo.house import DemoFailed, DemoHouse
+from controlplane.cli.demo.trace import Trace, trace_of
+from controlplane.cli.demo.view import progress_table
+from controlplane.domain.errors import NotFound
+from controlplane.domain.placement import tenant_id_for
+from controlplane.services import tenants
+from localcloud.stripe.catalogue import create_prices, subscribe
+
+PRICES = {"starter_monthly": 4900, "enterprise_monthly": 249_000, "team_monthly": 49_900}
+BEYOND_TERRAFORM_AT_MOST = 5.0
+"""Seconds that a tenant on a ready cluster may take besides Terraform's own run."""
+
+
+@dataclass(slots=True)
+class Customer:
+    """`paid`, `usable`: monotonic seconds; `usable` at the first good page on its own host."""
+
+    name: str
+    slug: str
+    lookup_key: str
+    domain: str | None = None
+    subscription: str = ""
+    paid: float = 0.0
+    usable: float | None = None
+    page: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def tenant_id(self) -> str:
+        return tenant_id_for(self.subscription)
+
+
+class Story:
+    """`timeout`: seconds for all tenants of a chapter to become usable."""
+
+    def __init__(self, house: DemoHouse, console: Console, *, timeout: float) -> None:
+        self._house = house
+        self._console = console
+        self._timeout = timeout
+        self._stripe = stripe.StripeClient(
+            house.cloud.credentials.stripe_api_key,
+            base_addresses={"api": house.cloud.environment()["CONTROLPLANE_STRIPE_API_BASE"]},
+        )
+        self._http = httpx.Client(timeout=10)
+
+    def run(self) -> None:
+        """Raises DemoFailed where something does not hold."""
+        prices = create_prices(self._stripe, PRICES)
+        acme = Customer("Acme Corporation", "acme", "team_monthly", domain="notes.acme.dev")
+        bolt = Customer("Bolt & Sons", "bolt", "starter_monthly")
+        self._say("\nTwo customers pay: Acme for a dedicated cluster, Bolt for a place on a shared one.")
+        self._subscribe([acme, bolt], prices)
+        self._say("\nA third pays for the shared plan: its cluster is ready, so it does not wait for Aurora.")
+        cobalt = Customer("Cobalt Ltd", "cobalt", "starter_monthly")
+        self._subscribe([cobalt], prices)
+        everybody = [acme, bolt, cobalt]
+        self._keep_apart(everybody)
+        traces = {customer.slug: trace_of(self._house.registry, customer.tenant_id) for customer in everybody}
+        self._summarise(everybody, traces)
+        self._judge(cobalt, traces["cobalt"])
+
+    def where_to_go_next(self) -> None:
+        credentials = self._house.cloud.credentials
+        self._say("\nIt goes on running. In a browser (names under .localhost lead to this machine):")
+        for slug in ("acme", "bolt", "cobalt"):
+            self._say(f"  http://{self._host(slug)}:{self._house.app_port}/")
+        self._say("\nWhat support sees, in another terminal:")
+        self._say(f"  export CONTROLPLANE_API_URL={self._house.web_url}")
+        self._say(f"  export CONTROLPLANE_API_TOKEN={credentials.operator_token}")
+        self._say("  .venv/bin/controlplane tenants list")
+        self._say("  .venv/bin/controlplane tenants show acme")
+        self._say("  .venv/bin/controlplane tenants reprovision acme --dry-run")
+        self._say("\nLogs are in " + str(self._house.cloud.data_dir))
+        self._say("Ctrl-C ends it; nothing is left running.")
+
+    # ------------------------------------------------------------------------------- subscribing
+
+    def _subscribe(self, customers: list[Customer], prices: dict[str, str]) -> None:
+        for customer in customers:
+            metadata = {"slug": customer.slug, "name": customer.name}
+            if customer.domain is not None:
+                metadata["custom_domain"] = customer.domain
+            customer.paid = time.monotonic()
+            customer.subscription = subscribe(
+                self._stripe,
+                customer_name=customer.name,
+                email=f"billing@{customer.slug}.dev",
+                price=prices[customer.lookup_key],
+                metadata=metadata,
+            ).id
+        self._wait(customers)
+
+    def _wait(self, customers: list[Customer]) -> None:
+        deadline = time.monotonic() + self._timeout
+        printed: set[str] = set()
+        with Live(console=self._console, refresh_per_second=4, transient=True) as live:
+            while any(customer.usable is None for customer in customers):
+                for customer in customers:
+                    if customer.usable is None:
+                        self._try_page(customer)
+                rows = [(c.name, c.tenant_id, c.paid, c.usable) for c in customers]
+                live.update(progress_table(self._house.registry, rows, printed, self._console))
+                if failed := self._house.failed_process():
+                    raise DemoFailed(f"{failed} has ended")
+                if time.monotonic() > deadline:
+                    raise DemoFailed(f"not usable after {self._timeout:.0f} s: {self._unfinished(customers)}")
+                time.sleep(0.25)
+
+    def _try_page(self, customer: Customer) -> None:
+        answer = self._get(customer.slug)
+        if answer.status_code == httpx.codes.OK:
+            customer.usable = time.monotonic()
+            customer.page = answer.json()
+        elif answer.status_code not in (httpx.codes.NOT_FOUND, httpx.codes.SERVICE_UNAVAILABLE):
+            raise DemoFailed(f"{self._host(customer.slug)} answered {answer.status_code}")
+
+    def _unfinished(self, customers: list[Customer]) -> str:
+        states = []
+        for customer in customers:
+            if customer.usable is not None:
+                continue
+            try:
+                with self._house.registry.connection() as conn:
+                    row = tenants.show(conn, customer.tenant_id)
+                last = row.operations[0] if row.operations else None
+                states.append(f"{customer.slug}: {row.tenant.phase}, {last and (last.error or last.state)}")
+            except NotFound:
+                states.append(f"{customer.slug}: its event has not been handled")
+        return "; ".join(states)
+
+    # ---------------------------------------------------------------------------- what it shows
+
+    def _keep_apart(self, customers: list[Customer]) -> None:
+        """Each writes a note; each must see its own and nobody else's."""
+        for customer in customers:
+            url = f"http://127.0.0.1:{self._house.app_port}/notes"
+            headers = {"Host": self._host(customer.slug), "Accept": "application/json"}
+            posted = self._http.post(url, json={"body": f"only for {customer.name}"}, headers=headers)
+            if posted.status_code not in (httpx.codes.OK, httpx.codes.CREATED, httpx.codes.SEE_OTHER):
+                raise DemoFailed(f"{customer.slug}: writing a note answered {posted.status_code}")
+        for customer in customers:
+            page = self._get(customer.slug)
+            others = [other for other in customers if other is not customer and other.name in page.text]
+            if others or customer.name not in page.text:
+                raise DemoFailed(f"{customer.slug} sees notes of {[o.slug for o in others]}, or not its own")
+            customer.page = page.json()
+        databases = {str(customer.page["database"]) for customer in customers}
+        if len(databases) != len(customers):
+            raise DemoFailed(f"{len(customers)} tenants share the databases {databases}")
+        unknown = self._get("nobody").status_code
+        if unknown != httpx.codes.NOT_FOUND:
+            raise DemoFailed(f"an unknown host answered {unknown} instead of 404")
+
+    def _summarise(self, customers: list[Customer], traces: dict[str, Trace]) -> None:
+        table = Table(title="Paid → usable", title_justify="left")
+        for column in ("tenant", "plan", "host", "database", "on cluster"):
+            table.add_column(column)
+        for column in ("paid → usable", "Terraform: cluster", "Terraform: tenant", "all the rest"):
+            table.add_column(column, justify="right")
+        for customer in customers:
+            trace = traces[customer.slug]
+            total = (customer.usable or 0.0) - customer.paid
+            waited = f"{trace.cluster_stack:.1f} s" if trace.waited_for_cluster else "ready before"
+            rest = f"{total - trace.terraform:.1f} s" if not trace.waited_for_cluster else "-"
+            table.add_row(
+                customer.slug,
+                trace.plan,
+                self._host(customer.slug),
+                str(customer.page["database"]),
+                trace.cluster,
+                f"{total:.1f} s",
+                waited,
+                f"{trace.tenant_stack:.1f} s",
+                rest,
+            )
+        self._console.print()
+        self._console.print(table)
+        self._say("Every tenant wrote a note and sees its own alone; an unknown host is answered with 404.")
+
+    def _judge(self, customer: Customer, trace: Trace) -> None:
+        total = (customer.usable or 0.0) - customer.paid
+        beyond = total - trace.terraform
+        self._say(
+            f"{customer.name}, on a ready cluster: {total:.1f} s from paid to usable,"
+            f" {trace.terraform:.1f} s of it Terraform, {beyond:.1f} s all the rest."
+        )
+        for name, seconds in sorted(trace.steps.items(), key=lambda item: -item[1]):
+            self._say(f"  {seconds:6.2f} s  {name}")
+        if trace.waited_for_cluster:
+            raise DemoFailed("the third tenant waited for a cluster although one was ready")
+        if beyond > BEYOND_TERRAFORM_AT_MOST:
+            raise DemoFailed(
+                f"{beyond:.1f} s beyond Terraform's own run, at most {BEYOND_TERRAFORM_AT_MOST} s are allowed"
+            )
+
+    # ----------------------------------------------------------------------------------- helpers
+
+    def _get(self, slug: str) -> httpx.Response:
+        headers = {"Host": self._host(slug), "Accept": "application/json"}
+        return self._http.get(f"http://127.0.0.1:{self._house.app_port}/", headers=headers)
+
+    def _host(self, slug: str) -> str:
+        return f"{slug}.{self._house.cloud.zone}"
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)

@@ -1,0 +1,104 @@
+"""The composition root of the workers: from settings to a `Context` with the real providers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from controlplane.domain.catalogue import parse_catalogue
+from controlplane.settings import WORKER, Settings
+from controlplane.store.registry import Registry
+from workers.context import Context, Platform, Providers, Ring
+from workers.providers.aws_clusters import AwsClusters
+from workers.providers.aws_identities import AwsIdentities
+from workers.providers.aws_secrets import AwsSecrets
+from workers.providers.cloudflare_hostnames import CloudflareHostnames
+from workers.providers.config_cache import RedisConfigCache
+from workers.providers.databases import PostgresDatabases, new_password
+from workers.providers.databases.migrations import load
+from workers.providers.endpoint_map import EndpointMap
+from workers.providers.stripe_billing import StripeBilling
+from workers.providers.terraform import TerraformRunner, lock_owner
+
+log = logging.getLogger(__name__)
+
+STACKS = Path(__file__).parents[1] / "terraform" / "stacks"
+
+
+def context_from_environment(ring: Ring | None = None) -> Context:
+    """Raises SettingsError with a line for each mistake, CatalogueError likewise. Without `ring`
+    nobody is rung: the polling worker finds by itself what is due."""
+    env = os.environ
+    return context(Settings.from_environment(env, require=WORKER), env, ring or _nobody)
+
+
+def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
+    region = settings.aws_region
+    secrets = AwsSecrets(region=region)
+    catalogue_file = settings.plan_catalogue
+    return Context(
+        registry=Registry(settings.registry_url),
+        providers=Providers(
+            terraform=TerraformRunner(
+                binary=settings.terraform_binary,
+                stacks_dir=STACKS,
+                work_dir=settings.terraform_work_dir,
+                state_bucket=settings.terraform_state_bucket,
+                region=region,
+                environment=env,
+            ),
+            clusters=AwsClusters(region=region),
+            secrets=secrets,
+            identities=AwsIdentities(region=region),
+            databases=PostgresDatabases(
+                secrets,
+                EndpointMap(settings.database_endpoint_map),
+                sslmode=settings.database_sslmode,
+                sslrootcert=settings.database_sslrootcert,
+            ),
+            hostnames=CloudflareHostnames(
+                settings.cloudflare_api_token,
+                settings.cloudflare_zone_id,
+                settings.cloudflare_api_base or "",
+            ),
+            cache=RedisConfigCache(settings.cache_url, settings.config_signing_keys),
+            billing=StripeBilling(settings.stripe_api_key, settings.stripe_api_base or ""),
+        ),
+        catalogue=parse_catalogue(catalogue_file.read_text(), source=str(catalogue_file)),
+        platform=Platform(
+            environment=settings.environment,
+            zone=settings.platform_zone,
+            vpc_id=settings.vpc_id,
+            subnet_ids=settings.subnet_ids,
+            app_security_group_ids=settings.app_security_group_ids,
+            app_role_arn=settings.app_role_arn,
+            permissions_boundary_arn=settings.permissions_boundary_arn,
+            lease=settings.lease_seconds,
+            heartbeat=settings.heartbeat_seconds,
+        ),
+        migrations=settings.tenant_migrations,
+        release=load(settings.tenant_migrations)[-1].number,
+        stacks={stack: _version(stack) for stack in ("cluster", "tenant")},
+        holder=f"{socket.gethostname()}/{os.getpid()}",
+        lock_owner=lock_owner(),
+        ring=ring,
+        new_password=new_password,
+    )
+
+
+def _nobody(task: str, args: list[str]) -> None:
+    log.debug("no broker: %s %s is found by polling", task, args)
+
+
+def _version(stack: str) -> str:
+    """A digest of the stack's own files and of its module's; a README makes no difference."""
+    digest = hashlib.sha256()
+    for folder in (STACKS / stack, STACKS.parent / "modules" / stack):
+        for path in sorted(folder.iterdir()):
+            if path.suffix == ".tf" or path.name == ".terraform.lock.hcl":
+                digest.update(f"{folder.parent.name}/{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

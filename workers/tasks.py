@@ -1,0 +1,84 @@
+"""The Celery tasks: parse, one call, say what came of it.
+
+A task that can't reach the registry ends; the sweep rings again when the registry is back. Each child
+process builds its context once, after the fork, since connections can't be shared over it.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+from celery.signals import worker_process_shutdown
+from kombu.exceptions import OperationalError as BrokerError
+
+from controlplane.domain.errors import Retryable
+from controlplane.domain.operation import ResourceKind
+from workers import converge as engine
+from workers import intake
+from workers import preview as previews
+from workers import sweep as sweeping
+from workers.app import REPUBLISH, SWEEP, app
+from workers.bootstrap import context_from_environment
+from workers.context import Context
+
+log = logging.getLogger(__name__)
+
+
+def ring(task: str, args: list[str]) -> None:
+    """A lost ring costs seconds: the sweep finds what is due."""
+    try:
+        app.send_task(task, args=args, retry=False)
+    except (BrokerError, OSError) as error:
+        log.warning("could not ring %s %s: %s", task, args, type(error).__name__)
+
+
+@lru_cache(maxsize=1)
+def _context() -> Context:
+    return context_from_environment(ring)
+
+
+@worker_process_shutdown.connect
+def _close(**_: object) -> None:
+    if _context.cache_info().currsize:
+        _context().registry.close()
+
+
+@app.task(name=intake.TASK)
+def handle_event(event_id: str) -> None:
+    try:
+        intake.handle_event(_context(), event_id)
+    except Retryable as error:
+        log.warning("event %s: %s", event_id, error)
+
+
+@app.task(name=engine.TASK)
+def converge(kind: str, resource_id: str) -> None:
+    try:
+        engine.converge(_context(), ResourceKind(kind), resource_id)
+    except Retryable as error:
+        log.warning("%s %s: %s", kind, resource_id, error)
+
+
+@app.task(name=previews.TASK)
+def preview(preview_id: str) -> None:
+    try:
+        previews.work_out(_context(), int(preview_id))
+    except Retryable as error:
+        log.warning("preview %s: %s", preview_id, error)
+
+
+@app.task(name=SWEEP)
+def sweep() -> None:
+    try:
+        sweeping.sweep(_context())
+    except Retryable as error:
+        log.warning("sweep: %s", error)
+
+
+@app.task(name=REPUBLISH)
+def republish() -> None:
+    try:
+        log.info("republished %d routes", sweeping.republish(_context()))
+    except Retryable as error:
+        log.warning("republish: %s", error)
