@@ -32,9 +32,10 @@ class Inventory(Protocol):
         """Every address the stack has, in the order in which Terraform makes them."""
         ...
 
-    def find(self, addresses: Collection[str]) -> dict[str, str]:
-        """Import ids of those that exist. Raises NeedsHuman("foreign-resource") where one is not ours,
-        Pending while AWS is still making or deleting one."""
+    def find(self, addresses: Collection[str], *, restore: bool = False) -> dict[str, str]:
+        """Import ids of those that exist. `restore`: take what waits for its deletion out of it (else
+        it counts as gone). Raises NeedsHuman("foreign-resource") where one is not ours, Pending while
+        AWS is still making or deleting one."""
         ...
 
 
@@ -67,23 +68,25 @@ class TenantInventory:
     def addresses(self) -> tuple[str, ...]:
         return (self.app_secret, self.migrator_secret, self.role, self.policy)
 
-    def find(self, addresses: Collection[str]) -> dict[str, str]:
+    def find(self, addresses: Collection[str], *, restore: bool = False) -> dict[str, str]:
         ways: dict[str, Callable[[], str | None]] = {
-            self.app_secret: lambda: self._secret(self._variables["app_secret_name"]),
-            self.migrator_secret: lambda: self._secret(self._variables["migrator_secret_name"]),
+            self.app_secret: partial(self._secret, self._variables["app_secret_name"], restore),
+            self.migrator_secret: partial(self._secret, self._variables["migrator_secret_name"], restore),
             self.role: self._role,
             self.policy: self._policy,
         }
         return _collect(ways, addresses)
 
-    def _secret(self, name: str) -> str | None:
-        """A secret within its deletion window keeps its name taken; it is restored, then adopted."""
+    def _secret(self, name: str, restore: bool) -> str | None:
+        """A secret within its deletion window keeps its name taken: it has to be restored, then adopted."""
         client = self._account.client("secretsmanager")
         seen = _maybe(f"describing secret {name}", lambda: client.describe_secret(SecretId=name))
         if seen is None:
             return None
         _require(f"secret {name}", _pairs(seen.get("Tags", [])), self._tags)
         if "DeletedDate" in seen:
+            if not restore:
+                return None
             with aws.errors(f"restoring secret {name}"):
                 client.restore_secret(SecretId=name)
         return str(seen["ARN"])
@@ -139,7 +142,8 @@ class ClusterInventory:
         count = int(self._variables["instance_count"])
         return (*self.foundation, self.cluster, *(self.instance(n) for n in range(1, count + 1)))
 
-    def find(self, addresses: Collection[str]) -> dict[str, str]:
+    def find(self, addresses: Collection[str], *, restore: bool = False) -> dict[str, str]:
+        """Nothing here can be restored: a key that waits for its deletion is a person's decision."""
         ways: dict[str, Callable[[], str | None]] = {
             self.key: self._find_key,
             self.alias: lambda: self._alias_name if self._alias_target else None,

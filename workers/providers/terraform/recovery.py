@@ -58,10 +58,11 @@ class Recovery:
         lock = self._lock()
         if lock is not None:
             raise locks.in_the_way(lock, self._run.workspace, now=datetime.now(UTC))
-        return self._ground(self._state() or EMPTY)
+        return self._ground(self._state() or EMPTY, restore=False)
 
-    def mend(self, errored: Sequence[Path]) -> Ground:
-        """Steps 1 to 6. `errored`: states that earlier runs on this machine could not save."""
+    def mend(self, errored: Sequence[Path], *, restore: bool = True) -> Ground:
+        """Steps 1 to 6. `errored`: states that earlier runs on this machine could not save. `restore`:
+        bring back what waits for its deletion."""
         self._unlock()
         for path in errored:
             self._push(path)
@@ -72,7 +73,7 @@ class Recovery:
             self._tell(aside, "put-aside", str(error))
             state = None
         state = self._forget_wrong_key(state or EMPTY)
-        return self._ground(self._untaint(state))
+        return self._ground(self._untaint(state), restore=restore)
 
     def _lock(self) -> states.Lock | None:
         return self._bucket.lock(self._run.stack, self._run.workspace)
@@ -131,9 +132,9 @@ class Recovery:
             self._tell(address, "untaint", "it was being made when an earlier run was stopped, and exists")
         return self._state() or EMPTY
 
-    def _ground(self, state: State) -> Ground:
+    def _ground(self, state: State, *, restore: bool) -> Ground:
         missing = [address for address in self._inventory.addresses() if address not in state.resources]
-        return Ground(state, self._inventory.find(missing) if missing else {})
+        return Ground(state, self._inventory.find(missing, restore=restore) if missing else {})
 
     def _tell(self, address: str, action: str, message: str) -> None:
         self._session.on_event(ResourceEvent("recovered", address, action, None, message))

@@ -100,7 +100,7 @@ class TerraformRunner:
     def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
         inventory = inventory_of(run.stack, self._account, run.variables)
         with self._session(run, on_event, stopped) as session:
-            ground = self._mend(run, session, inventory)
+            ground = self._mend(run, session, inventory, restore=True)
             outputs = self._converge(run, session, inventory, ground)
             if isinstance(inventory, ClusterInventory) and run.prior_runs:
                 strays.clear(run, session, self._account)
@@ -133,7 +133,7 @@ class TerraformRunner:
         """
         inventory = inventory_of(run.stack, self._account, run.variables)
         with self._session(run, on_event, stopped) as session:
-            ground = self._mend(run, session, inventory)
+            ground = self._mend(run, session, inventory, restore=False)
             existing = [address for address in inventory.addresses() if ground.has(address)]
             kept = [address for address in existing if address in _OUTLIVES and address not in run.approved]
             doomed = [address for address in existing if address not in kept]
@@ -213,13 +213,13 @@ class TerraformRunner:
             left.unlink()
         on_event(ResourceEvent("done", "", "init", round(done.seconds, 3), "terraform init"))
 
-    def _mend(self, run: StackRun, session: Session, inventory: Inventory) -> Ground:
+    def _mend(self, run: StackRun, session: Session, inventory: Inventory, *, restore: bool) -> Ground:
         errored = [
             path / folder.ERRORED
             for path in self._installations.runs_of(run.stack, run.workspace)
             if (path / folder.ERRORED).exists()
         ]
-        return Recovery(run, session, self._bucket, inventory).mend(errored)
+        return Recovery(run, session, self._bucket, inventory).mend(errored, restore=restore)
 
     def _converge(
         self, run: StackRun, session: Session, inventory: Inventory, ground: Ground

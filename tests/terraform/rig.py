@@ -1,0 +1,216 @@
+"""Real Terraform and the AWS provider against the emulated account, and the fakes, under one face."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+
+from localcloud.aws.emulator import REGION
+from localcloud.terraform_mirror import terraform_environment
+from tests.fakes.terraform import FakeTerraform
+from tests.fakes.world import World
+from workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
+from workers.providers.terraform import TerraformRunner
+
+ROOT = Path(__file__).parents[2] / "terraform"
+BUCKET = "terraform-states"
+BOUNDARY = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": ["secretsmanager:*", "kms:Decrypt"], "Resource": "*"}],
+}
+
+
+class Rig(Protocol):
+    terraform: Terraform
+
+    def platform(self) -> dict[str, Any]:
+        """The variables that the platform gives: network, application's role, boundary."""
+        ...
+
+    def lose_state(self, run: StackRun) -> None: ...
+
+    def plant_lock(self, run: StackRun, *, lock_id: str, who: str, created: datetime) -> None: ...
+
+    def locked(self, run: StackRun) -> bool: ...
+
+    def plant_stranger(self, run: StackRun) -> None:
+        """Somebody else's role under the tenant's name."""
+        ...
+
+
+def new_id(prefix: str) -> str:
+    return prefix + base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
+
+
+def tenant_run(rig: Rig, tenant_id: str | None = None, **changes: Any) -> StackRun:
+    tenant_id = tenant_id or new_id("t-")
+    platform = rig.platform()
+    variables = {
+        "tenant_id": tenant_id,
+        "placement_key": f"{tenant_id}-1",
+        "cluster_id": "c-" + tenant_id.removeprefix("t-"),
+        "app_secret_name": f"tenants/{tenant_id}/1/app",
+        "migrator_secret_name": f"tenants/{tenant_id}/1/migrator",
+        "app_role_arn": platform["app_role_arn"],
+        "permissions_boundary_arn": platform["permissions_boundary_arn"],
+        "recovery_window_days": 7,
+        "operation_id": "first",
+        "environment": "test",
+    }
+    return StackRun("tenant", f"{tenant_id}-1", variables | changes)
+
+
+def cluster_run(rig: Rig, cluster_id: str | None = None, **changes: Any) -> StackRun:
+    cluster_id = cluster_id or new_id("c-")
+    platform = rig.platform()
+    variables = {
+        "cluster_id": cluster_id,
+        "engine_version": "17.5",
+        "min_acu": 0,
+        "max_acu": 4,
+        "seconds_until_auto_pause": 600,
+        "backup_retention_days": 7,
+        "instance_count": 1,
+        "vpc_id": platform["vpc_id"],
+        "subnet_ids": platform["subnet_ids"],
+        "allowed_security_group_ids": platform["allowed_security_group_ids"],
+        "final_snapshot_identifier": f"{cluster_id}-g1",
+        "deletion_protection": True,
+        "operation_id": "first",
+        "isolation": "dedicated",
+        "environment": "test",
+    }
+    return StackRun("cluster", cluster_id, variables | changes)
+
+
+def again(
+    run: StackRun, *, prior: PriorRun | None = None, approved: frozenset[str] = frozenset(), **changes: Any
+) -> StackRun:
+    """The same stack for a later operation."""
+    variables = {**run.variables, "operation_id": "second", **changes}
+    return StackRun(run.stack, run.workspace, variables, () if prior is None else (prior,), approved)
+
+
+class Events(list[ResourceEvent]):
+    def __call__(self, event: ResourceEvent) -> None:
+        self.append(event)
+
+    def of(self, kind: str) -> list[tuple[str, str]]:
+        """(address, action) of resource events; the phases of a run have no address."""
+        return [(e.address, e.action) for e in self if e.kind == kind and e.address]
+
+    def phases(self) -> dict[str, float]:
+        """Seconds by command: plan, show, apply, …"""
+        return {e.action: e.seconds or 0.0 for e in self if e.kind == "done" and not e.address}
+
+
+def never() -> bool:
+    return False
+
+
+class FakeRig:
+    def __init__(self) -> None:
+        self.world = World()
+        self.fake = FakeTerraform(self.world)
+        self.terraform: Terraform = self.fake
+
+    def platform(self) -> dict[str, Any]:
+        return {
+            "app_role_arn": "arn:aws:iam::123456789012:role/app",
+            "permissions_boundary_arn": "arn:aws:iam::123456789012:policy/boundary",
+            "vpc_id": "vpc-1",
+            "subnet_ids": ["subnet-1", "subnet-2"],
+            "allowed_security_group_ids": ["sg-1"],
+        }
+
+    def lose_state(self, run: StackRun) -> None:
+        self.fake.lose_state(run)
+
+    def plant_lock(self, run: StackRun, *, lock_id: str, who: str, created: datetime) -> None:
+        self.fake.lock(run, lock_id=lock_id, who=who, created=created)
+
+    def locked(self, run: StackRun) -> bool:
+        return self.world.get("terraform-lock", f"{run.stack}/{run.workspace}") is not None
+
+    def plant_stranger(self, run: StackRun) -> None:
+        self.world.put("aws-role", run.variables["placement_key"], {"environment": "somebody-else"})
+
+
+class RealRig:
+    """`work_dir` may be shared by many rigs: the stacks are initialised once for all of them."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self.work_dir = work_dir
+        self.s3 = boto3.client("s3")
+        self.terraform: Terraform = self.runner()
+        self._platform = self._make_platform()
+
+    def runner(self) -> TerraformRunner:
+        return TerraformRunner(
+            binary="terraform",
+            stacks_dir=ROOT / "stacks",
+            work_dir=self.work_dir / "work",
+            state_bucket=BUCKET,
+            region=REGION,
+            environment={**os.environ, **terraform_environment(self.work_dir)},
+        )
+
+    def platform(self) -> dict[str, Any]:
+        return dict(self._platform)
+
+    def lose_state(self, run: StackRun) -> None:
+        self.s3.delete_object(Bucket=BUCKET, Key=state_key(run))
+
+    def plant_lock(self, run: StackRun, *, lock_id: str, who: str, created: datetime) -> None:
+        body = {"ID": lock_id, "Operation": "OperationTypeApply", "Info": "", "Who": who, "Version": "1.11.4"}
+        body |= {"Created": created.isoformat(), "Path": f"{BUCKET}/{state_key(run)}"}
+        self.s3.put_object(Bucket=BUCKET, Key=state_key(run) + ".tflock", Body=json.dumps(body))
+
+    def locked(self, run: StackRun) -> bool:
+        listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=state_key(run) + ".tflock")
+        return listed["KeyCount"] > 0
+
+    def state(self, run: StackRun) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(
+            self.s3.get_object(Bucket=BUCKET, Key=state_key(run))["Body"].read()
+        )
+        return body
+
+    def plant_stranger(self, run: StackRun) -> None:
+        boto3.client("iam").create_role(
+            RoleName=run.variables["placement_key"], AssumeRolePolicyDocument="{}"
+        )
+
+    def _make_platform(self) -> dict[str, Any]:
+        """Once an account; a second rig finds what the first one made."""
+        ec2, iam = boto3.client("ec2"), boto3.client("iam")
+        vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["app"]}])
+        if not groups["SecurityGroups"]:
+            self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+            ec2.create_security_group(GroupName="app", Description="the application", VpcId=vpc)
+            trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}
+            trust |= {"Action": "sts:AssumeRole"}
+            document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+            iam.create_role(RoleName="app-task", AssumeRolePolicyDocument=document)
+            iam.create_policy(PolicyName="tenant-boundary", PolicyDocument=json.dumps(BOUNDARY))
+            groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["app"]}])
+        role = iam.get_role(RoleName="app-task")["Role"]["Arn"]
+        return {
+            "app_role_arn": role,
+            "permissions_boundary_arn": role.replace(":role/app-task", ":policy/tenant-boundary"),
+            "vpc_id": vpc,
+            "subnet_ids": [s["SubnetId"] for s in ec2.describe_subnets()["Subnets"]][:2],
+            "allowed_security_group_ids": [groups["SecurityGroups"][0]["GroupId"]],
+        }
+
+
+def state_key(run: StackRun) -> str:
+    return f"{run.stack}s/{run.workspace}/terraform.tfstate"
