@@ -1,0 +1,69 @@
+"""/v1/clusters"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from controlplane.services import clusters
+from controlplane.services.clusters import ClusterDetail
+from controlplane.store.cluster import ClusterRow
+from controlplane.web import query
+from controlplane.web.api import render
+from controlplane.web.auth import READERS
+from controlplane.web.edge import Edge
+
+
+def blueprint(edge: Edge) -> Blueprint:
+    views = Blueprint("clusters", __name__, url_prefix="/v1/clusters")
+
+    @views.get("")
+    @edge.guard.allow(READERS)
+    def index() -> Response:
+        query.only("limit", "cursor")
+        size, after = query.limit(), query.cursor("clusters", query.text_position)
+        with edge.registry.connection() as conn:
+            rows = clusters.list_page(conn, after=after, limit=size + 1)
+        rows, next_cursor = query.page("clusters", rows, size, lambda row: [row.cluster.id])
+        return render.listing([_brief(row.cluster, row.used) for row in rows], next_cursor)
+
+    @views.get("/<cluster_id>")
+    @edge.guard.allow(READERS)
+    def show(cluster_id: str) -> Response:
+        query.only()
+        with edge.registry.connection() as conn:
+            detail = clusters.show(conn, query.name(cluster_id, "cluster"))
+        return jsonify(_full(detail))
+
+    return views
+
+
+def _brief(row: ClusterRow, used: int) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "ready": row.ready,
+        "needs_attention": render.attention(row.needs_attention, row.runbook),
+        "slots": row.slots,
+        "used": used,
+        "free": max(0, row.slots - used),
+        "desired": row.desired.to_json(),
+        "generation": row.generation,
+        "settled": row.settled_generation == row.generation,
+        "created_at": render.moment(row.created_at),
+        "ready_at": render.moment(row.ready_at),
+        "created_to_ready_seconds": render.seconds(row.created_at, row.ready_at),
+    }
+
+
+def _full(detail: ClusterDetail) -> dict[str, Any]:
+    row = detail.cluster
+    return {
+        **_brief(row, len(detail.tenants)),
+        "endpoint": row.endpoint,
+        "hardened_at": render.moment(row.hardened_at),
+        "observed": row.observed,
+        "observed_at": render.moment(row.observed_at),
+        "tenants": detail.tenants,
+        "operations": [render.operation(operation) for operation in detail.operations],
+    }

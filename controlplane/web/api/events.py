@@ -1,0 +1,77 @@
+"""/v1/events: the inbox of billing events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from controlplane.services import billing, events
+from controlplane.store.event import EventRow
+from controlplane.web import query
+from controlplane.web.api import render
+from controlplane.web.auth import OPERATORS, READERS, Role, caller
+from controlplane.web.edge import Edge
+
+HANDLE = "workers.tasks.handle_event"
+
+
+def blueprint(edge: Edge) -> Blueprint:
+    views = Blueprint("events", __name__, url_prefix="/v1/events")
+
+    @views.get("")
+    @edge.guard.allow(READERS)
+    def index() -> Response:
+        query.only("limit", "cursor", "state")
+        size, before = query.limit(), query.cursor("events", query.time_position)
+        state = query.choice("state", events.STATES)
+        with edge.registry.connection() as conn:
+            rows = billing.list_events(conn, before=before, limit=size + 1, state=state)
+        rows, next_cursor = query.page(
+            "events", rows, size, lambda row: [row.received_at.isoformat(), row.id]
+        )
+        return render.listing([_brief(row) for row in rows], next_cursor)
+
+    @views.get("/<event_id>")
+    @edge.guard.allow(READERS)
+    def show(event_id: str) -> Response:
+        """The body holds a customer's data, so it is for operators alone; it is shown as text because
+        what is parked may be no JSON at all."""
+        query.only()
+        with edge.registry.connection() as conn:
+            row, raw = billing.show_event(conn, query.event_id(event_id))
+        shown = _brief(row)
+        if caller().role is Role.OPERATOR:
+            shown["body"] = raw.decode("utf-8", "replace")
+        return jsonify(shown)
+
+    @views.post("/<event_id>/replay")
+    @edge.guard.allow(OPERATORS)
+    def replay(event_id: str) -> Response:
+        query.only()
+        known = query.event_id(event_id)
+        with edge.registry.connection() as conn:
+            events.replay(conn, known, actor=caller().actor)
+            row, _ = billing.show_event(conn, known)
+        edge.ring(HANDLE, [known])
+        return render.accepted({"event": _brief(row)}, f"/v1/events/{known}")
+
+    return views
+
+
+def _brief(row: EventRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "type": row.type,
+        "api_version": row.api_version,
+        "livemode": row.livemode,
+        "state": row.state,
+        "reason": row.reason,
+        "subscription": row.subscription_id,
+        "attempts": row.attempts,
+        "next_attempt_at": render.moment(row.next_attempt_at) if row.state == "received" else None,
+        "created_at": render.moment(row.created_at),
+        "received_at": render.moment(row.received_at),
+        "handled_at": render.moment(row.handled_at),
+        "seconds": render.seconds(row.received_at, row.handled_at),
+    }

@@ -1,0 +1,152 @@
+"""/v1/tenants"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from controlplane.domain.errors import Invalid
+from controlplane.domain.hostname import subdomain
+from controlplane.domain.quoting import shown
+from controlplane.services import operations, routes, tenants
+from controlplane.services.tenants import TenantDetail
+from controlplane.store.hostname import HostnameRow
+from controlplane.store.tenant import TenantRow
+from controlplane.web import body, query
+from controlplane.web.api import render
+from controlplane.web.auth import OPERATORS, READERS, caller
+from controlplane.web.edge import Edge
+
+CONVERGE = "workers.tasks.converge"
+PREVIEW = "workers.tasks.preview"
+MAX_REASON = 200
+_FIELDS = frozenset({"reason", "dry_run"})
+
+
+def blueprint(edge: Edge) -> Blueprint:
+    views = Blueprint("tenants", __name__, url_prefix="/v1/tenants")
+
+    @views.get("")
+    @edge.guard.allow(READERS)
+    def index() -> Response:
+        query.only("limit", "cursor")
+        size, after = query.limit(), query.cursor("tenants", query.text_position)
+        with edge.registry.connection() as conn:
+            rows = tenants.list_page(conn, after=after, limit=size + 1)
+        rows, next_cursor = query.page("tenants", rows, size, lambda row: [row.slug])
+        return render.listing([_brief(row, edge.zone) for row in rows], next_cursor)
+
+    @views.get("/<name>")
+    @edge.guard.allow(READERS)
+    def show(name: str) -> Response:
+        query.only()
+        with edge.registry.connection() as conn:
+            detail = tenants.show(conn, query.name(name, "tenant"))
+            serves = routes.of_tenant(conn, detail.tenant.id)
+        return jsonify(_full(detail, serves, edge.zone))
+
+    @views.post("/<name>/reprovision")
+    @edge.guard.allow(OPERATORS)
+    def reprovision(name: str) -> Response:
+        query.only()
+        reason, dry_run = _request()
+        actor = caller().actor
+        with edge.registry.connection() as conn:
+            tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
+            if dry_run:
+                preview_id = tenants.request_preview(conn, tenant_id, actor=actor)
+            else:
+                operation_id = tenants.reprovision(conn, tenant_id, actor=actor, reason=reason)
+                row = operations.show(conn, operation_id).operation
+        if dry_run:
+            edge.ring(PREVIEW, [str(preview_id)])
+            return render.accepted(
+                {"preview": {"id": preview_id, "tenant": tenant_id, "state": "waiting"}},
+                f"/v1/previews/{preview_id}",
+            )
+        edge.ring(CONVERGE, ["tenant", tenant_id])
+        return render.accepted({"operation": render.operation(row)}, f"/v1/operations/{operation_id}")
+
+    return views
+
+
+def _request() -> tuple[str, bool]:
+    fields = body.read_json(_FIELDS)
+    reason, dry_run = fields.get("reason"), fields.get("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise Invalid("dry_run", "true or false", got=shown(dry_run))
+    if reason is None and dry_run:
+        return "", True
+    if (
+        not isinstance(reason, str)
+        or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON
+        or not reason.isprintable()
+    ):
+        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(reason))
+    return reason.strip(), dry_run
+
+
+def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
+    desired = row.desired
+    return {
+        "id": row.id,
+        "slug": row.slug,
+        "display_name": row.display_name,
+        "customer": row.customer_id,
+        "phase": row.phase.value,
+        "needs_attention": render.attention(row.needs_attention, row.runbook),
+        "host": subdomain(row.slug, zone),
+        "desired": {
+            "lifecycle": desired.lifecycle.value,
+            "plan": desired.plan,
+            "subscription_status": desired.subscription_status,
+            "quantity": desired.quantity,
+            "custom_domains": list(desired.custom_domains),
+            "current_period_end": render.moment(desired.current_period_end),
+        },
+        "generation": row.generation,
+        "settled": row.settled_generation == row.generation,
+        "created_at": render.moment(row.created_at),
+        "timings": {
+            "paid_at": render.moment(row.paid_at),
+            "started_at": render.moment(row.started_at),
+            "ready_at": render.moment(row.ready_at),
+            "paid_to_started_seconds": render.seconds(row.paid_at, row.started_at),
+            "paid_to_ready_seconds": render.seconds(row.paid_at, row.ready_at),
+        },
+    }
+
+
+def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, Any]:
+    row, placed = detail.tenant, detail.placement
+    own = subdomain(row.slug, zone)
+    return {
+        **_brief(row, zone),
+        "placement": None
+        if placed is None
+        else {"number": placed.number, "cluster": placed.cluster_id, "database": placed.database},
+        "hostnames": [
+            {"host": own, "kind": "subdomain", "serves": serves.get(own)},
+            *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),
+        ],
+        "observed": row.observed,
+        "observed_at": render.moment(row.observed_at),
+        "operations": [render.operation(operation) for operation in detail.operations],
+    }
+
+
+def _custom(row: HostnameRow, own: str, serves: str | None) -> dict[str, Any]:
+    """`dns`: what the customer has to set; the first record brings the traffic, the others prove
+    that the domain is the customer's and let the certificate be issued."""
+    traffic = {"kind": "cname", "name": row.host, "value": own}
+    return {
+        "host": row.host,
+        "kind": "custom",
+        "serves": serves,
+        "status": row.status,
+        "ssl_status": row.ssl_status,
+        "dns": [traffic, *row.records],
+        "errors": list(row.errors),
+        "refused": row.refused,
+    }

@@ -1,0 +1,55 @@
+"""The web application: Stripe's webhook, the API, the health checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flask import Flask
+
+from controlplane.settings import Settings
+from controlplane.store.registry import Registry
+from controlplane.web import body, health, problem, request_log, stripe_webhook
+from controlplane.web.api import (
+    clusters,
+    events,
+    operations,
+    previews,
+    routes,
+    subscriptions,
+    summary,
+    tenants,
+)
+from controlplane.web.auth import Guard
+from controlplane.web.doorbell import Doorbell
+from controlplane.web.edge import Edge, Ring, Sign
+
+
+def create_app(
+    registry: Registry,
+    settings: Settings,
+    ring: Ring,
+    sign: Sign,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> Flask:
+    """`ring` may raise and need not be quick to recover, but has a timeout of its own. `sign` makes
+    the entry of `/v1/resolve`. `clock`: seconds since 1970."""
+    app = Flask("controlplane", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = body.MAX_BODY
+    app.url_map.strict_slashes = False
+    edge = Edge(
+        registry=registry,
+        guard=Guard(settings.api_tokens),
+        ring=Doorbell(ring),
+        sign=sign,
+        clock=clock,
+        zone=settings.platform_zone,
+    )
+    request_log.install(app)
+    problem.install(app)
+    app.register_blueprint(health.blueprint(edge))
+    app.register_blueprint(stripe_webhook.blueprint(edge, settings))
+    for resource in (tenants, previews, operations, events, clusters, subscriptions, routes, summary):
+        app.register_blueprint(resource.blueprint(edge))
+    return app

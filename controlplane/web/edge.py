@@ -1,0 +1,33 @@
+"""What the views are handed: everything that reaches beyond the process, and nothing else.
+
+The composition root (`controlplane/wsgi.py`) fills it; tests fill it with a real registry and a list
+in place of the doorbell. `ring` and `sign` are callables because the packages behind them (Celery,
+the data plane's contract) are not this layer's to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.store.registry import Registry
+from controlplane.web.auth import Guard
+
+Ring = Callable[[str, list[str]], None]
+"""Publish a task by name with its arguments. A lost ring costs seconds: the sweep finds what is due."""
+
+Sign = Callable[[Mapping[str, Any]], str]
+"""The signed TenantConfig v1 entry of a payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`clock`: seconds since 1970, for signatures' age and running steps."""
+
+    registry: Registry
+    guard: Guard
+    ring: Ring
+    sign: Sign
+    clock: Callable[[], float]
+    zone: str

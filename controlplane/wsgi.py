@@ -1,0 +1,70 @@
+"""The web process, put together: settings → registry, doorbell, signing key → application.
+
+The only place of the web side that knows Celery and the data plane's contract. gunicorn calls
+`create()` in each of its workers, after the fork.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from flask import Flask
+
+from controlplane.settings import WEB, Settings
+from controlplane.store.registry import Registry
+from controlplane.web.app import create_app
+from controlplane.web.edge import Ring, Sign
+from dataplane import contract
+
+RING_TIMEOUT = 0.25  # seconds, to connect and for each answer
+REGISTRY_CONNECTIONS = 8  # of each process
+REGISTRY_WAIT = 2.0  # seconds for one of them
+STATEMENT_TIMEOUT = 5.0  # seconds; every request is a few lookups by key
+
+
+def create(env: Mapping[str, str] = os.environ) -> Flask:
+    """Raises SettingsError."""
+    settings = Settings.from_environment(env, require=WEB)
+    registry = Registry(
+        settings.registry_url,
+        size=REGISTRY_CONNECTIONS,
+        wait=REGISTRY_WAIT,
+        statement_timeout=STATEMENT_TIMEOUT,
+    )
+    return create_app(registry, settings, celery_ring(settings.broker_url), signer(settings))
+
+
+def celery_ring(broker_url: str) -> Ring:
+    """Publish through Celery by the task's name. Raises within two RING_TIMEOUTs where the broker
+    does not answer: once to connect and once to be told, and nothing is tried again."""
+    celery = Celery("controlplane.web", broker=broker_url, set_as_current=False)
+    celery.conf.update(
+        broker_connection_timeout=RING_TIMEOUT,
+        broker_connection_retry=False,
+        broker_transport_options={
+            "max_retries": 0,
+            "socket_timeout": RING_TIMEOUT,
+            "socket_connect_timeout": RING_TIMEOUT,
+            "retry_on_timeout": False,
+        },
+        task_publish_retry=False,
+        task_ignore_result=True,
+    )
+
+    def ring(task: str, args: list[str]) -> None:
+        celery.send_task(task, args=args, retry=False)
+
+    return ring
+
+
+def signer(settings: Settings) -> Sign:
+    """Entries signed with the first of the signing keys."""
+    key_id, key = settings.config_signing_keys[0]
+
+    def sign(payload: Mapping[str, Any]) -> str:
+        return contract.sign(payload, key_id=key_id, key=key)
+
+    return sign

@@ -1,0 +1,84 @@
+import logging
+import threading
+import time
+
+import pytest
+
+from controlplane.web.doorbell import Doorbell
+
+
+class Broker:
+    def __init__(self) -> None:
+        self.down = False
+        self.tries = 0
+        self.now = 100.0
+
+    def ring(self, task: str, args: list[str]) -> None:
+        self.tries += 1
+        if self.down:
+            raise OSError("refused")
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+def test_a_failed_ring_is_logged_and_never_raised(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    broker.down = True
+    with caplog.at_level(logging.WARNING):
+        Doorbell(broker.ring, clock=broker.clock)("task", ["a-secret-argument"])
+    assert "task" in caplog.text
+    assert "OSError" in caplog.text
+    assert "a-secret-argument" not in caplog.text
+
+
+def test_after_a_failure_nobody_tries_for_a_while(broker: Broker) -> None:
+    bell = Doorbell(broker.ring, pause=2, clock=broker.clock)
+    broker.down = True
+    for _ in range(5):
+        bell("task", [])
+    assert broker.tries == 1
+    broker.now += 2.1
+    bell("task", [])
+    assert broker.tries == 2
+
+
+def test_a_broker_that_is_back_is_used_again(broker: Broker) -> None:
+    bell = Doorbell(broker.ring, pause=2, clock=broker.clock)
+    broker.down = True
+    bell("task", [])
+    broker.down = False
+    broker.now += 2.1
+    for _ in range(3):
+        bell("task", [])
+    assert broker.tries == 4
+
+
+def test_one_caller_tries_while_the_others_go_on_without() -> None:
+    let_go, failing = threading.Event(), threading.Event()
+    tries = []
+
+    def ring(task: str, args: list[str]) -> None:
+        tries.append(task)
+        if failing.is_set():
+            let_go.wait(10)
+        raise OSError("refused")
+
+    bell = Doorbell(ring, pause=0.05)
+    bell("first", [])
+    failing.set()
+    time.sleep(0.06)
+    stuck = threading.Thread(target=bell, args=("second", []))
+    stuck.start()
+    while len(tries) < 2:
+        time.sleep(0.001)
+    started = time.monotonic()
+    bell("third", [])
+    assert time.monotonic() - started < 0.04
+    assert tries == ["first", "second"]
+    let_go.set()
+    stuck.join()
