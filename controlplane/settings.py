@@ -110,6 +110,17 @@ class Settings:
         metadata=_from(read.absolute_path, Group.DATABASES, default=None)
     )
 
+    database_sslmode: str = field(
+        metadata=_from(
+            read.text(r"verify-full|verify-ca|require|prefer", "verify-full, verify-ca, require or prefer"),
+            Group.DATABASES,
+            default="verify-full",
+        )
+    )
+    database_sslrootcert: Path | None = field(
+        metadata=_from(read.existing_file, Group.DATABASES, default=None)
+    )
+
     plan_catalogue: Path = field(metadata=_from(read.existing_file, Group.CATALOGUE, default=_PLANS))
     tenant_migrations: Path = field(metadata=_from(read.existing_folder, Group.MIGRATIONS))
 
