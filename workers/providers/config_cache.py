@@ -30,7 +30,7 @@ from redis.retry import Retry
 from controlplane.domain.errors import Invalid, Retryable
 from dataplane.contract import (
     KEY_PREFIX,
-    MAX_ENTRY_BYTES,
+    MIN_KEY_BYTES,
     NOTICE_CHANNEL,
     ContractError,
     Status,
@@ -49,7 +49,6 @@ RETRIES = 2
 ROUNDS = 8
 BATCH = 200
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
-LEAST_KEY_BYTES = 32
 
 # ARGV: what was judged ("" for nothing), the new entry, its lifetime in seconds ("0" for none), the
 # channel, the host.
@@ -84,8 +83,8 @@ class RedisConfigCache:
         for key_id, key in keys:
             if not KEY_ID.fullmatch(key_id):
                 raise Invalid("signing keys", "key ids of 1 to 32 letters, digits, _ and -", got=key_id)
-            if len(key) < LEAST_KEY_BYTES:
-                raise Invalid(f"signing key {key_id}", f"at least {LEAST_KEY_BYTES} bytes", got=len(key))
+            if len(key) < MIN_KEY_BYTES:
+                raise Invalid(f"signing key {key_id}", f"at least {MIN_KEY_BYTES} bytes", got=len(key))
         self._signing_key = keys[0]
         self._keys = dict(keys)
         self._redis = redis.Redis.from_url(
@@ -112,7 +111,7 @@ class RedisConfigCache:
 
     def remove(self, host: str, *, epoch: int) -> bool:
         """The tombstone stays for seven days."""
-        return self._write(self._sign(_tombstone(host, epoch), lifetime=TOMBSTONE_SECONDS))
+        return self._write(self._sign(tombstone(host, epoch), lifetime=TOMBSTONE_SECONDS))
 
     def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
         """Publish entries, pipelined, for the periodic full pass; returns how many were written,
@@ -193,10 +192,6 @@ class RedisConfigCache:
             raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
         if not config.host:
             raise Invalid("tenant config: host", "a host name")
-        if len(text) > MAX_ENTRY_BYTES:
-            raise Invalid(
-                f"tenant config of {config.host}", f"at most {MAX_ENTRY_BYTES} bytes", got=len(text)
-            )
         return _Entry(config.host, config.epoch, text, lifetime)
 
 
@@ -204,7 +199,8 @@ def _arguments(found: bytes | str | None, new: _Entry) -> list[bytes | str | int
     return [found or b"", new.text, new.lifetime, NOTICE_CHANNEL, new.host]
 
 
-def _tombstone(host: str, epoch: int) -> dict[str, Any]:
+def tombstone(host: str, epoch: int) -> dict[str, Any]:
+    """The payload that `remove` leaves: the host is nobody's."""
     return TenantConfig(
         host=host,
         tenant_id="",
@@ -212,7 +208,7 @@ def _tombstone(host: str, epoch: int) -> dict[str, Any]:
         status=Status.GONE,
         epoch=epoch,
         plan="",
-        pool_size=0,
+        pool_size=1,
         dedicated=False,
         release=None,
         database=None,

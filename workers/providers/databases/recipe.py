@@ -97,12 +97,14 @@ class Recipe:
     # ---------------------------------------------------------------------------------------- roles
 
     def owner_role(self, seen: ServerSeen) -> Statements:
+        """INHERIT, though it is a member of nothing: until 15 a role without it is not followed to
+        pg_database_owner either, and with that goes the right to drop schema `public`."""
         name = self.placement.owner_role
         role = seen.roles.get(name)
         if role is None:
-            yield _sql("CREATE ROLE {} NOLOGIN NOINHERIT", name)
-        elif role.login or role.inherit:
-            yield _sql("ALTER ROLE {} NOLOGIN NOINHERIT", name)
+            yield _sql("CREATE ROLE {} NOLOGIN INHERIT", name)
+        elif role.login or not role.inherit:
+            yield _sql("ALTER ROLE {} NOLOGIN INHERIT", name)
 
     def master_acts_as_owner(self, seen: ServerSeen) -> Statements:
         if not seen.master_acts_as_owner:

@@ -1,0 +1,86 @@
+"""`ports.ConfigCache` without Redis: each host's payload is a row of the `World`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from controlplane.domain.errors import Invalid, Retryable
+from dataplane.contract import ContractError, TenantConfig
+from tests.fakes.world import World
+from workers.providers.config_cache import tombstone
+from workers.providers.ports import PublishedConfig
+
+ENTRY = "config-entry"
+NOTICES = "config-notices"
+CACHE_DOWN = "config-cache-down"
+
+
+class FakeConfigCache:
+    """Counts the notices per host (`notices`); `down` makes every call Retryable; `flush` is FLUSHALL."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def down(self, *, down: bool = True) -> None:
+        if down:
+            self.world.put(CACHE_DOWN, "", True)
+        else:
+            self.world.drop(CACHE_DOWN, "")
+
+    def flush(self) -> None:
+        for host in self.world.all(ENTRY):
+            self.world.drop(ENTRY, host)
+
+    def notices(self, host: str) -> int:
+        return self.world.get(NOTICES, host) or 0
+
+    def read(self, host: str) -> PublishedConfig | None:
+        with self.world.call("config_cache.read"):
+            self._reach()
+            payload = self.world.get(ENTRY, host)
+        return None if payload is None else PublishedConfig(host, payload["epoch"], payload)
+
+    def publish(self, payload: dict[str, Any]) -> bool:
+        with self.world.call("config_cache.publish"):
+            self._reach()
+            return self._write(payload)
+
+    def remove(self, host: str, *, epoch: int) -> bool:
+        with self.world.call("config_cache.remove"):
+            self._reach()
+            return self._write(tombstone(host, epoch))
+
+    def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
+        with self.world.call("config_cache.publish_many"):
+            self._reach()
+            return sum(
+                self.world.get(ENTRY, payload["host"]) != payload and self._write(payload)
+                for payload in payloads
+            )
+
+    def hosts(self) -> Iterator[str]:
+        with self.world.call("config_cache.hosts"):
+            self._reach()
+            yield from self.world.all(ENTRY)
+
+    def ping(self) -> None:
+        self._reach()
+
+    def _write(self, payload: dict[str, Any]) -> bool:
+        try:
+            config = TenantConfig.from_payload(payload)
+            text = json.dumps(payload, allow_nan=False)
+        except (ContractError, TypeError, ValueError) as error:
+            raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
+        found = self.world.get(ENTRY, config.host)
+        if found is not None and found["epoch"] > config.epoch:
+            return False
+        self.world.put(ENTRY, config.host, json.loads(text))
+        self.world.count(NOTICES, config.host)
+        return True
+
+    def _reach(self) -> None:
+        if self.world.get(CACHE_DOWN, ""):
+            raise Retryable("config cache: ConnectionError")

@@ -1,0 +1,207 @@
+"""`ports.Databases` without a server: roles, databases and migrations as rows of the `World`.
+
+`create` has the five commits of the real recipe as points at which a test may kill the worker, and
+leaves behind what the real one would. Passwords are kept as digests, so that a search for a secret
+finds none here either. Two switches in the world: `down` (kind "database-server-down", key
+"host:port") makes a cluster unreachable, `fail_migration` makes a file fail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.placement import Placement
+from tests.fakes.world import World
+from workers.providers.databases import migrations as tenant_migrations
+from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
+from workers.providers.databases.logins import require_limit, require_tenant_login
+from workers.providers.databases.recipe import MIGRATOR_CONNECTIONS
+from workers.providers.ports import ClusterEndpoint, Credential, DatabaseSeen, Secrets
+
+SERVER_DOWN = "database-server-down"
+CLUSTER = "database-cluster"
+ROLE = "database-role"
+DATABASE = "database"
+FAILING = "database-failing-migration"
+
+
+class FakeDatabases:
+    """Reads the master's secret as the real one does, and only that."""
+
+    def __init__(self, world: World, secrets: Secrets) -> None:
+        self.world = world
+        self._secrets = secrets
+
+    # ------------------------------------------------------------------------------ for tests alone
+
+    def down(self, at: ClusterEndpoint, *, down: bool = True) -> None:
+        if down:
+            self.world.put(SERVER_DOWN, _key(at), True)
+        else:
+            self.world.drop(SERVER_DOWN, _key(at))
+
+    def fail_migration(self, name: str, *, fail: bool = True) -> None:
+        """`name`: the file's."""
+        if fail:
+            self.world.put(FAILING, name, True)
+        else:
+            self.world.drop(FAILING, name)
+
+    # ---------------------------------------------------------------------------------------- port
+
+    def harden_cluster(self, at: ClusterEndpoint) -> None:
+        self._as_master(at)
+        with self.world.call("databases.harden_cluster"):
+            self.world.put(CLUSTER, _key(at), {"hardened": True})
+
+    def cluster_hardened(self, at: ClusterEndpoint) -> bool:
+        self._as_master(at)
+        with self.world.call("databases.cluster_hardened"):
+            return self.world.get(CLUSTER, _key(at)) is not None
+
+    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
+        self._as_master(at)
+        with self.world.call("databases.observe"):
+            database = self.world.get(DATABASE, _key(at, placement.database))
+            apps = [self._role(at, name) for name in placement.app_roles]
+        ready = database is not None and database["doors"]
+        whole = ready and database["tenant_id"] == placement.tenant_id and all(apps)
+        return DatabaseSeen(
+            exists=database is not None,
+            hardened=whole and self._role(at, placement.migrator_role) is not None,
+            logins_open=ready and any(role is not None and _is_open(role) for role in apps),
+            release=max(database["migrations"], default=None) if database else None,
+        )
+
+    def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
+        require_limit(connection_limit)
+        self._as_master(at)
+        with self.world.call("databases.create.roles"):
+            self._create_roles(at, placement, connection_limit)
+        key = _key(at, placement.database)
+        with self.world.call("databases.create.database"):
+            database = self.world.get(DATABASE, key)
+            if database is None:
+                database = {"tenant_id": None, "accepts": False, "doors": False, "migrations": {}}
+                self.world.put(DATABASE, key, database)
+        with self.world.call("databases.create.shell"):
+            self.world.put(DATABASE, key, database := database | {"accepts": True})
+        with self.world.call("databases.create.inside"):
+            if database["tenant_id"] not in {None, placement.tenant_id}:
+                raise NeedsHuman(
+                    f"{placement.database}: the marker says {database['tenant_id']}",
+                    runbook="cross-tenant-marker",
+                )
+            self.world.put(DATABASE, key, database := database | {"tenant_id": placement.tenant_id})
+        with self.world.call("databases.create.doors"):
+            self.world.put(DATABASE, key, database | {"doors": True})
+
+    def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
+        require_tenant_login(credential.username)
+        self._as_master(at)
+        with self.world.call("databases.set_password"):
+            self._change(at, credential.username, login=True, digest=_digest(credential))
+
+    def open_logins(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
+        require_limit(connection_limit)
+        self._as_master(at)
+        with self.world.call("databases.open_logins"):
+            for name in placement.app_roles:
+                self._change(at, name, login=True, limit=connection_limit)
+
+    def close_logins(self, at: ClusterEndpoint, placement: Placement) -> None:
+        self._as_master(at)
+        with self.world.call("databases.close_logins"):
+            for name in placement.app_roles:
+                if self._role(at, name) is not None:
+                    self._change(at, name, login=False, limit=0)
+
+    def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
+        files = tenant_migrations.load(migrations)
+        self._enter(at, credential)
+        key = _key(at, credential.dbname)
+        database = self.world.get(DATABASE, key)
+        applied = {number: tuple(row) for number, row in database["migrations"].items()}
+        for file in tenant_migrations.unapplied(files, applied):
+            with self.world.call(f"databases.migrate.{file.number}"):
+                if self.world.get(FAILING, file.name):
+                    raise NeedsHuman(f"{file.name}: 42601 made to fail", runbook=tenant_migrations.RUNBOOK)
+                database["migrations"][file.number] = (file.name, file.sha256)
+                self.world.put(DATABASE, key, database)
+        return files[-1].number
+
+    def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        with self.world.call("databases.accepts"):
+            try:
+                self._enter(at, credential)
+            except LoginRefused:
+                return False
+            return True
+
+    def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
+        with self.world.call("databases.prove"):
+            self._enter(at, credential)
+            marker = self.world.get(DATABASE, _key(at, credential.dbname))["tenant_id"]
+        if credential.dbname != placement.database or marker != placement.tenant_id:
+            raise NeedsHuman(
+                f"{credential.username} reached {credential.dbname}, whose marker is {marker}; "
+                f"expected {placement.database} of {placement.tenant_id}",
+                runbook="cross-tenant-marker",
+            )
+
+    # -------------------------------------------------------------------------------------- inside
+
+    def _as_master(self, at: ClusterEndpoint) -> None:
+        self._secrets.read(at.master_secret_arn)
+        self._reach(at)
+
+    def _reach(self, at: ClusterEndpoint) -> None:
+        if self.world.get(SERVER_DOWN, _key(at)):
+            raise Retryable(f"{_key(at)}: connection refused")
+
+    def _enter(self, at: ClusterEndpoint, credential: Credential) -> None:
+        """As the server decides: password, role, database, limit."""
+        self._reach(at)
+        role = self._role(at, credential.username)
+        if role is None or role["digest"] != _digest(credential) or not role["login"]:
+            raise LoginRefused(f"{credential.username}: password authentication failed")
+        database = self.world.get(DATABASE, _key(at, credential.dbname))
+        if database is None:
+            raise NoSuchDatabase(f"{credential.dbname} does not exist", runbook=RUNBOOK)
+        if not database["doors"] or role["database"] != credential.dbname:
+            raise DatabaseClosed(f"permission denied for database {credential.dbname}")
+        if role["limit"] == 0:
+            raise Retryable(f"too many connections for role {credential.username}")
+
+    def _create_roles(self, at: ClusterEndpoint, placement: Placement, connection_limit: int) -> None:
+        apps = [role for name in placement.app_roles if (role := self._role(at, name)) is not None]
+        login = all(_is_open(role) for role in apps)
+        wanted = dict.fromkeys(placement.app_roles, (login, connection_limit if login else 0))
+        wanted[placement.migrator_role] = (True, MIGRATOR_CONNECTIONS)
+        for name, (may_login, limit) in wanted.items():
+            role = self._role(at, name) or {"digest": None, "database": placement.database}
+            self.world.put(ROLE, _key(at, name), role | {"login": may_login, "limit": limit})
+
+    def _role(self, at: ClusterEndpoint, name: str) -> dict[str, Any] | None:
+        return self.world.get(ROLE, _key(at, name))
+
+    def _change(self, at: ClusterEndpoint, name: str, **changes: Any) -> None:
+        role = self._role(at, name)
+        if role is None:
+            raise NeedsHuman(f"42704 role {name} does not exist", runbook=RUNBOOK)
+        self.world.put(ROLE, _key(at, name), role | changes)
+
+
+def _key(at: ClusterEndpoint, name: str = "") -> str:
+    return f"{at.host}:{at.port}" + (f"/{name}" if name else "")
+
+
+def _digest(credential: Credential) -> str:
+    return hashlib.sha256(f"{credential.username}\0{credential.password}".encode()).hexdigest()
+
+
+def _is_open(role: dict[str, Any]) -> bool:
+    return bool(role["login"]) and role["limit"] != 0
