@@ -173,6 +173,10 @@ class ControlPlaneLevel:
             log.error("resolve endpoint: the entry of %s is refused: %s", host, error)  # noqa: TRY400
             raise EntryRefused(f"resolve endpoint: {error}") from error
 
+    def close(self) -> None:
+        if self._http is not None:
+            self._http.clear()
+
     def _pool(self) -> urllib3.PoolManager:
         """One a process: its connections can't be shared over a fork."""
         if self._http is None or self._pid != os.getpid():
@@ -180,25 +184,31 @@ class ControlPlaneLevel:
             self._http = urllib3.PoolManager(
                 maxsize=self._concurrent,
                 timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout),
-                retries=urllib3.Retry(total=1, connect=0, read=1, redirect=0, status=0, other=0),
+                retries=False,
             )
         return self._http
 
     def _get(self, host: str) -> tuple[int, str, bytes]:
         try:
-            response = self._pool().request(
-                "GET", self._url, fields={"host": host}, headers=self._headers, preload_content=False
-            )
             try:
-                body = response.read(2 * MAX_ENTRY_BYTES)
-                complete = not response.read(1)
-            finally:
-                response.release_conn()
+                return self._request(host)
+            except urllib3.exceptions.ProtocolError:
+                return self._request(host)  # a kept connection that the server had just closed
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._pause.failed()
             raise LevelDown(f"resolve endpoint: {type(error).__name__}") from error
-        if not complete:
-            raise LevelDown("resolve endpoint: the answer is too long")
+
+    def _request(self, host: str) -> tuple[int, str, bytes]:
+        response = self._pool().request(
+            "GET", self._url, fields={"host": host}, headers=self._headers, preload_content=False
+        )
+        try:
+            body = response.read(2 * MAX_ENTRY_BYTES)
+            if response.read(1):
+                response.close()
+                raise LevelDown("resolve endpoint: the answer is too long")
+        finally:
+            response.release_conn()
         return response.status, response.headers.get("Content-Type", ""), body
 
 
