@@ -168,7 +168,7 @@ class FakeTerraform:
             seen = self._account.get(thing.kind, thing.name)
             if seen is None:
                 if thing.kind == "cluster":
-                    self._make_master(thing.name)
+                    self.make_master(thing.name)
                 self._account.make(thing.kind, thing.name, **thing.values)
                 on_event(ResourceEvent("done", thing.address, "create", self._latency, "created"))
             elif seen.get("environment", run.variables["environment"]) != run.variables["environment"]:
@@ -182,7 +182,7 @@ class FakeTerraform:
                     on_event(ResourceEvent("adopted", thing.address, "import", None, "found by name"))
         state["things"][thing.address] = (thing.kind, thing.name)
 
-    def _make_master(self, cluster_id: str) -> None:
+    def make_master(self, cluster_id: str) -> None:
         """The login that RDS makes and keeps: it is in no state."""
         master = Credential(username="platform_master", password=aws.master_of(cluster_id))
         values = {"versions": {"1": aws.encode(master)}, "current": "1", "deleting": False}

@@ -85,7 +85,12 @@ class AwsSecrets:
     def restore(self, name: str) -> None:
         """Take a secret out of its deletion window; one that is not in it stays as it is."""
         with aws.errors(f"restoring secret {name}"):
-            self._client.restore_secret(SecretId=name)
+            try:
+                self._client.restore_secret(SecretId=name)
+            except ClientError as error:
+                if aws.code(error) == "ResourceNotFoundException":
+                    raise NotFound(f"there is no secret {name}") from error
+                raise
 
 
 def render_credential(credential: Credential) -> str:

@@ -58,9 +58,6 @@ class Commands(Terraform):
     def apply_plan(self, saved: Path) -> list[str]:
         return self.cmd("apply", str(saved), json=IsFlagged, input=False, lock_timeout=LOCK_TIMEOUT)
 
-    def force_unlock(self, lock_id: str) -> list[str]:
-        return self.cmd("force-unlock", lock_id, force=IsFlagged)
-
     def untaint(self, address: str) -> list[str]:
         return self.cmd("untaint", address, no_color=IsFlagged, lock_timeout=LOCK_TIMEOUT)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 
 _LIMIT = 300  # characters of a summary that a message keeps
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _REQUEST = re.compile(r",?\s*(RequestID|Request ID|request id|HostID|Host ID):\s*[^,\s]*", re.IGNORECASE)
 
 THROTTLED = re.compile(
@@ -72,7 +73,7 @@ def failure(what: str, code: int, errors: Sequence[Diagnostic]) -> ControlPlaneE
 
 def of_stderr(text: str) -> list[Diagnostic]:
     """The errors of a command without `-json`: its "Error: …" lines, read off the drawn boxes."""
-    lines = [line.strip("╷│╵ ").strip() for line in text.splitlines()]
+    lines = [line.strip("╷│╵ ").strip() for line in _COLOUR.sub("", text).splitlines()]
     summaries = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
     detail = " ".join(line for line in lines if line and not line.startswith("Error: "))
     return [Diagnostic(summary=summary, detail=detail) for summary in summaries]

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controlplane.domain.errors import ControlPlaneError, LeaseLost
 from workers.providers.ports import ResourceEvent, StackRun
 from workers.providers.terraform import locks
 from workers.providers.terraform import state as states
@@ -87,14 +86,8 @@ class Recovery:
             return
         if not locks.is_ours(lock, self._run.prior_runs):
             raise locks.in_the_way(lock, self._run.workspace, now=datetime.now(UTC))
-        try:
-            self._session.force_unlock(lock.id)
-        except LeaseLost:
-            raise
-        except ControlPlaneError:
-            if self._lock() is not None:  # else it was given back at the same moment
-                raise
-        self._tell(lock.id, "unlock", f"broke the lock of our own run that ended, {lock.created:%F %T}")
+        if self._bucket.break_lock(self._run.stack, self._run.workspace, lock.id):
+            self._tell(lock.id, "unlock", f"broke the lock of our own run that ended, {lock.created:%F %T}")
 
     def _push(self, errored: Path) -> None:
         """Push a state that continues the saved one; any other has nothing that adoption can't find."""

@@ -124,8 +124,9 @@ class TerraformRunner:
         ]
 
     def destroy(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> None:
-        """First brings what exists to `run.variables` (that is how deletion protection goes off and the
-        final snapshot gets its name: Terraform deletes with the *state's* settings), then deletes.
+        """First brings a cluster to `run.variables` (that is how deletion protection goes off and the
+        final snapshot gets its name: Terraform deletes with the *state's* settings) and adopts what the
+        state does not know, then deletes.
 
         A cluster's key and its alias stay, and the workspace with them, unless `run.approved` names
         them: without the key the final snapshot can't be restored. Call again, with both approved,
@@ -138,7 +139,8 @@ class TerraformRunner:
             kept = [address for address in existing if address in _OUTLIVES and address not in run.approved]
             doomed = [address for address in existing if address not in kept]
             if doomed:
-                self._pass(run, session, adopt=ground.adopt, targets=existing)
+                if ground.adopt or isinstance(inventory, ClusterInventory):
+                    self._pass(run, session, adopt=ground.adopt, targets=existing)
                 self._pass(run, session, targets=doomed if kept else (), destroy=True)
             if not kept and self._bucket.exists(run.stack, run.workspace):
                 session.delete_workspace()

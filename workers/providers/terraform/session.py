@@ -105,9 +105,6 @@ class Session:
             raise diagnostics.failure("apply", done.code, stream.errors or diagnostics.of_stderr(done.errors))
         return stream.outputs
 
-    def force_unlock(self, lock_id: str) -> None:
-        self._short("force-unlock", self._commands.force_unlock(lock_id))
-
     def untaint(self, address: str) -> None:
         self._short("untaint", self._commands.untaint(address))
 

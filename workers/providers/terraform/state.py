@@ -1,8 +1,10 @@
 """Terraform's state and lock, as objects of the state bucket.
 
 Both are read with boto3: 10 ms instead of the second that `terraform state pull` takes, and the lock's
-id can be recorded while the run that took it goes on. They are only ever *changed* through terraform,
-but for a state that no JSON parser can read: terraform can't either, so it is put aside.
+id can be recorded while the run that took it goes on. States are changed through terraform alone, but
+for one that no JSON parser can read: terraform can't either, so it is put aside. A lock is broken here
+as the S3 backend breaks it (compare the id, delete the object), because `terraform force-unlock` has to
+take the lock first where a run died before its workspace had a state (measured).
 
 Layout (S3 backend, "Workspace Key Prefix"): `<stack>s/<workspace>/terraform.tfstate`, and the same with
 `.tflock` behind it.
@@ -74,6 +76,15 @@ class StateBucket:
     def lock(self, stack: str, workspace: str) -> Lock | None:
         body = self._get(_key(stack, workspace) + ".tflock")
         return None if body is None else parse_lock(body)
+
+    def break_lock(self, stack: str, workspace: str, lock_id: str) -> bool:
+        """Remove the lock with this id; False where it is gone, or another's by now."""
+        lock = self.lock(stack, workspace)
+        if lock is None or lock.id != lock_id:
+            return False
+        with aws.errors(f"breaking the lock of {workspace}"):
+            self._client.delete_object(Bucket=self._bucket, Key=_key(stack, workspace) + ".tflock")
+        return True
 
     def put_aside(self, stack: str, workspace: str) -> str:
         """Move an unreadable state out of Terraform's way; return its new key."""
