@@ -11,6 +11,7 @@ step would hide an outage from it and triple the load of a rate limit. After Str
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -118,8 +119,12 @@ def _plain(found: Any) -> dict[str, Any]:
     """The JSON that Stripe sent, as dicts and lists.
 
     The one place where SDK objects are turned into data: `StripeObject` has no `.get`, `dict()` of it
-    fails, and its `to_dict()` re-encodes numbers, so the answer's own body is what is kept."""
-    body: dict[str, Any] = found.last_response.data
+    fails, and its `to_dict()` re-encodes numbers, so the answer's own body is what is kept. A proxy's
+    page with status 200 gets past the SDK as a list or a string: Retryable."""
+    response = getattr(found, "last_response", None)
+    body = json.loads(response.body) if response is not None else None
+    if not isinstance(body, dict) or "object" not in body:
+        raise Retryable("Stripe's answer is none of Stripe's objects")
     return body
 
 
@@ -143,7 +148,7 @@ def _meaning(what: str, error: stripe.StripeError) -> Exception:
     if isinstance(error, stripe.APIConnectionError) or status is None:
         return Retryable(f"Stripe can't be reached ({what})")
     trace = f"{what}: HTTP {status} {error.code or ''}".rstrip() + f", request {error.request_id}"
-    if status in (409, 429) or status >= 500 or isinstance(error, stripe.RateLimitError):
+    if status < 400 or status in (409, 429) or status >= 500 or isinstance(error, stripe.RateLimitError):
         return Retryable(f"Stripe: {trace}", after=retry_after.seconds(error.headers))
     if status == 404:
         return NotFound(f"Stripe knows no {what}")
