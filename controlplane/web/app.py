@@ -36,7 +36,7 @@ def create_app(
     """`ring` may raise and need not be quick to recover, but has a timeout of its own. `sign` makes
     the entry of `/v1/resolve`. `clock`: seconds since 1970."""
     app = Flask("controlplane", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = body.MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = body.READ_LIMIT
     app.url_map.strict_slashes = False
     edge = Edge(
         registry=registry,

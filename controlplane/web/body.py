@@ -6,21 +6,35 @@ import json
 from typing import Any
 
 from flask import request
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.quoting import shown
 
 MAX_BODY = 256 * 1024  # bytes; Stripe's largest events are a few tens of KiB
 
+# For Flask's MAX_CONTENT_LENGTH. One more than is taken, because werkzeug (3.1) cuts a chunked body
+# off at its limit without a word: only a body that reaches the limit shows that it was longer.
+READ_LIMIT = MAX_BODY + 1
+
 
 def read() -> bytes:
-    """The raw body. Whether it comes with a length or in chunks, one over MAX_BODY is refused (413,
-    by werkzeug, from Flask's MAX_CONTENT_LENGTH) without being read to its end."""
+    """The raw body. One over MAX_BODY is refused with 413, by its length or, where it comes in
+    chunks, once that much has come."""
+    announced = request.content_length or 0
+    if announced > MAX_BODY:
+        raise RequestEntityTooLarge
     try:
-        return request.get_data(cache=False, parse_form_data=False)
-    except OSError as error:  # the server's word for broken chunks and for a client that went away
-        raise BadRequest("body: expected it whole and well-formed") from error
+        body = request.get_data(cache=False, parse_form_data=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # the server's own words for broken chunks, of no common class
+        raise BadRequest("body: expected it whole and in well-formed chunks") from error
+    if len(body) > MAX_BODY:
+        raise RequestEntityTooLarge
+    if len(body) < announced:
+        raise BadRequest("body: expected it whole, the connection ended within it")
+    return body
 
 
 def read_json(known: frozenset[str]) -> dict[str, Any]:

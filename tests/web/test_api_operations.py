@@ -1,0 +1,79 @@
+from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.domain.steps import Step, StepName
+from controlplane.store import lease, operation, step
+from tests.web.site import Site
+
+
+def claimed(site: Site, tenant_id: str) -> Held:
+    with site.registry.connection() as conn:
+        held = lease.claim(conn, holder="test", seconds=60, kind=ResourceKind.TENANT, resource_id=tenant_id)
+    assert held is not None
+    return held
+
+
+def note(site: Site, held: Held, seq: int, message: str) -> None:
+    with site.registry.connection() as conn:
+        step.note(
+            conn, held, seq, kind="done", address="aws_x.y", action="create", seconds=1.5, message=message
+        )
+
+
+def test_an_operation_shows_its_steps_and_their_seconds(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    held = claimed(site, tenant_id)
+    with site.registry.connection() as conn:
+        first = step.begin(conn, held, Step(StepName.ANNOUNCE, "say that it is coming"))
+        step.end(conn, held, first, state="done")
+        step.begin(conn, held, Step(StepName.PUBLISH, "the route changed", target="acme"))
+        conn.execute(
+            "UPDATE step SET started_at = '2026-01-01 00:00:00Z', finished_at ="
+            " CASE state WHEN 'done' THEN timestamptz '2026-01-01 00:00:02.5Z' END"
+        )
+    site.clock = 1767225607.0  # seven seconds into 2026
+    shown = site.get(f"/v1/operations/{held.operation_id}").json
+    assert (shown["state"], shown["kind"], shown["resource"]) == ("running", "tenant", tenant_id)
+    done, running = shown["steps"]
+    assert (done["name"], done["state"], done["seconds"]) == ("announce", "done", 2.5)
+    assert (running["target"], running["state"], running["seconds"]) == ("acme", "running", 7.0)
+    assert running["finished_at"] is None
+
+
+def test_progress_is_read_from_where_the_reader_stopped(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    held = claimed(site, tenant_id)
+    with site.registry.connection() as conn:
+        seq = step.begin(conn, held, Step(StepName.APPLY_TENANT_STACK, "nothing is there"))
+    note(site, held, seq, "one")
+    url = f"/v1/operations/{held.operation_id}"
+    first = site.get(url).json
+    assert [found["message"] for found in first["events"]] == ["one"]
+    assert site.get(f"{url}?events_after={first['events_after']}").json["events"] == []
+    note(site, held, seq, "two")
+    second = site.get(f"{url}?events_after={first['events_after']}").json
+    assert [found["message"] for found in second["events"]] == ["two"]
+    assert second["events_after"] > first["events_after"]
+    assert (
+        site.get(f"{url}?events_after={second['events_after']}").json["events_after"]
+        == (second["events_after"])
+    )
+
+
+def test_operations_are_filtered_by_resource_and_state(site: Site) -> None:
+    one, _ = site.found("sub_1")
+    two, _ = site.found("sub_2")
+    held = claimed(site, one)
+    with site.registry.connection() as conn:
+        operation.finish(conn, held, OperationState.PARKED, error="no quota", runbook="aws-quota")
+    (parked,) = site.get(f"/v1/operations?resource={one}").json["items"]
+    assert (parked["state"], parked["error"], parked["runbook"]) == ("parked", "no quota", "aws-quota")
+    assert parked["next_attempt_at"] is None
+    assert {item["resource"] for item in site.get("/v1/operations?state=parked").json["items"]} == {one}
+    waiting = site.get(f"/v1/operations?state=waiting&resource={two}").json["items"]
+    assert [item["resource"] for item in waiting] == [two]
+    (cluster,) = [i for i in site.get("/v1/operations").json["items"] if i["kind"] == "cluster"]
+    assert site.get(f"/v1/operations?resource={cluster['resource']}").json["items"] == [cluster]
+
+
+def test_an_unknown_operation_is_404(site: Site) -> None:
+    for unknown in ("0", "12", "x", "-1", "9" * 19, "9" * 40, "%00", "1e3", "²"):
+        assert site.get(f"/v1/operations/{unknown}").status_code == 404

@@ -1,0 +1,128 @@
+"""Clusters, subscriptions, hosts, the summary."""
+
+import pytest
+
+from controlplane.services import billing
+from controlplane.store import cluster, route, subscription
+from controlplane.store.registry import Registry
+from dataplane.contract import ContractError, TenantConfig, verify
+from localcloud.process import free_port
+from tests.web.site import KEY, KEY_ID, Site, event
+
+HOST = "acme.tenants.example"
+
+
+def payload(tenant_id: str, status: str = "active") -> dict[str, object]:
+    return {
+        "v": 1,
+        "host": HOST,
+        "tenant_id": tenant_id,
+        "slug": "acme",
+        "status": status,
+        "plan": "team",
+        "pool_size": 5,
+        "dedicated": False,
+        "release": None,
+        "database": {"host": "db.example", "port": 5432, "name": "d", "secret": "arn:aws:x"},
+        "profile": {},
+    }
+
+
+def test_clusters_show_their_slots_and_tenants(site: Site) -> None:
+    one, _ = site.found("sub_1")
+    two, _ = site.found("sub_2")
+    (listed,) = site.get("/v1/clusters").json["items"]
+    assert (listed["slots"], listed["used"], listed["free"], listed["ready"]) == (10, 2, 8, False)
+    with site.registry.connection() as conn:
+        cluster.set_endpoint(conn, listed["id"], {"host": "db.example", "port": 5432})
+        assert cluster.settle(conn, listed["id"], generation=1)
+    shown = site.get(f"/v1/clusters/{listed['id']}").json
+    assert shown["tenants"] == sorted([one, two])
+    assert (shown["ready"], shown["settled"], shown["endpoint"]["host"]) == (True, True, "db.example")
+    assert shown["created_to_ready_seconds"] >= 0
+    assert [operation["kind"] for operation in shown["operations"]] == ["cluster"]
+
+
+@pytest.mark.parametrize("name", ["c-aaaaaaaaaaaa", "t-aaaaaaaaaaaa", "x", "%00"])
+def test_an_unknown_cluster_is_404(site: Site, name: str) -> None:
+    assert site.get(f"/v1/clusters/{name}").status_code == 404
+
+
+def test_parked_subscriptions_say_why(site: Site) -> None:
+    site.deliver(event("evt_1"))
+    with site.registry.connection() as conn:
+        for name, outcome in (("sub_a", "parked"), ("sub_b", "applied")):
+            created = site.rows("SELECT created_at FROM stripe_event")[0]["created_at"]
+            row = billing.begin(conn, name, event_at=created)
+            subscription.record(
+                conn,
+                row.id,
+                customer_id="cus_1",
+                status="active",
+                outcome=outcome,
+                reason="unknown price",
+                tenant_id=None,
+            )
+    (parked,) = site.get("/v1/subscriptions?outcome=parked").json["items"]
+    assert (parked["id"], parked["reason"], parked["customer"]) == ("sub_a", "unknown price", "cus_1")
+    assert len(site.get("/v1/subscriptions").json["items"]) == 2
+
+
+def test_a_host_is_resolved_to_an_entry_that_data_planes_trust(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    with site.registry.connection() as conn:
+        epoch = route.decide(conn, HOST, tenant_id, payload(tenant_id))
+    answer = site.get(f"/v1/resolve?host={HOST.upper()}.", role="dataplane")
+    assert answer.headers["Cache-Control"] == "no-store"
+    found = TenantConfig.from_payload(verify(answer.json["entry"], host=HOST, keys={KEY_ID: KEY}))
+    assert (found.tenant_id, found.epoch) == (tenant_id, epoch)
+    with pytest.raises(ContractError, match="signature"):
+        verify(answer.json["entry"], host="evil.tenants.example", keys={KEY_ID: KEY})
+
+
+def test_an_unknown_host_is_not_mistaken_for_a_wrong_address(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    with site.registry.connection() as conn:
+        route.decide(conn, HOST, tenant_id, payload(tenant_id, "gone"))
+    for host in (HOST, "nobody.tenants.example"):
+        answer = site.get(f"/v1/resolve?host={host}", role="dataplane")
+        assert (answer.status_code, answer.json["error"]["code"]) == (404, "unknown_host")
+
+
+def test_the_summary_counts_what_there_is(site: Site) -> None:
+    empty = site.get("/v1/summary").json
+    assert empty["tenants"]["phases"]["active"] == 0
+    assert empty["events"] == {"received": 0, "parked": 0, "oldest_received_seconds": 0}
+    site.found("sub_1")
+    site.found("sub_2")
+    site.found("sub_3")
+    site.rows("UPDATE tenant SET ready_at = now() WHERE slug = 'acme'")
+    site.rows("UPDATE tenant SET needs_attention = 'x', runbook = 'y' WHERE slug <> 'acme'")
+    site.deliver(event("evt_1"))
+    site.deliver(event("evt_2", livemode=True))
+    found = site.get("/v1/summary").json
+    assert found["tenants"] == {
+        "phases": {**empty["tenants"]["phases"], "active": 1, "pending": 2},
+        "needs_attention": 2,
+    }
+    assert found["clusters"] == {
+        "total": 1,
+        "ready": 0,
+        "slots": 10,
+        "used_slots": 3,
+        "free_slots": 7,
+        "needs_attention": 0,
+    }
+    assert found["operations"] == {"waiting": 4, "running": 0}
+    assert (found["events"]["received"], found["events"]["parked"]) == (1, 1)
+    assert found["events"]["oldest_received_seconds"] > 0
+    assert found["subscriptions"] == {}
+
+
+def test_a_registry_that_is_down_is_503_everywhere() -> None:
+    with Registry(f"postgresql://127.0.0.1:{free_port()}/x", wait=0.1) as registry:
+        site = Site(registry)
+        for path in ("tenants", "operations", "events", "clusters", "subscriptions", "summary"):
+            answer = site.get(f"/v1/{path}")
+            assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")
+            assert answer.headers["Retry-After"]

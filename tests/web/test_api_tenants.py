@@ -1,0 +1,194 @@
+import pytest
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.placement import tenant_id_for
+from controlplane.store import route
+from tests.web.site import Site
+
+GHOST = "t-aaaaaaaaaaaa"
+
+
+def test_a_tenant_is_listed_and_shown_by_id_and_by_slug(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1", name="Acme")
+    (listed,) = site.get("/v1/tenants").json["items"]
+    assert (listed["id"], listed["slug"], listed["phase"]) == (tenant_id, "acme", "pending")
+    assert listed["host"] == "acme.tenants.example"
+    by_id, by_slug = site.get(f"/v1/tenants/{tenant_id}"), site.get("/v1/tenants/acme")
+    assert by_id.status_code == 200
+    assert by_id.json == by_slug.json
+    shown = by_id.json
+    assert shown["desired"]["plan"] == "team"
+    assert shown["placement"]["database"] == f"{tenant_id}-1".replace("-", "_")
+    assert shown["needs_attention"] is None
+    assert [operation["state"] for operation in shown["operations"]] == ["waiting"]
+    assert shown["timings"]["paid_to_ready_seconds"] is None
+
+
+def test_the_way_from_paid_to_ready_is_timed(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    site.rows(
+        "UPDATE tenant SET paid_at = '2026-01-01 00:00:00Z', started_at = '2026-01-01 00:00:01.5Z',"
+        " ready_at = '2026-01-01 00:00:04.25Z', settled_generation = generation"
+    )
+    shown = site.get(f"/v1/tenants/{tenant_id}").json
+    assert shown["timings"] == {
+        "paid_at": "2026-01-01T00:00:00.000Z",
+        "started_at": "2026-01-01T00:00:01.500Z",
+        "ready_at": "2026-01-01T00:00:04.250Z",
+        "paid_to_started_seconds": 1.5,
+        "paid_to_ready_seconds": 4.25,
+    }
+    assert (shown["phase"], shown["settled"]) == ("active", True)
+
+
+def test_what_needs_attention_names_its_runbook(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    site.rows("UPDATE tenant SET needs_attention = 'no quota', runbook = 'aws-quota'")
+    assert site.get(f"/v1/tenants/{tenant_id}").json["needs_attention"] == {
+        "reason": "no quota",
+        "runbook": "aws-quota",
+    }
+
+
+def test_a_custom_domain_shows_what_the_customer_must_set(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1", name="Acme", domains=("app.acme.example",))
+    proof = {"kind": "txt", "name": "_cf-custom-hostname.app.acme.example", "value": "abc"}
+    site.rows(
+        "UPDATE hostname SET status = 'pending', ssl_status = 'pending_validation',"
+        " records = %s, errors = %s",
+        Jsonb([proof]),
+        Jsonb(["not yet"]),
+    )
+    with site.registry.connection() as conn:
+        route.decide(conn, "acme.tenants.example", tenant_id, {"status": "active"})
+    own, custom = site.get(f"/v1/tenants/{tenant_id}").json["hostnames"]
+    assert own == {"host": "acme.tenants.example", "kind": "subdomain", "serves": "active"}
+    assert custom["dns"] == [
+        {"kind": "cname", "name": "app.acme.example", "value": "acme.tenants.example"},
+        proof,
+    ]
+    assert (custom["status"], custom["ssl_status"]) == ("pending", "pending_validation")
+    assert (custom["serves"], custom["errors"], custom["refused"]) == (None, ["not yet"], None)
+
+
+@pytest.mark.parametrize("name", [GHOST, "ghost", "A", "a b", "a%00b", "é", "x" * 65, "'; DROP TABLE tenant"])
+def test_an_unknown_tenant_is_404(site: Site, name: str) -> None:
+    answer = site.get(f"/v1/tenants/{name}")
+    assert answer.status_code == 404
+    assert answer.json["error"]["code"] == "not_found"
+    assert site.post(f"/v1/tenants/{name}/reprovision", {"reason": "x"}).status_code == 404
+
+
+def test_reprovision_asks_for_one_operation_and_rings(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1", name="Acme")
+    answer = site.post("/v1/tenants/acme/reprovision", {"reason": " database was restored "})
+    assert answer.status_code == 202
+    operation = answer.json["operation"]
+    assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
+    assert (operation["reason"], operation["actor"]) == ("database was restored", "api:operator-bot")
+    assert (operation["resource"], operation["state"]) == (tenant_id, "waiting")
+    assert site.rings == [("workers.tasks.converge", ["tenant", tenant_id])]
+    (audited,) = site.rows("SELECT actor FROM audit WHERE action = 'tenant.reprovision'")
+    assert audited == {"actor": "api:operator-bot"}
+
+
+def test_reprovision_twice_is_one_operation(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    first, second = (
+        site.post(f"/v1/tenants/{tenant_id}/reprovision", {"reason": "x"}).json["operation"]["id"]
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_dry_run_asks_for_a_preview_and_changes_nothing(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    before = site.rows("SELECT * FROM operation")
+    answer = site.post(f"/v1/tenants/{tenant_id}/reprovision", {"dry_run": True})
+    assert answer.status_code == 202
+    preview = answer.json["preview"]
+    assert answer.headers["Location"] == f"/v1/previews/{preview['id']}"
+    assert site.rings == [("workers.tasks.preview", [str(preview["id"])])]
+    assert site.rows("SELECT * FROM operation") == before
+    shown = site.get(f"/v1/previews/{preview['id']}").json
+    assert (shown["tenant"], shown["state"], shown["steps"]) == (tenant_id, "waiting", None)
+    assert shown["actor"] == "api:operator-bot"
+
+
+def test_a_finished_preview_shows_steps_and_changes(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    preview_id = site.post(f"/v1/tenants/{tenant_id}/reprovision", {"dry_run": True}).json["preview"]["id"]
+    site.rows(
+        "UPDATE preview SET state = 'done', finished_at = now(),"
+        """ steps = '[{"name": "publish", "target": "", "reason": "why"}]', changes = '[]'"""
+    )
+    shown = site.get(f"/v1/previews/{preview_id}").json
+    assert shown["steps"] == [{"name": "publish", "target": "", "reason": "why"}]
+    assert (shown["changes"], shown["state"]) == ([], "done")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "reason"),
+        ({"reason": ""}, "reason"),
+        ({"reason": "   "}, "reason"),
+        ({"reason": 7}, "reason"),
+        ({"reason": "x" * 201}, "reason"),
+        ({"reason": "a\0b"}, "reason"),
+        ({"reason": "a\nb"}, "reason"),
+        ({"reason": "\ud800"}, "reason"),
+        ({"reason": "", "dry_run": True}, "reason"),
+        ({"reason": "x", "dry_run": "yes"}, "dry_run"),
+        ({"reason": "x", "dry_run": None}, "dry_run"),
+        ({"reason": "x", "force": True}, "force"),
+        ([], "body"),
+        ("x", "body"),
+    ],
+)
+def test_a_wrong_request_names_its_field(site: Site, body: object, field: str) -> None:
+    tenant_id, _ = site.found("sub_1")
+    answer = site.post(f"/v1/tenants/{tenant_id}/reprovision", body)
+    assert answer.status_code == 400
+    assert answer.json["error"]["field"] == field
+    assert answer.json["error"]["code"] == "invalid"
+    assert site.rings == []
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "status"),
+    [
+        (b"", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"[" * 50_000, "application/json", 400),
+        (b'{"reason": "x"}', "text/plain", 415),
+        (b"reason=x", "application/x-www-form-urlencoded", 415),
+        (b'"' + b"x" * 300_000 + b'"', "application/json", 413),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(site: Site, data: bytes, kind: str, status: int) -> None:
+    tenant_id, _ = site.found("sub_1")
+    answer = site.client.post(
+        f"/v1/tenants/{tenant_id}/reprovision",
+        data=data,
+        content_type=kind,
+        headers={"Authorization": "Bearer operator-token-of-22-characters"},
+    )
+    assert answer.status_code == status
+    assert answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("preview", ["0", "1", "x", "-1", "1.0", "9" * 19, "9" * 30, "9" * 5000])
+def test_an_unknown_preview_is_404(site: Site, preview: str) -> None:
+    assert site.get(f"/v1/previews/{preview}").status_code == 404
+
+
+def test_a_lost_ring_does_not_lose_the_operation(site: Site) -> None:
+    site.broker_down = True
+    tenant_id, _ = site.found("sub_1")
+    assert site.post(f"/v1/tenants/{tenant_id}/reprovision", {"reason": "x"}).status_code == 202
+    assert tenant_id == tenant_id_for("sub_1")
+    assert site.rows("SELECT resource_id FROM operation WHERE state = 'waiting' AND kind = 'tenant'") == [
+        {"resource_id": tenant_id}
+    ]
