@@ -146,12 +146,12 @@ class AsyncKeyedPools:
         if ticket.opening is not None:
             if ticket.opening.victim is not None:
                 self._ledger.discarded.append(ticket.opening.victim)
-            self._ledger.not_opened(ticket.opening.tenant)
+            self._ledger.not_opened(ticket.opening)
         elif ticket.held is not None and not self._ledger.give_back(ticket.held, time.monotonic()):
             self._ledger.discarded.append(ticket.held)
 
     async def _open(self, opening: Opening[Conn]) -> Held[Conn]:
-        tenant, config = opening.tenant, opening.tenant.target
+        config = opening.target
         conn: Conn | None = None
         try:
             if opening.victim is not None:
@@ -164,14 +164,14 @@ class AsyncKeyedPools:
                 await conn.close()
             if isinstance(error, DatabaseError):
                 self.statistics.failed += 1
-                self._ledger.failed(tenant, error, time.monotonic())
+                self._ledger.failed(opening, error, time.monotonic())
             else:
-                self._ledger.not_opened(tenant)
+                self._ledger.not_opened(opening)
             raise
         self.statistics.opened += 1
         self.statistics.lent += 1
         self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
-        return self._ledger.opened(tenant, conn)
+        return self._ledger.opened(opening, conn)
 
     async def _assert(self, conn: Conn, config: TenantConfig) -> None:
         try:

@@ -52,7 +52,7 @@ class Held(Generic[C]):
     def __init__(self, conn: C, tenant: Tenant[C], place: int) -> None:
         self.conn = conn
         self.tenant = tenant
-        self.place = place  # the tenant's `place` when it was opened: an older one is not reused
+        self.place = place  # the tenant's when leave to open it was given: an older one is not reused
         self.idle_since = 0.0
 
 
@@ -72,9 +72,11 @@ class Ticket(Generic[C]):
 
 @dataclass(slots=True)
 class Opening(Generic[C]):
-    """Leave to open a connection, already counted. `victim`: an idle one to close first."""
+    """Leave to open a connection to `target`, already counted. `victim`: an idle one to close first."""
 
     tenant: Tenant[C]
+    target: TenantConfig
+    place: int
     victim: Held[C] | None
 
 
@@ -160,45 +162,35 @@ class Ledger(Generic[C]):
 
     # ------------------------------------------------------------------------------- what became of it
 
-    def opened(self, tenant: Tenant[C], conn: C) -> Held[C]:
+    def opened(self, opening: Opening[C], conn: C) -> Held[C]:
+        """The caller has the connection. If the tenant has moved meanwhile it is used this once."""
+        tenant = opening.tenant
         tenant.connecting -= 1
-        tenant.failures = 0
-        tenant.error = None
-        held = Held(conn, tenant, tenant.place)
+        if opening.place == tenant.place:
+            tenant.failures, tenant.error = 0, None
         self._serve(tenant)
-        return held
+        return Held(conn, tenant, opening.place)
 
-    def failed(self, tenant: Tenant[C], error: DatabaseError, now: float) -> None:
+    def failed(self, opening: Opening[C], error: DatabaseError, now: float) -> None:
         """A connect failed: block the tenant, and tell all who wait for it."""
+        tenant = opening.tenant
+        if opening.place != tenant.place:
+            self.not_opened(opening)  # where it is now may well answer
+            return
         tenant.connecting -= 1
         self._count(tenant, -1)
-        self.block(tenant, error, now)
+        self._block(tenant, error, now)
         self._serve_budget()
         self._forget(tenant)
 
-    def not_opened(self, tenant: Tenant[C]) -> None:
+    def not_opened(self, opening: Opening[C]) -> None:
         """A connect was given up for a reason that is not the tenant's: nobody is blocked."""
+        tenant = opening.tenant
         tenant.connecting -= 1
         self._count(tenant, -1)
         self._serve(tenant)
         self._serve_budget()
         self._forget(tenant)
-
-    def block(self, tenant: Tenant[C], error: DatabaseError, now: float) -> None:
-        pause = min(self.limits.first_pause * 2 ** min(tenant.failures, 16), self.limits.longest_pause)
-        tenant.failures += 1
-        tenant.blocked_until = now + pause
-        tenant.error = error
-        answer = Blocked(error, pause)
-        own = [ticket for ticket in self._line if ticket.tenant is tenant]
-        for ticket in own:
-            self._line.remove(ticket)
-        own.extend(tenant.line)
-        tenant.line.clear()
-        tenant.waiting = 0
-        for ticket in own:
-            ticket.error = answer
-            ticket.wake()
 
     def give_back(self, held: Held[C], now: float) -> bool:
         """Return a connection that is fit for reuse. False: it is not wanted any more, close it."""
@@ -275,6 +267,22 @@ class Ledger(Generic[C]):
         # One tries again; the others are not made to wait for what will probably fail.
         return Blocked(tenant.error, self.limits.first_pause) if tenant.connecting else None
 
+    def _block(self, tenant: Tenant[C], error: DatabaseError, now: float) -> None:
+        pause = min(self.limits.first_pause * 2 ** min(tenant.failures, 16), self.limits.longest_pause)
+        tenant.failures += 1
+        tenant.blocked_until = now + pause
+        tenant.error = error
+        answer = Blocked(error, pause)
+        own = [ticket for ticket in self._line if ticket.tenant is tenant]
+        for ticket in own:
+            self._line.remove(ticket)
+        own.extend(tenant.line)
+        tenant.line.clear()
+        tenant.waiting = 0
+        for ticket in own:
+            ticket.error = answer
+            ticket.wake()
+
     def _open(self, tenant: Tenant[C]) -> Opening[C] | None:
         """Leave to open, if there is room or somebody idle makes it."""
         victim = None
@@ -286,7 +294,7 @@ class Ledger(Generic[C]):
             self._forget(victim.tenant)
         tenant.connecting += 1
         self._count(tenant, +1)
-        return Opening(tenant, victim)
+        return Opening(tenant, tenant.target, tenant.place, victim)
 
     def _lend(self, tenant: Tenant[C]) -> Held[C]:
         held = tenant.idle.pop()  # the one used last: its caches are warm, the others may expire

@@ -195,7 +195,7 @@ class KeyedPools:
         return grant
 
     def _open(self, opening: Opening[Conn]) -> Held[Conn]:
-        tenant, config = opening.tenant, opening.tenant.target
+        config = opening.target
         if opening.victim is not None:
             self.statistics.evicted += 1
             _close([opening.victim])
@@ -209,15 +209,15 @@ class KeyedPools:
             with self._lock:
                 if isinstance(error, DatabaseError):
                     self.statistics.failed += 1
-                    self._ledger.failed(tenant, error, time.monotonic())
+                    self._ledger.failed(opening, error, time.monotonic())
                 else:
-                    self._ledger.not_opened(tenant)
+                    self._ledger.not_opened(opening)
             raise
         with self._lock:
             self.statistics.opened += 1
             self.statistics.lent += 1
             self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
-            return self._ledger.opened(tenant, conn)
+            return self._ledger.opened(opening, conn)
 
     def _assert(self, conn: Conn, config: TenantConfig) -> None:
         try:

@@ -1,0 +1,279 @@
+"""The books of the pools, against any order of events: nothing is lent twice, lost, or over the limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dataplane.errors import DatabaseUnavailable, PoolExhausted
+from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
+from tests.dataplane.levels import config
+
+NAMES = ("a", "b", "c", "vip")
+LIMITS = Limits(budget=3, connecting=2, waiting=3, first_pause=1, longest_pause=8)
+
+
+def target(name: str, epoch: int = 1, port: int = 5432):  # type: ignore[no-untyped-def]
+    made = config(f"{name}.example", epoch, pool_size=2, dedicated=name == "vip")
+    assert made.database is not None
+    return replace(made, database=replace(made.database, port=port))
+
+
+class Books(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger: Ledger[int] = Ledger(LIMITS)
+        self.now = 0.0
+        self.conns = 0
+        self.closed: set[int] = set()
+        self.made_for: dict[int, object] = {}
+        self.lent: list[Held[int]] = []
+        self.opening: list[Opening[int]] = []
+        self.waiting: list[Ticket[int]] = []
+        self.woken = 0
+        self.epoch = 1
+        self.port = dict.fromkeys(NAMES, 5432)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def take_in(self, grant: Held[int] | Opening[int] | Blocked | Ticket[int]) -> None:
+        if isinstance(grant, Held):
+            assert grant not in self.lent, "lent to two at once"
+            assert grant.conn not in self.closed
+            assert grant.place == grant.tenant.place, "a retired connection was lent"
+            assert self.made_for[grant.conn] == grant.tenant.target.database, "it leads elsewhere"
+            self.lent.append(grant)
+        elif isinstance(grant, Opening):
+            if grant.victim is not None:
+                assert grant.victim not in self.lent
+                assert not grant.victim.tenant.dedicated
+                self.closed.add(grant.victim.conn)
+            self.opening.append(grant)
+        elif isinstance(grant, Ticket):
+            self.waiting.append(grant)
+
+    def collect(self) -> None:
+        """What every caller does after a call: close what was discarded, let the woken go on."""
+        for held in self.ledger.discarded:
+            assert held not in self.lent
+            assert held.conn not in self.closed, "closed twice"
+            self.closed.add(held.conn)
+        self.ledger.discarded = []
+        for ticket in list(self.waiting):
+            outcomes = [x for x in (ticket.held, ticket.opening, ticket.error) if x is not None]
+            assert len(outcomes) <= 1
+            if outcomes:
+                self.waiting.remove(ticket)
+                self.woken -= 1
+                self.take_in(outcomes[0])
+        assert self.woken == 0, "woken without a reason"
+
+    @rule(name=st.sampled_from(NAMES))
+    def take(self, name: str) -> None:
+        try:
+            self.take_in(self.ledger.take(target(name, self.epoch, self.port[name]), self.now, self.wake))
+        except PoolExhausted:
+            mine = [t for t in self.waiting if t.tenant.target.slug == name]
+            assert len(mine) == LIMITS.waiting
+        self.collect()
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data(), fit=st.booleans())
+    def give_back(self, data: st.DataObject, fit: bool) -> None:
+        held = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
+        if not fit:
+            self.ledger.drop(held)
+            self.closed.add(held.conn)
+        elif not self.ledger.give_back(held, self.now):
+            self.closed.add(held.conn)
+        self.collect()
+
+    @precondition(lambda self: self.opening)
+    @rule(data=st.data(), outcome=st.sampled_from(["opened", "failed", "given up"]))
+    def connect(self, data: st.DataObject, outcome: str) -> None:
+        opening = self.opening.pop(data.draw(st.integers(0, len(self.opening) - 1)))
+        if outcome == "opened":
+            self.finish(opening)
+        elif outcome == "failed":
+            self.ledger.failed(opening, DatabaseUnavailable(), self.now)
+        else:
+            self.ledger.not_opened(opening)
+        self.collect()
+
+    def finish(self, opening: Opening[int]) -> None:
+        self.conns += 1
+        self.made_for[self.conns] = opening.target.database
+        self.lent.append(self.ledger.opened(opening, self.conns))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        ticket = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+        assert self.ledger.leave(ticket)
+        self.collect()
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, 20.0]))
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(idle=st.sampled_from([0.0, 5.0]))
+    def expire(self, idle: float) -> None:
+        self.ledger.expire(self.now - idle, self.now)
+        self.collect()
+
+    @rule(name=st.sampled_from(NAMES))
+    def retire(self, name: str) -> None:
+        self.ledger.retire(f"t-{name}")
+        self.collect()
+
+    @rule(name=st.sampled_from(NAMES))
+    def move(self, name: str) -> None:
+        self.epoch += 1
+        self.port[name] += 1
+
+    @invariant()
+    def within_the_limits(self) -> None:
+        shared = sum(not held.tenant.dedicated for held in self.lent) + sum(
+            not opening.tenant.dedicated for opening in self.opening
+        )
+        assert shared <= self.ledger.shared <= LIMITS.budget
+        assert self.ledger.dedicated <= 2
+        for tenant in self.ledger.tenants.values():
+            lent = sum(held.tenant is tenant for held in self.lent)
+            opening = sum(o.tenant is tenant for o in self.opening)
+            waiting = sum(t.tenant is tenant for t in self.waiting)
+            assert tenant.total == lent + opening + len(tenant.idle) <= tenant.target.pool_size
+            assert tenant.connecting == opening <= LIMITS.connecting
+            assert tenant.waiting == waiting <= LIMITS.waiting
+
+    @invariant()
+    def nobody_waits_for_nothing(self) -> None:
+        """Someone in line means that something is in use whose end will serve him."""
+        for ticket in self.waiting:
+            tenant = ticket.tenant
+            assert not tenant.idle, "waits beside an idle connection of its own"
+            own = any(h.tenant is tenant for h in self.lent) or any(o.tenant is tenant for o in self.opening)
+            room = self.ledger.shared < LIMITS.budget
+            assert own or (not tenant.dedicated and not room), "waits though it could open"
+
+    def teardown(self) -> None:
+        """Whatever came before: once all is given back nobody waits and nothing is left open."""
+        for _ in range(200):
+            if self.opening:
+                opening = self.opening.pop()
+                self.finish(opening)
+            elif self.lent:
+                held = self.lent.pop()
+                if not self.ledger.give_back(held, self.now):
+                    self.closed.add(held.conn)
+            self.collect()
+        assert not self.waiting
+        self.ledger.clear()
+        self.collect()
+        self.now += 100
+        self.ledger.expire(self.now, self.now)
+        assert self.closed == set(range(1, self.conns + 1)), "every connection was closed once"
+        assert (self.ledger.shared, self.ledger.dedicated, self.ledger.tenants) == (0, 0, {})
+
+
+TestBooks = Books.TestCase
+TestBooks.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def wake() -> None:
+    """Tests that look at tickets need nobody to be woken."""
+
+
+def opened(ledger: Ledger[int], name: str, conn: int = 0) -> Held[int]:
+    grant = ledger.take(target(name), 0, wake)
+    assert isinstance(grant, Opening)
+    return ledger.opened(grant, conn)
+
+
+def test_who_waited_longest_is_served_first_over_all_tenants() -> None:
+    ledger: Ledger[int] = Ledger(Limits(budget=2))
+    first, second = opened(ledger, "a", 1), opened(ledger, "a", 2)
+    b = ledger.take(target("b"), 0, wake)
+    again = ledger.take(target("a"), 0, wake)
+    assert isinstance(b, Ticket)
+    assert isinstance(again, Ticket)
+    ledger.give_back(first, 1)
+    assert b.opening is not None, "the busy tenant does not keep the newcomer out"
+    assert b.opening.victim is first
+    assert again.held is None
+    ledger.give_back(second, 2)
+    assert again.held is second
+
+
+def test_a_failed_connect_answers_all_who_wait_and_then_one_tries() -> None:
+    ledger: Ledger[int] = Ledger(Limits(connecting=1, first_pause=1, longest_pause=4))
+    grant = ledger.take(target("a"), 0, wake)
+    waits = ledger.take(target("a"), 0, wake)
+    assert isinstance(grant, Opening)
+    assert isinstance(waits, Ticket)
+    pauses = []
+    now = 0.0
+    for _ in range(4):
+        ledger.failed(grant, DatabaseUnavailable("dead"), now)
+        blocked = ledger.take(target("a"), now, wake)
+        assert isinstance(blocked, Blocked)
+        pauses.append(blocked.retry_after)
+        now += blocked.retry_after
+        grant = ledger.take(target("a"), now, wake)
+        assert isinstance(grant, Opening)
+        assert isinstance(ledger.take(target("a"), now, wake), Blocked), "only one tries"
+    assert pauses == [1, 2, 4, 4]
+    assert waits.error is not None
+    assert str(waits.error.error) == "dead"
+    ledger.opened(grant, 1)
+    assert isinstance(ledger.take(target("a"), now, wake), Opening), "it works again for everybody"
+
+
+def test_the_newer_epoch_says_where_the_tenant_is() -> None:
+    ledger: Ledger[int] = Ledger(Limits())
+    held = opened(ledger, "a", 1)
+    ledger.give_back(held, 0)
+    moved = ledger.take(target("a", epoch=2, port=6000), 0, wake)
+    assert isinstance(moved, Opening)
+    assert ledger.discarded == [held]
+    ledger.give_back(ledger.opened(moved, 2), 0)
+    late = ledger.take(target("a", epoch=1, port=5432), 0, wake)
+    assert isinstance(late, Held)
+    assert late.conn == 2, "a request with the older configuration follows"
+
+
+def test_a_connection_that_was_being_opened_while_the_tenant_moved_is_used_once() -> None:
+    ledger: Ledger[int] = Ledger(Limits())
+    slow = ledger.take(target("a"), 0, wake)
+    ledger.retire("t-a")
+    assert isinstance(slow, Opening)
+    held = ledger.opened(slow, 1)
+    assert not ledger.give_back(held, 0)
+    slow = ledger.take(target("a"), 0, wake)
+    assert isinstance(slow, Opening)
+    ledger.take(target("a", epoch=2, port=6000), 0, wake)
+    ledger.failed(slow, DatabaseUnavailable("the old place"), 0)
+    assert isinstance(ledger.take(target("a", epoch=2, port=6000), 0, wake), Opening), "not blocked for that"
+
+
+def test_a_plan_that_became_dedicated_leaves_the_budget() -> None:
+    ledger: Ledger[int] = Ledger(Limits(budget=1))
+    held = opened(ledger, "a", 1)
+    ledger.give_back(held, 0)
+    promoted = replace(target("a", epoch=2), dedicated=True)
+    assert ledger.take(promoted, 0, wake) is held
+    assert (ledger.shared, ledger.dedicated) == (0, 1)
+    assert isinstance(ledger.take(target("b"), 0, wake), Opening)
+    demoted = ledger.take(target("a", epoch=3), 0, wake)
+    assert isinstance(demoted, Ticket)
+    assert not ledger.give_back(held, 0), "back in a budget that is full: closed"
+
+
+def test_limits_are_checked() -> None:
+    with pytest.raises(ValueError, match="budget: expected at least 1, got 0"):
+        Limits(budget=0)
