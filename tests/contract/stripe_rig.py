@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import stripe
+from werkzeug.serving import make_server
 
 from localcloud.http_service import HttpService
+from localcloud.standin.server import QuietHandler
+from localcloud.standin.store import ObjectStore
+from localcloud.stripe.account import Account, Settings
 from localcloud.stripe.catalogue import create_prices, subscribe
 from localcloud.stripe.client import StripeControl
+from localcloud.stripe.delivery import Deliverer
+from localcloud.stripe.server import make_app
 
 KEY = "sk_test_canary0123456789abcdefghijkl"
 PLANS = {"shared": 1900, "dedicated": 9900}
@@ -23,13 +29,14 @@ PLANS = {"shared": 1900, "dedicated": 9900}
 
 @dataclass
 class StripeRig:
-    """`url`: where the stand-in listens. `prices`: lookup key → price id."""
+    """`url`: where the stand-in listens. `prices`: lookup key → price id. `service`: its process,
+    where it has one."""
 
     url: str
     client: stripe.StripeClient
     control: StripeControl
-    service: HttpService
     prices: Mapping[str, str]
+    service: HttpService | None = None
 
     def subscribe(self, *, plan: str = "shared", **metadata: str) -> stripe.Subscription:
         return subscribe(
@@ -39,6 +46,12 @@ class StripeRig:
             price=self.prices[plan],
             metadata=metadata,
         )
+
+    def crash(self) -> None:
+        """Kill the stand-in's process, and start it again."""
+        assert self.service is not None
+        self.service.kill()
+        self.service.start()
 
     def customer(self, card: str | None = "pm_card_visa", **fields: Any) -> str:
         """A new customer's id; `card` None: nothing to pay with."""
@@ -59,15 +72,45 @@ class StripeRig:
 
 @contextmanager
 def run_stripe(data_dir: Path, *arguments: str) -> Iterator[StripeRig]:
+    """As it is run outside of tests: a process of its own."""
     service = HttpService(
         "localcloud.stripe",
         data_dir,
         arguments=arguments,
         environment={"LOCALCLOUD_STRIPE_API_KEY": KEY},
     )
-    with service, StripeControl(service.url) as control:
-        client = make_client(service.url)
-        yield StripeRig(service.url, client, control, service, create_prices(client, PLANS))
+    with service, _rig(service.url) as rig:
+        rig.service = service
+        yield rig
+
+
+@contextmanager
+def run_stripe_here(**settings: Any) -> Iterator[StripeRig]:
+    """In a thread, for tests that each want a new one: starts in milliseconds. `settings` as in
+    `localcloud.stripe.account.Settings`."""
+    store = ObjectStore(None)
+    account = Account(store, Settings(api_key=KEY, **settings))
+    deliverer = Deliverer(account)
+    server = make_server("127.0.0.1", 0, make_app(account), threaded=True, request_handler=QuietHandler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    deliverer.start()
+    thread.start()
+    try:
+        with _rig(f"http://127.0.0.1:{server.server_port}") as rig:
+            yield rig
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        deliverer.stop()
+        store.close()
+
+
+@contextmanager
+def _rig(url: str) -> Iterator[StripeRig]:
+    with StripeControl(url) as control:
+        client = make_client(url)
+        yield StripeRig(url, client, control, create_prices(client, PLANS))
 
 
 def make_client(url: str, *, key: str = KEY, retries: int = 0) -> stripe.StripeClient:

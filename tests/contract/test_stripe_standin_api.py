@@ -194,8 +194,7 @@ def test_objects_outlive_a_restart(tmp_path: Path) -> None:
         subscription = rig.subscribe(slug="acme")
         rig.control.advance(5 * 86400)
         ahead = rig.control.call("GET", "/clock")["ahead_seconds"]
-        rig.service.kill()
-        rig.service.start()
+        rig.crash()
         found = plain(rig.client.v1.subscriptions.retrieve(subscription.id))
         assert found["metadata"] == {"slug": "acme"}
         assert rig.control.call("GET", "/clock")["ahead_seconds"] == ahead
