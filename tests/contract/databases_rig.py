@@ -118,17 +118,16 @@ def system_postgres() -> str | None:
     return next(iter(sorted(glob.glob("/usr/lib/postgresql/15/bin"))), None)
 
 
-@pytest.fixture(scope="module", params=["rds", "superuser", "rds-15"])
+@pytest.fixture(scope="module", params=["rds", "rds-15"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """PostgreSQL as the wheel has it under a master like RDS's and under a superuser, and the oldest
-    supported version under one like RDS's."""
+    """PostgreSQL as the wheel has it, and the oldest version that is supported."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "rds-15":
             programs = system_postgres()
             if programs is None:
                 pytest.skip("no PostgreSQL 15 on this system")
             patch.setenv("LOCALCLOUD_POSTGRES_BIN", programs)
-        with run_server(superuser_master=request.param == "superuser") as running:
+        with run_server() as running:
             yield running
 
 

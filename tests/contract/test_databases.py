@@ -263,3 +263,18 @@ def test_a_master_secret_without_a_value_is_tried_again(subject: Subject) -> Non
     at = dataclasses.replace(subject.at, master_secret_arn="arn:of:nothing")
     with pytest.raises(Retryable, match="no value yet"):
         subject.databases.observe(at, new_placement())
+
+
+def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
+    with run_server(superuser_master=True) as server:
+        subject = Subject(server.provider(), server.at, server.at)
+        placement = new_placement()
+        assert not subject.databases.cluster_hardened(server.at)
+        subject.databases.harden_cluster(server.at)
+        assert subject.databases.cluster_hardened(server.at)
+        _, app = subject.ready(placement, tmp_path)
+        subject.databases.prove(server.at, app, placement)
+        subject.databases.close_logins(server.at, placement)
+        assert subject.databases.observe(server.at, placement) == DatabaseSeen(
+            exists=True, hardened=True, logins_open=False, release="0001"
+        )

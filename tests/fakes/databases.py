@@ -2,8 +2,7 @@
 
 `create` has the five commits of the real recipe as points at which a test may kill the worker, and
 leaves behind what the real one would. Passwords are kept as digests, so that a search for a secret
-finds none here either. Two switches in the world: `down` (kind "database-server-down", key
-"host:port") makes a cluster unreachable, `fail_migration` makes a file fail.
+finds none here either. `down` makes a cluster unreachable, `fail_migration` makes a file fail.
 """
 
 from __future__ import annotations
@@ -65,15 +64,15 @@ class FakeDatabases:
     def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
         self._as_master(at)
         with self.world.call("databases.observe"):
-            database = self.world.get(DATABASE, _key(at, placement.database))
+            database = self._database(at, placement.database)
             apps = [self._role(at, name) for name in placement.app_roles]
-        ready = database is not None and database["doors"]
+        ready = bool(database.get("doors"))
         whole = ready and database["tenant_id"] == placement.tenant_id and all(apps)
         return DatabaseSeen(
-            exists=database is not None,
+            exists=bool(database),
             hardened=whole and self._role(at, placement.migrator_role) is not None,
             logins_open=ready and any(role is not None and _is_open(role) for role in apps),
-            release=max(database["migrations"], default=None) if database else None,
+            release=max(database.get("migrations", ()), default=None),
         )
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
@@ -83,8 +82,8 @@ class FakeDatabases:
             self._create_roles(at, placement, connection_limit)
         key = _key(at, placement.database)
         with self.world.call("databases.create.database"):
-            database = self.world.get(DATABASE, key)
-            if database is None:
+            database = self._database(at, placement.database)
+            if not database:
                 database = {"tenant_id": None, "accepts": False, "doors": False, "migrations": {}}
                 self.world.put(DATABASE, key, database)
         with self.world.call("databases.create.shell"):
@@ -123,7 +122,7 @@ class FakeDatabases:
         files = tenant_migrations.load(migrations)
         self._enter(at, credential)
         key = _key(at, credential.dbname)
-        database = self.world.get(DATABASE, key)
+        database = self._database(at, credential.dbname)
         applied = {number: tuple(row) for number, row in database["migrations"].items()}
         for file in tenant_migrations.unapplied(files, applied):
             with self.world.call(f"databases.migrate.{file.number}"):
@@ -144,7 +143,7 @@ class FakeDatabases:
     def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
         with self.world.call("databases.prove"):
             self._enter(at, credential)
-            marker = self.world.get(DATABASE, _key(at, credential.dbname))["tenant_id"]
+            marker = self._database(at, credential.dbname)["tenant_id"]
         if credential.dbname != placement.database or marker != placement.tenant_id:
             raise NeedsHuman(
                 f"{credential.username} reached {credential.dbname}, whose marker is {marker}; "
@@ -168,8 +167,8 @@ class FakeDatabases:
         role = self._role(at, credential.username)
         if role is None or role["digest"] != _digest(credential) or not role["login"]:
             raise LoginRefused(f"{credential.username}: password authentication failed")
-        database = self.world.get(DATABASE, _key(at, credential.dbname))
-        if database is None:
+        database = self._database(at, credential.dbname)
+        if not database:
             raise NoSuchDatabase(f"{credential.dbname} does not exist", runbook=RUNBOOK)
         if not database["doors"] or role["database"] != credential.dbname:
             raise DatabaseClosed(f"permission denied for database {credential.dbname}")
@@ -184,6 +183,10 @@ class FakeDatabases:
         for name, (may_login, limit) in wanted.items():
             role = self._role(at, name) or {"digest": None, "database": placement.database}
             self.world.put(ROLE, _key(at, name), role | {"login": may_login, "limit": limit})
+
+    def _database(self, at: ClusterEndpoint, name: str) -> dict[str, Any]:
+        """Empty where there is none."""
+        return self.world.get(DATABASE, _key(at, name)) or {}
 
     def _role(self, at: ClusterEndpoint, name: str) -> dict[str, Any] | None:
         return self.world.get(ROLE, _key(at, name))

@@ -32,8 +32,9 @@ SESSIONS_POLL_SECONDS = 0.02
 
 class PostgresDatabases:
     """`sslmode`, `sslrootcert`: libpq's; in production "verify-full" and RDS's certificate bundle.
-    Timeouts in seconds: to connect (whole, at least 2), for a statement, for a lock, and for a
-    statement of a tenant's migrations."""
+    Timeouts in seconds: to connect (whole, at least 2; a cluster that scaled to zero takes about 15 to
+    wake, and the connection waits for it), for a statement, for a lock, and for a statement of a
+    tenant's migrations."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class PostgresDatabases:
         *,
         sslmode: str = "verify-full",
         sslrootcert: Path | None = None,
-        connect_timeout: int = 5,
+        connect_timeout: int = 20,
         statement_timeout: float = 60,
         lock_timeout: float = 5,
         migration_timeout: float = 300,
