@@ -1,7 +1,7 @@
 """The web process, put together: settings → registry, doorbell, signing key → application.
 
-The only place of the web side that knows Celery and the data plane's contract. gunicorn calls
-`create()` in each of its workers, after the fork.
+The only place of the web side that knows Celery and the data plane's contract. gunicorn asks
+for `app` in each of its workers, after the fork; it is made then, so that importing this does nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from flask import Flask
 
 from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
+from controlplane.web import stripe_webhook
 from controlplane.web.app import create_app
 from controlplane.web.edge import Ring, Sign
 from dataplane import contract
@@ -23,6 +24,10 @@ RING_TIMEOUT = 0.25  # seconds, to connect and for each answer
 REGISTRY_CONNECTIONS = 8  # of each process
 REGISTRY_WAIT = 2.0  # seconds for one of them
 STATEMENT_TIMEOUT = 5.0  # seconds; every request is a few lookups by key
+
+# As in `workers/app.py`, which the web side must not import; a test compares the two.
+QUEUE_OF_OPERATIONS = "controlplane"
+QUEUES = {stripe_webhook.TASK: "events"}
 
 
 def create(env: Mapping[str, str] = os.environ) -> Flask:
@@ -35,6 +40,12 @@ def create(env: Mapping[str, str] = os.environ) -> Flask:
         statement_timeout=STATEMENT_TIMEOUT,
     )
     return create_app(registry, settings, celery_ring(settings.broker_url), signer(settings))
+
+
+def __getattr__(name: str) -> Flask:
+    if name == "app":
+        return create()
+    raise AttributeError(f"controlplane.wsgi has no {name}")
 
 
 def celery_ring(broker_url: str) -> Ring:
@@ -50,6 +61,8 @@ def celery_ring(broker_url: str) -> Ring:
             "socket_connect_timeout": RING_TIMEOUT,
             "retry_on_timeout": False,
         },
+        task_default_queue=QUEUE_OF_OPERATIONS,
+        task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
         task_publish_retry=False,
         task_ignore_result=True,
     )

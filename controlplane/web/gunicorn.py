@@ -1,4 +1,4 @@
-"""gunicorn's configuration: `gunicorn -c python:controlplane.web.gunicorn "controlplane.wsgi:create()"`.
+"""gunicorn's configuration: `gunicorn -c python:controlplane.web.gunicorn controlplane.wsgi:app`.
 
 Address, processes and threads are the deployment's to say, on the command line. The control socket is
 off because its default path is one for each user, which two servers of one machine would fight over.

@@ -38,7 +38,7 @@ class Server:
         config = folder / "config.py"
         config.write_text(CONFIG)
         command = [sys.executable, "-m", "gunicorn", "-c", str(config), "--bind", f"127.0.0.1:{self.port}"]
-        command += ["--workers", "1", "--threads", str(THREADS), "controlplane.wsgi:create()"]
+        command += ["--workers", "1", "--threads", str(THREADS), "controlplane.wsgi:app"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=env, stderr=log, stdout=log, start_new_session=True)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
@@ -114,7 +114,7 @@ def head(body: bytes, *extra: str) -> bytes:
 def test_an_event_is_stored_and_rung_through_celery(live: Server, site: Site, broker: ValkeyServer) -> None:
     assert live.post(event("evt_1")).json() == {"event": "evt_1", "new": True}
     with redis.Redis(port=broker.port) as client:
-        (message,) = client.lrange("celery", 0, -1)
+        (message,) = client.lrange("events", 0, -1)
     assert json.loads(message)["headers"]["task"] == "workers.tasks.handle_event"
     assert json.loads(message)["headers"]["argsrepr"] == "['evt_1']"
     assert site.rows("SELECT id, state FROM stripe_event") == [{"id": "evt_1", "state": "received"}]

@@ -1,0 +1,64 @@
+import os
+import signal
+import time
+
+import pytest
+import redis
+
+from controlplane import wsgi
+from controlplane.settings import SettingsError
+from controlplane.web import stripe_webhook
+from controlplane.web.api import events, tenants
+from localcloud.valkey import ValkeyServer
+from tests.web.site import ENVIRONMENT
+
+TASKS = {stripe_webhook.TASK, events.HANDLE, tenants.CONVERGE, tenants.PREVIEW}
+
+
+def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
+    broker: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
+        monkeypatch.setenv(name, ENVIRONMENT[name])
+    from workers.app import app
+
+    ring = wsgi.celery_ring(broker.url)
+    for task in TASKS:
+        ring(task, ["x"])
+    with redis.Redis(port=broker.port) as client:
+        rung = {queue: client.llen(queue) for queue in ("events", "controlplane", "celery")}
+    wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
+    assert rung == {queue: wanted.count(queue) for queue in rung}
+    assert rung["celery"] == 0
+
+
+@pytest.mark.parametrize("fault", ["dead", "silent"])
+def test_a_broker_that_does_not_answer_costs_a_fraction_of_a_second(broker: ValkeyServer, fault: str) -> None:
+    ring = wsgi.celery_ring(broker.url)
+    ring("task", ["x"])
+    if fault == "dead":
+        broker.kill()
+    else:
+        os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(Exception, match=r"Timeout|refused|closed"):
+                ring("task", ["x"])
+            assert time.monotonic() - started < 3 * wsgi.RING_TIMEOUT
+    finally:
+        if fault == "silent":
+            os.kill(broker.pid, signal.SIGCONT)
+        broker.start()
+    ring("task", ["x"])
+
+
+def test_a_missing_setting_is_named() -> None:
+    env = ENVIRONMENT | {"CONTROLPLANE_PLATFORM_ZONE": ""}
+    with pytest.raises(SettingsError, match="CONTROLPLANE_PLATFORM_ZONE: expected to be set"):
+        wsgi.create(env)
+
+
+def test_the_web_process_needs_no_credential_of_the_workers() -> None:
+    app = wsgi.create(ENVIRONMENT)
+    assert app.test_client().get("/healthz").status_code == 200
