@@ -152,12 +152,12 @@ class RealRig:
         self.terraform: Terraform = self.runner()
         self._platform = self._make_platform()
 
-    def runner(self) -> TerraformRunner:
+    def runner(self, *, work_dir: Path | None = None, bucket: str = BUCKET) -> TerraformRunner:
         return TerraformRunner(
             binary="terraform",
             stacks_dir=ROOT / "stacks",
-            work_dir=self.work_dir / "work",
-            state_bucket=BUCKET,
+            work_dir=work_dir or self.work_dir / "work",
+            state_bucket=bucket,
             region=REGION,
             environment={**os.environ, **terraform_environment(self.work_dir)},
         )

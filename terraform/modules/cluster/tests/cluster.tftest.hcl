@@ -1,0 +1,150 @@
+# What the module promises and what it refuses, without AWS.
+
+mock_provider "aws" {}
+
+variables {
+  cluster_id                 = "c-abcdefghijkl"
+  engine_version             = "17.5"
+  min_acu                    = 0
+  max_acu                    = 4
+  seconds_until_auto_pause   = 600
+  backup_retention_days      = 7
+  instance_count             = 2
+  vpc_id                     = "vpc-1"
+  subnet_ids                 = ["subnet-1", "subnet-2"]
+  allowed_security_group_ids = ["sg-1"]
+  final_snapshot_identifier  = "c-abcdefghijkl-final-g1"
+  operation_id               = "42"
+  isolation                  = "dedicated"
+  environment                = "test"
+}
+
+run "keeps_data_safe" {
+  command = plan
+
+  assert {
+    condition     = aws_rds_cluster.this.deletion_protection && !aws_rds_cluster.this.skip_final_snapshot
+    error_message = "A cluster must be protected, and leave a snapshot behind."
+  }
+
+  assert {
+    condition     = aws_rds_cluster.this.storage_encrypted && aws_kms_key.this.enable_key_rotation
+    error_message = "Storage must be encrypted with a key that rotates."
+  }
+
+  assert {
+    condition     = aws_rds_cluster.this.manage_master_user_password && aws_rds_cluster.this.master_password == null
+    error_message = "The master's password must stay out of the state."
+  }
+
+  assert {
+    condition     = aws_rds_cluster.this.copy_tags_to_snapshot && aws_rds_cluster.this.final_snapshot_identifier == "c-abcdefghijkl-final-g1"
+    error_message = "The final snapshot must be ours by name and tags."
+  }
+}
+
+run "opens_one_port_to_named_groups" {
+  command = plan
+
+  assert {
+    condition = length(aws_security_group.this.ingress) == 1 && alltrue([
+      for rule in aws_security_group.this.ingress :
+      rule.from_port == 5432 && rule.to_port == 5432 && rule.security_groups == toset(["sg-1"]) && length(coalesce(rule.cidr_blocks, [])) == 0
+    ])
+    error_message = "Only the named groups may reach port 5432."
+  }
+}
+
+run "names_everything_after_the_cluster" {
+  command = plan
+
+  assert {
+    condition     = keys(aws_rds_cluster_instance.this) == ["1", "2"] && aws_rds_cluster_instance.this["2"].identifier == "c-abcdefghijkl-2"
+    error_message = "Instances must be numbered from 1."
+  }
+
+  assert {
+    condition     = alltrue([for tags in [aws_kms_key.this.tags, aws_rds_cluster.this.tags, aws_security_group.this.tags] : tags.cluster == "c-abcdefghijkl" && tags.operation == "42"])
+    error_message = "Tags must name the cluster and the operation."
+  }
+}
+
+run "pauses_only_from_zero" {
+  command = plan
+
+  variables {
+    min_acu = 0.5
+  }
+
+  expect_failures = [var.seconds_until_auto_pause]
+}
+
+run "takes_a_cluster_that_never_pauses" {
+  command = plan
+
+  variables {
+    min_acu                  = 0.5
+    seconds_until_auto_pause = null
+  }
+
+  assert {
+    condition     = aws_rds_cluster.this.serverlessv2_scaling_configuration[0].min_capacity == 0.5
+    error_message = "The least capacity must be the plan's."
+  }
+}
+
+run "refuses_what_rds_would_refuse_later" {
+  command = plan
+
+  variables {
+    cluster_id                 = "c--bad"
+    max_acu                    = 300
+    backup_retention_days      = 36
+    instance_count             = 0
+    vpc_id                     = "default"
+    subnet_ids                 = ["subnet-1", "subnet-1"]
+    allowed_security_group_ids = []
+    final_snapshot_identifier  = "a--b"
+    operation_id               = ""
+    isolation                  = "both"
+    environment                = "Test"
+  }
+
+  expect_failures = [
+    var.cluster_id,
+    var.max_acu,
+    var.backup_retention_days,
+    var.instance_count,
+    var.vpc_id,
+    var.subnet_ids,
+    var.allowed_security_group_ids,
+    var.final_snapshot_identifier,
+    var.operation_id,
+    var.isolation,
+    var.environment,
+  ]
+}
+
+run "refuses_an_engine_that_takes_plain_connections" {
+  command = plan
+
+  variables {
+    engine_version = "16.4"
+  }
+
+  expect_failures = [var.engine_version]
+}
+
+run "takes_an_older_engine_with_a_group_that_forces_tls" {
+  command = plan
+
+  variables {
+    engine_version               = "16.4"
+    cluster_parameter_group_name = "platform-aurora-postgresql16"
+  }
+
+  assert {
+    condition     = aws_rds_cluster.this.db_cluster_parameter_group_name == "platform-aurora-postgresql16"
+    error_message = "The shared parameter group must be used."
+  }
+}

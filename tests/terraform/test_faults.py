@@ -1,0 +1,299 @@
+"""Real faults on the real Terraform: what was measured as dangerous, shown to be harmless.
+
+Few and long: the AWS provider waits a fixed minute for every Aurora cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
+from localcloud.aws.emulator import REGION, AwsEmulator
+from tests.terraform.rig import BUCKET, Events, RealRig, again, cluster_run, never, tenant_run
+from workers.providers.aws_secrets import AwsSecrets
+from workers.providers.ports import Credential, PlannedChange, PriorRun, ResourceEvent, StackRun
+from workers.providers.terraform import TerraformRunner, lock_owner
+from workers.providers.terraform.inventory import AwsAccount, ClusterInventory, TenantInventory
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+
+INSTANCE = 'module.cluster.aws_rds_cluster_instance.this["1"]'
+
+
+@pytest.fixture(scope="module")
+def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("terraform")
+
+
+@pytest.fixture
+def rig(aws: AwsEmulator, work_dir: Path) -> RealRig:
+    return RealRig(work_dir)
+
+
+class Killer(Events):
+    """Records events, and strikes once when the named resource is being made."""
+
+    def __init__(self, address: str, strike: Callable[[], None], *, after: float = 0.0) -> None:
+        super().__init__()
+        self._address = address
+        self._strike = strike
+        self._after = after
+        self.lock: str | None = None
+
+    def __call__(self, event: ResourceEvent) -> None:
+        super().__call__(event)
+        if event.kind == "lock_taken":
+            self.lock = event.address
+        if event.kind == "started" and event.address == self._address:
+            threading.Timer(self._after, self._strike).start()
+
+
+def terraform_children() -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields["Name"] == "terraform" and int(fields["PPid"]) == os.getpid():
+            found.append(int(fields["Pid"]))
+    return found
+
+
+def converge(terraform: TerraformRunner, run: StackRun) -> tuple[dict[str, Any], Events]:
+    """As the engine does: try again for as long as that is what the error says."""
+    end, events = time.monotonic() + 200, Events()
+    while True:
+        try:
+            return terraform.apply(run, on_event=events, stopped=never), events
+        except Retryable:
+            assert time.monotonic() < end
+            time.sleep(2)
+
+
+def plan_when_quiet(rig: RealRig, run: StackRun) -> list[PlannedChange]:
+    """The plan, once AWS has settled and a terraform that is ending has ended."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return rig.terraform.plan(run)
+        except Retryable:
+            assert time.monotonic() < end
+            time.sleep(1)
+
+
+def keys_of(run: StackRun) -> list[str]:
+    return ClusterInventory(AwsAccount(REGION), run.variables).tagged_keys()
+
+
+def test_a_terraform_killed_in_mid_cluster_is_followed_by_one_that_adopts(rig: RealRig) -> None:
+    run, started = cluster_run(rig), datetime.now(UTC)
+    killer = Killer(
+        ClusterInventory.cluster, lambda: os.kill(terraform_children()[0], signal.SIGKILL), after=8
+    )
+    with pytest.raises(Retryable, match="signal 9"):
+        rig.terraform.apply(run, on_event=killer, stopped=never)
+    saved = {r["type"] for r in rig.state(run)["resources"]}
+    assert "aws_kms_key" in saved  # made and saved before the long wait
+    assert "aws_rds_cluster" not in saved
+    assert rig.locked(run)
+
+    later = again(run, prior=PriorRun(lock_owner(), started, killer.lock))
+    outputs, events = converge(rig.runner(), later)
+    assert (killer.lock, "unlock") in events.of("recovered")
+    assert events.of("adopted") == [(ClusterInventory.cluster, "import")]
+    assert {action for _address, action in events.of("done")} == {"update", "create"}
+    assert rig.terraform.plan(later) == []
+    assert keys_of(run) == [outputs["kms_key_arn"].rsplit("/", 1)[-1]]
+    assert not list(rig.work_dir.glob(f"work/*/runs/{run.workspace}.*"))
+
+    password = AwsSecrets(region=REGION).read(outputs["master_secret_arn"]).password
+    states = [
+        rig.s3.get_object(Bucket=BUCKET, Key=o["Key"])
+        for o in rig.s3.list_objects_v2(Bucket=BUCKET)["Contents"]
+    ]
+    assert not any(password.encode() in state["Body"].read() for state in states)
+
+    _purge(rig, later)
+
+
+def _purge(rig: RealRig, run: StackRun) -> None:
+    """The end of the same cluster: protected, then approved; its key stays with its final snapshot."""
+    data = frozenset({ClusterInventory.cluster, INSTANCE})
+    rest = {ClusterInventory.security_group, ClusterInventory.subnet_group, ClusterInventory.log_group}
+    with pytest.raises(NeedsHuman, match=ClusterInventory.cluster):
+        rig.terraform.destroy(again(run, deletion_protection=False), on_event=Events(), stopped=never)
+    assert boto3.client("rds").describe_db_clusters(DBClusterIdentifier=run.workspace)["DBClusters"]
+    approved = again(run, approved=data | rest, deletion_protection=False)
+    rig.terraform.destroy(approved, on_event=Events(), stopped=never)
+    snapshots = boto3.client("rds").describe_db_cluster_snapshots(DBClusterIdentifier=run.workspace)
+    final = [s["DBClusterSnapshotIdentifier"] for s in snapshots["DBClusterSnapshots"]]
+    assert run.variables["final_snapshot_identifier"] in final
+    assert len(keys_of(run)) == 1
+    keys = frozenset({ClusterInventory.key, ClusterInventory.alias})
+    everything = again(run, approved=keys | data | rest, deletion_protection=False)
+    rig.terraform.destroy(everything, on_event=Events(), stopped=never)
+    assert keys_of(run) == []
+    with pytest.raises(ClientError):
+        rig.state(run)
+
+
+WORKER = """
+import json, os, sys
+from pathlib import Path
+from tests.terraform.rig import RealRig
+from workers.providers.ports import StackRun
+rig = RealRig(Path(sys.argv[1]))
+def on_event(event):
+    print(event.kind, event.address, flush=True)
+variables = json.loads(sys.argv[2])
+rig.terraform.apply(StackRun("cluster", variables["cluster_id"], variables), on_event=on_event, stopped=lambda: False)
+"""
+
+
+def test_a_killed_workers_terraform_saves_and_its_cluster_is_untainted(rig: RealRig) -> None:
+    run, started = cluster_run(rig), datetime.now(UTC)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(rig.work_dir), json.dumps(run.variables)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    try:
+        with worker.stdout:
+            while (line := worker.stdout.readline()) != f"started {ClusterInventory.cluster}\n":
+                assert line, "the worker ended before it came to the cluster"
+        time.sleep(5)
+    finally:
+        worker.kill()
+        worker.wait()
+    ended = time.monotonic() + 20
+    while rig.locked(run):
+        assert time.monotonic() < ended, "terraform outlived its worker"
+        time.sleep(0.2)
+    cluster = next(r for r in rig.state(run)["resources"] if r["type"] == "aws_rds_cluster")
+    assert cluster["instances"][0]["status"] == "tainted"
+
+    later = again(run, prior=PriorRun(lock_owner(), started, None))
+    assert [c for c in plan_when_quiet(rig, later) if c.destructive] == []
+    events = Events()
+    with pytest.raises(LeaseLost):
+        rig.terraform.apply(later, on_event=events, stopped=lambda: bool(events.of("planned")))
+    assert events.of("recovered") == [(ClusterInventory.cluster, "untaint")]
+    assert {action for _address, action in events.of("planned")} <= {"create", "update"}
+    cluster = next(r for r in rig.state(run)["resources"] if r["type"] == "aws_rds_cluster")
+    assert "status" not in cluster["instances"][0]
+
+
+def test_a_state_that_could_not_be_saved_is_pushed_by_the_next_run(rig: RealRig) -> None:
+    bucket = f"states-{time.monotonic_ns()}"
+    place = {"LocationConstraint": REGION}
+    rig.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    run = cluster_run(rig)
+    terraform = rig.runner(bucket=bucket)
+
+    def lose_the_bucket() -> None:
+        for found in rig.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            rig.s3.delete_object(Bucket=bucket, Key=found["Key"])
+        rig.s3.delete_bucket(Bucket=bucket)
+
+    killer = Killer(ClusterInventory.key, lose_the_bucket, after=2)
+    with pytest.raises(ControlPlaneError):
+        terraform.apply(run, on_event=killer, stopped=never)
+    assert len(list(rig.work_dir.glob(f"work/*/runs/{run.workspace}.*/errored.tfstate"))) == 1
+    assert len(keys_of(run)) == 1
+
+    rig.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    events = Events()
+    with pytest.raises(LeaseLost):
+        terraform.apply(again(run), on_event=events, stopped=lambda: bool(events.of("started")))
+    assert [e.action for e in events if e.kind == "recovered"] == ["state-push"]
+    assert [address for address, _ in events.of("started")] == [ClusterInventory.cluster]
+    assert len(keys_of(run)) == 1
+
+
+@pytest.fixture
+def two_tenants(rig: RealRig, tmp_path: Path) -> list[StackRun]:
+    """Made at the same time by two workers that share a work folder nobody has initialised yet."""
+    runs, errors = [tenant_run(rig) for _ in range(2)], []
+
+    def make(run: StackRun) -> None:
+        try:
+            rig.runner(work_dir=tmp_path / "work").apply(run, on_event=Events(), stopped=never)
+        except ControlPlaneError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=make, args=[run]) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(200)
+    assert errors == []
+    return runs
+
+
+@pytest.fixture
+def enforced(aws: AwsEmulator) -> Iterator[Callable[[], None]]:
+    """Turns IAM on in the emulated account until the test ends."""
+
+    def turn(body: str) -> None:
+        request = urllib.request.Request(f"{aws.url}/moto-api/reset-auth", data=body.encode(), method="POST")
+        urllib.request.urlopen(request, timeout=10).close()
+
+    yield lambda: turn("0")
+    turn("Infinity")
+
+
+def test_a_tenants_role_reads_its_own_secret_and_no_other(
+    rig: RealRig, two_tenants: list[StackRun], enforced: Callable[[], None]
+) -> None:
+    mine, other = two_tenants
+    secrets = AwsSecrets(region=REGION)
+    for run in two_tenants:
+        for name in ("app_secret_name", "migrator_secret_name"):
+            secrets.write(run.variables[name], Credential(run.workspace, "canary"), token="x" * 32)
+    role = boto3.client("iam").get_role(RoleName=mine.workspace)["Role"]
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == mine.variables["permissions_boundary_arn"]
+    granted = boto3.client("sts").assume_role(
+        RoleArn=role["Arn"], RoleSessionName="app", ExternalId=mine.variables["tenant_id"]
+    )["Credentials"]
+    enforced()
+    as_tenant = boto3.client(
+        "secretsmanager",
+        aws_access_key_id=granted["AccessKeyId"],
+        aws_secret_access_key=granted["SecretAccessKey"],
+        aws_session_token=granted["SessionToken"],
+    )
+    own = as_tenant.get_secret_value(SecretId=mine.variables["app_secret_name"])
+    assert json.loads(own["SecretString"])["username"] == mine.workspace
+    refused = [mine.variables["migrator_secret_name"]]
+    refused += [other.variables["app_secret_name"], other.variables["migrator_secret_name"]]
+    for name in refused:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            as_tenant.get_secret_value(SecretId=name)
+
+
+def test_what_would_replace_a_secret_is_refused_before_anything_happens(rig: RealRig) -> None:
+    run = tenant_run(rig)
+    rig.terraform.apply(run, on_event=Events(), stopped=never)
+    renamed = again(run, app_secret_name=run.variables["app_secret_name"] + "-renamed")
+    with pytest.raises(NeedsHuman, match=TenantInventory.app_secret) as refused:
+        rig.terraform.apply(renamed, on_event=Events(), stopped=never)
+    assert refused.value.runbook == "destructive-terraform-plan"
+    assert AwsSecrets(region=REGION).describe(run.variables["app_secret_name"]).deleting is False
+    assert not rig.locked(run)

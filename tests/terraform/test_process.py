@@ -1,0 +1,134 @@
+"""A child that can be stopped, and that ends with its parent. The children here are small scripts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from controlplane.domain.errors import LeaseLost, Retryable
+from workers.providers.terraform import process
+
+# Like terraform: on SIGINT it says so, saves, and ends.
+POLITE = """
+import signal, sys, time
+def end(*_):
+    print("Interrupt received", flush=True)
+    open("saved", "w").close()
+    sys.exit(1)
+signal.signal(signal.SIGINT, end)
+print("ready", flush=True)
+time.sleep(60)
+"""
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def run(folder: Path, script: str, **options):
+    return process.run(
+        [sys.executable, "-c", script],
+        folder=folder,
+        name="child",
+        environment={"PATH": os.environ["PATH"], "GREETING": "hello"},
+        **{"timeout": 30.0} | options,
+    )
+
+
+def test_output_errors_status_and_environment_come_back(tmp_path: Path) -> None:
+    lines: list[str] = []
+    script = (
+        "import os, sys; print(os.environ['GREETING']); print('two'); sys.stderr.write('bad'); sys.exit(3)"
+    )
+    done = run(tmp_path, script, on_line=lines.append)
+    assert (done.code, done.errors, lines, done.text()) == (3, "bad", ["hello", "two"], "hello\ntwo\n")
+
+
+def test_only_the_end_of_a_long_error_is_kept(tmp_path: Path) -> None:
+    done = run(tmp_path, "import sys; sys.stderr.write('x' * 1_000_000 + 'end')")
+    assert len(done.errors) == process.ERRORS_LIMIT
+    assert done.errors.endswith("xend")
+
+
+def test_lines_arrive_while_the_child_runs(tmp_path: Path) -> None:
+    began, seen = time.monotonic(), []
+    script = "import time; print('first', flush=True); time.sleep(1.5)"
+    run(tmp_path, script, on_line=lambda _line: seen.append(time.monotonic() - began))
+    assert seen[0] < 1.2
+
+
+def test_a_lost_lease_stops_the_child_politely(tmp_path: Path) -> None:
+    asked: list[float] = []
+    ready: list[str] = []
+
+    def stopped() -> bool:
+        asked.append(time.monotonic())
+        return bool(ready)
+
+    with pytest.raises(LeaseLost):
+        run(tmp_path, POLITE, stopped=stopped, on_line=ready.append)
+    assert (tmp_path / "saved").exists()
+    assert all(later - sooner < 1 for sooner, later in pairwise(asked))
+
+
+def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "GRACE", 0.5)
+    ready: list[str] = []
+    began = time.monotonic()
+    with pytest.raises(LeaseLost):
+        run(tmp_path, STUBBORN, stopped=lambda: bool(ready), on_line=ready.append)
+    assert time.monotonic() - began < 10
+
+
+def test_the_time_is_bounded(tmp_path: Path) -> None:
+    with pytest.raises(Retryable, match="longer than 1 s"):
+        run(tmp_path, POLITE, timeout=1.0)
+    assert (tmp_path / "saved").exists()
+
+
+def test_whatever_a_listener_raises_stops_the_child(tmp_path: Path) -> None:
+    def listener(_line: str) -> None:
+        raise ValueError("the registry is gone")
+
+    with pytest.raises(ValueError, match="registry"):
+        run(tmp_path, POLITE, on_line=listener)
+    assert (tmp_path / "saved").exists()
+
+
+PARENT = """
+import os, sys
+from pathlib import Path
+from workers.providers.terraform import process
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Celery's children do, and children inherit it
+process.run([sys.executable, "-c", sys.argv[2]], folder=Path(sys.argv[1]), name="child",
+            environment=dict(os.environ), timeout=60,
+            on_line=lambda line: Path(sys.argv[1], "up").touch())
+"""
+
+
+def test_a_killed_parent_takes_its_child_along_and_the_child_saves(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), POLITE])
+    try:
+        wait_for(tmp_path / "up")
+        parent.send_signal(signal.SIGKILL)
+        wait_for(tmp_path / "saved")
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def wait_for(path: Path, seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path.name} did not appear"
+        time.sleep(0.05)
