@@ -162,7 +162,8 @@ rig = RealRig(Path(sys.argv[1]))
 def on_event(event):
     print(event.kind, event.address, flush=True)
 variables = json.loads(sys.argv[2])
-rig.terraform.apply(StackRun("cluster", variables["cluster_id"], variables), on_event=on_event, stopped=lambda: False)
+run = StackRun("cluster", variables["cluster_id"], variables)
+rig.terraform.apply(run, on_event=on_event, stopped=lambda: False)
 """
 
 
