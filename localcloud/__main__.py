@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--zone", default=DEFAULT_ZONE, help="tenants answer at <slug>.<zone>")
     parser.add_argument("--webhook-url", default=DEFAULT_WEBHOOK_URL, help="where Stripe sends its events")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     began = time.monotonic()
     try:

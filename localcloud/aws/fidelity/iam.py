@@ -1,23 +1,47 @@
-"""Policies are read as IAM reads them."""
+"""Policies are read as IAM reads them, where requests are authorised at all
+(`POST /moto-api/reset-auth` with the body `0` begins it, `Infinity` ends it)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
-from moto.iam.access_control import IAMPolicyStatement
+from moto.iam.access_control import IAMPolicy, IAMPolicyStatement, IAMRequestBase, PermissionResult
 
-from localcloud.aws.fidelity.patch import around
+from localcloud.aws.fidelity.patch import around, put
 
 
 def mend() -> None:
-    @around(IAMPolicyStatement, "_match")
-    def wildcards_are_not_regular_expressions(
-        _: Callable[[str, str], object], pattern: str, string: str
-    ) -> re.Match[str] | None:
+    _wildcards()
+    _permissions_boundary()
+
+
+def _wildcards() -> None:
+    def match(pattern: str, string: str) -> re.Match[str] | None:
         """AWS: `*` stands for any characters, `?` for one, everything else for itself (IAM User
         Guide, "IAM JSON policy elements: Resource"); `…:secret:name-??????` is the form that the
         Secrets Manager guide recommends. moto: reads the pattern as a regular expression, in which
         that form is an error (500), and a `.` any character."""
         parts = ({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
         return re.fullmatch("".join(parts), string, re.DOTALL)
+
+    put(IAMPolicyStatement, "_match", staticmethod(match))
+
+
+def _permissions_boundary() -> None:
+    @around(IAMRequestBase, "check_action_permitted")
+    def within_the_boundary(check: Callable[..., None], self: Any, resource: str) -> None:
+        """AWS: a role may do what both its policies and its permissions boundary allow (IAM User
+        Guide, "Permissions boundaries for IAM entities"). moto: keeps the boundary and never reads
+        it."""
+        check(self, resource)
+        role_name = getattr(self._access_key, "_owner_role_name", None)
+        if role_name is None or self._action == "sts:GetCallerIdentity":
+            return
+        boundary = self.backend.get_role(role_name).permissions_boundary_arn
+        if not boundary:
+            return
+        policy = IAMPolicy(self.backend.get_policy(boundary))
+        if policy.is_action_permitted(self._action, resource) is not PermissionResult.PERMITTED:
+            self._raise_access_denied()
