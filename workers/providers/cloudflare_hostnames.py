@@ -49,6 +49,7 @@ RUNBOOKS = {
     1414: "cloudflare-custom-origin",
     1421: "cloudflare-custom-origin",
 }
+_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _TOKEN = re.compile(r"[!-~]{8,512}")
 
 
@@ -125,6 +126,7 @@ class CloudflareHostnames:
 
     def recheck(self, hostname_id: str) -> HostnameSeen:
         """An edit with the settings it has asks for another validation. Raises NotFound besides."""
+        _check_id(hostname_id)
         return _seen(
             self._call(
                 f"recheck {hostname_id}",
@@ -133,6 +135,7 @@ class CloudflareHostnames:
         )
 
     def delete(self, hostname_id: str) -> None:
+        _check_id(hostname_id)
         try:
             self._call(
                 f"delete {hostname_id}", lambda: self._hostnames.delete(hostname_id, zone_id=self._zone)
@@ -171,6 +174,12 @@ class CloudflareHostnames:
         if not isinstance(body, dict) or body.get("success") is False:
             raise _meaning(what, answer.status_code, _codes(body), None)
         return body.get("result")
+
+
+def _check_id(hostname_id: str) -> None:
+    """An empty id would turn a call about one hostname into one about all."""
+    if not _ID.fullmatch(hostname_id):
+        raise Invalid("hostname_id", "a custom hostname's id", got=hostname_id[:60])
 
 
 def _codes(body: object) -> list[int]:

@@ -1,0 +1,98 @@
+"""Both stand-ins as processes: quick to start, clear about mistakes, gone when their parent is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {
+    "stripe": ["localcloud.stripe"],
+    "cloudflare": ["localcloud.cloudflare", "--zone-id", "z", "--token", "t"],
+}
+PARENT = """
+import subprocess, sys
+command = [sys.executable, "-m", *sys.argv[1:], "--port", "0"]
+child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+print(child.pid, child.stdout.readline().split()[-1], flush=True)
+sys.stdin.read()
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_dies_with_its_parent(name: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, *COMMANDS[name]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as parent:
+        assert parent.stdout is not None
+        pid, url = parent.stdout.readline().split()
+        assert httpx.get(f"{url}/_localcloud/health").json()["service"] == name
+        assert running(int(pid))
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 10
+    while running(int(pid)):
+        assert time.monotonic() < deadline, f"{name} outlived its parent"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_ends_in_order_when_told_to(name: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", *COMMANDS[name], "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith(f"{name} stand-in listening on http://127.0.0.1:")
+        child.terminate()
+        assert child.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["localcloud.stripe"], "--port"),
+        (
+            ["localcloud.stripe", "--port", "0", "--api-version", "latest"],
+            "--api-version: expected YYYY-MM-DD",
+        ),
+        (["localcloud.stripe", "--port", "0", "--retry-seconds", "1,-2"], "--retry-seconds"),
+        (["localcloud.stripe", "--port", "0", "--retry-seconds", "soon"], "--retry-seconds"),
+        (
+            ["localcloud.stripe", "--port", "0", "--delivery-threads", "0"],
+            "--delivery-threads: expected 1 to 64",
+        ),
+        (["localcloud.cloudflare", "--port", "0", "--token", "t"], "--zone-id"),
+        ([*COMMANDS["cloudflare"], "--port", "0", "--records-seconds", "9"], "--records-seconds: expected"),
+        ([*COMMANDS["cloudflare"], "--port", "0", "--rate-limit", "0"], "--rate-limit"),
+    ],
+)
+def test_a_wrong_option_is_named(command: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=ROOT,
+        timeout=30,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
