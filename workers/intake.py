@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from typing import Any
 
 from controlplane.domain.billing import (
     Decision,
@@ -103,16 +104,24 @@ def _decide(ctx: Context, subscription_id: str, session_id: str | None) -> tuple
     try:
         subscription = source.subscription(subscription_id)
         session = source.checkout_session(session_id) if session_id is not None else None
-        customer = None
-        if isinstance(subscription.get("customer"), str):
-            customer = source.customer(subscription["customer"])
     except NotFound as error:
         return Park(str(error)), None
+    customer = _customer(ctx, subscription.get("customer"))
     decision = desired_from_subscription(
         subscription, ctx.catalogue, platform_zone=ctx.platform.zone, session=session, customer=customer
     )
     status = subscription.get("status")
     return decision, status if isinstance(status, str) else None
+
+
+def _customer(ctx: Context, customer_id: Any) -> dict[str, Any] | None:
+    """It only lends a name, so a tenant does not depend on its being there."""
+    if not isinstance(customer_id, str):
+        return None
+    try:
+        return ctx.providers.billing.customer(customer_id)
+    except NotFound:
+        return None
 
 
 def _finish(ctx: Context, row: EventRow, state: str, reason: str | None, subscription_id: str | None) -> str:

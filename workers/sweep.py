@@ -52,13 +52,7 @@ def sweep(ctx: Context) -> Swept:
 
 
 def republish(ctx: Context) -> int:
-    """Write every route into the cache again: the full pass that mends a flushed or evicted cache. How
-    many there were. Entries that are newer in the cache stay."""
+    """The full pass that mends a flushed or evicted cache: write every route that the cache does not
+    have as it should be; how many were written. Entries that are newer in the cache stay."""
     with ctx.registry.connection() as conn:
-        payloads = list(route.all_routes(conn))
-    for payload in payloads:
-        if payload["status"] == "gone":
-            ctx.providers.cache.remove(payload["host"], epoch=payload["epoch"])
-        else:
-            ctx.providers.cache.publish(payload)
-    return len(payloads)
+        return ctx.providers.cache.publish_many(route.all_routes(conn))

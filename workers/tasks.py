@@ -34,20 +34,20 @@ def ring(task: str, args: list[str]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _context() -> Context:
+def context() -> Context:
     return context_from_environment(ring)
 
 
 @worker_process_shutdown.connect
 def _close(**_: object) -> None:
-    if _context.cache_info().currsize:
-        _context().registry.close()
+    if context.cache_info().currsize:
+        context().registry.close()
 
 
 @app.task(name=intake.TASK)
 def handle_event(event_id: str) -> None:
     try:
-        intake.handle_event(_context(), event_id)
+        intake.handle_event(context(), event_id)
     except Retryable as error:
         log.warning("event %s: %s", event_id, error)
 
@@ -55,7 +55,7 @@ def handle_event(event_id: str) -> None:
 @app.task(name=engine.TASK)
 def converge(kind: str, resource_id: str) -> None:
     try:
-        engine.converge(_context(), ResourceKind(kind), resource_id)
+        engine.converge(context(), ResourceKind(kind), resource_id)
     except Retryable as error:
         log.warning("%s %s: %s", kind, resource_id, error)
 
@@ -63,7 +63,7 @@ def converge(kind: str, resource_id: str) -> None:
 @app.task(name=previews.TASK)
 def preview(preview_id: str) -> None:
     try:
-        previews.work_out(_context(), int(preview_id))
+        previews.work_out(context(), int(preview_id))
     except Retryable as error:
         log.warning("preview %s: %s", preview_id, error)
 
@@ -71,7 +71,7 @@ def preview(preview_id: str) -> None:
 @app.task(name=SWEEP)
 def sweep() -> None:
     try:
-        sweeping.sweep(_context())
+        sweeping.sweep(context())
     except Retryable as error:
         log.warning("sweep: %s", error)
 
@@ -79,6 +79,6 @@ def sweep() -> None:
 @app.task(name=REPUBLISH)
 def republish() -> None:
     try:
-        log.info("republished %d routes", sweeping.republish(_context()))
+        log.info("republish wrote %d routes", sweeping.republish(context()))
     except Retryable as error:
         log.warning("republish: %s", error)

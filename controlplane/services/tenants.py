@@ -32,7 +32,8 @@ from controlplane.store.preview import PreviewRow
 from controlplane.store.registry import Connection
 from controlplane.store.tenant import SlugTaken, TenantRow
 
-ENGINE_VERSION = "16.6"
+ENGINE_VERSION = "17.5"
+"""What new clusters are made with; from 17 on RDS refuses unencrypted connections by itself."""
 
 
 @dataclass(frozen=True, slots=True)

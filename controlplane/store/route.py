@@ -52,9 +52,13 @@ def of_tenant(conn: Connection, tenant_id: str) -> dict[str, tuple[dict[str, Any
 
 
 def all_routes(conn: Connection) -> Iterator[dict[str, Any]]:
-    """Every payload with its epoch, streamed."""
+    """Every payload with its epoch, streamed; without those that were given up more than a week ago,
+    whose tombstones have left the cache too."""
     with conn.transaction(), conn.cursor("all_routes") as cur:
-        cur.execute("SELECT payload, epoch FROM route ORDER BY host")
+        cur.execute(
+            "SELECT payload, epoch FROM route WHERE payload->>'status' <> 'gone'"
+            " OR decided_at > clock_timestamp() - interval '7 days' ORDER BY host"
+        )
         for row in cur:
             yield {**row["payload"], "epoch": row["epoch"]}
 

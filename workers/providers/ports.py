@@ -9,7 +9,7 @@ bound their own time. No value that holds a secret has a repr that shows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -296,6 +296,11 @@ class ConfigCache(Protocol):
     def publish(self, payload: dict[str, Any]) -> bool:
         """Sign and store the entry of `payload["host"]`, then send the change notice. An entry with
         a higher epoch stays (compared and set in one step on the server); False then."""
+        ...
+
+    def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
+        """`publish` for the periodic full pass, tombstones included; how many entries were written.
+        Entries that are the same already are passed over without a notice."""
         ...
 
     def remove(self, host: str, *, epoch: int) -> bool:

@@ -1,0 +1,263 @@
+"""A whole control plane on fakes: real registry, real engine, an outside world that remembers.
+
+The world is a file, so a worker that is killed in a child process leaves behind just what AWS, Stripe
+and Cloudflare would have kept, and the next one finds it. `violations` is the oracle: it compares the
+registry with the world and says in words what is missing, doubled or left over.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from controlplane.domain.catalogue import parse_catalogue
+from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.services import billing
+from controlplane.store import placement, tenant
+from controlplane.store.registry import Registry
+from tests import builders
+from tests.fakes.aws import FakeAccount, FakeClusters, FakeIdentities, FakeSecrets
+from tests.fakes.billing import FakeBilling
+from tests.fakes.config_cache import FakeConfigCache
+from tests.fakes.custom_hostnames import FakeCustomHostnames
+from tests.fakes.databases import DATABASE, FakeDatabases
+from tests.fakes.terraform import OWNER, FakeTerraform
+from tests.fakes.world import World
+from workers import poll
+from workers.context import Context, Platform, Providers
+from workers.providers.databases import new_password
+from workers.providers.databases.migrations import load
+
+ROOT = Path(__file__).parents[2]
+MIGRATIONS = ROOT / "examples/notes/migrations"
+ZONE = "tenants.example.net"
+CATALOGUE = """
+version = 1
+
+[plans.shared]
+isolation = "shared"
+lookup_keys = ["shared"]
+min_acu = 0.5
+max_acu = 8
+backup_retention_days = 7
+slots = 100
+pool_size = 5
+connection_limit = 20
+custom_domains = 1
+retention_days = 30
+
+[plans.dedicated]
+isolation = "dedicated"
+lookup_keys = ["dedicated"]
+min_acu = 1
+max_acu = 16
+backup_retention_days = 14
+pool_size = 10
+connection_limit = 50
+custom_domains = 3
+retention_days = 30
+"""
+_numbers = itertools.count(1)
+
+
+class House:
+    """`crash`: asked at every crash point of the world. `lease`: seconds."""
+
+    def __init__(
+        self,
+        registry_url: str,
+        world: Path | str = ":memory:",
+        *,
+        crash: Callable[[str], None] | None = None,
+        lease: float = 30.0,
+        migrations: Path = MIGRATIONS,
+    ) -> None:
+        self.world = World(world, crash=crash)
+        self.billing = FakeBilling(self.world)
+        secrets = FakeSecrets(self.world)
+        self.cache = FakeConfigCache(self.world)
+        self.terraform = FakeTerraform(self.world)
+        self.databases = FakeDatabases(self.world, secrets)
+        self.hostnames = FakeCustomHostnames(self.world)
+        self.rung: list[tuple[str, list[str]]] = []
+        self.ctx = Context(
+            registry=Registry(registry_url, size=4),
+            providers=Providers(
+                terraform=self.terraform,
+                clusters=FakeClusters(self.world),
+                secrets=secrets,
+                identities=FakeIdentities(self.world),
+                databases=self.databases,
+                hostnames=self.hostnames,
+                cache=self.cache,
+                billing=self.billing,
+            ),
+            catalogue=parse_catalogue(CATALOGUE, source="house"),
+            platform=Platform(
+                environment="test",
+                zone=ZONE,
+                vpc_id="vpc-1",
+                subnet_ids=("subnet-1", "subnet-2"),
+                app_security_group_ids=("sg-1",),
+                app_role_arn="arn:aws:iam::123456789012:role/app",
+                permissions_boundary_arn="arn:aws:iam::123456789012:policy/boundary",
+                lease=lease,
+                heartbeat=lease / 5,
+            ),
+            migrations=migrations,
+            release=load(migrations)[-1].number,
+            stacks={"cluster": "s1", "tenant": "s1"},
+            holder=f"test/{os.getpid()}/{next(_numbers)}",
+            lock_owner=OWNER,
+            ring=lambda task, args: self.rung.append((task, args)),
+            new_password=new_password,
+        )
+
+    def close(self) -> None:
+        self.ctx.registry.close()
+        self.world.close()
+
+    # ------------------------------------------------------------------------------- the customer
+
+    def subscribe(self, number: int, *, plan: str = "shared", status: str = "active", **fields: Any) -> str:
+        """Stripe now has this subscription; its id. The events are `hear`d separately."""
+        subscription_id = f"sub_{number:08d}"
+        metadata = {"slug": f"customer-{number}", "name": f"Customer {number}", **fields.pop("metadata", {})}
+        self.billing.put_customer(builders.customer(id=f"cus_{number:08d}", name=f"Customer {number}"))
+        self.billing.put_subscription(
+            builders.subscription(
+                id=subscription_id,
+                customer=f"cus_{number:08d}",
+                lookup_key=plan,
+                status=status,
+                metadata=metadata,
+                **fields,
+            )
+        )
+        return subscription_id
+
+    def hear(
+        self,
+        subscription_id: str,
+        type_: str = "customer.subscription.updated",
+        *,
+        event_id: str | None = None,
+    ) -> str:
+        """An event about it arrives and is stored; its id."""
+        event = builders.event(
+            type_,
+            builders.subscription(id=subscription_id, customer="cus_x"),
+            id=event_id or f"evt_{next(_numbers):08d}",
+        )
+        with self.ctx.registry.connection() as conn:
+            billing.record_event(conn, event, json.dumps(event).encode(), livemode=False)
+        return str(event["id"])
+
+    # --------------------------------------------------------------------------------- the workers
+
+    def work(self, rounds: int = 30) -> None:
+        """Work until nothing is due, letting time pass between rounds."""
+        for _ in range(rounds):
+            done = poll.work_once(self.ctx)
+            if not done and not self.pass_time():
+                return
+        raise AssertionError(f"not settled after {rounds} rounds: {self.open_work()}")
+
+    def pass_time(self) -> int:
+        """Whatever waits for its time is due now, dead workers' leases have run out; how much waited."""
+        with self.ctx.registry.connection() as conn:
+            conn.execute("UPDATE lease SET until = '-infinity'")
+            conn.execute("UPDATE hostname SET next_poll_at = now() WHERE next_poll_at > now()")
+            waiting = conn.execute(
+                "UPDATE operation SET next_attempt_at = clock_timestamp() WHERE state = 'waiting'"
+            ).rowcount
+            running = conn.execute("SELECT FROM operation WHERE state = 'running'").rowcount
+            events = conn.execute(
+                "UPDATE stripe_event SET next_attempt_at = clock_timestamp() WHERE state = 'received'"
+            ).rowcount
+        return waiting + running + events
+
+    def open_work(self) -> list[dict[str, Any]]:
+        with self.ctx.registry.connection() as conn:
+            return conn.execute(
+                "SELECT o.kind, o.resource_id, o.state, o.error, s.name, s.error AS step_error"
+                " FROM operation o LEFT JOIN LATERAL (SELECT name, error FROM step WHERE operation_id = o.id"
+                "  ORDER BY seq DESC LIMIT 1) s ON true"
+                " WHERE o.state IN ('waiting', 'running', 'parked') ORDER BY o.id"
+            ).fetchall()
+
+    # ---------------------------------------------------------------------------------- the oracle
+
+    def tenant(self, subscription_id: str) -> tenant.TenantRow:
+        with self.ctx.registry.connection() as conn:
+            return tenant.get(conn, tenant_id_for(subscription_id))
+
+    def placement(self, subscription_id: str) -> Placement:
+        with self.ctx.registry.connection() as conn:
+            placed = placement.current(conn, tenant_id_for(subscription_id))
+        assert placed is not None
+        return placed
+
+    def violations(self) -> list[str]:
+        """What does not hold, in words; empty where registry and world agree (I1, I2, I4, I5)."""
+        with self.ctx.registry.connection() as conn:
+            tenants = conn.execute(
+                "SELECT t.id, t.slug, t.desired, t.generation, t.settled_generation, t.needs_attention,"
+                " p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
+                " ON p.tenant_id = t.id AND p.state = 'current'"
+            ).fetchall()
+            clusters = {row["id"] for row in conn.execute("SELECT id FROM cluster").fetchall()}
+            events = conn.execute(
+                "SELECT id, state, reason FROM stripe_event WHERE state NOT IN ('applied', 'ignored')"
+            ).fetchall()
+            open_operations = conn.execute(
+                "SELECT id, resource_id, state, error FROM operation"
+                " WHERE state NOT IN ('done', 'superseded')"
+            ).fetchall()
+        found = [f"event {e['id']} is {e['state']}: {e['reason']}" for e in events]
+        found += [
+            f"operation {o['id']} of {o['resource_id']} is {o['state']}: {o['error']}"
+            for o in open_operations
+        ]
+        required: dict[str, set[str]] = {
+            "cluster": clusters,
+            "database": set(),
+            "secret": set(),
+            "role": set(),
+        }
+        allowed: dict[str, set[str]] = {kind: set(names) for kind, names in required.items()}
+        for row in tenants:
+            if row["generation"] != row["settled_generation"]:
+                found.append(f"{row['id']} has not settled")
+            if row["needs_attention"]:
+                found.append(f"{row['id']} needs attention: {row['needs_attention']}")
+            if row["number"] is not None:
+                placed = Placement(row["id"], row["number"], row["cluster_id"])
+                for names in (allowed, required) if row["desired"]["lifecycle"] == "active" else (allowed,):
+                    names["database"].add(placed.database)
+                    names["role"].add(placed.iam_role)
+                    names["secret"] |= {placed.app_secret, placed.migrator_secret}
+            found += self._route_violations(row)
+        account = FakeAccount(self.world)
+        for kind, needed in required.items():
+            if kind == "database":
+                there = {key.rpartition("/")[2] for key in self.world.all(DATABASE)}
+            else:
+                there = {name for name in account.names(kind) if not name.startswith("rds!")}
+            found += [f"{kind} {name} is missing" for name in sorted(needed - there)]
+            found += [f"{kind} {name} is an orphan" for name in sorted(there - allowed[kind])]
+        found += [f"{thing} is in no Terraform state" for thing in self.terraform.orphans()]
+        return found + [f"{thing} was created more than once" for thing in account.duplicates()]
+
+    def _route_violations(self, row: dict[str, Any]) -> list[str]:
+        host = f"{row['slug']}.{ZONE}"
+        entry = self.cache.read(host)
+        status = None if entry is None else entry.payload["status"]
+        wanted = {"active": ("active",), "suspended": ("suspended",), "closed": (None, "gone")}
+        if status in wanted[row["desired"]["lifecycle"]]:
+            return []
+        return [f"{host} is routed as {status}, its tenant is {row['desired']['lifecycle']}"]
