@@ -29,6 +29,7 @@ from dataplane.contract import NOTICE_CHANNEL
 log = logging.getLogger(__name__)
 
 MAX_NOTICE_BYTES = 4096
+LOOK_UP_SECONDS = 0.2  # how soon the thread sees that it should end
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +126,16 @@ class NoticeListener:
         make_pubsub: Callable[[], Any] = client.pubsub  # redis-py leaves it untyped
         with client, make_pubsub() as pubsub:
             pubsub.subscribe(NOTICE_CHANNEL)
-            heard = time.monotonic()
+            heard = asked = time.monotonic()
             while not stop.is_set():
-                message: dict[str, Any] | None = pubsub.get_message(timeout=self._silence / 3)
+                message: dict[str, Any] | None = pubsub.get_message(timeout=LOOK_UP_SECONDS)
                 now = time.monotonic()
                 if message is None:
                     if now - heard > self._silence:
                         raise redis.TimeoutError("no answer to a ping")
-                    pubsub.ping()
+                    if now - max(heard, asked) > self._silence / 3:
+                        pubsub.ping()
+                        asked = now
                     continue
                 heard = now
                 if message["type"] == "subscribe":

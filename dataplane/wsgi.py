@@ -9,11 +9,10 @@ tenant stays bound until the server has closed the response, so streamed ones ke
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from contextvars import Token
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from dataplane.context import Bound, Pools, bind, unbind
+from dataplane.context import Bound, Pools, bind, release
 from dataplane.errors import DataPlaneError
 from dataplane.hosts import raw_host
 from dataplane.pages import answer
@@ -60,14 +59,14 @@ class TenantMiddleware:
                 return _respond(error, environ, start_response)
             environ["dataplane.tenant"] = config
             bound = Bound(config, self._pools)
-        token = bind(bound)
+        bind(bound)
         try:
-            return _Response(self._app(environ, start_response), token)
+            return _Response(self._app(environ, start_response), bound)
         except DataPlaneError as error:
-            unbind(token)
+            release(bound)
             return _respond(error, environ, start_response)
         except BaseException:
-            unbind(token)
+            release(bound)
             raise
 
     def _host(self, environ: WSGIEnvironment) -> str:
@@ -81,11 +80,11 @@ class TenantMiddleware:
 class _Response:
     """The application's response; the tenant is let go when the server closes it."""
 
-    __slots__ = ("_chunks", "_token")
+    __slots__ = ("_bound", "_chunks")
 
-    def __init__(self, chunks: Iterable[bytes], token: Token[Bound | None]) -> None:
+    def __init__(self, chunks: Iterable[bytes], bound: Bound | None) -> None:
         self._chunks = chunks
-        self._token: Token[Bound | None] | None = token
+        self._bound = bound
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._chunks)
@@ -96,9 +95,7 @@ class _Response:
             if close is not None:
                 close()
         finally:
-            token, self._token = self._token, None
-            if token is not None:
-                unbind(token)
+            release(self._bound)
 
 
 def _respond(

@@ -9,13 +9,14 @@ leads to its database and to no other.
 from __future__ import annotations
 
 import os
+import secrets
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, abort, jsonify, redirect, render_template, request
+from flask import Flask, Response, abort, flash, jsonify, redirect, render_template, request, session
 from psycopg.rows import dict_row
 
-from dataplane.context import current_tenant, tenant_connection
+from dataplane.context import bound_tenant, current_tenant, tenant_connection
 from dataplane.errors import DataPlaneError
 from dataplane.pages import answer, wants_json
 from dataplane.settings import DataPlane, from_environment
@@ -28,13 +29,37 @@ def create_app(dataplane: DataPlane | None = None) -> Flask:
     """`dataplane`: None builds it from the environment (see dataplane/settings.py)."""
     dataplane = dataplane or from_environment(os.environ)
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
+    app.config.update(
+        MAX_CONTENT_LENGTH=64 * 1024,
+        # One secret for all the workers; without it each process draws its own and forgets it.
+        SECRET_KEY=os.environ.get("NOTES_SECRET_KEY") or secrets.token_bytes(32),
+        # `__Host-`: browsers send it to this very host only, and let no other host set it.
+        SESSION_COOKIE_NAME="__Host-session",
+        SESSION_COOKIE_SECURE=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+    )
     app.wsgi_app = dataplane.wsgi(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(DataPlaneError, _answer)
 
     @app.get("/healthz")
     def health() -> Response:
         return jsonify(status="ok")
+
+    @app.before_request
+    def keep_sessions_apart() -> None:
+        """The key that signs cookies is the same for every tenant, so a cookie says whose it is."""
+        tenant = bound_tenant()
+        if tenant is not None and session and session.get("tenant") != tenant.tenant_id:
+            session.clear()
+
+    @app.before_request
+    def refuse_foreign_forms() -> None:
+        """Another site's page must not write here with a visitor's cookies."""
+        if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "none") not in (
+            "none",
+            "same-origin",
+        ):
+            abort(HTTPStatus.FORBIDDEN, "This form was sent from another site.")
 
     @app.get("/")
     def index() -> Response | str:
@@ -62,6 +87,8 @@ def create_app(dataplane: DataPlane | None = None) -> Flask:
             ).fetchone()
         if wants_json(request.headers.get("Accept")):
             return jsonify(id=row and row[0]), HTTPStatus.CREATED
+        session["tenant"] = current_tenant().tenant_id
+        flash("Saved.")
         return redirect("/", code=HTTPStatus.SEE_OTHER)
 
     return app

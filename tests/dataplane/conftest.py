@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 
 import pytest
 import redis
 
+from dataplane.credentials import StaticCredentials
 from dataplane.pools import KeyedPools
+from dataplane.settings import DataPlane, from_environment
 from localcloud.postgres import PostgresServer
 from localcloud.valkey import ValkeyServer
-from tests.dataplane.tenants import Logins, TenantDatabase, create_tenant
+from tests.dataplane.tenants import KEYS, ZONE, Logins, TenantDatabase, create_tenant
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +39,23 @@ def pools(logins: Logins) -> Iterator[KeyedPools]:
 def cache_client(cache: ValkeyServer) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(cache.url, protocol=2) as client:
         yield client
+
+
+@pytest.fixture
+def dataplane(
+    cache: ValkeyServer, cache_client: redis.Redis, logins: Logins, tenants: list[TenantDatabase]
+) -> Iterator[DataPlane]:
+    """The data plane from its environment, all three tenants published."""
+    for tenant in tenants:
+        cache_client.set(*tenant.entry())
+    dataplane = from_environment(
+        {
+            "DATAPLANE_CONFIG_KEYS": "k1:" + base64.b64encode(KEYS["k1"]).decode(),
+            "DATAPLANE_CACHE_URL": cache.url,
+            "DATAPLANE_PLATFORM_ZONES": ZONE,
+            "DATAPLANE_SSLMODE": "prefer",
+        },
+        credentials=StaticCredentials(logins.logins),
+    )
+    yield dataplane
+    dataplane.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 
 import pytest
@@ -10,37 +9,16 @@ import redis
 from flask.testing import FlaskClient
 
 from dataplane.contract import Status
-from dataplane.credentials import StaticCredentials
-from dataplane.settings import DataPlane, from_environment
+from dataplane.settings import DataPlane
 from examples.notes.app import create_app
-from localcloud.valkey import ValkeyServer
-from tests.dataplane.tenants import KEYS, ZONE, Logins, TenantDatabase
+from tests.dataplane.tenants import ZONE, TenantDatabase
 
 JSON = {"Accept": "application/json"}
 
 
 @pytest.fixture
-def dataplane(cache: ValkeyServer, logins: Logins) -> Iterator[DataPlane]:
-    dataplane = from_environment(
-        {
-            "DATAPLANE_CONFIG_KEYS": "k1:" + base64.b64encode(KEYS["k1"]).decode(),
-            "DATAPLANE_CACHE_URL": cache.url,
-            "DATAPLANE_PLATFORM_ZONES": ZONE,
-            "DATAPLANE_SSLMODE": "prefer",
-        },
-        credentials=StaticCredentials(logins.logins),
-    )
-    yield dataplane
-    dataplane.close()
-
-
-@pytest.fixture
-def client(
-    dataplane: DataPlane, cache_client: redis.Redis, tenants: list[TenantDatabase]
-) -> Iterator[FlaskClient]:
-    for tenant in tenants:
-        cache_client.set(*tenant.entry())
-    with create_app(dataplane).test_client() as client:
+def client(dataplane: DataPlane) -> Iterator[FlaskClient]:
+    with create_app(dataplane).test_client(use_cookies=False) as client:
         yield client
 
 
@@ -67,6 +45,29 @@ def test_a_note_is_written_to_the_tenant_of_the_host(
     assert seen["notes"][0]["body"] == "for acme <b>alone</b>"
     assert "for acme &lt;b&gt;alone" in client.get("/", headers={"Host": acme.host}).text
     assert "for acme" not in client.get("/", headers={"Host": globex.host}).text
+
+
+def test_a_form_of_another_site_is_refused(client: FlaskClient, tenants: list[TenantDatabase]) -> None:
+    headers = {"Host": tenants[0].host}
+    foreign = client.post("/notes", data={"body": "x"}, headers={**headers, "Sec-Fetch-Site": "cross-site"})
+    assert foreign.status_code == 403
+    own = client.post("/notes", data={"body": "x"}, headers={**headers, "Sec-Fetch-Site": "same-origin"})
+    assert own.status_code == 303
+
+
+def test_a_session_is_of_one_tenant(client: FlaskClient, tenants: list[TenantDatabase]) -> None:
+    """A cookie that was carried from one tenant's host to another's by hand says nothing there."""
+    acme, globex, _ = tenants
+    sent = client.post("/notes", data={"body": "x"}, headers={"Host": acme.host})
+    cookie = sent.headers["Set-Cookie"]
+    name, _, value = cookie.partition(";")[0].partition("=")
+    assert name == "__Host-session"
+    assert "Secure" in cookie
+    assert "Path=/" in cookie
+    assert "Domain" not in cookie
+    carried = {"Cookie": f"{name}={value}"}
+    assert "Saved." in client.get("/", headers={"Host": acme.host, **carried}).text
+    assert "Saved." not in client.get("/", headers={"Host": globex.host, **carried}).text
 
 
 @pytest.mark.parametrize("body", ["", "   ", "x" * 2001, 7, None, "nul\0"])

@@ -39,6 +39,8 @@ const MAX_LOGINS = 10_000;
 interface Cached {
   readonly login: Login;
   readonly readAt: number;
+  /** When it was last read because the server had refused the one before, -Infinity if never. */
+  readonly refusedAt: number;
 }
 
 export class Credentials {
@@ -69,14 +71,16 @@ export class Credentials {
   async afterRefusal(arn: string, refused: Login): Promise<Login> {
     const cached = this.#cached.get(arn);
     if (cached !== undefined && cached.login !== refused) return cached.login;
-    if (cached !== undefined && this.now() - cached.readAt < REFUSED_PAUSE_MS) return refused;
-    return this.#readOnce(arn);
+    if (cached !== undefined && this.now() - cached.refusedAt < REFUSED_PAUSE_MS) return refused;
+    const login = await this.#readOnce(arn);
+    this.#cached.set(arn, { login, readAt: this.now(), refusedAt: this.now() });
+    return login.username === refused.username && login.password() === refused.password() ? refused : login;
   }
 
   /** Read the secret anew before its login is next used, if that can be done. */
   expire(arn: string): void {
     const cached = this.#cached.peek(arn);
-    if (cached !== undefined) this.#cached.set(arn, { login: cached.login, readAt: -Infinity });
+    if (cached !== undefined) this.#cached.set(arn, { ...cached, readAt: -Infinity });
   }
 
   #readOnce(arn: string): Promise<Login> {
@@ -96,7 +100,7 @@ export class Credentials {
       throw new DataPlaneError("credential-unavailable", message, { cause: error, retryAfter: 5 });
     }
     const login = parseLogin(text);
-    this.#cached.set(arn, { login, readAt: this.now() });
+    this.#cached.set(arn, { login, readAt: this.now(), refusedAt: -Infinity });
     return login;
   }
 }

@@ -4,10 +4,10 @@
  * For Next.js 16 as `proxy.ts`, for 15.5 and later as `middleware.ts` with `runtime: "nodejs"`; both on
  * the Node runtime, since the Edge runtime has no TCP and so no Redis. See docs/nextjs.md.
  *
- * What code behind the proxy may rely on: every `x-tenant-*` header of the client's is gone, and
- * `x-tenant-entry` holds the signed entry itself. `tenant()` verifies that signature once more against
- * the request's host, so that a request which went around the proxy, through a wrong matcher or a
- * hole in the framework, is refused instead of believed.
+ * What code behind the proxy may rely on: every `x-tenant-*` header of the client's is gone,
+ * `x-tenant-entry` holds the entry that the control plane signed, and `x-tenant-pass` the host, signed by
+ * this proxy. `tenant()` verifies both, so that a request which went around the proxy, through a wrong
+ * matcher or a hole in the framework, is refused instead of believed.
  */
 
 import { NextResponse, type NextRequest } from "next/server.js";
@@ -15,8 +15,8 @@ import { NextResponse, type NextRequest } from "next/server.js";
 import type { TenantConfig } from "./contract.js";
 import { DataPlaneError, errorResponse, isDataPlaneError, WORDING, type ErrorCode } from "./errors.js";
 import type { Resolved } from "./resolve.js";
-import { ENTRY_HEADER, hostOf, runtime, type Runtime } from "./runtime.js";
-import { segmentOf } from "./segment.js";
+import { ENTRY_HEADER, hostOf, PASS_HEADER, runtime, type Runtime } from "./runtime.js";
+import { hostOfPass, passFor, segmentOf } from "./seal.js";
 
 /** Page paths of the application for the answers that a person may see, e.g. `{ suspended: "/state/suspended" }`. */
 export type StatePages = Partial<Record<ErrorCode, string>>;
@@ -61,7 +61,9 @@ async function admit(
   options: Required<TenantProxyOptions>,
   { settings, resolver, databases }: Runtime,
 ): Promise<NextResponse> {
-  const host = hostOf(request.headers, settings);
+  const now = Date.now() / 1000;
+  const passed = hostOfPass(request.headers.get(PASS_HEADER), settings.keys, now);
+  const host = passed ?? hostOf(request.headers, settings);
   const { pathname } = request.nextUrl;
   if (settings.zones.classify(host).kind === "platform" || isWithin(pathname, options.cacheRoot)) {
     throw new DataPlaneError("unknown-host", "host: no tenant can have it");
@@ -70,6 +72,7 @@ async function admit(
   if (options.wake !== false) await databases.ready(config, options.wake);
 
   headers.set(ENTRY_HEADER, entry);
+  headers.set(PASS_HEADER, passFor(host, settings.keys, now));
   headers.set("x-tenant-id", config.tenant_id);
   headers.set("x-tenant-slug", config.slug);
   if (!options.cached.some((path) => isWithin(pathname, path))) return NextResponse.next({ request: { headers } });

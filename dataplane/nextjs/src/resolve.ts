@@ -185,7 +185,7 @@ export class Resolver {
     if (this.#loads.has(host)) return;
     slot.freshUntil = this.#now() + this.#spread(this.#limits.retry);
     this.#load(host).catch((error: unknown) => {
-      this.parts.warn?.(`refresh of ${host} failed; the known entry is served on`, error);
+      this.parts.warn?.(`routing: ${host} could not be looked up anew; the known entry is served on`, error);
     });
   }
 

@@ -21,8 +21,9 @@ export interface Runtime {
   readonly databases: Databases;
 }
 
-/** The request header in which the proxy passes the signed entry on. */
+/** The request headers in which the proxy passes on the control plane's entry and its own pass. */
 export const ENTRY_HEADER = "x-tenant-entry";
+export const PASS_HEADER = "x-tenant-pass";
 
 const KEY = Symbol.for("tenant-controlplane.nextjs.runtime");
 const WARN_EVERY_MS = 10_000;
@@ -68,16 +69,14 @@ function build(settings: Settings): Runtime {
   return { settings, resolver, databases };
 }
 
-/** An outage says its word every ten seconds, not at every request. */
+/** An outage says its word every ten seconds, not at every request. Messages begin with "<topic>:". */
 function warner(): (message: string, cause: unknown) => void {
-  let quietUntil = 0;
-  let last = "";
+  const quietUntil = new Map<string, number>();
   return (message, cause) => {
     const now = performance.now();
     const topic = message.slice(0, message.indexOf(":"));
-    if (topic === last && now < quietUntil) return;
-    last = topic;
-    quietUntil = now + WARN_EVERY_MS;
+    if (now < (quietUntil.get(topic) ?? 0)) return;
+    quietUntil.set(topic, now + WARN_EVERY_MS);
     console.warn(`[tenant] ${line(message, cause)}`);
   };
 }

@@ -1,11 +1,11 @@
 /**
  * The tenant of the request and its database, for server components, route handlers and server actions.
  *
- * Nothing here takes a bare id at its word. `tenant()` believes the signed entry that the proxy passed
- * on, verified against the host that the request itself came for; a client that sends the header has
- * no key to sign it with, and one that replays an entry can only get the tenant that its host leads to
- * anyway. An entry older than what this process knows by now (a tenant suspended, a domain that
- * changed hands) gives way to the newer one.
+ * Nothing here takes a bare id at its word. `tenant()` wants two signatures: the proxy's pass, which
+ * says for which host the request was let in some moments ago, and the control plane's entry, which
+ * says whose host that is. A client that sends these headers has no key to make them with, and an old
+ * entry that leaked is worth nothing without a pass. An entry older than what this process knows by
+ * now (a tenant suspended, a domain that changed hands) gives way to the newer one.
  */
 
 import { headers } from "next/headers.js";
@@ -14,8 +14,8 @@ import { cache } from "react";
 import { ContractError, verify, type TenantConfig } from "./contract.js";
 import type { Database } from "./databases.js";
 import { DataPlaneError, errorResponse, isDataPlaneError } from "./errors.js";
-import { ENTRY_HEADER, hostOf, runtime } from "./runtime.js";
-import { readSegment, segmentOf } from "./segment.js";
+import { ENTRY_HEADER, PASS_HEADER, runtime } from "./runtime.js";
+import { hostOfPass, readSegment, segmentOf } from "./seal.js";
 
 export { errorResponse, isDataPlaneError } from "./errors.js";
 export type { Database, Session } from "./databases.js";
@@ -79,9 +79,11 @@ function configOf(of: Tenant | string | undefined): Promise<TenantConfig> {
 async function requestConfig(): Promise<TenantConfig> {
   const sent = await headers();
   const { settings, resolver } = runtime();
-  const host = hostOf(sent, settings);
+  const host = hostOfPass(sent.get(PASS_HEADER), settings.keys, Date.now() / 1000);
   const entry = sent.get(ENTRY_HEADER);
-  if (entry === null) throw new DataPlaneError("no-tenant", "tenant: this path is not covered by the proxy's matcher");
+  if (host === null || entry === null) {
+    throw new DataPlaneError("no-tenant", "tenant: the proxy did not see this request; does its matcher take the path?");
+  }
   const known = resolver.known(host);
   if (known?.entry === entry) return active(known.config); // verified when it was loaded
   let config: TenantConfig;
@@ -89,7 +91,7 @@ async function requestConfig(): Promise<TenantConfig> {
     config = verify(entry, host, settings.keys);
   } catch (error) {
     if (!(error instanceof ContractError)) throw error;
-    throw new DataPlaneError("no-tenant", "tenant: no proxy of ours sent this request", { cause: error });
+    throw new DataPlaneError("no-tenant", "tenant: the entry is not one of this host", { cause: error });
   }
   return active(known !== null && known.config.epoch > config.epoch ? known.config : config);
 }
