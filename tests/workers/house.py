@@ -65,7 +65,8 @@ _numbers = itertools.count(1)
 
 
 class House:
-    """`crash`: asked at every crash point of the world. `lease`: seconds."""
+    """`crash`: asked at every crash point of the world. `lease`: seconds; `latency`: seconds that each
+    of Terraform's resources takes."""
 
     def __init__(
         self,
@@ -74,13 +75,14 @@ class House:
         *,
         crash: Callable[[str], None] | None = None,
         lease: float = 30.0,
+        latency: float = 0.0,
         migrations: Path = MIGRATIONS,
     ) -> None:
         self.world = World(world, crash=crash)
         self.billing = FakeBilling(self.world)
         secrets = FakeSecrets(self.world)
         self.cache = FakeConfigCache(self.world)
-        self.terraform = FakeTerraform(self.world)
+        self.terraform = FakeTerraform(self.world, latency=latency)
         self.databases = FakeDatabases(self.world, secrets)
         self.hostnames = FakeCustomHostnames(self.world)
         self.rung: list[tuple[str, list[str]]] = []

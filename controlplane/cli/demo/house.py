@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "controlplane/plans.toml"
 MIGRATIONS = ROOT / "examples/notes/migrations"
 READY_WITHIN = 60.0
+_STOP = {"worker": signal.SIGQUIT}
+"""Celery's cold shutdown: a warm one would wait for Terraform. The registry resumes what is cut off."""
 
 
 class DemoFailed(RuntimeError):
@@ -29,12 +32,16 @@ class DemoFailed(RuntimeError):
 
 
 class DemoHouse:
-    """Use as a context manager. `data_dir` None: a temporary folder, removed at the end."""
+    """Use as a context manager. `data_dir` None: a temporary folder, removed at the end. `settings`
+    are variables for the product's processes, over those of the demo."""
 
-    def __init__(self, console: Console, data_dir: Path | None) -> None:
+    def __init__(
+        self, console: Console, data_dir: Path | None = None, *, settings: Mapping[str, str] | None = None
+    ) -> None:
         self._console = console
+        self._settings = dict(settings or {})
         self.cloud = LocalCloud(data_dir)
-        self._children: list[Child] = []
+        self.children: dict[str, Child] = {}
         self.web_port, self.app_port = free_port(), free_port()
         self._registry: Registry | None = None
 
@@ -78,11 +85,12 @@ class DemoHouse:
             "DATAPLANE_RESOLVE_URL": self.web_url,
             "DATAPLANE_RESOLVE_TOKEN": self.cloud.credentials.viewer_token,
             "PYTHONUNBUFFERED": "1",
+            **self._settings,
         }
 
     def failed_process(self) -> str | None:
         """The name of a process of the product that has ended; None while all run."""
-        return next((child.name for child in self._children if not child.running), None)
+        return next((name for name, child in self.children.items() if not child.running), None)
 
     def wait_until_one_fails(self) -> None:
         """Raises DemoFailed once a process of the product has ended."""
@@ -91,9 +99,9 @@ class DemoHouse:
         raise DemoFailed(f"{failed} has stopped")
 
     def close(self) -> None:
-        for child in reversed(self._children):
-            child.stop()
-        self._children.clear()
+        for name in reversed(self.children):
+            self.children[name].stop(_STOP.get(name, signal.SIGTERM))
+        self.children.clear()
         if self._registry is not None:
             self._registry.close()
         self.cloud.close()
@@ -110,11 +118,16 @@ class DemoHouse:
         self._start_product()
         self._say(f"  web, worker, beat and the sample app run after {time.monotonic() - started:.1f} s")
 
+    def start_worker(self) -> None:
+        """A Celery worker for both queues; the one before it, if any, must have ended."""
+        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--loglevel", "INFO"]
+        command += ["--concurrency", "6", "--queues", "events,controlplane"]
+        self._spawn("worker", [*command, "--without-gossip", "--without-mingle"], self.environment())
+
     def _start_product(self) -> None:
         environment = self.environment()
         gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "8"]
         gunicorn += ["--no-control-socket", "--log-level", "warning"]
-        celery = [sys.executable, "-m", "celery", "-A", "workers.app"]
         self._spawn(
             "web", [*gunicorn, "--bind", f"127.0.0.1:{self.web_port}", "controlplane.wsgi:app"], environment
         )
@@ -123,16 +136,23 @@ class DemoHouse:
             [*gunicorn, "--bind", f"127.0.0.1:{self.app_port}", "examples.notes.app:create_app()"],
             environment,
         )
-        worker = ["worker", "--concurrency", "6", "--queues", "events,controlplane", "--loglevel", "INFO"]
-        self._spawn("worker", [*celery, *worker, "--without-gossip", "--without-mingle"], environment)
+        self.start_worker()
         schedule = str(self.cloud.data_dir / "beat-schedule")
-        self._spawn("beat", [*celery, "beat", "--schedule", schedule, "--loglevel", "WARNING"], environment)
+        beat = [sys.executable, "-m", "celery", "-A", "workers.app", "beat", "--loglevel", "WARNING"]
+        self._spawn("beat", [*beat, "--schedule", schedule], environment)
         self._until_answers("web", f"{self.web_url}/readyz")
         self._until_answers("app", f"http://127.0.0.1:{self.app_port}/healthz")
 
     def _spawn(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         log = self.cloud.data_dir / f"{name}.log"
-        self._children.append(spawn(name, command, log=log, env=dict(environment), cwd=ROOT))
+        self.children[name] = spawn(
+            name,
+            command,
+            log=log,
+            env=dict(environment),
+            cwd=ROOT,
+            death_signal=_STOP.get(name, signal.SIGTERM),
+        )
 
     def _until_answers(self, name: str, url: str) -> None:
         deadline = time.monotonic() + READY_WITHIN
@@ -152,7 +172,7 @@ class DemoHouse:
         raise DemoFailed(f"{name} does not answer at {url} ({answer})")
 
     def _show_logs(self) -> None:
-        for child in self._children:
+        for child in self.children.values():
             lines = child.log.read_text(errors="replace").splitlines()[-15:] if child.log.exists() else []
             self._say(f"--- the end of {child.name}'s log")
             for line in lines:
