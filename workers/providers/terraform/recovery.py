@@ -57,7 +57,11 @@ class Recovery:
         lock = self._lock()
         if lock is not None:
             raise locks.in_the_way(lock, self._run.workspace, now=datetime.now(UTC))
-        return self._ground(self._state() or EMPTY, restore=False)
+        try:
+            state = self._state()
+        except Unreadable:
+            state = None
+        return self._ground(state or EMPTY, restore=False)
 
     def mend(self, errored: Sequence[Path], *, restore: bool = True) -> Ground:
         """Steps 1 to 6. `errored`: states that earlier runs on this machine could not save. `restore`:

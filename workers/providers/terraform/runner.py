@@ -103,7 +103,7 @@ class TerraformRunner:
             ground = self._mend(run, session, inventory, restore=True)
             outputs = self._converge(run, session, inventory, ground)
             if isinstance(inventory, ClusterInventory) and run.prior_runs:
-                strays.clear(run, session, self._account)
+                strays.clear(run, self._account, on_event)
         self._wipe_leftovers(run)
         return outputs
 

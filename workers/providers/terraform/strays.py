@@ -10,18 +10,18 @@ days, in which anyone can cancel it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from workers.providers import aws
 from workers.providers.ports import ResourceEvent, StackRun
 from workers.providers.terraform.inventory import AwsAccount, ClusterInventory
 from workers.providers.terraform.locks import SKEW
-from workers.providers.terraform.session import Session
 
 _WINDOW_DAYS = 30
 
 
-def clear(run: StackRun, session: Session, account: AwsAccount) -> None:
+def clear(run: StackRun, account: AwsAccount, on_event: Callable[[ResourceEvent], None]) -> None:
     """Report this cluster's stray keys, schedule the deletion of those that are certainly unused."""
     inventory = ClusterInventory(account, run.variables)
     cluster = inventory.described
@@ -36,7 +36,7 @@ def clear(run: StackRun, session: Session, account: AwsAccount) -> None:
         if certain:
             with aws.errors(f"scheduling the deletion of key {key}"):
                 account.client("kms").schedule_key_deletion(KeyId=key, PendingWindowInDays=_WINDOW_DAYS)
-        session.on_event(
+        on_event(
             ResourceEvent(
                 kind="recovered",
                 address=inventory.key,
