@@ -45,6 +45,7 @@ class ObjectStore:
                 UNIQUE (kind, id)
             );
             CREATE INDEX IF NOT EXISTS object_by_kind ON object (kind, seq);
+            CREATE INDEX IF NOT EXISTS object_by_age ON object (kind, created);
             CREATE INDEX IF NOT EXISTS object_by_due ON object (kind, due) WHERE due IS NOT NULL;
             """
         )
@@ -97,6 +98,15 @@ class ObjectStore:
     def count(self, kind: str) -> int:
         with self._lock:
             return int(self._db.execute("SELECT count(*) FROM object WHERE kind = ?", (kind,)).fetchone()[0])
+
+    def tally(self, kind: str, field: str) -> dict[str, int]:
+        """How many objects there are for each value of one of their fields."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT json_extract(body, '$.' || ?), count(*) FROM object WHERE kind = ? GROUP BY 1",
+                (field, kind),
+            ).fetchall()
+        return dict(rows)
 
     def position(self, kind: str, key: str) -> int | None:
         """Where an object stands in the order of insertion."""

@@ -11,5 +11,6 @@ refuses an unknown one, never silently dropped.
 
 One noun a file: `customers`, `products`, `prices`, `subscriptions`, `invoices`, `checkout`,
 `webhook_endpoints`, `events`; `lifecycle` moves subscriptions through time, `delivery` sends events,
-`versions` renders older API shapes, `control` is the part no real Stripe has (`/_localcloud/…`).
+`versions` renders older API shapes, `checkout_visit` plays the customer, `control` is the part that
+no real Stripe has (`/_localcloud/…`), `client` its Python side, `catalogue` what a demo sets up.
 """

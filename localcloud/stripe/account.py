@@ -53,6 +53,7 @@ class Account:
     clock: Clock = field(default_factory=Clock)
     faults: DeliveryFaults = field(default_factory=DeliveryFaults)
     request: Request = field(default_factory=Request)
+    failure: str | None = None  # why deliveries have stopped, where they have
     work: threading.Event = field(default_factory=threading.Event)  # set when there is something to deliver
 
     def __post_init__(self) -> None:

@@ -1,26 +1,19 @@
-"""Checkout sessions in subscription mode: what a customer's browser would go through.
-
-Nobody clicks in a stand-in, so `complete` (a control call) plays the customer: it fills the form and
-pays. A delayed payment method completes the session while `payment_status` is still unpaid; what
-came of it is said later (`settle`), which is the case that provisions unpaid customers by mistake.
-"""
+"""The checkout session endpoints, in subscription mode. What a customer then does: `checkout_visit`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from localcloud.standin.store import Object
-from localcloud.stripe import customers, events, lifecycle, lists, prices, subscriptions
+from localcloud.stripe import lists, prices
 from localcloud.stripe.account import Account, new_id
+from localcloud.stripe.checkout_object import BLANK, COMPLETE, EXPIRED, KIND, OPEN, close_expired, save, view
 from localcloud.stripe.clock import DAY, MINUTE
 from localcloud.stripe.errors import StripeError, missing
 from localcloud.stripe.params import Params
-from localcloud.stripe.subscription_object import apply_items, blank, view
 
-KIND = "checkout.session"
 URL = "/v1/checkout/sessions"
 LIFETIME_SECONDS = DAY
-EXPIRED_STATUS, OPEN, COMPLETE = "expired", "open", "complete"
 
 
 def create(account: Account, params: Params) -> Object:
@@ -29,7 +22,7 @@ def create(account: Account, params: Params) -> Object:
     key = new_id("cs_test", 58)
     now = account.clock.stamp()
     session: Object = {
-        **_BLANK,
+        **BLANK,
         "id": key,
         "object": KIND,
         "cancel_url": params.string("cancel_url") or None,
@@ -65,18 +58,18 @@ def create(account: Account, params: Params) -> Object:
         amount_total=0 if wishes["trial_days"] else total,
         _state={"lines": lines, "wishes": wishes},
     )
-    _save(account, session)
-    return _view(session)
+    save(account, session)
+    return view(session)
 
 
 def retrieve(account: Account, params: Params, key: str) -> Object:
     params.finish()
-    return _view(account.find(KIND, key))
+    return view(account.find(KIND, key))
 
 
 def index(account: Account, params: Params) -> Object:
     customer, subscription = params.string("customer"), params.string("subscription")
-    status = params.choice("status", (OPEN, COMPLETE, EXPIRED_STATUS))
+    status = params.choice("status", (OPEN, COMPLETE, EXPIRED))
     created = params.range("created")
     found = lists.page(
         account.store,
@@ -90,7 +83,7 @@ def index(account: Account, params: Params) -> Object:
             and created(session["created"])
         ),
     )
-    return {**found, "data": [_view(session) for session in found["data"]]}
+    return {**found, "data": [view(session) for session in found["data"]]}
 
 
 def line_items(account: Account, params: Params, key: str) -> Object:
@@ -117,94 +110,7 @@ def expire(account: Account, params: Params, key: str) -> Object:
     params.finish()
     if session["status"] != OPEN:
         raise StripeError(f"Only open sessions can be expired; this one is {session['status']}.")
-    return _expire(account, session)
-
-
-def complete(account: Account, key: str, form: dict[str, Any]) -> Object:
-    """The customer submits the form. `form`: `email`, `name`, `card` (a test card, default
-    pm_card_visa), `delayed` (true: the money comes later), `custom_fields` {key: text}."""
-    session = account.find(KIND, key)
-    if session["status"] != OPEN:
-        raise StripeError(f"The session is {session['status']}, not open.")
-    email = form.get("email") or session["customer_email"] or "customer@example.com"
-    name = form.get("name") or None
-    card = form.get("card", "pm_card_visa")
-    settings = {"default_payment_method": card}
-    if session["customer"] is None:
-        fields: dict[str, Any] = {"email": email, "payment_method": card, "invoice_settings": settings}
-        if name:
-            fields["name"] = name
-        session["customer"] = customers.create(account, Params(fields))["id"]
-        session["customer_creation"] = "always"
-    else:
-        customers.update(account, Params({"invoice_settings": settings}), session["customer"])
-    record = _subscribe(account, session)
-    if record["status"] == "incomplete":
-        raise subscriptions.declined()
-    for field in session["custom_fields"]:
-        field["text"]["value"] = form.get("custom_fields", {}).get(field["key"])
-    session.update(
-        status=COMPLETE,
-        url=None,
-        subscription=record["id"],
-        invoice=record["latest_invoice"],
-        payment_status="no_payment_required"
-        if record["status"] == "trialing"
-        else "unpaid"
-        if form.get("delayed")
-        else "paid",
-        customer_details={
-            "address": None,
-            "business_name": None,
-            "email": email,
-            "individual_name": None,
-            "name": name,
-            "phone": None,
-            "tax_exempt": "none",
-            "tax_ids": [],
-        },
-    )
-    _save(account, session)
-    events.emit(account, "checkout.session.completed", _view(session))
-    return _view(session)
-
-
-def settle(account: Account, key: str, *, succeeded: bool) -> Object:
-    """What came of a delayed payment."""
-    session = account.find(KIND, key)
-    if session["status"] != COMPLETE or session["payment_status"] != "unpaid":
-        raise StripeError("The session does not wait for a delayed payment.")
-    if succeeded:
-        session["payment_status"] = "paid"
-    _save(account, session)
-    outcome = "succeeded" if succeeded else "failed"
-    events.emit(account, f"checkout.session.async_payment_{outcome}", _view(session))
-    if not succeeded:
-        lifecycle.force(account, session["subscription"], "past_due")
-    return _view(session)
-
-
-def expire_due(account: Account) -> None:
-    """Expire the open sessions whose time is over."""
-    while (found := account.store.first_due(KIND, until=account.clock.now())) is not None:
-        moment, session = found
-        with account.clock.at(moment):
-            _expire(account, session)
-
-
-def _subscribe(account: Account, session: Object) -> Object:
-    wishes = session["_state"]["wishes"]
-    record = blank(account, session["customer"])
-    wanted = [
-        Params({"price": line["price"], "quantity": str(line["quantity"])})
-        for line in session["_state"]["lines"]
-    ]
-    apply_items(account, record, wanted)
-    record.update(metadata=wishes["metadata"], description=wishes["description"])
-    if wishes["trial_days"]:
-        record["trial_end"] = account.clock.stamp() + wishes["trial_days"] * DAY
-    subscriptions.start(account, record, defer_payment=False)
-    return view(account, record)
+    return close_expired(account, session)
 
 
 def _subscription_wishes(params: Params) -> dict[str, Any]:
@@ -244,68 +150,3 @@ def _custom_field(params: Params) -> dict[str, Any]:
         "text": {"default_value": None, "maximum_length": None, "minimum_length": None, "value": None},
         "type": params.choice("type", ("text",)) or "text",
     }
-
-
-def _expire(account: Account, session: Object) -> Object:
-    session.update(status=EXPIRED_STATUS, url=None)
-    _save(account, session)
-    events.emit(account, "checkout.session.expired", _view(session))
-    return _view(session)
-
-
-def _save(account: Account, session: Object) -> None:
-    account.save(session, due=session["expires_at"] if session["status"] == OPEN else None)
-
-
-def _view(session: Object) -> Object:
-    return {key: value for key, value in session.items() if key != "_state"}
-
-
-_BLANK: dict[str, Any] = {
-    "adaptive_pricing": {"enabled": False},
-    "after_expiration": None,
-    "allow_promotion_codes": None,
-    "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
-    "billing_address_collection": None,
-    "client_secret": None,
-    "collected_information": None,
-    "consent": None,
-    "consent_collection": None,
-    "currency_conversion": None,
-    "custom_text": {
-        "after_submit": None,
-        "shipping_address": None,
-        "submit": None,
-        "terms_of_service_acceptance": None,
-    },
-    "customer_account": None,
-    "customer_creation": None,
-    "customer_details": None,
-    "discounts": [],
-    "integration_identifier": None,
-    "invoice": None,
-    "invoice_creation": None,
-    "livemode": False,
-    "locale": None,
-    "managed_payments": {"enabled": False},
-    "origin_context": None,
-    "payment_intent": None,
-    "payment_link": None,
-    "payment_method_collection": "always",
-    "payment_method_configuration_details": None,
-    "payment_method_options": {},
-    "payment_status": "unpaid",
-    "permissions": None,
-    "phone_number_collection": {"enabled": False},
-    "recovered_from": None,
-    "saved_payment_method_options": None,
-    "setup_intent": None,
-    "shipping_address_collection": None,
-    "shipping_cost": None,
-    "shipping_options": [],
-    "status": "open",
-    "submit_type": None,
-    "subscription": None,
-    "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-    "wallet_options": None,
-}

@@ -67,7 +67,7 @@ class StripeControl(ControlClient):
         """Return once nothing is on its way (held deliveries don't count). Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while True:
-            counts = self.call("GET", "/deliveries")["counts"]
+            counts = self.call("GET", "/deliveries/counts")
             waiting = sum(counts[state] for state in BUSY)
             if waiting == 0:
                 return

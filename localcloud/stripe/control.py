@@ -11,7 +11,7 @@ from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from localcloud.standin.faults import ApiFaults, BadControl, number
-from localcloud.stripe import checkout, delivery_queue, lifecycle, webhook_endpoints
+from localcloud.stripe import checkout_visit, delivery_queue, lifecycle, webhook_endpoints
 from localcloud.stripe.account import Account, Request
 from localcloud.stripe.clock import DAY
 from localcloud.stripe.subscription_object import STATUSES
@@ -33,7 +33,8 @@ def blueprint(account: Account, api_faults: ApiFaults) -> Blueprint:
 
     @routes.get("/health")
     def health() -> ResponseReturnValue:
-        return {"status": "ok", "service": "stripe", "events": account.store.count("event")}
+        answer = {"status": "ok", "service": "stripe", "events": account.store.count("event")}
+        return (answer, 200) if account.failure is None else ({**answer, "status": account.failure}, 503)
 
     return routes
 
@@ -71,7 +72,7 @@ def _add_billing(routes: Blueprint, account: Account) -> None:
         with account.answering(Request()):
             account.advance(seconds)
             happened = lifecycle.advance(account)
-            checkout.expire_due(account)
+            checkout_visit.expire_due(account)
         account.work.set()
         return {"now": account.clock.now(), "ahead_seconds": account.clock.offset, "happened": happened}
 
@@ -87,7 +88,7 @@ def _add_billing(routes: Blueprint, account: Account) -> None:
     def complete(key: str) -> ResponseReturnValue:
         form = _body("email", "name", "card", "delayed", "custom_fields")
         with account.answering(Request()):
-            return jsonify(checkout.complete(account, key, form))
+            return jsonify(checkout_visit.complete(account, key, form))
 
     @routes.post("/checkout/sessions/<key>/payment")
     def settle(key: str) -> ResponseReturnValue:
@@ -95,7 +96,7 @@ def _add_billing(routes: Blueprint, account: Account) -> None:
         if not isinstance(succeeded, bool):
             raise BadControl(f"succeeded: expected true or false, got {succeeded!r}")
         with account.answering(Request()):
-            return jsonify(checkout.settle(account, key, succeeded=succeeded))
+            return jsonify(checkout_visit.settle(account, key, succeeded=succeeded))
 
     @routes.post("/webhook_endpoints/<key>/roll_secret")
     def roll(key: str) -> ResponseReturnValue:
@@ -110,11 +111,15 @@ def _add_deliveries(routes: Blueprint, account: Account) -> None:
     @routes.get("/deliveries")
     def deliveries() -> ResponseReturnValue:
         found = list(account.store.oldest(delivery_queue.KIND))
-        counts = {state: sum(item["state"] == state for item in found) for state in STATES}
         for name in ("state", "event", "endpoint"):
             wanted = request.args.get(name)
             found = [item for item in found if wanted in (None, item[name])]
-        return {"counts": counts, "data": found}
+        return {"data": found}
+
+    @routes.get("/deliveries/counts")
+    def counts() -> ResponseReturnValue:
+        known = account.store.tally(delivery_queue.KIND, "state")
+        return {state: known.get(state, 0) for state in STATES}
 
     @routes.post("/deliveries/release")
     def release() -> ResponseReturnValue:

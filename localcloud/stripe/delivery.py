@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from localcloud.standin.store import Object
-from localcloud.stripe import checkout, delivery_queue, lifecycle, versions, webhook_endpoints
+from localcloud.stripe import checkout_visit, delivery_queue, lifecycle, versions, webhook_endpoints
 from localcloud.stripe.account import Account, Request
 
 TIMEOUT_SECONDS = 10.0
@@ -52,13 +52,21 @@ class Deliverer:
         self._client.close()
 
     def _run(self) -> None:
+        try:
+            self._deliver()
+        except Exception as error:
+            # A stand-in that serves but delivers nothing would look like a lost webhook.
+            self._account.failure = f"deliveries have stopped: {type(error).__name__}: {error}"
+            raise
+
+    def _deliver(self) -> None:
         account = self._account
         while not self._stopping.is_set():
             account.work.wait(timeout=POLL_SECONDS)
             account.work.clear()
             with account.answering(Request()):
                 lifecycle.advance(account)
-                checkout.expire_due(account)
+                checkout_visit.expire_due(account)
                 delivery_queue.release_full_window(account)
             while not self._stopping.is_set() and self._send_next():
                 pass

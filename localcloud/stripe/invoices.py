@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from localcloud.standin.store import Object
 from localcloud.stripe import customers, events, lists, payment_methods
 from localcloud.stripe.account import Account, difference, new_id
 from localcloud.stripe.clock import DAY
 from localcloud.stripe.errors import StripeError
+from localcloud.stripe.invoice_object import BLANK, line_item
 from localcloud.stripe.params import Params
 
 KIND = "invoice"
@@ -50,7 +49,7 @@ def open_invoice(account: Account, subscription: Object, *, reason: str) -> Obje
     customer = account.find("customer", subscription["customer"], param="customer")
     key = new_id("in")
     free = subscription["status"] == "trialing"
-    lines = [_line(key, subscription, item, free=free) for item in subscription["items"]["data"]]
+    lines = [line_item(key, subscription, item, free=free) for item in subscription["items"]["data"]]
     total = sum(line["amount"] for line in lines)
     sends = subscription["collection_method"] == "send_invoice"
     number = f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}"
@@ -58,7 +57,7 @@ def open_invoice(account: Account, subscription: Object, *, reason: str) -> Obje
     customer["currency"] = customer["currency"] or subscription["currency"]
     account.save(customer)
     invoice: Object = {
-        **_BLANK,
+        **BLANK,
         "id": key,
         "object": KIND,
         "amount_due": total,
@@ -162,103 +161,3 @@ def payable(account: Account, key: str) -> Object:
     if invoice["status"] != "open":
         raise StripeError("This invoice can't be paid.", code="invoice_not_editable")
     return invoice
-
-
-def _line(invoice: str, subscription: Object, item: Object, *, free: bool) -> dict[str, Any]:
-    amount = 0 if free else item["price"]["unit_amount"] * item["quantity"]
-    return {
-        "id": new_id("il"),
-        "object": "line_item",
-        "amount": amount,
-        "currency": subscription["currency"],
-        "description": None,
-        "discount_amounts": [],
-        "discountable": True,
-        "discounts": [],
-        "invoice": invoice,
-        "livemode": False,
-        "metadata": subscription["metadata"],
-        "parent": {
-            "invoice_item_details": None,
-            "subscription_item_details": {
-                "invoice_item": None,
-                "proration": False,
-                "proration_details": {"credited_items": None},
-                "subscription": subscription["id"],
-                "subscription_item": item["id"],
-            },
-            "type": "subscription_item_details",
-        },
-        "period": {"end": item["current_period_end"], "start": item["current_period_start"]},
-        "pretax_credit_amounts": [],
-        "pricing": {
-            "price_details": {"price": item["price"]["id"], "product": item["price"]["product"]},
-            "type": "price_details",
-            "unit_amount_decimal": item["price"]["unit_amount_decimal"],
-        },
-        "quantity": item["quantity"],
-        "quantity_decimal": str(item["quantity"]),
-        "subtotal": amount,
-        "taxes": [],
-    }
-
-
-_BLANK: dict[str, Any] = {
-    "account_country": "US",
-    "account_name": None,
-    "account_tax_ids": None,
-    "amount_overpaid": 0,
-    "amount_paid": 0,
-    "amount_shipping": 0,
-    "application": None,
-    "attempt_count": 0,
-    "attempted": False,
-    "automatic_tax": {
-        "disabled_reason": None,
-        "enabled": False,
-        "liability": None,
-        "provider": None,
-        "status": None,
-    },
-    "custom_fields": None,
-    "customer_account": None,
-    "customer_phone": None,
-    "customer_shipping": None,
-    "customer_tax_exempt": "none",
-    "customer_tax_ids": [],
-    "default_payment_method": None,
-    "default_source": None,
-    "default_tax_rates": [],
-    "description": None,
-    "discounts": [],
-    "ending_balance": 0,
-    "footer": None,
-    "from_invoice": None,
-    "hosted_invoice_url": None,
-    "invoice_pdf": None,
-    "issuer": {"type": "self"},
-    "last_finalization_error": None,
-    "latest_revision": None,
-    "livemode": False,
-    "metadata": {},
-    "next_payment_attempt": None,
-    "on_behalf_of": None,
-    "payment_settings": {
-        "default_mandate": None,
-        "payment_method_options": None,
-        "payment_method_types": None,
-    },
-    "post_payment_credit_notes_amount": 0,
-    "pre_payment_credit_notes_amount": 0,
-    "receipt_number": None,
-    "rendering": None,
-    "shipping_cost": None,
-    "shipping_details": None,
-    "starting_balance": 0,
-    "statement_descriptor": None,
-    "test_clock": None,
-    "total_discount_amounts": [],
-    "total_pretax_credit_amounts": [],
-    "total_taxes": [],
-    "webhooks_delivered_at": None,
-}

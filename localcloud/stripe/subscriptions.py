@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from localcloud.standin.store import Object
 from localcloud.stripe import customers, events, invoices, lifecycle, lists, payment_methods
+from localcloud.stripe import subscription_changes as changes
 from localcloud.stripe.account import Account
 from localcloud.stripe.clock import DAY
 from localcloud.stripe.errors import StripeError, missing, no_such
@@ -25,18 +24,6 @@ from localcloud.stripe.subscription_object import (
 
 URL = "/v1/subscriptions"
 PAYMENT_BEHAVIORS = ("allow_incomplete", "default_incomplete", "error_if_incomplete")
-PRORATIONS = ("create_prorations", "none", "always_invoice")
-PAUSES = ("keep_as_draft", "mark_uncollectible", "void")
-FEEDBACK = (
-    "customer_service",
-    "low_quality",
-    "missing_features",
-    "other",
-    "switched_service",
-    "too_complex",
-    "too_expensive",
-    "unused",
-)
 
 
 def create(account: Account, params: Params) -> Object:
@@ -52,8 +39,8 @@ def create(account: Account, params: Params) -> Object:
         record["trial_end"] = account.clock.stamp() + days * DAY
     trial = params.string("trial_end")
     if trial is not None and trial != "now":
-        record["trial_end"] = _future(account, params.integer("trial_end") or 0, "trial_end")
-    _apply(account, record, params)
+        record["trial_end"] = changes.future(account, params.integer("trial_end") or 0, "trial_end")
+    changes.apply(account, record, params)
     params.finish()
     if record["collection_method"] == "send_invoice" and record["days_until_due"] is None:
         raise missing("days_until_due")
@@ -110,11 +97,11 @@ def update(account: Account, params: Params, key: str) -> Object:
         apply_items(account, record, items)
     trial = params.string("trial_end")
     if trial is not None and trial != "now":
-        record["trial_end"] = _future(account, params.integer("trial_end") or 0, "trial_end")
+        record["trial_end"] = changes.future(account, params.integer("trial_end") or 0, "trial_end")
         record["status"] = "trialing"
         set_period(account, record, start=account.clock.stamp(), end=record["trial_end"])
     params.choice("payment_behavior", (*PAYMENT_BEHAVIORS, "pending_if_incomplete"))
-    _apply(account, record, params)
+    changes.apply(account, record, params)
     params.finish()
     if interval(account, record) != cycle:
         record["billing_cycle_anchor"] = account.clock.stamp()
@@ -129,7 +116,7 @@ def update(account: Account, params: Params, key: str) -> Object:
 
 def cancel(account: Account, params: Params, key: str) -> Object:
     record = account.find(KIND, key)
-    details = _cancellation(params)
+    details = changes.cancellation(params)
     params.boolean("invoice_now")
     params.boolean("prorate")
     params.finish()
@@ -143,7 +130,7 @@ def resume(account: Account, params: Params, key: str) -> Object:
     """Back from `paused`; stays paused while the resumption invoice can't be paid."""
     record = account.find(KIND, key)
     params.choice("billing_cycle_anchor", ("now", "unchanged"))
-    params.choice("proration_behavior", PRORATIONS)
+    params.choice("proration_behavior", changes.PRORATIONS)
     params.finish()
     if record["status"] != "paused":
         raise StripeError("You can only resume subscriptions that are paused.")
@@ -199,84 +186,9 @@ def declined() -> StripeError:
     )
 
 
-def _apply(account: Account, record: Object, params: Params) -> None:
-    """What create and update have in common."""
-    record["metadata"] = params.metadata(record["metadata"])
-    params.choice("proration_behavior", PRORATIONS)
-    params.boolean("off_session")
-    if params.has("description"):
-        record["description"] = params.string("description", limit=500) or None
-    if params.has("collection_method"):
-        record["collection_method"] = params.choice(
-            "collection_method", ("charge_automatically", "send_invoice")
-        )
-    if params.has("days_until_due"):
-        record["days_until_due"] = params.integer("days_until_due", low=0, high=730)
-    method = params.string("default_payment_method")
-    if method is not None:
-        record["default_payment_method"] = (
-            payment_methods.attached(account, method, record["customer"], param="default_payment_method")[
-                "id"
-            ]
-            if method
-            else None
-        )
-    settings = params.object("trial_settings")
-    behavior = settings.object("end_behavior") if settings else None
-    if behavior is not None:
-        record["trial_settings"]["end_behavior"]["missing_payment_method"] = behavior.choice(
-            "missing_payment_method", ("create_invoice", "cancel", "pause")
-        )
-    _apply_pause(record, params)
-    _apply_cancellation(account, record, params)
-
-
-def _apply_pause(record: Object, params: Params) -> None:
-    if not params.has("pause_collection"):
-        return
-    if params.is_empty("pause_collection"):
-        record["pause_collection"] = None
-        return
-    pause = params.object("pause_collection")
-    if pause is not None:
-        behavior = pause.choice("behavior", PAUSES)
-        if behavior is None:
-            raise missing(pause.name("behavior"))
-        record["pause_collection"] = {"behavior": behavior, "resumes_at": pause.integer("resumes_at")}
-
-
-def _apply_cancellation(account: Account, record: Object, params: Params) -> None:
-    at_end, moment = params.boolean("cancel_at_period_end"), params.string("cancel_at")
-    if at_end and moment:
-        raise StripeError("You may only specify one of these parameters: cancel_at_period_end, cancel_at.")
-    details = _cancellation(params)
-    if at_end is None and moment is None:
-        record["cancellation_details"].update(details)
-        return
-    scheduled = bool(at_end or moment)
-    record.update(
-        cancel_at_period_end=bool(at_end),
-        cancel_at=_future(account, params.integer("cancel_at") or 0, "cancel_at") if moment else None,
-        canceled_at=account.clock.stamp() if scheduled else None,
-        cancellation_details={
-            **record["cancellation_details"],
-            "reason": "cancellation_requested" if scheduled else None,
-            **details,
-        },
-    )
-
-
-def _cancellation(params: Params) -> dict[str, Any]:
-    details = params.object("cancellation_details")
-    if details is None:
-        return {}
-    found = {"comment": details.string("comment"), "feedback": details.choice("feedback", FEEDBACK)}
-    return {key: value for key, value in found.items() if value is not None}
-
-
 def _annotate_ended(account: Account, record: Object, before: Object, params: Params) -> Object:
     record["metadata"] = params.metadata(record["metadata"])
-    record["cancellation_details"].update(_cancellation(params))
+    record["cancellation_details"].update(changes.cancellation(params))
     if params.unread():
         raise StripeError("A canceled subscription can only update its cancellation_details and metadata.")
     lifecycle.changed(account, record, before)
@@ -306,9 +218,3 @@ def _status_matches(wanted: str | None, status: str) -> bool:
     if wanted is None:
         return status != "canceled"
     return wanted in ("all", status) or (wanted == "ended" and status in ENDED)
-
-
-def _future(account: Account, moment: int, param: str) -> int:
-    if moment <= account.clock.now():
-        raise StripeError(f"Invalid timestamp: must be in the future: {moment}", param=param)
-    return moment

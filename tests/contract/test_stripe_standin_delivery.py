@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 import stripe
 
+from localcloud.standin.store import ObjectStore
+from localcloud.stripe.account import Account, Settings
+from localcloud.stripe.delivery import Deliverer
+from localcloud.stripe.server import make_app
 from tests.contract.stripe_rig import Receiver, StripeRig, run_receiver, run_stripe, run_stripe_here
 
 TOLERANCE = 300
@@ -249,3 +253,17 @@ def test_what_was_on_its_way_is_delivered_after_a_crash(tmp_path: Path, receiver
         rig.control.wait_until_delivered()
         (hook,) = receiver.hooks
         stripe.Webhook.construct_event(hook.body, hook.signature, secret)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_deliverer_that_broke_down_is_seen() -> None:
+    account = Account(ObjectStore(None), Settings())
+    account.store.put("subscription", "sub_x", {"id": "sub_x", "broken": True}, created=0, due=1)
+    health = make_app(account).test_client()
+    assert health.get("/_localcloud/health").status_code == 200
+    deliverer = Deliverer(account)
+    deliverer.start()
+    deliverer.stop()
+    answer = health.get("/_localcloud/health")
+    assert answer.status_code == 503
+    assert "deliveries have stopped: KeyError" in answer.get_json()["status"]
