@@ -1,0 +1,105 @@
+"""The environment: what is wrong is named, with what was expected, and no secret is shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dataplane.credentials import StaticCredentials
+from dataplane.endpoints import EndpointMap
+from dataplane.settings import SettingsError, from_environment, parse_keys
+
+KEY = base64.b64encode(b"k" * 32).decode()
+GOOD = {"DATAPLANE_CONFIG_KEYS": f"k1:{KEY}", "DATAPLANE_CACHE_URL": "redis://127.0.0.1:1/0"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"DATAPLANE_CONFIG_KEYS": ""}, "DATAPLANE_CONFIG_KEYS: expected a value, it is not set"),
+        ({"DATAPLANE_CONFIG_KEYS": KEY}, "DATAPLANE_CONFIG_KEYS: key 1: expected <key id>:<base64>"),
+        ({"DATAPLANE_CONFIG_KEYS": f"k1:{KEY},k.0:{KEY}"}, "key 2: expected <key id>:<base64>"),
+        ({"DATAPLANE_CONFIG_KEYS": "k1:!!"}, r"key 1 \(k1\): expected base64"),
+        ({"DATAPLANE_CONFIG_KEYS": "k1:c2hvcnQ="}, r"key 1 \(k1\): expected at least 32 bytes, got 5"),
+        ({"DATAPLANE_CACHE_URL": ""}, "DATAPLANE_CACHE_URL: expected it or DATAPLANE_RESOLVE_URL"),
+        ({"DATAPLANE_CACHE_URL": "127.0.0.1"}, "DATAPLANE_CACHE_URL: expected redis://"),
+        ({"DATAPLANE_RESOLVE_URL": "control.example"}, "DATAPLANE_RESOLVE_URL: expected http"),
+        ({"DATAPLANE_RESOLVE_URL": "https://control.example"}, "DATAPLANE_RESOLVE_TOKEN: expected a value"),
+        ({"DATAPLANE_PLATFORM_ZONES": "a.example, *.b"}, "DATAPLANE_PLATFORM_ZONES: host: expected letters"),
+        ({"DATAPLANE_TRUSTED_PROXIES": "-1"}, "PROXIES: expected a whole number of at least 0"),
+        ({"DATAPLANE_POOL_BUDGET": "0"}, "DATAPLANE_POOL_BUDGET: expected a whole number of at least 1"),
+        ({"DATAPLANE_POOL_BUDGET": "many"}, "DATAPLANE_POOL_BUDGET: .* got 'many'"),
+        ({"DATAPLANE_SSLMODE": "on"}, "DATAPLANE_SSLMODE: expected one of disable, .* got 'on'"),
+        ({"DATAPLANE_TENANT_ROLE": "arn:aws:iam::1:role/x"}, "DATAPLANE_TENANT_ROLE: role: expected"),
+        ({"DATAPLANE_ENDPOINT_MAP": "/does/not/exist"}, "ENDPOINT_MAP: endpoint map .*No such file"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        from_environment(GOOD | changes)
+    assert KEY not in str(caught.value)
+
+
+def test_what_is_right_makes_a_data_plane(tmp_path: Path) -> None:
+    endpoints = tmp_path / "map.json"
+    endpoints.write_text("{}")
+    env = GOOD | {
+        "DATAPLANE_RESOLVE_URL": "https://control.example",
+        "DATAPLANE_RESOLVE_TOKEN": "t",
+        "DATAPLANE_PLATFORM_ZONES": "a.example,b.example,",
+        "DATAPLANE_POOL_BUDGET": "7",
+        "DATAPLANE_STALE_SECONDS": "60",
+        "DATAPLANE_TRUSTED_PROXIES": "2",
+        "DATAPLANE_ENDPOINT_MAP": str(endpoints),
+        "DATAPLANE_SSLMODE": "prefer",
+    }
+    dataplane = from_environment(env, credentials=StaticCredentials({}))
+    assert dataplane.trusted_proxies == 2
+    assert dataplane.resolver._policy.max_age == 60
+    assert dataplane.resolver._zones.zones == ("a.example", "b.example")
+    assert dataplane.pools._limits.budget == 7
+    assert dataplane.pools._connector.transport.sslmode == "prefer"
+    dataplane.close()
+
+
+def test_production_is_the_default() -> None:
+    dataplane = from_environment(GOOD)
+    assert dataplane.pools._connector.transport.sslmode == "verify-full"
+    assert dataplane.pools._connector.transport.endpoints is None
+    assert dataplane.trusted_proxies == 0
+
+
+def test_keys_are_read_in_order() -> None:
+    other = base64.b64encode(b"o" * 40).decode()
+    assert parse_keys(f"k2:{other}, k1:{KEY}") == {"k2": b"o" * 40, "k1": b"k" * 32}
+
+
+def test_the_endpoint_map_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(json.dumps({"db.example:5432": "127.0.0.1:6000"}))
+    endpoints = EndpointMap(path)
+    assert endpoints.address("db.example", 5432) == ("127.0.0.1", 6000)
+    assert endpoints.address("other.example", 5432) is None
+    written = tmp_path / "next.json"
+    written.write_text(json.dumps({"db.example:5432": "[::1]:6001"}))
+    os.replace(written, path)
+    assert endpoints.address("db.example", 5432) == ("::1", 6001)
+    path.write_text("{half")
+    assert endpoints.address("db.example", 5432) == ("::1", 6001), "the last good one holds"
+    path.unlink()
+    assert endpoints.address("db.example", 5432) == ("::1", 6001)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{", '{"a:1": 7}', '{"a:1": "db.example:5432"}', '{"a:1": "127.0.0.1:0"}', '{"a:1": "::1"}'],
+)
+def test_a_bad_endpoint_map_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"endpoint map .*map.json: "):
+        EndpointMap(path)
