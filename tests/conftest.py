@@ -15,6 +15,7 @@ import pytest
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.aws.emulator import AwsEmulator
+from localcloud.cloud import LocalCloud
 from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
 from localcloud.valkey import ValkeyServer
@@ -92,3 +93,10 @@ def aws(aws_emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> AwsEmulat
     for name, value in aws_emulator.environ().items():
         monkeypatch.setenv(name, value)
     return aws_emulator
+
+
+@pytest.fixture(scope="session")
+def local_cloud() -> Iterator[LocalCloud]:
+    """All of it at once, shared by the tests of a run; `environment()` leads to it."""
+    with LocalCloud() as cloud:
+        yield cloud

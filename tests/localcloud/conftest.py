@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.request import Request, urlopen
 import boto3
 import psycopg
 import pytest
+from botocore.exceptions import ClientError
 
 from localcloud.aws.emulator import REGION, AwsEmulator
 
@@ -118,23 +120,11 @@ def name(account: EmulatedAws) -> Iterator[str]:
         account.delete(cluster["DBClusterIdentifier"])
 
 
-@pytest.fixture
-def refused() -> Callable[..., Any]:
-    """`with refused("DBClusterNotFoundFault"):` the call inside fails with exactly this code."""
-
-    class Refused:
-        def __init__(self, code: str, message: str = "") -> None:
-            self.code, self.message = code, message
-
-        def __enter__(self) -> None:
-            return None
-
-        def __exit__(self, kind: Any, error: Any, _: Any) -> bool:
-            assert error is not None, f"expected {self.code}, but the call succeeded"
-            if not hasattr(error, "response"):
-                return False
-            assert error.response["Error"]["Code"] == self.code, error
-            assert self.message in error.response["Error"]["Message"]
-            return True
-
-    return Refused
+@contextmanager
+def refused(code: str, message: str = "") -> Iterator[None]:
+    """The call inside is refused with this very code."""
+    with pytest.raises(ClientError) as caught:
+        yield
+    error = caught.value.response["Error"]
+    assert error["Code"] == code, error
+    assert message in error["Message"]

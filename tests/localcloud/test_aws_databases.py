@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -182,6 +185,29 @@ def test_snapshots_bring_the_data_back(account: EmulatedAws, name: str) -> None:
         assert account.describe(restored)["DeletionProtection"] is False
         with account.connect(restored) as connection:
             assert connection.execute("SELECT x FROM kept ORDER BY x").fetchall() == rows
+
+
+def test_a_snapshot_is_not_seen_before_it_is_whole(account: EmulatedAws, name: str) -> None:
+    account.create_cluster(name)
+    account.create_instance(name)
+    with account.connect(name) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS x")
+    snapshot = f"{name}-manual"
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        taken = pool.submit(
+            account.rds.create_db_cluster_snapshot,
+            DBClusterIdentifier=name,
+            DBClusterSnapshotIdentifier=snapshot,
+        )
+        found: list[Any] = []
+        while not found:
+            found = account.rds.describe_db_cluster_snapshots(
+                DBClusterIdentifier=name, SnapshotType="manual"
+            )["DBClusterSnapshots"]
+        restore(account, snapshot, f"{name}-restored")
+        taken.result()
+    with account.connect(f"{name}-restored") as connection:
+        assert connection.execute("SELECT x FROM kept").fetchall() == [(1,)]
 
 
 def test_a_copied_snapshot_outlives_its_source(account: EmulatedAws, name: str) -> None:

@@ -6,21 +6,15 @@ Each test fails on moto as it is; `localcloud.aws.fidelity.rds_*` says why.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.localcloud.conftest import EmulatedAws
-
-Refusal = Callable[..., Any]
+from tests.localcloud.conftest import EmulatedAws, refused
 
 
-def test_a_duplicate_is_refused_and_the_first_one_stays(
-    account: EmulatedAws, name: str, refused: Refusal
-) -> None:
+def test_a_duplicate_is_refused_and_the_first_one_stays(account: EmulatedAws, name: str) -> None:
     first = account.create_cluster(name)
     with refused("DBClusterAlreadyExistsFault"):
         account.create_cluster(name)
@@ -42,12 +36,12 @@ def test_of_many_creations_at_once_one_wins(account: EmulatedAws, name: str) -> 
 @pytest.mark.parametrize(
     "identifier", ["1-begins-with-a-digit", "two--hyphens", "ends-", "under_score", "x" * 64]
 )
-def test_invalid_identifiers_are_refused(account: EmulatedAws, identifier: str, refused: Refusal) -> None:
+def test_invalid_identifiers_are_refused(account: EmulatedAws, identifier: str) -> None:
     with refused("InvalidParameterValue", "DBClusterIdentifier is not a valid identifier"):
         account.create_cluster(identifier)
 
 
-def test_the_cluster_quota_is_enforced(account: EmulatedAws, name: str, refused: Refusal) -> None:
+def test_the_cluster_quota_is_enforced(account: EmulatedAws, name: str) -> None:
     account.settings(rds_cluster_quota=1)
     account.create_cluster(name)
     with refused("DBClusterQuotaExceededFault"):
@@ -56,7 +50,7 @@ def test_the_cluster_quota_is_enforced(account: EmulatedAws, name: str, refused:
     account.create_cluster(f"{name}-2")
 
 
-def test_the_instance_quota_is_enforced(account: EmulatedAws, name: str, refused: Refusal) -> None:
+def test_the_instance_quota_is_enforced(account: EmulatedAws, name: str) -> None:
     account.create_cluster(name)
     account.settings(rds_instance_quota=1)
     account.create_instance(name)
@@ -101,12 +95,12 @@ def test_instances_have_resource_ids_of_their_own(account: EmulatedAws, name: st
     assert len(ids) == 2
 
 
-def test_an_unknown_cluster_cannot_be_modified(account: EmulatedAws, refused: Refusal) -> None:
+def test_an_unknown_cluster_cannot_be_modified(account: EmulatedAws) -> None:
     with refused("DBClusterNotFoundFault"):
         account.rds.modify_db_cluster(DBClusterIdentifier="nobody", BackupRetentionPeriod=3)
 
 
-def test_a_refused_change_leaves_the_cluster(account: EmulatedAws, name: str, refused: Refusal) -> None:
+def test_a_refused_change_leaves_the_cluster(account: EmulatedAws, name: str) -> None:
     account.create_cluster(name)
     with refused("InvalidParameterCombination"):
         account.rds.modify_db_cluster(DBClusterIdentifier=name, RotateMasterUserPassword=True)
@@ -127,7 +121,7 @@ def test_a_cluster_is_there_while_it_is_modified(account: EmulatedAws, name: str
             done.result()
 
 
-def test_deletion_asks_for_a_snapshot(account: EmulatedAws, name: str, refused: Refusal) -> None:
+def test_deletion_asks_for_a_snapshot(account: EmulatedAws, name: str) -> None:
     account.create_cluster(name)
     with refused("InvalidParameterCombination", "FinalDBSnapshotIdentifier is required"):
         account.rds.delete_db_cluster(DBClusterIdentifier=name)
@@ -141,7 +135,7 @@ def test_deletion_asks_for_a_snapshot(account: EmulatedAws, name: str, refused: 
 
 
 def test_a_taken_snapshot_name_stops_the_deletion_before_anything_is_lost(
-    account: EmulatedAws, name: str, refused: Refusal
+    account: EmulatedAws, name: str
 ) -> None:
     account.create_cluster(name)
     snapshot = {"DBClusterIdentifier": name, "DBClusterSnapshotIdentifier": f"{name}-final"}
@@ -166,7 +160,7 @@ def test_automated_snapshots_do_not_count_as_manual_ones(account: EmulatedAws, n
     )
 
 
-def test_snapshot_names_are_checked(account: EmulatedAws, name: str, refused: Refusal) -> None:
+def test_snapshot_names_are_checked(account: EmulatedAws, name: str) -> None:
     account.create_cluster(name)
     with refused("InvalidParameterValue"):
         account.rds.create_db_cluster_snapshot(

@@ -14,9 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.localcloud.conftest import EmulatedAws
-
-Refusal = Callable[..., Any]
+from tests.localcloud.conftest import EmulatedAws, refused
 
 
 @pytest.fixture
@@ -27,9 +25,7 @@ def secret(account: EmulatedAws) -> str:
     return name
 
 
-def test_a_name_stays_taken_through_the_deletion_window(
-    account: EmulatedAws, secret: str, refused: Refusal
-) -> None:
+def test_a_name_stays_taken_through_the_deletion_window(account: EmulatedAws, secret: str) -> None:
     account.secrets.delete_secret(SecretId=secret, RecoveryWindowInDays=7)
     with refused("InvalidRequestException", "scheduled for deletion"):
         account.secrets.create_secret(Name=secret, SecretString="two")
@@ -39,7 +35,7 @@ def test_a_name_stays_taken_through_the_deletion_window(
     assert account.secrets.get_secret_value(SecretId=secret)["SecretString"] == "one"
 
 
-def test_an_existing_name_is_refused_otherwise(account: EmulatedAws, secret: str, refused: Refusal) -> None:
+def test_an_existing_name_is_refused_otherwise(account: EmulatedAws, secret: str) -> None:
     with refused("ResourceExistsException"):
         account.secrets.create_secret(Name=secret, SecretString="two")
 

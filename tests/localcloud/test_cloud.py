@@ -28,6 +28,7 @@ WEBHOOK = "http://127.0.0.1:9/webhooks/stripe"
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
+    """One of this module's own: it counts webhook endpoints."""
     with LocalCloud() as running:
         yield running
 

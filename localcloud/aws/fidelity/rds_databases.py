@@ -77,8 +77,8 @@ def _compute(databases: ClusterDatabases) -> None:
         return answer
 
     @around(RDSBackend, "delete_db_cluster")
-    def goes_with_its_cluster(delete: Callable[..., Any], self: Any, *arguments: Any) -> Any:
-        cluster = delete(self, *arguments)
+    def goes_with_its_cluster(delete: Callable[..., Any], self: Any, *arguments: Any, **options: Any) -> Any:
+        cluster = delete(self, *arguments, **options)
         databases.drop(cluster.db_cluster_resource_id)
         return cluster
 
