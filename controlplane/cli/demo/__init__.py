@@ -30,7 +30,7 @@ from localcloud.process import ServiceError
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for the tenants at most.")
 def command(*, exit_: bool, data_dir: Path | None, timeout: float) -> None:
     """Start everything on this machine, subscribe customers, watch them become tenants."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         with DemoHouse(console, data_dir) as house:
             story = Story(house, console, timeout=timeout)

@@ -164,30 +164,28 @@ class Story:
             raise DemoFailed(f"an unknown host answered {unknown} instead of 404")
 
     def _summarise(self, customers: list[Customer], traces: dict[str, Trace]) -> None:
-        table = Table(title="Paid → usable", title_justify="left")
-        for column in ("tenant", "plan", "host", "database", "on cluster"):
-            table.add_column(column)
-        for column in ("paid → usable", "Terraform: cluster", "Terraform: tenant", "all the rest"):
-            table.add_column(column, justify="right")
+        homes = Table(title="\nWhere they live", title_justify="left")
+        for column in ("tenant", "plan", "database", "on cluster"):
+            homes.add_column(column, no_wrap=True)
+        times = Table(title="\nFrom paid to usable, in seconds", title_justify="left")
+        for column in ("tenant", "paid → usable", "cluster", "tenant stack", "all the rest"):
+            times.add_column(column, justify="left" if column == "tenant" else "right", no_wrap=True)
         for customer in customers:
             trace = traces[customer.slug]
             total = (customer.usable or 0.0) - customer.paid
-            waited = f"{trace.cluster_stack:.1f} s" if trace.waited_for_cluster else "ready before"
-            rest = f"{total - trace.terraform:.1f} s" if not trace.waited_for_cluster else "-"
-            table.add_row(
+            homes.add_row(customer.slug, trace.plan, str(customer.page["database"]), trace.cluster)
+            waited = trace.waited_for_cluster
+            times.add_row(
                 customer.slug,
-                trace.plan,
-                self._host(customer.slug),
-                str(customer.page["database"]),
-                trace.cluster,
-                f"{total:.1f} s",
-                waited,
-                f"{trace.tenant_stack:.1f} s",
-                rest,
+                f"{total:.1f}",
+                f"{trace.cluster_stack:.1f}" if waited else "was ready",
+                f"{trace.tenant_stack:.1f}",
+                "beside it" if waited else f"{total - trace.terraform:.1f}",
             )
-        self._console.print()
-        self._console.print(table)
-        self._say("Every tenant wrote a note and sees its own alone; an unknown host is answered with 404.")
+        self._console.print(homes)
+        self._console.print(times)
+        self._say("Cluster and tenant stack are Terraform's own runs, side by side while a cluster is made.")
+        self._say("Every tenant wrote a note and sees its own alone; an unknown host is answered with 404.\n")
 
     def _judge(self, customer: Customer, trace: Trace) -> None:
         total = (customer.usable or 0.0) - customer.paid
