@@ -1,0 +1,43 @@
+"""The npm package by itself: its own tests, its types, and what a publication would hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.browser.package import require, run
+
+pytestmark = pytest.mark.browser
+
+
+def test_its_own_tests_pass(package: Path) -> None:
+    output = run([require("npm", "npm"), "test"], package, 120)
+    assert "\n# fail 0\n" in output
+    passed = int(output.rpartition("\n# pass ")[2].splitlines()[0])
+    assert passed > 80
+
+
+def test_a_publication_holds_the_build_and_nothing_else(package: Path) -> None:
+    command = [require("npm", "npm"), "pack", "--dry-run", "--json", "--ignore-scripts"]
+    listing = json.loads(run(command, package, 60))
+    # npm 12 lists packages by name, earlier ones in a row.
+    (packed,) = listing if isinstance(listing, list) else listing.values()
+    paths = {entry["path"] for entry in packed["files"]}
+    assert {"package.json", "README.md", "dist/proxy.js", "dist/proxy.d.ts", "dist/server.js"} <= paths
+    assert all(path.startswith("dist/") for path in paths - {"package.json", "README.md"})
+
+
+def test_the_lock_names_no_host(package: Path) -> None:
+    """Each package is locked by its hash; where it comes from is the business of who installs it."""
+    packages = json.loads((package / "package-lock.json").read_text())["packages"]
+    installed = {path: entry for path, entry in packages.items() if path.startswith("node_modules/")}
+    linked = {path for path, entry in installed.items() if entry.get("link")}
+    assert linked == {"node_modules/example", "node_modules/@tenant-controlplane/nextjs"}
+    for path, entry in installed.items():
+        if path not in linked:
+            assert entry["integrity"].startswith("sha512-"), path
+            assert entry.get("resolved", "https://registry.npmjs.org/").startswith(
+                "https://registry.npmjs.org/"
+            )

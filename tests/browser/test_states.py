@@ -1,0 +1,129 @@
+"""What visitors see who can't be served, and how fast a change is seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, expect
+
+from tests.browser.app import App
+from tests.browser.conftest import ZONE
+from tests.browser.endpoints import EndpointFile, silent_server
+from tests.browser.tenants import DATABASE_PORT, Platform, Tenant
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize(
+    ("host", "changes", "status", "title", "retry"),
+    [
+        (f"nobody.{ZONE}", None, 404, "Nothing here", False),
+        (f"www.{ZONE}", None, 404, "Nothing here", False),
+        ("nobody.example", None, 404, "Nothing here", False),
+        (f"left.{ZONE}", {"status": "gone", "database": None}, 404, "Nothing here", False),
+        (f"unpaid.{ZONE}", {"status": "suspended", "database": None}, 403, "Suspended", False),
+        (f"fresh.{ZONE}", {"status": "provisioning", "database": None}, 503, "Almost there", True),
+    ],
+)
+def test_state_pages(
+    app: App,
+    platform: Platform,
+    acme: Tenant,
+    visitor: BrowserContext,
+    host: str,
+    changes: dict[str, Any] | None,
+    status: int,
+    title: str,
+    retry: bool,
+) -> None:
+    if changes is not None:
+        platform.publish(platform.config(acme, host, **changes))
+    page = visitor.new_page()
+    response = page.goto(app.url(host, "/board?any=thing"))
+    assert response is not None
+    assert response.status == status
+    expect(page.get_by_role("heading")).to_have_text(title)
+    headers = response.all_headers()
+    assert headers["cache-control"] == "no-store"
+    assert ("retry-after" in headers) == retry
+    posted = app.request("POST", host, "/", {"Next-Action": "0" * 42}, "[]")
+    assert (posted.status, posted.headers["content-type"]) == (status, "application/json")
+
+
+def test_suspending_and_resuming_are_seen_at_once(
+    app: App, platform: Platform, globex: Tenant, visitor: BrowserContext
+) -> None:
+    page = visitor.new_page()
+    page.goto(app.url(globex.host, "/board"))
+    platform.publish(platform.config(globex, globex.host, status="suspended", database=None))
+    assert _seconds_until(lambda: app.get(globex.host).status == 403) < 1
+    page.goto(app.url(globex.host, "/board"))
+    expect(page.get_by_role("heading")).to_have_text("Suspended")
+    platform.publish(platform.config(globex, globex.host))
+    assert _seconds_until(lambda: app.get(globex.host).status == 200) < 1
+
+
+def test_a_sleeping_database_is_an_honest_503(
+    app: App, platform: Platform, acme: Tenant, endpoints: EndpointFile, visitor: BrowserContext
+) -> None:
+    host, asleep = f"asleep.{ZONE}", "c-asleep.cluster.internal.invalid"
+    with silent_server() as port:
+        endpoints.add(asleep, port)
+        address = {"host": asleep, "port": DATABASE_PORT, "name": acme.database, "secret": acme.secret_arn}
+        platform.publish(platform.config(acme, host, tenant_id="t-browsersleep", database=address))
+        began = time.monotonic()
+        page = visitor.new_page()
+        response = page.goto(app.url(host))
+        assert time.monotonic() - began < 6
+        assert response is not None
+        assert (response.status, response.all_headers()["retry-after"]) == (503, "5")
+        expect(page.get_by_role("heading")).to_have_text("Waking up")
+        began = time.monotonic()
+        assert app.get(acme.host).status == 200
+        assert time.monotonic() - began < 1, "one tenant's dead database slows no other"
+    assert app.get(host).status == 503
+
+
+def test_a_wrong_address_never_shows_another_tenants_data(
+    app: App, platform: Platform, acme: Tenant, globex: Tenant
+) -> None:
+    host = f"mixed-up.{ZONE}"
+    for tenant_id in ("t-browsermixed", globex.tenant_id):
+        payload = platform.config(acme, host, tenant_id=tenant_id, slug="mixed-up")
+        platform.publish(payload)
+        answer = app.get(host, "/api/notes")
+        assert answer.status == 500
+        assert "canary" not in answer.text
+    assert f"cross-tenant: {globex.tenant_id}" in app.log
+    assert app.get(globex.host).status == 200
+
+
+def test_known_tenants_are_served_without_the_cache(
+    app: App, platform: Platform, acme: Tenant, globex: Tenant
+) -> None:
+    assert app.get(acme.host).status == 200
+    platform.cache.stop()
+    try:
+        cold = app.get(f"never-seen.{ZONE}")
+        assert (cold.status, cold.headers["retry-after"]) == (503, "1"), "an outage is not a 404"
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            for tenant in (acme, globex):
+                assert app.get(tenant.host, "/api/notes").status == 200
+    finally:
+        platform.cache.start()
+    for tenant in (acme, globex):
+        for host in tenant.hosts:
+            platform.publish(platform.config(tenant, host))
+    assert _seconds_until(lambda: app.get(f"never-seen.{ZONE}").status == 404) < 5
+
+
+def _seconds_until(true: Callable[[], bool]) -> float:
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < 10
+        time.sleep(0.01)
+    return time.monotonic() - began
