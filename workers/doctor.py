@@ -95,7 +95,8 @@ def _registry(settings: Settings) -> str:
             apart = abs((now - before).total_seconds())
             current = schema_version.is_current(conn)
     except psycopg.Error as error:
-        raise Refused(str(error)) from error  # libpq names host and user, never the password
+        # libpq names host and user, never the password; what follows the first line is advice.
+        raise Refused(str(error).splitlines()[0]) from error
     if not current:
         raise Refused("the schema is older than this release: run `controlplane db upgrade`")
     if apart > CLOCK_APART:

@@ -1,0 +1,73 @@
+"""`controlplane clusters`"""
+
+from __future__ import annotations
+
+import click
+
+from controlplane.cli import operations, options, show
+from controlplane.cli.api import Api, Json, in_path
+
+
+@click.group("clusters")
+def command() -> None:
+    """Database clusters: list, show."""
+
+
+@command.command("list")
+@options.limited
+@options.as_json
+def list_(*, limit: int, everything: bool, as_json: bool) -> None:
+    """All clusters, by id."""
+    found = Api.from_environment().listing("/v1/clusters", limit=None if everything else limit)
+    if as_json:
+        show.as_json(found)
+        return
+    show.table(
+        ["CLUSTER", "READY", "ISOLATION", "SLOTS USED", "ACU", "CREATED", "NEEDS ATTENTION"],
+        [
+            (
+                item["id"],
+                item["ready"],
+                item["desired"]["isolation"],
+                f"{item['used']} of {item['slots']}",
+                _capacity(item),
+                show.moment(item["created_at"]),
+                show.attention(item["needs_attention"]),
+            )
+            for item in found["items"]
+        ],
+        none="no clusters",
+    )
+    show.more(found)
+
+
+@command.command("show")
+@click.argument("cluster")
+@options.as_json
+def show_(*, cluster: str, as_json: bool) -> None:
+    """One cluster: its tenants and last operations."""
+    found = Api.from_environment().get(f"/v1/clusters/{in_path('cluster', cluster)}")
+    if as_json:
+        show.as_json(found)
+        return
+    endpoint = found["endpoint"]
+    show.pairs(
+        [
+            ("cluster", found["id"]),
+            ("ready", found["ready"]),
+            ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
+            ("isolation", found["desired"]["isolation"]),
+            ("capacity", f"{_capacity(found)} ACU"),
+            ("slots", f"{found['used']} of {found['slots']} used"),
+            ("endpoint", endpoint and f"{endpoint.get('host')}:{endpoint.get('port')}"),
+            ("created", show.moment(found["created_at"])),
+            ("tenants", ", ".join(found["tenants"])),
+        ]
+    )
+    show.line()
+    operations.print_list(found["operations"])
+
+
+def _capacity(item: Json) -> str:
+    desired = item["desired"]
+    return f"{desired['min_acu']:g} to {desired['max_acu']:g}"

@@ -1,0 +1,33 @@
+"""`controlplane doctor`: run it where a worker runs, with a worker's environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import click
+
+from controlplane.cli import options, show
+from controlplane.cli.failure import Failure, clear_errors
+from controlplane.settings import WORKER, Settings
+
+
+@click.command("doctor")
+@options.as_json
+def command(*, as_json: bool) -> None:
+    """Check every outside system of a worker, one line each; fails if one does."""
+    from workers.doctor import checks
+
+    with clear_errors():
+        settings = Settings.from_environment(os.environ, require=WORKER)
+    found = []
+    for check in checks(settings):
+        found.append(check)
+        if not as_json:
+            word = "ok    " if check.ok else "FAILED"
+            show.line(f"{word}  {check.name:<18}  {check.seconds:5.2f} s  {check.detail}")
+    failed = [check.name for check in found if not check.ok]
+    if as_json:
+        show.as_json({"ok": not failed, "checks": [asdict(check) for check in found]})
+    if failed:
+        raise Failure(f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}")

@@ -1,0 +1,36 @@
+"""`controlplane summary`"""
+
+from __future__ import annotations
+
+import click
+
+from controlplane.cli import options, show
+from controlplane.cli.api import Api
+
+
+@click.command("summary")
+@options.as_json
+def command(*, as_json: bool) -> None:
+    """The state of everything in a few numbers."""
+    found = Api.from_environment().get("/v1/summary")
+    if as_json:
+        show.as_json(found)
+        return
+    tenants, clusters, events = found["tenants"], found["clusters"], found["events"]
+    needing = f"{tenants['needs_attention']} tenants, {clusters['needs_attention']} clusters"
+    show.pairs(
+        [
+            ("tenants", _counts(tenants["phases"])),
+            ("need attention", needing),
+            ("clusters", f"{clusters['ready']} of {clusters['total']} ready"),
+            ("slots", f"{clusters['used_slots']} of {clusters['slots']} used"),
+            ("operations", _counts(found["operations"])),
+            ("events", f"{events['received']} to handle, {events['parked']} parked"),
+            ("oldest event", show.seconds(events["oldest_received_seconds"]) if events["received"] else None),
+            ("subscriptions", _counts(found["subscriptions"])),
+        ]
+    )
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"

@@ -1,0 +1,232 @@
+"""Reprovision, replay, watch: a thread plays the worker."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from controlplane.cli import watching
+from controlplane.cli.api import Api, Json
+from controlplane.cli.failure import Unreachable
+from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.domain.steps import Step, StepName
+from controlplane.store import lease, operation, step
+from localcloud.process import free_port
+from tests.cli.conftest import Desk
+from tests.web.site import Site, event
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "POLL", 0.02)
+    monkeypatch.setattr("controlplane.cli.tenants.POLL", 0.02)
+
+
+@contextmanager
+def meanwhile(act: Callable[[], None]) -> Iterator[None]:
+    """Another thread acts; what it raises is raised here at the end."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def claim(site: Site, tenant_id: str) -> Held:
+    for _ in range(200):
+        with site.registry.connection() as conn:
+            held = lease.claim(
+                conn, holder="test", seconds=60, kind=ResourceKind.TENANT, resource_id=tenant_id
+            )
+        if held is not None:
+            return held
+        time.sleep(0.02)
+    raise AssertionError("nothing to claim")
+
+
+def end(site: Site, held: Held, state: OperationState, error: str | None = None) -> None:
+    with site.registry.connection() as conn:
+        operation.finish(conn, held, state, error=error, runbook="aws-quota" if error else None)
+        lease.release(conn, held)
+
+
+def work(site: Site, held: Held) -> None:
+    """Two steps with progress."""
+    with site.registry.connection() as conn:
+        first = step.begin(conn, held, Step(StepName.APPLY_TENANT_STACK, "nothing is there"))
+        for kind, seconds in (("started", None), ("done", 1.25)):
+            step.note(
+                conn,
+                held,
+                first,
+                kind=kind,
+                address="aws_iam_role.app",
+                action="create",
+                seconds=seconds,
+                message="",
+            )
+            time.sleep(0.1)
+        step.end(conn, held, first, state="done")
+        second = step.begin(conn, held, Step(StepName.PUBLISH, "no entry yet", target="acme"))
+        time.sleep(0.1)
+        step.end(conn, held, second, state="done")
+
+
+def settled(site: Site, tenant_id: str) -> None:
+    """Nothing of the founding is left to do."""
+    end(site, claim(site, tenant_id), OperationState.DONE)
+
+
+def test_reprovision_names_the_operation_to_watch(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    said = desk.ok("tenants", "reprovision", "acme", "--reason", "restored a backup")
+    (row,) = desk.site.rows("SELECT id, reason FROM operation WHERE kind = 'tenant'")
+    assert f"controlplane operations watch {row['id']}" in said
+    assert row["reason"] == "restored a backup"
+    assert desk.json("tenants", "reprovision", "acme")["resource"] == tenant_id
+
+
+def test_waiting_shows_the_steps_and_ends_with_the_outcome(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    settled(desk.site, tenant_id)
+
+    def worker() -> None:
+        held = claim(desk.site, tenant_id)
+        work(desk.site, held)
+        end(desk.site, held, OperationState.DONE)
+
+    with meanwhile(worker):
+        said = desk.ok("tenants", "reprovision", "acme", "--wait").splitlines()
+    assert "asked for by api:operator-bot" in said[0]
+    assert said[1].strip() == "1 apply_tenant_stack: nothing is there"
+    assert said[2].strip() == "aws_iam_role.app create started"
+    assert said[3].strip() == "aws_iam_role.app create done 1.2 s"
+    assert said[4].strip().startswith("1 apply_tenant_stack: done ")
+    assert said[5].strip() == "2 publish acme: no entry yet"
+    assert said[6].strip().startswith("2 publish acme: done ")
+    assert said[7].startswith("done in ")
+    assert len(said) == 8
+
+
+def test_a_parked_operation_fails_the_watch(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    held = claim(desk.site, tenant_id)
+    end(desk.site, held, OperationState.PARKED, "no quota for clusters")
+    done = desk.run("operations", "watch", held.operation_id)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"error: operation {held.operation_id} is parked: no quota for clusters (runbook aws-quota)\n"
+    )
+    as_json = desk.run("operations", "watch", held.operation_id, "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["state"] == "parked"
+
+
+def test_a_superseded_operation_is_followed_by_its_successor(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    held = claim(desk.site, tenant_id)
+    desk.ok("tenants", "reprovision", "acme")
+
+    def worker() -> None:
+        end(desk.site, held, OperationState.SUPERSEDED)
+        end(desk.site, claim(desk.site, tenant_id), OperationState.DONE)
+
+    with meanwhile(worker):
+        ended = desk.json("operations", "watch", held.operation_id)
+    assert ended["id"] > held.operation_id
+    assert ended["state"] == "done"
+
+
+def test_a_retry_says_why_it_waits(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    held = claim(desk.site, tenant_id)
+    with desk.site.registry.connection() as conn:
+        operation.put_back(conn, held, after=600, error="AWS answered Throttling", counts=True)
+        lease.release(conn, held)
+    done = desk.run("operations", "watch", held.operation_id, "--timeout", 1)
+    assert done.exit_code == 6
+    assert "AWS answered Throttling" in done.stdout
+    assert "still waiting after 1 s" in done.stderr
+
+
+def test_a_watch_outlives_an_api_that_is_away_for_a_moment(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    held = claim(desk.site, tenant_id)
+    ask, asked = Api.get, 0
+
+    def away_three_times(api: Api, path: str, **query: int) -> Json:
+        nonlocal asked
+        asked += 1
+        if asked <= 3:
+            raise Unreachable("away")
+        end(desk.site, held, OperationState.DONE)
+        return ask(api, path, **query)
+
+    monkeypatch.setattr(Api, "get", away_three_times)
+    assert desk.run("operations", "watch", held.operation_id).exit_code == 0
+    assert asked == 4
+
+
+def test_a_watch_of_an_api_that_stays_away_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "PATIENCE", 0.1)
+    desk.url = f"http://127.0.0.1:{free_port()}"
+    assert desk.run("operations", "watch", 1).exit_code == 3
+
+
+def preview_done(site: Site, outcome: str) -> None:
+    for _ in range(200):
+        if site.rows(
+            f"UPDATE preview SET finished_at = now(), {outcome} WHERE state = 'waiting' RETURNING id"
+        ):
+            return
+        time.sleep(0.02)
+    raise AssertionError("no preview")
+
+
+STEPS = """'[{"name": "publish", "target": "acme", "reason": "no entry yet"}]'"""
+CHANGES = """'[{"address": "aws_iam_role.app", "action": "create", "destructive": false}]'"""
+
+
+def test_a_dry_run_shows_steps_and_changes(desk: Desk) -> None:
+    desk.site.found("sub_1", name="Acme")
+    outcome = f"state = 'done', steps = {STEPS}, changes = {CHANGES}"
+    with meanwhile(lambda: preview_done(desk.site, outcome)):
+        said = desk.ok("tenants", "reprovision", "acme", "--dry-run")
+    for word in ("publish", "no entry yet", "aws_iam_role.app", "create"):
+        assert word in said
+    with meanwhile(lambda: preview_done(desk.site, "state = 'done', steps = '[]', changes = '[]'")):
+        assert "nothing to do" in desk.ok("tenants", "reprovision", "acme", "--dry-run")
+    with meanwhile(lambda: preview_done(desk.site, outcome)):
+        assert desk.json("tenants", "reprovision", "acme", "--dry-run")["steps"][0]["name"] == "publish"
+
+
+def test_a_dry_run_that_fails_or_never_ends(desk: Desk) -> None:
+    desk.site.found("sub_1", name="Acme")
+    with meanwhile(lambda: preview_done(desk.site, "state = 'failed', error = 'no such plan'")):
+        done = desk.run("tenants", "reprovision", "acme", "--dry-run")
+    assert (done.exit_code, "no such plan" in done.stderr) == (1, True)
+    assert desk.run("tenants", "reprovision", "acme", "--dry-run", "--timeout", 1).exit_code == 6
+    assert desk.run("tenants", "reprovision", "acme", "--dry-run", "--wait").exit_code == 2
+
+
+def test_a_replay_rings(desk: Desk) -> None:
+    desk.site.deliver(event("evt_1", livemode=True))
+    assert "a worker will handle it again" in desk.ok("events", "replay", "evt_1")
+    assert desk.site.rings == [("workers.tasks.handle_event", ["evt_1"])]
+    assert desk.json("events", "replay", "evt_1")["state"] == "received"

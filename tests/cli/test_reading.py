@@ -1,0 +1,106 @@
+import pytest
+
+from controlplane.store import route
+from tests.cli.conftest import Desk
+from tests.web.site import event
+
+
+def test_tenants_are_listed_and_shown(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme", domains=("app.acme.example",))
+    listed = desk.ok("tenants", "list")
+    assert "SLUG" in listed
+    assert tenant_id in listed
+    shown = desk.ok("tenants", "show", "acme")
+    for word in ("pending", "team, active", "acme.tenants.example", "app.acme.example", "waiting", "cname"):
+        assert word in shown
+    assert desk.json("tenants", "show", "acme") == desk.site.get(f"/v1/tenants/{tenant_id}").json
+    assert desk.json("tenants", "list") == desk.site.get("/v1/tenants").json
+
+
+def test_limits_and_pages(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.cli.api.PAGE", 2)
+    for number in range(5):
+        desk.site.found(f"sub_{number}", name=f"Customer {number}")
+    three = desk.json("tenants", "list", "--limit", 3)
+    assert [item["slug"] for item in three["items"]] == ["customer-0", "customer-1", "customer-2"]
+    assert three["next_cursor"] is not None
+    everything = desk.json("tenants", "list", "--all")
+    assert len(everything["items"]) == 5
+    assert everything["next_cursor"] is None
+    assert "there are more" in desk.run("tenants", "list", "--limit", 3).stderr
+    assert "there are more" not in desk.run("tenants", "list", "--limit", 5).stderr
+
+
+@pytest.mark.parametrize("noun", ["tenants", "operations", "events", "clusters", "subscriptions"])
+def test_an_empty_listing_says_so(desk: Desk, noun: str) -> None:
+    assert desk.ok(noun, "list") == f"no {noun}\n"
+    assert desk.json(noun, "list") == {"items": [], "next_cursor": None}
+
+
+def test_operations_are_filtered_by_slug_and_state(desk: Desk) -> None:
+    one, _ = desk.site.found("sub_1", name="Acme")
+    desk.site.found("sub_2", name="Other")
+    found = desk.json("operations", "list", "--resource", "acme", "--state", "waiting")["items"]
+    assert [item["resource"] for item in found] == [one]
+    assert desk.json("operations", "list", "--resource", one)["items"] == found
+    shown = desk.ok("operations", "show", found[0]["id"])
+    assert one in shown
+    assert "no steps yet" in shown
+    assert desk.json("operations", "show", found[0]["id"])["steps"] == []
+
+
+def test_events_are_listed_and_shown(desk: Desk) -> None:
+    desk.site.deliver(event("evt_1"))
+    desk.site.deliver(event("evt_2", livemode=True))
+    assert [item["id"] for item in desk.json("events", "list", "--state", "parked")["items"]] == ["evt_2"]
+    assert "evt_1" in desk.ok("events", "list")
+    shown = desk.ok("events", "show", "evt_1")
+    assert "customer.subscription.created" in shown
+    assert '"object": "event"' in shown
+    desk.role = "viewer"
+    assert '"object": "event"' not in desk.ok("events", "show", "evt_1")
+
+
+def test_clusters_and_the_summary(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1")
+    (cluster,) = desk.json("clusters", "list")["items"]
+    assert "1 of 10" in desk.ok("clusters", "list")
+    assert tenant_id in desk.ok("clusters", "show", cluster["id"])
+    assert desk.json("summary")["clusters"]["total"] == 1
+    summary = desk.ok("summary")
+    assert "1 pending" in summary
+    assert "0 of 1 ready" in summary
+
+
+def test_parked_subscriptions_are_listed(desk: Desk) -> None:
+    desk.site.rows(
+        "INSERT INTO subscription (id, outcome, reason, first_event_at)"
+        " VALUES ('sub_9', 'parked', 'price: unknown', now())"
+    )
+    assert "price: unknown" in desk.ok("subscriptions", "list", "--outcome", "parked")
+
+
+def test_what_a_customer_wrote_steers_no_terminal(desk: Desk) -> None:
+    desk.site.found("sub_1", name="Acme")
+    desk.site.rows(r"UPDATE tenant SET display_name = E'[red]\x1b[2J evil\nline'")
+    shown = desk.ok("tenants", "show", "acme")
+    assert "\x1b" not in shown
+    assert "[red]?[2J evil?line" in shown
+
+
+def test_wide_rows_are_never_cut(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    reason = "x" * 900
+    desk.site.rows("UPDATE tenant SET needs_attention = %s, runbook = 'aws-quota'", reason)
+    (_, row) = desk.ok("tenants", "list").splitlines()
+    assert reason in row
+    assert tenant_id in row
+    assert "aws-quota" in row
+
+
+def test_a_host_that_is_served_is_shown_as_such(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    with desk.site.registry.connection() as conn:
+        route.decide(conn, "acme.tenants.example", tenant_id, {"status": "active"})
+    hosts = [line for line in desk.ok("tenants", "show", "acme").splitlines() if "acme.tenants" in line]
+    assert any("active" in line for line in hosts)
