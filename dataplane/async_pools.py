@@ -19,9 +19,10 @@ from dataplane import wire
 from dataplane.connect import Connector
 from dataplane.contract import TenantConfig
 from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
+from dataplane.fleet import FleetBudget
 from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
 from dataplane.notices import Notice
-from dataplane.pools import PoolStatistics, blocked_error, tired_error
+from dataplane.pools import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,13 @@ class AsyncKeyedPools:
         timeout: float = 5.0,
         idle: float = 120.0,
         check_timeout: float = 2.0,
+        fleet: FleetBudget | None = None,
     ) -> None:
         self._connector = connector
         self._timeout = timeout
         self._idle = idle
         self._check_timeout = check_timeout
+        self._fleet = fleet
         self._ledger: Ledger[Conn] = Ledger(limits or Limits())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -153,16 +156,20 @@ class AsyncKeyedPools:
     async def _open(self, opening: Opening[Conn]) -> Held[Conn]:
         config = opening.target
         conn: Conn | None = None
+        claimed = False
         try:
             if opening.victim is not None:
                 self.statistics.evicted += 1
-                await opening.victim.conn.close()
+                await self._close(opening.victim)
+            claimed = await self._claim(config)
             conn = await self._connector.connect_async(config)
             await self._assert(conn, config)
         except BaseException as error:
             if conn is not None:
                 await conn.close()
-            if isinstance(error, DatabaseError):
+            if claimed and self._fleet is not None:
+                await asyncio.to_thread(self._fleet.release, cluster_of(config))
+            if isinstance(error, DatabaseError) and not isinstance(error, PoolExhausted):
                 self.statistics.failed += 1
                 self._ledger.failed(opening, error, time.monotonic())
             else:
@@ -172,6 +179,19 @@ class AsyncKeyedPools:
         self.statistics.lent += 1
         self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
         return self._ledger.opened(opening, conn)
+
+    async def _claim(self, config: TenantConfig) -> bool:
+        """As `KeyedPools._claim`."""
+        if self._fleet is None:
+            return False
+        cluster = cluster_of(config)
+        while not await asyncio.to_thread(self._fleet.acquire, cluster):
+            idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
+            if idle is None:
+                self.statistics.refused += 1
+                raise full_error(config)
+            await self._close(idle)
+        return True
 
     async def _assert(self, conn: Conn, config: TenantConfig) -> None:
         try:
@@ -220,11 +240,19 @@ class AsyncKeyedPools:
     async def _close_discarded(self) -> None:
         discarded, self._ledger.discarded = self._ledger.discarded, []
         for held in discarded:
-            await held.conn.close()
+            await self._close(held)
+
+    async def _close(self, held: Held[Conn]) -> None:
+        await held.conn.close()
+        if self._fleet is not None:
+            await asyncio.to_thread(self._fleet.release, cluster_of(held.target))
 
     async def _keep(self) -> None:
+        every = self._idle / 4 if self._fleet is None else min(self._idle / 4, self._fleet.lease / 3)
         while True:
-            await asyncio.sleep(self._idle / 4)
+            await asyncio.sleep(every)
+            if self._fleet is not None:
+                await asyncio.to_thread(self._fleet.beat)
             now = time.monotonic()
             self._ledger.expire(now - self._idle, now)
             await self._close_discarded()

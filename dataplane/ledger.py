@@ -47,12 +47,13 @@ class Limits:
 class Held(Generic[C]):
     """A connection and its place in the books."""
 
-    __slots__ = ("conn", "idle_since", "place", "tenant")
+    __slots__ = ("conn", "idle_since", "place", "target", "tenant")
 
-    def __init__(self, conn: C, tenant: Tenant[C], place: int) -> None:
+    def __init__(self, conn: C, opening: Opening[C]) -> None:
         self.conn = conn
-        self.tenant = tenant
-        self.place = place  # the tenant's when leave to open it was given: an older one is not reused
+        self.tenant = opening.tenant
+        self.target = opening.target  # where it leads
+        self.place = opening.place  # another one than the tenant's by now: it is not reused
         self.idle_since = 0.0
 
 
@@ -169,7 +170,7 @@ class Ledger(Generic[C]):
         if opening.place == tenant.place:
             tenant.failures, tenant.error = 0, None
         self._serve(tenant)
-        return Held(conn, tenant, opening.place)
+        return Held(conn, opening)
 
     def failed(self, opening: Opening[C], error: DatabaseError, now: float) -> None:
         """A connect failed: block the tenant, and tell all who wait for it."""

@@ -29,6 +29,7 @@ from dataplane.errors import (
     DatabaseWaking,
     PoolExhausted,
 )
+from dataplane.fleet import FleetBudget
 from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
 from dataplane.notices import Notice
 
@@ -57,7 +58,7 @@ class KeyedPools:
 
     `timeout`: seconds that a request waits for one to become free. `idle`: seconds after which an
     unused one is closed, which also lets a cluster pause. `check_timeout`: seconds that a database
-    may take to say whose it is.
+    may take to say whose it is. `fleet`: None where no other process shares the clusters.
     """
 
     def __init__(
@@ -68,9 +69,11 @@ class KeyedPools:
         timeout: float = 5.0,
         idle: float = 120.0,
         check_timeout: float = 2.0,
+        fleet: FleetBudget | None = None,
     ) -> None:
         self._connector = connector
         self._limits = limits or Limits()
+        self._fleet = fleet
         self._timeout = timeout
         self._idle = idle
         self._check_timeout = check_timeout
@@ -132,14 +135,14 @@ class KeyedPools:
             discarded = self._discarded()
         if not fit:
             discarded.append(held)
-        _close(discarded)
+        self._close(discarded)
 
     def retire(self, tenant_id: str) -> None:
         """Use none of the tenant's connections again; those in use end when they come back."""
         with self._lock:
             self._ledger.retire(tenant_id)
             discarded = self._discarded()
-        _close(discarded)
+        self._close(discarded)
 
     def noticed(self, notice: Notice) -> None:
         """For `Resolver.subscribe`: a rotated login is fetched anew, and used from now on."""
@@ -153,7 +156,7 @@ class KeyedPools:
         with self._lock:
             self._ledger.clear()
             discarded = self._discarded()
-        _close(discarded)
+        self._close(discarded)
 
     @property
     def open_connections(self) -> tuple[int, int]:
@@ -174,7 +177,7 @@ class KeyedPools:
                 raise
             finally:
                 discarded = self._discarded()
-        _close(discarded)
+        self._close(discarded)
         if isinstance(grant, Ticket):
             self.statistics.waited += 1
             return self._wait(grant, ready, until)
@@ -198,16 +201,20 @@ class KeyedPools:
         config = opening.target
         if opening.victim is not None:
             self.statistics.evicted += 1
-            _close([opening.victim])
+            self._close([opening.victim])
         conn: Conn | None = None
+        claimed = False
         try:
+            claimed = self._claim(config)
             conn = self._connector.connect(config)
             self._assert(conn, config)
         except BaseException as error:
             if conn is not None:
                 conn.close()
+            if claimed and self._fleet is not None:
+                self._fleet.release(cluster_of(config))
             with self._lock:
-                if isinstance(error, DatabaseError):
+                if isinstance(error, DatabaseError) and not isinstance(error, PoolExhausted):
                     self.statistics.failed += 1
                     self._ledger.failed(opening, error, time.monotonic())
                 else:
@@ -218,6 +225,21 @@ class KeyedPools:
             self.statistics.lent += 1
             self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
             return self._ledger.opened(opening, conn)
+
+    def _claim(self, config: TenantConfig) -> bool:
+        """Room on the cluster, among all processes: where there is none, an idle connection of ours to
+        the same cluster makes it. Raises PoolExhausted."""
+        if self._fleet is None:
+            return False
+        cluster = cluster_of(config)
+        while not self._fleet.acquire(cluster):
+            with self._lock:
+                idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
+            if idle is None:
+                self.statistics.refused += 1
+                raise full_error(config)
+            self._close([idle])
+        return True
 
     def _assert(self, conn: Conn, config: TenantConfig) -> None:
         try:
@@ -240,7 +262,7 @@ class KeyedPools:
         if problem is None:
             self.statistics.lent += 1
             return held
-        held.conn.close()
+        self._close([held])
         with self._lock:
             self._ledger.drop(held)
             self.statistics.broken += 1
@@ -250,7 +272,7 @@ class KeyedPools:
             if isinstance(problem, CrossTenantDetected):
                 self.statistics.crossed += 1
             discarded = self._discarded()
-        _close(discarded)
+        self._close(discarded)
         if isinstance(problem, wire.Broken):
             return None
         log.critical("cross-tenant: %s", problem)
@@ -261,11 +283,9 @@ class KeyedPools:
         return discarded
 
     def _start_keeper(self) -> None:
+        every = self._idle / 4 if self._fleet is None else min(self._idle / 4, self._fleet.lease / 3)
         self._keeper = threading.Thread(
-            target=_keep,
-            args=(weakref.ref(self), self._closed, self._idle / 4),
-            name="dataplane-pools",
-            daemon=True,
+            target=_keep, args=(weakref.ref(self), self._closed, every), name="dataplane-pools", daemon=True
         )
         self._keeper.start()
 
@@ -274,7 +294,15 @@ class KeyedPools:
         with self._lock:
             self._ledger.expire(now - self._idle, now)
             discarded = self._discarded()
-        _close(discarded)
+        self._close(discarded)
+        if self._fleet is not None:
+            self._fleet.beat()
+
+    def _close(self, discarded: list[Held[Conn]]) -> None:
+        for held in discarded:
+            held.conn.close()
+            if self._fleet is not None:
+                self._fleet.release(cluster_of(held.target))
 
     def forked(self) -> None:
         """In a child process: the connections are the parent's, and closing them here would end them
@@ -293,9 +321,13 @@ def _keep(pools: weakref.ref[KeyedPools], closed: threading.Event, every: float)
         del alive
 
 
-def _close(discarded: list[Held[Conn]]) -> None:
-    for held in discarded:
-        held.conn.close()
+def cluster_of(config: TenantConfig) -> str:
+    """`host:port` of the tenant's cluster: what the fleet's budget is counted by."""
+    return "" if config.database is None else f"{config.database.host}:{config.database.port}"
+
+
+def full_error(config: TenantConfig) -> PoolExhausted:
+    return PoolExhausted(f"{config.tenant_id}: its cluster has no connection left for us", retry_after=1.0)
 
 
 def blocked_error(blocked: Blocked) -> DatabaseError:

@@ -8,6 +8,7 @@ DATAPLANE_RESOLVE_TOKEN        its bearer token; required with DATAPLANE_RESOLVE
 DATAPLANE_PLATFORM_ZONES       the platform's own zones, comma separated (default: none are known)
 DATAPLANE_TRUSTED_PROXIES      how many of one's own set X-Forwarded-Host (default 0)
 DATAPLANE_POOL_BUDGET          connections of this process over all tenants (default 100)
+DATAPLANE_CLUSTER_BUDGET       connections to one cluster over all processes (default: not limited)
 DATAPLANE_SSLMODE              libpq's (default `verify-full`)
 DATAPLANE_SSLROOTCERT          libpq's: a file, or `system`
 DATAPLANE_TENANT_ROLE          `arn:…:role/{placement}`: read each secret as the tenant's own role
@@ -34,6 +35,7 @@ from dataplane.contract import MIN_KEY_BYTES
 from dataplane.credentials import Credentials, SecretsManagerCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.errors import BadHost
+from dataplane.fleet import FleetBudget
 from dataplane.hosts import Zones
 from dataplane.ledger import Limits
 from dataplane.levels import ControlPlaneLevel, RedisLevel
@@ -97,7 +99,13 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
         credentials = _secrets_manager(env)
     connector = Connector(credentials, _transport(env))
     limits = Limits(budget=_number(env, "DATAPLANE_POOL_BUDGET", 100, least=1))
-    pools, async_pools = KeyedPools(connector, limits=limits), AsyncKeyedPools(connector, limits=limits)
+    fleet = None
+    if env.get("DATAPLANE_CLUSTER_BUDGET"):
+        fleet = FleetBudget.from_url(
+            _required(env, "DATAPLANE_CACHE_URL"), limit=_number(env, "DATAPLANE_CLUSTER_BUDGET", 1, least=1)
+        )
+    pools = KeyedPools(connector, limits=limits, fleet=fleet)
+    async_pools = AsyncKeyedPools(connector, limits=limits, fleet=fleet)
     resolver.subscribe(pools.noticed)
     resolver.subscribe(async_pools.noticed)
     return DataPlane(resolver, pools, async_pools, _number(env, "DATAPLANE_TRUSTED_PROXIES", 0, least=0))

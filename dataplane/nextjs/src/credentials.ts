@@ -8,6 +8,7 @@
  */
 
 import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import { fromTemporaryCredentials } from "@aws-sdk/credential-providers";
 import { LRUCache } from "lru-cache";
 
 import { DataPlaneError } from "./errors.js";
@@ -121,13 +122,32 @@ function parseLogin(text: string): Login {
   return new Login(username, password);
 }
 
+const PLACE = /:secret:tenants\/(t-[a-z2-7]+)\/([1-9][0-9]*)\//;
+const MAX_CLIENTS = 1_000;
+
+/** The tenant whose secret this is, by its name; null where the name does not say. */
+export function tenantOfSecret(arn: string): string | null {
+  return PLACE.exec(arn)?.[1] ?? null;
+}
+
 /**
- * Secrets Manager by the process's own role, or whatever the SDK's default chain finds. AWS_REGION
- * and AWS_ENDPOINT_URL are the SDK's own variables.
+ * Secrets Manager. `role`: an ARN with `{placement}` in it; each secret is then read as the tenant's own
+ * role, which may read no other, so that AWS as well refuses a mixed-up ARN. Null: as the process itself.
+ * AWS_REGION and AWS_ENDPOINT_URL are the SDK's own variables.
  */
-export function secretsManagerReader(): SecretReader {
-  const client = new SecretsManagerClient({ maxAttempts: 2 });
+export function secretsManagerReader(role: string | null): SecretReader {
+  const clients = new LRUCache<string, SecretsManagerClient>({ max: MAX_CLIENTS });
   return async (arn) => {
+    const [, tenantId, number] = PLACE.exec(arn) ?? [];
+    if (role !== null && tenantId === undefined) throw new Error("expected a secret named tenants/<id>/<number>/…");
+    const roleArn = role?.replace("{placement}", `${tenantId}-${number}`) ?? "";
+    let client = clients.get(roleArn);
+    if (client === undefined) {
+      const params = { RoleArn: roleArn, RoleSessionName: "dataplane", DurationSeconds: 900 };
+      const identity = roleArn === "" ? {} : { credentials: fromTemporaryCredentials({ params }) };
+      client = new SecretsManagerClient({ maxAttempts: 2, ...identity });
+      clients.set(roleArn, client);
+    }
     const command = new GetSecretValueCommand({ SecretId: arn, VersionStage: "AWSCURRENT" });
     const { SecretString: text } = await client.send(command, { abortSignal: AbortSignal.timeout(TIMEOUT_MS) });
     if (text === undefined) throw new Error("the secret has no text");

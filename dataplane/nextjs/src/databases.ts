@@ -11,7 +11,7 @@ import pg from "pg";
 import type { QueryConfig, QueryResult, QueryResultRow } from "pg";
 
 import type { DatabaseAddress, TenantConfig } from "./contract.js";
-import type { Credentials, Login } from "./credentials.js";
+import { tenantOfSecret, type Credentials, type Login } from "./credentials.js";
 import type { EndpointMap } from "./endpoints.js";
 import { DataPlaneError, isDataPlaneError } from "./errors.js";
 import { KeyedPool, type Claim, type Driver, type Lease, type PoolLimits } from "./pool.js";
@@ -196,6 +196,9 @@ export class Databases {
   async #open(config: ActiveConfig): Promise<pg.Client> {
     const { credentials } = this.parts;
     const { secret } = config.database;
+    if ((tenantOfSecret(secret) ?? config.tenant_id) !== config.tenant_id) {
+      throw this.#crossed(config, "the entry names another tenant's secret", undefined);
+    }
     const login = await credentials.login(secret);
     try {
       return await this.#connect(config, login);
@@ -239,7 +242,9 @@ export class Databases {
     const { sslMode, sslRootCert } = this.parts;
     if (sslMode === "disable") return false;
     const ca = sslRootCert === null ? {} : { ca: sslRootCert };
-    return { host: name, servername: name, rejectUnauthorized: sslMode === "verify-full", ...ca };
+    const verified = sslMode === "verify-full" || sslMode === "verify-ca";
+    const anyName = sslMode === "verify-ca" ? { checkServerIdentity: () => undefined } : {};
+    return { host: name, servername: name, rejectUnauthorized: verified, ...ca, ...anyName };
   }
 }
 

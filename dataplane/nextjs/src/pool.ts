@@ -43,7 +43,7 @@ export interface PoolLimits {
 }
 
 export const POOL_LIMITS: PoolLimits = {
-  budget: 50,
+  budget: 100,
   idle: 60_000,
   age: 30 * 60_000,
   wait: 5_000,

@@ -41,11 +41,11 @@ export function hostOf(headers: Headers, settings: Settings): string {
 function build(settings: Settings): Runtime {
   const warn = warner();
   const databases = new Databases({
-    credentials: new Credentials(secretsManagerReader()),
+    credentials: new Credentials(secretsManagerReader(settings.tenantRole)),
     endpoints: new EndpointMap(settings.endpointMap),
     sslMode: settings.sslMode,
     sslRootCert: settings.sslRootCert,
-    limits: { budget: settings.connectionBudget },
+    limits: { budget: settings.poolBudget },
     report: (message, cause) => console.error(`[tenant] ${line(message, cause)}`),
   });
   const levels: Pick<ResolverParts, "cache" | "authority"> = {
@@ -54,7 +54,12 @@ function build(settings: Settings): Runtime {
       authority: new ControlPlaneLevel(settings.resolveUrl, settings.resolveToken),
     }),
   };
-  const resolver = new Resolver({ keys: settings.keys, ...levels, warn });
+  const resolver = new Resolver({
+    keys: settings.keys,
+    ...levels,
+    limits: { serveStale: settings.staleSeconds * 1000 },
+    warn,
+  });
   if (settings.cacheUrl !== null) {
     new NoticeListener(
       settings.cacheUrl,

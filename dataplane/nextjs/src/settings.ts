@@ -5,7 +5,9 @@ import { readFileSync } from "node:fs";
 import type { ConfigKeys } from "./contract.js";
 import { Zones } from "./hosts.js";
 
-export type SslMode = "disable" | "require" | "verify-full";
+export type SslMode = "disable" | "require" | "verify-ca" | "verify-full";
+
+const SSL_MODES: ReadonlySet<string> = new Set<SslMode>(["disable", "require", "verify-ca", "verify-full"]);
 
 export interface Settings {
   /** DATAPLANE_CONFIG_KEYS, `k1:<base64 of 32 bytes or more>[,k0:…]`: the control plane's signing keys. */
@@ -14,7 +16,7 @@ export interface Settings {
   readonly cacheUrl: string | null;
   /** DATAPLANE_RESOLVE_URL: the control plane, asked at `/v1/resolve`. */
   readonly resolveUrl: string | null;
-  /** DATAPLANE_RESOLVE_TOKEN: the bearer token for it. */
+  /** DATAPLANE_RESOLVE_TOKEN: the bearer token for it, required with it. */
   readonly resolveToken: string | null;
   /** DATAPLANE_PLATFORM_ZONES, comma separated. */
   readonly zones: Zones;
@@ -24,10 +26,14 @@ export interface Settings {
   readonly endpointMap: string | null;
   /** DATAPLANE_SSLMODE: verify-full unless said otherwise. */
   readonly sslMode: SslMode;
-  /** DATAPLANE_SSLROOTCERT: path of a PEM file of authorities, instead of the system's. */
+  /** DATAPLANE_SSLROOTCERT: path of a PEM file of authorities, or `system`. Here its text. */
   readonly sslRootCert: string | null;
-  /** DATAPLANE_CONNECTION_BUDGET: database connections that this process may hold, over all tenants. */
-  readonly connectionBudget: number;
+  /** DATAPLANE_TENANT_ROLE, `arn:…:role/{placement}`: read each secret as the tenant's own role. */
+  readonly tenantRole: string | null;
+  /** DATAPLANE_POOL_BUDGET: database connections that this process may hold, over all tenants. */
+  readonly poolBudget: number;
+  /** DATAPLANE_STALE_SECONDS: how long known tenants are served with all behind down. */
+  readonly staleSeconds: number;
 }
 
 export function settingsFrom(environment: Readonly<Record<string, string | undefined>>): Settings {
@@ -35,31 +41,41 @@ export function settingsFrom(environment: Readonly<Record<string, string | undef
   const cacheUrl = text("DATAPLANE_CACHE_URL");
   const resolveUrl = text("DATAPLANE_RESOLVE_URL");
   if (cacheUrl === null && resolveUrl === null) {
-    throw new Error("DATAPLANE_CACHE_URL, DATAPLANE_RESOLVE_URL: expected at least one of them");
+    throw new Error("DATAPLANE_CACHE_URL: expected it or DATAPLANE_RESOLVE_URL to be set");
+  }
+  const resolveToken = text("DATAPLANE_RESOLVE_TOKEN");
+  if (resolveUrl !== null && resolveToken === null) {
+    throw new Error("DATAPLANE_RESOLVE_TOKEN: expected it together with DATAPLANE_RESOLVE_URL");
   }
   const sslMode = text("DATAPLANE_SSLMODE") ?? "verify-full";
-  if (sslMode !== "disable" && sslMode !== "require" && sslMode !== "verify-full") {
-    throw new Error("DATAPLANE_SSLMODE: expected disable, require or verify-full");
+  if (!SSL_MODES.has(sslMode)) throw new Error(`DATAPLANE_SSLMODE: expected one of ${[...SSL_MODES].join(", ")}`);
+  const tenantRole = text("DATAPLANE_TENANT_ROLE");
+  if (tenantRole !== null && !tenantRole.includes("{placement}")) {
+    throw new Error("DATAPLANE_TENANT_ROLE: expected an ARN with {placement} in it");
   }
-  const certificate = text("DATAPLANE_SSLROOTCERT");
+  const authorities = text("DATAPLANE_SSLROOTCERT") ?? "system";
+  const number = (name: string, usual: number, least: number, most: number): number =>
+    integer(name, text(name) ?? String(usual), least, most);
   return {
     keys: keysFrom(text("DATAPLANE_CONFIG_KEYS")),
     cacheUrl,
     resolveUrl,
-    resolveToken: text("DATAPLANE_RESOLVE_TOKEN"),
+    resolveToken,
     zones: new Zones((text("DATAPLANE_PLATFORM_ZONES") ?? "").split(",").flatMap((zone) => zone.trim() || [])),
-    trustedProxies: integer("DATAPLANE_TRUSTED_PROXIES", text("DATAPLANE_TRUSTED_PROXIES") ?? "0", 0, 10),
+    trustedProxies: number("DATAPLANE_TRUSTED_PROXIES", 0, 0, 10),
     endpointMap: text("DATAPLANE_ENDPOINT_MAP"),
-    sslMode,
-    sslRootCert: certificate === null ? null : readFileSync(/* turbopackIgnore: true */ certificate, "utf8"),
-    connectionBudget: integer("DATAPLANE_CONNECTION_BUDGET", text("DATAPLANE_CONNECTION_BUDGET") ?? "50", 1, 10_000),
+    sslMode: sslMode as SslMode,
+    sslRootCert: authorities === "system" ? null : readFileSync(/* turbopackIgnore: true */ authorities, "utf8"),
+    tenantRole,
+    poolBudget: number("DATAPLANE_POOL_BUDGET", 100, 1, 10_000),
+    staleSeconds: number("DATAPLANE_STALE_SECONDS", 6 * 3600, 0, 30 * 86_400),
   };
 }
 
 function keysFrom(text: string | null): ConfigKeys {
   const keys = new Map<string, Uint8Array>();
   for (const part of (text ?? "").split(",")) {
-    const [, id, encoded] = /^([A-Za-z0-9_-]+):([A-Za-z0-9+/_-]+={0,2})$/.exec(part.trim()) ?? [];
+    const [, id, encoded] = /^([^.:,\s]+):([A-Za-z0-9+/_-]+={0,2})$/.exec(part.trim()) ?? [];
     const key = Buffer.from(encoded ?? "", "base64");
     if (id === undefined || key.length < 32) {
       throw new Error("DATAPLANE_CONFIG_KEYS: expected <key id>:<base64 of 32 bytes or more>[,…]");
