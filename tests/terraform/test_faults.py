@@ -12,13 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
@@ -253,8 +253,7 @@ def enforced(aws: AwsEmulator) -> Iterator[Callable[[], None]]:
     """Turns IAM on in the emulated account until the test ends."""
 
     def turn(body: str) -> None:
-        request = urllib.request.Request(f"{aws.url}/moto-api/reset-auth", data=body.encode(), method="POST")
-        urllib.request.urlopen(request, timeout=10).close()
+        httpx.post(f"{aws.url}/moto-api/reset-auth", content=body).raise_for_status()
 
     yield lambda: turn("0")
     turn("Infinity")

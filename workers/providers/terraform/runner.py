@@ -39,6 +39,7 @@ _PASSED_ON = frozenset(
     {
         "HOME",
         "LANG",
+        "LD_LIBRARY_PATH",
         "PATH",
         "TMPDIR",
         "SSL_CERT_FILE",
