@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from controlplane.cli.main import cli
+from controlplane.store import schema_version
+from controlplane.store.registry import Registry
+from localcloud.cloud import LocalCloud
 from tests.web.conftest import registry, shared_registry, shared_registry_url
-from tests.web.site import TOKENS, Site
+from tests.web.site import SECRET, TOKENS, Site
 
 __all__ = ["registry", "shared_registry", "shared_registry_url"]
 
@@ -54,3 +58,26 @@ def desk(registry: Any) -> Iterator[Desk]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of the product's processes on a local cloud. Terraform only says its version."""
+    folder = tmp_path_factory.mktemp("house")
+    migrations = folder / "migrations"
+    migrations.mkdir()
+    (migrations / "0001_note.sql").write_text("CREATE TABLE app.note (id bigint PRIMARY KEY);")
+    terraform = folder / "terraform"
+    terraform.write_text('#!/bin/sh\necho \'{"terraform_version": "1.11.4"}\'\n')
+    terraform.chmod(0o755)
+    with LocalCloud() as cloud:
+        found = cloud.environment() | {
+            "PATH": os.environ["PATH"],
+            "CONTROLPLANE_TENANT_MIGRATIONS": str(migrations),
+            "CONTROLPLANE_TERRAFORM_BINARY": str(terraform),
+            "CONTROLPLANE_STRIPE_WEBHOOK_SECRETS": SECRET,
+            "CONTROLPLANE_SWEEP_INTERVAL": "1",
+        }
+        with Registry(found["CONTROLPLANE_REGISTRY_URL"]) as opened, opened.connection() as conn:
+            schema_version.upgrade(conn)
+        yield found

@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from controlplane.settings import WORKER, Settings
-from controlplane.store import schema_version
-from controlplane.store.registry import Registry
-from localcloud.cloud import LocalCloud
 from localcloud.process import free_port
 from workers import doctor
-
-MIGRATION = "CREATE TABLE app.note (id bigint PRIMARY KEY);"
-
-
-@pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("doctor")
-    migrations = folder / "migrations"
-    migrations.mkdir()
-    (migrations / "0001_note.sql").write_text(MIGRATION)
-    terraform = folder / "terraform"
-    terraform.write_text('#!/bin/sh\necho \'{"terraform_version": "1.11.4"}\'\n')
-    terraform.chmod(0o755)
-    with LocalCloud() as cloud:
-        found = cloud.environment() | {
-            "PATH": os.environ["PATH"],
-            "CONTROLPLANE_TENANT_MIGRATIONS": str(migrations),
-            "CONTROLPLANE_TERRAFORM_BINARY": str(terraform),
-        }
-        with Registry(found["CONTROLPLANE_REGISTRY_URL"]) as registry, registry.connection() as conn:
-            schema_version.upgrade(conn)
-        yield found
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,115 @@
+"""The processes of the Procfile, started as a platform starts them and stopped by SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from controlplane.store.registry import Registry
+from localcloud.process import free_port
+from tests.web.site import event, signed
+
+
+@contextmanager
+def running(log: Path, env: dict[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Ends with SIGTERM, and demands that it ends well."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "controlplane.cli.main", *command],
+            env=env,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+        process.terminate()
+        assert process.wait(timeout=30) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def eventually(ask: Callable[[], Any], log: Path, *, within: float = 60) -> Any:
+    """What `ask` answers once that is true."""
+    deadline = time.monotonic() + within
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    return answer
+
+
+@pytest.fixture
+def queues(env: dict[str, str]) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(env["CONTROLPLANE_BROKER_URL"]) as client:
+        client.flushall()
+        yield client
+
+
+def test_beat_rings_the_sweep(env: dict[str, str], queues: redis.Redis, tmp_path: Path) -> None:
+    few = ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL", "CONTROLPLANE_SWEEP_INTERVAL", "PATH")
+    log = tmp_path / "beat.log"
+    with running(log, {name: env[name] for name in few}, "beat"):
+        eventually(lambda: queues.llen("events"), log)
+        assert b"workers.tasks.sweep" in queues.lindex("events", 0)
+
+
+def test_a_delivered_event_is_handled_by_a_worker(
+    env: dict[str, str], queues: redis.Redis, tmp_path: Path
+) -> None:
+    """Through web, broker and worker, and no beat: the ring alone brings it there."""
+    port = free_port()
+    web, worker = tmp_path / "web.log", tmp_path / "worker.log"
+    body = event("evt_once", type="invoice.paid", data={"object": {"id": "in_1", "object": "invoice"}})
+    with ExitStack() as stack:
+        stack.enter_context(running(web, env, "web", "--bind", f"127.0.0.1:{port}", "--workers", "1"))
+        stack.enter_context(running(worker, env, "worker", "--concurrency", "1"))
+        http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}"))
+        registry = stack.enter_context(Registry(env["CONTROLPLANE_REGISTRY_URL"]))
+        eventually(lambda: answers(http), web)
+        assert http.post("/webhooks/stripe", content=body, headers=signed(body)).status_code == 200
+        eventually(lambda: state(registry, "evt_once") == "ignored", worker)
+
+
+def answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def state(registry: Registry, event_id: str) -> str:
+    with registry.connection() as conn:
+        row = conn.execute("SELECT state FROM stripe_event WHERE id = %s", [event_id]).fetchone()
+    assert row is not None
+    return str(row["state"])
+
+
+def test_the_procfile_names_commands_that_exist() -> None:
+    lines = (Path(__file__).parents[2] / "Procfile").read_text().splitlines()
+    commands = {name: shlex.split(command) for name, _, command in (line.partition(": ") for line in lines)}
+    assert list(commands) == ["release", "web", "worker", "beat"]
+    for program, *words in commands.values():
+        assert program == "controlplane"
+        options = [word for word in words if word.startswith("--")]
+        shown = subprocess.run(
+            [sys.executable, "-m", "controlplane.cli.main", *words[: 2 if words[0] == "db" else 1], "--help"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+        assert all(option in shown for option in options)
