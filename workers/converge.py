@@ -27,6 +27,7 @@ from controlplane.domain.errors import (
 from controlplane.domain.observed import ClusterObserved, TenantObserved
 from controlplane.domain.operation import (
     ATTEMPTS_UNTIL_ATTENTION,
+    PERIODIC_LOOK,
     UNEXPECTED_UNTIL_PARKED,
     Held,
     OperationState,
@@ -120,10 +121,12 @@ def _end_step(ctx: Context, held: Held, seq: int, state: str, error: str | None)
 # --------------------------------------------------------------------------------------- tenants
 
 
-def look_at_tenant(ctx: Context, tenant_id: str) -> tuple[TenantFacts, TenantObserved, list[Step]]:
-    """What is known, what is seen, what is left to do; changes nothing."""
+def look_at_tenant(
+    ctx: Context, tenant_id: str, *, wake: bool = True
+) -> tuple[TenantFacts, TenantObserved, list[Step]]:
+    """What is known, what is seen, what is left to do; changes nothing. `wake`: see `observe_tenant`."""
     facts = load_tenant(ctx, tenant_id)
-    seen = observe_tenant(ctx, facts)
+    seen = observe_tenant(ctx, facts, wake=wake)
     return facts, seen, plan_tenant(_wanted(ctx, facts, seen), seen)
 
 
@@ -132,7 +135,8 @@ def _wanted(ctx: Context, facts: TenantFacts, seen: TenantObserved) -> TenantWan
 
 
 def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
-    facts, seen, steps = look_at_tenant(ctx, keeper.held.resource_id)
+    held = keeper.held
+    facts, seen, steps = look_at_tenant(ctx, held.resource_id, wake=held.reason != PERIODIC_LOOK)
     if not steps:
         return _settle_tenant(ctx, keeper, facts, seen)
     wanted = _wanted(ctx, facts, seen)

@@ -63,7 +63,9 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
     )
 
 
-def observe_tenant(ctx: Context, facts: TenantFacts) -> TenantObserved:
+def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> TenantObserved:
+    """`wake` False: a database on a cluster that pauses when idle is not asked, since a connection
+    would start it; what was seen there last is taken for what there is."""
     with ctx.registry.connection() as conn:
         domains = tuple(h.observed() for h in hostname.of_tenant(conn, facts.row.id))
     hosts = {*facts.routed, subdomain(facts.row.slug, ctx.platform.zone), *(h.host for h in domains)}
@@ -80,8 +82,8 @@ def observe_tenant(ctx: Context, facts: TenantFacts) -> TenantObserved:
     app, migrator = secrets.describe(placed.app_secret), secrets.describe(placed.migrator_secret)
     made = _usable(app) and _usable(migrator) and ctx.providers.identities.role_exists(placed.iam_role)
     at = endpoint_of(facts.cluster) if facts.cluster.ready else None
-    database = None
-    if at is not None:
+    database = None if wake or not _pauses(facts) else _seen_last(facts)
+    if at is not None and database is None:
         seen = ctx.providers.databases.observe(at, placed)
         database = DatabaseObserved(seen.exists, seen.hardened, seen.logins_open, seen.release)
     with ctx.registry.connection() as conn:
@@ -98,6 +100,15 @@ def observe_tenant(ctx: Context, facts: TenantFacts) -> TenantObserved:
         routes=routes,
         hostnames=domains,
     )
+
+
+def _pauses(facts: TenantFacts) -> bool:
+    return facts.cluster is not None and facts.cluster.desired.seconds_until_auto_pause is not None
+
+
+def _seen_last(facts: TenantFacts) -> DatabaseObserved | None:
+    last = (facts.row.observed or {}).get("database")
+    return None if last is None else DatabaseObserved(**last)
 
 
 def _usable(secret: SecretSeen | None) -> bool:

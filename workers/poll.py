@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from controlplane.domain.errors import Retryable
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
 from controlplane.store import event, operation, preview, tenant
 from workers import intake
 from workers import preview as previews
@@ -28,7 +28,7 @@ def work_once(ctx: Context) -> int:
     """Handle every event, preview and operation that is due now; how many there were."""
     with ctx.registry.connection() as conn:
         for tenant_id in tenant.due_for_a_look(conn, limit=100):
-            operation.request(conn, ResourceKind.TENANT, tenant_id, reason="periodic look", actor="sweep")
+            operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor="sweep")
         events, waiting = event.due(conn, limit=100), preview.due(conn, limit=100)
     done = sum(intake.handle_event(ctx, event_id) is not None for event_id in events)
     done += sum(previews.work_out(ctx, preview_id) for preview_id in waiting)

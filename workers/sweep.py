@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.domain.operation import ResourceKind
-from controlplane.store import event, operation, preview, route, tenant
+from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
+from controlplane.store import event, history, operation, preview, route, tenant
 from workers import converge, intake
 from workers import preview as previews
 from workers.context import Context
@@ -38,7 +38,7 @@ def sweep(ctx: Context) -> Swept:
             return Swept(skipped=True)
         looks = tenant.due_for_a_look(conn, limit=AT_MOST)
         for tenant_id in looks:
-            operation.request(conn, ResourceKind.TENANT, tenant_id, reason="periodic look", actor="sweep")
+            operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor="sweep")
         events = event.due(conn, limit=AT_MOST)
         operations = operation.due(conn, limit=AT_MOST)
         waiting = preview.due(conn, limit=AT_MOST)
@@ -53,6 +53,8 @@ def sweep(ctx: Context) -> Swept:
 
 def republish(ctx: Context) -> int:
     """The full pass that mends a flushed or evicted cache: write every route that the cache does not
-    have as it should be; how many were written. Entries that are newer in the cache stay."""
+    have as it should be; how many were written. Entries that are newer in the cache stay. Old history
+    goes in the same pass."""
     with ctx.registry.connection() as conn:
+        history.prune(conn, limit=AT_MOST)
         return ctx.providers.cache.publish_many(route.all_routes(conn))

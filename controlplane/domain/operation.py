@@ -42,6 +42,9 @@ class Held:
     actor: str
 
 
+PERIODIC_LOOK = "periodic look"
+"""The reason of an operation that nobody asked for. It must not wake a paused cluster."""
+
 BACKOFF_FIRST = 2.0
 BACKOFF_CAP = 300.0
 ATTEMPTS_UNTIL_ATTENTION = 8

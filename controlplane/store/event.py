@@ -7,7 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from controlplane.domain.errors import NotFound
+from controlplane.domain.errors import Conflict, NotFound
 from controlplane.store.registry import Connection
 
 
@@ -109,7 +109,13 @@ def defer(conn: Connection, event_id: str, *, after: float, reason: str) -> None
 
 
 def replay(conn: Connection, event_id: str) -> bool:
-    """Handle it again from the start, whatever became of it. False where there is no such event."""
+    """Handle it again from the start, whatever became of it. False where there is no such event.
+
+    Raises Conflict where its body was removed, as it is some time after it was handled.
+    """
+    found = conn.execute("SELECT length(body) AS n FROM stripe_event WHERE id = %s", [event_id]).fetchone()
+    if found is not None and found["n"] == 0:
+        raise Conflict(f"event {event_id}: its body was removed, it was handled long ago")
     return (
         conn.execute(
             "UPDATE stripe_event SET state = 'received', reason = 'replay asked for', attempts = 0,"

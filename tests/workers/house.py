@@ -217,7 +217,8 @@ class House:
                 "SELECT id, state, reason FROM stripe_event WHERE state NOT IN ('applied', 'ignored')"
             ).fetchall()
             open_operations = conn.execute(
-                "SELECT id, resource_id, state, error FROM operation"
+                "SELECT id, resource_id, state, error FROM (SELECT DISTINCT ON (kind, resource_id) *"
+                " FROM operation ORDER BY kind, resource_id, id DESC) newest"
                 " WHERE state NOT IN ('done', 'superseded')"
             ).fetchall()
         found = [f"event {e['id']} is {e['state']}: {e['reason']}" for e in events]

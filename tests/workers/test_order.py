@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,15 +22,6 @@ TYPES = (
     "invoice.paid",
 )
 STATUSES = ("active", "active", "active", "trialing", "past_due", "unpaid", "paused", "canceled")
-
-
-@pytest.fixture
-def house(database_url: str) -> Iterator[House]:
-    opened = House(database_url)
-    with opened.ctx.registry.connection() as conn:
-        schema_version.upgrade(conn)
-    yield opened
-    opened.close()
 
 
 def _end_state(house: House) -> dict[str, Any]:

@@ -9,7 +9,7 @@ bound their own time. No value that holds a secret has a repr that shows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -275,6 +275,14 @@ class Billing(Protocol):
     def customer(self, customer_id: str) -> dict[str, Any]: ...
 
     def subscriptions_of(self, customer_id: str) -> list[dict[str, Any]]: ...
+
+    def subscriptions(self, status: str = "all") -> Iterator[dict[str, Any]]:
+        """Every subscription, newest first."""
+        ...
+
+    def events_since(self, created_after: datetime, types: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Events of these types (1 to 20 of them), newest first; Stripe keeps them for 30 days."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
