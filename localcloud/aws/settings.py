@@ -17,10 +17,11 @@ class EmulatorSettings:
     rds_create_seconds: float = 0.0
     rds_cluster_quota: int = 40
     rds_instance_quota: int = 40
+    rds_snapshot_quota: int = 100
 
     @classmethod
     def from_environment(cls) -> EmulatorSettings:
-        """LOCALCLOUD_RDS_CREATE_SECONDS, LOCALCLOUD_RDS_CLUSTER_QUOTA, LOCALCLOUD_RDS_INSTANCE_QUOTA."""
+        """LOCALCLOUD_RDS_CREATE_SECONDS, LOCALCLOUD_RDS_CLUSTER_QUOTA and so on."""
         settings = cls()
         named = {field.name: os.environ.get(f"LOCALCLOUD_{field.name.upper()}") for field in fields(cls)}
         settings.change({name: value for name, value in named.items() if value})

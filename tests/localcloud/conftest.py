@@ -109,15 +109,21 @@ def account(data_root: Path) -> Iterator[EmulatedAws]:
 
 @pytest.fixture
 def name(account: EmulatedAws) -> Iterator[str]:
-    """A cluster identifier of the test's own; whatever has it afterwards is deleted."""
+    """A cluster identifier of the test's own; all clusters and snapshots are deleted afterwards."""
     name = f"c-{uuid.uuid4().hex[:12]}"
     yield name
-    account.settings(rds_create_seconds=0, rds_cluster_quota=40, rds_instance_quota=40)
+    account.settings(
+        rds_create_seconds=0, rds_cluster_quota=40, rds_instance_quota=40, rds_snapshot_quota=100
+    )
     for cluster in account.rds.describe_db_clusters()["DBClusters"]:
         account.rds.modify_db_cluster(
             DBClusterIdentifier=cluster["DBClusterIdentifier"], DeletionProtection=False
         )
         account.delete(cluster["DBClusterIdentifier"])
+    for snapshot in account.rds.describe_db_cluster_snapshots()["DBClusterSnapshots"]:
+        account.rds.delete_db_cluster_snapshot(
+            DBClusterSnapshotIdentifier=snapshot["DBClusterSnapshotIdentifier"]
+        )
 
 
 @contextmanager

@@ -151,13 +151,19 @@ def test_a_cluster_can_be_made_anew_within_the_minute(account: EmulatedAws, name
     assert account.create_cluster(name)["DbClusterResourceId"] != first["DbClusterResourceId"]
 
 
-def test_automated_snapshots_do_not_count_as_manual_ones(account: EmulatedAws, name: str) -> None:
-    account.settings(rds_cluster_quota=200)
-    for number in range(101):
-        account.create_cluster(f"{name}-{number}", Engine="aurora-mysql")
-    account.rds.create_db_cluster_snapshot(
-        DBClusterIdentifier=f"{name}-0", DBClusterSnapshotIdentifier=f"{name}-manual"
-    )
+def test_the_snapshot_quota_counts_manual_ones(account: EmulatedAws, name: str) -> None:
+    account.settings(rds_snapshot_quota=1)
+    for cluster in (name, f"{name}-2"):
+        account.create_cluster(cluster)  # each with an automated snapshot
+    snapshot = {"DBClusterIdentifier": name, "DBClusterSnapshotIdentifier": f"{name}-manual"}
+    account.rds.create_db_cluster_snapshot(**snapshot)
+    with refused("SnapshotQuotaExceeded"):
+        account.rds.create_db_cluster_snapshot(
+            DBClusterIdentifier=name, DBClusterSnapshotIdentifier=f"{name}-second"
+        )
+    with refused("SnapshotQuotaExceeded"):
+        account.delete(name, final_snapshot=f"{name}-final")
+    assert account.master(name)["username"] == "platform"
 
 
 def test_snapshot_names_are_checked(account: EmulatedAws, name: str) -> None:

@@ -22,7 +22,7 @@ from moto.rds.exceptions import (
 from moto.rds.models import DBCluster, DBInstance, RDSBackend
 from moto.rds.responses import RDSResponse
 
-from localcloud.aws.fidelity.patch import around, getter, put
+from localcloud.aws.fidelity.patch import around, put
 from localcloud.aws.settings import EmulatorSettings
 
 IDENTIFIER = re.compile(r"(?=.{1,63}$)[a-z][a-z0-9]*(-[a-z0-9]+)*", re.IGNORECASE)
@@ -34,7 +34,7 @@ def mend(settings: EmulatorSettings) -> None:
     _modification()
     _deletion()
     _instances(settings)
-    _snapshots()
+    _snapshots(settings)
     _duration(settings)
 
 
@@ -136,14 +136,12 @@ def _instances(settings: EmulatorSettings) -> None:
         return instance
 
 
-def _snapshots() -> None:
-    of_all = getter(RDSBackend, "SNAPSHOT_QUOTA")
-
+def _snapshots(settings: EmulatorSettings) -> None:
     def quota(self: Any) -> int:
         """AWS: 100 *manual* cluster snapshots (Aurora User Guide, "Quotas in Amazon Aurora").
-        moto: compares the quota with the number of all; so the automated ones are added here."""
+        moto: 1000, compared with the number of all; so the automated ones are added here."""
         automated = sum(snapshot.snapshot_type == "automated" for snapshot in self.cluster_snapshots.values())
-        return int(of_all(self)) + automated
+        return settings.rds_snapshot_quota + automated
 
     put(RDSBackend, "SNAPSHOT_QUOTA", property(quota))
 
