@@ -79,10 +79,8 @@ class LocalCloud:
             HttpService(
                 "localcloud.cloudflare",
                 self.data_dir / "cloudflare",
-                arguments=[
-                    *("--zone-id", keys.cloudflare_zone_id, "--token", keys.cloudflare_token),
-                    *cloudflare_arguments,
-                ],
+                arguments=["--zone-id", keys.cloudflare_zone_id, *cloudflare_arguments],
+                environment={"LOCALCLOUD_CLOUDFLARE_TOKEN": keys.cloudflare_token},
             )
             if cloudflare
             else None

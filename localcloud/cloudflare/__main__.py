@@ -1,8 +1,12 @@
-"""`python -m localcloud.cloudflare --port 12222 --zone-id Z --token T`: run the stand-in until stopped."""
+"""`python -m localcloud.cloudflare --port 12222 --zone-id Z`: run the stand-in until stopped.
+
+The API token that is let in comes from LOCALCLOUD_CLOUDFLARE_TOKEN: a command line is for all to see.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +24,6 @@ def main(arguments: list[str]) -> int:
     timings, limits = Timings(), Limits()
     parser.add_argument("--port", type=int, required=True, help="0: any free one, printed")
     parser.add_argument("--zone-id", required=True)
-    parser.add_argument("--token", required=True, help="the API token that is let in; made up, not a secret")
     parser.add_argument("--data-dir", type=Path, help="keep the hostnames here; without, in memory")
     parser.add_argument("--records-seconds", type=float, default=timings.records)
     parser.add_argument("--ownership-seconds", type=float, default=timings.ownership)
@@ -37,12 +40,15 @@ def main(arguments: list[str]) -> int:
     chosen = Timings(given.records_seconds, given.ownership_seconds, given.certificate_seconds)
     if not 0 <= chosen.records <= chosen.certificate or chosen.ownership < 0:
         parser.error("--records-seconds: expected 0 or more, and no more than --certificate-seconds")
+    token = os.environ.get("LOCALCLOUD_CLOUDFLARE_TOKEN", "")
+    if not token:
+        parser.error("LOCALCLOUD_CLOUDFLARE_TOKEN: expected the API token that is let in")
     if given.quota < 0 or given.rate_limit < 1 or given.rate_window <= 0:
         parser.error("--quota, --rate-limit, --rate-window: expected numbers above zero")
     store = ObjectStore(given.data_dir / "cloudflare.sqlite" if given.data_dir else None)
     zone = Zone(
         id=given.zone_id,
-        token=given.token,
+        token=token,
         store=store,
         timings=chosen,
         limits=Limits(given.rate_limit, given.rate_window),

@@ -25,10 +25,12 @@ def house() -> Iterator[DemoHouse]:
 
 
 @pytest.fixture(scope="session")
-def customers(house: DemoHouse) -> Customers:
+def customers(house: DemoHouse) -> Iterator[Customers]:
     client = stripe.StripeClient(
         house.cloud.credentials.stripe_api_key,
         base_addresses={"api": house.environment()["CONTROLPLANE_STRIPE_API_BASE"]},
     )
     prices = create_prices(client, {"starter_monthly": 4900, "team_monthly": 49_900})
-    return Customers(house, client, prices)
+    opened = Customers(house, client, prices)
+    yield opened
+    opened.close()

@@ -25,6 +25,9 @@ class Customers:
         self._prices = prices
         self._http = httpx.Client(timeout=10)
 
+    def close(self) -> None:
+        self._http.close()
+
     def subscribe(self, slug: str, plan: str, **metadata: str) -> str:
         """The subscription's id."""
         subscription = subscribe(

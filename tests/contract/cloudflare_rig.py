@@ -64,7 +64,8 @@ def run_cloudflare(data_dir: Path, *arguments: str) -> Iterator[CloudflareRig]:
     service = HttpService(
         "localcloud.cloudflare",
         data_dir,
-        arguments=["--zone-id", ZONE, "--token", TOKEN, *arguments],
+        arguments=["--zone-id", ZONE, *arguments],
+        environment={"LOCALCLOUD_CLOUDFLARE_TOKEN": TOKEN},
     )
     with service, _rig(service.url) as rig:
         rig.service = service
