@@ -80,7 +80,8 @@ def app(
         "DATAPLANE_PLATFORM_ZONES": ZONE,
         "DATAPLANE_ENDPOINT_MAP": str(endpoints.path),
         "DATAPLANE_SSLMODE": "disable",
-        "DATAPLANE_CONNECTION_BUDGET": str(BUDGET),
+        "DATAPLANE_POOL_BUDGET": str(BUDGET),
+        "DATAPLANE_TENANT_ROLE": "arn:aws:iam::123456789012:role/{placement}",
         "SESSION_SECRET": "the browser tests' session secret, long enough",
     }
     running = App(package, environment, tmp_path_factory.mktemp("app") / "next.log")

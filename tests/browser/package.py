@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -41,14 +42,16 @@ def copy_and_build(target: Path) -> Path:
     return folder
 
 
-def run(command: list[str], folder: Path, timeout: float) -> str:
+def run(
+    command: list[str], folder: Path, timeout: float, *, environment: Mapping[str, str] | None = None
+) -> str:
     """The command's output. Raises RuntimeError with its last lines when it fails or takes too long."""
-    environment = {**os.environ, "NEXT_TELEMETRY_DISABLED": "1", "NO_COLOR": "1", "CI": "true"}
+    quiet = {"NEXT_TELEMETRY_DISABLED": "1", "NO_COLOR": "1", "CI": "true"}
     try:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=environment,
+            env={**os.environ, **quiet, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -63,8 +63,8 @@ class Platform:
         with psycopg.connect(self.postgres.url(), autocommit=True) as master:
             _run(master, "CREATE ROLE {} NOLOGIN", owner)
             for login, password in passwords.items():
-                statement = sql.SQL("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT 20 PASSWORD {}")
-                master.execute(statement.format(sql.Identifier(login), sql.Literal(password)))
+                role = sql.SQL("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT 20 PASSWORD {}")
+                master.execute(role.format(sql.Identifier(login), sql.Literal(password)))
             _run(master, "CREATE DATABASE {} TEMPLATE template0 OWNER {}", tenant.database, owner)
             _run(master, "REVOKE ALL ON DATABASE {} FROM PUBLIC", tenant.database)
             for login in tenant.logins:
@@ -88,7 +88,7 @@ class Platform:
             for body in tenant.notes:
                 inside.execute("INSERT INTO note (body) VALUES (%s)", [body])
         value = self._secret_value(tenant.logins[0], passwords[tenant.logins[0]], tenant)
-        created = self._secrets.create_secret(Name=f"browser/{tenant.tenant_id}/1/app", SecretString=value)
+        created = self._secrets.create_secret(Name=f"tenants/{tenant.tenant_id}/1/app", SecretString=value)
         tenant.secret_arn = created["ARN"]
         self._passwords |= passwords
         for host in tenant.hosts:
@@ -141,12 +141,21 @@ class Platform:
     def change_password(self, tenant: Tenant) -> None:
         """As somebody would who knows of no notices: new password, sessions ended."""
         login, password = tenant.logins[0], secrets.token_urlsafe(24)
+        self._passwords[login] = password
         with psycopg.connect(self.postgres.url(), autocommit=True) as master:
             statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
             master.execute(statement.format(sql.Identifier(login), sql.Literal(password)))
         value = self._secret_value(login, password, tenant)
         self._secrets.put_secret_value(SecretId=tenant.secret_arn, SecretString=value)
         self._end_sessions(login)
+
+    def mark(self, tenant: Tenant, tenant_id: str) -> None:
+        """Make the tenant's database say that it is another tenant's."""
+        with psycopg.connect(self.postgres.url(tenant.database)) as inside:
+            inside.execute("UPDATE platform.identity SET tenant_id = %s", [tenant_id])
+
+    def login(self, tenant: Tenant) -> dict[str, str]:
+        return {"username": tenant.logins[0], "password": self._passwords[tenant.logins[0]]}
 
     def connections(self) -> int:
         """Sessions of the data plane that the server has at this moment."""

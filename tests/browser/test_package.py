@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.endpoints import EndpointFile
 from tests.browser.package import require, run
+from tests.browser.tenants import Platform, Tenant
 
 pytestmark = pytest.mark.browser
 
@@ -17,6 +19,20 @@ def test_its_own_tests_pass(package: Path) -> None:
     assert "\n# fail 0\n" in output
     passed = int(output.rpartition("\n# pass ")[2].splitlines()[0])
     assert passed > 80
+
+
+def test_sessions_on_a_real_database(
+    package: Path, platform: Platform, globex: Tenant, endpoints: EndpointFile
+) -> None:
+    given = {
+        "payload": platform.config(globex, globex.host),
+        "login": platform.login(globex),
+        "endpointMap": str(endpoints.path),
+    }
+    npm = require("npm", "npm")
+    run([npm, "run", "pretest"], package, 120)
+    output = run([npm, "run", "test:real"], package, 120, environment={"TEST_TENANT": json.dumps(given)})
+    assert "\n# fail 0\n" in output
 
 
 def test_a_publication_holds_the_build_and_nothing_else(package: Path) -> None:

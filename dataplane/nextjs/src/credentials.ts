@@ -1,10 +1,10 @@
 /**
  * The tenants' database logins: read from Secrets Manager, kept in this process and nowhere else.
  *
- * A login is cached so that serving goes on while Secrets Manager is away, and read again on the two
- * signs that it changed: the server refused it (28P01), or a rotation notice came. A refused login
- * is read again at most once per `REFUSED_PAUSE_MS`, so a secret that is simply wrong does not turn
- * every request into a call to AWS.
+ * A login is used until there is a sign that it changed, so serving does not depend on Secrets Manager
+ * being there: the server refused it (28P01), or a rotation notice came. Where the new one can't be
+ * had the old one is used on; rotation leaves it valid until the new one is in use. A secret that is
+ * simply wrong, or a vault that is down, is asked at most once in `PAUSE_MS`, not at every request.
  */
 
 import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
@@ -32,16 +32,16 @@ export class Login {
 /** Reads one secret's current value. */
 export type SecretReader = (arn: string) => Promise<string>;
 
-const FRESH_MS = 10 * 60_000;
-const REFUSED_PAUSE_MS = 2_000;
+const PAUSE_MS = 2_000;
 const TIMEOUT_MS = 3_000;
 const MAX_LOGINS = 10_000;
 
 interface Cached {
   readonly login: Login;
-  readonly readAt: number;
-  /** When it was last read because the server had refused the one before, -Infinity if never. */
-  readonly refusedAt: number;
+  /** A notice says that it changed. */
+  readonly stale: boolean;
+  /** Not to be read anew before, -Infinity where nothing speaks against it. */
+  readonly quietUntil: number;
 }
 
 export class Credentials {
@@ -54,17 +54,18 @@ export class Credentials {
   ) {}
 
   /**
-   * The login that the secret holds, at most ten minutes old unless Secrets Manager does not answer.
+   * The login that the secret holds, from memory where it is known.
    * @throws DataPlaneError "credential-unavailable" where there is none to be had.
    */
   async login(arn: string): Promise<Login> {
     const cached = this.#cached.get(arn);
-    if (cached !== undefined && this.now() - cached.readAt < FRESH_MS) return cached.login;
+    if (cached === undefined) return this.#readOnce(arn);
+    if (!cached.stale || this.now() < cached.quietUntil) return cached.login;
     try {
       return await this.#readOnce(arn);
-    } catch (error) {
-      if (cached !== undefined) return cached.login;
-      throw error;
+    } catch {
+      this.#cached.set(arn, { ...cached, quietUntil: this.now() + PAUSE_MS });
+      return cached.login;
     }
   }
 
@@ -72,16 +73,16 @@ export class Credentials {
   async afterRefusal(arn: string, refused: Login): Promise<Login> {
     const cached = this.#cached.get(arn);
     if (cached !== undefined && cached.login !== refused) return cached.login;
-    if (cached !== undefined && this.now() - cached.refusedAt < REFUSED_PAUSE_MS) return refused;
+    if (cached !== undefined && this.now() < cached.quietUntil) return refused;
     const login = await this.#readOnce(arn);
-    this.#cached.set(arn, { login, readAt: this.now(), refusedAt: this.now() });
+    this.#cached.set(arn, { login, stale: false, quietUntil: this.now() + PAUSE_MS });
     return login.username === refused.username && login.password() === refused.password() ? refused : login;
   }
 
-  /** Read the secret anew before its login is next used, if that can be done. */
+  /** A rotation notice came: read the secret anew before its login is next used, if that can be done. */
   expire(arn: string): void {
     const cached = this.#cached.peek(arn);
-    if (cached !== undefined) this.#cached.set(arn, { ...cached, readAt: -Infinity });
+    if (cached !== undefined) this.#cached.set(arn, { login: cached.login, stale: true, quietUntil: -Infinity });
   }
 
   #readOnce(arn: string): Promise<Login> {
@@ -101,7 +102,7 @@ export class Credentials {
       throw new DataPlaneError("credential-unavailable", message, { cause: error, retryAfter: 5 });
     }
     const login = parseLogin(text);
-    this.#cached.set(arn, { login, readAt: this.now(), refusedAt: -Infinity });
+    this.#cached.set(arn, { login, stale: false, quietUntil: -Infinity });
     return login;
   }
 }

@@ -107,7 +107,7 @@ export function parseNotice(message: string): Notice | null {
   } catch {
     return null;
   }
-  if (typeof raw !== "object" || raw === null) return null;
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return null;
   const { kind = "config", host, epoch, tenant_id: tenant } = raw as Record<string, unknown>;
   if (kind !== "config" && kind !== "credential") return null;
   const notice = { kind, host: host ?? "", epoch: epoch ?? 0, tenant_id: tenant ?? "" } as const;

@@ -35,8 +35,12 @@ test("a known login is used on while the vault is down, an unknown one is an hon
   const { vault, clock, credentials } = setting();
   await credentials.login(ARN);
   vault.down = true;
-  clock.now += 3_600_000;
+  credentials.expire(ARN);
+  for (let i = 0; i < 5; i += 1) assert.equal((await credentials.login(ARN)).username, "a");
+  assert.equal(vault.reads, 2, "asked once in a while, not by every request");
+  clock.now += 2_000;
   assert.equal((await credentials.login(ARN)).username, "a");
+  assert.equal(vault.reads, 3);
   await assert.rejects(credentials.login("arn:other"), unavailable);
 });
 

@@ -42,9 +42,9 @@ class Server implements Driver<string, Wire> {
   }
 }
 
-function setting(t: TestContext, limits: Partial<PoolLimits> = {}) {
+function setting(t: TestContext, limits: Partial<PoolLimits> = {}, now?: () => number) {
   const server = new Server();
-  const pool = new KeyedPool<string, Wire>(server, { budget: 4, wait: 300, ...limits });
+  const pool = new KeyedPool<string, Wire>(server, { budget: 4, wait: 2_000, ...limits }, now);
   t.after(() => pool.close());
   return { server, pool };
 }
@@ -112,7 +112,7 @@ test("dedicated connections stand outside of the budget", async (t) => {
 });
 
 test("a full waiting room refuses at once", async (t) => {
-  const { pool } = setting(t, { budget: 1, maxWaiting: 1, wait: 50 });
+  const { pool } = setting(t, { budget: 1, maxWaiting: 1 });
   const held = await pool.acquire(of("a"));
   const waits = pool.acquire(of("b"));
   await assert.rejects(pool.acquire(of("c")), busy);
@@ -129,13 +129,19 @@ test("what can't be cleaned is closed", async (t) => {
 });
 
 test("after a failed connect requests fail at once, then it is tried again", async (t) => {
-  const { server, pool } = setting(t, { backoff: 40 });
+  const clock = { now: 0 };
+  const { server, pool } = setting(t, { backoff: 40 }, () => clock.now);
   server.dead.add("a");
   await assert.rejects(pool.acquire(of("a")), /dead/);
   await assert.rejects(pool.acquire(of("a")), /dead/);
   assert.equal(server.opened, 1);
+  clock.now += 40;
+  await assert.rejects(pool.acquire(of("a")), /dead/);
+  clock.now += 40;
+  await assert.rejects(pool.acquire(of("a")), /dead/);
+  assert.equal(server.opened, 2, "the pause doubles");
   server.dead.clear();
-  await sleep(50);
+  clock.now += 40;
   (await pool.acquire(of("a"))).release();
   assert.equal(pool.stats.used, 1);
 });

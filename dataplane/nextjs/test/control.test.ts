@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { test, type TestContext } from "node:test";
+
+import { ControlPlaneLevel } from "../src/control.js";
+
+const HOST = "acme.tenants.example.com";
+
+async function answering(t: TestContext, answer: (response: ServerResponse) => void) {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url} ${request.headers.authorization}`);
+    answer(response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { asked, level: new ControlPlaneLevel(`http://127.0.0.1:${port}/`, "token") };
+}
+
+const json = (status: number, body: unknown) => (response: ServerResponse) =>
+  void response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
+
+test("an entry is asked for by host, with the token", async (t) => {
+  const { asked, level } = await answering(t, json(200, { entry: "v1.k1.a.b" }));
+  assert.equal(await level.entry(HOST), "v1.k1.a.b");
+  assert.deepEqual(asked, [`GET /v1/resolve?host=${HOST} Bearer token`]);
+});
+
+test("404 means that there is none only where it is the control plane's own", async (t) => {
+  const own = await answering(t, json(404, { code: "unknown-host" }));
+  assert.equal(await own.level.entry(HOST), null);
+  const page = await answering(t, (response) => void response.writeHead(404, { "Content-Type": "text/html" }).end("no"));
+  await assert.rejects(page.level.entry(HOST), /answered 404/);
+});
+
+test("anything else is no answer", async (t) => {
+  for (const answer of [json(500, {}), json(401, {}), json(200, {}), json(200, { entry: 7 }), json(200, null)]) {
+    const { level } = await answering(t, answer);
+    await assert.rejects(level.entry(HOST));
+  }
+  const moved = await answering(t, (response) => void response.writeHead(302, { Location: "http://127.0.0.1:1/" }).end());
+  await assert.rejects(moved.level.entry(HOST));
+  const endless = await answering(t, json(200, { entry: "x".repeat(100_000) }));
+  await assert.rejects(endless.level.entry(HOST), /at most/);
+});
+
+test("silence ends after two seconds", async (t) => {
+  const { level } = await answering(t, () => undefined);
+  const began = performance.now();
+  await assert.rejects(level.entry(HOST));
+  assert.ok(performance.now() - began < 4_000);
+});

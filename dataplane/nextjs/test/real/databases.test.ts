@@ -1,0 +1,140 @@
+/**
+ * Sessions on a real PostgreSQL. TEST_TENANT is JSON: `payload` of an active entry, `login` as its secret
+ * holds it, `endpointMap`. `tests/browser` makes such a tenant and runs this.
+ */
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+
+import { configOf } from "../../src/contract.js";
+import { Credentials } from "../../src/credentials.js";
+import { Databases } from "../../src/databases.js";
+import { EndpointMap } from "../../src/endpoints.js";
+import { isDataPlaneError, type ErrorCode } from "../../src/errors.js";
+
+interface Given {
+  readonly payload: Record<string, unknown>;
+  readonly login: { readonly username: string; readonly password: string };
+  readonly endpointMap: string;
+}
+
+const given = JSON.parse(process.env["TEST_TENANT"] ?? "null") as Given | null;
+assert.ok(given, "TEST_TENANT: expected a tenant's JSON");
+const config = { ...configOf(given.payload), pool_size: 1 }; // one connection, so that it must be shared
+
+function databases(login: { username: string; password: string } = given!.login, reports: string[] = []): Databases {
+  const made = new Databases({
+    credentials: new Credentials(async () => JSON.stringify(login)),
+    endpoints: new EndpointMap(given!.endpointMap),
+    sslMode: "disable",
+    sslRootCert: null,
+    report: (message) => reports.push(message),
+  });
+  after(() => made.close());
+  return made;
+}
+
+const db = databases().of(config);
+const failing = (code: ErrorCode) => (error: unknown) => isDataPlaneError(error) && error.code === code;
+const backend = async () => (await db.query<{ pid: number }>("SELECT pg_backend_pid() AS pid")).rows[0]?.pid;
+
+test("a prepared statement can be used again after its connection was cleaned", async () => {
+  const pids = new Set<number | undefined>();
+  for (let i = 0; i < 3; i += 1) {
+    const { rows } = await db.query<{ n: number; pid: number }>({
+      name: "twice",
+      text: "SELECT $1::int * 2 AS n, pg_backend_pid() AS pid",
+      values: [i],
+    });
+    assert.equal(rows[0]?.n, i * 2);
+    pids.add(rows[0]?.pid);
+  }
+  assert.equal(pids.size, 1);
+});
+
+test("nothing of one user is left for the next", async () => {
+  const before = await backend();
+  await db.session(async (session) => {
+    await session.query("SET search_path = pg_catalog");
+    await session.query("SELECT set_config('app.user', 'ada', false), pg_advisory_lock(7)");
+    await session.query("CREATE TEMP TABLE left_over (n int)").catch(() => undefined); // TEMP may be revoked
+    await session.query("PREPARE left_over AS SELECT 1");
+  });
+  const { rows } = await db.query(
+    `SELECT pg_backend_pid() AS pid, current_setting('app.user', true) AS name, current_setting('search_path') AS path,
+            (SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks,
+            (SELECT count(*)::int FROM pg_prepared_statements WHERE name = 'left_over') AS prepared`,
+  );
+  assert.deepEqual(rows, [{ pid: before, name: "", path: "app, pg_temp", locks: 0, prepared: 0 }]);
+});
+
+test("a session that ends inside of a transaction is not passed on", async () => {
+  await db.session(async (session) => {
+    await session.query("BEGIN");
+    await session.query("INSERT INTO app.note (body) VALUES ('never committed')");
+  });
+  const { rows } = await db.query("SELECT count(*)::int AS n FROM app.note WHERE body = 'never committed'");
+  assert.deepEqual(rows, [{ n: 0 }]);
+});
+
+test("a transaction is all or nothing", async () => {
+  const body = `note ${process.pid}`;
+  await assert.rejects(
+    db.transaction(async (session) => {
+      await session.query("INSERT INTO app.note (body) VALUES ($1)", [body]);
+      throw new Error("changed my mind");
+    }),
+    /changed my mind/,
+  );
+  const count = async () => (await db.query("SELECT 1 FROM app.note WHERE body = $1", [body])).rowCount;
+  assert.equal(await count(), 0);
+  await db.transaction((session) => session.query("INSERT INTO app.note (body) VALUES ($1)", [body]));
+  assert.equal(await count(), 1);
+  assert.equal((await db.query("DELETE FROM app.note WHERE body = $1", [body])).rowCount, 1);
+});
+
+test("a session can't be used once it is over", async () => {
+  const kept = await db.session(async (session) => session);
+  await assert.rejects(kept.query("SELECT 1"), /the session is over/);
+});
+
+test("an error of the application's own SQL is passed on as it is, and the connection lives", async () => {
+  const before = await backend();
+  await assert.rejects(db.query("SELECT no_such_column"), { code: "42703" });
+  assert.equal(await backend(), before);
+});
+
+test("a connection that died while nobody used it is replaced", async () => {
+  const killer = databases().of(config);
+  for (let i = 0; i < 3; i += 1) {
+    const pid = await backend();
+    await killer.query("SELECT pg_terminate_backend($1)", [pid]);
+    assert.notEqual(await backend(), pid);
+  }
+});
+
+test("a connection that dies in use is an honest 503, and so is a wrong password", async () => {
+  await assert.rejects(db.query("SELECT pg_terminate_backend(pg_backend_pid())"), failing("database-unavailable"));
+  const wrong = databases({ ...given!.login, password: "wrong" }).of(config);
+  await assert.rejects(wrong.query("SELECT 1"), failing("credential-unavailable"));
+});
+
+test("a database that is not the tenant's by its own marker is never used", async () => {
+  const reports: string[] = [];
+  const other = { ...config, tenant_id: "t-somebodyelse" };
+  const database = { ...config.database!, secret: "arn:aws:secretsmanager:eu-central-1:1:secret:other" };
+  const crossed = databases(given!.login, reports).of({ ...other, database });
+  let used = false;
+  await assert.rejects(
+    crossed.session(async () => {
+      used = true;
+    }),
+    failing("cross-tenant"),
+  );
+  assert.deepEqual([used, reports.length], [false, 1]);
+  await assert.rejects(databases().of(other).query("SELECT 1"), failing("cross-tenant"), "another tenant's secret");
+});
+
+test("only an active tenant has a database", () => {
+  assert.throws(() => databases().of({ ...config, status: "suspended", database: null }), failing("no-tenant"));
+});
