@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "stripe": ["localcloud.stripe"],
-    "cloudflare": ["localcloud.cloudflare", "--zone-id", "z", "--token", "t"],
+    "cloudflare": ["localcloud.cloudflare", "--zone-id", "z"],
 }
+TOKEN = "LOCALCLOUD_CLOUDFLARE_TOKEN"
 PARENT = """
 import subprocess, sys
 command = [sys.executable, "-m", *sys.argv[1:], "--port", "0"]
@@ -23,6 +24,25 @@ child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 print(child.pid, child.stdout.readline().split()[-1], flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN, "t")
+
+
+def test_a_missing_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN)
+    done = subprocess.run(
+        [sys.executable, "-m", *COMMANDS["cloudflare"], "--port", "0"],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=ROOT,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert f"{TOKEN}: expected" in done.stderr.splitlines()[-1]
 
 
 def running(pid: int) -> bool:
@@ -79,7 +99,7 @@ def test_it_ends_in_order_when_told_to(name: str) -> None:
             ["localcloud.stripe", "--port", "0", "--delivery-threads", "0"],
             "--delivery-threads: expected 1 to 64",
         ),
-        (["localcloud.cloudflare", "--port", "0", "--token", "t"], "--zone-id"),
+        (["localcloud.cloudflare", "--port", "0"], "--zone-id"),
         ([*COMMANDS["cloudflare"], "--port", "0", "--records-seconds", "9"], "--records-seconds: expected"),
         ([*COMMANDS["cloudflare"], "--port", "0", "--rate-limit", "0"], "--rate-limit"),
     ],
