@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import os
 import random
 import threading
@@ -37,6 +38,9 @@ from dataplane.errors import Provisioning, RoutingUnavailable, Suspended, Unknow
 from dataplane.hosts import HostKind, Zones, normalise_host
 from dataplane.levels import Level, LevelDown
 from dataplane.notices import Notice, NoticeListener, Subscriber
+
+# Headers that are spelled otherwise than the name in memory, with a port as a rule, come again as well.
+_spelled = functools.lru_cache(maxsize=4096)(normalise_host)
 
 READ_ATTEMPTS = 3  # of one load, when notices keep outdating what was read
 SECOND_CHANCES = 32  # looked at for one eviction
@@ -231,7 +235,7 @@ class Resolver:
     # ------------------------------------------------------------------------------- memory
 
     def _name(self, host: str) -> str:
-        name = normalise_host(host)
+        name = _spelled(host)
         if self._zones.zones and self._zones.classify(name)[0] is HostKind.PLATFORM:
             raise UnknownHost
         return name

@@ -48,8 +48,9 @@ class TenantMiddleware:
         self._exempt = frozenset(exempt)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        for name in [name for name in environ if name.startswith(_FORBIDDEN)]:
-            del environ[name]
+        if _FORBIDDEN in "\0".join(environ):  # a quarter of the cost of looking at each name
+            for name in [name for name in environ if name.startswith(_FORBIDDEN)]:
+                del environ[name]
         if environ.get("PATH_INFO") in self._exempt:
             bound = None
         else:
