@@ -74,6 +74,7 @@ class Settings:
     heartbeat_seconds: float = field(metadata=_from(read.seconds(1, 60), default=5.0))
     sweep_interval: float = field(metadata=_from(read.seconds(1, 60), default=5.0))
     republish_interval: float = field(metadata=_from(read.seconds(10, 3600), default=300.0))
+    compare_interval: float = field(metadata=_from(read.seconds(60, 86400), default=900.0))
 
     registry_url: str = field(repr=False, metadata=_from(read.postgresql_url, Group.REGISTRY))
     broker_url: str = field(repr=False, metadata=_from(read.redis_url, Group.BROKER))

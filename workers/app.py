@@ -19,6 +19,7 @@ from workers.converge import TASK as CONVERGE
 
 SWEEP = "workers.tasks.sweep"
 REPUBLISH = "workers.tasks.republish"
+COMPARE = "workers.tasks.compare"
 
 settings = Settings.from_environment(os.environ, require=("registry", "broker"))
 
@@ -55,12 +56,18 @@ app.conf.update(
             "schedule": settings.republish_interval,
             "options": {"expires": settings.republish_interval},
         },
+        "compare": {
+            "task": COMPARE,
+            "schedule": settings.compare_interval,
+            "options": {"expires": settings.compare_interval},
+        },
     },
     task_routes={
         intake.TASK: {"queue": "events"},
         SWEEP: {"queue": "events"},
         previews.TASK: {"queue": "controlplane"},
         REPUBLISH: {"queue": "events"},
+        COMPARE: {"queue": "events"},
         CONVERGE: {"queue": "controlplane"},
     },
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from datetime import datetime
 from typing import Any
 
 from controlplane.domain.billing import (
@@ -60,7 +61,9 @@ def _handle(ctx: Context, row: EventRow, body: bytes) -> str:
     if isinstance(ref, Park):
         return _finish(ctx, row, "parked", ref.reason, None)
     if ref.subscription_id is not None:
-        outcome = settle_subscription(ctx, ref.subscription_id, row, session_id=ref.session_id)
+        outcome = settle_subscription(
+            ctx, ref.subscription_id, event_at=row.created_at, reason=_reason(row), session_id=ref.session_id
+        )
         return _finish(ctx, row, outcome.state, outcome.reason, ref.subscription_id)
     return _handle_customer(ctx, row, ref)
 
@@ -69,7 +72,7 @@ def _handle_customer(ctx: Context, row: EventRow, ref: SubscriptionRef) -> str:
     if ref.customer_id is None:
         return _finish(ctx, row, "parked", "it names neither a subscription nor a customer", None)
     outcomes = [
-        settle_subscription(ctx, str(found["id"]), row)
+        settle_subscription(ctx, str(found["id"]), event_at=row.created_at, reason=_reason(row))
         for found in ctx.providers.billing.subscriptions_of(ref.customer_id)
     ]
     if not outcomes:
@@ -81,22 +84,25 @@ def _handle_customer(ctx: Context, row: EventRow, ref: SubscriptionRef) -> str:
 
 
 def settle_subscription(
-    ctx: Context, subscription_id: str, row: EventRow, *, session_id: str | None = None
+    ctx: Context, subscription_id: str, *, event_at: datetime, reason: str, session_id: str | None = None
 ) -> Outcome:
-    """Fetch the subscription as it is now and bring its tenant to it."""
+    """Fetch the subscription as it is now and bring its tenant to it. `event_at`: when Stripe first
+    spoke of it, from which the time to the first page counts."""
     for _ in range(FETCHES):
         with ctx.registry.connection() as conn:
-            known = billing.begin(conn, subscription_id, event_at=row.created_at)
+            known = billing.begin(conn, subscription_id, event_at=event_at)
         decision, status = _decide(ctx, subscription_id, session_id)
         with ctx.registry.connection() as conn:
-            outcome = billing.apply(
-                conn, known, decision, ctx.catalogue, status=status, reason=f"{row.type} {row.id}"
-            )
+            outcome = billing.apply(conn, known, decision, ctx.catalogue, status=status, reason=reason)
         if not outcome.stale:
             for kind, resource_id in outcome.ring:
                 ctx.ring(_CONVERGE, [kind, resource_id])
             return outcome
     raise Retryable(f"{subscription_id} changed under every one of {FETCHES} fetches")
+
+
+def _reason(row: EventRow) -> str:
+    return f"{row.type} {row.id}"
 
 
 def _decide(ctx: Context, subscription_id: str, session_id: str | None) -> tuple[Decision, str | None]:

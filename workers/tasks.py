@@ -12,13 +12,14 @@ from functools import lru_cache
 from celery.signals import worker_process_shutdown
 from kombu.exceptions import OperationalError as BrokerError
 
-from controlplane.domain.errors import Retryable
+from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
+from workers import compare as comparing
 from workers import converge as engine
 from workers import intake
 from workers import preview as previews
 from workers import sweep as sweeping
-from workers.app import REPUBLISH, SWEEP, app
+from workers.app import COMPARE, REPUBLISH, SWEEP, app
 from workers.bootstrap import context_from_environment
 from workers.context import Context
 
@@ -82,3 +83,13 @@ def republish() -> None:
         log.info("republish wrote %d routes", sweeping.republish(context()))
     except Retryable as error:
         log.warning("republish: %s", error)
+
+
+@app.task(name=COMPARE)
+def compare() -> None:
+    try:
+        found = comparing.compare(context())
+    except ControlPlaneError as error:
+        log.warning("compare: %s", error)
+    else:
+        log.info("compared %d subscriptions, %d were out of step", found.subscriptions, found.out_of_step)

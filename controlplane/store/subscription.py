@@ -7,6 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
+from controlplane.domain.tenant import TenantDesired
 from controlplane.store.registry import Connection
 
 
@@ -39,6 +40,28 @@ def touch(conn: Connection, subscription_id: str, *, event_at: datetime) -> Subs
     if row is None:
         raise LookupError(subscription_id)
     return row
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What became of a subscription, and what its tenant should be (None where there is none)."""
+
+    outcome: str
+    desired: TenantDesired | None
+
+
+def known(conn: Connection, subscription_ids: list[str]) -> dict[str, Known]:
+    rows = conn.execute(
+        "SELECT s.id, s.outcome, t.desired FROM subscription s LEFT JOIN tenant t ON t.id = s.tenant_id"
+        " WHERE s.id = ANY(%s)",
+        [subscription_ids],
+    ).fetchall()
+    return {
+        row["id"]: Known(
+            row["outcome"], None if row["desired"] is None else TenantDesired.from_json(row["desired"])
+        )
+        for row in rows
+    }
 
 
 def find_for_tenant(conn: Connection, tenant_id: str) -> SubscriptionRow | None:
