@@ -16,6 +16,7 @@ from controlplane.store.registry import Registry
 from workers.context import Context, Platform, Providers, Ring
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_identities import AwsIdentities
+from workers.providers.aws_quotas import AwsQuotas
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
 from workers.providers.config_cache import RedisConfigCache
@@ -53,6 +54,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
                 environment=env,
             ),
             clusters=AwsClusters(region=region),
+            quotas=AwsQuotas(region=region),
             secrets=secrets,
             identities=AwsIdentities(region=region),
             databases=PostgresDatabases(

@@ -3,7 +3,8 @@
 It is why nothing hangs on a message: an event whose ring was lost, an operation whose worker died, a
 retry whose time has come and a look that is due are all found here, in the registry, every few seconds.
 One sweep runs at a time over the whole fleet (an advisory lock), and it rings at most a bounded number
-of each, oldest first; the rest is still there at the next sweep.
+of each, oldest first; the rest is still there at the next sweep. The warm pool is looked after in the
+same pass.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
 from controlplane.store import event, history, operation, preview, route, tenant
-from workers import converge, intake
+from workers import converge, intake, pool
 from workers import preview as previews
 from workers.context import Context
 
@@ -22,12 +23,14 @@ AT_MOST = 500
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many of each were rung. `skipped`: another sweep was under way."""
+    """How many of each were rung; `pool`: what was recorded for the warm pool. `skipped`: another sweep
+    was under way."""
 
     events: int = 0
     operations: int = 0
     looks: int = 0
     previews: int = 0
+    pool: int = 0
     skipped: bool = False
 
 
@@ -48,7 +51,7 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(converge.TASK, [kind, resource_id])
     for preview_id in waiting:
         ctx.ring(previews.TASK, [str(preview_id)])
-    return Swept(len(events), len(operations), len(looks), len(waiting))
+    return Swept(len(events), len(operations), len(looks), len(waiting), pool.tend(ctx))
 
 
 def republish(ctx: Context) -> int:

@@ -157,8 +157,8 @@ def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[
             conn, desired=desired, slots=slots, reason=f"needed by {tenant_id}", actor=actor
         )
         ring.append((ResourceKind.CLUSTER, cluster_id))
-    else:  # one that is being made ahead of demand is in demand now
-        ring += [(ResourceKind.CLUSTER, c) for c in _hurry(conn, cluster_id)]
+    elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
+        ring.append((ResourceKind.CLUSTER, cluster_id))  # it was planned ahead of demand and is in demand now
     placed = Placement(tenant_id, 1, cluster_id)
     placement.insert(conn, placed)
     audit.append(
@@ -169,13 +169,6 @@ def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[
         detail={"placement": placed.key, "cluster": cluster_id},
     )
     return ring
-
-
-def _hurry(conn: Connection, cluster_id: str) -> list[str]:
-    """Bring its first operation forward where it has not begun."""
-    if cluster.get(conn, cluster_id).ready:
-        return []
-    return operation.bring_forward(conn, ResourceKind.CLUSTER, [cluster_id], only_fresh=True)
 
 
 def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:

@@ -164,7 +164,8 @@ def page(conn: Connection, *, after: str | None, limit: int) -> list[ClusterRow]
     """By id, those behind `after`; without those that are destroyed."""
     rows = conn.execute(
         f"SELECT {COLUMNS} FROM cluster"  # noqa: S608 — a constant
-        " WHERE destroyed_at IS NULL AND (%(after)s::text IS NULL OR id > %(after)s) ORDER BY id LIMIT %(limit)s",
+        " WHERE destroyed_at IS NULL AND (%(after)s::text IS NULL OR id > %(after)s)"
+        " ORDER BY id LIMIT %(limit)s",
         {"after": after, "limit": limit},
     ).fetchall()
     return [row_of(row) for row in rows]

@@ -65,6 +65,19 @@ def bring_forward(conn: Connection, kind: ResourceKind, resource_ids: list[str])
     return [row["resource_id"] for row in rows]
 
 
+def start_now(conn: Connection, kind: ResourceKind, resource_id: str) -> bool:
+    """Make an operation that was put off and has not begun due now; was there one?"""
+    return (
+        conn.execute(
+            "UPDATE operation SET next_attempt_at = clock_timestamp()"
+            " WHERE kind = %s AND resource_id = %s AND state = 'waiting' AND started_at IS NULL"
+            " AND next_attempt_at > clock_timestamp()",
+            [kind, resource_id],
+        ).rowcount
+        > 0
+    )
+
+
 def finish(
     conn: Connection, held: Held, state: OperationState, *, error: str | None, runbook: str | None
 ) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.store.cluster import ClusterRow, row_of
 from controlplane.store.cluster import COLUMNS as CLUSTER
+from controlplane.store.cluster import ClusterRow, row_of
 from controlplane.store.registry import Connection
 
 _ADVISORY_LOCK = 0x7C9_0004
