@@ -22,6 +22,7 @@ COMMANDS = {
     "events": ("events", "Billing events: list, show, replay."),
     "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),
     "clusters": ("clusters", "Database clusters: list, show."),
+    "pool": ("pool", "The warm pool: free slots ahead of demand."),
     "summary": ("summary", "The state of everything in a few numbers."),
     "doctor": ("doctor", "Check every outside system, one line each."),
     "catalogue": ("catalogue", "Check a plan catalogue."),

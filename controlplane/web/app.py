@@ -14,6 +14,7 @@ from controlplane.web.api import (
     clusters,
     events,
     operations,
+    pool,
     previews,
     routes,
     subscriptions,
@@ -50,6 +51,6 @@ def create_app(
     problem.install(app)
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
-    for resource in (tenants, previews, operations, events, clusters, subscriptions, routes, summary):
+    for resource in (tenants, previews, operations, events, clusters, pool, subscriptions, routes, summary):
         app.register_blueprint(resource.blueprint(edge))
     return app
