@@ -9,21 +9,23 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
-from celery.signals import worker_process_shutdown
+from celery.signals import worker_init, worker_process_shutdown
 from kombu.exceptions import OperationalError as BrokerError
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
 from workers import converge as engine
-from workers import intake
+from workers import intake, rollouts
 from workers import preview as previews
 from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
-from workers.bootstrap import context_from_environment
+from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
 
 log = logging.getLogger(__name__)
+
+ROLLOUT_SLICE = 60.0  # seconds
 
 
 def ring(task: str, args: list[str]) -> None:
@@ -37,6 +39,12 @@ def ring(task: str, args: list[str]) -> None:
 @lru_cache(maxsize=1)
 def context() -> Context:
     return context_from_environment(ring)
+
+
+@worker_init.connect
+def _prepare(**_: object) -> None:
+    """Before the children are forked: a lock held in the middle of a fork would never be let go."""
+    prepare_from_environment()
 
 
 @worker_process_shutdown.connect
@@ -67,6 +75,15 @@ def preview(preview_id: str) -> None:
         previews.work_out(context(), int(preview_id))
     except Retryable as error:
         log.warning("preview %s: %s", preview_id, error)
+
+
+@app.task(name=rollouts.TASK)
+def rollout(rollout_id: str) -> None:
+    """A slice of it, so that a deployment is not held up; the sweep rings again."""
+    try:
+        rollouts.work(context(), int(rollout_id), seconds=ROLLOUT_SLICE)
+    except Retryable as error:
+        log.warning("rollout %s: %s", rollout_id, error)
 
 
 @app.task(name=SWEEP)

@@ -205,4 +205,3 @@ def _slots(own: Sequence[Seen]) -> dict[str, int]:
         "needs_attention": sum(c.runbook is not None for c in own),
         "retiring": sum(c.closing for c in own),
     }
-

@@ -106,7 +106,7 @@ def test_a_locked_table_is_waited_for_and_tried_again(make_fleet: MakeFleet) -> 
     rollout_id = fleet.start(number, waves=["100%"], lock_timeout=0.2)
     with fleet.superuser(fleet.tenants[0].database) as conn, conn.transaction():
         conn.execute("LOCK TABLE app.notes")
-            executor.work(fleet.ctx, rollout_id)
+        executor.work(fleet.ctx, rollout_id)
         with fleet.registry.connection() as registry:
             (target,) = rollouts.targets_page(registry, rollout_id, after=None, limit=9, state=None)
     assert target.state == "pending"

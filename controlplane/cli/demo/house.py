@@ -121,7 +121,7 @@ class DemoHouse:
     def start_worker(self) -> None:
         """A Celery worker for both queues; the one before it, if any, must have ended."""
         command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--loglevel", "INFO"]
-        command += ["--concurrency", "6", "--queues", "events,controlplane"]
+        command += ["--concurrency", "6", "--queues", "events,controlplane,rollouts"]
         self._spawn("worker", [*command, "--without-gossip", "--without-mingle"], self.environment())
 
     def _start_product(self) -> None:

@@ -96,6 +96,16 @@ class TerraformRunner:
             init_lock=Path(cache or self._work_dir) / "init.lock",
         )
 
+    def prepare(self, stacks: Sequence[str]) -> None:
+        """Initialise these stacks where they are not yet, so that the first run need not."""
+        for stack in stacks:
+
+            def initialise(path: Path, data: Path) -> None:
+                self._initialise(path, data, lambda: False, lambda _event: None)
+
+            with _disk_errors(), self._installations.use(stack, initialise):
+                continue
+
     # ------------------------------------------------------------------------- ports.Terraform
 
     def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
@@ -139,6 +149,8 @@ class TerraformRunner:
             existing = [address for address in inventory.addresses() if ground.has(address)]
             kept = [address for address in existing if address in _OUTLIVES and address not in run.approved]
             doomed = [address for address in existing if address not in kept]
+            # Before anything changes: a refused purge must not leave the cluster unprotected.
+            guard.check([PlannedChange(address, "delete", True) for address in doomed], run.approved)
             if doomed:
                 if ground.adopt or isinstance(inventory, ClusterInventory):
                     self._pass(run, session, adopt=ground.adopt, targets=existing)
