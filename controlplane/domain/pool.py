@@ -267,7 +267,7 @@ def _retires(own: Sequence[Seen], asked: int, limits: PoolLimits) -> tuple[list[
         if (cluster.failing or cluster.stale) and asked > 0:
             why = "it needs attention" if cluster.failing else "it is outdated"
             retires.append(Retire(cluster.id, f"{why}, and its replacement is ready"))
-        elif cluster.surplus_for is not None and cluster.surplus_for >= limits.retire_after_hours * 3600:
+        elif (cluster.surplus_for or 0.0) >= limits.retire_after_hours * 3600:
             retires.append(Retire(cluster.id, "more free slots than are asked for"))
     return retires, surplus
 
