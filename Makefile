@@ -19,7 +19,7 @@ $(STAMP): requirements/dev.lock setup.cfg
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS=--exit to end)
+demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS="--exit" to end, "--warm" for clusters made ahead)
 	@$(BIN)/controlplane demo $(ARGS)
 
 test: $(STAMP) lint ## Lint, type-check and run the whole suite, real Terraform included

@@ -62,7 +62,9 @@ def _work(url: str, world: str, crash_at: int | None, record: str | None) -> Non
         Path(record).write_text("\n".join(points))
 
 
-def _house(url: str, world: Path | str, warm_slots: int, crash: Callable[[str], None] | None = None) -> House:
+def _house(
+    url: str, world: Path | str, *, warm_slots: int = 0, crash: Callable[[str], None] | None = None
+) -> House:
     """A surplus of its warm pool goes at once."""
     house = House(url, world, crash=crash)
     plans = dict(house.ctx.catalogue.plans)
