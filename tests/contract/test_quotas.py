@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
 from controlplane.domain.errors import Retryable
@@ -104,4 +105,17 @@ def test_a_throttled_question_is_asked_again_later(stubbed: tuple[AwsQuotas, Stu
     quotas, stub = stubbed
     stub.add_client_error("describe_account_attributes", "Throttling", http_status_code=400)
     with pytest.raises(Retryable):
+        quotas.room()
+
+
+def test_an_answer_that_is_not_aws_s_is_asked_for_again(
+    stubbed: tuple[AwsQuotas, Stubber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas, _ = stubbed
+
+    def answers(**_: Any) -> None:
+        raise ResponseParserError("<!doctype html>")
+
+    monkeypatch.setattr(quotas._client, "describe_account_attributes", answers)
+    with pytest.raises(Retryable, match="can't be read"):
         quotas.room()
