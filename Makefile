@@ -15,8 +15,9 @@ help: ## Show this list
 $(STAMP): requirements/dev.lock setup.cfg
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the locked dependencies into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.lock \
+	&& $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; } \
+	> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
 demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS=--exit to end)
