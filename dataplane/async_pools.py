@@ -17,11 +17,10 @@ import psycopg
 
 from dataplane import wire
 from dataplane.connect import Connector
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import FleetBudget
 from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
-from dataplane.notices import Notice
 from dataplane.pools import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
 
 log = logging.getLogger(__name__)

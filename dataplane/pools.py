@@ -21,7 +21,7 @@ import psycopg
 
 from dataplane import wire
 from dataplane.connect import Connector, may_pause
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
     DatabaseError,
@@ -31,7 +31,6 @@ from dataplane.errors import (
 )
 from dataplane.fleet import FleetBudget
 from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
-from dataplane.notices import Notice
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.credentials import Credential
 from dataplane.errors import (
     CredentialUnavailable,
@@ -29,7 +29,6 @@ from dataplane.errors import (
     PoolExhausted,
 )
 from dataplane.ledger import Limits
-from dataplane.notices import Notice
 from dataplane.pools import KeyedPools
 from localcloud.postgres import PostgresServer
 from tests.dataplane.proxy import Proxy
