@@ -201,10 +201,14 @@ class KeyedPools:
         if opening.victim is not None:
             self.statistics.evicted += 1
             self._close([opening.victim])
-        conn: Conn | None = None
-        claimed = False
         try:
             claimed = self._claim(config)
+        except BaseException:
+            with self._lock:
+                self._ledger.not_opened(opening)
+            raise
+        conn: Conn | None = None
+        try:
             conn = self._connector.connect(config)
             self._assert(conn, config)
         except BaseException as error:
@@ -213,7 +217,7 @@ class KeyedPools:
             if claimed and self._fleet is not None:
                 self._fleet.release(cluster_of(config))
             with self._lock:
-                if isinstance(error, DatabaseError) and not isinstance(error, PoolExhausted):
+                if isinstance(error, DatabaseError):
                     self.statistics.failed += 1
                     self._ledger.failed(opening, error, time.monotonic())
                 else:

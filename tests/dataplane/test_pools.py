@@ -345,6 +345,21 @@ def test_one_dead_database_slows_no_other(
     pools.close()
 
 
+def test_a_database_that_is_full_says_busy(
+    pools: KeyedPools, logins: Logins, tenants: list[TenantDatabase]
+) -> None:
+    tenant = tenants[0]
+    limit = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
+    login = sql.Identifier(tenant.credential.username)
+    with tenant.admin() as admin:
+        admin.execute(limit.format(login, sql.Literal(1)))
+        try:
+            with pools.connection(tenant.config()), pytest.raises(PoolExhausted, match="no connection left"):
+                pools.lend(tenant.config())
+        finally:
+            admin.execute(limit.format(login, sql.Literal(-1)))
+
+
 def test_a_paused_cluster_is_waited_for_within_bounds(
     logins: Logins, tenants: list[TenantDatabase], proxy: Proxy
 ) -> None:
