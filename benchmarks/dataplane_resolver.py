@@ -68,6 +68,9 @@ class Parsing:
         text = self._texts.get(host)
         return None if text is None else TenantConfig.from_payload(json.loads(text))
 
+    def alive(self) -> None:
+        """It always is."""
+
 
 def from_memory(report: Report, *, rounds: int) -> None:
     section = "Resolver, answered from this process's memory"

@@ -43,6 +43,10 @@ class Level(Protocol):
         knows that there is none. Raises LevelDown."""
         ...
 
+    def alive(self) -> None:
+        """A sign of life came from elsewhere: the next read need not wait for a pause to end."""
+        ...
+
 
 class Pause:
     """After a failure nobody is let through for `seconds`, then one caller at a time until it works."""
@@ -112,6 +116,9 @@ class RedisLevel:
         except ContractError as error:
             raise self._refuse(host, str(error)) from error
 
+    def alive(self) -> None:
+        self._pause.worked()
+
     def _refuse(self, host: str, reason: str) -> EntryRefused:
         self.refused += 1
         log.error("cache: the entry of %s is refused: %s", host, reason)
@@ -121,9 +128,10 @@ class RedisLevel:
 class ControlPlaneLevel:
     """The control plane's resolve endpoint: `GET <base>/v1/resolve?host=…` with a bearer token.
 
-    200 brings `{"entry": "v1.…"}`, signed as in the cache and verified here all the same. 404 means
-    "there is none" only when its body is JSON: a proxy's or a wrong address's 404 page says nothing
-    about the tenant. At most `concurrent` requests are under way at once.
+    200 brings `{"entry": "v1.…"}`, signed as in the cache and verified here all the same. "There is
+    none" is `{"error": {"code": "unknown_host"}}` with 404, and a 400 that blames the host: a 404 of a
+    proxy, or of a wrong base URL, says nothing about a tenant. At most `concurrent` requests are under
+    way at once.
     """
 
     def __init__(
@@ -154,24 +162,23 @@ class ControlPlaneLevel:
             status, kind, body = self._get(host)
         finally:
             self._slots.release()
-        json_body = kind.partition(";")[0].strip().lower().endswith("json")
-        if status == 404 and json_body:
+        document = _document(kind, body)
+        if _says_none(status, document):
             self._pause.worked()
             return None
-        if status != 200 or not json_body:
+        if status != 200 or document is None:
             self._pause.failed()
             log.error("resolve endpoint: answered %d (%s)", status, kind or "no content type")
             raise LevelDown(f"resolve endpoint: answered {status}")
         self._pause.worked()
         try:
-            document = json.loads(body)
-            entry = document.get("entry") if isinstance(document, dict) else None
-            if not isinstance(entry, str):
-                raise ContractError("entry: expected a string")
-            return TenantConfig.from_payload(verify(entry, host=host, keys=self._keys))
-        except (ValueError, RecursionError) as error:
+            return TenantConfig.from_payload(verify(_entry(document), host=host, keys=self._keys))
+        except ContractError as error:
             log.error("resolve endpoint: the entry of %s is refused: %s", host, error)  # noqa: TRY400
             raise EntryRefused(f"resolve endpoint: {error}") from error
+
+    def alive(self) -> None:
+        self._pause.worked()
 
     def close(self) -> None:
         if self._http is not None:
@@ -212,6 +219,33 @@ class ControlPlaneLevel:
         return response.status, response.headers.get("Content-Type", ""), body
 
 
+def _document(kind: str, body: bytes) -> dict[str, Any] | None:
+    """The JSON object in an answer, if it says that it is JSON."""
+    if not kind.partition(";")[0].strip().lower().endswith("json"):
+        return None
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _entry(document: dict[str, Any]) -> str:
+    entry = document.get("entry")
+    if not isinstance(entry, str):
+        raise ContractError("entry: expected a string")
+    return entry
+
+
+def _says_none(status: int, document: dict[str, Any] | None) -> bool:
+    error = None if document is None else document.get("error")
+    if not isinstance(error, dict):
+        return False
+    if status == 404:
+        return error.get("code") == "unknown_host"
+    return status == 400 and error.get("code") == "invalid" and error.get("field") == "host"
+
+
 class RegistryLevel:
     """A read-only registry of one's own: any callable that returns the entry, or None for no tenant.
 
@@ -233,6 +267,9 @@ class RegistryLevel:
         if config is not None and config.host != host:
             raise EntryRefused("registry: the entry is another host's")
         return config
+
+    def alive(self) -> None:
+        self._pause.worked()
 
 
 def connect_redis(url: str, *, timeout: float, connections: int) -> redis.Redis:

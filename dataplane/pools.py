@@ -21,7 +21,7 @@ import psycopg
 
 from dataplane import wire
 from dataplane.connect import Connector, may_pause
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
     DatabaseError,
@@ -31,7 +31,6 @@ from dataplane.errors import (
 )
 from dataplane.fleet import FleetBudget
 from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
-from dataplane.notices import Notice
 
 log = logging.getLogger(__name__)
 
@@ -202,10 +201,14 @@ class KeyedPools:
         if opening.victim is not None:
             self.statistics.evicted += 1
             self._close([opening.victim])
-        conn: Conn | None = None
-        claimed = False
         try:
             claimed = self._claim(config)
+        except BaseException:
+            with self._lock:
+                self._ledger.not_opened(opening)
+            raise
+        conn: Conn | None = None
+        try:
             conn = self._connector.connect(config)
             self._assert(conn, config)
         except BaseException as error:
@@ -214,7 +217,7 @@ class KeyedPools:
             if claimed and self._fleet is not None:
                 self._fleet.release(cluster_of(config))
             with self._lock:
-                if isinstance(error, DatabaseError) and not isinstance(error, PoolExhausted):
+                if isinstance(error, DatabaseError):
                     self.statistics.failed += 1
                     self._ledger.failed(opening, error, time.monotonic())
                 else:

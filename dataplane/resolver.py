@@ -33,11 +33,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from dataplane.contract import Status, TenantConfig
+from dataplane.contract import Notice, Status, TenantConfig
 from dataplane.errors import Provisioning, RoutingUnavailable, Suspended, UnknownHost
 from dataplane.hosts import HostKind, Zones, normalise_host
 from dataplane.levels import Level, LevelDown
-from dataplane.notices import Notice, NoticeListener, Subscriber
+from dataplane.notices import NoticeListener, Subscriber
 
 # Headers that are spelled otherwise than the name in memory, with a port as a rule, come again as well.
 _spelled = functools.lru_cache(maxsize=4096)(normalise_host)
@@ -152,6 +152,7 @@ class Resolver:
         self._levels = [level for level in (cache, fallback) if level is not None]
         if not self._levels:
             raise ValueError("cache, fallback: expected at least one level to read from, got none")
+        self._cache = cache
         self._last_word = fallback is not None
         self._notices = notices
         self._zones = zones or Zones()
@@ -426,6 +427,8 @@ class Resolver:
 
     def connected(self) -> None:
         """Notices are heard from now on; what came before may have been missed."""
+        if self._cache is not None:
+            self._cache.alive()
         with self._lock:
             self._hearing = True
             self._unknown.clear()
@@ -451,9 +454,12 @@ class Resolver:
                 flight = self._flights.get(notice.host)
                 if flight is not None:
                     flight.heard = True
+                    flight.suspect = flight.suspect or not notice.epoch
                     flight.wanted = max(flight.wanted, notice.epoch)
                 slot = self._slots.get(notice.host)
-                if slot is not None and slot.config.epoch < notice.epoch:
+                if slot is not None and not notice.epoch:
+                    slot.fresh_until = slot.soft_until = 0.0
+                elif slot is not None and slot.config.epoch < notice.epoch:
                     slot.floor = (notice.epoch, self._clock() + self._policy.hold_outdated)
                     slot.fresh_until = slot.soft_until = 0.0
         for subscriber in self._subscribers:

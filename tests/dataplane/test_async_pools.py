@@ -14,7 +14,7 @@ import pytest
 from psycopg import IsolationLevel
 
 from dataplane.async_pools import AsyncKeyedPools
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
     DatabaseError,
@@ -23,7 +23,6 @@ from dataplane.errors import (
     PoolExhausted,
 )
 from dataplane.ledger import Limits
-from dataplane.notices import Notice
 from localcloud.postgres import PostgresServer
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.tenants import Logins, TenantDatabase

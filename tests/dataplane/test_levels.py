@@ -16,10 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import redis
 
-from dataplane.contract import MAX_ENTRY_BYTES, NOTICE_CHANNEL, Status, TenantConfig, cache_key, sign
+from dataplane.contract import MAX_ENTRY_BYTES, NOTICE_CHANNEL, Notice, Status, TenantConfig, cache_key, sign
 from dataplane.errors import RoutingUnavailable, Suspended, UnknownHost
 from dataplane.levels import ControlPlaneLevel, EntryRefused, LevelDown, RedisLevel, RegistryLevel
-from dataplane.notices import Notice, NoticeListener, parse_notice
+from dataplane.notices import NoticeListener
 from dataplane.resolver import Policy, Resolver
 from localcloud.valkey import ValkeyServer
 from tests.dataplane.levels import FakeLevel, config
@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif host in self.server.entries:
             self.answer(200, "application/json", json.dumps({"entry": self.server.entries[host]}).encode())
         else:
-            self.answer(404, "application/problem+json", b'{"title": "no such host"}')
+            self.answer(404, "application/json", b'{"error": {"code": "unknown_host", "message": "none"}}')
 
     def answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -220,6 +220,9 @@ def test_the_resolve_endpoint_is_asked_with_the_token(
     "broken",
     [
         (404, "text/html", b"<h1>Not Found</h1>"),
+        (404, "application/json", b'{"error": {"code": "no_such_url", "message": "a wrong base URL"}}'),
+        (404, "application/json", b'{"error": "unknown_host"}'),
+        (400, "application/json", b'{"error": {"code": "invalid", "field": "page"}}'),
         (200, "text/html", b"<h1>Welcome</h1>"),
         (401, "application/json", b"{}"),
         (500, "application/json", b"{}"),
@@ -241,6 +244,13 @@ def test_anything_else_than_an_answer_means_that_nobody_can_tell(
         control_plane.read(HOST)
     with pytest.raises(RoutingUnavailable):
         Resolver(fallback=control_plane).resolve(HOST)
+
+
+def test_a_host_that_the_control_plane_refuses_has_no_tenant(
+    endpoint: Endpoint, control_plane: ControlPlaneLevel
+) -> None:
+    endpoint.broken = (400, "application/json", b'{"error": {"code": "invalid", "field": "host"}}')
+    assert control_plane.read("localhost") is None
 
 
 def test_the_endpoint_may_hang_or_be_away(endpoint: Endpoint, control_plane: ControlPlaneLevel) -> None:
@@ -398,6 +408,10 @@ def test_a_flushed_cache_is_a_404_for_the_unknown_only(watching: Resolver, cache
         (b'{"host": 7, "epoch": 3}', None),
         (b'{"host": "a", "epoch": "3"}', None),
         (b'{"host": "a", "epoch": true}', None),
+        (b'{"host": "a", "epoch": -1}', None),
+        (b'{"host": "a"}', Notice("config", "a", 0, "")),
+        (b"acme.example", None),
+        (Notice("config", "a.example", 7, "t-a").encode(), Notice("config", "a.example", 7, "t-a")),
         (b"[1]", None),
         (b"\xff", None),
         (b"[" * 4000, None),
@@ -405,4 +419,4 @@ def test_a_flushed_cache_is_a_404_for_the_unknown_only(watching: Resolver, cache
     ],
 )
 def test_notices_are_read_or_passed_over(data: bytes, notice: Notice | None) -> None:
-    assert parse_notice(data) == notice
+    assert Notice.decode(data) == notice

@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.credentials import Credential
 from dataplane.errors import (
     CredentialUnavailable,
@@ -29,7 +29,6 @@ from dataplane.errors import (
     PoolExhausted,
 )
 from dataplane.ledger import Limits
-from dataplane.notices import Notice
 from dataplane.pools import KeyedPools
 from localcloud.postgres import PostgresServer
 from tests.dataplane.proxy import Proxy
@@ -344,6 +343,21 @@ def test_one_dead_database_slows_no_other(
     assert most <= 2 + Limits().connecting, "it holds no more of the budget than it may open at a time"
     assert beside < alone * 4 + 0.02, f"{beside:.4f} s beside, {alone:.4f} s alone"
     pools.close()
+
+
+def test_a_database_that_is_full_says_busy(
+    pools: KeyedPools, logins: Logins, tenants: list[TenantDatabase]
+) -> None:
+    tenant = tenants[0]
+    limit = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
+    login = sql.Identifier(tenant.credential.username)
+    with tenant.admin() as admin:
+        admin.execute(limit.format(login, sql.Literal(1)))
+        try:
+            with pools.connection(tenant.config()), pytest.raises(PoolExhausted, match="no connection left"):
+                pools.lend(tenant.config())
+        finally:
+            admin.execute(limit.format(login, sql.Literal(-1)))
 
 
 def test_a_paused_cluster_is_waited_for_within_bounds(

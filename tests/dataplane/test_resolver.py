@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dataplane.contract import Status, TenantConfig
+from dataplane.contract import Notice, Status, TenantConfig
 from dataplane.errors import (
     BadHost,
     Provisioning,
@@ -22,7 +22,6 @@ from dataplane.errors import (
     UnknownHost,
 )
 from dataplane.hosts import Zones
-from dataplane.notices import Notice
 from dataplane.resolver import Policy, Resolver
 from tests.dataplane.levels import Clock, FakeLevel, config
 
@@ -234,6 +233,18 @@ def test_a_notice_of_what_is_known_costs_nothing(resolver: Resolver, cache: Fake
         resolver.noticed(notice(epoch))
         resolver.resolve(HOST)
     assert cache.reads[HOST] == 1
+
+
+def test_a_notice_without_an_epoch_is_looked_after_in_any_case(
+    resolver: Resolver, cache: FakeLevel, registry: FakeLevel
+) -> None:
+    resolver.resolve(HOST)
+    resolver.noticed(notice(0))
+    resolver.resolve(HOST)
+    assert cache.reads[HOST] == 2
+    cache.down = registry.down = True
+    resolver.noticed(notice(0))
+    assert resolver.resolve(HOST).epoch == 1, "nothing says that it is outdated"
 
 
 def test_a_slow_read_from_before_the_change_loses(resolver: Resolver, cache: FakeLevel) -> None:
