@@ -248,8 +248,7 @@ def _is_closed(conn: Connection, row: RolloutRow) -> bool:
     """Outside its maintenance windows it is held until the next one."""
     if not row.spec.windows or is_open(row.spec.windows, now := rollout.now(conn)):
         return False
-    opening = opens_at(row.spec.windows, now)
-    rollout.hold_until(conn, row.id, now + timedelta(hours=1) if opening is None else opening)
+    rollout.hold_until(conn, row.id, opens_at(row.spec.windows, now))
     return True
 
 
