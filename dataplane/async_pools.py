@@ -20,8 +20,9 @@ from dataplane.connect import Connector
 from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import FleetBudget
-from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
-from dataplane.pools import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
+from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
+from dataplane.ledger import Ledger
+from dataplane.pooling import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
 
 log = logging.getLogger(__name__)
 
