@@ -217,6 +217,7 @@ class AsyncKeyedPools:
         try:
             await wire.check_async(conn, config, self._check_timeout)
         except wire.Broken as error:
+            log.warning("connect: %s: opened, then %s", config.tenant_id, error)
             raise DatabaseUnavailable(f"{config.tenant_id}: {error}", retry_after=1.0) from error
         except CrossTenantDetected as error:
             self.statistics.crossed += 1

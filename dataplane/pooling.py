@@ -7,7 +7,7 @@ from typing import Any
 
 from dataplane.connect import may_pause
 from dataplane.contract import TenantConfig
-from dataplane.errors import DatabaseError, DatabaseUnavailable, DatabaseWaking, PoolExhausted
+from dataplane.errors import DatabaseError, DatabaseWaking, PoolExhausted
 from dataplane.grants import Blocked, Ticket
 
 
@@ -41,11 +41,10 @@ def blocked_error(blocked: Blocked) -> DatabaseError:
 
 
 def tired_error(ticket: Ticket[Any]) -> DatabaseError:
-    """What to say to a request that waited in vain: was it for others, or for the database?"""
+    """What to say to a request that waited in vain. That its tenant is connecting at this moment says
+    little where connections come and go, but a cluster that may pause is most likely waking."""
     tenant = ticket.tenant
     name = tenant.target.tenant_id
-    if tenant.total == tenant.connecting and tenant.connecting:
-        if may_pause(tenant.target):
-            return DatabaseWaking(f"{name}: still connecting", retry_after=5.0)
-        return DatabaseUnavailable(f"{name}: still connecting", retry_after=5.0)
+    if may_pause(tenant.target) and tenant.connecting and tenant.total == tenant.connecting:
+        return DatabaseWaking(f"{name}: still connecting", retry_after=5.0)
     return PoolExhausted(f"{name}: none of its connections became free in time", retry_after=1.0)
