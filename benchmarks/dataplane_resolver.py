@@ -25,8 +25,9 @@ from dataplane.contract import (
 )
 from dataplane.hosts import normalise_host
 from dataplane.levels import RedisLevel
+from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
-from dataplane.resolver import Policy, Resolver
+from dataplane.resolver import Resolver
 
 KEYS = {"k1": b"benchmark benchmark benchmark 32"}
 ZONE = "tenants.example.com"

@@ -20,8 +20,9 @@ from dataplane.connect import Connector
 from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import FleetBudget
-from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
-from dataplane.pools import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
+from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
+from dataplane.ledger import Ledger
+from dataplane.pooling import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
 
 log = logging.getLogger(__name__)
 
@@ -216,6 +217,7 @@ class AsyncKeyedPools:
         try:
             await wire.check_async(conn, config, self._check_timeout)
         except wire.Broken as error:
+            log.warning("connect: %s: opened, then %s", config.tenant_id, error)
             raise DatabaseUnavailable(f"{config.tenant_id}: {error}", retry_after=1.0) from error
         except CrossTenantDetected as error:
             self.statistics.crossed += 1

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import psycopg
@@ -22,17 +22,9 @@ from dataplane.errors import (
     DatabaseWaking,
     PoolExhausted,
 )
-from dataplane.ledger import Limits
-from localcloud.postgres import PostgresServer
+from dataplane.grants import Limits
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.tenants import Logins, TenantDatabase
-
-
-@pytest.fixture
-def proxy(postgres_server: PostgresServer) -> Iterator[Proxy]:
-    proxy = Proxy(postgres_server.port)
-    yield proxy
-    proxy.close()
 
 
 @contextlib.asynccontextmanager

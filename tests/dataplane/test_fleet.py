@@ -19,8 +19,8 @@ from dataplane.errors import DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import KEY_PREFIX, FleetBudget
 from dataplane.pools import KeyedPools
 from localcloud.valkey import ValkeyServer
+from tests.dataplane.resolving import eventually
 from tests.dataplane.tenants import Logins, TenantDatabase
-from tests.dataplane.test_resolver import eventually
 
 CLUSTER = "c.example:5432"
 

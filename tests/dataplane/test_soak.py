@@ -35,8 +35,8 @@ from dataplane.settings import DataPlane, from_environment
 from localcloud.aws.emulator import AwsEmulator
 from localcloud.postgres import PostgresServer
 from localcloud.valkey import ValkeyServer
+from tests.dataplane.endpoint import Endpoint
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase, create_tenant
-from tests.dataplane.test_levels import Endpoint
 
 pytestmark = pytest.mark.soak
 

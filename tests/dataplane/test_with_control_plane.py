@@ -11,13 +11,15 @@ from werkzeug.serving import make_server
 from controlplane.store import route
 from controlplane.store.registry import Registry
 from dataplane.contract import Status
+from dataplane.control_plane import ControlPlaneLevel
 from dataplane.errors import Suspended, UnknownHost
-from dataplane.levels import ControlPlaneLevel, LevelDown, RedisLevel
+from dataplane.levels import LevelDown, RedisLevel
+from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
-from dataplane.resolver import Policy, Resolver
+from dataplane.resolver import Resolver
 from localcloud.valkey import ValkeyServer
 from tests.dataplane.levels import config
-from tests.dataplane.test_resolver import eventually
+from tests.dataplane.resolving import eventually
 from tests.web.site import KEY, KEY_ID, TOKENS, Site
 from workers.providers.config_cache import RedisConfigCache
 
