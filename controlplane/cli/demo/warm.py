@@ -42,9 +42,7 @@ class WarmStory(Story):
     def run(self) -> None:
         """Raises DemoFailed where something does not hold."""
         prices = create_prices(self._stripe, PRICES)
-        self._say(
-            "\nNobody has paid yet. The warm pool makes a cluster for the team plan, one for starter."
-        )
+        self._say("\nNobody has paid yet. The warm pool makes a cluster for the team plan, one for starter.")
         self._wait_for_pool()
         acme = Customer("Acme Corporation", "acme", "team_monthly", domain="notes.acme.dev")
         self._say("\nAcme pays for a dedicated cluster, and one is ready.")
