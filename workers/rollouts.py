@@ -32,6 +32,7 @@ from controlplane.services.rollouts import Failure, Next
 from controlplane.store import release, rollout
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
+from workers import rehearsals
 from workers.context import Context
 from workers.converge import TASK as CONVERGE
 from workers.providers.ports import Bounds, ClusterEndpoint
@@ -210,10 +211,12 @@ def _outcome(done: Done) -> Outcome:
 
 
 def run(ctx: Context, stopping: Callable[[float], bool], *, threads: int = THREADS) -> None:
-    """Work on whatever rollout runs until `stopping(seconds)`, which waits that long at most, says so."""
+    """Work on whatever rollout runs, and on rehearsals, until `stopping(seconds)`, which waits that long
+    at most, says so."""
     while not stopping(0.0):
         try:
             done = work(ctx, threads=threads, stopping=lambda: stopping(0.0))
+            done += rehearsals.work(ctx) is not None
         except Retryable as error:
             log.warning("rollouts: %s", error)
             done = 0
