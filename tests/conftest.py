@@ -20,7 +20,6 @@ from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
 from localcloud.valkey import ValkeyServer
 
-
 ONE_WORKER = ("acceptance", "browser")
 """Folders whose tests share something that is dear to start: one worker of a parallel run has them all."""
 
