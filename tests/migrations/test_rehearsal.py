@@ -12,9 +12,7 @@ from tests.migrations.fleet import Fleet
 from workers import rehearsals as executor
 
 BASE = {"0001_base.sql": "CREATE TABLE notes (id int, body text);\nCREATE INDEX notes_id ON notes (id)"}
-SLOW = {
-    "0002_slow.sql": "ALTER TABLE notes ADD stars int;\nSELECT pg_sleep(0.3);\nCREATE TABLE tag ()"
-}
+SLOW = {"0002_slow.sql": "ALTER TABLE notes ADD stars int;\nSELECT pg_sleep(0.3);\nCREATE TABLE tag ()"}
 
 
 def rehearse(fleet: Fleet, number: str, copies: int) -> RehearsalDetail:
