@@ -20,7 +20,18 @@ from controlplane.domain.placement import Placement
 from controlplane.domain.planner import ClusterWanted, TenantWanted
 from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.steps import Step, StepName
-from controlplane.store import cluster, hostname, lease, placement, release, route, stack, step, tenant
+from controlplane.store import (
+    cluster,
+    hostname,
+    lease,
+    placement,
+    release,
+    route,
+    schema_shape,
+    stack,
+    step,
+    tenant,
+)
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
@@ -285,7 +296,9 @@ def prove(work: TenantWork) -> None:
         _distrust_password(work, "app")
         return
     work.ctx.providers.databases.prove(work.at, credential, work.placement)
+    lines = work.ctx.providers.databases.shape(work.at, work.placement)
     with work.recording() as conn:
+        schema_shape.see(conn, work.facts.row.id, release=work.wanted.release, lines=lines)
         tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
 
 

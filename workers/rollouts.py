@@ -32,6 +32,7 @@ from controlplane.services.rollouts import Failure, Next
 from controlplane.store import release, rollout
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
+from workers import rehearsals
 from workers.context import Context
 from workers.converge import TASK as CONVERGE
 from workers.providers.ports import Bounds, ClusterEndpoint
@@ -82,6 +83,9 @@ class _Executor:
         self._release = wanted
         self._spec = spec
         self._threads = min(threads, spec.concurrency)
+        # Where the spec allows more than this process has threads, a few are claimed ahead, so that no
+        # thread waits for the registry. They count as running for everybody.
+        self._ahead = min(self._threads // 2, spec.concurrency - self._threads)
         self._running: dict[Future[Done], Target] = {}
         self._lost = threading.Event()
 
@@ -126,7 +130,7 @@ class _Executor:
             self._id,
             holder=self._ctx.holder,
             seconds=self._ctx.platform.lease,
-            room=0 if stop else self._threads - len(self._running),
+            room=0 if stop else self._threads + self._ahead - len(self._running),
             done=[_outcome(done) for done in good],
         )
         for done in good:
@@ -136,9 +140,17 @@ class _Executor:
         return taken.next
 
     def _finished(self, timeout: float) -> list[Done]:
-        """What has ended; waits for the first where no thread is free, else `timeout` seconds at most."""
-        full = len(self._running) >= self._threads
-        done, _ = wait(self._running, None if full else timeout, FIRST_COMPLETED)
+        """What has ended; waits for the first where no thread is free, else `timeout` seconds at most.
+        While some that are claimed wait for a thread there is no hurry to tell: several are told at once."""
+        done: set[Future[Done]] = set()
+        while True:
+            left = self._running.keys() - done
+            if done and len(left) <= self._threads:
+                break
+            ended, _ = wait(left, None if len(left) >= self._threads else timeout, FIRST_COMPLETED)
+            done |= ended
+            if not ended or self._lost.is_set():
+                break
         for future in done:
             del self._running[future]
         return [future.result() for future in done]
@@ -210,10 +222,12 @@ def _outcome(done: Done) -> Outcome:
 
 
 def run(ctx: Context, stopping: Callable[[float], bool], *, threads: int = THREADS) -> None:
-    """Work on whatever rollout runs until `stopping(seconds)`, which waits that long at most, says so."""
+    """Work on whatever rollout runs, and on rehearsals, until `stopping(seconds)`, which waits that long
+    at most, says so."""
     while not stopping(0.0):
         try:
             done = work(ctx, threads=threads, stopping=lambda: stopping(0.0))
+            done += rehearsals.work(ctx) is not None
         except Retryable as error:
             log.warning("rollouts: %s", error)
             done = 0

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
-from controlplane.store import event, history, operation, preview, rollout, route, tenant
-from workers import converge, intake, pool, rollouts
+from controlplane.store import event, history, operation, preview, rehearsal, rollout, route, tenant
+from workers import converge, intake, pool, rehearsals, rollouts
 from workers import preview as previews
 from workers.context import Context
 
@@ -47,6 +47,7 @@ def sweep(ctx: Context) -> Swept:
         operations = operation.due(conn, limit=AT_MOST)
         waiting = preview.due(conn, limit=AT_MOST)
         running = rollout.running(conn)
+        rehearsing = rehearsal.due(conn)
     for event_id in events:
         ctx.ring(intake.TASK, [event_id])
     for kind, resource_id in operations:
@@ -55,6 +56,8 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(previews.TASK, [str(preview_id)])
     if running is not None:
         ctx.ring(rollouts.TASK, [str(running)])
+    if rehearsing:
+        ctx.ring(rehearsals.TASK, [])
     rolling = int(running is not None)
     return Swept(len(events), len(operations), len(looks), len(waiting), rolling, pool.tend(ctx))
 

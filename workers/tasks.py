@@ -16,7 +16,7 @@ from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
 from workers import converge as engine
-from workers import intake, rollouts
+from workers import intake, rehearsals, rollouts
 from workers import preview as previews
 from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
@@ -84,6 +84,14 @@ def rollout(rollout_id: str) -> None:
         rollouts.work(context(), int(rollout_id), seconds=ROLLOUT_SLICE)
     except Retryable as error:
         log.warning("rollout %s: %s", rollout_id, error)
+
+
+@app.task(name=rehearsals.TASK)
+def rehearsal() -> None:
+    try:
+        rehearsals.work(context())
+    except Retryable as error:
+        log.warning("rehearsal: %s", error)
 
 
 @app.task(name=SWEEP)

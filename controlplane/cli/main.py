@@ -22,6 +22,7 @@ COMMANDS = {
     "events": ("events", "Billing events: list, show, replay."),
     "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),
     "releases": ("releases", "Releases of the tenants' schema: create, list, accept."),
+    "schema": ("schema", "Which tenants' schemas differ from their release."),
     "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),
     "clusters": ("clusters", "Database clusters: list, show."),
     "pool": ("pool", "The warm pool: free slots ahead of demand."),

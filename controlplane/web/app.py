@@ -16,9 +16,11 @@ from controlplane.web.api import (
     operations,
     pool,
     previews,
+    rehearsals,
     releases,
     rollouts,
     routes,
+    schema,
     subscriptions,
     summary,
     tenants,
@@ -55,6 +57,6 @@ def create_app(
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, previews, operations, events, clusters, pool, subscriptions, routes, summary):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (releases, rollouts):
+    for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))
     return app

@@ -204,6 +204,25 @@ class FileRun:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class LockHeld:
+    """`mode` as PostgreSQL names it; `seconds` between the first and the last time it was seen."""
+
+    table: str
+    mode: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """A copy of a tenant's database that was migrated. `size`: of the original, in bytes."""
+
+    seconds: float
+    size: int
+    files: list[FileRun]
+    locks: list[LockHeld]
+
+
 class Databases(Protocol):
     """Acts on tenant databases, as the cluster's master unless said otherwise."""
 
@@ -247,6 +266,22 @@ class Databases(Protocol):
         Raises Retryable (a lock or the server was not to be had, a worker of another version),
         MigrationFailed with the statement and the database's error, NeedsHuman("tenant-migration")
         where the database's past is not the release's."""
+        ...
+
+    def rehearse(
+        self,
+        at: ClusterEndpoint,
+        credential: Credential,
+        placement: Placement,
+        release: Release,
+        bounds: Bounds,
+    ) -> Rehearsed:
+        """The same as `bring_to` on a copy that is dropped afterwards; the original is only read.
+        Raises Retryable where the original is in use, and as `bring_to`."""
+        ...
+
+    def shape(self, at: ClusterEndpoint, placement: Placement) -> list[str]:
+        """The schema as lines, the same for every tenant of a release: see `databases.shape`."""
         ...
 
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
