@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
-from celery.signals import worker_process_shutdown
+from celery.signals import worker_process_init, worker_process_shutdown
 from kombu.exceptions import OperationalError as BrokerError
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
@@ -22,6 +22,7 @@ from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
 from workers.bootstrap import context_from_environment
 from workers.context import Context
+from workers.orphans import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,11 @@ def ring(task: str, args: list[str]) -> None:
 @lru_cache(maxsize=1)
 def context() -> Context:
     return context_from_environment(ring)
+
+
+@worker_process_init.connect
+def _begin(**_: object) -> None:
+    end_with_parent()
 
 
 @worker_process_shutdown.connect
