@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
-from celery.signals import worker_init, worker_process_shutdown
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 from kombu.exceptions import OperationalError as BrokerError
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
@@ -22,6 +22,7 @@ from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
 from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
+from workers.orphans import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,11 @@ def context() -> Context:
 def _prepare(**_: object) -> None:
     """Before the children are forked: a lock held in the middle of a fork would never be let go."""
     prepare_from_environment()
+
+
+@worker_process_init.connect
+def _begin(**_: object) -> None:
+    end_with_parent()
 
 
 @worker_process_shutdown.connect
