@@ -188,13 +188,15 @@ def claim(
 
 
 def renew(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
-    """`held`: (tenant id, fence). How many of them are still its holder's."""
+    """`held`: (tenant id, fence). How many were renewed: those of another holder are not, nor those whose
+    outcome is being recorded at this moment."""
     return conn.execute(
         "UPDATE rollout_target r SET until = clock_timestamp() + make_interval(secs => %s)"
-        "  FROM unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence)"
-        " WHERE r.rollout_id = %s AND r.tenant_id = h.tenant_id AND r.fence = h.fence"
-        "   AND r.state = 'running'",
-        [seconds, [tenant for tenant, _ in held], [fence for _, fence in held], rollout_id],
+        "  FROM (SELECT t.tenant_id FROM rollout_target t"
+        "          JOIN unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence) USING (tenant_id, fence)"
+        "         WHERE t.rollout_id = %s AND t.state = 'running' FOR UPDATE OF t SKIP LOCKED) AS mine"
+        " WHERE r.rollout_id = %s AND r.tenant_id = mine.tenant_id",
+        [seconds, [tenant for tenant, _ in held], [fence for _, fence in held], rollout_id, rollout_id],
     ).rowcount
 
 
@@ -268,17 +270,6 @@ def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: floa
         ).rowcount
         > 0
     )
-
-
-def give_back(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]]) -> int:
-    """running → pending at once and uncounted: its holder stops before it has begun."""
-    return conn.execute(
-        "UPDATE rollout_target r SET state = 'pending', holder = NULL, attempts = attempts - 1,"
-        " next_attempt_at = clock_timestamp() FROM unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence)"
-        " WHERE r.rollout_id = %s AND r.tenant_id = h.tenant_id AND r.fence = h.fence"
-        "   AND r.state = 'running'",
-        [[tenant for tenant, _ in held], [fence for _, fence in held], rollout_id],
-    ).rowcount
 
 
 def retry(conn: Connection, rollout_id: int, tenant_ids: Sequence[str] | None) -> int:
