@@ -51,7 +51,7 @@ def test_five_hundred_under_kill_9(make_fleet: MakeFleet, database_url: str) -> 
     rollout_id = fleet.start(
         fleet.release(slow(counting(2, 3))), waves=["1%", "100%"], concurrency=8, per_cluster=8, attempts=20
     )
-    kills = kill_through(fleet, database_url, rollout_id, seconds=2400)
+    kills = kill_through(fleet, database_url, rollout_id, seconds=1200, between=(2.0, 6.0))
     detail = fleet.show(rollout_id)
     assert (detail.rollout.state, detail.counts.done) == ("done", MANY)
     assert kills >= 10

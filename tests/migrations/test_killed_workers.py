@@ -25,15 +25,24 @@ def _start(fleet_url: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "tests.migrations.worker", fleet_url, str(LEASE)])
 
 
-def kill_through(fleet: Fleet, url: str, rollout_id: int, *, seconds: float, seed: int = 7) -> int:
-    """Workers that are killed at random moments until the rollout is over; how many were killed."""
+def kill_through(
+    fleet: Fleet,
+    url: str,
+    rollout_id: int,
+    *,
+    seconds: float,
+    between: tuple[float, float] = (0.3, 1.5),
+    seed: int = 7,
+) -> int:
+    """Workers that are killed at random moments until the rollout is over; how many were killed.
+    `between`: seconds from one kill to the next, at least and at most."""
     chance = random.Random(seed)
     workers = [_start(url) for _ in range(WORKERS)]
     kills, until = 0, time.monotonic() + seconds
     try:
         while fleet.show(rollout_id).rollout.state == "running":
             assert time.monotonic() < until, fleet.show(rollout_id)
-            time.sleep(chance.uniform(0.3, 1.5))
+            time.sleep(chance.uniform(*between))
             if fleet.show(rollout_id).counts.done:
                 victim = chance.randrange(WORKERS)
                 if workers[victim].poll() is None:
