@@ -64,7 +64,8 @@ class Plan:
     that a cluster of this plan holds. `pool_size`: connections one application process may hold for a
     tenant. `connection_limit`: connections that the database accepts from each of its app logins.
     `custom_domains`: how many the customer may bring. `retention_days`: how long data is kept after
-    the tenant has closed. `limits`: numbers for the application's own use, passed through.
+    the tenant has closed. `rotation_days`: age at which the database logins get new passwords; 0 for
+    never by themselves. `limits`: numbers for the application's own use, passed through.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Plan:
     custom_domains: int = 0
     snapshot_before_migration: bool = False
     limits: dict[str, int] = field(default_factory=dict)
+    rotation_days: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
         custom_domains=table.integer("custom_domains", 0, 100, default=0),
         snapshot_before_migration=table.boolean("snapshot_before_migration"),
         limits=_limits(table),
+        rotation_days=table.integer("rotation_days", 0, 3650, default=30),
     )
 
 

@@ -18,7 +18,8 @@ CACHE_DOWN = "config-cache-down"
 
 
 class FakeConfigCache:
-    """Counts the notices by host, or by tenant id for its credential (`notices`); `down` makes every call Retryable; `flush` is FLUSHALL."""
+    """Counts the notices by host, or by tenant id where a login has changed (`notices`); `down` makes every
+    call Retryable; `flush` is FLUSHALL."""
 
     def __init__(self, world: World) -> None:
         self.world = world
