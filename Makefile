@@ -7,7 +7,7 @@ ARGS ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format bench lock clean
+.PHONY: help demo test test-fast soak lint format bench bench-dataplane bench-migrations lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -15,15 +15,19 @@ help: ## Show this list
 $(STAMP): requirements/dev.lock setup.cfg
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the locked dependencies into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.lock \
+	&& $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; } \
+	> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
 demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS=--exit to end)
 	@$(BIN)/controlplane demo $(ARGS)
 
 test: $(STAMP) lint ## Lint, type-check and run the whole suite, real Terraform included
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+soak: $(STAMP) ## The long runs: minutes of load, a million requests, outages (sizes by environment, see tests/dataplane)
+	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest -m "not acceptance and not browser and not soak" $(ARGS)
@@ -38,8 +42,13 @@ format: $(STAMP) ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure side by side and write benchmarks/RESULTS.md
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: bench-dataplane bench-migrations ## Every benchmark, each against its peers and its floor in the same run
+
+bench-dataplane: $(STAMP) ## The resolver, the pools and the middleware (ARGS=--quick for a short one)
+	@$(BIN)/python -m benchmarks.dataplane $(ARGS)
+
+bench-migrations: $(STAMP) ## Fleet migrations over hundreds of databases
+	@$(BIN)/python -m benchmarks.migrations $(ARGS)
 
 lock: ## Resolve the dependencies anew
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

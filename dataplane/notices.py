@@ -106,11 +106,16 @@ class NoticeListener:
         self._thread = None
 
     def _run(self, ear: Ear, stop: threading.Event) -> None:
+        told = ""
         while not stop.is_set():
+            heard = time.monotonic()
             try:
                 self._listen(ear, stop)
             except (redis.RedisError, OSError) as error:
-                log.warning("notices: not listening: %s", type(error).__name__)
+                problem = type(error).__name__
+                if problem != told or time.monotonic() - heard > self._silence:
+                    log.warning("notices: not listening: %s", problem)
+                told = problem
             finally:
                 ear.lost()
             stop.wait(self._reconnect)

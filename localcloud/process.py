@@ -103,7 +103,7 @@ class Child:
             stream.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
             return stream.read().decode(errors="replace").strip()
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout: float = 30) -> None:
+    def wait_until(self, ready: Callable[[], bool], *, timeout: float = 60) -> None:
         """Return once `ready()`. Raises ServiceError, with the end of the log, when the child ends
         before that or `timeout` seconds pass; the child is dead then."""
         try:

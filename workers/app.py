@@ -13,7 +13,7 @@ import os
 from celery import Celery
 
 from controlplane.settings import Settings
-from workers import intake
+from workers import intake, rollouts
 from workers import preview as previews
 from workers.converge import TASK as CONVERGE
 
@@ -69,5 +69,6 @@ app.conf.update(
         REPUBLISH: {"queue": "events"},
         COMPARE: {"queue": "events"},
         CONVERGE: {"queue": "controlplane"},
+        rollouts.TASK: {"queue": "rollouts"},
     },
 )

@@ -19,7 +19,7 @@ from controlplane.domain.operation import Held
 from controlplane.domain.placement import Placement
 from controlplane.domain.planner import ClusterWanted, TenantWanted
 from controlplane.domain.steps import Step, StepName
-from controlplane.store import cluster, hostname, lease, placement, route, stack, step, tenant
+from controlplane.store import cluster, hostname, lease, placement, release, route, stack, step, tenant
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
@@ -27,6 +27,7 @@ from workers.context import Context
 from workers.keeper import LeaseKeeper
 from workers.observe import endpoint_of
 from workers.providers.ports import (
+    Bounds,
     ClusterEndpoint,
     Credential,
     HostnameSeen,
@@ -39,6 +40,10 @@ from workers.stacks import cluster_variables, tenant_variables
 from workers.wanted import TenantFacts, tombstone
 
 log = logging.getLogger(__name__)
+
+BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
+"""For a database that is brought to its release by its own operation: at its birth or after a move. A
+rollout has bounds of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +221,12 @@ def migrate_schema(work: TenantWork) -> None:
     if not work.ctx.providers.databases.accepts(work.at, credential):
         _distrust_password(work, "migrator")
         return
-    work.ctx.providers.databases.migrate(work.at, credential, work.ctx.migrations)
+    with work.ctx.registry.connection() as conn:
+        wanted = release.find(conn, work.wanted.release)
+    if wanted is None:
+        work.ctx.providers.databases.migrate(work.at, credential, work.ctx.migrations)
+    else:
+        work.ctx.providers.databases.bring_to(work.at, credential, wanted, BOUNDS)
 
 
 def prove(work: TenantWork) -> None:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from controlplane import migration_project
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.settings import WORKER, Settings
 from controlplane.store.registry import Registry
@@ -59,6 +60,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
                 EndpointMap(settings.database_endpoint_map),
                 sslmode=settings.database_sslmode,
                 sslrootcert=settings.database_sslrootcert,
+                projects=settings.tenant_migrations,
             ),
             hostnames=CloudflareHostnames(
                 settings.cloudflare_api_token,
@@ -72,6 +74,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         platform=Platform(
             environment=settings.environment,
             zone=settings.platform_zone,
+            livemode=settings.stripe_livemode,
             vpc_id=settings.vpc_id,
             subnet_ids=settings.subnet_ids,
             app_security_group_ids=settings.app_security_group_ids,
@@ -81,13 +84,17 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             heartbeat=settings.heartbeat_seconds,
         ),
         migrations=settings.tenant_migrations,
-        release=load(settings.tenant_migrations)[-1].number,
+        release=_newest(settings.tenant_migrations),
         stacks={stack: _version(stack) for stack in ("cluster", "tenant")},
         holder=f"{socket.gethostname()}/{os.getpid()}",
         lock_owner=lock_owner(),
         ring=ring,
         new_password=new_password,
     )
+
+
+def _newest(folder: Path) -> str | None:
+    return None if migration_project.is_project(folder) else load(folder)[-1].number
 
 
 def _nobody(task: str, args: list[str]) -> None:

@@ -28,6 +28,7 @@ class Platform:
 
     environment: str
     zone: str
+    livemode: bool
     vpc_id: str
     subnet_ids: tuple[str, ...]
     app_security_group_ids: tuple[str, ...]
@@ -56,7 +57,9 @@ class Providers:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`migrations`: the folder of the tenant application's numbered SQL, `release` its newest number.
+    """`migrations`: the folder of the tenant application's numbered SQL, `release` its newest number:
+    they decide until the first release is registered, and the registry from then on. `release` is None
+    where the folder is the project of another tool.
     `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
     process holds leases; `lock_owner`: the one that Terraform writes into its locks."""
 
@@ -65,7 +68,7 @@ class Context:
     catalogue: Catalogue
     platform: Platform
     migrations: Path
-    release: str
+    release: str | None
     stacks: dict[str, str]
     holder: str
     lock_owner: str

@@ -131,7 +131,8 @@ def look_at_tenant(
 
 
 def _wanted(ctx: Context, facts: TenantFacts, seen: TenantObserved) -> TenantWanted:
-    return tenant_wanted(ctx.platform, facts, seen, release=ctx.release, stack_version=ctx.stacks["tenant"])
+    release = facts.row.release or ctx.release
+    return tenant_wanted(ctx.platform, facts, seen, release=release, stack_version=ctx.stacks["tenant"])
 
 
 def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:

@@ -113,6 +113,8 @@ def _decide(ctx: Context, subscription_id: str, session_id: str | None) -> tuple
     except NotFound as error:
         return Park(str(error)), None
     customer = _customer(ctx, subscription.get("customer"))
+    if subscription.get("livemode") is not ctx.platform.livemode:
+        return Park(f"subscription.livemode: expected {ctx.platform.livemode} here"), None
     decision = desired_from_subscription(
         subscription, ctx.catalogue, platform_zone=ctx.platform.zone, session=session, customer=customer
     )

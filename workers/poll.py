@@ -14,7 +14,7 @@ from collections.abc import Callable
 from controlplane.domain.errors import Retryable
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
 from controlplane.store import event, operation, preview, tenant
-from workers import intake
+from workers import intake, rollouts
 from workers import preview as previews
 from workers.context import Context
 from workers.converge import converge
@@ -38,7 +38,17 @@ def work_once(ctx: Context) -> int:
 
 
 def run(ctx: Context, stopping: Callable[[float], bool]) -> None:
-    """Work until `stopping(seconds)`, which waits that long at most, says so."""
+    """Work until `stopping(seconds)`, which waits that long at most, says so. Rollouts have a thread of
+    their own: a long migration must not keep a customer waiting."""
+    migrating = threading.Thread(target=rollouts.run, args=(ctx, stopping), name="rollouts")
+    migrating.start()
+    try:
+        _converge(ctx, stopping)
+    finally:
+        migrating.join()
+
+
+def _converge(ctx: Context, stopping: Callable[[float], bool]) -> None:
     while not stopping(0.0):
         try:
             done = work_once(ctx)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
-from controlplane.store import event, history, operation, preview, route, tenant
-from workers import converge, intake
+from controlplane.store import event, history, operation, preview, rollout, route, tenant
+from workers import converge, intake, rollouts
 from workers import preview as previews
 from workers.context import Context
 
@@ -28,6 +28,7 @@ class Swept:
     operations: int = 0
     looks: int = 0
     previews: int = 0
+    rollouts: int = 0
     skipped: bool = False
 
 
@@ -42,13 +43,16 @@ def sweep(ctx: Context) -> Swept:
         events = event.due(conn, limit=AT_MOST)
         operations = operation.due(conn, limit=AT_MOST)
         waiting = preview.due(conn, limit=AT_MOST)
+        running = rollout.running(conn)
     for event_id in events:
         ctx.ring(intake.TASK, [event_id])
     for kind, resource_id in operations:
         ctx.ring(converge.TASK, [kind, resource_id])
     for preview_id in waiting:
         ctx.ring(previews.TASK, [str(preview_id)])
-    return Swept(len(events), len(operations), len(looks), len(waiting))
+    if running is not None:
+        ctx.ring(rollouts.TASK, [str(running)])
+    return Swept(len(events), len(operations), len(looks), len(waiting), int(running is not None))
 
 
 def republish(ctx: Context) -> int:

@@ -16,7 +16,7 @@ from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
 from workers import converge as engine
-from workers import intake
+from workers import intake, rollouts
 from workers import preview as previews
 from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
@@ -24,6 +24,8 @@ from workers.bootstrap import context_from_environment
 from workers.context import Context
 
 log = logging.getLogger(__name__)
+
+ROLLOUT_SLICE = 60.0  # seconds
 
 
 def ring(task: str, args: list[str]) -> None:
@@ -67,6 +69,15 @@ def preview(preview_id: str) -> None:
         previews.work_out(context(), int(preview_id))
     except Retryable as error:
         log.warning("preview %s: %s", preview_id, error)
+
+
+@app.task(name=rollouts.TASK)
+def rollout(rollout_id: str) -> None:
+    """A slice of it, so that a deployment is not held up; the sweep rings again."""
+    try:
+        rollouts.work(context(), int(rollout_id), seconds=ROLLOUT_SLICE)
+    except Retryable as error:
+        log.warning("rollout %s: %s", rollout_id, error)
 
 
 @app.task(name=SWEEP)

@@ -21,6 +21,8 @@ COMMANDS = {
     "operations": ("operations", "Operations: list, show, watch."),
     "events": ("events", "Billing events: list, show, replay."),
     "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),
+    "releases": ("releases", "Releases of the tenants' schema: create, list, accept."),
+    "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),
     "clusters": ("clusters", "Database clusters: list, show."),
     "summary": ("summary", "The state of everything in a few numbers."),
     "doctor": ("doctor", "Check every outside system, one line each."),

@@ -37,7 +37,7 @@ def web(*, bind: str, workers: int, threads: int) -> None:
 @click.option(
     "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Operations at once."
 )
-@click.option("--queues", default="events,controlplane", show_default=True, help="What to work on.")
+@click.option("--queues", default="events,controlplane,rollouts", show_default=True, help="What to work on.")
 def worker(*, concurrency: int, queues: str) -> None:
     """Converge tenants and clusters, with Celery."""
     _check(WORKER)

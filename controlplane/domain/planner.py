@@ -33,6 +33,8 @@ class ClusterWanted:
 class TenantWanted:
     """`routes`: what each host of the tenant should serve once all is well, without epochs.
     `announcement`: the same while it is being prepared. `domains`: custom domains asked for.
+    `release`: the least that its database is brought to. A database that is ahead of it is left
+    alone: a rollout has been there, and every release serves under the one before and behind it.
     `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
     to work together; None while one of them is not known yet. `keep_data`: False where nothing was
     ever made, so that closing such a tenant makes nothing either. `rotate_after`: the age in seconds
@@ -114,7 +116,7 @@ def _make(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
             steps.append(Step(StepName.WRITE_CREDENTIAL, "its secret is empty", login))
         if not credential.in_step:
             steps.append(Step(StepName.SET_PASSWORD, "its password is not the secret's", login))
-    if seen.database.release != wanted.release:
+    if wanted.release is not None and (seen.database.release or "") < wanted.release:
         steps.append(
             Step(StepName.MIGRATE_SCHEMA, f"release {seen.database.release or 'none'} → {wanted.release}")
         )

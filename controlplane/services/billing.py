@@ -198,11 +198,6 @@ def _request(
             return "parked", decision.reason, None
 
 
-def replay(conn: Connection, event_id: str) -> bool:
-    """Have a worker handle it again. False where there is no such event."""
-    return event.replay(conn, event_id)
-
-
 def list_events(
     conn: Connection, *, before: tuple[datetime, str] | None, limit: int, state: str | None = None
 ) -> list[EventRow]:

@@ -22,6 +22,7 @@ from controlplane.store import (
     operation,
     placement,
     preview,
+    release,
     stack,
     step,
     tenant,
@@ -119,6 +120,7 @@ def bring_to(
 def _insert(conn: Connection, request: Request) -> str:
     """The slug that was free: the wish, the wish with a part of the id, or the id itself."""
     slug = slug_from_wish(request.slug_wish, fallback=request.tenant_id)
+    born_with = release.of_birth(conn)
     for candidate in (slug, with_suffix(slug, request.tenant_id), request.tenant_id):
         try:
             tenant.insert(
@@ -129,6 +131,7 @@ def _insert(conn: Connection, request: Request) -> str:
                 customer_id=request.customer_id,
                 desired=replace(request.desired, custom_domains=()),
                 paid_at=request.paid_at,
+                release=born_with,
             )
         except SlugTaken:
             continue

@@ -31,6 +31,7 @@ class TenantRow:
     observed: dict[str, Any] | None
     observed_at: datetime | None
     proof: str | None
+    release: str | None
     needs_attention: str | None
     runbook: str | None
     paid_at: datetime | None
@@ -54,7 +55,7 @@ def _row(row: DictRow) -> TenantRow:
 
 _COLUMNS = (
     "id, slug, display_name, customer_id, desired, generation, settled_generation, observed, observed_at,"
-    " proof, needs_attention, runbook, paid_at, started_at, ready_at, created_at"
+    " proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at"
 )
 
 
@@ -67,14 +68,18 @@ def insert(
     customer_id: str,
     desired: TenantDesired,
     paid_at: datetime | None,
+    release: str | None = None,
 ) -> None:
-    """Raises SlugTaken; the caller's transaction stays usable (a savepoint is around the insert)."""
+    """`release`: the one it is born with, None where none is registered.
+
+    Raises SlugTaken; the caller's transaction stays usable (a savepoint is around the insert).
+    """
     try:
         with conn.transaction():
             conn.execute(
-                "INSERT INTO tenant (id, slug, display_name, customer_id, desired, paid_at)"
-                " VALUES (%s, %s, %s, %s, %s, %s)",
-                [tenant_id, slug, display_name, customer_id, Jsonb(desired.to_json()), paid_at],
+                "INSERT INTO tenant (id, slug, display_name, customer_id, desired, paid_at, release)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                [tenant_id, slug, display_name, customer_id, Jsonb(desired.to_json()), paid_at, release],
             )
     except UniqueViolation as error:
         if error.diag.constraint_name == "tenant_slug_taken":

@@ -15,6 +15,8 @@ from controlplane.web.api import (
     events,
     operations,
     previews,
+    releases,
+    rollouts,
     routes,
     subscriptions,
     summary,
@@ -51,5 +53,7 @@ def create_app(
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, previews, operations, events, clusters, subscriptions, routes, summary):
+        app.register_blueprint(resource.blueprint(edge))
+    for resource in (releases, rollouts):
         app.register_blueprint(resource.blueprint(edge))
     return app

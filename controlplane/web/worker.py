@@ -34,7 +34,7 @@ class DeadlineWorker(ThreadWorker):
         """The main loop calls this about once a second, for connections that never said anything."""
         super().murder_pending()
         now = time.monotonic()
-        for conn, deadline in list(self._deadlines.items()):
+        for conn, deadline in self._deadlines.copy().items():
             if now > deadline:
                 _shut_down(conn.sock)
 

@@ -14,7 +14,7 @@ from localcloud.aws.emulator import AwsEmulator
 from localcloud.postgres import PostgresServer
 from localcloud.valkey import ValkeyServer
 from tests.browser.app import App
-from tests.browser.endpoints import EndpointFile
+from tests.browser.endpoints import EndpointFile, numbering_server
 from tests.browser.package import copy_and_build, require
 from tests.browser.tenants import KEY, KEY_ID, Platform, Tenant
 
@@ -72,21 +72,23 @@ def app(
     endpoints: EndpointFile,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[App]:
-    environment = {
-        "PATH": os.environ["PATH"],
-        **aws_emulator.environ(),
-        "DATAPLANE_CONFIG_KEYS": f"{KEY_ID}:{base64.b64encode(KEY).decode()}",
-        "DATAPLANE_CACHE_URL": platform.cache.url,
-        "DATAPLANE_PLATFORM_ZONES": ZONE,
-        "DATAPLANE_ENDPOINT_MAP": str(endpoints.path),
-        "DATAPLANE_SSLMODE": "disable",
-        "DATAPLANE_POOL_BUDGET": str(BUDGET),
-        "DATAPLANE_TENANT_ROLE": "arn:aws:iam::123456789012:role/{placement}",
-        "SESSION_SECRET": "the browser tests' session secret, long enough",
-    }
-    running = App(package, environment, tmp_path_factory.mktemp("app") / "next.log")
-    yield running
-    running.stop()
+    with numbering_server() as rates_url:
+        environment = {
+            "PATH": os.environ["PATH"],
+            **aws_emulator.environ(),
+            "DATAPLANE_CONFIG_KEYS": f"{KEY_ID}:{base64.b64encode(KEY).decode()}",
+            "DATAPLANE_CACHE_URL": platform.cache.url,
+            "DATAPLANE_PLATFORM_ZONES": ZONE,
+            "DATAPLANE_ENDPOINT_MAP": str(endpoints.path),
+            "DATAPLANE_SSLMODE": "disable",
+            "DATAPLANE_POOL_BUDGET": str(BUDGET),
+            "DATAPLANE_TENANT_ROLE": "arn:aws:iam::123456789012:role/{placement}",
+            "SESSION_SECRET": "the browser tests' session secret, long enough",
+            "RATES_URL": rates_url,
+        }
+        running = App(package, environment, tmp_path_factory.mktemp("app") / "next.log")
+        yield running
+        running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from tests.browser.app import App
 from tests.browser.conftest import BUDGET, ZONE
 from tests.browser.tenants import KEY_ID, Platform, Tenant
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one builds the example
 
 INSERTIONS = [*"-._%@/\\,:;[]", "xn--", "..", "ü".encode().decode("latin-1")]
 

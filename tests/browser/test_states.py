@@ -14,7 +14,7 @@ from tests.browser.conftest import ZONE
 from tests.browser.endpoints import EndpointFile, silent_server
 from tests.browser.tenants import Platform, Tenant
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one builds the example
 
 
 @pytest.mark.parametrize(

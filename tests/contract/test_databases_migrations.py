@@ -12,6 +12,7 @@ import pytest
 
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
+from controlplane.domain.release import MigrationFailed
 from tests.contract.databases_rig import (
     NOTES,
     Server,
@@ -132,9 +133,15 @@ def test_a_failing_file_leaves_nothing_and_those_before_it_stay(tenant: Tenant, 
         _0002_bad="CREATE TABLE more (x int);\nINSERT INTO more VALUES (1), (0);\nSELECT 1/x FROM more;",
         _0003_later="CREATE TABLE later ()",
     )
-    with pytest.raises(NeedsHuman, match=r"^0002_bad\.sql: 22012 division by zero$") as caught:
+    with pytest.raises(
+        NeedsHuman, match=r"^0002_bad\.sql line 3 “SELECT 1/x FROM more”: 22012 div"
+    ) as caught:
         tenant.migrate(folder)
+    assert isinstance(caught.value, MigrationFailed)
     assert caught.value.runbook == "tenant-migration"
+    assert caught.value.file == "0002_bad.sql"
+    assert caught.value.statement == "SELECT 1/x FROM more"
+    assert caught.value.error == "22012 division by zero"
     assert [name for name, _ in tenant.tables()] == ["notes"]
     assert tenant.release == "0001"
 
@@ -144,7 +151,7 @@ def test_the_place_is_named_where_the_server_tells(tenant: Tenant, tmp_path: Pat
         tmp_path, _0001_bad="SELECT 1;\n\nSELECT nothing\nFROM nowhere WHERE " + "x" * 500
     )
     with pytest.raises(
-        NeedsHuman, match=r"0001_bad\.sql line 4 “nowhere WHERE x+”: 42P01 relation"
+        NeedsHuman, match=r"0001_bad\.sql line 3 “SELECT nothing FROM nowhere WHERE x+…”: 42P01 relation"
     ) as caught:
         tenant.migrate(folder)
     assert len(str(caught.value)) < 400
@@ -152,7 +159,9 @@ def test_the_place_is_named_where_the_server_tells(tenant: Tenant, tmp_path: Pat
 
 def test_rows_of_the_tenant_are_not_quoted(tenant: Tenant, tmp_path: Path) -> None:
     folder = write_migrations(
-        tmp_path, _0001_bad="CREATE TABLE a (mail text UNIQUE); INSERT INTO a VALUES ('me@b.c'), ('me@b.c')"
+        tmp_path,
+        _0001_a="CREATE TABLE a (mail text); INSERT INTO a VALUES ('me@b.c'), ('me@b.c')",
+        _0002_bad="ALTER TABLE a ADD UNIQUE (mail)",
     )
     with pytest.raises(NeedsHuman, match="23505") as caught:
         tenant.migrate(folder)
@@ -171,7 +180,7 @@ def test_what_a_file_sets_ends_with_it(tenant: Tenant, tmp_path: Path) -> None:
 
 def test_a_file_that_ends_its_transaction_is_named(tenant: Tenant, tmp_path: Path) -> None:
     folder = write_migrations(tmp_path, _0001_sly="CREATE TABLE a (); COMMIT AND CHAIN; SELECT 1")
-    with pytest.raises(NeedsHuman, match=r"0001_sly\.sql: ended the transaction"):
+    with pytest.raises(NeedsHuman, match=r"0001_sly\.sql: line 1 runs in a transaction already"):
         tenant.migrate(folder)
     assert tenant.release is None
 
@@ -234,7 +243,7 @@ def end_session(tenant: Tenant) -> None:
 
 def test_a_recorded_migration_cannot_be_taken_back(tenant: Tenant, tmp_path: Path) -> None:
     folder = write_migrations(tmp_path, _0001_notes=NOTES, _0002_undo="DELETE FROM platform.schema_migration")
-    with pytest.raises(NeedsHuman, match=r"0002_undo\.sql: 42501"):
+    with pytest.raises(NeedsHuman, match=r"0002_undo\.sql line 1 “DELETE .*”: 42501"):
         tenant.migrate(folder)
     with tenant.server.superuser(tenant.placement.database) as conn:
         recorded = conn.execute("SELECT number, name FROM platform.schema_migration").fetchall()

@@ -13,18 +13,20 @@ from typing import Any
 
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
+from controlplane.domain.release import MigrationFailed, Release
 from tests.fakes.world import World
 from workers.providers.databases import migrations as tenant_migrations
 from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
 from workers.providers.databases.logins import require_limit, require_tenant_login
 from workers.providers.databases.recipe import MIGRATOR_CONNECTIONS
-from workers.providers.ports import ClusterEndpoint, Credential, DatabaseSeen, Secrets
+from workers.providers.ports import Bounds, ClusterEndpoint, Credential, DatabaseSeen, FileRun, Secrets
 
 SERVER_DOWN = "database-server-down"
 CLUSTER = "database-cluster"
 ROLE = "database-role"
 DATABASE = "database"
 FAILING = "database-failing-migration"
+APPLIED = "database-applied-migration"
 
 
 class FakeDatabases:
@@ -138,6 +140,29 @@ class FakeDatabases:
                 database["migrations"][file.number] = (file.name, file.sha256)
                 self.world.put(DATABASE, key, database)
         return files[-1].number
+
+    def bring_to(
+        self, at: ClusterEndpoint, credential: Credential, release: Release, bounds: Bounds
+    ) -> list[FileRun]:
+        self._enter(at, credential)
+        key = _key(at, credential.dbname)
+        database = self._database(at, credential.dbname)
+        applied = {number: tuple(row) for number, row in database["migrations"].items()}
+        runs = []
+        for file in tenant_migrations.unapplied(tenant_migrations.of_release(release), applied):
+            with self.world.call(f"databases.bring_to.{file.number}"):
+                if self.world.get(FAILING, file.name):
+                    raise MigrationFailed(
+                        f"{file.name}: 42601 made to fail",
+                        file=file.name,
+                        statement="SELECT fail",
+                        error="42601 made to fail",
+                    )
+                database["migrations"][file.number] = (file.name, file.sha256)
+                self.world.put(DATABASE, key, database)
+                self.world.count(APPLIED, f"{credential.dbname}/{file.number}")
+                runs.append(FileRun(file.name, 0.0))
+        return runs
 
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
         with self.world.call("databases.accepts"):

@@ -187,6 +187,19 @@ def test_snapshots_bring_the_data_back(account: EmulatedAws, name: str) -> None:
             assert connection.execute("SELECT x FROM kept ORDER BY x").fetchall() == rows
 
 
+def test_a_restored_cluster_keeps_the_password_in_its_data(account: EmulatedAws, name: str) -> None:
+    own = {"username": "platform", "password": "chosen-by-hand"}
+    account.create_cluster(name, MasterUserPassword=own["password"])
+    account.create_instance(name)
+    account.delete(name, final_snapshot=f"{name}-final")
+    restored = f"{name}-restored"
+    account.rds.restore_db_cluster_from_snapshot(
+        DBClusterIdentifier=restored, SnapshotIdentifier=f"{name}-final", Engine=POSTGRES
+    )
+    account.create_instance(restored)
+    account.connect(restored, own).close()
+
+
 def test_a_snapshot_is_not_seen_before_it_is_whole(account: EmulatedAws, name: str) -> None:
     account.create_cluster(name)
     account.create_instance(name)

@@ -30,7 +30,7 @@ from workers.providers.ports import Credential, PlannedChange, PriorRun, Resourc
 from workers.providers.terraform import TerraformRunner, lock_owner
 from workers.providers.terraform.inventory import AwsAccount, ClusterInventory, TenantInventory
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 INSTANCE = 'module.cluster.aws_rds_cluster_instance.this["1"]'
 
@@ -138,7 +138,8 @@ def _purge(rig: RealRig, run: StackRun) -> None:
     rest = {ClusterInventory.security_group, ClusterInventory.subnet_group, ClusterInventory.log_group}
     with pytest.raises(NeedsHuman, match=ClusterInventory.cluster):
         rig.terraform.destroy(again(run, deletion_protection=False), on_event=Events(), stopped=never)
-    assert boto3.client("rds").describe_db_clusters(DBClusterIdentifier=run.workspace)["DBClusters"]
+    kept = boto3.client("rds").describe_db_clusters(DBClusterIdentifier=run.workspace)["DBClusters"][0]
+    assert kept["DeletionProtection"]
     approved = again(run, approved=data | rest, deletion_protection=False)
     rig.terraform.destroy(approved, on_event=Events(), stopped=never)
     snapshots = boto3.client("rds").describe_db_cluster_snapshots(DBClusterIdentifier=run.workspace)

@@ -8,11 +8,11 @@ import redis
 from controlplane import wsgi
 from controlplane.settings import SettingsError
 from controlplane.web import stripe_webhook
-from controlplane.web.api import events, tenants
+from controlplane.web.api import events, rollouts, tenants
 from localcloud.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT
 
-TASKS = {stripe_webhook.TASK, events.HANDLE, tenants.CONVERGE, tenants.PREVIEW}
+TASKS = {stripe_webhook.TASK, events.HANDLE, tenants.CONVERGE, tenants.PREVIEW, rollouts.WORK}
 
 
 def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
@@ -26,7 +26,7 @@ def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
     for task in TASKS:
         ring(task, ["x"])
     with redis.Redis(port=broker.port) as client:
-        rung = {queue: client.llen(queue) for queue in ("events", "controlplane", "celery")}
+        rung = {queue: client.llen(queue) for queue in ("events", "controlplane", "rollouts", "celery")}
     wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
     assert rung == {queue: wanted.count(queue) for queue in rung}
     assert rung["celery"] == 0

@@ -105,6 +105,7 @@ class House:
             platform=Platform(
                 environment="test",
                 zone=ZONE,
+                livemode=False,
                 vpc_id="vpc-1",
                 subnet_ids=("subnet-1", "subnet-2"),
                 app_security_group_ids=("sg-1",),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from controlplane.domain.placement import Placement
+from controlplane.domain.release import Release
 
 # ------------------------------------------------------------------------------------ Terraform
 
@@ -187,6 +188,22 @@ class DatabaseSeen:
     release: str | None  # the newest migration recorded in the database, e.g. "0002"
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Seconds that a statement of a migration may wait for a lock, and run."""
+
+    lock_timeout: float
+    statement_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileRun:
+    """A file, or a whole run of another tool, that was applied now."""
+
+    name: str
+    seconds: float
+
+
 class Databases(Protocol):
     """Acts on tenant databases, as the cluster's master unless said otherwise."""
 
@@ -224,6 +241,17 @@ class Databases(Protocol):
     def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
         """As the migrator: apply the numbered SQL files not applied yet, each in a transaction and
         recorded in the same one, under an advisory lock; return the newest number."""
+        ...
+
+    def bring_to(
+        self, at: ClusterEndpoint, credential: Credential, release: Release, bounds: Bounds
+    ) -> list[FileRun]:
+        """As the migrator: apply what the release has and the database has not, under an advisory lock
+        and each file once, with the release's own tool; what was applied now, nothing if all was there.
+
+        Raises Retryable (a lock or the server was not to be had, a worker of another version),
+        MigrationFailed with the statement and the database's error, NeedsHuman("tenant-migration")
+        where the database's past is not the release's."""
         ...
 
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:

@@ -121,16 +121,16 @@ class DemoHouse:
     def start_worker(self) -> None:
         """A Celery worker for both queues; the one before it, if any, must have ended."""
         command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--loglevel", "INFO"]
-        command += ["--concurrency", "6", "--queues", "events,controlplane"]
+        command += ["--concurrency", "6", "--queues", "events,controlplane,rollouts"]
         self._spawn("worker", [*command, "--without-gossip", "--without-mingle"], self.environment())
 
     def _start_product(self) -> None:
         environment = self.environment()
+        cli = [sys.executable, "-m", "controlplane.cli.main"]
         gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "8"]
         gunicorn += ["--no-control-socket", "--log-level", "warning"]
-        self._spawn(
-            "web", [*gunicorn, "--bind", f"127.0.0.1:{self.web_port}", "controlplane.wsgi:app"], environment
-        )
+        web = ["web", "--bind", f"127.0.0.1:{self.web_port}", "--workers", "1"]
+        self._spawn("web", [*cli, *web], environment)
         self._spawn(
             "app",
             [*gunicorn, "--bind", f"127.0.0.1:{self.app_port}", "examples.notes.app:create_app()"],

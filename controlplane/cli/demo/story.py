@@ -54,6 +54,7 @@ class Story:
             base_addresses={"api": house.cloud.environment()["CONTROLPLANE_STRIPE_API_BASE"]},
         )
         self._http = httpx.Client(timeout=10)
+        self._printed: set[str] = set()
 
     def run(self) -> None:
         """Raises DemoFailed where something does not hold."""
@@ -104,14 +105,13 @@ class Story:
 
     def _wait(self, customers: list[Customer]) -> None:
         deadline = time.monotonic() + self._timeout
-        printed: set[str] = set()
         with Live(console=self._console, refresh_per_second=4, transient=True) as live:
             while any(customer.usable is None for customer in customers):
                 for customer in customers:
                     if customer.usable is None:
                         self._try_page(customer)
                 rows = [(c.name, c.tenant_id, c.paid, c.usable) for c in customers]
-                live.update(progress_table(self._house.registry, rows, printed, self._console))
+                live.update(progress_table(self._house.registry, rows, self._printed, self._console))
                 if failed := self._house.failed_process():
                     raise DemoFailed(f"{failed} has ended")
                 if time.monotonic() > deadline:

@@ -19,6 +19,7 @@ CREATE TABLE stripe_event (
     handled_at      timestamptz
 );
 CREATE INDEX stripe_event_due ON stripe_event (next_attempt_at) WHERE state = 'received';
+CREATE INDEX stripe_event_parked ON stripe_event (received_at DESC, id DESC) WHERE state = 'parked';
 CREATE INDEX stripe_event_newest ON stripe_event (received_at DESC, id DESC);
 
 CREATE TABLE tenant (
@@ -57,6 +58,7 @@ CREATE TABLE subscription (
     first_event_at timestamptz NOT NULL,
     fetched_at  timestamptz
 );
+CREATE INDEX subscription_oldest ON subscription (first_event_at, id);
 
 CREATE TABLE cluster (
     id                 text PRIMARY KEY CHECK (id ~ '^c-[a-z2-7]{12}$'),

@@ -169,7 +169,6 @@ def _duration(settings: EmulatorSettings) -> None:
         self._status = value
 
     for model in (DBCluster, DBInstance):
-        put(model, "ready_at", 0.0)
         put(model, "status", property(status, set_status))
 
     @around(RDSBackend, "create_db_cluster")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from moto.rds.models import DBCluster, DBClusterSnapshot, DBInstanceClustered, RDSBackend
+from moto.rds.models import DBCluster, DBInstanceClustered, RDSBackend
 
 from localcloud.aws.databases import ClusterDatabases
-from localcloud.aws.fidelity.patch import around, put
+from localcloud.aws.fidelity.patch import around
 from localcloud.aws.fidelity.rds_passwords import master_login
 
 ENGINES = {"aurora-postgresql", "postgres"}
@@ -99,9 +99,8 @@ def _changes(databases: ClusterDatabases) -> None:
 
 
 def _snapshots(databases: ClusterDatabases) -> None:
-    """The data of manual and final snapshots. What a cluster held in the past is not kept: a
-    restore to a point in time gets the source's data as it is now."""
-    put(DBClusterSnapshot, "data", None)  # the folder; copies of a snapshot share it
+    """The data of a snapshot is a folder, its attribute `data`, which copies of it share. What a
+    cluster held in the past is not kept: a restore to a point in time gets the data of now."""
 
     @around(RDSBackend, "create_db_cluster_snapshot")
     def takes_the_data(create: Callable[..., Any], self: Any, *arguments: Any, **options: Any) -> Any:

@@ -3,30 +3,38 @@
 `NNNN_name.sql`, from 0001 without a gap. Each file runs in one transaction together with its row in
 `platform.schema_migration`, so it happened if and only if it is recorded. A file that was applied
 somewhere is history: its checksum is recorded, and a file that no longer fits it stops the tenant
-before anything else happens to it, as does a database that has had migrations which the directory lacks.
+before anything else happens to it, as does a database that has had migrations which the files lack.
+
+A file whose first line is `-- no-transaction` holds one statement that PostgreSQL refuses to run in a
+transaction, and is recorded after it. Between the two a crash may fall, so the statement should say IF
+NOT EXISTS: an index that a crash left invalid is dropped before it is run again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
 
-from controlplane.domain.errors import NeedsHuman
-from workers.providers.databases.errors import statement_error
+from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.release import MigrationFailed, Release, digest_of, sql_file_fault, transactional
+from controlplane.domain.sql_statements import Statement, statements
+from workers.providers.databases.errors import describe, statement_error
+from workers.providers.ports import FileRun
 
 RUNBOOK = "tenant-migration"
-FILE_NAME = re.compile(r"^([0-9]{4})_[a-z0-9_]{1,100}\.sql$")
-MAX_FILE_BYTES = 1024 * 1024
-EXCERPT_CHARACTERS = 120
-TRANSACTION_CONTROL = re.compile(
-    rb"^[ \t]*(begin|commit|rollback|start[ \t]+transaction)([ \t]+(work|transaction))?[ \t]*;", re.I | re.M
-)
 # One per database: two migrators of one tenant wait for each other, those of different tenants do not.
 LOCK = 7_040_516_830_293_101
+_INDEX = re.compile(
+    r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+\"?([A-Za-z_][\w$]*)\"?", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.sql).hexdigest()
+        return digest_of(self.sql)
 
 
 def load(folder: Path) -> list[Migration]:
@@ -49,30 +57,28 @@ def load(folder: Path) -> list[Migration]:
         raise _wrong(f"{folder}: {error.strerror}") from error
     if not paths:
         raise _wrong(f"{folder}: no migrations there, expected at least 0001_<name>.sql")
-    return [_load_file(path, number) for number, path in enumerate(paths, start=1)]
+    return [_load_file(path, position) for position, path in enumerate(paths, start=1)]
 
 
-def _load_file(path: Path, expected: int) -> Migration:
-    match = FILE_NAME.match(path.name)
-    if match is None:
-        raise _wrong(f"{path.name}: expected a name like 0001_create_notes.sql (a-z, 0-9, _)")
-    number = match.group(1)
-    if int(number) < expected:
-        raise _wrong(f"{path.name}: the number {number} is there twice")
-    if int(number) > expected:
-        raise _wrong(f"{path.name}: expected the number {expected:04d} next, there is a gap")
+def _load_file(path: Path, position: int) -> Migration:
     try:
         text = path.read_bytes()
-        text.decode("utf-8")
     except OSError as error:
         raise _wrong(f"{path.name}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise _wrong(f"{path.name}: expected UTF-8") from error
-    if len(text) > MAX_FILE_BYTES or b"\0" in text:
-        raise _wrong(f"{path.name}: expected at most {MAX_FILE_BYTES} bytes and no NUL")
-    if TRANSACTION_CONTROL.search(text):
-        raise _wrong(f"{path.name}: runs in a transaction already, leave out its BEGIN, COMMIT, ROLLBACK")
-    return Migration(number, path.name, text)
+    fault = sql_file_fault(path.name, position, text)
+    if fault is not None:
+        raise _wrong(fault)
+    return Migration(path.name[:4], path.name, text)
+
+
+def of_release(release: Release) -> list[Migration]:
+    """The migrations of a release of numbered SQL, which carries its files' contents."""
+    found = []
+    for file in release.files:
+        if file.body is None or digest_of(file.body) != file.sha256:
+            raise _wrong(f"{file.name}: its contents are not those of release {release.number}")
+        found.append(Migration(file.name[:4], file.name, file.body))
+    return found
 
 
 def unapplied(migrations: list[Migration], applied: dict[str, tuple[str, str]]) -> list[Migration]:
@@ -88,12 +94,11 @@ def unapplied(migrations: list[Migration], applied: dict[str, tuple[str, str]]) 
     return [migration for migration in migrations if migration.number not in applied]
 
 
-def apply(conn: psycopg.Connection, migrations: list[Migration]) -> str:
-    """`conn`: the migrator's, in autocommit mode. Returns the newest number.
-
-    Raises Retryable where a lock could not be had in time or the server went away, else
-    NeedsHuman("tenant-migration") with file, place and the server's message.
-    """
+@contextmanager
+def locked(conn: psycopg.Connection) -> Iterator[dict[str, tuple[str, str]]]:
+    """Hold the database's migration lock until the session ends; what is recorded: number → (name,
+    SHA-256). `conn`: the migrator's, in autocommit mode. Raises Retryable where somebody else holds the
+    lock for longer than `lock_timeout`."""
     try:
         conn.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         applied = {
@@ -104,53 +109,81 @@ def apply(conn: psycopg.Connection, migrations: list[Migration]) -> str:
         }
     except psycopg.Error as error:
         raise statement_error(error, "reading the applied migrations", runbook=RUNBOOK) from error
-    for migration in unapplied(migrations, applied):
-        _apply_one(conn, migration)
-    return migrations[-1].number
+    yield applied
 
 
-def _apply_one(conn: psycopg.Connection, migration: Migration) -> None:
+def apply(conn: psycopg.Connection, migrations: list[Migration]) -> list[FileRun]:
+    """Apply those that are not applied yet; which were, with their times.
+
+    Raises Retryable where a lock could not be had in time or the server went away, else
+    MigrationFailed with file, place and the server's message.
+    """
+    with locked(conn) as applied:
+        return [_apply_one(conn, migration) for migration in unapplied(migrations, applied)]
+
+
+def record(conn: psycopg.Connection, number: str, name: str, sha256: str) -> None:
+    conn.execute(
+        "INSERT INTO platform.schema_migration (number, name, sha256) VALUES (%s, %s, %s)",
+        (number, name, sha256),
+    )
+
+
+def _apply_one(conn: psycopg.Connection, migration: Migration) -> FileRun:
+    began = time.monotonic()
+    found = statements(migration.sql.decode())
     try:
-        with conn.transaction():
-            before = _transaction(conn)
-            _run(conn, migration)
-            if _transaction(conn) != before:
-                raise _wrong(
-                    f"{migration.name}: ended the transaction it ran in, so a part of it may have stayed; "
-                    "undo that by hand and take its COMMIT out"
-                )
-            conn.execute(
-                "INSERT INTO platform.schema_migration (number, name, sha256) VALUES (%s, %s, %s)",
-                (migration.number, migration.name, migration.sha256),
-            )
+        if transactional(migration.sql):
+            with conn.transaction():
+                for statement in found:
+                    _run(conn, migration, statement)
+                if conn.info.transaction_status is not TransactionStatus.INTRANS:
+                    raise _wrong(
+                        f"{migration.name}: ended the transaction it ran in, so a part of it may have"
+                        " stayed; undo that by hand and take its COMMIT out"
+                    )
+                record(conn, migration.number, migration.name, migration.sha256)
+        else:
+            for statement in found:
+                _drop_invalid_index(conn, statement)
+                _run(conn, migration, statement)
+            record(conn, migration.number, migration.name, migration.sha256)
         # What one file SET, the next must not see.
-        conn.execute("RESET ALL")
-        conn.execute("RESET ROLE")
+        conn.execute("RESET ALL; RESET ROLE")
     except psycopg.Error as error:
         raise statement_error(error, f"recording {migration.name}", runbook=RUNBOOK) from error
+    return FileRun(migration.name, time.monotonic() - began)
 
 
-def _run(conn: psycopg.Connection, migration: Migration) -> None:
-    """The file as a whole and without parameters: the server splits it, nobody else has to."""
+def _run(conn: psycopg.Connection, migration: Migration, statement: Statement) -> None:
+    """Without parameters, so that nothing in it has to be escaped."""
     try:
-        conn.execute(migration.sql)
+        conn.execute(statement.text.encode())
     except psycopg.Error as error:
-        place = _place(error, migration.sql.decode())
-        raise statement_error(error, migration.name + place, runbook=RUNBOOK) from error
+        what = f"{migration.name} line {statement.line} “{statement.excerpt}”"
+        judged = statement_error(error, what, runbook=RUNBOOK)
+        if isinstance(judged, Retryable):
+            raise judged from error
+        raise MigrationFailed(
+            str(judged), file=migration.name, statement=statement.excerpt, error=describe(error)
+        ) from error
 
 
-def _place(error: psycopg.Error, text: str) -> str:
-    """ " line 3 “ALTER TABLE …”", where the server says at which character it stopped."""
-    position = error.diag.statement_position
-    if position is None:
-        return ""
-    start = int(position) - 1
-    excerpt = " ".join(text[start : start + EXCERPT_CHARACTERS].split())
-    return f" line {text.count(chr(10), 0, start) + 1} “{excerpt}”"
-
-
-def _transaction(conn: psycopg.Connection) -> tuple[str, ...] | None:
-    return conn.execute("SELECT pg_current_xact_id()::text").fetchone()
+def _drop_invalid_index(conn: psycopg.Connection, statement: Statement) -> None:
+    """CREATE INDEX CONCURRENTLY that was cut off leaves an index that is never used and always updated,
+    and IF NOT EXISTS would take it for the one that is wanted."""
+    match = _INDEX.search(statement.text)
+    if match is None:
+        return
+    row = conn.execute(
+        "SELECT n.nspname::text, c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE NOT i.indisvalid AND c.relname IN (%s, lower(%s))"
+        " AND n.nspname = ANY(current_schemas(false))",
+        (match.group(1), match.group(1)),
+    ).fetchone()
+    if row is not None:
+        conn.execute(sql.SQL("DROP INDEX CONCURRENTLY {}.{}").format(*map(sql.Identifier, row)))
 
 
 def _wrong(message: str) -> NeedsHuman:

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
+from controlplane.domain.release import Release
 from workers.providers.databases import migrations as tenant_migrations
 from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
 from workers.providers.databases.inspection import PUBLIC, InsideSeen, ServerSeen, see_inside, see_server
@@ -21,7 +22,8 @@ from workers.providers.databases.logins import require_limit, require_tenant_log
 from workers.providers.databases.recipe import APP_SCHEMA, Recipe
 from workers.providers.databases.sessions import MAINTENANCE_DATABASE, Master, Sessions
 from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential, DatabaseSeen, Secrets
+from workers.providers.migrations import Door, migrator
+from workers.providers.ports import Bounds, ClusterEndpoint, Credential, DatabaseSeen, FileRun, Secrets
 
 OLDEST_SERVER_VERSION = 150000
 GRANT_OPTIONS_SINCE = 160000
@@ -36,7 +38,8 @@ class PostgresDatabases:
     """`sslmode`, `sslrootcert`: libpq's; in production "verify-full" and RDS's certificate bundle.
     Timeouts in seconds: to connect (whole, at least 2; a cluster that scaled to zero takes about 15 to
     wake, and the connection waits for it), for a statement, for a lock, and for a statement of a
-    tenant's migrations."""
+    tenant's migrations. `projects`: the folder of the migration tool's project, for releases that are
+    not numbered SQL."""
 
     def __init__(
         self,
@@ -49,8 +52,10 @@ class PostgresDatabases:
         statement_timeout: float = 60,
         lock_timeout: float = 5,
         migration_timeout: float = 300,
+        projects: Path | None = None,
         connection_class: type[psycopg.Connection] = psycopg.Connection,
     ) -> None:
+        self._projects = projects
         self._migration_timeout = migration_timeout
         self._sessions = Sessions(
             secrets,
@@ -204,7 +209,15 @@ class PostgresDatabases:
         naming the file, its line where the server tells, SQLSTATE and message."""
         files = tenant_migrations.load(migrations)
         with self._sessions.login(at, credential, statement_timeout=self._migration_timeout) as conn:
-            return tenant_migrations.apply(conn, files)
+            tenant_migrations.apply(conn, files)
+        return files[-1].number
+
+    def bring_to(
+        self, at: ClusterEndpoint, credential: Credential, release: Release, bounds: Bounds
+    ) -> list[FileRun]:
+        return migrator(release.adapter).apply(
+            Door(self._sessions, at, credential, bounds), release, self._projects
+        )
 
     def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
         with self._sessions.login(at, credential) as conn:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 
@@ -71,12 +72,23 @@ class Sessions:
 
     @contextmanager
     def login(
-        self, at: ClusterEndpoint, credential: Credential, *, statement_timeout: float | None = None
+        self,
+        at: ClusterEndpoint,
+        credential: Credential,
+        *,
+        statement_timeout: float | None = None,
+        lock_timeout: float | None = None,
     ) -> Iterator[psycopg.Connection]:
         """A session of a tenant's login on `credential.dbname`. Raises LoginRefused, DatabaseClosed,
         NoSuchDatabase (all of them errors of the domain), Retryable, or NeedsHuman("tenant-database"),
         for the connecting and for what runs inside."""
-        conn = self.connect(at, credential, credential.dbname, statement_timeout=statement_timeout)
+        conn = self.connect(
+            at,
+            credential,
+            credential.dbname,
+            statement_timeout=statement_timeout,
+            lock_timeout=lock_timeout,
+        )
         with _closing(conn, _name(at, credential, credential.dbname)):
             yield conn
 
@@ -88,13 +100,12 @@ class Sessions:
         *,
         search_path: str | None = None,
         statement_timeout: float | None = None,
+        lock_timeout: float | None = None,
     ) -> psycopg.Connection:
         """`search_path` None leaves the login's own. Raises as `login`."""
-        settings = {
-            "statement_timeout": _milliseconds(statement_timeout or self._statement_timeout),
-            "lock_timeout": _milliseconds(self._lock_timeout),
-            "idle_in_transaction_session_timeout": _milliseconds(self._statement_timeout),
-        } | ({"search_path": search_path} if search_path else {})
+        settings = self._bounds(statement_timeout, lock_timeout) | (
+            {"search_path": search_path} if search_path else {}
+        )
         parameters: dict[str, Any] = {
             "host": at.host,
             "port": at.port,
@@ -113,6 +124,35 @@ class Sessions:
             return self._connection_class.connect("", autocommit=True, **parameters)
         except psycopg.Error as error:
             raise connect_error(error, _name(at, credential, dbname)) from error
+
+    def environment(
+        self, at: ClusterEndpoint, credential: Credential, *, statement_timeout: float, lock_timeout: float
+    ) -> dict[str, str]:
+        """The same login for another program: `DATABASE_URL`, and libpq's PGOPTIONS with the bounds.
+
+        Where the endpoint map leads elsewhere the address itself is in the URL, since few programs know
+        libpq's `hostaddr`.
+        """
+        place = self._endpoint_map.resolve(at.host, at.port)
+        host, port = place.get("hostaddr", at.host), place.get("port", at.port)
+        user, password, name = (
+            quote(text, safe="") for text in (credential.username, credential.password, credential.dbname)
+        )
+        query = urlencode({**self._tls, "application_name": APPLICATION_NAME})
+        bounds = self._bounds(statement_timeout, lock_timeout)
+        return {
+            "DATABASE_URL": f"postgresql://{user}:{password}@{host}:{port}/{name}?{query}",
+            "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in bounds.items()),
+            "PGCONNECT_TIMEOUT": str(self._connect_timeout),
+        }
+
+    def _bounds(self, statement_timeout: float | None, lock_timeout: float | None) -> dict[str, Any]:
+        statement = statement_timeout or self._statement_timeout
+        return {
+            "statement_timeout": _milliseconds(statement),
+            "lock_timeout": _milliseconds(lock_timeout or self._lock_timeout),
+            "idle_in_transaction_session_timeout": _milliseconds(self._statement_timeout),
+        }
 
 
 class Master:

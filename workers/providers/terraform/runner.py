@@ -139,6 +139,8 @@ class TerraformRunner:
             existing = [address for address in inventory.addresses() if ground.has(address)]
             kept = [address for address in existing if address in _OUTLIVES and address not in run.approved]
             doomed = [address for address in existing if address not in kept]
+            # Before anything changes: a refused purge must not leave the cluster unprotected.
+            guard.check([PlannedChange(address, "delete", True) for address in doomed], run.approved)
             if doomed:
                 if ground.adopt or isinstance(inventory, ClusterInventory):
                     self._pass(run, session, adopt=ground.adopt, targets=existing)

@@ -1,0 +1,139 @@
+"""`controlplane releases`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controlplane import migration_project
+from controlplane.cli import options, show
+from controlplane.cli.api import Api, Json, in_path
+from controlplane.cli.failure import clear_errors
+
+
+@click.group("releases")
+def command() -> None:
+    """Releases of the tenants' schema: create, list, show, accept."""
+
+
+@command.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@options.as_json
+def create(*, folder: Path, as_json: bool) -> None:
+    """Register the migrations of FOLDER: NNNN_name.sql files, or a project with a migrations.toml."""
+    with clear_errors():
+        project = migration_project.read(folder)
+    api = Api.from_environment()
+    known: set[str] = set()
+    newest = api.listing("/v1/releases", limit=1)["items"]
+    if newest:
+        files = api.get(f"/v1/releases/{newest[0]['number']}")["files"]
+        known = {file["sha256"] for file in files}
+    for file in project.files:
+        if file.body is not None and file.sha256 not in known:
+            api.post("/v1/releases/files", {"body": file.body.decode("utf-8", "strict")})
+    made = api.post(
+        "/v1/releases",
+        {
+            "adapter": project.adapter,
+            "files": [{"name": file.name, "sha256": file.sha256} for file in project.files],
+        },
+    )
+    if as_json:
+        show.as_json(made)
+        return
+    show.line(f"release {made['number']}: {len(made['files'])} files, checksum {made['checksum'][:12]}")
+    _print_findings(made)
+
+
+@command.command("list")
+@options.limited
+@options.as_json
+def list_(*, limit: int, everything: bool, as_json: bool) -> None:
+    """Newest first."""
+    found = Api.from_environment().listing("/v1/releases", limit=None if everything else limit)
+    if as_json:
+        show.as_json(found)
+        return
+    show.table(
+        ["RELEASE", "ADAPTER", "FILES", "TENANTS", "NOT ACCEPTED", "CREATED", "ACTOR"],
+        [
+            (
+                item["number"],
+                item["adapter"],
+                item["files"],
+                item["tenants"],
+                item["open_findings"],
+                show.moment(item["created_at"]),
+                item["actor"],
+            )
+            for item in found["items"]
+        ],
+        none="no releases",
+    )
+    show.more(found)
+
+
+@command.command("show")
+@click.argument("release")
+@options.as_json
+def show_(*, release: str, as_json: bool) -> None:
+    """One release: its files and what the linter found in them."""
+    found = Api.from_environment().get(f"/v1/releases/{in_path('release', release)}")
+    if as_json:
+        show.as_json(found)
+        return
+    show.pairs(
+        [
+            ("release", found["number"]),
+            ("adapter", found["adapter"]),
+            ("checksum", found["checksum"]),
+            ("tenants", found["tenants"]),
+            ("created", f"{show.moment(found['created_at'])} by {found['actor']}"),
+        ]
+    )
+    show.line()
+    rows = [(file["name"], file["sha256"][:12]) for file in found["files"]]
+    show.table(["FILE", "SHA-256"], rows, none="")
+    _print_findings(found)
+
+
+@command.command()
+@click.argument("finding")
+@click.option("--reason", required=True, help="Why it is safe here; for the audit trail.")
+@options.as_json
+def accept(*, finding: str, reason: str, as_json: bool) -> None:
+    """Take a dangerous statement, named by the id of its finding."""
+    done = Api.from_environment().post(
+        f"/v1/releases/findings/{in_path('finding', finding)}/accept", {"reason": reason}
+    )
+    if as_json:
+        show.as_json(done)
+    else:
+        show.line(f"{done['id']} ({done['rule']} in {done['file']}) accepted by {done['accepted_by']}")
+
+
+def _print_findings(found: Json) -> None:
+    if not found["findings"]:
+        return
+    show.line()
+    show.table(
+        ["FINDING", "RULE", "WHERE", "STATEMENT", "WHY", "ACCEPTED BY"],
+        [
+            (
+                finding["id"],
+                finding["rule"],
+                f"{finding['file']}:{finding['line']}",
+                finding["statement"],
+                finding["message"],
+                finding["accepted_by"],
+            )
+            for finding in found["findings"]
+        ],
+        none="",
+    )
+    if any(finding["accepted_by"] is None for finding in found["findings"]):
+        show.line(
+            "no rollout starts before each is accepted: controlplane releases accept FINDING --reason …"
+        )

@@ -1,0 +1,308 @@
+"""Rollouts: start one, steer it, and take its next step.
+
+What people do (`start`, `pause`, `resume`, `abort`, `retry`, `skip`) is audited and bound to the table
+of transitions. What workers do is `take` (claim the next targets, or open the next wave, or end it),
+`keep` (renew) and `record`. Everything that decides about a rollout holds its row's lock for the length
+of one short transaction, so two workers never start one target too many nor both open the next wave.
+
+A target's own way is on its row and not in the audit trail: one entry for each of 1,000 tenants would
+put 1,000 transactions into one line behind the chain's lock. Failures and skips are audited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from controlplane.domain.errors import Conflict
+from controlplane.domain.rollout import (
+    ENDED,
+    OPEN,
+    Action,
+    Counts,
+    RolloutState,
+    Spec,
+    Target,
+    budget_exceeded,
+    is_open,
+    last_wave,
+    next_batch,
+    opens_at,
+    waves,
+)
+from controlplane.store import audit, release, rollout, rollout_target
+from controlplane.store.registry import Connection
+from controlplane.store.rollout import RolloutRow
+from controlplane.store.rollout_target import FailureRow, Outcome, TargetRow, WaveRow
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutDetail:
+    rollout: RolloutRow
+    counts: Counts
+    waves: list[WaveRow]
+    failures: list[FailureRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a target failed for good. `file`, `statement` are "" where they are not known."""
+
+    outcome: Outcome
+    file: str
+    statement: str
+    error: str
+
+
+# ------------------------------------------------------------------------------- what people do
+
+
+def start(conn: Connection, number: str, spec: Spec, *, actor: str) -> int:
+    """Begin to bring the release to every tenant; the rollout's id.
+
+    Raises NotFound, Conflict (another one is open, findings that nobody accepted, an older release than
+    the fleet's), Invalid (a wave that names no target).
+    """
+    with conn.transaction():
+        row = release.get(conn, number)
+        if row.open_findings:
+            ids = ", ".join(f.id for f in release.findings(conn, number) if f.accepted_by is None)
+            raise Conflict(f"release {number} has dangerous statements that nobody accepted: {ids}")
+        rollout_id = rollout.insert(conn, release=number, spec=spec, actor=actor)
+        fleet = rollout_target.candidates(conn, number)
+        rollout_target.enrol(conn, rollout_id, waves(fleet, spec, seed=number))
+        _audit(
+            conn, rollout_id, "rollout.start", actor, release=number, targets=len(fleet), spec=spec.to_json()
+        )
+    return rollout_id
+
+
+def pause(conn: Connection, rollout_id: int, *, actor: str, reason: str) -> RolloutDetail:
+    """No more targets are started; those that run are finished."""
+    return _steer(conn, rollout_id, Action.PAUSE, actor=actor, reason=reason)
+
+
+def resume(conn: Connection, rollout_id: int, *, actor: str, reason: str) -> RolloutDetail:
+    """Raises Conflict while more have failed than the budget allows: retry or skip them first."""
+    with conn.transaction():
+        row = rollout.get(conn, rollout_id, lock=True)
+        over = _over_budget(conn, row)
+        if over is not None and row.state in OPEN:
+            raise Conflict(f"{over}: retry or skip them first")
+        return _steer(conn, rollout_id, Action.RESUME, actor=actor, reason=reason)
+
+
+def abort(conn: Connection, rollout_id: int, *, actor: str, reason: str) -> RolloutDetail:
+    """End it. What was pending is stale: it keeps its release until the next rollout takes it along."""
+    with conn.transaction():
+        rollout.get(conn, rollout_id, lock=True)
+        rollout_target.leave_behind(conn, rollout_id)
+        return _steer(conn, rollout_id, Action.ABORT, actor=actor, reason=reason)
+
+
+def retry(conn: Connection, rollout_id: int, names: Sequence[str] | None, *, actor: str) -> RolloutDetail:
+    """Try the failed again, these or all, and go on where they had halted it. Raises Conflict where
+    there is nothing to retry."""
+    with conn.transaction():
+        row = _open(conn, rollout_id)
+        ids = None if names is None else rollout_target.named(conn, rollout_id, names)
+        count = rollout_target.retry(conn, rollout_id, ids)
+        if not count:
+            raise Conflict(f"none of rollout {rollout_id} has failed")
+        _audit(conn, rollout_id, "rollout.retry", actor, targets=count, tenants=ids or "all")
+        _go_on(conn, row)
+    return show(conn, rollout_id)
+
+
+def skip(
+    conn: Connection, rollout_id: int, names: Sequence[str], *, actor: str, reason: str
+) -> RolloutDetail:
+    """Leave these out; they keep the release they have. Raises NotFound, Conflict."""
+    with conn.transaction():
+        row = _open(conn, rollout_id)
+        ids = rollout_target.named(conn, rollout_id, names)
+        count = rollout_target.skip(conn, rollout_id, ids, reason=reason)
+        if count != len(ids):
+            raise Conflict("only targets that are pending or have failed can be skipped")
+        _audit(conn, rollout_id, "rollout.skip", actor, tenants=ids, reason=reason)
+        _go_on(conn, row)
+    return show(conn, rollout_id)
+
+
+def show(conn: Connection, rollout_id: int) -> RolloutDetail:
+    """Raises NotFound."""
+    return RolloutDetail(
+        rollout=rollout.get(conn, rollout_id),
+        counts=rollout_target.counts(conn, rollout_id),
+        waves=rollout_target.by_wave(conn, rollout_id),
+        failures=rollout_target.failures(conn, rollout_id),
+    )
+
+
+def list_page(conn: Connection, *, before: int | None, limit: int) -> list[RolloutRow]:
+    return rollout.page(conn, before=before, limit=limit)
+
+
+def targets_page(
+    conn: Connection, rollout_id: int, *, after: str | None, limit: int, state: str | None
+) -> list[TargetRow]:
+    """Raises NotFound."""
+    rollout.get(conn, rollout_id)
+    return rollout_target.page(conn, rollout_id, after=after, limit=limit, state=state)
+
+
+def _open(conn: Connection, rollout_id: int) -> RolloutRow:
+    row = rollout.get(conn, rollout_id, lock=True)
+    if row.state in ENDED:
+        raise Conflict(f"rollout {rollout_id} is {row.state}")
+    return row
+
+
+def _steer(conn: Connection, rollout_id: int, action: Action, *, actor: str, reason: str) -> RolloutDetail:
+    with conn.transaction():
+        rollout.act(conn, rollout_id, action, reason=reason)
+        _audit(conn, rollout_id, f"rollout.{action}", actor, reason=reason)
+    return show(conn, rollout_id)
+
+
+def _go_on(conn: Connection, row: RolloutRow) -> None:
+    if row.state is RolloutState.HALTED and _over_budget(conn, row) is None:
+        rollout.act(conn, row.id, Action.RESUME, reason=None)
+
+
+def _over_budget(conn: Connection, row: RolloutRow) -> str | None:
+    counts = rollout_target.counts(conn, row.id)
+    canaries = rollout_target.counts(conn, row.id, up_to_wave=0)
+    return budget_exceeded(
+        row.spec, targets=counts.total, failed=counts.failed, failed_canaries=canaries.failed
+    )
+
+
+def _audit(conn: Connection, rollout_id: int, action: str, actor: str, **detail: object) -> None:
+    audit.append(conn, actor=actor, action=action, resource=f"rollout:{rollout_id}", detail=detail)
+
+
+# ------------------------------------------------------------------------------- what workers do
+
+
+class Next(StrEnum):
+    CLAIMED = "claimed"  # there are targets to work on
+    AGAIN = "again"  # there are none in this wave, and the next one is open
+    LATER = "later"  # it goes on, nothing may be started at this moment
+    OVER = "over"  # it has ended, or somebody must decide
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    next: Next
+    targets: tuple[Target, ...] = ()
+
+
+def take(conn: Connection, rollout_id: int, *, holder: str, seconds: float, room: int) -> Taken:
+    """Claim up to `room` targets for `seconds`; where none are left in this wave open the next one, and
+    after the last wave end the rollout. `room` 0 only takes the other steps."""
+    with conn.transaction():
+        row = rollout.get(conn, rollout_id, lock=True)
+        if row.state is not RolloutState.RUNNING:
+            return Taken(Next.OVER)
+        now = rollout.now(conn)
+        if now < row.not_before:
+            return Taken(Next.LATER)
+        if not is_open(row.spec.windows, now):
+            opening = opens_at(row.spec.windows, now)
+            rollout.hold_until(conn, row.id, now + timedelta(seconds=60) if opening is None else opening)
+            return Taken(Next.LATER)
+        targets = _claim(conn, row, holder=holder, seconds=seconds, room=room)
+        if targets:
+            if row.spec.pace:
+                rollout.hold_until(conn, row.id, now + timedelta(seconds=row.spec.pace))
+            return Taken(Next.CLAIMED, tuple(targets))
+        if rollout_target.counts(conn, row.id, up_to_wave=row.wave).open:
+            return Taken(Next.LATER)
+        return Taken(_next_wave(conn, row))
+
+
+def _claim(conn: Connection, row: RolloutRow, *, holder: str, seconds: float, room: int) -> list[Target]:
+    if not room:
+        return []
+    running, candidates = rollout_target.startable(
+        conn, row.id, row.wave, per_cluster=row.spec.per_cluster, limit=row.spec.concurrency
+    )
+    batch = next_batch(row.spec, running, candidates, room=room)
+    if not batch:
+        return []
+    return rollout_target.claim(
+        conn, row.id, [candidate.tenant_id for candidate in batch], holder=holder, seconds=seconds
+    )
+
+
+def _next_wave(conn: Connection, row: RolloutRow) -> Next:
+    """Nobody of this wave is left to do. The unborn follow as soon as the canaries are through."""
+    last = last_wave(row.spec)
+    if row.wave < last:
+        counts = [wave.wave for wave in rollout_target.by_wave(conn, row.id) if wave.counts.open]
+        following = min([*counts, last])
+        rollout.open_wave(conn, row.id, following, after=row.spec.wave_pause)
+        release.raise_unborn(conn, row.release)
+        return Next.LATER if row.spec.wave_pause else Next.AGAIN
+    release.hold_births(conn)
+    release.raise_unborn(conn, row.release)
+    late = rollout_target.candidates(conn, row.release, rollout_id=row.id)
+    if late:
+        rollout_target.enrol(conn, row.id, dict.fromkeys((member.tenant_id for member in late), last))
+        return Next.AGAIN
+    failed = rollout_target.counts(conn, row.id).failed
+    if failed:
+        reason = f"everything else is done, {failed} failed within the budget: retry or skip them"
+        rollout.act(conn, row.id, Action.HALT, reason=reason)
+        _audit(conn, row.id, "rollout.halt", "rollout", reason=reason)
+    else:
+        rollout.act(conn, row.id, Action.FINISH, reason=None)
+        _audit(conn, row.id, "rollout.finish", "rollout", release=row.release)
+    return Next.OVER
+
+
+def keep(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
+    """Renew what is held, (tenant id, fence) each; how many still are."""
+    return rollout_target.renew(conn, rollout_id, held, seconds=seconds)
+
+
+def record_done(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome], *, number: str) -> int:
+    """These have the release now; how many were still their holder's."""
+    return rollout_target.finish(conn, rollout_id, outcomes, release=number)
+
+
+def record_retry(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> bool:
+    """Its trouble may pass: it is due again after that many seconds."""
+    return rollout_target.put_back(conn, rollout_id, outcome, after=after, error=error)
+
+
+def record_failure(conn: Connection, rollout_id: int, failure: Failure) -> None:
+    """It failed for good; the rollout halts where that is one too many."""
+    with conn.transaction():
+        row = rollout.get(conn, rollout_id, lock=True)
+        recorded = rollout_target.fail(
+            conn,
+            rollout_id,
+            failure.outcome,
+            file=failure.file,
+            statement=failure.statement,
+            error=failure.error,
+        )
+        if not recorded:
+            return
+        over = _over_budget(conn, row)
+        if over is not None and row.state is RolloutState.RUNNING:
+            rollout.act(conn, rollout_id, Action.HALT, reason=f"{over}: {failure.error}")
+        _audit(
+            conn,
+            rollout_id,
+            "rollout.fail",
+            "rollout",
+            tenant=failure.outcome.tenant_id,
+            file=failure.file,
+            error=failure.error,
+            halted=over,
+        )

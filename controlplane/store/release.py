@@ -1,0 +1,230 @@
+"""Releases: what they are made of, and which of them a tenant is born with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from controlplane.domain.errors import NotFound
+from controlplane.domain.release import Adapter, Release, ReleaseFile
+from controlplane.store.registry import Connection, one
+
+# Births share it, the end of a rollout takes it alone: nobody is born on the old release at the moment
+# in which the rollout that would have taken it along ends.
+_BIRTHS = 0x7C9_0005
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """`files`: how many. `open_findings`: those that nobody has accepted. `tenants`: that have it."""
+
+    number: str
+    adapter: str
+    checksum: str
+    actor: str
+    created_at: datetime
+    files: int
+    open_findings: int
+    tenants: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """A dangerous statement. `accepted_by` None: nobody has looked at it yet."""
+
+    id: str
+    number: str
+    rule: str
+    file: str
+    line: int
+    statement: str
+    message: str
+    accepted_by: str | None
+    accepted_at: datetime | None
+    reason: str | None
+
+
+_ROW = """
+    SELECT r.number, r.adapter, r.checksum, r.actor, r.created_at,
+           (SELECT count(*) FROM release_file f WHERE f.number = r.number) AS files,
+           (SELECT count(*) FROM release_finding f
+             WHERE f.number = r.number AND f.accepted_by IS NULL) AS open_findings,
+           (SELECT count(*) FROM tenant t WHERE t.release = r.number) AS tenants
+      FROM release r
+"""
+_FINDING = "id, number, rule, file, line, statement, message, accepted_by, accepted_at, reason"
+
+
+def lock(conn: Connection) -> None:
+    """Within a transaction: releases are registered one after the other."""
+    conn.execute("LOCK TABLE release IN SHARE ROW EXCLUSIVE MODE")
+
+
+def put_file(conn: Connection, file: ReleaseFile) -> None:
+    conn.execute(
+        "INSERT INTO migration_file (sha256, body) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        [file.sha256, file.body],
+    )
+
+
+def bodies(conn: Connection, digests: Iterable[str]) -> dict[str, bytes]:
+    """Digest → contents, of those that are kept."""
+    rows = conn.execute(
+        "SELECT sha256, body FROM migration_file WHERE sha256 = ANY(%s)", [list(digests)]
+    ).fetchall()
+    return {row["sha256"]: bytes(row["body"]) for row in rows}
+
+
+def insert(conn: Connection, release: Release, *, actor: str) -> None:
+    conn.execute(
+        "INSERT INTO release (number, adapter, checksum, actor) VALUES (%s, %s, %s, %s)",
+        [release.number, release.adapter, release.checksum, actor],
+    )
+    with conn.cursor() as cur:
+        cur.executemany(
+            "INSERT INTO release_file (number, position, name, sha256) VALUES (%s, %s, %s, %s)",
+            [(release.number, i, file.name, file.sha256) for i, file in enumerate(release.files, start=1)],
+        )
+
+
+def newest(conn: Connection) -> Release | None:
+    row = conn.execute("SELECT max(number) AS number FROM release").fetchone()
+    return None if row is None or row["number"] is None else load(conn, row["number"])
+
+
+def load(conn: Connection, number: str) -> Release:
+    """The release, with the contents of its files where they are kept. One that was never registered
+    by itself but is a part of a later one (numbered SQL) is cut out of that. Raises NotFound."""
+    row = conn.execute(
+        "SELECT number, adapter FROM release"
+        " WHERE number = %(number)s OR (number > %(number)s AND adapter = 'sql') ORDER BY number LIMIT 1",
+        {"number": number},
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"release {number} does not exist")
+    rows = conn.execute(
+        "SELECT f.name, f.sha256, b.body FROM release_file f LEFT JOIN migration_file b USING (sha256)"
+        " WHERE f.number = %s ORDER BY f.position",
+        [row["number"]],
+    ).fetchall()
+    files = tuple(
+        ReleaseFile(r["name"], r["sha256"], None if r["body"] is None else bytes(r["body"])) for r in rows
+    )
+    release = Release(row["number"], Adapter(row["adapter"]), files)
+    return release if release.number == number else release.up_to(number)
+
+
+def find(conn: Connection, number: str | None) -> Release | None:
+    """As `load`; None where no release is registered or none is asked for."""
+    known = conn.execute("SELECT FROM release LIMIT 1").fetchone() is not None
+    return load(conn, number) if known and number is not None else None
+
+
+def get(conn: Connection, number: str) -> ReleaseRow:
+    with conn.cursor(row_factory=class_row(ReleaseRow)) as cur:
+        row = cur.execute(f"{_ROW} WHERE r.number = %s", [number]).fetchone()
+    if row is None:
+        raise NotFound(f"release {number} does not exist")
+    return row
+
+
+def page(conn: Connection, *, before: str | None, limit: int) -> list[ReleaseRow]:
+    """Newest first, those below `before`."""
+    with conn.cursor(row_factory=class_row(ReleaseRow)) as cur:
+        return cur.execute(
+            f"{_ROW} WHERE (%(before)s::text IS NULL OR r.number < %(before)s)"
+            " ORDER BY r.number DESC LIMIT %(limit)s",
+            {"before": before, "limit": limit},
+        ).fetchall()
+
+
+# ------------------------------------------------------------------------------------- tenants
+
+
+def adopt_fleet(conn: Connection) -> int:
+    """With the first release the registry decides, no longer the workers' folder: every tenant has
+    what was last seen in its database. How many there are."""
+    return conn.execute(
+        "UPDATE tenant SET release = observed #>> '{database,release}'"
+        " WHERE release IS NULL AND observed #>> '{database,release}' ~ '^[0-9]{4}$'"
+    ).rowcount
+
+
+def give_unborn(conn: Connection, number: str) -> None:
+    """Those that have no release yet and never served are to be born with this one."""
+    conn.execute("UPDATE tenant SET release = %s WHERE release IS NULL AND ready_at IS NULL", [number])
+
+
+def of_birth(conn: Connection) -> str | None:
+    """The release that a tenant is born with: that of the newest completed rollout, or of the one that
+    runs once its canary wave is through; before the first rollout that of the fleet. None where no
+    release is registered. The caller's transaction holds off the end of a rollout until it ends."""
+    conn.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_BIRTHS])
+    row = one(
+        conn.execute(
+            "SELECT coalesce((SELECT max(release) FROM rollout WHERE state = 'done'"
+            "                  OR (state IN ('running', 'paused') AND wave > 0)),"
+            " (SELECT max(release) FROM tenant WHERE EXISTS (SELECT FROM release)),"
+            " (SELECT max(number) FROM release)) AS number"
+        ).fetchone()
+    )
+    return None if row["number"] is None else str(row["number"])
+
+
+def hold_births(conn: Connection) -> None:
+    """Within a transaction: nobody is being born."""
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", [_BIRTHS])
+
+
+def raise_unborn(conn: Connection, number: str) -> int:
+    """Tenants that have never served are to be born with this release; how many were to get less.
+    Those whose database exists already are brought to it by their own operation."""
+    return conn.execute(
+        "WITH raised AS (UPDATE tenant SET release = %(number)s"
+        "  WHERE ready_at IS NULL AND (release IS NULL OR release < %(number)s)"
+        "    AND desired->>'lifecycle' <> 'closed' RETURNING id)"
+        " INSERT INTO operation (kind, resource_id, reason, actor, state)"
+        " SELECT 'tenant', id, 'release ' || %(number)s, 'rollout', 'waiting' FROM raised"
+        " ON CONFLICT (kind, resource_id) WHERE state = 'waiting' DO NOTHING",
+        {"number": number},
+    ).rowcount
+
+
+# ------------------------------------------------------------------------------------ findings
+
+
+def add_findings(conn: Connection, findings: Sequence[FindingRow]) -> None:
+    with conn.cursor() as cur:
+        cur.executemany(
+            "INSERT INTO release_finding (id, number, rule, file, line, statement, message)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [(f.id, f.number, f.rule, f.file, f.line, f.statement, f.message) for f in findings],
+        )
+
+
+def findings(conn: Connection, number: str) -> list[FindingRow]:
+    with conn.cursor(row_factory=class_row(FindingRow)) as cur:
+        return cur.execute(
+            f"SELECT {_FINDING} FROM release_finding WHERE number = %s ORDER BY file, line, id",  # noqa: S608
+            [number],
+        ).fetchall()
+
+
+def accept_finding(conn: Connection, finding_id: str, *, actor: str, reason: str) -> FindingRow:
+    """Raises NotFound. One that is accepted already stays as it was."""
+    conn.execute(
+        "UPDATE release_finding SET accepted_by = %s, accepted_at = clock_timestamp(), reason = %s"
+        " WHERE id = %s AND accepted_by IS NULL",
+        [actor, reason, finding_id],
+    )
+    with conn.cursor(row_factory=class_row(FindingRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_FINDING} FROM release_finding WHERE id = %s",  # noqa: S608 — a constant
+            [finding_id],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"finding {finding_id} does not exist")
+    return row

@@ -1,0 +1,120 @@
+"""Rollouts: one at a time is open, and its row is the mutex of everything that decides about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.errors import UniqueViolation
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.rollout import ENDED, TRANSITIONS, Action, RolloutState, Spec
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRow:
+    """`wave`: the one whose targets may be started. `not_before`: nobody is, until then."""
+
+    id: int
+    release: str
+    state: RolloutState
+    reason: str | None
+    spec: Spec
+    wave: int
+    not_before: datetime
+    actor: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+_COLUMNS = "id, release, state, reason, spec, wave, not_before, actor, created_at, finished_at"
+
+
+def _row(row: DictRow) -> RolloutRow:
+    return RolloutRow(**{**row, "state": RolloutState(row["state"]), "spec": Spec.from_json(row["spec"])})
+
+
+def insert(conn: Connection, *, release: str, spec: Spec, actor: str) -> int:
+    """Raises Conflict where another one is open (the caller's transaction stays usable)."""
+    try:
+        with conn.transaction():
+            row = conn.execute(
+                "INSERT INTO rollout (release, state, spec, actor)"
+                " VALUES (%s, 'running', %s, %s) RETURNING id",
+                [release, Jsonb(spec.to_json()), actor],
+            ).fetchone()
+    except UniqueViolation as error:
+        raise Conflict("another rollout is open: let it end, or abort it") from error
+    return int(one(row)["id"])
+
+
+def get(conn: Connection, rollout_id: int, *, lock: bool = False) -> RolloutRow:
+    """`lock`: until the caller's transaction ends nobody else decides about it. Raises NotFound."""
+    row = conn.execute(
+        f"SELECT {_COLUMNS} FROM rollout WHERE id = %s{' FOR UPDATE' if lock else ''}",  # noqa: S608
+        [rollout_id],
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"rollout {rollout_id} does not exist")
+    return _row(row)
+
+
+def running(conn: Connection) -> int | None:
+    """The rollout that workers should be at, if there is one."""
+    row = conn.execute(
+        "SELECT id FROM rollout WHERE state = 'running' AND not_before <= clock_timestamp()"
+    ).fetchone()
+    return None if row is None else int(row["id"])
+
+
+def page(conn: Connection, *, before: int | None, limit: int) -> list[RolloutRow]:
+    """Newest first, those with an id below `before`."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM rollout"  # noqa: S608 — a constant
+        " WHERE (%(before)s::bigint IS NULL OR id < %(before)s) ORDER BY id DESC LIMIT %(limit)s",
+        {"before": before, "limit": limit},
+    ).fetchall()
+    return [_row(row) for row in rows]
+
+
+def act(conn: Connection, rollout_id: int, action: Action, *, reason: str | None) -> RolloutState:
+    """Make the transition; raises Conflict where its state does not allow it."""
+    allowed, target = TRANSITIONS[action]
+    changed = conn.execute(
+        "UPDATE rollout SET state = %(target)s, reason = %(reason)s,"
+        " finished_at = CASE WHEN %(ended)s THEN clock_timestamp() END"
+        " WHERE id = %(id)s AND state = ANY(%(allowed)s)",
+        {
+            "target": target,
+            "reason": None if reason is None else reason[:500],
+            "ended": target in ENDED,
+            "id": rollout_id,
+            "allowed": [state.value for state in allowed],
+        },
+    ).rowcount
+    if not changed:
+        row = get(conn, rollout_id)
+        raise Conflict(f"rollout {rollout_id} is {row.state}, it can't {action}")
+    return target
+
+
+def open_wave(conn: Connection, rollout_id: int, wave: int, *, after: float) -> None:
+    """Targets of this wave may be started, after that many seconds."""
+    conn.execute(
+        "UPDATE rollout SET wave = %s, not_before = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s",
+        [wave, after, rollout_id],
+    )
+
+
+def hold_until(conn: Connection, rollout_id: int, moment: datetime) -> None:
+    conn.execute("UPDATE rollout SET not_before = %s WHERE id = %s", [moment, rollout_id])
+
+
+def now(conn: Connection) -> datetime:
+    """The registry's clock."""
+    moment: datetime = one(conn.execute("SELECT clock_timestamp() AS now").fetchone())["now"]
+    return moment

@@ -1,0 +1,372 @@
+"""The targets of a rollout: one row for each tenant, claimed with a lease and a fence.
+
+A target that is claimed is `running` until its holder records what came of it. A holder that dies lets
+its lease run out, on the registry's clock, and the next claimer takes the target over with a higher
+fence; whatever the dead one still writes is refused. That nothing is applied twice does not rest on
+this but on the tenant's database, where a migration and its record are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+
+from controlplane.domain.errors import NotFound
+from controlplane.domain.rollout import Candidate, Counts, Member, Target
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    tenant_id: str
+    slug: str
+    wave: int
+    cluster_id: str
+    from_release: str | None
+    state: str
+    attempts: int
+    next_attempt_at: datetime
+    holder: str | None
+    file: str | None
+    statement: str | None
+    error: str | None
+    seconds: float | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRow:
+    wave: int
+    counts: Counts
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """Failures that are the same: file, statement and error. `example`: one of the tenants."""
+
+    file: str | None
+    statement: str | None
+    error: str | None
+    tenants: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a claimed target."""
+
+    tenant_id: str
+    fence: int
+    seconds: float
+
+
+_COLUMNS = (
+    "t.tenant_id, tenant.slug, t.wave, t.cluster_id, t.from_release, t.state, t.attempts, t.next_attempt_at,"
+    " t.holder, t.file, t.statement, t.error, t.seconds, t.started_at, t.finished_at"
+)
+_STATES = ", ".join(
+    f"count(*) FILTER (WHERE state = '{state}') AS {state}"
+    for state in ("pending", "running", "done", "failed", "skipped", "stale")
+)
+
+
+# ------------------------------------------------------------------------------------ enrolment
+
+
+def candidates(conn: Connection, release: str, *, rollout_id: int | None = None) -> list[Member]:
+    """The tenants that have served and whose release is older, by id; without those that this rollout
+    has already. A tenant that was never born gets its release at birth."""
+    rows = conn.execute(
+        "SELECT t.id, t.slug FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
+        " WHERE t.desired->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
+        "   AND (t.release IS NULL OR t.release < %(release)s)"
+        "   AND NOT EXISTS (SELECT FROM rollout_target r"
+        "                    WHERE r.rollout_id = %(rollout)s AND r.tenant_id = t.id)"
+        " ORDER BY t.id",
+        {"release": release, "rollout": rollout_id},
+    ).fetchall()
+    return [Member(row["id"], row["slug"]) for row in rows]
+
+
+def enrol(conn: Connection, rollout_id: int, waves: dict[str, int]) -> int:
+    """`waves`: tenant id → wave."""
+    return conn.execute(
+        "INSERT INTO rollout_target (rollout_id, tenant_id, wave, cluster_id, from_release)"
+        " SELECT %s, t.id, w.wave, p.cluster_id, t.release"
+        "   FROM unnest(%s::text[], %s::int[]) AS w (tenant_id, wave)"
+        "   JOIN tenant t ON t.id = w.tenant_id"
+        "   JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
+        " ON CONFLICT DO NOTHING",
+        [rollout_id, list(waves), list(waves.values())],
+    ).rowcount
+
+
+# ---------------------------------------------------------------------------------------- claims
+
+
+def startable(
+    conn: Connection, rollout_id: int, wave: int, *, per_cluster: int, limit: int
+) -> tuple[dict[str, int], list[Candidate]]:
+    """(cluster → targets that run on it, who may be started next), for `domain.rollout.next_batch`.
+
+    A target whose holder's lease has run out may be started and does not count as running. At most
+    `per_cluster` of each cluster are listed, the clusters in turn.
+    """
+    running = conn.execute(
+        "SELECT cluster_id, count(*) AS n FROM rollout_target"
+        " WHERE rollout_id = %s AND state = 'running' AND until > clock_timestamp() GROUP BY 1",
+        [rollout_id],
+    ).fetchall()
+    rows = conn.execute(
+        """
+        SELECT tenant_id, cluster_id FROM (
+          SELECT tenant_id, cluster_id,
+                 row_number() OVER (PARTITION BY cluster_id ORDER BY next_attempt_at, tenant_id) AS turn
+            FROM rollout_target
+           WHERE rollout_id = %(rollout)s AND wave <= %(wave)s
+             AND ((state = 'pending' AND next_attempt_at <= clock_timestamp())
+               OR (state = 'running' AND until <= clock_timestamp()))) AS t
+         WHERE turn <= %(per_cluster)s ORDER BY turn, cluster_id LIMIT %(limit)s
+        """,
+        {"rollout": rollout_id, "wave": wave, "per_cluster": per_cluster, "limit": limit},
+    ).fetchall()
+    return {row["cluster_id"]: row["n"] for row in running}, [Candidate(**row) for row in rows]
+
+
+def claim(
+    conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, holder: str, seconds: float
+) -> list[Target]:
+    """Take these, but for what another one holds or has locked at this moment. A tenant that was closed
+    meanwhile is skipped on the way, one that moved is taken where it lives now."""
+    rows = conn.execute(
+        """
+        WITH free AS (
+          SELECT r.tenant_id, t.desired->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint
+            FROM rollout_target r JOIN tenant t ON t.id = r.tenant_id
+            LEFT JOIN placement p ON p.tenant_id = r.tenant_id AND p.state = 'current'
+            LEFT JOIN cluster c ON c.id = p.cluster_id
+           WHERE r.rollout_id = %(rollout)s AND r.tenant_id = ANY(%(tenants)s)
+             AND (r.state = 'pending' OR (r.state = 'running' AND r.until <= clock_timestamp()))
+             FOR UPDATE OF r SKIP LOCKED),
+        gone AS (
+          UPDATE rollout_target r SET state = 'skipped', error = 'the tenant was closed',
+                 finished_at = clock_timestamp(), holder = NULL
+            FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
+             AND (f.lifecycle = 'closed' OR f.endpoint IS NULL))
+        UPDATE rollout_target r
+           SET state = 'running', holder = %(holder)s, fence = r.fence + 1, attempts = r.attempts + 1,
+               until = clock_timestamp() + make_interval(secs => %(seconds)s), cluster_id = f.cluster_id,
+               started_at = coalesce(r.started_at, clock_timestamp()),
+               file = NULL, statement = NULL, error = NULL
+          FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
+           AND f.lifecycle <> 'closed' AND f.endpoint IS NOT NULL
+        RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, r.fence, r.attempts, f.endpoint
+        """,
+        {"rollout": rollout_id, "tenants": list(tenant_ids), "holder": holder, "seconds": seconds},
+    ).fetchall()
+    return [Target(**row) for row in rows]
+
+
+def renew(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
+    """`held`: (tenant id, fence). How many of them are still its holder's."""
+    return conn.execute(
+        "UPDATE rollout_target r SET until = clock_timestamp() + make_interval(secs => %s)"
+        "  FROM unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence)"
+        " WHERE r.rollout_id = %s AND r.tenant_id = h.tenant_id AND r.fence = h.fence"
+        "   AND r.state = 'running'",
+        [seconds, [tenant for tenant, _ in held], [fence for _, fence in held], rollout_id],
+    ).rowcount
+
+
+# -------------------------------------------------------------------------------------- outcomes
+
+
+def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome], *, release: str) -> int:
+    """running → done; the tenants have the release now, and their operations are asked to publish it.
+    How many were still their holder's: of the others somebody else records."""
+    rows = conn.execute(
+        """
+        WITH ended AS (
+          UPDATE rollout_target r SET state = 'done', seconds = o.seconds, holder = NULL,
+                 finished_at = clock_timestamp()
+            FROM unnest(%(tenants)s::text[], %(fences)s::bigint[], %(seconds)s::float8[])
+              AS o (tenant_id, fence, seconds)
+           WHERE r.rollout_id = %(rollout)s AND r.tenant_id = o.tenant_id AND r.fence = o.fence
+             AND r.state = 'running'
+          RETURNING r.tenant_id),
+        raised AS (
+          UPDATE tenant t SET release = %(release)s FROM ended e
+           WHERE t.id = e.tenant_id AND (t.release IS NULL OR t.release < %(release)s) RETURNING t.id),
+        asked AS (
+          INSERT INTO operation (kind, resource_id, reason, actor, state)
+          SELECT 'tenant', id, 'release ' || %(release)s, 'rollout', 'waiting' FROM raised
+          ON CONFLICT (kind, resource_id) WHERE state = 'waiting' DO NOTHING)
+        SELECT count(*) AS n FROM ended
+        """,
+        {
+            "rollout": rollout_id,
+            "release": release,
+            "tenants": [o.tenant_id for o in outcomes],
+            "fences": [o.fence for o in outcomes],
+            "seconds": [o.seconds for o in outcomes],
+        },
+    ).fetchone()
+    return int(one(rows)["n"])
+
+
+def fail(
+    conn: Connection, rollout_id: int, outcome: Outcome, *, file: str, statement: str, error: str
+) -> bool:
+    """running → failed, or skipped where the tenant was closed meanwhile. False where it is another
+    holder's by now."""
+    return (
+        conn.execute(
+            "UPDATE rollout_target r SET holder = NULL, finished_at = clock_timestamp(),"
+            " state = CASE WHEN t.desired->>'lifecycle' = 'closed' THEN 'skipped' ELSE 'failed' END,"
+            " seconds = %s, file = nullif(%s, ''), statement = nullif(%s, ''), error = %s"
+            " FROM tenant t WHERE t.id = r.tenant_id"
+            " AND rollout_id = %s AND tenant_id = %s AND fence = %s AND state = 'running'",
+            [
+                outcome.seconds,
+                file[:200],
+                statement[:500],
+                error[:500],
+                rollout_id,
+                outcome.tenant_id,
+                outcome.fence,
+            ],
+        ).rowcount
+        > 0
+    )
+
+
+def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> bool:
+    """running → pending, due after that many seconds."""
+    return (
+        conn.execute(
+            "UPDATE rollout_target SET state = 'pending', holder = NULL, error = %s,"
+            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE rollout_id = %s AND tenant_id = %s AND fence = %s AND state = 'running'",
+            [error[:500], after, rollout_id, outcome.tenant_id, outcome.fence],
+        ).rowcount
+        > 0
+    )
+
+
+def give_back(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]]) -> int:
+    """running → pending at once and uncounted: its holder stops before it has begun."""
+    return conn.execute(
+        "UPDATE rollout_target r SET state = 'pending', holder = NULL, attempts = attempts - 1,"
+        " next_attempt_at = clock_timestamp() FROM unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence)"
+        " WHERE r.rollout_id = %s AND r.tenant_id = h.tenant_id AND r.fence = h.fence"
+        "   AND r.state = 'running'",
+        [[tenant for tenant, _ in held], [fence for _, fence in held], rollout_id],
+    ).rowcount
+
+
+def retry(conn: Connection, rollout_id: int, tenant_ids: Sequence[str] | None) -> int:
+    """failed → pending, of these tenants or of all; how many."""
+    return conn.execute(
+        "UPDATE rollout_target SET state = 'pending', attempts = 0, next_attempt_at = clock_timestamp(),"
+        " finished_at = NULL WHERE rollout_id = %(id)s AND state = 'failed'"
+        " AND (%(tenants)s::text[] IS NULL OR tenant_id = ANY(%(tenants)s))",
+        {"id": rollout_id, "tenants": None if tenant_ids is None else list(tenant_ids)},
+    ).rowcount
+
+
+def skip(conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, reason: str) -> int:
+    """pending or failed → skipped; how many. What failed is still told."""
+    return conn.execute(
+        "UPDATE rollout_target SET state = 'skipped', finished_at = clock_timestamp(),"
+        " error = concat_ws('; ', %s::text, error)"
+        " WHERE rollout_id = %s AND tenant_id = ANY(%s) AND state IN ('pending', 'failed')",
+        [f"skipped: {reason[:200]}", rollout_id, list(tenant_ids)],
+    ).rowcount
+
+
+def leave_behind(conn: Connection, rollout_id: int) -> int:
+    """pending → stale, at an abort; how many."""
+    return conn.execute(
+        "UPDATE rollout_target SET state = 'stale', finished_at = clock_timestamp()"
+        " WHERE rollout_id = %s AND state = 'pending'",
+        [rollout_id],
+    ).rowcount
+
+
+# -------------------------------------------------------------------------------------- reading
+
+
+def counts(conn: Connection, rollout_id: int, *, up_to_wave: int | None = None) -> Counts:
+    row = conn.execute(
+        f"SELECT {_STATES} FROM rollout_target WHERE rollout_id = %(id)s"  # noqa: S608 — constants
+        " AND (%(wave)s::int IS NULL OR wave <= %(wave)s)",
+        {"id": rollout_id, "wave": up_to_wave},
+    ).fetchone()
+    return Counts(**one(row))
+
+
+def by_wave(conn: Connection, rollout_id: int) -> list[WaveRow]:
+    rows = conn.execute(
+        f"SELECT wave, min(started_at) AS started_at, max(finished_at) AS finished_at, {_STATES}"  # noqa: S608
+        " FROM rollout_target WHERE rollout_id = %s GROUP BY wave ORDER BY wave",
+        [rollout_id],
+    ).fetchall()
+    return [WaveRow(r.pop("wave"), started_at=r.pop("started_at"), finished_at=r.pop("finished_at"),
+                    counts=Counts(**r)) for r in rows]  # fmt: skip
+
+
+def failures(conn: Connection, rollout_id: int) -> list[FailureRow]:
+    """Grouped, the most frequent first."""
+    with conn.cursor(row_factory=class_row(FailureRow)) as cur:
+        return cur.execute(
+            "SELECT file, statement, error, count(*) AS tenants, min(tenant_id) AS example"
+            " FROM rollout_target WHERE rollout_id = %s AND state = 'failed'"
+            " GROUP BY 1, 2, 3 ORDER BY 4 DESC, 3 LIMIT 100",
+            [rollout_id],
+        ).fetchall()
+
+
+def page(
+    conn: Connection, rollout_id: int, *, after: str | None, limit: int, state: str | None = None
+) -> list[TargetRow]:
+    """By tenant id, those behind `after`."""
+    with conn.cursor(row_factory=class_row(TargetRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM rollout_target t JOIN tenant ON tenant.id = t.tenant_id"  # noqa: S608
+            " WHERE t.rollout_id = %(id)s AND (%(after)s::text IS NULL OR t.tenant_id > %(after)s)"
+            " AND (%(state)s::text IS NULL OR t.state = %(state)s) ORDER BY t.tenant_id LIMIT %(limit)s",
+            {"id": rollout_id, "after": after, "limit": limit, "state": state},
+        ).fetchall()
+
+
+def named(conn: Connection, rollout_id: int, names: Sequence[str]) -> list[str]:
+    """The ids of these targets, named by id or slug. Raises NotFound for one that is none."""
+    rows = conn.execute(
+        "SELECT t.tenant_id, tenant.slug FROM rollout_target t JOIN tenant ON tenant.id = t.tenant_id"
+        " WHERE t.rollout_id = %(id)s AND (t.tenant_id = ANY(%(names)s) OR tenant.slug = ANY(%(names)s))",
+        {"id": rollout_id, "names": list(names)},
+    ).fetchall()
+    known: dict[str, Any] = {
+        name: row["tenant_id"] for row in rows for name in (row["tenant_id"], row["slug"])
+    }
+    for name in names:
+        if name not in known:
+            raise NotFound(f"tenant {name} is no target of rollout {rollout_id}")
+    return sorted({known[name] for name in names})
+
+
+def timeline(conn: Connection, rollout_id: int) -> list[tuple[datetime, datetime, int, str]]:
+    """(started, finished, wave, state) of those that ended, in that order: what a plot needs."""
+    rows = conn.execute(
+        "SELECT started_at, finished_at, wave, state FROM rollout_target"
+        " WHERE rollout_id = %s AND started_at IS NOT NULL AND finished_at IS NOT NULL ORDER BY finished_at",
+        [rollout_id],
+    ).fetchall()
+    return [(r["started_at"], r["finished_at"], r["wave"], r["state"]) for r in rows]

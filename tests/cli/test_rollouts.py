@@ -1,0 +1,58 @@
+"""`controlplane releases` and `rollouts`, from a folder of files to an aborted rollout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Desk
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "0001_notes.sql").write_text("CREATE TABLE notes (id bigint PRIMARY KEY)")
+    return tmp_path
+
+
+def test_a_folder_becomes_a_release_and_a_rollout(desk: Desk, folder: Path, tmp_path: Path) -> None:
+    assert "release 0001: 1 files" in desk.ok("releases", "create", folder)
+    (folder / "0002_drop.sql").write_text("DROP TABLE old_notes")
+    told = desk.ok("releases", "create", folder)
+    assert "ban-drop-table" in told
+    assert "0002_drop.sql:1" in told
+    finding = desk.json("releases", "show", "0002")["findings"][0]["id"]
+    refused = desk.run("rollouts", "start", "0002")
+    assert refused.exit_code == 1
+    assert finding in refused.stderr
+    assert "accepted by api:operator-bot" in desk.ok("releases", "accept", finding, "--reason", "unused")
+    assert [item["number"] for item in desk.json("releases", "list")["items"]] == ["0002", "0001"]
+
+    started = desk.json("rollouts", "start", "0002", "--sequential", "--wave", "10%", "--failures", 2)
+    assert started["spec"]["waves"] == ["10%"]
+    assert (started["spec"]["concurrency"], started["spec"]["failures"]) == (1, 2)
+    number = started["id"]
+    assert "is paused" in desk.ok("rollouts", "pause", number, "--reason", "lunch")
+    assert "paused" in desk.ok("rollouts", "show", number, "--targets")
+    assert "is running" in desk.ok("rollouts", "resume", number, "--reason", "back")
+    assert desk.run("rollouts", "retry", number).exit_code == 1
+    assert "is aborted" in desk.ok("rollouts", "abort", number, "--reason", "never mind")
+    watched = desk.run("rollouts", "watch", number)
+    assert watched.exit_code == 1
+    assert "never mind" in watched.stderr
+    assert "aborted" in desk.ok("rollouts", "list")
+    drawing = tmp_path / "rollout.svg"
+    desk.ok("rollouts", "plot", number, "--output", drawing)
+    assert drawing.read_text().startswith("<svg")
+
+
+def test_a_folder_without_migrations_is_named(desk: Desk, tmp_path: Path) -> None:
+    done = desk.run("releases", "create", tmp_path)
+    assert done.exit_code == 1
+    assert "NNNN_name.sql" in done.stderr
+
+
+def test_a_viewer_starts_nothing(desk: Desk, folder: Path) -> None:
+    desk.ok("releases", "create", folder)
+    desk.role = "viewer"
+    assert desk.run("rollouts", "start", "0001").exit_code == 5

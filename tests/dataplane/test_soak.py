@@ -1,0 +1,285 @@
+"""Long runs over many tenants with a canary in each: nobody ever reads another's, nobody known goes dark.
+
+Short by default, so that they belong to every test run; the full size is set by the environment:
+
+    DATAPLANE_SOAK_THREADS=200 DATAPLANE_SOAK_TENANTS=50 DATAPLANE_SOAK_SECONDS=300 \\
+    DATAPLANE_SOAK_REQUESTS=1000000 DATAPLANE_SOAK_OUTAGE=600 pytest -m soak tests/dataplane --timeout 14400
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+import redis
+from flask import Flask, jsonify
+from werkzeug.test import Client
+
+from dataplane.context import current_tenant, tenant_connection
+from dataplane.contract import NOTICE_CHANNEL, DatabaseAddress
+from dataplane.credentials import StaticCredentials
+from dataplane.errors import DataPlaneError
+from dataplane.pages import answer
+from dataplane.settings import DataPlane, from_environment
+from localcloud.aws.emulator import AwsEmulator
+from localcloud.postgres import PostgresServer
+from localcloud.valkey import ValkeyServer
+from tests.dataplane.tenants import KEYS, Logins, TenantDatabase, create_tenant
+from tests.dataplane.test_levels import Endpoint
+
+pytestmark = pytest.mark.soak
+
+
+def size(name: str, default: int) -> int:
+    return int(os.environ.get(f"DATAPLANE_SOAK_{name}", default))
+
+
+THREADS, TENANTS = size("THREADS", 40), size("TENANTS", 8)
+BUDGET = 24  # far fewer than tenants × connections: they are opened, evicted and handed on all the time
+
+
+@pytest.fixture(scope="module")
+def many(postgres_server: PostgresServer) -> list[TenantDatabase]:
+    return [create_tenant(postgres_server, f"soak{number}") for number in range(TENANTS)]
+
+
+@pytest.fixture(scope="module")
+def own_cache(data_root: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(data_root / "soak-cache", maxmemory_policy="allkeys-lru") as server:
+        yield server
+
+
+def environment(cache: ValkeyServer) -> dict[str, str]:
+    return {
+        "DATAPLANE_CONFIG_KEYS": "k1:" + base64.b64encode(KEYS["k1"]).decode(),
+        "DATAPLANE_CACHE_URL": cache.url,
+        "DATAPLANE_SSLMODE": "prefer",
+        "DATAPLANE_POOL_BUDGET": str(BUDGET),
+    }
+
+
+def application(dataplane: DataPlane) -> Any:
+    app = Flask("soak")
+    app.wsgi_app = dataplane.wsgi(app.wsgi_app)  # type: ignore[method-assign]
+
+    @app.get("/")
+    def canary() -> Any:
+        with tenant_connection() as conn:
+            rows = conn.execute("SELECT body FROM note WHERE body LIKE 'canary%'").fetchall()
+        return jsonify(tenant=current_tenant().tenant_id, canaries=[row[0] for row in rows])
+
+    @app.errorhandler(DataPlaneError)
+    def failed(error: DataPlaneError) -> Any:
+        status, headers, body = answer(error, "application/json")
+        return body, status, headers
+
+    @app.errorhandler(psycopg.OperationalError)
+    def lost(_: psycopg.OperationalError) -> Any:
+        """The connection ended under the statement: only the application knows whether to try again."""
+        return {"error": "lost"}, 503
+
+    return app
+
+
+class Load:
+    """Threads that ask for random tenants and look at whose row they get."""
+
+    def __init__(self, app: Any, tenants: list[TenantDatabase]) -> None:
+        self.app = app
+        self.tenants = tenants
+        self.seen: Counter[str] = Counter()
+        self.crossed: list[str] = []
+        self.crashed: list[BaseException] = []
+        self.slowest = 0.0
+        self.left = 0
+        self._lock = threading.Lock()
+
+    def run(self, threads: int, *, seconds: float | None = None, requests: int | None = None) -> None:
+        """For so long, or so many requests."""
+        self.left = requests if requests is not None else 1 << 60
+        until = time.monotonic() + seconds if seconds is not None else float("inf")
+        workers = [threading.Thread(target=self._work, args=(seed, until)) for seed in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert not self.crashed, self.crashed[:3]
+
+    def _work(self, seed: int, until: float) -> None:
+        client, draw = Client(self.app, use_cookies=False), random.Random(seed)
+        try:
+            while time.monotonic() < until:
+                with self._lock:
+                    if self.left <= 0:
+                        return
+                    self.left -= 1
+                self._ask(client, draw.choice(self.tenants))
+        except BaseException as error:  # told to the test's own thread
+            self.crashed.append(error)
+
+    def _ask(self, client: Client, tenant: TenantDatabase) -> None:
+        began = time.monotonic()
+        response = client.get("/", headers={"Host": tenant.host}, buffered=True)
+        took = time.monotonic() - began
+        seen = response.get_json()
+        with self._lock:
+            self.slowest = max(self.slowest, took)
+            self.seen["ok" if response.status_code == 200 else seen.get("error", str(seen))] += 1
+            if response.status_code == 200 and seen != {
+                "tenant": tenant.tenant_id,
+                "canaries": [tenant.canary],
+            }:
+                self.crossed.append(f"{tenant.tenant_id} got {seen}")
+
+
+@pytest.fixture
+def dataplane(own_cache: ValkeyServer, many: list[TenantDatabase]) -> Iterator[DataPlane]:
+    logins = Logins()
+    logins.add(*many)
+    own_cache.start()
+    with redis.Redis.from_url(own_cache.url) as client:
+        client.flushall()
+        for tenant in many:
+            client.set(*tenant.entry())
+    dataplane = from_environment(environment(own_cache), credentials=StaticCredentials(logins.logins))
+    yield dataplane
+    dataplane.close()
+
+
+def test_many_threads_over_many_tenants(dataplane: DataPlane, many: list[TenantDatabase]) -> None:
+    """Issue: 200 threads over 50 tenants for 5 minutes, 0 cross-tenant reads."""
+    load = Load(application(dataplane), many)
+    load.run(THREADS, seconds=size("SECONDS", 4))
+    assert not load.crossed
+    assert load.seen["ok"] > 100
+    assert set(load.seen) <= {"ok", "busy"}, "whoever got no connection in time was told so"
+    assert dataplane.pools.statistics.most_shared <= BUDGET
+    assert dataplane.pools.statistics.crossed == 0
+
+
+def test_under_faults(
+    dataplane: DataPlane,
+    many: list[TenantDatabase],
+    own_cache: ValkeyServer,
+    postgres_server: PostgresServer,
+) -> None:
+    """Issue: 1,000,000 requests in the fault run: whatever breaks, the own row or an honest error."""
+    load = Load(application(dataplane), many)
+    stop = threading.Event()
+    broken: list[BaseException] = []
+
+    def breaker() -> None:
+        try:
+            for fault in faults(dataplane, many, own_cache, postgres_server):
+                if stop.wait(0.15):
+                    return
+                fault()
+        except BaseException as error:  # told to the test's own thread
+            broken.append(error)
+
+    thread = threading.Thread(target=breaker)
+    thread.start()
+    try:
+        load.run(THREADS, requests=size("REQUESTS", 3000))
+    finally:
+        stop.set()
+        thread.join()
+    assert not broken
+    assert not load.crossed
+    assert load.seen["ok"] > load.seen.total() * 0.5
+    assert set(load.seen) <= {"ok", "lost", "busy", "database-unavailable", "routing-unavailable"}
+    assert dataplane.pools.statistics.crossed == 0
+
+
+def faults(
+    dataplane: DataPlane, many: list[TenantDatabase], cache: ValkeyServer, server: PostgresServer
+) -> Iterator[Callable[[], object]]:
+    draw = random.Random(7)
+
+    def end_idle_backends() -> None:
+        with psycopg.connect(server.url(), autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = ANY(%s) AND state = 'idle'",
+                [[tenant.name for tenant in draw.sample(many, 3)]],
+            )
+
+    def refill() -> None:
+        cache.start()
+        with redis.Redis.from_url(cache.url) as client:
+            for tenant in many:
+                client.set(*tenant.entry())
+
+    def notify() -> None:
+        if cache.running:
+            with redis.Redis.from_url(cache.url) as client:
+                for tenant in many:
+                    notice = {"host": tenant.host, "epoch": 1, "kind": "config"}
+                    client.publish(NOTICE_CHANNEL, json.dumps(notice))
+
+    while True:
+        yield draw.choice(
+            [
+                end_idle_backends,
+                cache.kill,
+                refill,
+                notify,
+                lambda: dataplane.pools.retire(draw.choice(many).tenant_id),
+                dataplane.resolver.connected,
+            ]
+        )
+
+
+def test_with_everything_stopped_every_known_tenant_answers(
+    many: list[TenantDatabase],
+    own_cache: ValkeyServer,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Issue: Redis, control plane and AWS endpoint stopped for 10 minutes under load (I8)."""
+    own_cache.start()
+    endpoint = Endpoint()
+    with AwsEmulator(data_root / "soak-aws") as aws, redis.Redis.from_url(own_cache.url) as client:
+        for name, value in aws.environ().items():
+            monkeypatch.setenv(name, value)
+        secrets = boto3.client("secretsmanager")
+        for tenant in many:
+            login = {"username": tenant.credential.username, "password": tenant.credential.password}
+            made = secrets.create_secret(
+                Name=f"tenants/{tenant.tenant_id}/1/app",
+                SecretString=json.dumps(login | {"host": "127.0.0.1", "port": 1, "dbname": tenant.name}),
+            )
+            address = DatabaseAddress("127.0.0.1", tenant.server.port, tenant.name, made["ARN"])
+            key, entry = tenant.entry(database=address, epoch=2)
+            client.set(key, entry)
+            endpoint.entries[tenant.host] = entry
+        dataplane = from_environment(
+            environment(own_cache)
+            | {"DATAPLANE_RESOLVE_URL": endpoint.url, "DATAPLANE_RESOLVE_TOKEN": "token"},
+        )
+        load = Load(application(dataplane), many)
+        known = Client(load.app, use_cookies=False)
+        for tenant in many:
+            load._ask(known, tenant)
+        assert load.seen == {"ok": TENANTS}
+    own_cache.kill()
+    endpoint.stop()  # and the emulator has ended with its block
+    load.run(THREADS, seconds=size("OUTAGE", 5))
+    assert set(load.seen) <= {"ok", "busy"}
+    assert load.seen["ok"] > 100
+    assert not load.crossed
+    cold = known.get("/", headers={"Host": "cold.example"})
+    assert cold.status_code == 503, "an unknown host is no 404 while nobody can tell"
+    own_cache.start()
+    dataplane.close()

@@ -1,0 +1,211 @@
+"""Faults inside a pass: who acts next is recorded, others go on, a superseded worker does no harm."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, UNEXPECTED_UNTIL_PARKED, ResourceKind
+from controlplane.domain.placement import tenant_id_for
+from controlplane.domain.tenant import Phase
+from controlplane.services import tenants
+from controlplane.store import lease
+from tests.workers.house import House
+from workers import poll
+from workers.apply import TENANT_ACTS
+from workers.converge import converge
+from workers.keeper import LeaseKeeper
+
+ROLE = "module.tenant.aws_iam_role.this"
+CLUSTER = "module.cluster.aws_rds_cluster.this"
+
+
+def _round(house: House) -> None:
+    poll.work_once(house.ctx)
+    house.pass_time()
+
+
+def test_a_passing_failure_is_retried_and_leaves_no_mark(house: House) -> None:
+    house.terraform.fail(ROLE, Retryable("throttled"), times=2)
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    house.work()
+    assert house.violations() == []
+    with house.ctx.registry.connection() as conn:
+        failed = conn.execute("SELECT name, error FROM step WHERE state = 'failed'").fetchall()
+    assert failed == [{"name": "apply_tenant_stack", "error": "throttled"}] * 2
+
+
+def test_a_lasting_failure_says_so_and_is_still_tried(house: House) -> None:
+    house.terraform.fail(ROLE, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION)
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION):
+        _round(house)
+    assert house.tenant(subscription).runbook == "retrying"
+    house.work()
+    assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+def test_backoff_grows_on_the_registrys_clock(house: House) -> None:
+    house.terraform.fail(ROLE, Retryable("throttled"), times=5)
+    house.hear(house.subscribe(1))
+    waits = []
+    for _ in range(5):
+        poll.work_once(house.ctx)
+        with house.ctx.registry.connection() as conn:
+            row = conn.execute(
+                "SELECT extract(epoch FROM next_attempt_at - clock_timestamp())::float AS s"
+                " FROM operation WHERE kind = 'tenant' AND state = 'waiting'"
+            ).fetchone()
+        assert row is not None
+        waits.append(row["s"])
+        house.pass_time()
+    assert 0 < waits[0] <= 2
+    assert 8 < waits[4] <= 32
+    assert waits == sorted(waits)
+
+
+def test_what_a_person_must_decide_is_parked_and_the_others_go_on(house: House) -> None:
+    house.terraform.fail(CLUSTER, NeedsHuman("40 clusters are in use", runbook="aws-quota"), times=1)
+    unlucky = house.subscribe(1, plan="dedicated")
+    house.hear(unlucky)
+    poll.work_once(house.ctx)
+    lucky = house.subscribe(2)
+    house.hear(lucky)
+    for _ in range(3):
+        _round(house)
+    assert house.tenant(lucky).phase is Phase.ACTIVE
+    assert house.tenant(unlucky).phase is Phase.PROVISIONING
+    with house.ctx.registry.connection() as conn:
+        parked = conn.execute(
+            "SELECT needs_attention, runbook FROM cluster WHERE runbook IS NOT NULL"
+        ).fetchall()
+        assert parked == [{"needs_attention": "40 clusters are in use", "runbook": "aws-quota"}]
+        tenants.reprovision(conn, tenant_id_for(unlucky), actor="support", reason="quota was raised")
+    house.work()
+    assert house.violations() == []
+
+
+@pytest.fixture
+def broken_prove(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    from controlplane.domain.steps import StepName
+
+    calls: list[int] = []
+
+    def broken(_work: object) -> None:
+        calls.append(1)
+        raise ZeroDivisionError("canary-in-a-message")
+
+    monkeypatch.setitem(TENANT_ACTS, StepName.PROVE, broken)
+    return calls
+
+
+def test_a_bug_is_parked_after_some_tries_and_its_message_goes_nowhere(
+    house: House, broken_prove: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(UNEXPECTED_UNTIL_PARKED + 3):
+        _round(house)
+    row = house.tenant(subscription)
+    assert row.runbook == "internal-error"
+    assert row.needs_attention == "unexpected ZeroDivisionError"
+    assert len(broken_prove) == UNEXPECTED_UNTIL_PARKED
+    assert "canary-in-a-message" not in caplog.text
+    with house.ctx.registry.connection() as conn:
+        log = conn.execute("SELECT string_agg(s::text, ' ') AS text FROM step s").fetchone()
+    assert log is not None
+    assert "canary" not in log["text"]
+
+
+def test_a_step_that_does_not_take_is_not_repeated_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from controlplane.domain.steps import StepName
+
+    calls: list[int] = []
+    monkeypatch.setitem(TENANT_ACTS, StepName.PROVE, lambda _work: calls.append(1))
+    house.hear(house.subscribe(1))
+    poll.work_once(house.ctx)
+    assert len(calls) == 3
+    assert "did not take" in house.open_work()[0]["error"]
+
+
+def test_a_superseded_worker_is_refused_and_does_no_harm(house: House) -> None:
+    """It was stopped in the middle of a step, its lease ran out, another one finished; now it wakes up."""
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    tenant_id = tenant_id_for(subscription)
+    once = threading.Event()
+    stopped, go_on = threading.Event(), threading.Event()
+
+    def stop_once(point: str) -> None:
+        if point == "secrets.write:after" and not once.is_set():
+            once.set()
+            stopped.set()
+            assert go_on.wait(30)
+
+    slow = replace(house.ctx, holder="slow")
+    house.world._crash = stop_once
+    thread = threading.Thread(target=lambda: poll.work_once(slow))
+    thread.start()
+    assert stopped.wait(30)
+    house.pass_time()
+    while converge(house.ctx) is not None or house.pass_time() > 0:
+        pass
+    assert house.tenant(subscription).phase is Phase.ACTIVE
+    with house.ctx.registry.connection() as conn:
+        before = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
+    go_on.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    house.work()
+    assert house.violations() == []
+    with house.ctx.registry.connection() as conn:
+        steps = conn.execute("SELECT state FROM step WHERE state = 'abandoned'").fetchall()
+        after = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
+    assert len(steps) == 1
+    assert before == after
+
+
+def test_a_keeper_renews_and_learns_that_it_has_lost(house: House) -> None:
+    house.hear(house.subscribe(1))
+    with house.ctx.registry.connection() as conn:
+        events = conn.execute("SELECT id FROM stripe_event").fetchall()
+    from workers.intake import handle_event
+
+    handle_event(house.ctx, events[0]["id"])
+    with house.ctx.registry.connection() as conn:
+        held = lease.claim(conn, holder="one", seconds=0.6, kind=ResourceKind.TENANT)
+    assert held is not None
+    with LeaseKeeper(house.ctx.registry, held, seconds=0.6, every=0.1) as keeper:
+        with house.ctx.registry.connection() as conn:
+            conn.execute("SELECT pg_sleep(1.2)")
+            assert lease.claim(conn, holder="two", seconds=30, kind=ResourceKind.TENANT) is None
+        assert not keeper.lost()
+        with house.ctx.registry.connection() as conn:
+            conn.execute("UPDATE lease SET until = '-infinity' WHERE kind = 'tenant'")
+            assert lease.claim(conn, holder="two", seconds=30, kind=ResourceKind.TENANT) is not None
+            conn.execute("SELECT pg_sleep(0.4)")
+        assert keeper.lost()
+
+
+def test_an_event_that_always_fails_is_parked_and_the_others_go_on(house: House) -> None:
+    from controlplane.services.billing import EVENT_ATTEMPTS
+
+    bad = house.hear(house.subscribe(1))
+    house.billing.fail(*[Retryable("stripe is down") for _ in range(EVENT_ATTEMPTS)])
+    for _ in range(EVENT_ATTEMPTS):
+        _round(house)
+    with house.ctx.registry.connection() as conn:
+        row = conn.execute("SELECT state, reason, attempts FROM stripe_event WHERE id = %s", [bad]).fetchone()
+    assert row == {"state": "parked", "reason": "stripe is down", "attempts": EVENT_ATTEMPTS}
+    other = house.subscribe(2)
+    house.hear(other)
+    house.work()
+    assert house.tenant(other).phase is Phase.ACTIVE

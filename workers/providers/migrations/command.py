@@ -1,0 +1,98 @@
+"""Any other tool (Django, Drizzle, Flyway, …): a command, run once for each tenant.
+
+It finds DATABASE_URL in its environment, and never on its command line, where everybody on the machine
+could read it. Of the worker's own environment it gets no more than it needs to run: what else is there
+belongs to the control plane (keys of AWS, Stripe, Cloudflare). It stands in a session of its own, ends
+with its worker and after its time, and the last lines it wrote are the error, without the password and
+without PostgreSQL's DETAIL, which quotes rows.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from controlplane.domain.errors import Retryable
+from controlplane.domain.release import MigrationFailed, Release
+from controlplane.migration_project import Project
+from workers.providers.databases.errors import shorten
+from workers.providers.migrations.books import project_of, run_recorded
+from workers.providers.migrations.port import Door
+from workers.providers.ports import FileRun
+from workers.providers.terraform import child
+
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "NODE_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+TAIL_BYTES = 8192
+LINES = 3
+GRACE = 5.0  # seconds between the request to end and the kill
+_PASSING = (
+    "canceling statement due to lock timeout",
+    "could not connect",
+    "Connection refused",
+    "ECONNREFUSED",
+)
+
+
+class CommandMigrator:
+    def apply(self, door: Door, release: Release, projects: Path | None) -> list[FileRun]:
+        project = project_of(release, projects)
+        return run_recorded(door, release, lambda: _run(door, project))
+
+
+def _run(door: Door, project: Project) -> None:
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | door.environment()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", child.__file__, str(os.getpid()), *project.command],
+            cwd=project.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status: int | None = process.wait(project.timeout)
+        except subprocess.TimeoutExpired:
+            status = None
+            _end(process)
+        except BaseException:
+            _end(process)
+            raise
+        output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL_BYTES))
+        told = output.read().decode(errors="replace")
+    if status == 0:
+        return
+    name = Path(project.command[0]).name
+    error = f"no end after {project.timeout:g} s" if status is None else _last_lines(door, told, status)
+    if any(text in told for text in _PASSING):
+        raise Retryable(f"{name}: {error}")
+    raise MigrationFailed(f"{name}: {error}", file=name, statement="", error=error)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The whole group, whatever it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _last_lines(door: Door, told: str, status: int) -> str:
+    password = door.credential.password
+    for secret in (door.environment()["DATABASE_URL"], password, quote(password, safe="")):
+        told = told.replace(secret, "…")
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.upper().startswith(("DETAIL", "HINT"))]
+    return f"status {status}: {shorten(' / '.join(lines[-LINES:]))}"

@@ -1,0 +1,62 @@
+"""What an adapter is: it brings one database to one release, and may be cut off at any point."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+
+from controlplane.domain.release import Release
+from workers.providers.databases.sessions import Sessions
+from workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The way into one tenant's database as its migrator, under the bounds of this run."""
+
+    sessions: Sessions
+    at: ClusterEndpoint
+    credential: Credential
+    bounds: Bounds
+
+    def open(self) -> AbstractContextManager[psycopg.Connection]:
+        """A session in autocommit mode, every statement of which is bounded."""
+        return self.sessions.login(
+            self.at,
+            self.credential,
+            statement_timeout=self.bounds.statement_timeout,
+            lock_timeout=self.bounds.lock_timeout,
+        )
+
+    def connect(self) -> psycopg.Connection:
+        """As `open`, for a tool that closes it itself."""
+        return self.sessions.connect(
+            self.at,
+            self.credential,
+            self.credential.dbname,
+            statement_timeout=self.bounds.statement_timeout,
+            lock_timeout=self.bounds.lock_timeout,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The login for another program. Holds the password: for a child's environment alone."""
+        return self.sessions.environment(
+            self.at,
+            self.credential,
+            statement_timeout=self.bounds.statement_timeout,
+            lock_timeout=self.bounds.lock_timeout,
+        )
+
+
+class Migrator(Protocol):
+    def apply(self, door: Door, release: Release, projects: Path | None) -> list[FileRun]:
+        """Apply what the release has and the database has not; what was applied now.
+
+        Holds the database's migration lock throughout and records the release in
+        `platform.schema_migration`. Raises as `ports.Databases.bring_to`.
+        """
+        ...

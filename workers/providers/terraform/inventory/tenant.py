@@ -1,0 +1,81 @@
+"""`stacks/tenant`: what exists of one placement's secrets and role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+from workers.providers import aws
+from workers.providers.terraform.inventory.account import (
+    MANAGED_BY,
+    AwsAccount,
+    collect,
+    maybe,
+    pairs,
+    require,
+)
+
+
+class TenantInventory:
+    """`stacks/tenant`: two secrets, a role and its policy."""
+
+    app_secret = "module.tenant.aws_secretsmanager_secret.app"  # noqa: S105
+    migrator_secret = "module.tenant.aws_secretsmanager_secret.migrator"  # noqa: S105
+    role = "module.tenant.aws_iam_role.this"
+    policy = "module.tenant.aws_iam_role_policy.read_app_secret"
+    POLICY_NAME = "read-app-secret"
+
+    def __init__(self, account: AwsAccount, variables: Mapping[str, Any]) -> None:
+        self._account = account
+        self._variables = variables
+        self._tags = {
+            "managed_by": MANAGED_BY,
+            "environment": variables["environment"],
+            "tenant": variables["tenant_id"],
+            "placement": variables["placement_key"],
+        }
+
+    def addresses(self) -> tuple[str, ...]:
+        return (self.app_secret, self.migrator_secret, self.role, self.policy)
+
+    def find(self, addresses: Collection[str], *, restore: bool = False) -> dict[str, str]:
+        ways: dict[str, Callable[[], str | None]] = {
+            self.app_secret: partial(self._secret, self._variables["app_secret_name"], restore),
+            self.migrator_secret: partial(self._secret, self._variables["migrator_secret_name"], restore),
+            self.role: self._role,
+            self.policy: self._policy,
+        }
+        return collect(ways, addresses)
+
+    def _secret(self, name: str, restore: bool) -> str | None:
+        """A secret within its deletion window keeps its name taken: it has to be restored, then adopted."""
+        client = self._account.client("secretsmanager")
+        seen = maybe(f"describing secret {name}", lambda: client.describe_secret(SecretId=name))
+        if seen is None:
+            return None
+        require(f"secret {name}", pairs(seen.get("Tags", [])), self._tags)
+        if "DeletedDate" in seen:
+            if not restore:
+                return None
+            with aws.errors(f"restoring secret {name}"):
+                client.restore_secret(SecretId=name)
+        return str(seen["ARN"])
+
+    def _role(self) -> str | None:
+        name = self._variables["placement_key"]
+        seen = maybe(
+            f"describing role {name}", lambda: self._account.client("iam").get_role(RoleName=name)["Role"]
+        )
+        if seen is None:
+            return None
+        require(f"role {name}", pairs(seen.get("Tags", [])), self._tags)
+        return str(name)
+
+    def _policy(self) -> str | None:
+        name = self._variables["placement_key"]
+        seen = maybe(
+            f"reading the policy of role {name}",
+            lambda: self._account.client("iam").get_role_policy(RoleName=name, PolicyName=self.POLICY_NAME),
+        )
+        return None if seen is None else f"{name}:{self.POLICY_NAME}"

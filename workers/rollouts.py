@@ -1,0 +1,235 @@
+"""The executor of rollouts: takes targets, migrates their databases, records what came of it.
+
+    take (claim | next wave | end) → migrate, several at once, each under its database's lock → record
+
+It is not the engine's loop, and holds no tenant's lease: a tenant can be suspended, moved or given a
+domain while its database is being migrated, and a migration that fails parks the target and not the
+tenant. What they share is the database, which has a lock of its own, and the tenant's release, which
+the executor raises when the database has it and the engine publishes (docs/adr/0006-fleet-migrations.md).
+
+There is no cursor here either. Whatever a killed process had claimed is claimed anew when its lease has
+run out, and the database knows which files it has.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
+from controlplane.domain.operation import ResourceKind, backoff
+from controlplane.domain.placement import Placement
+from controlplane.domain.release import MigrationFailed, Release
+from controlplane.domain.rollout import Spec, Target
+from controlplane.services import rollouts
+from controlplane.services.rollouts import Failure, Next
+from controlplane.store import release, rollout
+from controlplane.store.registry import RegistryUnavailable
+from controlplane.store.rollout_target import Outcome
+from workers.context import Context
+from workers.converge import TASK as CONVERGE
+from workers.providers.ports import Bounds, ClusterEndpoint
+
+log = logging.getLogger(__name__)
+
+TASK = "workers.tasks.rollout"
+THREADS = 16
+IDLE = 0.2  # seconds between looks where nothing can be started
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`error` None: the database has the release now."""
+
+    target: Target
+    seconds: float
+    error: Exception | None = None
+
+
+def work(
+    ctx: Context,
+    rollout_id: int | None = None,
+    *,
+    threads: int = THREADS,
+    seconds: float | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Work on the rollout (None: the one that runs) until it is over, nothing can be started for a
+    moment, `seconds` have passed or `stopping()`; how many targets were finished. What has been begun is
+    finished first. Raises RegistryUnavailable."""
+    with ctx.registry.connection() as conn:
+        rollout_id = rollout_id or rollout.running(conn)
+        if rollout_id is None:
+            return 0
+        row = rollout.get(conn, rollout_id)
+        number = release.load(conn, row.release)
+    return _Executor(ctx, rollout_id, number, row.spec, threads).run(seconds, stopping)
+
+
+class _Executor:
+    """One process's share of one rollout. Everything but `_migrate` runs in the caller's thread."""
+
+    def __init__(self, ctx: Context, rollout_id: int, wanted: Release, spec: Spec, threads: int) -> None:
+        self._ctx = ctx
+        self._id = rollout_id
+        self._release = wanted
+        self._spec = spec
+        self._threads = min(threads, spec.concurrency)
+        self._running: dict[Future[Done], Target] = {}
+        self._lost = threading.Event()
+
+    def run(self, seconds: float | None, stopping: Callable[[], bool]) -> int:
+        until = None if seconds is None else time.monotonic() + seconds
+        finished = 0
+        ended = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(ended,), name=f"rollout-{self._id}", daemon=True)
+        keeper.start()
+        try:
+            with ThreadPoolExecutor(self._threads, thread_name_prefix="migrate") as pool:
+                while True:
+                    late = (
+                        stopping() or self._lost.is_set() or (until is not None and time.monotonic() > until)
+                    )
+                    taken = Next.OVER if late else self._take(pool)
+                    at_once = taken in {Next.CLAIMED, Next.AGAIN}
+                    if not self._running and not at_once:
+                        return finished
+                    finished += self._record(self._finished(0.0 if at_once else IDLE))
+        finally:
+            ended.set()
+            keeper.join(timeout=self._ctx.platform.lease)
+
+    def _take(self, pool: ThreadPoolExecutor) -> Next:
+        room = self._threads - len(self._running)
+        if not room:
+            return Next.LATER
+        with self._ctx.registry.connection() as conn:
+            taken = rollouts.take(
+                conn, self._id, holder=self._ctx.holder, seconds=self._ctx.platform.lease, room=room
+            )
+        for target in taken.targets:
+            self._running[pool.submit(self._migrate, target)] = target
+        return taken.next
+
+    def _finished(self, timeout: float) -> list[Done]:
+        """What has ended; waits for the first where no thread is free, else `timeout` seconds at most."""
+        full = len(self._running) >= self._threads
+        done, _ = wait(self._running, None if full else timeout, FIRST_COMPLETED)
+        for future in done:
+            del self._running[future]
+        return [future.result() for future in done]
+
+    # ------------------------------------------------------------------------------- in a thread
+
+    def _migrate(self, target: Target) -> Done:
+        began = time.monotonic()
+        try:
+            placed = Placement(target.tenant_id, target.number, target.cluster_id)
+            credential = self._ctx.providers.secrets.read(placed.migrator_secret)
+            self._check(target)
+            self._ctx.providers.databases.bring_to(
+                ClusterEndpoint(**target.endpoint),
+                credential,
+                self._release,
+                Bounds(self._spec.lock_timeout, self._spec.statement_timeout),
+            )
+        except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the target
+            return Done(target, time.monotonic() - began, error)
+        return Done(target, time.monotonic() - began)
+
+    def _check(self, target: Target) -> None:
+        if self._lost.is_set():
+            raise LeaseLost(f"{target.tenant_id}: the lease was lost")
+
+    # ----------------------------------------------------------------------------------- records
+
+    def _record(self, ended: Sequence[Done]) -> int:
+        good = [done for done in ended if done.error is None]
+        if good:
+            outcomes = [_outcome(done) for done in good]
+            with self._ctx.registry.connection() as conn:
+                rollouts.record_done(conn, self._id, outcomes, number=self._release.number)
+            for done in good:
+                self._ctx.ring(CONVERGE, [ResourceKind.TENANT, done.target.tenant_id])
+        for done in ended:
+            if done.error is not None:
+                self._record_trouble(done, done.error)
+        return len(good)
+
+    def _record_trouble(self, done: Done, error: Exception) -> None:
+        target = done.target
+        if isinstance(error, LeaseLost):
+            return
+        message = str(error) if isinstance(error, ControlPlaneError) else f"unexpected {type(error).__name__}"
+        log.warning("rollout %s: %s: %s", self._id, target.tenant_id, message)
+        with self._ctx.registry.connection() as conn:
+            if isinstance(error, Retryable) and target.attempts < self._spec.attempts:
+                pause = backoff(target.attempts, jitter=random.random())  # noqa: S311 — spreads load
+                after = max(error.after or 0.0, min(pause, 30.0))
+                rollouts.record_retry(conn, self._id, _outcome(done), after=after, error=message)
+                return
+            file, statement, said = "", "", message
+            if isinstance(error, MigrationFailed):
+                file, statement, said = error.file, error.statement, error.error
+            rollouts.record_failure(conn, self._id, Failure(_outcome(done), file, statement, said))
+
+    # ------------------------------------------------------------------------------------ leases
+
+    def _keep(self, ended: threading.Event) -> None:
+        """Renew what is held. A registry that can't be reached for a whole lease ends the claims: others
+        may have them by now."""
+        renewed = time.monotonic()
+        while not ended.wait(self._ctx.platform.heartbeat):
+            held = [(target.tenant_id, target.fence) for target in list(self._running.values())]
+            before = time.monotonic()
+            try:
+                if held:
+                    with self._ctx.registry.connection() as conn:
+                        rollouts.keep(conn, self._id, held, seconds=self._ctx.platform.lease)
+            except RegistryUnavailable as error:
+                log.warning("rollout %s: leases not renewed: %s", self._id, error)
+                if before - renewed > self._ctx.platform.lease - self._ctx.platform.heartbeat:
+                    self._lost.set()
+                    return
+            else:
+                renewed = before
+
+
+def _outcome(done: Done) -> Outcome:
+    return Outcome(done.target.tenant_id, done.target.fence, done.seconds)
+
+
+def run(ctx: Context, stopping: Callable[[float], bool], *, threads: int = THREADS) -> None:
+    """Work on whatever rollout runs until `stopping(seconds)`, which waits that long at most, says so."""
+    while not stopping(0.0):
+        try:
+            done = work(ctx, threads=threads, stopping=lambda: stopping(0.0))
+        except Retryable as error:
+            log.warning("rollouts: %s", error)
+            done = 0
+        if not done and stopping(1.0):
+            return
+
+
+def main() -> None:
+    from workers.bootstrap import context_from_environment
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    ctx = context_from_environment()
+    try:
+        run(ctx, stop.wait)
+    finally:
+        ctx.registry.close()
+
+
+if __name__ == "__main__":
+    main()
