@@ -224,7 +224,7 @@ class House:
     def lets_in(self, placed: Placement, credential: Credential | None = None) -> bool:
         """Does the database take this login, or the one that the secret names now?"""
         credential = credential or self.ctx.providers.secrets.read(placed.app_secret)
-        return self.databases.accepts(self.endpoint(placed), credential)
+        return self.ctx.providers.databases.accepts(self.endpoint(placed), credential)
 
     def violations(self) -> list[str]:
         """What does not hold, in words; empty where registry and world agree (I1, I2, I4, I5)."""

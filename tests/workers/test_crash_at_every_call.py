@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -136,10 +137,13 @@ def test_every_crash_point_converges_without_orphan_or_duplicate(
     recording = tmp_path / "points"
     failures: list[str] = []
     points: list[str] = []
+    template, before = f"crash_{uuid.uuid4().hex}", tmp_path / "world.sqlite"
+    prepare(postgres_server.create_database(template), before).close()
     for number in itertools.count(-1):
-        name = f"crash_{uuid.uuid4().hex}"
-        url, world = postgres_server.create_database(name), tmp_path / f"world-{number}.sqlite"
-        house = prepare(url, world)
+        name, world = f"crash_{uuid.uuid4().hex}", tmp_path / f"world-{number}.sqlite"
+        url = postgres_server.create_database(name, template=template)
+        shutil.copy(before, world)
+        house = House(url, world)
         found: list[str] = []
         if number < 0:
             assert process(url, str(world), None, str(recording)) == 0
@@ -156,6 +160,7 @@ def test_every_crash_point_converges_without_orphan_or_duplicate(
         postgres_server.drop_database(name)
         if number == len(points) - 1:
             break
+    postgres_server.drop_database(template)
     assert {f"{call}:{side}" for call in calls for side in ("before", "after")} <= set(points)
     assert len(points) >= at_least
     assert failures == []
