@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.installed
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast soak lint format bench bench-dataplane bench-migrations lock clean
@@ -20,17 +21,17 @@ $(STAMP): requirements/dev.lock setup.cfg
 	> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
-demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS=--exit to end)
+demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS="--exit" to end, "--warm" for clusters made ahead)
 	@$(BIN)/controlplane demo $(ARGS)
 
 test: $(STAMP) lint ## Lint, type-check and run the whole suite, real Terraform included
-	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not soak" $(ARGS)
 
 soak: $(STAMP) ## The long runs: minutes of load, a million requests, outages (sizes by environment, see tests/dataplane)
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
-	@$(BIN)/python -m pytest -m "not acceptance and not browser and not soak" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import contracts
 	@$(BIN)/ruff check .

@@ -20,7 +20,8 @@ from werkzeug.test import EnvironBuilder
 
 from benchmarks.dataplane_report import Bar, Report, side_by_side
 from benchmarks.dataplane_resolver import Parsing, config
-from dataplane.resolver import Policy, Resolver
+from dataplane.memory import Policy
+from dataplane.resolver import Resolver
 from dataplane.wsgi import TenantMiddleware
 
 HEADERS = {

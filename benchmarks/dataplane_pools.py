@@ -26,7 +26,7 @@ from dataplane.connect import Connector, Transport
 from dataplane.contract import DatabaseAddress, TenantConfig
 from dataplane.credentials import Credential
 from dataplane.errors import DatabaseError
-from dataplane.ledger import Limits
+from dataplane.grants import Limits
 from dataplane.pools import KeyedPools
 from localcloud.postgres import PostgresServer
 

@@ -25,8 +25,9 @@ from dataplane.contract import (
 )
 from dataplane.hosts import normalise_host
 from dataplane.levels import RedisLevel
+from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
-from dataplane.resolver import Policy, Resolver
+from dataplane.resolver import Resolver
 
 KEYS = {"k1": b"benchmark benchmark benchmark 32"}
 ZONE = "tenants.example.com"
@@ -67,6 +68,9 @@ class Parsing:
     def read(self, host: str) -> TenantConfig | None:
         text = self._texts.get(host)
         return None if text is None else TenantConfig.from_payload(json.loads(text))
+
+    def alive(self) -> None:
+        """It always is."""
 
 
 def from_memory(report: Report, *, rounds: int) -> None:

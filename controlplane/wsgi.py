@@ -16,7 +16,7 @@ from flask import Flask
 from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
 from controlplane.web import stripe_webhook
-from controlplane.web.api import rollouts
+from controlplane.web.api import rehearsals, rollouts
 from controlplane.web.app import create_app
 from controlplane.web.edge import Ring, Sign
 from dataplane import contract
@@ -28,7 +28,7 @@ STATEMENT_TIMEOUT = 5.0  # seconds; every request is a few lookups by key
 
 # As in `workers/app.py`, which the web side must not import; a test compares the two.
 QUEUE_OF_OPERATIONS = "controlplane"
-QUEUES = {stripe_webhook.TASK: "events", rollouts.WORK: "rollouts"}
+QUEUES = {stripe_webhook.TASK: "events", rollouts.WORK: "rollouts", rehearsals.REHEARSE: "rollouts"}
 
 
 def create(env: Mapping[str, str] = os.environ) -> Flask:

@@ -17,12 +17,12 @@ import psycopg
 
 from dataplane import wire
 from dataplane.connect import Connector
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import FleetBudget
-from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
-from dataplane.notices import Notice
-from dataplane.pools import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
+from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
+from dataplane.ledger import Ledger
+from dataplane.pooling import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class AsyncKeyedPools:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
+        self._releasing: set[asyncio.Future[None]] = set()
         self.statistics = PoolStatistics()
 
     @contextlib.asynccontextmanager
@@ -87,6 +88,7 @@ class AsyncKeyedPools:
             self._keeper.cancel()
         self._ledger.clear()
         await self._close_discarded()
+        await asyncio.gather(*self._releasing)
 
     @property
     def open_connections(self) -> tuple[int, int]:
@@ -155,25 +157,28 @@ class AsyncKeyedPools:
 
     async def _open(self, opening: Opening[Conn]) -> Held[Conn]:
         config = opening.target
-        conn: Conn | None = None
-        claimed = False
         try:
             if opening.victim is not None:
                 self.statistics.evicted += 1
                 await self._close(opening.victim)
             claimed = await self._claim(config)
+        except BaseException:
+            self._ledger.not_opened(opening)
+            raise
+        conn: Conn | None = None
+        try:
             conn = await self._connector.connect_async(config)
             await self._assert(conn, config)
         except BaseException as error:
-            if conn is not None:
-                await conn.close()
-            if claimed and self._fleet is not None:
-                await asyncio.to_thread(self._fleet.release, cluster_of(config))
-            if isinstance(error, DatabaseError) and not isinstance(error, PoolExhausted):
+            if claimed:
+                self._release(cluster_of(config))
+            if isinstance(error, DatabaseError):
                 self.statistics.failed += 1
                 self._ledger.failed(opening, error, time.monotonic())
             else:
                 self._ledger.not_opened(opening)
+            if conn is not None:
+                await conn.close()
             raise
         self.statistics.opened += 1
         self.statistics.lent += 1
@@ -185,7 +190,7 @@ class AsyncKeyedPools:
         if self._fleet is None:
             return False
         cluster = cluster_of(config)
-        while not await asyncio.to_thread(self._fleet.acquire, cluster):
+        while not await self._acquire(self._fleet, cluster):
             idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
             if idle is None:
                 self.statistics.refused += 1
@@ -193,10 +198,26 @@ class AsyncKeyedPools:
             await self._close(idle)
         return True
 
+    async def _acquire(self, fleet: FleetBudget, cluster: str) -> bool:
+        asked = asyncio.get_running_loop().run_in_executor(None, fleet.acquire, cluster)
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:  # the thread goes on, and what it gets must be given back
+            asked.add_done_callback(lambda done: self._release(cluster) if done.result() else None)
+            raise
+
+    def _release(self, cluster: str) -> None:
+        """Behind the request: nobody waits for Redis here, and no cancellation can come in between."""
+        if self._fleet is not None:
+            told = asyncio.get_running_loop().run_in_executor(None, self._fleet.release, cluster)
+            self._releasing.add(told)
+            told.add_done_callback(self._releasing.discard)
+
     async def _assert(self, conn: Conn, config: TenantConfig) -> None:
         try:
             await wire.check_async(conn, config, self._check_timeout)
         except wire.Broken as error:
+            log.warning("connect: %s: opened, then %s", config.tenant_id, error)
             raise DatabaseUnavailable(f"{config.tenant_id}: {error}", retry_after=1.0) from error
         except CrossTenantDetected as error:
             self.statistics.crossed += 1
@@ -243,9 +264,8 @@ class AsyncKeyedPools:
             await self._close(held)
 
     async def _close(self, held: Held[Conn]) -> None:
-        await held.conn.close()
-        if self._fleet is not None:
-            await asyncio.to_thread(self._fleet.release, cluster_of(held.target))
+        await held.conn.close()  # which does not suspend
+        self._release(cluster_of(held.target))
 
     async def _keep(self) -> None:
         every = self._idle / 4 if self._fleet is None else min(self._idle / 4, self._fleet.lease / 3)

@@ -23,7 +23,13 @@ import psycopg
 from dataplane.contract import TenantConfig
 from dataplane.credentials import Credential, Credentials
 from dataplane.endpoints import EndpointMap
-from dataplane.errors import CredentialUnavailable, DatabaseError, DatabaseUnavailable, DatabaseWaking
+from dataplane.errors import (
+    CredentialUnavailable,
+    DatabaseError,
+    DatabaseUnavailable,
+    DatabaseWaking,
+    PoolExhausted,
+)
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +137,8 @@ class Attempts:
         message = f"{self._config.tenant_id}: {trouble.value}"
         if waking:
             return DatabaseWaking(message, retry_after=5.0)
+        if trouble is Trouble.FULL:
+            return PoolExhausted(message, retry_after=2.0)
         if trouble is Trouble.LOGIN:
             return CredentialUnavailable(message, retry_after=5.0)
         return DatabaseUnavailable(message, retry_after=5.0)

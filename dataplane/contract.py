@@ -10,7 +10,8 @@ The signature covers the host as well as the payload, so an entry copied under a
 refused (a request for A can't be sent to B by whoever can write to the cache). Two keys may be live
 at a time, which is how a key is rolled. `epoch` comes from one sequence of the registry, over all
 tenants, so that of two entries for one host the newer is known even when the host changed hands.
-Notices on the channel `tenant:notices` say which host changed; they carry no configuration.
+Notices on the channel `tenant:notices` say which host changed; they carry no configuration and no
+signature, so whoever hears one looks again and believes what is signed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FORMAT = "v1"
 KEY_PREFIX = "tenant:host:"
 NOTICE_CHANNEL = "tenant:notices"
 MAX_ENTRY_BYTES = 16 * 1024
+MAX_NOTICE_BYTES = 4096
 MIN_KEY_BYTES = 32
 MAX_EPOCH = 2**53 - 1  # what JavaScript's numbers hold exactly
 MAX_POOL_SIZE = 1000
@@ -147,6 +149,44 @@ class TenantConfig:
             database=database,
             profile=_field(payload, "profile", dict),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What is published after a change. `kind` "config": the entry of `host` has changed and is of
+    `epoch` now (0: not known, look in any case). "credential": the database login of `tenant_id` has
+    changed; `host` and `epoch` mean nothing then."""
+
+    kind: str
+    host: str
+    epoch: int
+    tenant_id: str
+
+    def encode(self) -> bytes:
+        fields = {"kind": self.kind, "host": self.host, "epoch": self.epoch, "tenant_id": self.tenant_id}
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Notice | None:
+        """None where it is not a notice that this version knows. Left out or null: `kind` is "config",
+        `host` and `tenant_id` are empty, `epoch` is 0."""
+        try:
+            fields = json.loads(data) if len(data) <= MAX_NOTICE_BYTES else None
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(fields, dict):
+            return None
+        kind, host = fields.get("kind") or "config", fields.get("host") or ""
+        epoch, tenant_id = fields.get("epoch") or 0, fields.get("tenant_id") or ""
+        if (
+            kind not in ("config", "credential")
+            or not isinstance(host, str)
+            or not isinstance(tenant_id, str)
+        ):
+            return None
+        if type(epoch) is not int or not 0 <= epoch <= MAX_EPOCH:
+            return None
+        return cls(kind, host, epoch, tenant_id)
 
 
 def _field(payload: dict[str, Any], name: str, kind: type, *, within: str = "") -> Any:

@@ -179,7 +179,11 @@ class SecretsManagerCredentials:
         if self._role is None:
             return self._shared_client("secretsmanager")
         role = self._role.format(placement=placement_of(config))
-        granted = self._shared_client("sts").assume_role(RoleArn=role, RoleSessionName="dataplane")
+        granted = self._shared_client("sts").assume_role(
+            RoleArn=role,
+            RoleSessionName="dataplane",
+            ExternalId=config.tenant_id,  # which the role's trust policy asks for
+        )
         keys = granted["Credentials"]
         with self._lock:  # making a client is not thread-safe, using one is
             return self._session().client(

@@ -11,16 +11,13 @@ for a single caller who tries again; so a dead server costs one timeout a second
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import redis
-import urllib3
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -41,6 +38,10 @@ class Level(Protocol):
     def read(self, host: str) -> TenantConfig | None:
         """The entry of a normalised host, a tombstone (status "gone") included; None where the level
         knows that there is none. Raises LevelDown."""
+        ...
+
+    def alive(self) -> None:
+        """A sign of life came from elsewhere: the next read need not wait for a pause to end."""
         ...
 
 
@@ -112,104 +113,13 @@ class RedisLevel:
         except ContractError as error:
             raise self._refuse(host, str(error)) from error
 
+    def alive(self) -> None:
+        self._pause.worked()
+
     def _refuse(self, host: str, reason: str) -> EntryRefused:
         self.refused += 1
         log.error("cache: the entry of %s is refused: %s", host, reason)
         return EntryRefused(f"cache: {reason}")
-
-
-class ControlPlaneLevel:
-    """The control plane's resolve endpoint: `GET <base>/v1/resolve?host=…` with a bearer token.
-
-    200 brings `{"entry": "v1.…"}`, signed as in the cache and verified here all the same. 404 means
-    "there is none" only when its body is JSON: a proxy's or a wrong address's 404 page says nothing
-    about the tenant. At most `concurrent` requests are under way at once.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        token: str,
-        keys: Mapping[str, bytes],
-        *,
-        timeout: float = 2.0,
-        concurrent: int = 8,
-        pause: float = 1.0,
-    ) -> None:
-        self._url = base_url.rstrip("/") + "/v1/resolve"
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        self._keys = dict(keys)
-        self._timeout = timeout
-        self._concurrent = concurrent
-        self._slots = threading.BoundedSemaphore(concurrent)
-        self._pause = Pause(pause)
-        self._http: urllib3.PoolManager | None = None
-        self._pid = 0
-
-    def read(self, host: str) -> TenantConfig | None:
-        self._pause.check()
-        if not self._slots.acquire(timeout=self._timeout):
-            raise LevelDown("resolve endpoint: too many hosts are being asked for at once")
-        try:
-            status, kind, body = self._get(host)
-        finally:
-            self._slots.release()
-        json_body = kind.partition(";")[0].strip().lower().endswith("json")
-        if status == 404 and json_body:
-            self._pause.worked()
-            return None
-        if status != 200 or not json_body:
-            self._pause.failed()
-            log.error("resolve endpoint: answered %d (%s)", status, kind or "no content type")
-            raise LevelDown(f"resolve endpoint: answered {status}")
-        self._pause.worked()
-        try:
-            document = json.loads(body)
-            entry = document.get("entry") if isinstance(document, dict) else None
-            if not isinstance(entry, str):
-                raise ContractError("entry: expected a string")
-            return TenantConfig.from_payload(verify(entry, host=host, keys=self._keys))
-        except (ValueError, RecursionError) as error:
-            log.error("resolve endpoint: the entry of %s is refused: %s", host, error)  # noqa: TRY400
-            raise EntryRefused(f"resolve endpoint: {error}") from error
-
-    def close(self) -> None:
-        if self._http is not None:
-            self._http.clear()
-
-    def _pool(self) -> urllib3.PoolManager:
-        """One a process: its connections can't be shared over a fork."""
-        if self._http is None or self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._http = urllib3.PoolManager(
-                maxsize=self._concurrent,
-                timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout),
-                retries=False,
-            )
-        return self._http
-
-    def _get(self, host: str) -> tuple[int, str, bytes]:
-        try:
-            try:
-                return self._request(host)
-            except urllib3.exceptions.ProtocolError:
-                return self._request(host)  # a kept connection that the server had just closed
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            self._pause.failed()
-            raise LevelDown(f"resolve endpoint: {type(error).__name__}") from error
-
-    def _request(self, host: str) -> tuple[int, str, bytes]:
-        response = self._pool().request(
-            "GET", self._url, fields={"host": host}, headers=self._headers, preload_content=False
-        )
-        try:
-            body = response.read(2 * MAX_ENTRY_BYTES)
-            if response.read(1):
-                response.close()
-                raise LevelDown("resolve endpoint: the answer is too long")
-        finally:
-            response.release_conn()
-        return response.status, response.headers.get("Content-Type", ""), body
 
 
 class RegistryLevel:
@@ -233,6 +143,9 @@ class RegistryLevel:
         if config is not None and config.host != host:
             raise EntryRefused("registry: the entry is another host's")
         return config
+
+    def alive(self) -> None:
+        self._pause.worked()
 
 
 def connect_redis(url: str, *, timeout: float, connections: int) -> redis.Redis:

@@ -12,35 +12,21 @@ looked up again, so a forged one costs a read.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dataplane.contract import NOTICE_CHANNEL
+from dataplane.contract import NOTICE_CHANNEL, Notice
 
 log = logging.getLogger(__name__)
 
-MAX_NOTICE_BYTES = 4096
 LOOK_UP_SECONDS = 0.2  # how soon the thread sees that it should end
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """`kind` "config": the entry of `host` has changed and is of `epoch` now. "credential": the
-    database login of `tenant_id` has changed."""
-
-    kind: str
-    host: str
-    epoch: int
-    tenant_id: str
 
 
 Subscriber = Callable[[Notice], None]
@@ -54,23 +40,6 @@ class Ear(Protocol):
     def lost(self) -> None: ...
 
     def noticed(self, notice: Notice) -> None: ...
-
-
-def parse_notice(data: bytes) -> Notice | None:
-    """None where it is not a notice that this version knows."""
-    try:
-        fields = json.loads(data) if len(data) <= MAX_NOTICE_BYTES else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(fields, dict):
-        return None
-    kind, host = fields.get("kind", "config"), fields.get("host") or ""
-    epoch, tenant_id = fields.get("epoch") or 0, fields.get("tenant_id") or ""
-    if kind not in ("config", "credential"):
-        return None
-    if not isinstance(host, str) or not isinstance(tenant_id, str) or type(epoch) is not int:
-        return None
-    return Notice(kind, host, epoch, tenant_id)
 
 
 class NoticeListener:
@@ -146,7 +115,7 @@ class NoticeListener:
                 if message["type"] == "subscribe":
                     ear.connected()
                 elif message["type"] == "message":
-                    notice = parse_notice(message["data"])
+                    notice = Notice.decode(message["data"])
                     if notice is None:
                         log.warning("notices: one that this version does not know was passed over")
                     else:

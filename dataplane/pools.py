@@ -14,43 +14,27 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from dataplane import wire
-from dataplane.connect import Connector, may_pause
-from dataplane.contract import TenantConfig
+from dataplane.connect import Connector
+from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
     DatabaseError,
     DatabaseUnavailable,
-    DatabaseWaking,
     PoolExhausted,
 )
 from dataplane.fleet import FleetBudget
-from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
-from dataplane.notices import Notice
+from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
+from dataplane.ledger import Ledger
+from dataplane.pooling import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
 
 log = logging.getLogger(__name__)
 
 Conn = psycopg.Connection[Any]
-
-
-@dataclass(slots=True)
-class PoolStatistics:
-    """`lent` includes those that were opened for it."""
-
-    lent: int = 0
-    opened: int = 0
-    evicted: int = 0
-    waited: int = 0
-    refused: int = 0  # PoolExhausted
-    failed: int = 0  # connects
-    broken: int = 0  # found dead at checkout or not fit at return
-    crossed: int = 0  # CrossTenantDetected
-    most_shared: int = 0  # the most connections of the shared budget that were ever open
 
 
 class KeyedPools:
@@ -202,10 +186,14 @@ class KeyedPools:
         if opening.victim is not None:
             self.statistics.evicted += 1
             self._close([opening.victim])
-        conn: Conn | None = None
-        claimed = False
         try:
             claimed = self._claim(config)
+        except BaseException:
+            with self._lock:
+                self._ledger.not_opened(opening)
+            raise
+        conn: Conn | None = None
+        try:
             conn = self._connector.connect(config)
             self._assert(conn, config)
         except BaseException as error:
@@ -214,7 +202,7 @@ class KeyedPools:
             if claimed and self._fleet is not None:
                 self._fleet.release(cluster_of(config))
             with self._lock:
-                if isinstance(error, DatabaseError) and not isinstance(error, PoolExhausted):
+                if isinstance(error, DatabaseError):
                     self.statistics.failed += 1
                     self._ledger.failed(opening, error, time.monotonic())
                 else:
@@ -245,6 +233,7 @@ class KeyedPools:
         try:
             wire.check(conn, config, self._check_timeout)
         except wire.Broken as error:
+            log.warning("connect: %s: opened, then %s", config.tenant_id, error)
             raise DatabaseUnavailable(f"{config.tenant_id}: {error}", retry_after=1.0) from error
         except CrossTenantDetected as error:
             self.statistics.crossed += 1
@@ -319,31 +308,6 @@ def _keep(pools: weakref.ref[KeyedPools], closed: threading.Event, every: float)
             return
         alive._tidy()
         del alive
-
-
-def cluster_of(config: TenantConfig) -> str:
-    """`host:port` of the tenant's cluster: what the fleet's budget is counted by."""
-    return "" if config.database is None else f"{config.database.host}:{config.database.port}"
-
-
-def full_error(config: TenantConfig) -> PoolExhausted:
-    return PoolExhausted(f"{config.tenant_id}: its cluster has no connection left for us", retry_after=1.0)
-
-
-def blocked_error(blocked: Blocked) -> DatabaseError:
-    """The error of the connect that failed, new for each request that it is told to."""
-    return type(blocked.error)(str(blocked.error), retry_after=max(1.0, blocked.retry_after))
-
-
-def tired_error(ticket: Ticket[Any]) -> DatabaseError:
-    """What to say to a request that waited in vain: was it for others, or for the database?"""
-    tenant = ticket.tenant
-    name = tenant.target.tenant_id
-    if tenant.total == tenant.connecting and tenant.connecting:
-        if may_pause(tenant.target):
-            return DatabaseWaking(f"{name}: still connecting", retry_after=5.0)
-        return DatabaseUnavailable(f"{name}: still connecting", retry_after=5.0)
-    return PoolExhausted(f"{name}: none of its connections became free in time", retry_after=1.0)
 
 
 _pools: weakref.WeakSet[KeyedPools] = weakref.WeakSet()

@@ -14,60 +14,32 @@ RoutingUnavailable (503).
 *It amplifies.* One read at a time for a host, whoever waits shares it; hosts without a tenant are
 remembered for some seconds in a memory of their own, so that no scanner can push the tenants out.
 
-Entries that live long are refreshed behind the request that finds them old. The memory is bounded,
-and evicts by second chance: what was asked for since the last look stays.
+Entries that live long are refreshed behind the request that finds them old.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import functools
 import os
-import random
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from dataplane.contract import Status, TenantConfig
+from dataplane.contract import Notice, Status, TenantConfig
 from dataplane.errors import Provisioning, RoutingUnavailable, Suspended, UnknownHost
 from dataplane.hosts import HostKind, Zones, normalise_host
 from dataplane.levels import Level, LevelDown
-from dataplane.notices import Notice, NoticeListener, Subscriber
+from dataplane.memory import Memory, Nothing, Outcome, Policy, Slot
+from dataplane.notices import NoticeListener, Subscriber
 
 # Headers that are spelled otherwise than the name in memory, with a port as a rule, come again as well.
 _spelled = functools.lru_cache(maxsize=4096)(normalise_host)
 
 READ_ATTEMPTS = 3  # of one load, when notices keep outdating what was read
-SECOND_CHANCES = 32  # looked at for one eviction
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """All times in seconds.
-
-    `ttl`: an entry is confirmed this often (times 1 - `jitter` to 1) though notices arrive; for
-    `grace` beyond it the old one is served while it is read anew behind. `unwatched_ttl`: instead of
-    `ttl` while notices can't be heard. `unknown_ttl`: for hosts without a tenant and those being
-    set up. `max_age`: how long after its last confirmation an entry is served when nothing behind
-    answers, tried again every `retry`. `wait`: for somebody else's read of the same host.
-    """
-
-    capacity: int = 50_000
-    unknown_capacity: int = 10_000
-    ttl: float = 60.0
-    jitter: float = 0.2
-    grace: float = 30.0
-    unwatched_ttl: float = 2.0
-    unknown_ttl: float = 5.0
-    max_age: float = 6 * 3600.0
-    retry: float = 1.0
-    wait: float = 5.0
-    hold_outdated: float = 30.0  # how long a notice's epoch is insisted on
 
 
 @dataclass(slots=True)
@@ -81,32 +53,6 @@ class Statistics:
     unavailable: int = 0  # answered RoutingUnavailable
     late: int = 0  # reads that an invalidation overtook: not stored
     invalidations: int = 0
-    evictions: int = 0
-
-
-class _Slot:
-    """One entry in memory. Times are of the resolver's clock."""
-
-    __slots__ = (
-        "config",
-        "floor",
-        "fresh_until",
-        "hard_until",
-        "refreshing",
-        "serving",
-        "soft_until",
-        "used",
-    )
-
-    def __init__(self, config: TenantConfig, now: float, ttl: float, policy: Policy) -> None:
-        self.config = config
-        self.serving = config.status is Status.ACTIVE
-        self.fresh_until = now + ttl
-        self.soft_until = self.fresh_until + policy.grace
-        self.hard_until = now + policy.max_age
-        self.floor: tuple[int, float] | None = None  # (epoch at least, until when)
-        self.used = False
-        self.refreshing = False
 
 
 class _Flight:
@@ -116,18 +62,10 @@ class _Flight:
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self.result: _Outcome = _Nothing.UNTOLD
+        self.result: Outcome = Nothing.UNTOLD
         self.suspect = False  # a notice may have been missed since the read began
         self.heard = False  # one has come since the read began,
         self.wanted = 0  # and this is the newest epoch that one named
-
-
-class _Nothing(enum.Enum):
-    NO_TENANT = "no tenant"  # a level said so
-    UNTOLD = "untold"  # no level could tell
-
-
-_Outcome = _Slot | _Nothing
 
 
 class Resolver:
@@ -152,6 +90,7 @@ class Resolver:
         self._levels = [level for level in (cache, fallback) if level is not None]
         if not self._levels:
             raise ValueError("cache, fallback: expected at least one level to read from, got none")
+        self._cache = cache
         self._last_word = fallback is not None
         self._notices = notices
         self._zones = zones or Zones()
@@ -164,10 +103,10 @@ class Resolver:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
-        self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._memory = Memory(self._policy, self._clock)
+        self._slots = self._memory.slots
         self._flights: dict[str, _Flight] = {}
-        self._tasks: dict[tuple[int, str], asyncio.Future[_Outcome]] = {}
+        self._tasks: dict[tuple[int, str], asyncio.Future[Outcome]] = {}
         self._hearing = self._notices is None
         self._behind: ThreadPoolExecutor | None = None
         self._loaders: ThreadPoolExecutor | None = None
@@ -240,7 +179,7 @@ class Resolver:
             raise UnknownHost
         return name
 
-    def _known(self, name: str) -> _Outcome | None:
+    def _known(self, name: str) -> Outcome | None:
         """What memory may answer by itself; None where somebody behind must be asked first."""
         now = self._clock()
         slot = self._slots.get(name)
@@ -252,21 +191,21 @@ class Resolver:
                 self._refresh_behind(name, slot)
                 return slot
             return None
-        return _Nothing.NO_TENANT if now < self._unknown.get(name, 0.0) else None
+        return Nothing.NO_TENANT if self._memory.is_unknown(name) else None
 
-    def _answer(self, name: str, outcome: _Outcome) -> TenantConfig:
-        if isinstance(outcome, _Slot):
+    def _answer(self, name: str, outcome: Outcome) -> TenantConfig:
+        if isinstance(outcome, Slot):
             if outcome.serving:
                 return outcome.config
             if outcome.config.status is Status.SUSPENDED:
                 raise Suspended
             raise Provisioning(retry_after=self._policy.unknown_ttl)
-        if outcome is _Nothing.NO_TENANT:
+        if outcome is Nothing.NO_TENANT:
             raise UnknownHost
         self.statistics.unavailable += 1
         raise RoutingUnavailable(retry_after=self._policy.retry)
 
-    def _refresh_behind(self, name: str, slot: _Slot) -> None:
+    def _refresh_behind(self, name: str, slot: Slot) -> None:
         with self._lock:
             if slot.refreshing or self._slots.get(name) is not slot:
                 return
@@ -288,7 +227,7 @@ class Resolver:
 
     # ------------------------------------------------------------------------------- reading behind
 
-    def _load(self, name: str) -> _Outcome:
+    def _load(self, name: str) -> Outcome:
         """Read behind the memory, together with everybody who wants the same host now."""
         if not self._started:
             self.start()
@@ -319,11 +258,11 @@ class Resolver:
             flight.done.set()
         return flight.result
 
-    def _read(self, name: str, flight: _Flight) -> _Outcome:
+    def _read(self, name: str, flight: _Flight) -> Outcome:
         for _ in range(READ_ATTEMPTS):
             with self._lock:
                 flight.suspect = flight.heard = False
-                floor = max(flight.wanted, self._floor(name))
+                floor = max(flight.wanted, self._memory.floor(name))
             try:
                 config = self._ask(name, floor)
             except LevelDown:
@@ -336,15 +275,6 @@ class Resolver:
                 self.statistics.late += 1
         with self._lock:
             return self._keep(name)
-
-    def _floor(self, name: str) -> int:
-        """The epoch below which an entry of this host is an old one."""
-        slot = self._slots.get(name)
-        if slot is None:
-            return 0
-        if slot.floor is not None and self._clock() < slot.floor[1]:
-            return max(slot.config.epoch, slot.floor[0])
-        return slot.config.epoch if self._clock() < slot.hard_until else 0
 
     def _ask(self, name: str, floor: int) -> TenantConfig | None:
         """Level by level; the last one's "there is none" counts, the cache's only where it is last."""
@@ -368,69 +298,27 @@ class Resolver:
             raise LevelDown("the cache has lost an entry without a tombstone")
         return None
 
-    def _store(self, name: str, config: TenantConfig | None) -> _Outcome:
+    def _store(self, name: str, config: TenantConfig | None) -> Outcome:
         """With the lock held."""
-        policy, now = self._policy, self._clock()
-        if config is None or config.status is Status.GONE:
-            self._slots.pop(name, None)
-            self._unknown.pop(name, None)
-            while len(self._unknown) >= policy.unknown_capacity:
-                self._unknown.popitem(last=False)
-            self._unknown[name] = now + policy.unknown_ttl
-            return _Nothing.NO_TENANT
-        ttl = policy.ttl if self._hearing else policy.unwatched_ttl
-        if config.status is Status.PROVISIONING:
-            ttl = min(ttl, policy.unknown_ttl)
-        slot = _Slot(config, now, self._spread(ttl), policy)
-        if config.status is Status.PROVISIONING:
-            slot.soft_until = slot.fresh_until
-        self._unknown.pop(name, None)
-        known = self._slots.get(name)
-        if known is None:
-            self._make_room()
-        else:
-            slot.used = known.used
-        self._slots[name] = slot
-        return slot
+        ttl = self._policy.ttl if self._hearing else self._policy.unwatched_ttl
+        return self._memory.store(name, config, ttl=ttl)
 
-    def _make_room(self) -> None:
-        chances = SECOND_CHANCES
-        while len(self._slots) >= self._policy.capacity:
-            name, slot = next(iter(self._slots.items()))
-            if slot.used and chances:
-                chances -= 1
-                slot.used = False
-                self._slots.move_to_end(name)
-            else:
-                del self._slots[name]
-                self.statistics.evictions += 1
-
-    def _keep(self, name: str) -> _Outcome:
-        """Nothing behind could tell: what memory may still answer. With the lock held."""
-        now = self._clock()
-        slot = self._slots.get(name)
-        if slot is None:
-            return _Nothing.UNTOLD
-        outdated = slot.floor is not None and now < slot.floor[1] and slot.config.epoch < slot.floor[0]
-        if now >= slot.hard_until or outdated:
-            return _Nothing.UNTOLD
-        slot.fresh_until = now + self._spread(self._policy.retry)
-        slot.soft_until = slot.hard_until  # nobody waits for the next try
-        self.statistics.stale += 1
-        return slot
-
-    def _spread(self, seconds: float) -> float:
-        return seconds * (1 - self._policy.jitter * random.random())  # noqa: S311
+    def _keep(self, name: str) -> Outcome:
+        """With the lock held."""
+        kept = self._memory.keep(name)
+        if isinstance(kept, Slot):
+            self.statistics.stale += 1
+        return kept
 
     # ------------------------------------------------------------------------------- hearing
 
     def connected(self) -> None:
         """Notices are heard from now on; what came before may have been missed."""
+        if self._cache is not None:
+            self._cache.alive()
         with self._lock:
             self._hearing = True
-            self._unknown.clear()
-            for slot in self._slots.values():
-                slot.fresh_until = slot.soft_until = 0.0
+            self._memory.doubt_all()
             for flight in self._flights.values():
                 flight.suspect = True
 
@@ -439,23 +327,18 @@ class Resolver:
             if not self._hearing:
                 return
             self._hearing = False
-            until = self._clock() + self._policy.unwatched_ttl
-            for slot in self._slots.values():
-                slot.fresh_until = min(slot.fresh_until, until)
+            self._memory.shorten_all(self._policy.unwatched_ttl)
 
     def noticed(self, notice: Notice) -> None:
         if notice.kind == "config" and notice.host:
             with self._lock:
                 self.statistics.invalidations += 1
-                self._unknown.pop(notice.host, None)
+                self._memory.heed(notice)
                 flight = self._flights.get(notice.host)
                 if flight is not None:
                     flight.heard = True
+                    flight.suspect = flight.suspect or not notice.epoch
                     flight.wanted = max(flight.wanted, notice.epoch)
-                slot = self._slots.get(notice.host)
-                if slot is not None and slot.config.epoch < notice.epoch:
-                    slot.floor = (notice.epoch, self._clock() + self._policy.hold_outdated)
-                    slot.fresh_until = slot.soft_until = 0.0
         for subscriber in self._subscribers:
             subscriber(notice)
 

@@ -32,16 +32,18 @@ from typing import TYPE_CHECKING, Any
 from dataplane.async_pools import AsyncKeyedPools
 from dataplane.connect import Connector, Transport
 from dataplane.contract import MIN_KEY_BYTES
+from dataplane.control_plane import ControlPlaneLevel
 from dataplane.credentials import Credentials, SecretsManagerCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.errors import BadHost
 from dataplane.fleet import FleetBudget
+from dataplane.grants import Limits
 from dataplane.hosts import Zones
-from dataplane.ledger import Limits
-from dataplane.levels import ControlPlaneLevel, RedisLevel
+from dataplane.levels import RedisLevel
+from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.pools import KeyedPools
-from dataplane.resolver import Policy, Resolver
+from dataplane.resolver import Resolver
 from dataplane.wsgi import TenantMiddleware
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from dataplane.context import current_pools, current_tenant
-from dataplane.ledger import Held
+from dataplane.grants import Held
 from dataplane.pools import KeyedPools
 
 Conn = psycopg.Connection[Any]

@@ -122,8 +122,8 @@ def _results(pgconn: pq.abc.PGconn, poller: select.poll, deadline: float) -> lis
     results: list[pq.abc.PGresult] = []
     while True:
         while pgconn.is_busy():
-            left = deadline - time.monotonic()
-            if left <= 0 or not poller.poll(left * 1000):
+            # Past the deadline one look is left: it may be this thread that was kept from running.
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise Broken("no answer")
             pgconn.consume_input()
         result = pgconn.get_result()

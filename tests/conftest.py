@@ -20,6 +20,19 @@ from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
 from localcloud.valkey import ValkeyServer
 
+ONE_WORKER = ("acceptance", "browser")
+"""Folders whose tests share something that is dear to start: one worker of a parallel run has them all."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A parallel run (`-n 2 --dist loadgroup`) hands out whole files, so module fixtures start once."""
+    here = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(here)
+        group = file.parts[0] if file.parts[0] in ONE_WORKER else str(file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Iterator[Path]:

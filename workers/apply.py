@@ -18,8 +18,20 @@ from controlplane.domain.errors import Invalid, NeedsHuman, Pending, Refused, Re
 from controlplane.domain.operation import Held
 from controlplane.domain.placement import Placement
 from controlplane.domain.planner import ClusterWanted, TenantWanted
+from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.steps import Step, StepName
-from controlplane.store import cluster, hostname, lease, placement, release, route, stack, step, tenant
+from controlplane.store import (
+    cluster,
+    hostname,
+    lease,
+    placement,
+    release,
+    route,
+    schema_shape,
+    stack,
+    step,
+    tenant,
+)
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
@@ -35,8 +47,9 @@ from workers.providers.ports import (
     ResourceEvent,
     StackRun,
 )
+from workers.room import room_left
 from workers.rotation import retire_login, rotate_credential
-from workers.stacks import cluster_variables, tenant_variables
+from workers.stacks import cluster_addresses, cluster_variables, tenant_variables
 from workers.wanted import TenantFacts, tombstone
 
 log = logging.getLogger(__name__)
@@ -98,22 +111,13 @@ class TenantWork(Work):
 def _apply_stack(
     work: Work, name: str, workspace: str, variables: dict[str, Any], digest: str
 ) -> dict[str, Any]:
-    with work.recording() as conn:
-        prior = stack.open_runs(conn, workspace)
-        run = stack.begin_run(conn, work.held, workspace, who=work.ctx.lock_owner)
-
-    def on_event(event: ResourceEvent) -> None:
-        with work.ctx.registry.connection() as conn:
-            if event.kind == "lock_taken":
-                stack.note_lock(conn, run, event.address)
-            step.note(conn, work.held, work.seq, **asdict(event))
-
+    prior, on_event = _begin_run(work, workspace)
     outputs = work.ctx.providers.terraform.apply(
         StackRun(
             stack=name,
             workspace=workspace,
             variables={**variables, "operation_id": str(work.held.operation_id)},
-            prior_runs=[_prior(r) for r in prior],
+            prior_runs=prior,
         ),
         on_event=on_event,
         stopped=work.keeper.lost,
@@ -124,6 +128,22 @@ def _apply_stack(
     return outputs
 
 
+def _begin_run(work: Work, workspace: str) -> tuple[list[PriorRun], Callable[[ResourceEvent], None]]:
+    """Record the run before it starts; the earlier ones that may have left something behind, and where
+    the events of this one go."""
+    with work.recording() as conn:
+        prior = stack.open_runs(conn, workspace)
+        run = stack.begin_run(conn, work.held, workspace, who=work.ctx.lock_owner)
+
+    def on_event(event: ResourceEvent) -> None:
+        with work.ctx.registry.connection() as conn:
+            if event.kind == "lock_taken":
+                stack.note_lock(conn, run, event.address)
+            step.note(conn, work.held, work.seq, **asdict(event))
+
+    return [_prior(r) for r in prior], on_event
+
+
 def _prior(run: OpenRun) -> PriorRun:
     return PriorRun(who=run.who, started_at=run.started_at, lock_id=run.lock_id)
 
@@ -132,8 +152,49 @@ def _prior(run: OpenRun) -> PriorRun:
 
 
 def apply_cluster_stack(work: ClusterWork) -> None:
+    _require_room(work)
     variables = cluster_variables(work.ctx.platform, work.row)
     _apply_stack(work, "cluster", work.row.id, variables, work.wanted.stack_digest)
+
+
+def _require_room(work: ClusterWork) -> None:
+    """Before a new cluster: Terraform would make half of it and then wait minutes for AWS to refuse."""
+    if work.row.ready_at is not None or work.ctx.providers.clusters.describe(work.row.id) is not None:
+        return
+    room, instances = room_left(work.ctx), work.row.desired.instance_count
+    if room.clusters is not None and room.clusters < 1:
+        raise NeedsHuman("the account's quota of clusters is used up", runbook=QUOTA_RUNBOOK)
+    if room.instances is not None and room.instances < instances:
+        raise NeedsHuman(
+            f"the account's quota of instances leaves {max(0, room.instances)}, {instances} are needed",
+            runbook=QUOTA_RUNBOOK,
+        )
+
+
+def destroy_cluster_stack(work: ClusterWork) -> None:
+    """Approved for all that the stack has, and only for a cluster that never held a tenant: nothing can
+    be placed on it any more, so nothing can change between the question and the deletion."""
+    workspace = work.row.id
+    with work.recording() as conn:
+        if cluster.ever_used(conn, workspace):
+            raise NeedsHuman(f"{workspace} is or was a tenant's home", runbook="cluster-in-use")
+    prior, on_event = _begin_run(work, workspace)
+    variables = cluster_variables(work.ctx.platform, work.row)
+    work.ctx.providers.terraform.destroy(
+        StackRun(
+            stack="cluster",
+            workspace=workspace,
+            variables={**variables, "operation_id": str(work.held.operation_id)},
+            prior_runs=prior,
+            approved=cluster_addresses(work.row),
+        ),
+        on_event=on_event,
+        stopped=work.keeper.lost,
+    )
+    with work.recording() as conn:
+        stack.forget(conn, workspace)
+        stack.end_runs(conn, workspace)
+        cluster.mark_destroyed(conn, workspace)
 
 
 def await_available(work: ClusterWork) -> None:
@@ -165,9 +226,12 @@ def apply_tenant_stack(work: TenantWork) -> None:
 
 
 def await_cluster(work: TenantWork) -> None:
-    attention = None if work.facts.cluster is None else work.facts.cluster.needs_attention
-    if attention is not None:
-        raise Retryable(f"its cluster needs attention: {attention}")
+    home = work.facts.cluster
+    if home is not None and home.needs_attention is not None:
+        reason = f"its cluster {home.id} needs attention: {home.needs_attention}"
+        with work.recording() as conn:
+            tenant.set_attention(conn, work.facts.row.id, reason=reason, runbook=home.runbook)
+        raise Retryable(reason)
     raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)
 
 
@@ -235,7 +299,9 @@ def prove(work: TenantWork) -> None:
         _distrust_password(work, "app")
         return
     work.ctx.providers.databases.prove(work.at, credential, work.placement)
+    lines = work.ctx.providers.databases.shape(work.at, work.placement)
     with work.recording() as conn:
+        schema_shape.see(conn, work.facts.row.id, release=work.wanted.release, lines=lines)
         tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
 
 
@@ -337,6 +403,7 @@ CLUSTER_ACTS: dict[StepName, Callable[[ClusterWork], None]] = {
     StepName.APPLY_CLUSTER_STACK: apply_cluster_stack,
     StepName.AWAIT_AVAILABLE: await_available,
     StepName.HARDEN_CLUSTER: harden_cluster,
+    StepName.DESTROY_CLUSTER_STACK: destroy_cluster_stack,
 }
 
 TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {

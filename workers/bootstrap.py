@@ -11,11 +11,13 @@ from pathlib import Path
 
 from controlplane import migration_project
 from controlplane.domain.catalogue import parse_catalogue
-from controlplane.settings import WORKER, Settings
+from controlplane.domain.errors import ControlPlaneError
+from controlplane.settings import WORKER, Group, Settings
 from controlplane.store.registry import Registry
 from workers.context import Context, Platform, Providers, Ring
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_identities import AwsIdentities
+from workers.providers.aws_quotas import AwsQuotas
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
 from workers.providers.config_cache import RedisConfigCache
@@ -28,6 +30,7 @@ from workers.providers.terraform import TerraformRunner, lock_owner
 log = logging.getLogger(__name__)
 
 STACKS = Path(__file__).parents[1] / "terraform" / "stacks"
+STACK_NAMES = ("tenant", "cluster")
 
 
 def context_from_environment(ring: Ring | None = None) -> Context:
@@ -37,6 +40,17 @@ def context_from_environment(ring: Ring | None = None) -> Context:
     return context(Settings.from_environment(env, require=WORKER), env, ring or _nobody)
 
 
+def prepare_from_environment() -> None:
+    """Initialise Terraform's stacks before the first customer needs one: seconds, or with the public
+    registry the download of 700 MB. What goes wrong is only told; the run that needs it tries again."""
+    env = os.environ
+    try:
+        settings = Settings.from_environment(env, require=(Group.AWS, Group.TERRAFORM))
+        _terraform(settings, env).prepare(STACK_NAMES)
+    except ControlPlaneError as error:
+        log.warning("terraform could not be prepared: %s", error)
+
+
 def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
     region = settings.aws_region
     secrets = AwsSecrets(region=region)
@@ -44,15 +58,9 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
     return Context(
         registry=Registry(settings.registry_url),
         providers=Providers(
-            terraform=TerraformRunner(
-                binary=settings.terraform_binary,
-                stacks_dir=STACKS,
-                work_dir=settings.terraform_work_dir,
-                state_bucket=settings.terraform_state_bucket,
-                region=region,
-                environment=env,
-            ),
+            terraform=_terraform(settings, env),
             clusters=AwsClusters(region=region),
+            quotas=AwsQuotas(region=region),
             secrets=secrets,
             identities=AwsIdentities(region=region),
             databases=PostgresDatabases(
@@ -85,7 +93,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         ),
         migrations=settings.tenant_migrations,
         release=_newest(settings.tenant_migrations),
-        stacks={stack: _version(stack) for stack in ("cluster", "tenant")},
+        stacks={stack: _version(stack) for stack in STACK_NAMES},
         holder=f"{socket.gethostname()}/{os.getpid()}",
         lock_owner=lock_owner(),
         ring=ring,
@@ -95,6 +103,17 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
 
 def _newest(folder: Path) -> str | None:
     return None if migration_project.is_project(folder) else load(folder)[-1].number
+
+
+def _terraform(settings: Settings, env: Mapping[str, str]) -> TerraformRunner:
+    return TerraformRunner(
+        binary=settings.terraform_binary,
+        stacks_dir=STACKS,
+        work_dir=settings.terraform_work_dir,
+        state_bucket=settings.terraform_state_bucket,
+        region=settings.aws_region,
+        environment=env,
+    )
 
 
 def _nobody(task: str, args: list[str]) -> None:

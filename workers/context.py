@@ -47,6 +47,7 @@ class Platform:
 class Providers:
     terraform: ports.Terraform
     clusters: ports.Clusters
+    quotas: ports.Quotas
     secrets: ports.Secrets
     identities: ports.Identities
     databases: ports.Databases

@@ -36,6 +36,7 @@ def observe_cluster(ctx: Context, row: ClusterRow) -> ClusterObserved:
         status=None if seen is None else seen.status,
         writer_status=None if seen is None else seen.writer_status,
         hardened=row.hardened_at is not None,
+        destroyed=row.destroyed_at is not None,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from controlplane.domain.errors import Retryable
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
 from controlplane.store import event, operation, preview, tenant
-from workers import intake, rollouts
+from workers import intake, pool, rollouts
 from workers import preview as previews
 from workers.context import Context
 from workers.converge import converge
@@ -25,7 +25,8 @@ IDLE = 1.0
 
 
 def work_once(ctx: Context) -> int:
-    """Handle every event, preview and operation that is due now; how many there were."""
+    """Handle every event, preview and operation that is due now, and look after the warm pool; how many
+    there were."""
     with ctx.registry.connection() as conn:
         for tenant_id in tenant.due_for_a_look(conn, limit=100):
             operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor="sweep")
@@ -34,7 +35,7 @@ def work_once(ctx: Context) -> int:
     done += sum(previews.work_out(ctx, preview_id) for preview_id in waiting)
     while converge(ctx) is not None:
         done += 1
-    return done
+    return done + pool.tend(ctx)
 
 
 def run(ctx: Context, stopping: Callable[[float], bool]) -> None:

@@ -30,8 +30,9 @@ from controlplane.domain.rollout import Spec, Target
 from controlplane.services import rollouts
 from controlplane.services.rollouts import Failure, Next
 from controlplane.store import release, rollout
-from controlplane.store.registry import RegistryUnavailable
+from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
+from workers import rehearsals
 from workers.context import Context
 from workers.converge import TASK as CONVERGE
 from workers.providers.ports import Bounds, ClusterEndpoint
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 TASK = "workers.tasks.rollout"
 THREADS = 16
 IDLE = 0.2  # seconds between looks where nothing can be started
+LONGEST_PAUSE = 30.0  # seconds before a target is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,46 +83,74 @@ class _Executor:
         self._release = wanted
         self._spec = spec
         self._threads = min(threads, spec.concurrency)
+        # Where the spec allows more than this process has threads, a few are claimed ahead, so that no
+        # thread waits for the registry. They count as running for everybody.
+        self._ahead = min(self._threads // 2, spec.concurrency - self._threads)
         self._running: dict[Future[Done], Target] = {}
         self._lost = threading.Event()
 
     def run(self, seconds: float | None, stopping: Callable[[], bool]) -> int:
         until = None if seconds is None else time.monotonic() + seconds
-        finished = 0
-        ended = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(ended,), name=f"rollout-{self._id}", daemon=True)
+        over = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(over,), name=f"rollout-{self._id}", daemon=True)
         keeper.start()
         try:
-            with ThreadPoolExecutor(self._threads, thread_name_prefix="migrate") as pool:
-                while True:
-                    late = (
+            with (
+                ThreadPoolExecutor(self._threads, thread_name_prefix="migrate") as pool,
+                self._ctx.registry.connection() as conn,
+            ):
+                return self._turns(
+                    conn,
+                    pool,
+                    lambda: (
                         stopping() or self._lost.is_set() or (until is not None and time.monotonic() > until)
-                    )
-                    taken = Next.OVER if late else self._take(pool)
-                    at_once = taken in {Next.CLAIMED, Next.AGAIN}
-                    if not self._running and not at_once:
-                        return finished
-                    finished += self._record(self._finished(0.0 if at_once else IDLE))
+                    ),
+                )
         finally:
-            ended.set()
+            over.set()
             keeper.join(timeout=self._ctx.platform.lease)
 
-    def _take(self, pool: ThreadPoolExecutor) -> Next:
-        room = self._threads - len(self._running)
-        if not room:
-            return Next.LATER
-        with self._ctx.registry.connection() as conn:
-            taken = rollouts.take(
-                conn, self._id, holder=self._ctx.holder, seconds=self._ctx.platform.lease, room=room
-            )
+    def _turns(self, conn: Connection, pool: ThreadPoolExecutor, late: Callable[[], bool]) -> int:
+        finished, ended = 0, list[Done]()
+        while True:
+            good = [done for done in ended if done.error is None]
+            for done in ended:
+                if done.error is not None:
+                    self._record_trouble(conn, done, done.error)
+            taken = self._take(conn, pool, good, stop=late())
+            finished += len(good)
+            at_once = taken in {Next.CLAIMED, Next.AGAIN}
+            if not self._running and not at_once:
+                return finished
+            ended = self._finished(0.0 if at_once else IDLE)
+
+    def _take(self, conn: Connection, pool: ThreadPoolExecutor, good: Sequence[Done], *, stop: bool) -> Next:
+        taken = rollouts.take(
+            conn,
+            self._id,
+            holder=self._ctx.holder,
+            seconds=self._ctx.platform.lease,
+            room=0 if stop else self._threads + self._ahead - len(self._running),
+            done=[_outcome(done) for done in good],
+        )
+        for done in good:
+            self._ctx.ring(CONVERGE, [ResourceKind.TENANT, done.target.tenant_id])
         for target in taken.targets:
             self._running[pool.submit(self._migrate, target)] = target
         return taken.next
 
     def _finished(self, timeout: float) -> list[Done]:
-        """What has ended; waits for the first where no thread is free, else `timeout` seconds at most."""
-        full = len(self._running) >= self._threads
-        done, _ = wait(self._running, None if full else timeout, FIRST_COMPLETED)
+        """What has ended; waits for the first where no thread is free, else `timeout` seconds at most.
+        While some that are claimed wait for a thread there is no hurry to tell: several are told at once."""
+        done: set[Future[Done]] = set()
+        while True:
+            left = self._running.keys() - done
+            if done and len(left) <= self._threads:
+                break
+            ended, _ = wait(left, None if len(left) >= self._threads else timeout, FIRST_COMPLETED)
+            done |= ended
+            if not ended or self._lost.is_set():
+                break
         for future in done:
             del self._running[future]
         return [future.result() for future in done]
@@ -149,43 +179,29 @@ class _Executor:
 
     # ----------------------------------------------------------------------------------- records
 
-    def _record(self, ended: Sequence[Done]) -> int:
-        good = [done for done in ended if done.error is None]
-        if good:
-            outcomes = [_outcome(done) for done in good]
-            with self._ctx.registry.connection() as conn:
-                rollouts.record_done(conn, self._id, outcomes, number=self._release.number)
-            for done in good:
-                self._ctx.ring(CONVERGE, [ResourceKind.TENANT, done.target.tenant_id])
-        for done in ended:
-            if done.error is not None:
-                self._record_trouble(done, done.error)
-        return len(good)
-
-    def _record_trouble(self, done: Done, error: Exception) -> None:
+    def _record_trouble(self, conn: Connection, done: Done, error: Exception) -> None:
         target = done.target
         if isinstance(error, LeaseLost):
             return
         message = str(error) if isinstance(error, ControlPlaneError) else f"unexpected {type(error).__name__}"
         log.warning("rollout %s: %s: %s", self._id, target.tenant_id, message)
-        with self._ctx.registry.connection() as conn:
-            if isinstance(error, Retryable) and target.attempts < self._spec.attempts:
-                pause = backoff(target.attempts, jitter=random.random())  # noqa: S311 — spreads load
-                after = max(error.after or 0.0, min(pause, 30.0))
-                rollouts.record_retry(conn, self._id, _outcome(done), after=after, error=message)
-                return
-            file, statement, said = "", "", message
-            if isinstance(error, MigrationFailed):
-                file, statement, said = error.file, error.statement, error.error
-            rollouts.record_failure(conn, self._id, Failure(_outcome(done), file, statement, said))
+        if isinstance(error, Retryable) and target.attempts < self._spec.attempts:
+            pause = backoff(target.attempts, jitter=random.random())  # noqa: S311 — spreads load
+            after = max(error.after or 0.0, min(pause, LONGEST_PAUSE))
+            rollouts.record_retry(conn, self._id, _outcome(done), after=after, error=message)
+            return
+        file, statement, said = "", "", message
+        if isinstance(error, MigrationFailed):
+            file, statement, said = error.file, error.statement, error.error
+        rollouts.record_failure(conn, self._id, Failure(_outcome(done), file, statement, said))
 
     # ------------------------------------------------------------------------------------ leases
 
-    def _keep(self, ended: threading.Event) -> None:
+    def _keep(self, over: threading.Event) -> None:
         """Renew what is held. A registry that can't be reached for a whole lease ends the claims: others
         may have them by now."""
         renewed = time.monotonic()
-        while not ended.wait(self._ctx.platform.heartbeat):
+        while not over.wait(self._ctx.platform.heartbeat):
             held = [(target.tenant_id, target.fence) for target in list(self._running.values())]
             before = time.monotonic()
             try:
@@ -206,10 +222,12 @@ def _outcome(done: Done) -> Outcome:
 
 
 def run(ctx: Context, stopping: Callable[[float], bool], *, threads: int = THREADS) -> None:
-    """Work on whatever rollout runs until `stopping(seconds)`, which waits that long at most, says so."""
+    """Work on whatever rollout runs, and on rehearsals, until `stopping(seconds)`, which waits that long
+    at most, says so."""
     while not stopping(0.0):
         try:
             done = work(ctx, threads=threads, stopping=lambda: stopping(0.0))
+            done += rehearsals.work(ctx) is not None
         except Retryable as error:
             log.warning("rollouts: %s", error)
             done = 0

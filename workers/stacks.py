@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.placement import Placement
 from controlplane.store.cluster import ClusterRow
 from workers.context import Platform
@@ -19,7 +20,9 @@ from workers.context import Platform
 
 def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
     desired = row.desired
+    closing = {"deletion_protection": False, "skip_final_snapshot": True}
     return {
+        **(closing if desired.lifecycle is ClusterLifecycle.CLOSED else {}),
         "cluster_id": row.id,
         "engine_version": desired.engine_version,
         "min_acu": desired.min_acu,
@@ -34,6 +37,14 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
         "isolation": desired.isolation.value,
         "environment": platform.environment,
     }
+
+
+def cluster_addresses(row: ClusterRow) -> frozenset[str]:
+    """All that an approved close of a cluster may delete, its key too: it leaves no snapshot behind."""
+    resources = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this"]
+    resources += ["cloudwatch_log_group.postgresql", "rds_cluster.this"]
+    resources += [f'rds_cluster_instance.this["{n}"]' for n in range(1, row.desired.instance_count + 1)]
+    return frozenset(f"module.cluster.aws_{resource}" for resource in resources)
 
 
 def tenant_variables(platform: Platform, placement: Placement) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 It is why nothing hangs on a message: an event whose ring was lost, an operation whose worker died, a
 retry whose time has come and a look that is due are all found here, in the registry, every few seconds.
 One sweep runs at a time over the whole fleet (an advisory lock), and it rings at most a bounded number
-of each, oldest first; the rest is still there at the next sweep.
+of each, oldest first; the rest is still there at the next sweep. The warm pool is looked after in the
+same pass.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
-from controlplane.store import event, history, operation, preview, rollout, route, tenant
-from workers import converge, intake, rollouts
+from controlplane.store import event, history, operation, preview, rehearsal, rollout, route, tenant
+from workers import converge, intake, pool, rehearsals, rollouts
 from workers import preview as previews
 from workers.context import Context
 
@@ -22,13 +23,15 @@ AT_MOST = 500
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many of each were rung. `skipped`: another sweep was under way."""
+    """How many of each were rung; `pool`: what was recorded for the warm pool. `skipped`: another sweep
+    was under way."""
 
     events: int = 0
     operations: int = 0
     looks: int = 0
     previews: int = 0
     rollouts: int = 0
+    pool: int = 0
     skipped: bool = False
 
 
@@ -44,6 +47,7 @@ def sweep(ctx: Context) -> Swept:
         operations = operation.due(conn, limit=AT_MOST)
         waiting = preview.due(conn, limit=AT_MOST)
         running = rollout.running(conn)
+        rehearsing = rehearsal.due(conn)
     for event_id in events:
         ctx.ring(intake.TASK, [event_id])
     for kind, resource_id in operations:
@@ -52,7 +56,10 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(previews.TASK, [str(preview_id)])
     if running is not None:
         ctx.ring(rollouts.TASK, [str(running)])
-    return Swept(len(events), len(operations), len(looks), len(waiting), int(running is not None))
+    if rehearsing:
+        ctx.ring(rehearsals.TASK, [])
+    rolling = int(running is not None)
+    return Swept(len(events), len(operations), len(looks), len(waiting), rolling, pool.tend(ctx))
 
 
 def republish(ctx: Context) -> int:

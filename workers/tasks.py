@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
-from celery.signals import worker_process_shutdown
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 from kombu.exceptions import OperationalError as BrokerError
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
 from workers import converge as engine
-from workers import intake, rollouts
+from workers import intake, rehearsals, rollouts
 from workers import preview as previews
 from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
-from workers.bootstrap import context_from_environment
+from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
+from workers.orphans import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,17 @@ def ring(task: str, args: list[str]) -> None:
 @lru_cache(maxsize=1)
 def context() -> Context:
     return context_from_environment(ring)
+
+
+@worker_init.connect
+def _prepare(**_: object) -> None:
+    """Before the children are forked: a lock held in the middle of a fork would never be let go."""
+    prepare_from_environment()
+
+
+@worker_process_init.connect
+def _begin(**_: object) -> None:
+    end_with_parent()
 
 
 @worker_process_shutdown.connect
@@ -78,6 +90,14 @@ def rollout(rollout_id: str) -> None:
         rollouts.work(context(), int(rollout_id), seconds=ROLLOUT_SLICE)
     except Retryable as error:
         log.warning("rollout %s: %s", rollout_id, error)
+
+
+@app.task(name=rehearsals.TASK)
+def rehearsal() -> None:
+    try:
+        rehearsals.work(context())
+    except Retryable as error:
+        log.warning("rehearsal: %s", error)
 
 
 @app.task(name=SWEEP)

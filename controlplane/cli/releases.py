@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -9,12 +10,13 @@ import click
 from controlplane import migration_project
 from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.cli.failure import clear_errors
+from controlplane.cli.failure import Failure, GaveUp, clear_errors
+from controlplane.cli.watching import POLL, patient_get
 
 
 @click.group("releases")
 def command() -> None:
-    """Releases of the tenants' schema: create, list, show, accept."""
+    """Releases of the tenants' schema: create, list, show, accept, rehearse."""
 
 
 @command.command()
@@ -112,6 +114,58 @@ def accept(*, finding: str, reason: str, as_json: bool) -> None:
         show.as_json(done)
     else:
         show.line(f"{done['id']} ({done['rule']} in {done['file']}) accepted by {done['accepted_by']}")
+
+
+@command.command()
+@click.argument("release")
+@click.option(
+    "--copies", type=click.IntRange(1, 20), default=3, show_default=True, help="Of how many tenants."
+)
+@options.timeout(3600)
+@options.as_json
+def rehearse(*, release: str, copies: int, timeout: float, as_json: bool) -> None:
+    """Migrate copies of the most divergent tenants, and tell how long it took and what it locked."""
+    api = Api.from_environment()
+    asked = api.post("/v1/rehearsals", {"release": release, "copies": copies})
+    deadline = time.monotonic() + timeout
+    path = f"/v1/rehearsals/{asked['id']}"
+    while (found := patient_get(api, path, until=deadline))["state"] in ("waiting", "running"):
+        if time.monotonic() > deadline:
+            raise GaveUp(f"rehearsal {asked['id']} is still {found['state']} after {timeout:g} s")
+        time.sleep(POLL)
+    if as_json:
+        show.as_json(found)
+    else:
+        _print_rehearsal(found)
+    failed = [result["slug"] for result in found["results"] if result["error"] and not result["busy"]]
+    if failed or found["state"] != "done":
+        raise Failure(found["error"] or f"it fails on the copies of {', '.join(failed)}")
+
+
+def _print_rehearsal(found: Json) -> None:
+    show.table(
+        ["COPY OF", "FROM", "ALIKE", "SIZE", "TOOK", "LONGEST LOCK", "PROBLEM"],
+        [
+            (
+                result["slug"],
+                result["from_release"],
+                result["alike"],
+                f"{result['size'] / 1e6:.0f} MB" if "size" in result else None,
+                show.seconds(result.get("seconds")),
+                _longest(result.get("locks", [])),
+                result["error"],
+            )
+            for result in found["results"]
+        ],
+        none="no copy was made",
+    )
+    if found["estimate"] is not None:
+        seconds, lock = found["estimate"]["seconds"], found["estimate"]["longest_lock"]
+        show.line(f"for {found['targets']} tenants about {seconds:g} s, locks up to {lock:g} s")
+
+
+def _longest(locks: list[Json]) -> str | None:
+    return f"{locks[0]['seconds']:g} s {locks[0]['mode']} on {locks[0]['table']}" if locks else None
 
 
 def _print_findings(found: Json) -> None:

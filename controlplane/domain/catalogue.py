@@ -63,9 +63,10 @@ class Plan:
     after which the cluster pauses; None means never, a number only with `min_acu` 0. `slots`: tenants
     that a cluster of this plan holds. `pool_size`: connections one application process may hold for a
     tenant. `connection_limit`: connections that the database accepts from each of its app logins.
-    `custom_domains`: how many the customer may bring. `retention_days`: how long data is kept after
-    the tenant has closed. `rotation_days`: age at which the database logins get new passwords; 0 for
-    never by themselves. `limits`: numbers for the application's own use, passed through.
+    `warm_slots`: free slots kept ready ahead of demand. `custom_domains`: how many the customer may
+    bring. `retention_days`: how long data is kept after the tenant has closed. `rotation_days`: age at
+    which the database logins get new passwords; 0 for never by themselves. `limits`: numbers for the
+    application's own use, passed through.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Plan:
     seconds_until_auto_pause: int | None = None
     instance_count: int = 1
     slots: int = 1
+    warm_slots: int = 0
     custom_domains: int = 0
     snapshot_before_migration: bool = False
     limits: dict[str, int] = field(default_factory=dict)
@@ -97,10 +99,29 @@ class Addon:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What the warm pool may take. A paying customer's own cluster is bound by none of it.
+
+    `max_clusters`: no cluster is made ahead of demand once the control plane has this many; also the
+    limit where AWS does not tell the account's quota. `reserve_clusters`: that many of the account's
+    quota are left to paying customers. `max_idle_acu_hours_per_day`: what all empty clusters together
+    may use at their least capacity, None for no such limit; ACU hours because that is what AWS bills
+    and the price of one differs by region and year. `retire_after_hours`: for how long a cluster must
+    have been more than is asked for before it goes, so that an edit taken back costs nothing.
+    """
+
+    max_clusters: int = 40
+    reserve_clusters: int = 2
+    max_idle_acu_hours_per_day: float | None = None
+    retire_after_hours: float = 24.0
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     version: int
     plans: Mapping[str, Plan]
     addons: Mapping[str, Addon] = field(default_factory=dict)
+    pool: PoolLimits = PoolLimits()
 
     def plan(self, name: str) -> Plan:
         try:
@@ -130,17 +151,18 @@ def parse_catalogue(text: str, *, source: str) -> Catalogue:
     except (ValueError, RecursionError) as error:
         raise CatalogueError([f"{source}: expected TOML: {error}"]) from error
     root = _Table(source, "", document, errors=[])
-    root.only({"version", "plans", "addons"})
+    root.only({"version", "plans", "addons", "pool"})
     if root.integer("version", VERSION, VERSION) != VERSION:
         raise CatalogueError(root.errors)  # what follows may be written by other rules
     owners: dict[str, str] = {}
     plans = {name: _plan(name, table, owners) for name, table in root.tables("plans")}
     addons = {name: _addon(name, table, owners) for name, table in root.tables("addons")}
+    pool = next((_pool(table) for table in root.table("pool")), PoolLimits())
     if not plans and not root.errors:
         root.wrong("plans", "at least one table [plans.<name>]")
     if root.errors:
         raise CatalogueError(root.errors)
-    return Catalogue(VERSION, plans, addons)
+    return Catalogue(VERSION, plans, addons, pool)
 
 
 def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
@@ -168,6 +190,7 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
         seconds_until_auto_pause=_pause(table, min_acu),
         instance_count=table.integer("instance_count", 1, 16, default=1),
         slots=_slots(table, isolation),
+        warm_slots=table.integer("warm_slots", 0, 1000, default=0),
         custom_domains=table.integer("custom_domains", 0, 100, default=0),
         snapshot_before_migration=table.boolean("snapshot_before_migration"),
         limits=_limits(table),
@@ -179,6 +202,18 @@ def _addon(name: str, table: _Table, owners: dict[str, str]) -> Addon:
     table.only({f.name for f in fields(Addon)} - {"name"})
     price_ids, lookup_keys = _prices(table, owners)
     return Addon(name, price_ids, lookup_keys)
+
+
+def _pool(table: _Table) -> PoolLimits:
+    table.only({f.name for f in fields(PoolLimits)})
+    usual = PoolLimits()
+    idle = "max_idle_acu_hours_per_day"
+    return PoolLimits(
+        max_clusters=table.integer("max_clusters", 0, 10_000, default=usual.max_clusters),
+        reserve_clusters=table.integer("reserve_clusters", 0, 10_000, default=usual.reserve_clusters),
+        max_idle_acu_hours_per_day=table.number(idle, 0, 1_000_000) if table.has(idle) else None,
+        retire_after_hours=table.number("retire_after_hours", 0, 8760, default=usual.retire_after_hours),
+    )
 
 
 def _prices(table: _Table, owners: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -292,6 +327,14 @@ class _Table:
             return float(value)
         self.wrong(key, f"{lowest} to 256 in steps of 0.5", value)
         return math.nan  # compares with nothing, so no second complaint follows from it
+
+    def number(self, key: str, lowest: int, highest: int, *, default: float | None = None) -> float:
+        value = self._values.get(key, _MISSING if default is None else default)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and lowest <= value <= highest:
+            return float(value)
+        self.wrong(key, f"a number, {lowest} to {highest}", value)
+        return 0.0
 
     def boolean(self, key: str) -> bool:
         value = self._values.get(key, False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -46,6 +46,9 @@ class ClusterDesired:
             backup_retention_days=plan.backup_retention_days,
             instance_count=plan.instance_count,
         )
+
+    def closed(self) -> ClusterDesired:
+        return replace(self, lifecycle=ClusterLifecycle.CLOSED)
 
     @property
     def fit(self) -> str:

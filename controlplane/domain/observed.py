@@ -19,6 +19,7 @@ class ClusterObserved:
     status: str | None
     writer_status: str | None
     hardened: bool
+    destroyed: bool = False
 
     @property
     def available(self) -> bool:
@@ -30,6 +31,7 @@ class ClusterObserved:
             "writer_status": self.writer_status,
             "hardened": self.hardened,
             "stack": self.stack_digest,
+            "destroyed": self.destroyed,
         }
 
 

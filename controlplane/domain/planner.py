@@ -54,6 +54,8 @@ class TenantWanted:
 def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
     steps: list[Step] = []
     if wanted.lifecycle is ClusterLifecycle.CLOSED:
+        if not seen.destroyed or seen.status is not None:
+            steps.append(Step(StepName.DESTROY_CLUSTER_STACK, "the cluster is closed"))
         return steps
     if seen.stack_digest != wanted.stack_digest:
         why = "no stack yet" if seen.stack_digest is None else "the stack differs from what is asked for"

@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -122,6 +122,17 @@ class Window:
             return today in days and start <= minute < end
         return (today in days and minute >= start) or ((today - 1) % 7 in days and minute < end)
 
+    def next_opening(self, now: datetime) -> datetime:
+        """The first moment from `now` on at which it opens, in UTC."""
+        days, start, _, zone = self._parts()
+        today = now.astimezone(zone).date()
+        for ahead in range(15):
+            day = today + timedelta(days=ahead)
+            opening = datetime.combine(day, time(start // 60, start % 60), zone).astimezone(UTC)
+            if day.weekday() in days and opening >= now and self.contains(opening):
+                return opening
+        raise AssertionError(f"{self.text} never opens")
+
 
 def _minutes(text: str) -> int:
     hours, minutes = text.split(":")
@@ -133,14 +144,12 @@ def is_open(windows: Sequence[Window], now: datetime) -> bool:
     return not windows or any(window.contains(now) for window in windows)
 
 
-def opens_at(windows: Sequence[Window], now: datetime) -> datetime | None:
-    """The first minute from `now` on that is in a window; None where there is none within a fortnight."""
-    moment = now
-    for _ in range(14 * 1440):
-        if is_open(windows, moment):
-            return moment
-        moment = (moment + timedelta(minutes=1)).replace(second=0, microsecond=0)
-    return None
+def opens_at(windows: Sequence[Window], now: datetime) -> datetime:
+    """`now` where one is open, else when the first one opens, in UTC. One that would begin in the hour
+    that daylight saving leaves out opens the next time."""
+    if is_open(windows, now):
+        return now
+    return min(window.next_opening(now) for window in windows)
 
 
 # ---------------------------------------------------------------------------------------- spec

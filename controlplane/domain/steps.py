@@ -16,6 +16,7 @@ class StepName(StrEnum):
     APPLY_CLUSTER_STACK = "apply_cluster_stack"
     AWAIT_AVAILABLE = "await_available"
     HARDEN_CLUSTER = "harden_cluster"
+    DESTROY_CLUSTER_STACK = "destroy_cluster_stack"
     # tenants
     ANNOUNCE = "announce"
     APPLY_TENANT_STACK = "apply_tenant_stack"

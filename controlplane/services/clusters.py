@@ -1,13 +1,20 @@
-"""Clusters, for those who watch them."""
+"""Clusters: record a new one, list and show."""
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
-from controlplane.store import cluster, occupancy, operation
+from controlplane.domain.cluster import ClusterDesired
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.placement import cluster_id_for
+from controlplane.store import cluster, lease, occupancy, operation
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.registry import Connection
+
+ENGINE_VERSION = "17.5"
+"""What new clusters are made with; from 17 on RDS refuses unencrypted connections by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,18 @@ class ClusterDetail:
     cluster: ClusterRow
     tenants: list[str]
     operations: list[OperationRow]
+
+
+def record_new(
+    conn: Connection, *, desired: ClusterDesired, slots: int, reason: str, actor: str, after: float = 0.0
+) -> str:
+    """A cluster that is to be made, with its operation, due `after` seconds from now; its id. Runs inside
+    the caller's transaction."""
+    cluster_id = cluster_id_for(secrets.token_bytes(16))
+    cluster.insert(conn, cluster_id=cluster_id, slots=slots, desired=desired)
+    lease.register(conn, ResourceKind.CLUSTER, cluster_id)
+    operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=actor, after=after)
+    return cluster_id
 
 
 def show(conn: Connection, cluster_id: str) -> ClusterDetail:

@@ -1,9 +1,10 @@
 """Rollouts: start one, steer it, and take its next step.
 
 What people do (`start`, `pause`, `resume`, `abort`, `retry`, `skip`) is audited and bound to the table
-of transitions. What workers do is `take` (claim the next targets, or open the next wave, or end it),
-`keep` (renew) and `record`. Everything that decides about a rollout holds its row's lock for the length
-of one short transaction, so two workers never start one target too many nor both open the next wave.
+of transitions. What workers do is `take` (record what is done and claim the next targets, or open the
+next wave, or end it), `keep` (renew) and `record_retry` or `record_failure`. Everything that decides
+about a rollout holds its row's lock for the length of one short transaction, so two workers never start
+one target too many nor both open the next wave.
 
 A target's own way is on its row and not in the audit trail: one entry for each of 1,000 tenants would
 put 1,000 transactions into one line behind the chain's lock. Failures and skips are audited.
@@ -87,7 +88,7 @@ def pause(conn: Connection, rollout_id: int, *, actor: str, reason: str) -> Roll
 def resume(conn: Connection, rollout_id: int, *, actor: str, reason: str) -> RolloutDetail:
     """Raises Conflict while more have failed than the budget allows: retry or skip them first."""
     with conn.transaction():
-        row = rollout.get(conn, rollout_id, lock=True)
+        row = _locked(conn, rollout_id)
         over = _over_budget(conn, row)
         if over is not None and row.state in OPEN:
             raise Conflict(f"{over}: retry or skip them first")
@@ -97,7 +98,7 @@ def resume(conn: Connection, rollout_id: int, *, actor: str, reason: str) -> Rol
 def abort(conn: Connection, rollout_id: int, *, actor: str, reason: str) -> RolloutDetail:
     """End it. What was pending is stale: it keeps its release until the next rollout takes it along."""
     with conn.transaction():
-        rollout.get(conn, rollout_id, lock=True)
+        _locked(conn, rollout_id)
         rollout_target.leave_behind(conn, rollout_id)
         return _steer(conn, rollout_id, Action.ABORT, actor=actor, reason=reason)
 
@@ -153,8 +154,13 @@ def targets_page(
     return rollout_target.page(conn, rollout_id, after=after, limit=limit, state=state)
 
 
+def _locked(conn: Connection, rollout_id: int) -> RolloutRow:
+    """Until the caller's transaction ends nobody else decides about it. Raises NotFound."""
+    return rollout.locked_row(rollout.lock(conn, rollout_id), rollout_id)
+
+
 def _open(conn: Connection, rollout_id: int) -> RolloutRow:
-    row = rollout.get(conn, rollout_id, lock=True)
+    row = _locked(conn, rollout_id)
     if row.state in ENDED:
         raise Conflict(f"rollout {rollout_id} is {row.state}")
     return row
@@ -200,42 +206,50 @@ class Taken:
     targets: tuple[Target, ...] = ()
 
 
-def take(conn: Connection, rollout_id: int, *, holder: str, seconds: float, room: int) -> Taken:
-    """Claim up to `room` targets for `seconds`; where none are left in this wave open the next one, and
-    after the last wave end the rollout. `room` 0 only takes the other steps."""
-    with conn.transaction():
-        row = rollout.get(conn, rollout_id, lock=True)
-        if row.state is not RolloutState.RUNNING:
-            return Taken(Next.OVER)
-        now = rollout.now(conn)
-        if now < row.not_before:
-            return Taken(Next.LATER)
-        if not is_open(row.spec.windows, now):
-            opening = opens_at(row.spec.windows, now)
-            rollout.hold_until(conn, row.id, now + timedelta(seconds=60) if opening is None else opening)
-            return Taken(Next.LATER)
-        targets = _claim(conn, row, holder=holder, seconds=seconds, room=room)
-        if targets:
-            if row.spec.pace:
-                rollout.hold_until(conn, row.id, now + timedelta(seconds=row.spec.pace))
-            return Taken(Next.CLAIMED, tuple(targets))
-        if rollout_target.counts(conn, row.id, up_to_wave=row.wave).open:
-            return Taken(Next.LATER)
-        return Taken(_next_wave(conn, row))
+def take(
+    conn: Connection,
+    rollout_id: int,
+    *,
+    holder: str,
+    seconds: float,
+    room: int,
+    done: Sequence[Outcome] = (),
+) -> Taken:
+    """Record what is done, then claim up to `room` targets for `seconds`; where none are left in this
+    wave open the next one, and after the last wave end the rollout. `room` 0 claims none.
+
+    One transaction, and two round trips where targets are claimed: each worker waits for it.
+    """
+    claimed: rollout_target.Claim | None = None
+    with conn.pipeline():
+        with conn.transaction():
+            if done:
+                rollout_target.finish(conn, rollout_id, done)
+            row, running, candidates = rollout_target.turn(conn, rollout_id)
+            if row.state is not RolloutState.RUNNING:
+                return Taken(Next.OVER)
+            if not row.due or _is_closed(conn, row):
+                return Taken(Next.LATER)
+            batch = next_batch(row.spec, running, candidates, room=room)
+            if batch:
+                names = [candidate.tenant_id for candidate in batch]
+                claimed = rollout_target.claim(conn, row.id, names, holder=holder, seconds=seconds)
+                if row.spec.pace:
+                    pause = timedelta(seconds=row.spec.pace)
+                    rollout.hold_until(conn, row.id, rollout.now(conn) + pause)
+            elif candidates or not room or rollout_target.counts(conn, row.id, up_to_wave=row.wave).open:
+                return Taken(Next.LATER)
+            else:
+                return Taken(_next_wave(conn, row))
+        return Taken(Next.CLAIMED, tuple(claimed()))
 
 
-def _claim(conn: Connection, row: RolloutRow, *, holder: str, seconds: float, room: int) -> list[Target]:
-    if not room:
-        return []
-    running, candidates = rollout_target.startable(
-        conn, row.id, row.wave, per_cluster=row.spec.per_cluster, limit=row.spec.concurrency
-    )
-    batch = next_batch(row.spec, running, candidates, room=room)
-    if not batch:
-        return []
-    return rollout_target.claim(
-        conn, row.id, [candidate.tenant_id for candidate in batch], holder=holder, seconds=seconds
-    )
+def _is_closed(conn: Connection, row: RolloutRow) -> bool:
+    """Outside its maintenance windows it is held until the next one."""
+    if not row.spec.windows or is_open(row.spec.windows, now := rollout.now(conn)):
+        return False
+    rollout.hold_until(conn, row.id, opens_at(row.spec.windows, now))
+    return True
 
 
 def _next_wave(conn: Connection, row: RolloutRow) -> Next:
@@ -269,11 +283,6 @@ def keep(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, 
     return rollout_target.renew(conn, rollout_id, held, seconds=seconds)
 
 
-def record_done(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome], *, number: str) -> int:
-    """These have the release now; how many were still their holder's."""
-    return rollout_target.finish(conn, rollout_id, outcomes, release=number)
-
-
 def record_retry(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> bool:
     """Its trouble may pass: it is due again after that many seconds."""
     return rollout_target.put_back(conn, rollout_id, outcome, after=after, error=error)
@@ -282,7 +291,7 @@ def record_retry(conn: Connection, rollout_id: int, outcome: Outcome, *, after: 
 def record_failure(conn: Connection, rollout_id: int, failure: Failure) -> None:
     """It failed for good; the rollout halts where that is one too many."""
     with conn.transaction():
-        row = rollout.get(conn, rollout_id, lock=True)
+        row = _locked(conn, rollout_id)
         recorded = rollout_target.fail(
             conn,
             rollout_id,

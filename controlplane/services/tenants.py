@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,9 +10,11 @@ from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterDesired
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.operation import ResourceKind
-from controlplane.domain.placement import Placement, cluster_id_for
+from controlplane.domain.placement import Placement
 from controlplane.domain.slug import slug_from_wish, with_suffix
 from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.services import clusters
+from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import (
     audit,
     cluster,
@@ -33,9 +34,6 @@ from controlplane.store.placement import Login
 from controlplane.store.preview import PreviewRow
 from controlplane.store.registry import Connection
 from controlplane.store.tenant import SlugTaken, TenantRow
-
-ENGINE_VERSION = "17.5"
-"""What new clusters are made with; from 17 on RDS refuses unencrypted connections by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +155,13 @@ def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[
     ring: list[tuple[ResourceKind, str]] = []
     cluster_id = cluster.with_free_slot(conn, desired.fit)
     if cluster_id is None:
-        cluster_id = cluster_id_for(secrets.token_bytes(16))
         slots = 1 if plan.isolation is Isolation.DEDICATED else plan.slots
-        cluster.insert(conn, cluster_id=cluster_id, slots=slots, desired=desired)
-        lease.register(conn, ResourceKind.CLUSTER, cluster_id)
-        operation.request(
-            conn, ResourceKind.CLUSTER, cluster_id, reason=f"needed by {tenant_id}", actor=actor
+        cluster_id = clusters.record_new(
+            conn, desired=desired, slots=slots, reason=f"needed by {tenant_id}", actor=actor
         )
         ring.append((ResourceKind.CLUSTER, cluster_id))
+    elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
+        ring.append((ResourceKind.CLUSTER, cluster_id))  # it was planned ahead of demand and is in demand now
     placed = Placement(tenant_id, 1, cluster_id)
     placement.insert(conn, placed)
     audit.append(

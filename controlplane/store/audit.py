@@ -48,8 +48,13 @@ class _Entry:
         return hashlib.sha256(before + text.encode()).digest()
 
 
-def append(conn: Connection, *, actor: str, action: str, resource: str, detail: dict[str, Any]) -> None:
+def hold(conn: Connection) -> None:
+    """Take the chain's lock early, in a transaction that takes other locks after its first entry."""
     conn.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+
+
+def append(conn: Connection, *, actor: str, action: str, resource: str, detail: dict[str, Any]) -> None:
+    hold(conn)
     last = conn.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
     seq, before = (last["seq"] + 1, bytes(last["hash"])) if last else (1, _GENESIS)
     at = one(conn.execute("SELECT clock_timestamp() AS now").fetchone())["now"]

@@ -30,6 +30,7 @@ class ClusterRow:
     runbook: str | None
     ready_at: datetime | None
     created_at: datetime
+    destroyed_at: datetime | None
 
     @property
     def ready(self) -> bool:
@@ -37,13 +38,13 @@ class ClusterRow:
         return self.ready_at is not None and self.endpoint is not None
 
 
-def _row(row: DictRow) -> ClusterRow:
+def row_of(row: DictRow) -> ClusterRow:
     return ClusterRow(**{**row, "desired": ClusterDesired.from_json(row["desired"])})
 
 
-_COLUMNS = (
+COLUMNS = (
     "id, fit, slots, desired, generation, settled_generation, observed, observed_at, hardened_at, endpoint,"
-    " needs_attention, runbook, ready_at, created_at"
+    " needs_attention, runbook, ready_at, created_at, destroyed_at"
 )
 
 
@@ -56,12 +57,17 @@ def insert(conn: Connection, *, cluster_id: str, slots: int, desired: ClusterDes
 
 def get(conn: Connection, cluster_id: str) -> ClusterRow:
     row = conn.execute(
-        f"SELECT {_COLUMNS} FROM cluster WHERE id = %s",  # noqa: S608 — a constant
+        f"SELECT {COLUMNS} FROM cluster WHERE id = %s",  # noqa: S608 — a constant
         [cluster_id],
     ).fetchone()
     if row is None:
         raise NotFound(f"cluster {cluster_id} does not exist")
-    return _row(row)
+    return row_of(row)
+
+
+def hold_fit(conn: Connection, fit: str) -> None:
+    """To the end of the transaction nobody else takes a slot of this fit or takes one away."""
+    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-fit:' || %s, 0))", [fit])
 
 
 def with_free_slot(conn: Connection, fit: str) -> str | None:
@@ -69,7 +75,7 @@ def with_free_slot(conn: Connection, fit: str) -> str | None:
 
     The caller's transaction holds the fit's advisory lock, so two tenants never take the last slot.
     """
-    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-fit:' || %s, 0))", [fit])
+    hold_fit(conn, fit)
     row = conn.execute(
         """
         SELECT c.id FROM cluster c
@@ -90,6 +96,12 @@ def tenants_on(conn: Connection, cluster_id: str) -> list[str]:
         [cluster_id],
     ).fetchall()
     return [row["tenant_id"] for row in rows]
+
+
+def ever_used(conn: Connection, cluster_id: str) -> bool:
+    """Has a tenant ever been placed on it, whatever became of it?"""
+    row = conn.execute("SELECT FROM placement WHERE cluster_id = %s LIMIT 1", [cluster_id]).fetchone()
+    return row is not None
 
 
 def set_desired(conn: Connection, cluster_id: str, desired: ClusterDesired) -> bool:
@@ -119,12 +131,21 @@ def mark_hardened(conn: Connection, cluster_id: str) -> None:
     conn.execute("UPDATE cluster SET hardened_at = clock_timestamp() WHERE id = %s", [cluster_id])
 
 
+def mark_destroyed(conn: Connection, cluster_id: str) -> None:
+    """Nothing of it is left outside; the row stays for the audit trail and the operations."""
+    conn.execute(
+        "UPDATE cluster SET destroyed_at = clock_timestamp(), endpoint = NULL WHERE id = %s", [cluster_id]
+    )
+
+
 def settle(conn: Connection, cluster_id: str, *, generation: int) -> bool:
-    """Desired of this generation is reality, tenants may come. False where desired has moved on."""
+    """Desired of this generation is reality; tenants may come, unless it is closed. False where desired
+    has moved on."""
     return (
         conn.execute(
             "UPDATE cluster SET settled_generation = %(generation)s, needs_attention = NULL, runbook = NULL,"
-            " ready_at = coalesce(ready_at, clock_timestamp())"
+            " ready_at = CASE WHEN desired->>'lifecycle' = 'active'"
+            "  THEN coalesce(ready_at, clock_timestamp()) ELSE ready_at END"
             " WHERE id = %(id)s AND generation = %(generation)s",
             {"id": cluster_id, "generation": generation},
         ).rowcount
@@ -140,10 +161,11 @@ def set_attention(conn: Connection, cluster_id: str, *, reason: str | None, runb
 
 
 def page(conn: Connection, *, after: str | None, limit: int) -> list[ClusterRow]:
-    """By id, those behind `after`."""
+    """By id, those behind `after`; without those that are destroyed."""
     rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM cluster"  # noqa: S608 — a constant
-        " WHERE (%(after)s::text IS NULL OR id > %(after)s) ORDER BY id LIMIT %(limit)s",
+        f"SELECT {COLUMNS} FROM cluster"  # noqa: S608 — a constant
+        " WHERE destroyed_at IS NULL AND (%(after)s::text IS NULL OR id > %(after)s)"
+        " ORDER BY id LIMIT %(limit)s",
         {"after": after, "limit": limit},
     ).fetchall()
-    return [_row(row) for row in rows]
+    return [row_of(row) for row in rows]

@@ -35,18 +35,21 @@ _COLUMNS = (
 )
 
 
-def request(conn: Connection, kind: ResourceKind, resource_id: str, *, reason: str, actor: str) -> int:
-    """Ensure one waiting operation, due now; its id. One that waits already is brought forward."""
+def request(
+    conn: Connection, kind: ResourceKind, resource_id: str, *, reason: str, actor: str, after: float = 0.0
+) -> int:
+    """Ensure one waiting operation, due now or `after` seconds from now; its id. One that waits already
+    is brought forward to now."""
     return int(
         one(
             conn.execute(
-                "INSERT INTO operation (kind, resource_id, reason, actor, state)"
-                " VALUES (%s, %s, %s, %s, 'waiting')"
+                "INSERT INTO operation (kind, resource_id, reason, actor, state, next_attempt_at)"
+                " VALUES (%s, %s, %s, %s, 'waiting', clock_timestamp() + make_interval(secs => %s))"
                 " ON CONFLICT (kind, resource_id) WHERE state = 'waiting'"
                 " DO UPDATE SET next_attempt_at = clock_timestamp(), attempts = 0,"
                 "  reason = excluded.reason, actor = excluded.actor"
                 " RETURNING id",
-                [kind, resource_id, reason[:200], actor],
+                [kind, resource_id, reason[:200], actor, after],
             ).fetchone()
         )["id"]
     )
@@ -60,6 +63,19 @@ def bring_forward(conn: Connection, kind: ResourceKind, resource_ids: list[str])
         [kind, resource_ids],
     ).fetchall()
     return [row["resource_id"] for row in rows]
+
+
+def start_now(conn: Connection, kind: ResourceKind, resource_id: str) -> bool:
+    """Make an operation that was put off and has not begun due now; was there one?"""
+    return (
+        conn.execute(
+            "UPDATE operation SET next_attempt_at = clock_timestamp()"
+            " WHERE kind = %s AND resource_id = %s AND state = 'waiting' AND started_at IS NULL"
+            " AND next_attempt_at > clock_timestamp()",
+            [kind, resource_id],
+        ).rowcount
+        > 0
+    )
 
 
 def finish(

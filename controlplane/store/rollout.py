@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
@@ -16,7 +17,8 @@ from controlplane.store.registry import Connection, one
 
 @dataclass(frozen=True, slots=True)
 class RolloutRow:
-    """`wave`: the one whose targets may be started. `not_before`: nobody is, until then."""
+    """`wave`: the one whose targets may be started. `not_before`: nobody is, until then; `due`: then has
+    come, by the registry's clock."""
 
     id: int
     release: str
@@ -25,12 +27,16 @@ class RolloutRow:
     spec: Spec
     wave: int
     not_before: datetime
+    due: bool
     actor: str
     created_at: datetime
     finished_at: datetime | None
 
 
-_COLUMNS = "id, release, state, reason, spec, wave, not_before, actor, created_at, finished_at"
+_COLUMNS = (
+    "id, release, state, reason, spec, wave, not_before, not_before <= clock_timestamp() AS due, actor,"
+    " created_at, finished_at"
+)
 
 
 def _row(row: DictRow) -> RolloutRow:
@@ -51,12 +57,20 @@ def insert(conn: Connection, *, release: str, spec: Spec, actor: str) -> int:
     return int(one(row)["id"])
 
 
-def get(conn: Connection, rollout_id: int, *, lock: bool = False) -> RolloutRow:
-    """`lock`: until the caller's transaction ends nobody else decides about it. Raises NotFound."""
-    row = conn.execute(
-        f"SELECT {_COLUMNS} FROM rollout WHERE id = %s{' FOR UPDATE' if lock else ''}",  # noqa: S608
-        [rollout_id],
-    ).fetchone()
+def get(conn: Connection, rollout_id: int) -> RolloutRow:
+    """Raises NotFound."""
+    found = conn.execute(f"SELECT {_COLUMNS} FROM rollout WHERE id = %s", [rollout_id])  # noqa: S608
+    return locked_row(found, rollout_id)
+
+
+def lock(conn: Connection, rollout_id: int) -> Cursor[DictRow]:
+    """Until the caller's transaction ends nobody else decides about it; `locked_row` reads the row."""
+    return conn.execute(f"SELECT {_COLUMNS} FROM rollout WHERE id = %s FOR UPDATE", [rollout_id])  # noqa: S608
+
+
+def locked_row(found: Cursor[DictRow], rollout_id: int) -> RolloutRow:
+    """Raises NotFound."""
+    row = found.fetchone()
     if row is None:
         raise NotFound(f"rollout {rollout_id} does not exist")
     return _row(row)

@@ -8,7 +8,7 @@ this but on the tenant's database, where a migration and its record are one tran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,11 @@ from psycopg.rows import class_row
 
 from controlplane.domain.errors import NotFound
 from controlplane.domain.rollout import Candidate, Counts, Member, Target
+from controlplane.store import rollout
 from controlplane.store.registry import Connection, one
+from controlplane.store.rollout import RolloutRow
+
+Claim = Callable[[], list[Target]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,23 @@ class Outcome:
     seconds: float
 
 
+_STARTABLE = """
+    WITH r AS MATERIALIZED (
+      SELECT id, wave, (spec->>'per_cluster')::int AS per_cluster, (spec->>'concurrency')::int AS most
+        FROM rollout WHERE id = %(rollout)s)
+    SELECT t.cluster_id, NULL AS tenant_id, count(*) AS n, 0 AS turn FROM rollout_target t
+     WHERE t.rollout_id = %(rollout)s AND t.state = 'running' AND t.until > clock_timestamp() GROUP BY 1
+    UNION ALL
+    (SELECT cluster_id, tenant_id, 0, turn FROM (
+      SELECT t.tenant_id, t.cluster_id,
+             row_number() OVER (PARTITION BY t.cluster_id ORDER BY t.next_attempt_at, t.tenant_id) AS turn
+        FROM rollout_target t
+       WHERE t.rollout_id = %(rollout)s AND t.wave <= (SELECT wave FROM r)
+         AND ((t.state = 'pending' AND t.next_attempt_at <= clock_timestamp())
+           OR (t.state = 'running' AND t.until <= clock_timestamp()))) AS c
+     WHERE turn <= (SELECT per_cluster FROM r)
+     ORDER BY turn, cluster_id LIMIT (SELECT most FROM r))
+"""
 _COLUMNS = (
     "t.tenant_id, tenant.slug, t.wave, t.cluster_id, t.from_release, t.state, t.attempts, t.next_attempt_at,"
     " t.holder, t.file, t.statement, t.error, t.seconds, t.started_at, t.finished_at"
@@ -111,41 +132,33 @@ def enrol(conn: Connection, rollout_id: int, waves: dict[str, int]) -> int:
 # ---------------------------------------------------------------------------------------- claims
 
 
-def startable(
-    conn: Connection, rollout_id: int, wave: int, *, per_cluster: int, limit: int
-) -> tuple[dict[str, int], list[Candidate]]:
-    """(cluster → targets that run on it, who may be started next), for `domain.rollout.next_batch`.
+def turn(conn: Connection, rollout_id: int) -> tuple[RolloutRow, dict[str, int], list[Candidate]]:
+    """Lock the rollout; (its row, cluster → targets that run on it, who may be started next), for
+    `domain.rollout.next_batch`. Two statements, since the second must see what whoever held the lock has
+    committed; in a pipeline they are one round trip.
 
-    A target whose holder's lease has run out may be started and does not count as running. At most
-    `per_cluster` of each cluster are listed, the clusters in turn.
+    A target whose holder's lease has run out may be started and does not count as running. Of each
+    cluster no more are listed than may run on it, the clusters in turn.
     """
-    running = conn.execute(
-        "SELECT cluster_id, count(*) AS n FROM rollout_target"
-        " WHERE rollout_id = %s AND state = 'running' AND until > clock_timestamp() GROUP BY 1",
-        [rollout_id],
-    ).fetchall()
-    rows = conn.execute(
-        """
-        SELECT tenant_id, cluster_id FROM (
-          SELECT tenant_id, cluster_id,
-                 row_number() OVER (PARTITION BY cluster_id ORDER BY next_attempt_at, tenant_id) AS turn
-            FROM rollout_target
-           WHERE rollout_id = %(rollout)s AND wave <= %(wave)s
-             AND ((state = 'pending' AND next_attempt_at <= clock_timestamp())
-               OR (state = 'running' AND until <= clock_timestamp()))) AS t
-         WHERE turn <= %(per_cluster)s ORDER BY turn, cluster_id LIMIT %(limit)s
-        """,
-        {"rollout": rollout_id, "wave": wave, "per_cluster": per_cluster, "limit": limit},
-    ).fetchall()
-    return {row["cluster_id"]: row["n"] for row in running}, [Candidate(**row) for row in rows]
+    locked = rollout.lock(conn, rollout_id)
+    listed = conn.execute(_STARTABLE, {"rollout": rollout_id})
+    row = rollout.locked_row(locked, rollout_id)
+    rows = listed.fetchall()
+    running = {r["cluster_id"]: r["n"] for r in rows if r["tenant_id"] is None}
+    waiting = sorted((r for r in rows if r["tenant_id"] is not None), key=lambda r: r["turn"])
+    return row, running, [Candidate(r["tenant_id"], r["cluster_id"]) for r in waiting]
 
 
 def claim(
     conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, holder: str, seconds: float
-) -> list[Target]:
+) -> Claim:
     """Take these, but for what another one holds or has locked at this moment. A tenant that was closed
-    meanwhile is skipped on the way, one that moved is taken where it lives now."""
-    rows = conn.execute(
+    meanwhile is skipped on the way, one that moved is taken where it lives now.
+
+    What is handed back says which were taken, to be called after the commit: so the two are one round
+    trip of a pipeline.
+    """
+    cursor = conn.execute(
         """
         WITH free AS (
           SELECT r.tenant_id, t.desired->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint
@@ -170,28 +183,30 @@ def claim(
         RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, r.fence, r.attempts, f.endpoint
         """,
         {"rollout": rollout_id, "tenants": list(tenant_ids), "holder": holder, "seconds": seconds},
-    ).fetchall()
-    return [Target(**row) for row in rows]
+    )
+    return lambda: [Target(**row) for row in cursor.fetchall()]
 
 
 def renew(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
-    """`held`: (tenant id, fence). How many of them are still its holder's."""
+    """`held`: (tenant id, fence). How many were renewed: those of another holder are not, nor those whose
+    outcome is being recorded at this moment."""
     return conn.execute(
         "UPDATE rollout_target r SET until = clock_timestamp() + make_interval(secs => %s)"
-        "  FROM unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence)"
-        " WHERE r.rollout_id = %s AND r.tenant_id = h.tenant_id AND r.fence = h.fence"
-        "   AND r.state = 'running'",
-        [seconds, [tenant for tenant, _ in held], [fence for _, fence in held], rollout_id],
+        "  FROM (SELECT t.tenant_id FROM rollout_target t"
+        "          JOIN unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence) USING (tenant_id, fence)"
+        "         WHERE t.rollout_id = %s AND t.state = 'running' FOR UPDATE OF t SKIP LOCKED) AS mine"
+        " WHERE r.rollout_id = %s AND r.tenant_id = mine.tenant_id",
+        [seconds, [tenant for tenant, _ in held], [fence for _, fence in held], rollout_id, rollout_id],
     ).rowcount
 
 
 # -------------------------------------------------------------------------------------- outcomes
 
 
-def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome], *, release: str) -> int:
+def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome]) -> None:
     """running → done; the tenants have the release now, and their operations are asked to publish it.
-    How many were still their holder's: of the others somebody else records."""
-    rows = conn.execute(
+    Passes over those that are not their holder's any more: somebody else records them."""
+    conn.execute(
         """
         WITH ended AS (
           UPDATE rollout_target r SET state = 'done', seconds = o.seconds, holder = NULL,
@@ -202,23 +217,20 @@ def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome], *, re
              AND r.state = 'running'
           RETURNING r.tenant_id),
         raised AS (
-          UPDATE tenant t SET release = %(release)s FROM ended e
-           WHERE t.id = e.tenant_id AND (t.release IS NULL OR t.release < %(release)s) RETURNING t.id),
-        asked AS (
-          INSERT INTO operation (kind, resource_id, reason, actor, state)
-          SELECT 'tenant', id, 'release ' || %(release)s, 'rollout', 'waiting' FROM raised
-          ON CONFLICT (kind, resource_id) WHERE state = 'waiting' DO NOTHING)
-        SELECT count(*) AS n FROM ended
+          UPDATE tenant t SET release = r.release FROM ended e, rollout r
+           WHERE t.id = e.tenant_id AND r.id = %(rollout)s AND (t.release IS NULL OR t.release < r.release)
+          RETURNING t.id, t.release)
+        INSERT INTO operation (kind, resource_id, reason, actor, state)
+        SELECT 'tenant', id, 'release ' || release, 'rollout', 'waiting' FROM raised
+        ON CONFLICT (kind, resource_id) WHERE state = 'waiting' DO NOTHING
         """,
         {
             "rollout": rollout_id,
-            "release": release,
             "tenants": [o.tenant_id for o in outcomes],
             "fences": [o.fence for o in outcomes],
             "seconds": [o.seconds for o in outcomes],
         },
-    ).fetchone()
-    return int(one(rows)["n"])
+    )
 
 
 def fail(
@@ -258,17 +270,6 @@ def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: floa
         ).rowcount
         > 0
     )
-
-
-def give_back(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]]) -> int:
-    """running → pending at once and uncounted: its holder stops before it has begun."""
-    return conn.execute(
-        "UPDATE rollout_target r SET state = 'pending', holder = NULL, attempts = attempts - 1,"
-        " next_attempt_at = clock_timestamp() FROM unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence)"
-        " WHERE r.rollout_id = %s AND r.tenant_id = h.tenant_id AND r.fence = h.fence"
-        "   AND r.state = 'running'",
-        [[tenant for tenant, _ in held], [fence for _, fence in held], rollout_id],
-    ).rowcount
 
 
 def retry(conn: Connection, rollout_id: int, tenant_ids: Sequence[str] | None) -> int:

@@ -14,10 +14,13 @@ from controlplane.web.api import (
     clusters,
     events,
     operations,
+    pool,
     previews,
+    rehearsals,
     releases,
     rollouts,
     routes,
+    schema,
     subscriptions,
     summary,
     tenants,
@@ -52,8 +55,8 @@ def create_app(
     problem.install(app)
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
-    for resource in (tenants, previews, operations, events, clusters, subscriptions, routes, summary):
+    for resource in (tenants, previews, operations, events, clusters, pool, subscriptions, routes, summary):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (releases, rollouts):
+    for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))
     return app

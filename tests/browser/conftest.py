@@ -20,6 +20,7 @@ from tests.browser.tenants import KEY, KEY_ID, Platform, Tenant
 
 ZONE = "tenants.localhost"
 BUDGET = 4
+CLUSTER_BUDGET = 40
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +83,7 @@ def app(
             "DATAPLANE_ENDPOINT_MAP": str(endpoints.path),
             "DATAPLANE_SSLMODE": "disable",
             "DATAPLANE_POOL_BUDGET": str(BUDGET),
+            "DATAPLANE_CLUSTER_BUDGET": str(CLUSTER_BUDGET),
             "DATAPLANE_TENANT_ROLE": "arn:aws:iam::123456789012:role/{placement}",
             "SESSION_SECRET": "the browser tests' session secret, long enough",
             "RATES_URL": rates_url,

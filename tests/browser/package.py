@@ -42,6 +42,12 @@ def copy_and_build(target: Path) -> Path:
     return folder
 
 
+def build_tests(package: Path) -> None:
+    """The package's own tests, below `build`."""
+    if not (package / "build" / "test" / "real").is_dir():
+        run([require("npm", "npm"), "run", "pretest"], package, BUILD_SECONDS)
+
+
 def run(
     command: list[str], folder: Path, timeout: float, *, environment: Mapping[str, str] | None = None
 ) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,17 @@ class Platform:
             return str(client.get(cache_key(host)))
 
     def rotate(self, tenant: Tenant) -> None:
-        """To the other login, then end the first one with all of its sessions."""
+        """To the other login; end the first one, with the sessions it still has, when those that were
+        in use have had five seconds to come to their end."""
         retired, successor = tenant.logins
         with psycopg.connect(self.postgres.url(), autocommit=True) as master:
             _run(master, "ALTER ROLE {} LOGIN", successor)
         value = self._secret_value(successor, self._passwords[successor], tenant)
         self._secrets.put_secret_value(SecretId=tenant.secret_arn, SecretString=value)
         self._notice(kind="credential", host="", epoch=0, tenant_id=tenant.tenant_id)
+        until = time.monotonic() + 5
+        while self._has_sessions(retired) and time.monotonic() < until:
+            time.sleep(0.02)
         self._end_login(retired)
         tenant.logins.reverse()
 
@@ -169,6 +174,11 @@ class Platform:
         with psycopg.connect(self.postgres.url(), autocommit=True) as master:
             _run(master, "ALTER ROLE {} NOLOGIN", login)
         self._end_sessions(login)
+
+    def _has_sessions(self, login: str) -> bool:
+        with psycopg.connect(self.postgres.url(), autocommit=True) as master:
+            found = master.execute("SELECT 1 FROM pg_stat_activity WHERE usename = %s", [login]).fetchone()
+        return found is not None
 
     def _end_sessions(self, login: str) -> None:
         with psycopg.connect(self.postgres.url(), autocommit=True) as master:

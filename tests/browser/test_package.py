@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.endpoints import EndpointFile
-from tests.browser.package import require, run
+from tests.browser.package import build_tests, require, run
 from tests.browser.tenants import Platform, Tenant
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one builds the example
@@ -29,10 +29,13 @@ def test_sessions_on_a_real_database(
         "login": platform.login(globex),
         "endpointMap": str(endpoints.path),
     }
-    npm = require("npm", "npm")
-    if not (package / "build" / "test" / "real").is_dir():
-        run([npm, "run", "pretest"], package, 120)
-    output = run([npm, "run", "test:real"], package, 120, environment={"TEST_TENANT": json.dumps(given)})
+    build_tests(package)
+    output = run(
+        [require("npm", "npm"), "run", "test:real"],
+        package,
+        120,
+        environment={"TEST_TENANT": json.dumps(given)},
+    )
     assert "\n# fail 0\n" in output
 
 

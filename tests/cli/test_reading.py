@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
+from controlplane.domain.catalogue import PoolLimits
+from controlplane.domain.pool import Room
+from controlplane.services import pool
 from controlplane.store import route
 from tests.cli.conftest import Desk
-from tests.web.site import event
+from tests.web.site import CATALOGUE, event
 
 
 def test_tenants_are_listed_and_shown(desk: Desk) -> None:
@@ -70,6 +75,19 @@ def test_clusters_and_the_summary(desk: Desk) -> None:
     summary = desk.ok("summary")
     assert "1 pending" in summary
     assert "0 of 1 ready" in summary
+
+
+def test_the_warm_pool_says_what_it_has_and_what_holds_it_back(desk: Desk) -> None:
+    assert "no worker has looked" in desk.ok("pool", "show")
+    limits = PoolLimits(max_clusters=1, max_idle_acu_hours_per_day=96)
+    plan = replace(CATALOGUE.plans["team"], warm_slots=30)
+    catalogue = replace(CATALOGUE, plans={"team": plan}, pool=limits)
+    with desk.site.registry.connection() as conn:
+        assert pool.tend(conn, catalogue, lambda row: "", Room(clusters=9))[0] == 1
+    shown = desk.ok("pool", "show")
+    for words in ("team", "2 clusters: pool.max_clusters is 1", "12 ACU hours a day of at most 96", "9 more"):
+        assert words in shown
+    assert desk.json("pool", "show") == desk.site.get("/v1/pool").json
 
 
 def test_parked_subscriptions_are_listed(desk: Desk) -> None:

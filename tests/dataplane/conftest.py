@@ -10,9 +10,13 @@ import redis
 
 from dataplane.credentials import StaticCredentials
 from dataplane.pools import KeyedPools
+from dataplane.resolver import Resolver
 from dataplane.settings import DataPlane, from_environment
 from localcloud.postgres import PostgresServer
 from localcloud.valkey import ValkeyServer
+from tests.dataplane.levels import Clock, FakeLevel, config
+from tests.dataplane.proxy import Proxy
+from tests.dataplane.resolving import HOST, POLICY
 from tests.dataplane.tenants import KEYS, ZONE, Logins, TenantDatabase, create_tenant
 
 
@@ -59,3 +63,34 @@ def dataplane(
     )
     yield dataplane
     dataplane.close()
+
+
+@pytest.fixture
+def proxy(postgres_server: PostgresServer) -> Iterator[Proxy]:
+    proxy = Proxy(postgres_server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def near() -> FakeLevel:
+    """The level that is asked first."""
+    return FakeLevel(config(HOST))
+
+
+@pytest.fixture
+def far() -> FakeLevel:
+    """The level that has the last word."""
+    return FakeLevel(config(HOST))
+
+
+@pytest.fixture
+def resolver(near: FakeLevel, far: FakeLevel, clock: Clock) -> Iterator[Resolver]:
+    resolver = Resolver(cache=near, fallback=far, policy=POLICY, clock=clock)
+    yield resolver
+    resolver.close()

@@ -36,6 +36,9 @@ class FakeLevel:
     def put(self, config: TenantConfig) -> None:
         self.entries[config.host] = config
 
+    def alive(self) -> None:
+        """It has no pauses."""
+
     def read(self, host: str) -> TenantConfig | None:
         with self._lock:
             self.reads[host] += 1

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import psycopg
@@ -14,7 +14,7 @@ import pytest
 from psycopg import IsolationLevel
 
 from dataplane.async_pools import AsyncKeyedPools
-from dataplane.contract import TenantConfig
+from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
     DatabaseError,
@@ -22,18 +22,9 @@ from dataplane.errors import (
     DatabaseWaking,
     PoolExhausted,
 )
-from dataplane.ledger import Limits
-from dataplane.notices import Notice
-from localcloud.postgres import PostgresServer
+from dataplane.grants import Limits
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.tenants import Logins, TenantDatabase
-
-
-@pytest.fixture
-def proxy(postgres_server: PostgresServer) -> Iterator[Proxy]:
-    proxy = Proxy(postgres_server.port)
-    yield proxy
-    proxy.close()
 
 
 @contextlib.asynccontextmanager

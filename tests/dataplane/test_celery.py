@@ -16,8 +16,9 @@ from dataplane.celery import HEADER, TenantTask
 from dataplane.context import bound_tenant, current_tenant, tenant_connection, use_tenant
 from dataplane.contract import Status
 from dataplane.errors import NoTenant, Suspended, TenantChanged
+from dataplane.memory import Policy
 from dataplane.pools import KeyedPools
-from dataplane.resolver import Policy, Resolver
+from dataplane.resolver import Resolver
 from localcloud.valkey import ValkeyServer
 from tests.dataplane.levels import FakeLevel
 from tests.dataplane.tenants import TenantDatabase

@@ -52,7 +52,7 @@ class FakeSession:
         return self
 
     def assume_role(self, **request: Any) -> dict[str, Any]:
-        self.calls.append(("assume_role", request["RoleArn"]))
+        self.calls.append(("assume_role", (request["RoleArn"], request["ExternalId"])))
         return {"Credentials": {"AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken": "t"}}
 
     def get_secret_value(self, **request: Any) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def test_as_the_tenants_own_role(aws: AwsEmulator) -> None:
 def test_the_role_is_the_placements(session: FakeSession) -> None:
     credentials = SecretsManagerCredentials(role="arn:aws:iam::1:role/{placement}", session=session)
     credentials.get(tenant())
-    assert ("assume_role", "arn:aws:iam::1:role/t-abcdefghijkl-1") in session.calls
+    assert ("assume_role", ("arn:aws:iam::1:role/t-abcdefghijkl-1", "t-abcdefghijkl")) in session.calls
     with pytest.raises(ValueError, match=r"role: expected an ARN with {placement}"):
         SecretsManagerCredentials(role="arn:aws:iam::1:role/fixed")
 

@@ -19,8 +19,8 @@ from dataplane.errors import DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import KEY_PREFIX, FleetBudget
 from dataplane.pools import KeyedPools
 from localcloud.valkey import ValkeyServer
+from tests.dataplane.resolving import eventually
 from tests.dataplane.tenants import Logins, TenantDatabase
-from tests.dataplane.test_resolver import eventually
 
 CLUSTER = "c.example:5432"
 
@@ -170,6 +170,11 @@ def test_failed_and_broken_connections_give_their_claim_back(
     pools.close()
 
 
+async def use(pools: AsyncKeyedPools, tenant: TenantDatabase) -> None:
+    async with pools.connection(tenant.config()) as conn:
+        await conn.execute("SELECT 1")
+
+
 def test_pools_for_coroutines_share_it_too(
     cache: ValkeyServer, logins: Logins, tenants: list[TenantDatabase]
 ) -> None:
@@ -184,6 +189,12 @@ def test_pools_for_coroutines_share_it_too(
             assert not other.acquire(f"127.0.0.1:{tenants[0].server.port}"), "it beats"
         async with pools.connection(tenants[1].config()):
             pass
+        for step in range(20):  # requests that go away at any moment leave no claim behind
+            await pools.retire(tenants[0].tenant_id)
+            task = asyncio.create_task(use(pools, tenants[0]))
+            await asyncio.sleep(step * 0.0005)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await pools.close()
         assert not fleet._held
 

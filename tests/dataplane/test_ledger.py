@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dataplane.errors import DatabaseUnavailable, PoolExhausted
-from dataplane.ledger import Blocked, Held, Ledger, Limits, Opening, Ticket
+from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
+from dataplane.ledger import Ledger
 from tests.dataplane.levels import config
 
 NAMES = ("a", "b", "c", "vip")

@@ -35,8 +35,8 @@ from dataplane.settings import DataPlane, from_environment
 from localcloud.aws.emulator import AwsEmulator
 from localcloud.postgres import PostgresServer
 from localcloud.valkey import ValkeyServer
+from tests.dataplane.endpoint import Endpoint
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase, create_tenant
-from tests.dataplane.test_levels import Endpoint
 
 pytestmark = pytest.mark.soak
 
@@ -101,7 +101,8 @@ class Load:
         self.seen: Counter[str] = Counter()
         self.crossed: list[str] = []
         self.crashed: list[BaseException] = []
-        self.slowest = 0.0
+        self.answered: dict[str, float] = {}  # tenant → when it last got its page
+        self.longest_gap = 0.0
         self.left = 0
         self._lock = threading.Lock()
 
@@ -129,12 +130,14 @@ class Load:
             self.crashed.append(error)
 
     def _ask(self, client: Client, tenant: TenantDatabase) -> None:
-        began = time.monotonic()
         response = client.get("/", headers={"Host": tenant.host}, buffered=True)
-        took = time.monotonic() - began
         seen = response.get_json()
         with self._lock:
-            self.slowest = max(self.slowest, took)
+            if response.status_code == 200:
+                now = time.monotonic()
+                gap = now - self.answered.get(tenant.tenant_id, now)
+                self.longest_gap = max(self.longest_gap, gap)
+                self.answered[tenant.tenant_id] = now
             self.seen["ok" if response.status_code == 200 else seen.get("error", str(seen))] += 1
             if response.status_code == 200 and seen != {
                 "tenant": tenant.tenant_id,
@@ -276,8 +279,13 @@ def test_with_everything_stopped_every_known_tenant_answers(
     own_cache.kill()
     endpoint.stop()  # and the emulator has ended with its block
     load.run(THREADS, seconds=size("OUTAGE", 5))
-    assert set(load.seen) <= {"ok", "busy"}
-    assert load.seen["ok"] > 100
+    print(dict(load.seen), f"longest gap of a tenant {load.longest_gap:.1f} s")
+    # Nothing of routing or of logins fails. A connect that this busy process keeps from running for
+    # five seconds is not what was stopped here, so a rare one may be given up.
+    assert set(load.seen) <= {"ok", "busy", "database-unavailable"}
+    assert load.seen["database-unavailable"] <= load.seen.total() / 1000
+    assert load.longest_gap < 15, "every tenant was answered all the time"
+    assert len(load.answered) == TENANTS
     assert not load.crossed
     cold = known.get("/", headers={"Host": "cold.example"})
     assert cold.status_code == 503, "an unknown host is no 404 while nobody can tell"

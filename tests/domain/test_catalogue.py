@@ -13,6 +13,7 @@ from controlplane.domain.catalogue import (
     CatalogueError,
     Isolation,
     Plan,
+    PoolLimits,
     parse_catalogue,
 )
 from controlplane.domain.errors import NotFound, Refused
@@ -330,3 +331,54 @@ def test_any_fields_make_a_plan_or_errors_that_name_it(changes: dict[str, str | 
         assert isinstance(catalogue.plan("team"), Plan)
         return
     assert all(line.startswith("plans.toml: plans.team.") for line in lines)
+
+
+# ------------------------------------------------------------------------------ the warm pool
+
+
+def test_a_catalogue_without_a_pool_keeps_nothing_warm() -> None:
+    catalogue = parse(plan_text())
+    assert catalogue.pool == PoolLimits()
+    assert catalogue.plan("team").warm_slots == 0
+
+
+def test_the_pool_and_its_limits() -> None:
+    catalogue = parse(
+        plan_text(warm_slots="2"),
+        "[pool]\nmax_clusters = 10\nreserve_clusters = 1\n"
+        "max_idle_acu_hours_per_day = 12.5\nretire_after_hours = 1\n",
+    )
+    assert catalogue.plan("team").warm_slots == 2
+    assert catalogue.pool == PoolLimits(10, 1, 12.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("max_clusters = -1", "pool.max_clusters: expected a whole number, 0 to 10000, got -1"),
+        ("reserve_clusters = 0.5", "pool.reserve_clusters: expected a whole number, 0 to 10000, got 0.5"),
+        ("max_idle_acu_hours_per_day = true", "expected a number, 0 to 1000000, got true"),
+        (
+            'retire_after_hours = "a day"',
+            "retire_after_hours: expected a number, 0 to 8760, got 'a day'",
+        ),
+        (
+            "max_cluster = 1",
+            "pool.max_cluster: expected a field that is known here (did you mean max_",
+        ),
+    ],
+)
+def test_a_mistake_in_the_pool_is_named(line: str, expected: str) -> None:
+    (error,) = errors_of(plan_text(), f"[pool]\n{line}\n")
+    assert expected in error
+
+
+@pytest.mark.parametrize("value", ["-1", "1001", "1.5", '"many"'])
+def test_warm_slots_are_a_whole_number(value: str) -> None:
+    (error,) = errors_of(plan_text(warm_slots=value))
+    assert "plans.team.warm_slots: expected a whole number, 0 to 1000" in error
+
+
+def test_the_pool_is_a_table() -> None:
+    (error,) = errors_of("pool = 3\n" + plan_text())
+    assert "pool: expected a table [pool], got 3" in error

@@ -15,7 +15,7 @@ from typing import Any
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
 from tests.fakes.world import World
 from workers.providers.aws_secrets import parse_credential, render_credential
-from workers.providers.ports import ClusterEndpoint, ClusterSeen, Credential, SecretSeen
+from workers.providers.ports import ClusterEndpoint, ClusterSeen, Credential, QuotaRoom, SecretSeen
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
@@ -196,6 +196,26 @@ class FakeClusters:
                 writer_status=None if writer is None else writer["status"],
                 endpoint=endpoint_of(cluster_id),
             )
+
+
+class FakeQuotas:
+    """`ports.Quotas`. `set` gives the account a quota; without, it does not tell."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._account = FakeAccount(world)
+
+    def set(self, *, clusters: int | None, instances: int | None) -> None:
+        self._world.put("aws-quota", "rds", {"cluster": clusters, "instance": instances})
+
+    def room(self, *, max_age: float = 0.0) -> QuotaRoom:
+        with self._world.call("quotas.room"):
+            most = self._world.get("aws-quota", "rds") or {}
+            left = {
+                kind: None if quota is None else quota - len(self._account.names(kind))
+                for kind, quota in most.items()
+            }
+            return QuotaRoom(clusters=left.get("cluster"), instances=left.get("instance"))
 
 
 class FakeIdentities:

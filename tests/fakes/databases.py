@@ -19,7 +19,15 @@ from workers.providers.databases import migrations as tenant_migrations
 from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
 from workers.providers.databases.logins import require_limit, require_tenant_login
 from workers.providers.databases.recipe import MIGRATOR_CONNECTIONS
-from workers.providers.ports import Bounds, ClusterEndpoint, Credential, DatabaseSeen, FileRun, Secrets
+from workers.providers.ports import (
+    Bounds,
+    ClusterEndpoint,
+    Credential,
+    DatabaseSeen,
+    FileRun,
+    Rehearsed,
+    Secrets,
+)
 
 SERVER_DOWN = "database-server-down"
 CLUSTER = "database-cluster"
@@ -163,6 +171,27 @@ class FakeDatabases:
                 self.world.count(APPLIED, f"{credential.dbname}/{file.number}")
                 runs.append(FileRun(file.name, 0.0))
         return runs
+
+    def rehearse(
+        self,
+        at: ClusterEndpoint,
+        credential: Credential,
+        placement: Placement,
+        release: Release,
+        bounds: Bounds,
+    ) -> Rehearsed:
+        key = _key(at, placement.database)
+        before = self._database(at, placement.database)
+        try:
+            files = self.bring_to(at, credential, release, bounds)
+        finally:
+            self.world.put(DATABASE, key, before)
+        return Rehearsed(0.0, 0, files, [])
+
+    def shape(self, at: ClusterEndpoint, placement: Placement) -> list[str]:
+        self._as_master(at)
+        with self.world.call("databases.shape"):
+            return [name for name, _ in self._database(at, placement.database)["migrations"].values()]
 
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
         with self.world.call("databases.accepts"):

@@ -194,7 +194,8 @@ class FakeTerraform:
             return
         if thing.kind == "cluster":
             self._account.delete("secret", f"rds!{thing.name}")
-            self._account.make("snapshot", thing.values["final_snapshot"], cluster=thing.name)
+            if not thing.values["skip_final_snapshot"]:
+                self._account.make("snapshot", thing.values["final_snapshot"], cluster=thing.name)
         self._account.delete(thing.kind, thing.name)
 
     def _refuse_protected(self, run: StackRun, doomed: list[Thing]) -> None:
@@ -263,6 +264,7 @@ def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     settings["auto_pause"] = v["seconds_until_auto_pause"]
     settings["final_snapshot"] = v["final_snapshot_identifier"]
     settings["deletion_protection"] = v.get("deletion_protection", True)
+    settings["skip_final_snapshot"] = v.get("skip_final_snapshot", False)
     network = {"vpc": v["vpc_id"], "subnets": v["subnet_ids"], "from": v["allowed_security_group_ids"]}
     things = [
         Thing(ClusterInventory.key, "key", name, tags),

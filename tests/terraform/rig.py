@@ -18,6 +18,7 @@ from tests.fakes.terraform import FakeTerraform
 from tests.fakes.world import World
 from workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
 from workers.providers.terraform import TerraformRunner
+from workers.providers.terraform.state import StateBucket
 
 ROOT = Path(__file__).parents[2] / "terraform"
 BUCKET = "terraform-states"
@@ -38,7 +39,7 @@ class Rig(Protocol):
 
     def plant_lock(self, run: StackRun, *, lock_id: str, who: str, created: datetime) -> None: ...
 
-    def locked(self, run: StackRun) -> bool: ...
+    def lock_id(self, run: StackRun) -> str | None: ...
 
     def plant_stranger(self, run: StackRun) -> None:
         """Somebody else's role under the tenant's name."""
@@ -136,8 +137,9 @@ class FakeRig:
     def plant_lock(self, run: StackRun, *, lock_id: str, who: str, created: datetime) -> None:
         self.fake.lock(run, lock_id=lock_id, who=who, created=created)
 
-    def locked(self, run: StackRun) -> bool:
-        return self.world.get("terraform-lock", f"{run.stack}/{run.workspace}") is not None
+    def lock_id(self, run: StackRun) -> str | None:
+        lock = self.world.get("terraform-lock", f"{run.stack}/{run.workspace}")
+        return None if lock is None else lock["id"]
 
     def plant_stranger(self, run: StackRun) -> None:
         self.world.put("aws-role", run.variables["placement_key"], {"environment": "somebody-else"})
@@ -173,9 +175,9 @@ class RealRig:
         body |= {"Created": created.isoformat(), "Path": f"{BUCKET}/{state_key(run)}"}
         self.s3.put_object(Bucket=BUCKET, Key=state_key(run) + ".tflock", Body=json.dumps(body))
 
-    def locked(self, run: StackRun) -> bool:
-        listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=state_key(run) + ".tflock")
-        return listed["KeyCount"] > 0
+    def lock_id(self, run: StackRun) -> str | None:
+        lock = StateBucket(BUCKET, region=REGION).lock(run.stack, run.workspace)
+        return None if lock is None else lock.id
 
     def state(self, run: StackRun) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(

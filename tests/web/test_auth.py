@@ -16,6 +16,7 @@ READS = [
     "/v1/clusters",
     "/v1/clusters/c-aaaaaaaaaaaa",
     "/v1/subscriptions",
+    "/v1/pool",
     "/v1/summary",
 ]
 ACTS = [

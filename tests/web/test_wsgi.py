@@ -8,11 +8,18 @@ import redis
 from controlplane import wsgi
 from controlplane.settings import SettingsError
 from controlplane.web import stripe_webhook
-from controlplane.web.api import events, rollouts, tenants
+from controlplane.web.api import events, rehearsals, rollouts, tenants
 from localcloud.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT
 
-TASKS = {stripe_webhook.TASK, events.HANDLE, tenants.CONVERGE, tenants.PREVIEW, rollouts.WORK}
+TASKS = {
+    stripe_webhook.TASK,
+    events.HANDLE,
+    tenants.CONVERGE,
+    tenants.PREVIEW,
+    rollouts.WORK,
+    rehearsals.REHEARSE,
+}
 
 
 def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(

@@ -20,7 +20,7 @@ from controlplane.services import billing
 from controlplane.store import cluster, placement, tenant
 from controlplane.store.registry import Registry
 from tests import builders
-from tests.fakes.aws import FakeAccount, FakeClusters, FakeIdentities, FakeSecrets
+from tests.fakes.aws import FakeAccount, FakeClusters, FakeIdentities, FakeQuotas, FakeSecrets
 from tests.fakes.billing import FakeBilling
 from tests.fakes.config_cache import FakeConfigCache
 from tests.fakes.custom_hostnames import FakeCustomHostnames
@@ -63,6 +63,7 @@ connection_limit = 50
 custom_domains = 3
 retention_days = 30
 """
+LIVING_CLUSTERS = "SELECT id FROM cluster WHERE desired->>'lifecycle' = 'active'"
 _numbers = itertools.count(1)
 
 
@@ -87,6 +88,7 @@ class House:
         self.cache = FakeConfigCache(self.world)
         self.terraform = FakeTerraform(self.world, latency=latency)
         self.databases = FakeDatabases(self.world, secrets)
+        self.quotas = FakeQuotas(self.world)
         self.hostnames = FakeCustomHostnames(self.world)
         self.rung: list[tuple[str, list[str]]] = []
         self.ctx = Context(
@@ -94,6 +96,7 @@ class House:
             providers=Providers(
                 terraform=self.terraform,
                 clusters=FakeClusters(self.world),
+                quotas=self.quotas,
                 secrets=secrets,
                 identities=FakeIdentities(self.world),
                 databases=self.databases,
@@ -234,7 +237,7 @@ class House:
                 " p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
                 " ON p.tenant_id = t.id AND p.state = 'current'"
             ).fetchall()
-            clusters = {row["id"] for row in conn.execute("SELECT id FROM cluster").fetchall()}
+            clusters = {row["id"] for row in conn.execute(LIVING_CLUSTERS).fetchall()}
             events = conn.execute(
                 "SELECT id, state, reason FROM stripe_event WHERE state NOT IN ('applied', 'ignored')"
             ).fetchall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -119,3 +120,25 @@ def test_a_broker_that_is_killed_and_comes_back_empty(
     _until_all_ready(house, subscriptions, kill_once)
     house.work()
     assert house.violations() == []
+
+
+def _children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.timeout(300)
+def test_pool_processes_end_with_the_worker_that_is_killed(
+    celery: Callable[..., Child], house: House, tmp_path: Path
+) -> None:
+    worker = celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane")
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    celery("beat", "beat", "--schedule", str(tmp_path / "beat"), "--loglevel", "WARNING")
+    _until_all_ready(house, [subscription], lambda: None)
+    children = _children_of(worker.pid)
+    assert len(children) == 2
+    os.kill(worker.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"{alive} outlived the worker"
+        time.sleep(0.1)

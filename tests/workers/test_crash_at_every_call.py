@@ -1,5 +1,5 @@
-"""Kill the worker before and after every outside call of provisioning and of a rotation; each time the
-next one finishes.
+"""Kill the worker before and after every outside call of provisioning, of a rotation and of a warm cluster's
+end; each time the next one finishes.
 
 The calls are not listed here: a first run records them, so a new step or a new call joins by being made.
 Each run is a process of its own that ends by `os._exit(137)` in the middle of the call, with a registry
@@ -14,10 +14,12 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import tenants
 from controlplane.store import placement, schema_version
@@ -37,6 +39,12 @@ CALLS = (
     "secrets.write",
     "terraform.lock",
 )
+CALLS_OF_AN_END = (
+    "clusters.describe",
+    "terraform.destroy:module.cluster.aws_kms_key.this",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
+    'terraform.destroy:module.cluster.aws_rds_cluster_instance.this["1"]',
+)
 """Some of those that a run must have made, so that an empty recording can't pass."""
 ROTATION_CALLS = (
     "secrets.stage",
@@ -49,8 +57,7 @@ ROTATION_CALLS = (
 
 
 def _work(url: str, world: str, crash_at: int | None, record: str | None) -> None:
-    """A worker's life: until nothing is left to do, or until the crash point of this number. A login
-    that is rotated away has no grace, so that its end is part of the run."""
+    """A worker's life: until nothing is left to do, or until the crash point of this number."""
     numbers = itertools.count()
     points: list[str] = []
 
@@ -59,11 +66,23 @@ def _work(url: str, world: str, crash_at: int | None, record: str | None) -> Non
         if next(numbers) == crash_at:
             os._exit(KILLED)
 
-    house = House(url, world, crash=crash, rotation_grace=0)
+    house = _house(url, world, crash=crash)
     house.work()
     house.close()
     if record is not None:
         Path(record).write_text("\n".join(points))
+
+
+def _house(
+    url: str, world: Path | str, *, warm_slots: int = 0, crash: Callable[[str], None] | None = None
+) -> House:
+    """A surplus of its warm pool goes at once, and so does a login that was rotated away."""
+    house = House(url, world, crash=crash, rotation_grace=0)
+    plans = dict(house.ctx.catalogue.plans)
+    plans["dedicated"] = replace(plans["dedicated"], warm_slots=warm_slots)
+    limits = PoolLimits(retire_after_hours=0)
+    house.ctx = replace(house.ctx, catalogue=replace(house.ctx.catalogue, plans=plans, pool=limits))
+    return house
 
 
 @pytest.fixture
@@ -83,9 +102,7 @@ def process() -> Callable[..., int]:
 
 
 def _customer_pays(url: str, world: Path) -> House:
-    with Registry(url) as registry, registry.connection() as conn:
-        schema_version.upgrade(conn)
-    house = House(url, world)
+    house = _house(url, world)
     subscription = house.subscribe(1, plan="dedicated", metadata={"custom_domain": "www.customer.dev"})
     house.hear(subscription, "customer.subscription.created")
     return house
@@ -116,19 +133,34 @@ def _rotated(house: House) -> list[str]:
     return wrong + _gets_in(house)
 
 
+def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
+    made = _house(url, world, warm_slots=1)
+    made.work()
+    made.close()
+    return _house(url, world)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("prepare", "calls", "in_between", "in_the_end", "at_least"),
+    ("begin", "calls", "in_between", "in_the_end", "at_least"),
     [
         pytest.param(_customer_pays, CALLS, _nothing, _gets_in, 80, id="provisioning"),
         pytest.param(_support_rotates, ROTATION_CALLS, _gets_in, _rotated, 40, id="rotation"),
+        pytest.param(
+            _nobody_needs_the_warm_cluster,
+            CALLS_OF_AN_END,
+            _nothing,
+            _nothing,
+            10,
+            id="end of a warm cluster",
+        ),
     ],
 )
 def test_every_crash_point_converges_without_orphan_or_duplicate(
     postgres_server: PostgresServer,
     tmp_path: Path,
     process: Callable[..., int],
-    prepare: Callable[[str, Path], House],
+    begin: Callable[[str, Path], House],
     calls: tuple[str, ...],
     in_between: Callable[[House], list[str]],
     in_the_end: Callable[[House], list[str]],
@@ -138,12 +170,15 @@ def test_every_crash_point_converges_without_orphan_or_duplicate(
     failures: list[str] = []
     points: list[str] = []
     template, before = f"crash_{uuid.uuid4().hex}", tmp_path / "world.sqlite"
-    prepare(postgres_server.create_database(template), before).close()
+    template_url = postgres_server.create_database(template)
+    with Registry(template_url) as registry, registry.connection() as conn:
+        schema_version.upgrade(conn)
+    begin(template_url, before).close()
     for number in itertools.count(-1):
         name, world = f"crash_{uuid.uuid4().hex}", tmp_path / f"world-{number}.sqlite"
         url = postgres_server.create_database(name, template=template)
         shutil.copy(before, world)
-        house = House(url, world)
+        house = _house(url, world)
         found: list[str] = []
         if number < 0:
             assert process(url, str(world), None, str(recording)) == 0

@@ -25,6 +25,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
+from botocore.parsers import ResponseParserError
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 
@@ -97,3 +98,5 @@ def errors(action: str) -> Iterator[None]:
         raise translate(error, action) from None
     except (ClientError, BotoCoreError) as error:
         raise translate(error, action) from error
+    except ResponseParserError as error:  # a page of a proxy or a load balancer, not AWS's answer
+        raise Retryable(f"{action}: the answer can't be read") from error

@@ -123,6 +123,21 @@ class Clusters(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaRoom:
+    """How many more clusters and instances the account may have in this region; None where AWS does
+    not say."""
+
+    clusters: int | None
+    instances: int | None
+
+
+class Quotas(Protocol):
+    def room(self, *, max_age: float = 0.0) -> QuotaRoom:
+        """An answer of up to `max_age` seconds ago will do."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A database login as kept in Secrets Manager, in the JSON shape of RDS's own secrets."""
 
@@ -204,6 +219,25 @@ class FileRun:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class LockHeld:
+    """`mode` as PostgreSQL names it; `seconds` between the first and the last time it was seen."""
+
+    table: str
+    mode: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """A copy of a tenant's database that was migrated. `size`: of the original, in bytes."""
+
+    seconds: float
+    size: int
+    files: list[FileRun]
+    locks: list[LockHeld]
+
+
 class Databases(Protocol):
     """Acts on tenant databases, as the cluster's master unless said otherwise."""
 
@@ -252,6 +286,22 @@ class Databases(Protocol):
         Raises Retryable (a lock or the server was not to be had, a worker of another version),
         MigrationFailed with the statement and the database's error, NeedsHuman("tenant-migration")
         where the database's past is not the release's."""
+        ...
+
+    def rehearse(
+        self,
+        at: ClusterEndpoint,
+        credential: Credential,
+        placement: Placement,
+        release: Release,
+        bounds: Bounds,
+    ) -> Rehearsed:
+        """The same as `bring_to` on a copy that is dropped afterwards; the original is only read.
+        Raises Retryable where the original is in use, and as `bring_to`."""
+        ...
+
+    def shape(self, at: ClusterEndpoint, placement: Placement) -> list[str]:
+        """The schema as lines, the same for every tenant of a release: see `databases.shape`."""
         ...
 
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:

@@ -8,6 +8,7 @@ PostgreSQL databases through the data plane. Only the endpoints are those of the
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from controlplane.cli.demo.house import DemoFailed, DemoHouse
 from controlplane.cli.demo.story import Story
+from controlplane.cli.demo.warm import WarmStory, warm_catalogue
 from localcloud.process import ServiceError
 
 
@@ -27,13 +29,19 @@ from localcloud.process import ServiceError
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep everything in this folder (default: a temporary one, removed at the end).",
 )
+@click.option(
+    "--warm", is_flag=True, help="Make clusters ahead of demand first, then let a customer pay for one."
+)
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for the tenants at most.")
-def command(*, exit_: bool, data_dir: Path | None, timeout: float) -> None:
+def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -> None:
     """Start everything on this machine, subscribe customers, watch them become tenants."""
     console = Console(highlight=False, soft_wrap=True)
     try:
-        with DemoHouse(console, data_dir) as house:
-            story = Story(house, console, timeout=timeout)
+        with (
+            warm_catalogue() if warm else nullcontext() as catalogue,
+            DemoHouse(console, data_dir, settings=catalogue) as house,
+        ):
+            story = (WarmStory if warm else Story)(house, console, timeout=timeout)
             story.run()
             if not exit_:
                 story.where_to_go_next()

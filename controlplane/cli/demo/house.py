@@ -82,6 +82,7 @@ class DemoHouse:
             "DATAPLANE_CACHE_URL": cloud["CONTROLPLANE_CACHE_URL"],
             "CONTROLPLANE_DATABASE_SSLMODE": "prefer",
             "DATAPLANE_SSLMODE": "prefer",
+            "DATAPLANE_TENANT_ROLE": cloud["CONTROLPLANE_APP_ROLE_ARN"].rpartition("/")[0] + "/{placement}",
             "DATAPLANE_RESOLVE_URL": self.web_url,
             "DATAPLANE_RESOLVE_TOKEN": self.cloud.credentials.viewer_token,
             "PYTHONUNBUFFERED": "1",

@@ -18,8 +18,9 @@ export class ControlPlaneLevel implements Level {
   ) {}
 
   /**
-   * 200 brings `{"entry": "v1.…"}`. 404 means "there is none" only where its body is JSON: a load
-   * balancer's or a wrong address's 404 page says nothing about the tenant.
+   * 200 brings `{"entry": "v1.…"}`. "There is none" is `{"error": {"code": "unknown_host"}}` with 404,
+   * and a 400 that blames the host: a 404 of a load balancer, or of a wrong base URL, says nothing
+   * about a tenant.
    */
   async entry(host: string): Promise<string | null> {
     const url = new URL(`${this.base.replace(/\/+$/, "")}/v1/resolve`);
@@ -30,16 +31,31 @@ export class ControlPlaneLevel implements Level {
       cache: "no-store",
       redirect: "error",
     });
-    const text = await limitedText(response);
-    const json = /^[^;]*json\s*(?:;|$)/i.test(response.headers.get("Content-Type") ?? "");
-    if (response.status === 404 && json) return null;
-    if (response.status !== 200 || !json) throw new Error(`answered ${response.status}`);
-    const body: unknown = JSON.parse(text);
-    if (typeof body === "object" && body !== null && "entry" in body && typeof body.entry === "string") {
-      return body.entry;
-    }
-    throw new Error("entry: expected a string");
+    const body = documentOf(response.headers.get("Content-Type"), await limitedText(response));
+    if (saysNone(response.status, body?.["error"])) return null;
+    if (response.status !== 200 || body === null) throw new Error(`answered ${response.status}`);
+    if (typeof body["entry"] !== "string") throw new Error("entry: expected a string");
+    return body["entry"];
   }
+}
+
+/** The JSON object in an answer, if it says that it is JSON. */
+function documentOf(type: string | null, text: string): Record<string, unknown> | null {
+  if (!/^[^;]*json\s*(?:;|$)/i.test(type ?? "")) return null;
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  return typeof document === "object" && document !== null ? (document as Record<string, unknown>) : null;
+}
+
+function saysNone(status: number, error: unknown): boolean {
+  if (typeof error !== "object" || error === null) return false;
+  const { code, field } = error as { code?: unknown; field?: unknown };
+  if (status === 404) return code === "unknown_host";
+  return status === 400 && code === "invalid" && field === "host";
 }
 
 async function limitedText(response: Response): Promise<string> {

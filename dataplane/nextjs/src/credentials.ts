@@ -144,7 +144,9 @@ export function secretsManagerReader(role: string | null): SecretReader {
     const roleArn = role?.replace("{placement}", `${tenantId}-${number}`) ?? "";
     let client = clients.get(roleArn);
     if (client === undefined) {
-      const params = { RoleArn: roleArn, RoleSessionName: "dataplane", DurationSeconds: 900 };
+      // The role's trust policy asks for the tenant's id as the external id.
+      const own = { RoleArn: roleArn, RoleSessionName: "dataplane", ExternalId: tenantId };
+      const params = { ...own, DurationSeconds: 900 };
       const identity = roleArn === "" ? {} : { credentials: fromTemporaryCredentials({ params }) };
       client = new SecretsManagerClient({ maxAttempts: 2, ...identity });
       clients.set(roleArn, client);

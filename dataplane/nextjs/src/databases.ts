@@ -7,22 +7,16 @@
  * buys an answer that no configuration can fake. On return `DISCARD ALL` leaves nothing behind.
  */
 
-import pg from "pg";
+import type pg from "pg";
 import type { QueryConfig, QueryResult, QueryResultRow } from "pg";
 
-import type { DatabaseAddress, TenantConfig } from "./contract.js";
-import { tenantOfSecret, type Credentials, type Login } from "./credentials.js";
-import type { EndpointMap } from "./endpoints.js";
-import { DataPlaneError, isDataPlaneError } from "./errors.js";
-import { KeyedPool, type Claim, type Driver, type Lease, type PoolLimits } from "./pool.js";
+import { codeOf, Connector, isGone, translated, WAKE_SECONDS, type ActiveConfig, type Transport } from "./connect.js";
+import type { TenantConfig } from "./contract.js";
+import type { Credentials } from "./credentials.js";
+import { DataPlaneError } from "./errors.js";
+import { KeyedPool, type Claim, type Fleet, type Lease, type PoolLimits } from "./pool.js";
 import type { Notice } from "./resolve.js";
-import type { SslMode } from "./settings.js";
 
-const CONNECT_MS = 5_000;
-const RESET_MS = 5_000;
-const CLOSE_MS = 2_000;
-const STATEMENT_MS = 30_000;
-const WAKE_SECONDS = 5;
 /** Idle connections that turn out dead at checkout, say after a restart, before one gives up. */
 const CHECKOUTS = 4;
 
@@ -42,16 +36,13 @@ export interface Database extends Session {
   transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
 }
 
-export interface DatabasesParts {
+export interface DatabasesParts extends Transport {
   readonly credentials: Credentials;
-  readonly endpoints: EndpointMap;
-  readonly sslMode: SslMode;
-  readonly sslRootCert: string | null;
   readonly limits?: Partial<PoolLimits>;
+  /** Where other processes use the clusters too. */
+  readonly fleet?: Fleet | null;
   readonly report: (message: string, cause: unknown) => void;
 }
-
-type ActiveConfig = TenantConfig & { readonly database: DatabaseAddress };
 
 export class Databases {
   readonly #pool: KeyedPool<ActiveConfig, pg.Client>;
@@ -59,12 +50,13 @@ export class Databases {
   readonly #seen = new Map<string, { readonly id: string; readonly secret: string }>();
 
   constructor(private readonly parts: DatabasesParts) {
-    const driver: Driver<ActiveConfig, pg.Client> = {
-      open: (config) => this.#open(config),
-      reset,
-      close,
-    };
-    this.#pool = new KeyedPool(driver, parts.limits);
+    const connector = new Connector(
+      parts.credentials,
+      parts,
+      (client) => this.#pool.lost(client),
+      (config, what, cause) => this.#crossed(config, what, cause),
+    );
+    this.#pool = new KeyedPool(connector, parts.limits, parts.fleet);
   }
 
   /** The database of a tenant that is active. @throws DataPlaneError "no-tenant" where it is not. */
@@ -127,7 +119,8 @@ export class Databases {
       if (seen !== undefined) this.#pool.retire(seen.id); // the tenant moved
       this.#remember(tenant, id, database.secret);
     }
-    return { id, key: { ...config, database }, limit: config.pool_size, dedicated: config.dedicated };
+    const cluster = `${database.host}:${database.port}`;
+    return { id, key: { ...config, database }, cluster, limit: config.pool_size, dedicated: config.dedicated };
   }
 
   #remember(tenant: string, id: string, secret: string): void {
@@ -192,60 +185,6 @@ export class Databases {
     this.parts.report(`cross-tenant: ${config.tenant_id} at ${config.host}: ${what}`, cause);
     return error;
   }
-
-  async #open(config: ActiveConfig): Promise<pg.Client> {
-    const { credentials } = this.parts;
-    const { secret } = config.database;
-    if ((tenantOfSecret(secret) ?? config.tenant_id) !== config.tenant_id) {
-      throw this.#crossed(config, "the entry names another tenant's secret", undefined);
-    }
-    const login = await credentials.login(secret);
-    try {
-      return await this.#connect(config, login);
-    } catch (error) {
-      if (!isRefusedLogin(error)) throw connectError(error);
-      const next = await credentials.afterRefusal(secret, login);
-      if (next === login) throw connectError(error);
-      return this.#connect(config, next).catch((again: unknown) => Promise.reject(connectError(again)));
-    }
-  }
-
-  async #connect(config: ActiveConfig, login: Login): Promise<pg.Client> {
-    const { database } = config;
-    const at = this.parts.endpoints.resolve(database.host, database.port);
-    const client = new pg.Client({
-      host: at.host,
-      port: at.port,
-      database: database.name,
-      user: login.username,
-      password: login.password(),
-      ssl: this.#tls(database.host),
-      application_name: `nextjs ${config.tenant_id}`,
-      connectionTimeoutMillis: CONNECT_MS,
-      statement_timeout: STATEMENT_MS,
-      idle_in_transaction_session_timeout: STATEMENT_MS,
-      keepAlive: true,
-    });
-    client.on("error", () => this.#pool.lost(client));
-    client.on("end", () => this.#pool.lost(client));
-    try {
-      await client.connect();
-    } catch (error) {
-      await close(client);
-      throw error;
-    }
-    return client;
-  }
-
-  /** The name is verified, wherever the endpoint map sends the bytes. */
-  #tls(name: string): pg.ClientConfig["ssl"] {
-    const { sslMode, sslRootCert } = this.parts;
-    if (sslMode === "disable") return false;
-    const ca = sslRootCert === null ? {} : { ca: sslRootCert };
-    const verified = sslMode === "verify-full" || sslMode === "verify-ca";
-    const anyName = sslMode === "verify-ca" ? { checkServerIdentity: () => undefined } : {};
-    return { host: name, servername: name, rejectUnauthorized: verified, ...ca, ...anyName };
-  }
 }
 
 async function inTransaction<T>(session: Session, work: (session: Session) => Promise<T>): Promise<T> {
@@ -259,80 +198,4 @@ async function inTransaction<T>(session: Session, work: (session: Session) => Pr
     await session.query("ROLLBACK").catch(() => undefined);
     throw error;
   }
-}
-
-/** What pg remembers about a connection's prepared statements, which DISCARD ALL has dropped. */
-interface Prepared {
-  readonly connection: { parsedStatements: Record<string, string>; submittedNamedStatements: Record<string, string> };
-}
-
-async function reset(client: pg.Client): Promise<void> {
-  await within(RESET_MS, client.query("DISCARD ALL"));
-  const { connection } = client as unknown as Prepared;
-  connection.parsedStatements = {};
-  connection.submittedNamedStatements = {};
-}
-
-async function close(client: pg.Client): Promise<void> {
-  try {
-    await within(CLOSE_MS, client.end());
-  } catch {
-    (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
-  }
-}
-
-async function within<T>(duration: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${duration} ms`)), duration);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-    work.catch(() => undefined); // its end after the deadline is nobody's concern
-  }
-}
-
-function codeOf(error: unknown): string {
-  const code = typeof error === "object" && error !== null && "code" in error ? error.code : null;
-  return typeof code === "string" ? code : "";
-}
-
-function isRefusedLogin(error: unknown): boolean {
-  return codeOf(error) === "28P01" || codeOf(error) === "28000";
-}
-
-/** The connection is gone, or the server is going: another one may do. */
-function isGone(error: unknown): boolean {
-  if (isDataPlaneError(error)) return false;
-  const code = codeOf(error);
-  const message = error instanceof Error ? error.message : "";
-  return /^(?:08|57P)/.test(code) || /^E[A-Z]+$/.test(code) || /terminated|not queryable|was closed/i.test(message);
-}
-
-function translated(error: unknown): unknown {
-  if (!isGone(error)) return error;
-  return new DataPlaneError("database-unavailable", "database: the connection was lost", {
-    cause: error,
-    retryAfter: 2,
-  });
-}
-
-/** 57P03 and silence are what a starting server gives; a paused cluster holds the connect until it is up. */
-function connectError(error: unknown): DataPlaneError {
-  if (isDataPlaneError(error)) return error;
-  const message = error instanceof Error ? error.message : "";
-  const code = codeOf(error);
-  if (code === "57P03" || code === "ETIMEDOUT" || /timeout expired/.test(message)) {
-    return new DataPlaneError("waking", "database: it is starting", { cause: error, retryAfter: WAKE_SECONDS });
-  }
-  if (code === "53300") {
-    return new DataPlaneError("busy", "database: the server takes no more connections", { cause: error, retryAfter: 2 });
-  }
-  if (isRefusedLogin(error)) {
-    const refused = "credentials: the server refuses the login that the secret holds";
-    return new DataPlaneError("credential-unavailable", refused, { cause: error, retryAfter: 5 });
-  }
-  return new DataPlaneError("database-unavailable", "database: it does not answer", { cause: error, retryAfter: 5 });
 }

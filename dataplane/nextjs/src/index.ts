@@ -10,6 +10,7 @@ export { Credentials, secretsManagerReader } from "./credentials.js";
 export { Databases, type Database, type Session } from "./databases.js";
 export { EndpointMap } from "./endpoints.js";
 export { DataPlaneError, isDataPlaneError, type ErrorCode } from "./errors.js";
+export { FleetBudget, type FleetOptions } from "./fleet.js";
 export { BadHost, normaliseHost, rawHost, Zones } from "./hosts.js";
 export { NoticeListener, RedisLevel } from "./redis.js";
 export { Resolver, type Level, type Resolved } from "./resolve.js";

@@ -11,10 +11,12 @@
  * takes at most its own share; after a failed connect its requests fail at once for a growing while
  * instead of each waiting for a timeout. Waiters are served first come, first served, except that
  * nobody waits behind a request that could not be served anyway.
+ *
+ * What one process holds is not all that a cluster sees: `fleet` is asked for room there before a
+ * connection is opened, and an idle one of ours to the same cluster makes it.
  */
 
-import { LRUCache } from "lru-cache";
-
+import { Backoff } from "./backoff.js";
 import { DataPlaneError } from "./errors.js";
 
 /** What the pool does with connections it knows nothing else about. Each act bounds its own time. */
@@ -24,6 +26,13 @@ export interface Driver<K, C> {
   reset(connection: C): Promise<void>;
   /** Never rejects: what can't be closed politely is cut. */
   close(connection: C): Promise<void>;
+}
+
+/** Counts connections to a cluster over all processes. Never rejects; calls take effect in their order. */
+export interface Fleet {
+  /** May one more be opened? True counts it, until its `release`. */
+  acquire(cluster: string): Promise<boolean>;
+  release(cluster: string): Promise<void>;
 }
 
 export interface PoolLimits {
@@ -56,6 +65,8 @@ export const POOL_LIMITS: PoolLimits = {
 export interface Claim<K> {
   readonly id: string;
   readonly key: K;
+  /** Where the connections lead: what the fleet counts by. */
+  readonly cluster: string;
   readonly limit: number;
   /** Stands outside of the shared budget; `limit` alone bounds it. */
   readonly dedicated: boolean;
@@ -74,12 +85,15 @@ interface Tenant<C> {
 interface Held<C> {
   readonly connection: C;
   readonly tenant: Tenant<C>;
+  readonly cluster: string;
   readonly dedicated: boolean;
   readonly generation: number;
   readonly bornAt: number;
   idleSince: number;
   /** Closing has begun. */
   ended: boolean;
+  /** Until the end of its cleaning or closing; null while it is idle or in use. */
+  moving: Promise<void> | null;
 }
 
 interface Waiter<K, C> {
@@ -103,7 +117,7 @@ export class KeyedPool<K, C extends object> {
   readonly #idle = new Set<Held<C>>();
   readonly #held = new Map<C, Held<C>>();
   readonly #waiting = new Set<Waiter<K, C>>();
-  readonly #failures: LRUCache<string, { error: unknown; until: number; pause: number }>;
+  readonly #backoff: Backoff;
   readonly #reaper: NodeJS.Timeout;
   #used = 0;
   #closing = 0;
@@ -112,21 +126,23 @@ export class KeyedPool<K, C extends object> {
   constructor(
     private readonly driver: Driver<K, C>,
     limits: Partial<PoolLimits> = {},
+    private readonly fleet: Fleet | null = null,
     private readonly now: () => number = () => performance.now(),
   ) {
     this.#limits = { ...POOL_LIMITS, ...limits };
-    this.#failures = new LRUCache({ max: 10_000 });
+    this.#backoff = new Backoff(this.#limits.backoff, this.#limits.backoffMost, now);
     this.#reaper = setInterval(() => this.#reap(), Math.max(100, this.#limits.idle / 4));
     this.#reaper.unref();
   }
 
-  /** @throws DataPlaneError "busy" after `limits.wait`; whatever the driver's `open` throws. */
+  /**
+   * @throws DataPlaneError "busy" after `limits.wait`, or where the fleet has no room and we hold nothing
+   * that could make it; whatever the driver's `open` throws.
+   */
   acquire(claim: Claim<K>): Promise<Lease<C>> {
     if (this.#ended) return Promise.reject(new Error("the pool is closed"));
-    const failure = this.#failures.get(claim.id);
-    if (failure !== undefined && this.now() < failure.until && !this.#tenants.has(claim.id)) {
-      return Promise.reject(failure.error);
-    }
+    const failure = this.#backoff.pending(claim.id);
+    if (failure !== null && !this.#tenants.has(claim.id)) return Promise.reject(failure.error);
     if (this.#waiting.size >= this.#limits.maxWaiting) return Promise.reject(this.#busy("too many requests wait"));
     return new Promise<Held<C>>((resolve, reject) => {
       const waiter: Waiter<K, C> = {
@@ -146,21 +162,19 @@ export class KeyedPool<K, C extends object> {
 
   /** Never again use the tenant's connections that are open now; those in use end at their release. */
   retire(id: string): void {
-    this.#failures.delete(id);
+    this.#backoff.clear(id);
     const tenant = this.#tenants.get(id);
     if (tenant === undefined) return;
     tenant.generation += 1;
-    for (const held of tenant.idle.splice(0)) this.#end(held);
+    for (const held of tenant.idle.splice(0)) void this.#end(held);
   }
 
   /** The connection ended by itself. */
   lost(connection: C): void {
     const held = this.#held.get(connection);
     if (held === undefined) return;
-    const at = held.tenant.idle.indexOf(held);
-    if (at === -1) return; // in use: its user finds out, and releases it as broken
-    held.tenant.idle.splice(at, 1);
-    this.#end(held);
+    if (!held.tenant.idle.includes(held)) return; // in use: its user finds out, and releases it as broken
+    void this.#evict(held);
   }
 
   /** Whether a connection of the tenant is open, or was asked for and is on its way. */
@@ -172,15 +186,13 @@ export class KeyedPool<K, C extends object> {
     return { used: this.#used, idle: this.#idle.size, waiting: this.#waiting.size, tenants: this.#tenants.size };
   }
 
+  /** Resolves when the idle ones are closed; those in use end at their release. */
   async close(): Promise<void> {
     this.#ended = true;
     clearInterval(this.#reaper);
     for (const waiter of this.#waiting) this.#refuse(waiter, new Error("the pool is closed"));
-    const ends: Promise<void>[] = [];
-    for (const tenant of this.#tenants.values()) {
-      for (const held of tenant.idle.splice(0)) ends.push(this.#end(held));
-    }
-    await Promise.all(ends);
+    const held = [...this.#held.values()];
+    await Promise.all(held.map((one) => (one.tenant.idle.includes(one) ? this.#evict(one) : one.moving)));
   }
 
   #lease(held: Held<C>): Lease<C> {
@@ -190,7 +202,7 @@ export class KeyedPool<K, C extends object> {
       release: (broken = false) => {
         if (released) return;
         released = true;
-        void this.#giveBack(held, broken);
+        held.moving = this.#giveBack(held, broken);
       },
     };
   }
@@ -206,9 +218,10 @@ export class KeyedPool<K, C extends object> {
       held.tenant.cleaning -= 1;
     }
     if (broken || !this.#usable(held)) {
-      void this.#end(held);
+      await this.#end(held);
       return;
     }
+    held.moving = null;
     held.idleSince = this.now();
     held.tenant.idle.push(held);
     if (!held.dedicated) this.#idle.add(held);
@@ -250,8 +263,7 @@ export class KeyedPool<K, C extends object> {
     // One connection makes room for each who wants it; those already closing are counted.
     for (const held of this.#idle) {
       if (this.#closing >= wanting) break;
-      held.tenant.idle.splice(held.tenant.idle.indexOf(held), 1);
-      void this.#end(held);
+      void this.#evict(held);
     }
   }
 
@@ -275,27 +287,57 @@ export class KeyedPool<K, C extends object> {
     tenant.open += 1;
     if (!claim.dedicated) this.#used += 1;
     const { generation } = tenant;
+    const { cluster, dedicated } = claim;
+    if (!(await this.#enter(cluster))) {
+      this.#uncount(tenant, dedicated);
+      waiter.fail(this.#busy("its cluster has no connection left for this process"));
+      return;
+    }
     let connection: C;
     try {
       connection = await this.driver.open(claim.key);
     } catch (error) {
+      void this.fleet?.release(cluster);
       this.#failed(claim.id, error);
-      this.#uncount(tenant, claim.dedicated);
+      this.#uncount(tenant, dedicated);
       waiter.fail(error);
       return;
     }
-    this.#failures.delete(claim.id);
-    const bornAt = this.now();
-    const { dedicated } = claim;
-    const held = { connection, tenant, dedicated, generation, bornAt, idleSince: bornAt, ended: false };
+    this.#backoff.clear(claim.id);
+    const now = this.now();
+    const times = { bornAt: now, idleSince: now };
+    const held = { connection, tenant, cluster, dedicated, generation, ...times, ended: false, moving: null };
     this.#held.set(connection, held);
     waiter.serve(held);
   }
 
+  /** Room on the cluster among all processes. False: there is none, and we can make none. */
+  async #enter(cluster: string): Promise<boolean> {
+    if (this.fleet === null) return true;
+    const until = this.now() + this.#limits.wait;
+    while (!(await this.fleet.acquire(cluster))) {
+      if (this.now() >= until || !(await this.#makeRoom(cluster))) return false;
+    }
+    return true;
+  }
+
+  /** End the longest idle connection to the cluster, or wait for one that is being cleaned or closed. */
+  async #makeRoom(cluster: string): Promise<boolean> {
+    let oldest: Held<C> | undefined;
+    const moving: Promise<void>[] = [];
+    for (const held of this.#held.values()) {
+      if (held.cluster !== cluster) continue;
+      if (held.moving !== null) moving.push(held.moving);
+      else if (held.tenant.idle.includes(held) && held.idleSince < (oldest?.idleSince ?? Infinity)) oldest = held;
+    }
+    if (oldest !== undefined) await this.#evict(oldest);
+    else if (moving.length > 0) await Promise.race(moving);
+    else return false;
+    return true;
+  }
+
   #failed(id: string, error: unknown): void {
-    const before = this.#failures.get(id)?.pause ?? this.#limits.backoff / 2;
-    const pause = Math.min(before * 2, this.#limits.backoffMost);
-    this.#failures.set(id, { error, pause, until: this.now() + pause });
+    this.#backoff.failed(id, error);
     // Who waits for this tenant would meet the same end, one timeout after the other.
     for (const waiter of this.#waiting) {
       const tenant = this.#tenants.get(id);
@@ -303,12 +345,23 @@ export class KeyedPool<K, C extends object> {
     }
   }
 
-  async #end(held: Held<C>): Promise<void> {
-    if (held.ended) return;
+  /** End one that is idle. */
+  #evict(held: Held<C>): Promise<void> {
+    held.tenant.idle.splice(held.tenant.idle.indexOf(held), 1);
+    return this.#end(held);
+  }
+
+  #end(held: Held<C>): Promise<void> {
+    if (held.ended && held.moving !== null) return held.moving;
     held.ended = true;
+    return (held.moving = this.#close(held));
+  }
+
+  async #close(held: Held<C>): Promise<void> {
     this.#idle.delete(held);
     this.#closing += 1;
     await this.driver.close(held.connection);
+    await this.fleet?.release(held.cluster);
     this.#closing -= 1;
     this.#held.delete(held.connection);
     this.#uncount(held.tenant, held.dedicated);

@@ -14,7 +14,7 @@ import type { Level, Notice } from "./resolve.js";
 const MAX_NOTICE_LENGTH = 4096;
 const PING_MS = 1_000;
 
-const OPTIONS = {
+export const OPTIONS = {
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
   connectTimeout: 1_000,

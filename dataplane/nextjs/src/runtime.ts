@@ -10,6 +10,7 @@ import { ControlPlaneLevel } from "./control.js";
 import { Credentials, secretsManagerReader } from "./credentials.js";
 import { Databases } from "./databases.js";
 import { EndpointMap } from "./endpoints.js";
+import { FleetBudget } from "./fleet.js";
 import { normaliseHost, rawHost } from "./hosts.js";
 import { NoticeListener, RedisLevel } from "./redis.js";
 import { Resolver, type ResolverParts } from "./resolve.js";
@@ -40,16 +41,19 @@ export function hostOf(headers: Headers, settings: Settings): string {
 
 function build(settings: Settings): Runtime {
   const warn = warner();
+  const { cacheUrl, clusterBudget } = settings;
+  const counted = cacheUrl !== null && clusterBudget !== null;
   const databases = new Databases({
     credentials: new Credentials(secretsManagerReader(settings.tenantRole)),
     endpoints: new EndpointMap(settings.endpointMap),
     sslMode: settings.sslMode,
     sslRootCert: settings.sslRootCert,
     limits: { budget: settings.poolBudget },
+    fleet: counted ? new FleetBudget(cacheUrl, { limit: clusterBudget, warn }) : null,
     report: (message, cause) => console.error(`[tenant] ${line(message, cause)}`),
   });
   const levels: Pick<ResolverParts, "cache" | "authority"> = {
-    ...(settings.cacheUrl !== null && { cache: new RedisLevel(settings.cacheUrl, warn) }),
+    ...(cacheUrl !== null && { cache: new RedisLevel(cacheUrl, warn) }),
     ...(settings.resolveUrl !== null && {
       authority: new ControlPlaneLevel(settings.resolveUrl, settings.resolveToken),
     }),
@@ -60,9 +64,9 @@ function build(settings: Settings): Runtime {
     limits: { serveStale: settings.staleSeconds * 1000 },
     warn,
   });
-  if (settings.cacheUrl !== null) {
+  if (cacheUrl !== null) {
     new NoticeListener(
-      settings.cacheUrl,
+      cacheUrl,
       (notice) => {
         resolver.heed(notice);
         databases.heed(notice);

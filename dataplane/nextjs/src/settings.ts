@@ -32,6 +32,8 @@ export interface Settings {
   readonly tenantRole: string | null;
   /** DATAPLANE_POOL_BUDGET: database connections that this process may hold, over all tenants. */
   readonly poolBudget: number;
+  /** DATAPLANE_CLUSTER_BUDGET: connections to one cluster over all processes; null: not limited. */
+  readonly clusterBudget: number | null;
   /** DATAPLANE_STALE_SECONDS: how long known tenants are served with all behind down. */
   readonly staleSeconds: number;
 }
@@ -46,6 +48,10 @@ export function settingsFrom(environment: Readonly<Record<string, string | undef
   const resolveToken = text("DATAPLANE_RESOLVE_TOKEN");
   if (resolveUrl !== null && resolveToken === null) {
     throw new Error("DATAPLANE_RESOLVE_TOKEN: expected it together with DATAPLANE_RESOLVE_URL");
+  }
+  const clusterBudget = text("DATAPLANE_CLUSTER_BUDGET");
+  if (clusterBudget !== null && cacheUrl === null) {
+    throw new Error("DATAPLANE_CACHE_URL: expected it together with DATAPLANE_CLUSTER_BUDGET, to count there");
   }
   const sslMode = text("DATAPLANE_SSLMODE") ?? "verify-full";
   if (!SSL_MODES.has(sslMode)) throw new Error(`DATAPLANE_SSLMODE: expected one of ${[...SSL_MODES].join(", ")}`);
@@ -68,6 +74,7 @@ export function settingsFrom(environment: Readonly<Record<string, string | undef
     sslRootCert: authorities === "system" ? null : readFileSync(/* turbopackIgnore: true */ authorities, "utf8"),
     tenantRole,
     poolBudget: number("DATAPLANE_POOL_BUDGET", 100, 1, 10_000),
+    clusterBudget: clusterBudget === null ? null : number("DATAPLANE_CLUSTER_BUDGET", 1, 1, 100_000),
     staleSeconds: number("DATAPLANE_STALE_SECONDS", 6 * 3600, 0, 30 * 86_400),
   };
 }

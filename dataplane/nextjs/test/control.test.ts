@@ -31,10 +31,26 @@ test("an entry is asked for by host, with the token", async (t) => {
   assert.deepEqual(asked, [`GET /v1/resolve?host=${HOST} Bearer token`]);
 });
 
-test("404 means that there is none only where it is the control plane's own", async (t) => {
-  const own = await answering(t, json(404, { code: "unknown-host" }));
-  assert.equal(await own.level.entry(HOST), null);
-  const page = await answering(t, (response) => void response.writeHead(404, { "Content-Type": "text/html" }).end("no"));
+test("only the control plane's own word means that there is none", async (t) => {
+  const own = [
+    json(404, { error: { code: "unknown_host", message: "none" } }),
+    json(400, { error: { code: "invalid", field: "host", message: "localhost" } }),
+  ];
+  for (const answer of own) assert.equal(await (await answering(t, answer)).level.entry(HOST), null);
+  const others: [number, unknown][] = [
+    [404, { error: { code: "no_such_url", message: "a wrong base URL" } }],
+    [404, { error: "unknown_host" }],
+    [404, { code: "unknown_host" }],
+    [404, null],
+    [400, { error: { code: "invalid", field: "page" } }],
+    [500, { error: { code: "unknown_host" } }],
+  ];
+  for (const [status, body] of others) {
+    const { level } = await answering(t, json(status, body));
+    await assert.rejects(level.entry(HOST), new RegExp(`answered ${status}`), JSON.stringify(body));
+  }
+  const html = JSON.stringify({ error: { code: "unknown_host" } });
+  const page = await answering(t, (response) => void response.writeHead(404, { "Content-Type": "text/html" }).end(html));
   await assert.rejects(page.level.entry(HOST), /answered 404/);
 });
 

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 
 import { isDataPlaneError } from "../src/errors.js";
-import { KeyedPool, type Claim, type Driver, type PoolLimits } from "../src/pool.js";
+import { KeyedPool, type Claim, type Driver, type Fleet, type PoolLimits } from "../src/pool.js";
 
 interface Wire {
   readonly key: string;
@@ -42,9 +42,9 @@ class Server implements Driver<string, Wire> {
   }
 }
 
-function setting(t: TestContext, limits: Partial<PoolLimits> = {}, now?: () => number) {
+function setting(t: TestContext, limits: Partial<PoolLimits> = {}, parts: { fleet?: Fleet; now?: () => number } = {}) {
   const server = new Server();
-  const pool = new KeyedPool<string, Wire>(server, { budget: 4, wait: 2_000, ...limits }, now);
+  const pool = new KeyedPool<string, Wire>(server, { budget: 4, wait: 2_000, ...limits }, parts.fleet, parts.now);
   t.after(() => pool.close());
   return { server, pool };
 }
@@ -52,6 +52,7 @@ function setting(t: TestContext, limits: Partial<PoolLimits> = {}, now?: () => n
 const of = (id: string, changes: Partial<Claim<string>> = {}): Claim<string> => ({
   id,
   key: id,
+  cluster: "c.example:5432",
   limit: 2,
   dedicated: false,
   ...changes,
@@ -130,7 +131,7 @@ test("what can't be cleaned is closed", async (t) => {
 
 test("after a failed connect requests fail at once, then it is tried again", async (t) => {
   const clock = { now: 0 };
-  const { server, pool } = setting(t, { backoff: 40 }, () => clock.now);
+  const { server, pool } = setting(t, { backoff: 40 }, { now: () => clock.now });
   server.dead.add("a");
   await assert.rejects(pool.acquire(of("a")), /dead/);
   await assert.rejects(pool.acquire(of("a")), /dead/);
@@ -184,4 +185,97 @@ test("unused connections are closed, so that a database can go to sleep", async 
   (await pool.acquire(of("a"))).release();
   await sleep(250);
   assert.deepEqual([server.open_, pool.stats.tenants], [0, 0]);
+});
+
+/** A cluster that takes `limit` connections of all together, and what was counted there. */
+class Cluster implements Fleet {
+  held = 0;
+  most = 0;
+  asked = 0;
+
+  constructor(private readonly limit: number) {}
+
+  async acquire(): Promise<boolean> {
+    this.asked += 1;
+    await sleep(0);
+    if (this.held >= this.limit) return false;
+    this.held += 1;
+    this.most = Math.max(this.most, this.held);
+    return true;
+  }
+
+  async release(): Promise<void> {
+    assert.ok(this.held > 0, "released more often than acquired");
+    this.held -= 1;
+  }
+}
+
+test("a full cluster refuses who comes next, without blocking the tenant", async (t) => {
+  const fleet = new Cluster(2);
+  const { server, pool } = setting(t, {}, { fleet });
+  const leases = [await pool.acquire(of("a")), await pool.acquire(of("b"))];
+  await assert.rejects(pool.acquire(of("c")), busy);
+  await assert.rejects(pool.acquire(of("c", { dedicated: true })), busy);
+  assert.deepEqual([server.opened, pool.stats.used, pool.has("c")], [2, 2, false]);
+  leases[0]?.release(true);
+  await sleep(10);
+  (await pool.acquire(of("c"))).release();
+  leases[1]?.release();
+  await pool.close();
+  assert.equal(fleet.held, 0);
+});
+
+test("on a full cluster an idle connection of ours makes room, also a dedicated one, but none of another cluster", async (t) => {
+  const fleet = new Cluster(2);
+  const { pool } = setting(t, {}, { fleet });
+  (await pool.acquire(of("elsewhere", { cluster: "d.example:5432" }))).release();
+  (await pool.acquire(of("a", { dedicated: true }))).release();
+  await sleep(5);
+  (await pool.acquire(of("b"))).release();
+  assert.deepEqual(["elsewhere", "a", "b"].map((id) => pool.has(id)), [true, false, true]);
+});
+
+test("a connection that was given back this moment makes room as well", async (t) => {
+  const fleet = new Cluster(1);
+  const { pool } = setting(t, {}, { fleet });
+  for (let i = 0; i < 50; i += 1) (await pool.acquire(of(`tenant-${i % 2}`))).release(i % 3 === 0);
+  assert.equal(fleet.most, 1);
+});
+
+test("the room of a connect that fails, and of a connection that is lost, is given back", async (t) => {
+  const fleet = new Cluster(1);
+  const { server, pool } = setting(t, {}, { fleet });
+  server.dead.add("a");
+  await assert.rejects(pool.acquire(of("a")), /dead/);
+  assert.equal(fleet.held, 0);
+  const asked = fleet.asked;
+  await assert.rejects(pool.acquire(of("a")), /dead/);
+  assert.equal(fleet.asked, asked, "a blocked tenant asks for no room");
+  const lease = await pool.acquire(of("b"));
+  lease.release();
+  await sleep(5);
+  pool.lost(lease.connection);
+  await sleep(5);
+  assert.equal(fleet.held, 0);
+});
+
+test("crowds of many tenants stay within what the cluster takes", async (t) => {
+  const fleet = new Cluster(3);
+  const { server, pool } = setting(t, { wait: 20_000, budget: 8 }, { fleet });
+  let refused = 0;
+  const one = async (i: number) => {
+    try {
+      const lease = await pool.acquire(of(`tenant-${(i * 7919) % 20}`));
+      await sleep(1);
+      lease.release(i % 11 === 0);
+    } catch (error) {
+      assert.ok(busy(error), String(error));
+      refused += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: 400 }, (_, i) => one(i)));
+  assert.ok(server.most <= 3, `${server.most} were open at one moment`);
+  assert.ok(refused < 400);
+  await pool.close();
+  assert.equal(fleet.held, 0);
 });

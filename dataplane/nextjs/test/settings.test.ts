@@ -18,6 +18,10 @@ test("what is not said has a safe default", () => {
     [settings.sslMode, settings.trustedProxies, settings.poolBudget, settings.staleSeconds, settings.endpointMap],
     ["verify-full", 0, 100, 21_600, null],
   );
+  assert.deepEqual(
+    [settings.clusterBudget, settingsFrom({ ...LEAST, DATAPLANE_CLUSTER_BUDGET: "80" }).clusterBudget],
+    [null, 80],
+  );
 });
 
 test("a wrong variable is named", () => {
@@ -29,12 +33,16 @@ test("a wrong variable is named", () => {
     ["DATAPLANE_SSLMODE", "prefer"],
     ["DATAPLANE_TRUSTED_PROXIES", "-1"],
     ["DATAPLANE_POOL_BUDGET", "0"],
+    ["DATAPLANE_CLUSTER_BUDGET", "0"],
+    ["DATAPLANE_CLUSTER_BUDGET", "many"],
     ["DATAPLANE_TENANT_ROLE", "arn:aws:iam::1:role/one-for-all"],
   ];
   for (const [name, value] of wrong) {
     assert.throws(() => settingsFrom({ ...LEAST, [name]: value }), new RegExp(`^Error: ${name}: expected`), name);
   }
   assert.throws(() => settingsFrom({ ...LEAST, DATAPLANE_RESOLVE_URL: "https://x" }), /DATAPLANE_RESOLVE_TOKEN/);
+  const uncounted = { DATAPLANE_CACHE_URL: "", DATAPLANE_RESOLVE_URL: "https://x", DATAPLANE_RESOLVE_TOKEN: "t" };
+  assert.throws(() => settingsFrom({ ...LEAST, ...uncounted, DATAPLANE_CLUSTER_BUDGET: "8" }), /^Error: DATAPLANE_CACHE_URL/);
 });
 
 test("the endpoint map is read anew when it changes, and names what is wrong in it", (t) => {

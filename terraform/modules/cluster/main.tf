@@ -101,7 +101,7 @@ resource "aws_rds_cluster" "this" {
   backup_retention_period         = var.backup_retention_days
   copy_tags_to_snapshot           = true
   deletion_protection             = var.deletion_protection
-  skip_final_snapshot             = false
+  skip_final_snapshot             = var.skip_final_snapshot
   final_snapshot_identifier       = var.final_snapshot_identifier
   enabled_cloudwatch_logs_exports = ["postgresql"]
 

@@ -136,6 +136,12 @@ variable "deletion_protection" {
   default     = true
 }
 
+variable "skip_final_snapshot" {
+  description = "Delete without a last snapshot: only for a cluster that never held a tenant."
+  type        = bool
+  default     = false
+}
+
 variable "log_retention_days" {
   description = "How long CloudWatch keeps the database's log."
   type        = number

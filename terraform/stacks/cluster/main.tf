@@ -17,6 +17,7 @@ module "cluster" {
   allowed_security_group_ids   = var.allowed_security_group_ids
   final_snapshot_identifier    = var.final_snapshot_identifier
   deletion_protection          = var.deletion_protection
+  skip_final_snapshot          = var.skip_final_snapshot
   log_retention_days           = var.log_retention_days
   operation_id                 = var.operation_id
   isolation                    = var.isolation

@@ -17,7 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -32,6 +34,8 @@ from workers.providers.ports import FileRun
 RUNBOOK = "tenant-migration"
 # One per database: two migrators of one tenant wait for each other, those of different tenants do not.
 LOCK = 7_040_516_830_293_101
+_READ = "SELECT number, name, sha256 FROM platform.schema_migration"
+_LOCK_AND_READ = f"SELECT pg_advisory_lock({LOCK}); {_READ}".encode()
 _INDEX = re.compile(
     r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+\"?([A-Za-z_][\w$]*)\"?", re.I
 )
@@ -100,13 +104,9 @@ def locked(conn: psycopg.Connection) -> Iterator[dict[str, tuple[str, str]]]:
     SHA-256). `conn`: the migrator's, in autocommit mode. Raises Retryable where somebody else holds the
     lock for longer than `lock_timeout`."""
     try:
-        conn.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        applied = {
-            number: (name, sha256)
-            for number, name, sha256 in conn.execute(
-                "SELECT number, name, sha256 FROM platform.schema_migration"
-            )
-        }
+        cursor = conn.execute(_LOCK_AND_READ)
+        cursor.nextset()
+        applied = {number: (name, sha256) for number, name, sha256 in cursor}
     except psycopg.Error as error:
         raise statement_error(error, "reading the applied migrations", runbook=RUNBOOK) from error
     yield applied
@@ -122,43 +122,49 @@ def apply(conn: psycopg.Connection, migrations: list[Migration]) -> list[FileRun
         return [_apply_one(conn, migration) for migration in unapplied(migrations, applied)]
 
 
-def record(conn: psycopg.Connection, number: str, name: str, sha256: str) -> None:
-    conn.execute(
-        "INSERT INTO platform.schema_migration (number, name, sha256) VALUES (%s, %s, %s)",
-        (number, name, sha256),
+def record(
+    conn: psycopg.Connection, number: str, name: str, sha256: str, *, then: LiteralString = ""
+) -> None:
+    """`then`: what follows in the same round trip."""
+    row = sql.SQL("INSERT INTO platform.schema_migration (number, name, sha256) VALUES ({}, {}, {});").format(
+        number, name, sha256
     )
+    conn.execute(row + sql.SQL(then))
 
 
 def _apply_one(conn: psycopg.Connection, migration: Migration) -> FileRun:
     began = time.monotonic()
-    found = statements(migration.sql.decode())
+    found = _statements(migration.sql)
+    in_transaction = transactional(migration.sql)
     try:
-        if transactional(migration.sql):
-            with conn.transaction():
-                for statement in found:
-                    _run(conn, migration, statement)
-                if conn.info.transaction_status is not TransactionStatus.INTRANS:
-                    raise _wrong(
-                        f"{migration.name}: ended the transaction it ran in, so a part of it may have"
-                        " stayed; undo that by hand and take its COMMIT out"
-                    )
-                record(conn, migration.number, migration.name, migration.sha256)
-        else:
-            for statement in found:
+        for position, statement in enumerate(found):
+            if not in_transaction:
                 _drop_invalid_index(conn, statement)
-                _run(conn, migration, statement)
-            record(conn, migration.number, migration.name, migration.sha256)
+            _run(conn, migration, statement, first=in_transaction and position == 0)
+        if in_transaction and conn.info.transaction_status is not TransactionStatus.INTRANS:
+            raise _wrong(
+                f"{migration.name}: ended the transaction it ran in, so a part of it may have"
+                " stayed; undo that by hand and take its COMMIT out"
+            )
         # What one file SET, the next must not see.
-        conn.execute("RESET ALL; RESET ROLE")
+        then: LiteralString = "COMMIT; RESET ALL; RESET ROLE" if in_transaction else "RESET ALL; RESET ROLE"
+        record(conn, migration.number, migration.name, migration.sha256, then=then)
     except psycopg.Error as error:
         raise statement_error(error, f"recording {migration.name}", runbook=RUNBOOK) from error
     return FileRun(migration.name, time.monotonic() - began)
 
 
-def _run(conn: psycopg.Connection, migration: Migration, statement: Statement) -> None:
-    """Without parameters, so that nothing in it has to be escaped."""
+@lru_cache(maxsize=1024)
+def _statements(text: bytes) -> tuple[Statement, ...]:
+    """The same files run in every database of a fleet."""
+    return tuple(statements(text.decode())) or (Statement("", 1, ()),)
+
+
+def _run(conn: psycopg.Connection, migration: Migration, statement: Statement, *, first: bool) -> None:
+    """Without parameters, so that nothing in it has to be escaped. The first one brings the BEGIN; a
+    session that is left with an open transaction is closed by its owner, which rolls it back."""
     try:
-        conn.execute(statement.text.encode())
+        conn.execute((b"BEGIN;\n" if first else b"") + statement.text.encode())
     except psycopg.Error as error:
         what = f"{migration.name} line {statement.line} “{statement.excerpt}”"
         judged = statement_error(error, what, runbook=RUNBOOK)

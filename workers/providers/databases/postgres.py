@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -16,6 +17,7 @@ from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
 from workers.providers.databases import migrations as tenant_migrations
+from workers.providers.databases import rehearsal, shape
 from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
 from workers.providers.databases.inspection import PUBLIC, InsideSeen, ServerSeen, see_inside, see_server
 from workers.providers.databases.logins import require_limit, require_tenant_login, scram_verifier
@@ -23,7 +25,15 @@ from workers.providers.databases.recipe import APP_SCHEMA, Recipe
 from workers.providers.databases.sessions import MAINTENANCE_DATABASE, Master, Sessions
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.migrations import Door, migrator
-from workers.providers.ports import Bounds, ClusterEndpoint, Credential, DatabaseSeen, FileRun, Secrets
+from workers.providers.ports import (
+    Bounds,
+    ClusterEndpoint,
+    Credential,
+    DatabaseSeen,
+    FileRun,
+    Rehearsed,
+    Secrets,
+)
 
 OLDEST_SERVER_VERSION = 150000
 GRANT_OPTIONS_SINCE = 160000
@@ -218,6 +228,28 @@ class PostgresDatabases:
         return migrator(release.adapter).apply(
             Door(self._sessions, at, credential, bounds), release, self._projects
         )
+
+    def rehearse(
+        self,
+        at: ClusterEndpoint,
+        credential: Credential,
+        placement: Placement,
+        release: Release,
+        bounds: Bounds,
+    ) -> Rehearsed:
+        master = self._sessions.master(at)
+        with rehearsal.copy(master, placement) as name:
+            with master.open(name) as conn:
+                row = conn.execute("SELECT pg_database_size(current_database())").fetchone()
+            assert row is not None  # noqa: S101 - a SELECT without FROM
+            began = time.monotonic()
+            with rehearsal.LockWatch(master, name) as watch:
+                files = self.bring_to(at, replace(credential, dbname=name), release, bounds)
+            return Rehearsed(time.monotonic() - began, row[0], files, watch.held)
+
+    def shape(self, at: ClusterEndpoint, placement: Placement) -> list[str]:
+        with self._sessions.master(at).open(placement.database) as conn:
+            return shape.lines(conn, APP_SCHEMA)
 
     def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
         with self._sessions.login(at, credential) as conn:

@@ -128,7 +128,8 @@ class Sessions:
     def environment(
         self, at: ClusterEndpoint, credential: Credential, *, statement_timeout: float, lock_timeout: float
     ) -> dict[str, str]:
-        """The same login for another program: `DATABASE_URL`, and libpq's PGOPTIONS with the bounds.
+        """The same login for another program: `DATABASE_URL` with the bounds among its parameters, and
+        libpq's PGOPTIONS for a program that takes the URL apart.
 
         Where the endpoint map leads elsewhere the address itself is in the URL, since few programs know
         libpq's `hostaddr`.
@@ -138,11 +139,14 @@ class Sessions:
         user, password, name = (
             quote(text, safe="") for text in (credential.username, credential.password, credential.dbname)
         )
-        query = urlencode({**self._tls, "application_name": APPLICATION_NAME})
         bounds = self._bounds(statement_timeout, lock_timeout)
+        options = " ".join(f"-c {setting}={value}" for setting, value in bounds.items())
+        query = urlencode(
+            {**self._tls, "application_name": APPLICATION_NAME, "options": options}, quote_via=quote
+        )
         return {
             "DATABASE_URL": f"postgresql://{user}:{password}@{host}:{port}/{name}?{query}",
-            "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in bounds.items()),
+            "PGOPTIONS": options,
             "PGCONNECT_TIMEOUT": str(self._connect_timeout),
         }
 

@@ -80,6 +80,9 @@ class TerraformRunner:
         } | {
             "AWS_REGION": region,
             "CHECKPOINT_DISABLE": "1",
+            # Each command loads the provider's schemas anew, which is mostly Go's collector at work: a
+            # tenant's run took 9.3 CPU s, and 7.7 with this, for a tenth more memory.
+            "GOGC": "400",
             "TF_IN_AUTOMATION": "1",
             "TF_INPUT": "0",
         }
@@ -95,6 +98,16 @@ class TerraformRunner:
             inputs=self._backend | {"config": self._environment.get("TF_CLI_CONFIG_FILE", "")},
             init_lock=Path(cache or self._work_dir) / "init.lock",
         )
+
+    def prepare(self, stacks: Sequence[str]) -> None:
+        """Initialise these stacks where they are not yet, so that the first run need not."""
+        for stack in stacks:
+
+            def initialise(path: Path, data: Path) -> None:
+                self._initialise(path, data, lambda: False, lambda _event: None)
+
+            with _disk_errors(), self._installations.use(stack, initialise):
+                continue
 
     # ------------------------------------------------------------------------- ports.Terraform
 

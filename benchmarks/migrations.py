@@ -1,0 +1,492 @@
+"""A rollout over every tenant database, beside what people do without one, in one run.
+
+    python -m benchmarks.migrations [--sizes 100,300,1000] [--write]
+
+Three migrations for each database (a table with an index; a column; a table with a foreign key and ten
+rows). All contenders log in as the same migrator over SCRAM, to the same databases of one real
+PostgreSQL, and each makes tables of its own names, so nobody finds another's work. The floor is psycopg
+with as many threads as the rollout has and none of its care: no lock, no record of who is at what, no
+look at what was applied. Floor and rollout take turns (A B B A), since the machine does other things.
+
+About 8 MB of disk for each database, gone at the end. Ends with 1 where a goal was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gc
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from controlplane.domain.release import Adapter
+from controlplane.domain.rollout import Spec
+from controlplane.services import releases, rollout_plot, rollouts
+from controlplane.store import schema_version
+from controlplane.store.registry import Registry
+from localcloud.postgres import PostgresServer
+from localcloud.process import make_data_root
+from workers import rollouts as executor
+from workers.providers.databases import PostgresDatabases
+from workers.providers.endpoint_map import EndpointMap
+from workers.providers.ports import Credential
+
+RESULTS = Path(__file__).parent / "results"
+THREADS = 8
+AHEAD = 4  # targets that the rollout may hold claimed beyond those that its threads are at
+LOGIN, PASSWORD = "bench_migrator", "bench-migrator-password"
+TEMPLATE = "bench_template"
+GOAL_FLOOR, GOAL_PSQL = 0.8, 3.0
+
+
+def migrations(prefix: str) -> list[str]:
+    return [
+        f"CREATE TABLE {prefix}_notes (id bigserial PRIMARY KEY, body text NOT NULL);\n"
+        f"CREATE INDEX {prefix}_notes_body ON {prefix}_notes (body);",
+        f"ALTER TABLE {prefix}_notes ADD COLUMN stars integer NOT NULL DEFAULT 0;",
+        f"CREATE TABLE {prefix}_tags (note_id bigint REFERENCES {prefix}_notes, tag text, PRIMARY KEY"
+        f" (note_id, tag));\nINSERT INTO {prefix}_notes (body) SELECT 'note ' || n"
+        " FROM generate_series(1, 10) AS n;",
+    ]
+
+
+@dataclass
+class House:
+    """The fleet and its registry. `databases`: as many as the largest size."""
+
+    server: PostgresServer
+    registry: Registry
+    databases: list[Placement] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def conninfo(self, database: str) -> str:
+        return (
+            f"host=127.0.0.1 port={self.server.port} user={LOGIN} password={PASSWORD}"
+            f" dbname={database} sslmode=disable"
+        )
+
+    def superuser(self, database: str = "postgres") -> psycopg.Connection:
+        return psycopg.connect(self.server.url(database), autocommit=True)
+
+
+# ------------------------------------------------------------------------------------ the fleet
+
+
+@contextmanager
+def house(size: int) -> Iterator[House]:
+    root = make_data_root("bench-migrations-")
+    try:
+        with (
+            PostgresServer(root / "pg", options={"max_connections": "100"}) as server,
+            Registry(server.create_database("registry"), size=4) as registry,
+        ):
+            with registry.connection() as conn:
+                schema_version.upgrade(conn)
+            made = House(server, registry)
+            prepare(made)
+            grow(made, size)
+            yield made
+    finally:
+        shutil.rmtree(root)
+
+
+def prepare(made: House) -> None:
+    with made.superuser() as conn:
+        verifier = conn.pgconn.encrypt_password(PASSWORD.encode(), LOGIN.encode(), b"scram-sha-256").decode()
+        conn.execute("CREATE ROLE bench_owner NOLOGIN")
+        conn.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{verifier}' IN ROLE bench_owner")
+        conn.execute(f"ALTER ROLE {LOGIN} SET role = 'bench_owner'")
+        conn.execute(f"ALTER ROLE {LOGIN} SET search_path = app, pg_temp")
+    made.server.create_database(TEMPLATE)
+    with made.superuser(TEMPLATE) as conn:
+        conn.execute("CREATE SCHEMA app AUTHORIZATION bench_owner")
+        conn.execute("CREATE SCHEMA platform")
+        for table in ("schema_migration", "floor"):
+            conn.execute(
+                f"CREATE TABLE platform.{table} (number text PRIMARY KEY, name text NOT NULL,"
+                " sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+            )
+        conn.execute("GRANT USAGE ON SCHEMA platform TO bench_owner")
+        conn.execute("GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA platform TO bench_owner")
+
+
+def grow(made: House, size: int) -> None:
+    cluster = cluster_id_for(b"bench-cluster")
+    endpoint = {"host": "127.0.0.1", "port": made.server.port, "master_secret_arn": "", "resource_id": ""}
+    made.databases = [Placement(tenant_id_for(f"bench {n}"), 1, cluster) for n in range(size)]
+    with made.superuser() as conn:
+        for placed in made.databases:
+            conn.execute(f"CREATE DATABASE {placed.database} TEMPLATE {TEMPLATE}")
+    with made.registry.connection() as conn, conn.transaction():
+        conn.execute(
+            "INSERT INTO cluster (id, fit, slots, desired, endpoint) VALUES (%s, 'bench', 9999, '{}', %s)",
+            [cluster, Jsonb(endpoint)],
+        )
+        ids = [placed.tenant_id for placed in made.databases]
+        conn.execute(
+            "INSERT INTO tenant (id, slug, display_name, customer_id, desired, ready_at)"
+            " SELECT id, id, id, 'cus', '{\"lifecycle\": \"active\"}', now() FROM unnest(%s::text[]) AS id",
+            [ids],
+        )
+        conn.execute("INSERT INTO lease (kind, resource_id) SELECT 'tenant', unnest(%s::text[])", [ids])
+        conn.execute(
+            "INSERT INTO placement (tenant_id, number, cluster_id, state)"
+            " SELECT unnest(%s::text[]), 1, %s, 'current'",
+            [ids, cluster],
+        )
+    for placed in made.databases:  # so that the first contender does not pay for cold files
+        psycopg.connect(made.conninfo(placed.database)).close()
+
+
+# ----------------------------------------------------------------------------------- contenders
+
+
+def psql(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+    """A shell loop: one psql for each database, its files in one transaction."""
+    folder = Path(made.server.data_dir.parent / f"psql-{prefix}")
+    folder.mkdir()
+    names = []
+    for number, text in enumerate(migrations(prefix), start=1):
+        (folder / f"{number}.sql").write_text(text)
+        names += ["-f", str(folder / f"{number}.sql")]
+    program = shutil.which("psql")
+    if program is None:
+        raise SystemExit("psql: expected on PATH, it is what the rollout is held against")
+    env = {**os.environ, "PGPASSWORD": PASSWORD, "PGSSLMODE": "disable"}
+    place = ["-h", "127.0.0.1", "-p", str(made.server.port), "-U", LOGIN]
+    for placed in fleet:
+        subprocess.run(
+            [program, "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", *place, "-d", placed.database, *names],
+            env=env,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def one_by_psycopg(made: House, placed: Placement, files: Sequence[str], prefix: str) -> None:
+    with psycopg.connect(made.conninfo(placed.database), autocommit=True) as conn:
+        for number, text in enumerate(files, start=1):
+            with conn.transaction():
+                conn.execute(text.encode())
+                conn.execute(
+                    "INSERT INTO platform.floor (number, name, sha256) VALUES (%s, %s, %s)",
+                    [f"{prefix}_{number}", prefix, hashlib.sha256(text.encode()).hexdigest()],
+                )
+
+
+def psycopg_sequential(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+    files = migrations(prefix)
+    for placed in fleet:
+        one_by_psycopg(made, placed, files, prefix)
+
+
+def floor(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+    files = migrations(prefix)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in [pool.submit(one_by_psycopg, made, placed, files, prefix) for placed in fleet]:
+            done.result()
+
+
+def alembic(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+    """A loop over `upgrade head` in one process."""
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    folder = made.server.data_dir.parent / f"alembic-{prefix}"
+    (folder / "versions").mkdir(parents=True)
+    (folder / "env.py").write_text(
+        "from alembic import context\n"
+        "context.configure(connection=context.config.attributes['connection'],"
+        f" version_table='{prefix}_version')\n"
+        "with context.begin_transaction():\n    context.run_migrations()\n"
+    )
+    for number, text in enumerate(migrations(prefix), start=1):
+        before = None if number == 1 else f"{prefix}{number - 1}"
+        (folder / "versions" / f"{number}.py").write_text(
+            f"from alembic import op\nrevision = {f'{prefix}{number}'!r}\ndown_revision = {before!r}\n"
+            f"def upgrade():\n    op.execute({text!r})\n"
+        )
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    for placed in fleet:
+        info = made.conninfo(placed.database)
+        engine = create_engine(
+            "postgresql+psycopg://", creator=lambda info=info: psycopg.connect(info), poolclass=NullPool
+        )
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+        engine.dispose()
+
+
+def rollout(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+    """Ours, whole: release, waves of 1, 10, 50 and 100 %, registry, locks, records."""
+    number = release(made, prefix)
+    with made.registry.connection() as conn:
+        spec = Spec(concurrency=THREADS + AHEAD, per_cluster=THREADS + AHEAD)
+        started = rollouts.start(conn, number, spec, actor="bench")
+    ctx: Any = SimpleNamespace(
+        registry=made.registry,
+        providers=SimpleNamespace(
+            secrets=SimpleNamespace(read=credential),
+            databases=PostgresDatabases(SimpleNamespace(), EndpointMap(), sslmode="disable"),
+        ),
+        platform=SimpleNamespace(lease=30.0, heartbeat=5.0),
+        holder="bench",
+        ring=lambda task, args: None,
+    )
+    done = executor.work(ctx, started, threads=THREADS)
+    with made.registry.connection() as conn:
+        state = rollouts.show(conn, started)
+    if done != len(fleet) or state.rollout.state != "done":
+        raise SystemExit(f"the rollout ended as {state.rollout.state} with {done} of {len(fleet)}")
+
+
+def release(made: House, prefix: str) -> str:
+    for text in migrations(prefix):
+        made.files[f"{len(made.files) + 1:04d}_{prefix}.sql"] = text
+    with made.registry.connection() as conn:
+        named = [(name, releases.store_file(conn, text.encode())) for name, text in made.files.items()]
+        return releases.create(conn, Adapter.SQL, named, lambda _: [], actor="bench").release.number
+
+
+def credential(name: str) -> Credential:
+    tenant, number = name.split("/")[1:3]
+    database = Placement(tenant, int(number), "c-" + "a" * 12).database
+    return Credential(LOGIN, PASSWORD, dbname=database)
+
+
+@contextmanager
+def only(made: House, size: int) -> Iterator[list[Placement]]:
+    """The first so many tenants; the others are closed for the while, so that no rollout takes them."""
+    rest = [placed.tenant_id for placed in made.databases[size:]]
+    change = "UPDATE tenant SET desired = %s WHERE id = ANY(%s)"
+    with made.registry.connection() as conn:
+        conn.execute(change, [Jsonb({"lifecycle": "closed"}), rest])
+    yield made.databases[:size]
+    with made.registry.connection() as conn:
+        conn.execute(change, [Jsonb({"lifecycle": "active"}), rest])
+
+
+# ----------------------------------------------------------------------------------- measuring
+
+Contender = Callable[[House, Sequence[Placement], str], None]
+PEERS: dict[str, Contender] = {
+    "psql, a loop": psql,
+    "psycopg, a loop": psycopg_sequential,
+    "Alembic, a loop in one process": alembic,
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Seconds for so many databases. `memory`: MB that the rollout added to this process at its peak."""
+
+    tenants: int
+    seconds: dict[str, float]
+    memory: float
+
+
+def measure(made: House, size: int) -> Size:
+    seconds: dict[str, list[float]] = {}
+
+    def take(name: str, contender: Contender, fleet: Sequence[Placement]) -> None:
+        seconds.setdefault(name, []).append(timed(contender, made, fleet))
+
+    with only(made, size) as fleet:
+        with peak_memory() as peak:
+            take("rollout", rollout, fleet)
+        take("floor", floor, fleet)
+        take("floor", floor, fleet)
+        take("rollout", rollout, fleet)
+        for name, peer in PEERS.items():
+            take(name, peer, fleet)
+    return Size(size, {name: sum(times) / len(times) for name, times in seconds.items()}, peak[0])
+
+
+def timed(contender: Contender, made: House, fleet: Sequence[Placement]) -> float:
+    prefix = "m" + base64.b16encode(os.urandom(4)).decode().lower()
+    began = time.perf_counter()
+    contender(made, fleet, prefix)
+    took = time.perf_counter() - began
+    for placed in (fleet[0], fleet[-1]):  # whoever did not do the work has no time either
+        with made.superuser(placed.database) as conn:
+            row = conn.execute(f"SELECT count(*), max(stars) FROM app.{prefix}_notes").fetchone()
+            assert row == (10, 0), row
+    print(
+        f"  {contender.__name__:<20} {len(fleet):>5}  {took:8.1f} s  {len(fleet) / took:6.1f}/s", flush=True
+    )
+    return took
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    gc.collect()
+    before, peak, ended = resident(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            peak[0] = max(peak[0], resident() - before)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
+
+
+def resident() -> float:
+    """MB of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def django_tenants(made: House, tenants: int) -> tuple[float, float]:
+    """(seconds one after the other, seconds by processes) for as many schemas of one database."""
+    url = made.server.create_database("django_peer")
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.django_peer", url, str(tenants)],
+        cwd=Path(__file__).parent.parent,
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=1200,
+    )
+    found = json.loads(child.stdout.splitlines()[-1])
+    return found["standard"], found["multiprocessing"]
+
+
+# ------------------------------------------------------------------------------------ reporting
+
+
+def report(sizes: Sequence[Size], peer: tuple[int, float, float] | None) -> tuple[str, list[str]]:
+    """(Markdown, goals that were missed)."""
+    last = sizes[-1]
+    names = ["floor", "rollout", *PEERS]
+    lines = ["## Migrations: 3 for each database", ""]
+    lines += ["| | " + " | ".join(f"{size.tenants:,} databases" for size in sizes) + " | of the floor |"]
+    lines += ["| --- |" + " ---: |" * (len(sizes) + 1)]
+    for name in names:
+        rates = [f"{size.tenants / size.seconds[name]:.1f}/s ({size.seconds[name]:.0f} s)" for size in sizes]
+        share = last.seconds["floor"] / last.seconds[name]
+        label = {"floor": f"floor: psycopg, {THREADS} threads", "rollout": f"**rollout, {THREADS} threads**"}
+        lines.append(f"| {label.get(name, name)} | " + " | ".join(rates) + f" | {share:.0%} |")
+    if peer is not None:
+        tenants, one, many = peer
+        lines += ["", f"django-tenants, {tenants} *schemas* of one database (no connect, no database each):"]
+        lines += [f"{tenants / one:.1f}/s one after the other, {tenants / many:.1f}/s by processes."]
+    of_floor = last.seconds["floor"] / last.seconds["rollout"]
+    of_psql = last.seconds["psql, a loop"] / last.seconds["rollout"]
+    per = [size.seconds["rollout"] / size.tenants for size in sizes]
+    memory = [size.memory for size in sizes]
+    spread = max(per) / min(per)
+    goals = [
+        (f"rollout ÷ floor, {last.tenants:,} databases", f"{of_floor:.0%}", f"≥ {GOAL_FLOOR:.0%}",
+         of_floor >= GOAL_FLOOR),
+        (f"rollout ÷ psql loop, {last.tenants:,} databases", f"{of_psql:.1f} ×", f"≥ {GOAL_PSQL:g} ×",
+         of_psql >= GOAL_PSQL),
+        ("milliseconds for a database, by size", ", ".join(f"{1000 * value:.0f}" for value in per),
+         "within 1.5 × of each other", spread <= 1.5),
+        ("MB added to the process, by size", ", ".join(f"{value:.0f}" for value in memory),
+         "at most 40, whatever the size", max(memory) <= 40),
+    ]  # fmt: skip
+    lines += ["", "| goal | measured | wanted | met |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {goal} | {value} | {wanted} | {'yes' if met else '**no**'} |"
+        for goal, value, wanted, met in goals
+    ]
+    cores, load = os.cpu_count(), os.getloadavg()[0]
+    lines += [
+        "",
+        f"Python {platform.python_version()}, {cores} cores, load {load:.1f} at the end; fsync off; registry,"
+        " tenants and contenders on one machine. Floor and rollout are the mean of two runs that took turns."
+        " Read the ratios.",
+        "",
+    ]
+    return "\n".join(lines), [
+        f"{goal}: {value}, wanted {wanted}" for goal, value, wanted, met in goals if not met
+    ]
+
+
+def draw(sizes: Sequence[Size], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "migrations"
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4))
+    for name in ["floor", "rollout", *PEERS]:
+        ours = name == "rollout"
+        axes.plot(
+            [size.tenants for size in sizes],
+            [size.seconds[name] for size in sizes],
+            marker="o",
+            label=name,
+            linewidth=2.5 if ours else 1.2,
+            color="#1f5fbf" if ours else None,
+        )
+    axes.set_xlabel("databases, 3 migrations each")
+    axes.set_ylabel("seconds")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.migrations", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--sizes", default="100,300,1000", help="databases, comma separated, rising")
+    parser.add_argument("--no-django", action="store_true", help="leave django-tenants out")
+    parser.add_argument(
+        "--write", action="store_true", help="write benchmarks/results/migrations.md and .svg"
+    )
+    options = parser.parse_args(arguments)
+    sizes = sorted(int(text) for text in options.sizes.split(","))
+    with house(max(sizes)) as made:
+        print(f"{max(sizes)} databases are there", flush=True)
+        measured = [measure(made, size) for size in sizes]
+        peer = None if options.no_django else (sizes[0], *django_tenants(made, sizes[0]))
+        with made.registry.connection() as conn:
+            newest = rollouts.list_page(conn, before=None, limit=1)[0]
+            drawing = rollout_plot.draw(conn, newest.id)
+    text, missed = report(measured, peer)
+    print(text)
+    if options.write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "migrations.md").write_text(text)
+        draw(measured, RESULTS / "migrations.svg")
+        (RESULTS / "migrations_rollout.svg").write_text(drawing + "\n")
+    for goal in missed:
+        print(f"missed: {goal}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,293 @@
+"""The warm pool: how many clusters to make ahead of demand, and which to let go. Pure.
+
+Aurora takes minutes to make a cluster and a customer who has paid should wait seconds, so free slots
+are kept for each plan that asks for them (`warm_slots`). Plans whose clusters are alike (`Fit`) share
+them. Each look compares what is asked for with what is there and names the difference; nothing is
+remembered between two looks but since when a cluster has been a surplus.
+
+What keeps it from flapping: a cluster is made when there are *fewer* free slots than asked for and goes
+only when there are *enough without it*, for `retire_after_hours` on end. What keeps a fault from
+multiplying: while two empty clusters of a fit need attention no third is made for it, and a broken or
+outdated one goes only after its replacement is ready. One that waits for the account's quota is not
+broken; it is tried again when there is room. A cluster that ever held a tenant is never touched here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from controlplane.domain.catalogue import Catalogue, Plan, PoolLimits
+from controlplane.domain.cluster import ClusterDesired
+
+QUOTA_RUNBOOK = "aws-quota"
+FAILING_AT_MOST = 2
+OUTDATED_FROM_AGE = 3600.0
+"""Seconds. Younger clusters count as up to date, so that workers of two releases, each with a stack of
+its own, do not replace each other's clusters while a deployment rolls."""
+RETRY_QUOTA_AFTER = 300.0
+RETRY_QUOTA_BLIND_AFTER = 3600.0
+"""Seconds for which a cluster that met the quota is left alone: where AWS tells the quota, where not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Plans that may share clusters, and the cluster that they would be given. `warm_slots`: what they
+    ask for together. `slots`: those of a new cluster, the least that one of the plans asks for."""
+
+    name: str
+    plans: tuple[str, ...]
+    warm_slots: int
+    slots: int
+    desired: ClusterDesired
+
+    @property
+    def idle_acu(self) -> float:
+        return idle_acu(self.desired)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A cluster that is there or is being made. `used`: slots with a tenant. `ever_used`: it has or had
+    a tenant. `runbook`: set while it needs attention. `outdated`: made to older rules than a new one
+    would be. Ages in seconds: since it was recorded, since it has been a surplus, since its operation
+    was parked; None where it was not."""
+
+    id: str
+    fit: str
+    slots: int
+    used: int
+    ever_used: bool
+    closing: bool
+    ready: bool
+    runbook: str | None
+    outdated: bool
+    age: float
+    surplus_for: float | None
+    parked_for: float | None
+    instances: int
+    idle_acu: float
+
+    @property
+    def waits_for_quota(self) -> bool:
+        return self.runbook == QUOTA_RUNBOOK and not self.ready
+
+    @property
+    def failing(self) -> bool:
+        return self.runbook is not None and not self.waits_for_quota
+
+    @property
+    def removable(self) -> bool:
+        return not self.closing and not self.ever_used and self.used == 0
+
+    @property
+    def stale(self) -> bool:
+        return self.removable and self.outdated and self.age >= OUTDATED_FROM_AGE
+
+    @property
+    def serves(self) -> bool:
+        """Does it count towards the slots that are asked for?"""
+        return not self.closing and not self.failing and not self.stale
+
+    @property
+    def free(self) -> int:
+        return max(0, self.slots - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many more the account may have in this region; None where AWS does not tell."""
+
+    clusters: int | None = None
+    instances: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    fit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    cluster_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Let a cluster that met the quota go on."""
+
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Clusters of a fit that are asked for and not made, and why."""
+
+    fit: str
+    clusters: int
+    reason: str
+
+
+Act = Make | Retire | Retry
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """`surplus`: clusters that are more than is asked for now, whether or not for long enough."""
+
+    acts: tuple[Act, ...]
+    held_back: tuple[HeldBack, ...]
+    surplus: frozenset[str]
+
+
+def idle_acu(desired: ClusterDesired) -> float:
+    """What a cluster uses when nobody works with it; a paused one uses nothing."""
+    return desired.min_acu * desired.instance_count
+
+
+def fits_of(catalogue: Catalogue, *, engine_version: str) -> list[Fit]:
+    """By the name of the first plan, those that ask for nothing too."""
+    alike: dict[str, list[Plan]] = {}
+    for plan in sorted(catalogue.plans.values(), key=lambda plan: plan.name):
+        alike.setdefault(ClusterDesired.for_plan(plan, engine_version=engine_version).fit, []).append(plan)
+    return [
+        Fit(
+            name=fit,
+            plans=tuple(plan.name for plan in plans),
+            warm_slots=sum(plan.warm_slots for plan in plans),
+            slots=min(plan.slots for plan in plans),
+            desired=ClusterDesired.for_plan(plans[0], engine_version=engine_version),
+        )
+        for fit, plans in alike.items()
+    ]
+
+
+def plan_pool(fits: Sequence[Fit], clusters: Sequence[Seen], limits: PoolLimits, room: Room) -> PoolPlan:
+    """What to do now. `clusters`: all that are not gone yet, of any fit, those with tenants too."""
+    budget = _Budget(clusters, limits, room)
+    retries = _retries(clusters, room)
+    makes, held_back = _makes(fits, clusters, budget)
+    asked = {fit.name: fit.warm_slots for fit in fits}
+    retires: list[Retire] = []
+    surplus: set[str] = set()
+    for name in sorted({cluster.fit for cluster in clusters}):
+        own = [cluster for cluster in clusters if cluster.fit == name]
+        gone, extra = _retires(own, asked.get(name, 0), limits)
+        retires += gone
+        surplus |= extra
+    return PoolPlan((*retries, *makes, *retires), tuple(held_back), frozenset(surplus))
+
+
+class _Budget:
+    """What may still be made; every cluster that is planned takes its part."""
+
+    def __init__(self, clusters: Sequence[Seen], limits: PoolLimits, room: Room) -> None:
+        # What AWS counts as used does not hold those yet that are recorded and not begun. One that is
+        # being made may be counted twice for its minutes: the pool would rather wait than go over.
+        coming = [cluster for cluster in clusters if not cluster.ready and not cluster.closing]
+        self._limits = limits
+        self._clusters = len(clusters)
+        self._room = None if room.clusters is None else room.clusters - len(coming) - limits.reserve_clusters
+        self._instances = (
+            None
+            if room.instances is None
+            else room.instances - sum(c.instances for c in coming) - limits.reserve_clusters
+        )
+        self._idle = sum(c.idle_acu for c in clusters if c.used == 0 and not c.closing)
+
+    def refusal(self, fit: Fit) -> str | None:
+        """Why no cluster of this fit may be made; None where it may."""
+        limits, daily = self._limits, self._limits.max_idle_acu_hours_per_day
+        if self._clusters >= limits.max_clusters:
+            return f"pool.max_clusters is {limits.max_clusters}"
+        if daily is not None and (self._idle + fit.idle_acu) * 24 > daily:
+            return f"pool.max_idle_acu_hours_per_day is {daily:g}"
+        if self._room is not None and self._room < 1:
+            return "the account's quota of clusters leaves no room beside pool.reserve_clusters"
+        if self._instances is not None and self._instances < fit.desired.instance_count:
+            return "the account's quota of instances leaves no room beside pool.reserve_clusters"
+        return None
+
+    def take(self, fit: Fit) -> None:
+        self._clusters += 1
+        self._idle += fit.idle_acu
+        if self._room is not None:
+            self._room -= 1
+        if self._instances is not None:
+            self._instances -= fit.desired.instance_count
+
+
+def _makes(
+    fits: Sequence[Fit], clusters: Sequence[Seen], budget: _Budget
+) -> tuple[list[Make], list[HeldBack]]:
+    """One of each fit in turn, so that a fit which asks for many does not take all that may be made."""
+    missing = {fit.name: _missing(fit, clusters) for fit in fits}
+    failing = {
+        fit.name: sum(c.removable and c.failing for c in clusters if c.fit == fit.name) for fit in fits
+    }
+    makes: list[Make] = []
+    held_back: list[HeldBack] = []
+    asking = [fit for fit in fits if missing[fit.name] > 0]
+    while asking:
+        for fit in list(asking):
+            refusal = budget.refusal(fit)
+            if failing[fit.name] >= FAILING_AT_MOST:
+                refusal = f"{failing[fit.name]} empty clusters like it need attention"
+            if refusal is None:
+                budget.take(fit)
+                makes.append(Make(fit.name))
+                missing[fit.name] -= 1
+            else:
+                held_back.append(HeldBack(fit.name, missing[fit.name], refusal))
+                missing[fit.name] = 0
+        asking = [fit for fit in asking if missing[fit.name] > 0]
+    return makes, held_back
+
+
+def _missing(fit: Fit, clusters: Iterable[Seen]) -> int:
+    free = sum(c.free for c in clusters if c.fit == fit.name and c.serves)
+    return max(0, math.ceil((fit.warm_slots - free) / fit.slots))
+
+
+def _retires(own: Sequence[Seen], asked: int, limits: PoolLimits) -> tuple[list[Retire], set[str]]:
+    """Of the clusters of one fit: those that go now, and all that are a surplus now."""
+    ready = sum(c.free for c in own if c.serves and c.ready)
+    retires: list[Retire] = []
+    surplus: set[str] = set()
+    for cluster in sorted(own, key=lambda c: (not c.failing, not c.stale, c.ready, -c.age, c.id)):
+        if not cluster.removable:
+            continue
+        counted = cluster.slots if cluster.serves and cluster.ready else 0
+        if ready - counted < asked:
+            continue
+        surplus.add(cluster.id)
+        ready -= counted
+        if (cluster.failing or cluster.stale) and asked > 0:
+            why = "it needs attention" if cluster.failing else "it is outdated"
+            retires.append(Retire(cluster.id, f"{why}, and its replacement is ready"))
+        elif (cluster.surplus_for or 0.0) >= limits.retire_after_hours * 3600:
+            retires.append(Retire(cluster.id, "more free slots than are asked for"))
+    return retires, surplus
+
+
+def _retries(clusters: Sequence[Seen], room: Room) -> list[Retry]:
+    """Those with tenants first, then the oldest."""
+    waiting = [c for c in clusters if c.waits_for_quota and not c.closing and c.parked_for is not None]
+    waiting.sort(key=lambda c: (c.used == 0, -c.age, c.id))
+    if room.clusters is None:
+        return [Retry(c.id) for c in waiting if (c.parked_for or 0.0) >= RETRY_QUOTA_BLIND_AFTER]
+    coming = [c for c in clusters if not c.ready and not c.closing and not c.waits_for_quota]
+    clusters_left = room.clusters - len(coming)
+    instances_left = math.inf if room.instances is None else room.instances
+    instances_left -= sum(c.instances for c in coming)
+    retries = []
+    for cluster in waiting:
+        if clusters_left < 1 or instances_left < cluster.instances:
+            break
+        if (cluster.parked_for or 0.0) >= RETRY_QUOTA_AFTER:
+            retries.append(Retry(cluster.id))
+            clusters_left -= 1
+            instances_left -= cluster.instances
+    return retries

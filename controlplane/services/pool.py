@@ -1,0 +1,207 @@
+"""The warm pool: look at all clusters, record what is to be made or let go, show how it stands.
+
+Record, then act: a cluster that is to be made is a row and an operation like any other, one to be let
+go is a changed desired state. The engine does the rest, and a worker that dies in between leaves
+nothing to be cleaned up here.
+
+A refill waits `REFILL_DELAY` before its first step. It is never urgent (Aurora takes minutes anyway),
+and the moment after a slot was taken belongs to the customer who took it: two Terraform runs at once on
+a small worker take twice as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from controlplane.domain.catalogue import Catalogue, PoolLimits
+from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.pool import (
+    Act,
+    Fit,
+    HeldBack,
+    Make,
+    Retire,
+    Retry,
+    Room,
+    Seen,
+    fits_of,
+    idle_acu,
+    plan_pool,
+)
+from controlplane.services import clusters
+from controlplane.services.clusters import ENGINE_VERSION
+from controlplane.store import audit, cluster, operation, pool
+from controlplane.store.cluster import ClusterRow
+from controlplane.store.pool import PooledCluster, Report
+from controlplane.store.registry import Connection
+
+ACTOR = "pool"
+REFILL_DELAY = 30.0
+REPORT_EVERY = 60.0
+Resources = list[tuple[ResourceKind, str]]
+DigestOf = Callable[[ClusterRow], str]
+"""The digest that a cluster's stack would have if it were applied now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """`due`: there is something for `tend` to do. `asks_quota`: and it needs to know the account's."""
+
+    due: bool
+    asks_quota: bool
+
+
+def look(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Look:
+    """Is anything to be done? Reads, and writes nothing but the report."""
+    pooled = pool.clusters(conn)
+    fits, seen = _facts(catalogue, pooled, digest_of)
+    plan = plan_pool(fits, seen, catalogue.pool, Room())
+    marked = {found.row.id for found in pooled if found.surplus_for is not None}
+    parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in seen)
+    makes = any(isinstance(act, Make) for act in plan.acts)
+    if not (plan.acts or parked or plan.surplus != marked):
+        pool.set_report(
+            conn,
+            _report(fits, seen, catalogue.pool, plan.held_back, Room()),
+            at_most_every=REPORT_EVERY,
+        )
+        return Look(due=False, asks_quota=False)
+    return Look(due=True, asks_quota=makes or parked)
+
+
+def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room) -> tuple[int, Resources]:
+    """Look again and record what is to be done: (how many acts, resources to ring). Nothing while
+    another worker is at it."""
+    with conn.transaction():
+        if not pool.hold(conn):
+            return 0, []
+        audit.hold(conn)  # before a fit's lock, as in a tenant's placing: one order, no deadlock
+        fits, seen = _facts(catalogue, pool.clusters(conn), digest_of)
+        plan = plan_pool(fits, seen, catalogue.pool, room)
+        pool.mark_surplus(conn, sorted(plan.surplus))
+        by_name = {fit.name: fit for fit in fits}
+        ring: Resources = []
+        for act in plan.acts:
+            ring += _record(conn, act, by_name)
+        _, seen = _facts(catalogue, pool.clusters(conn), digest_of)
+        pool.set_report(
+            conn, _report(fits, seen, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
+        )
+    return len(plan.acts), ring
+
+
+def show(conn: Connection) -> Report | None:
+    """What the last look found; None before the first one."""
+    return pool.report(conn)
+
+
+def _record(conn: Connection, act: Act, fits: dict[str, Fit]) -> Resources:
+    match act:
+        case Make():
+            _make(conn, fits[act.fit])
+            return []
+        case Retire():
+            return _retire(conn, act)
+        case Retry():
+            reason = "the account's quota may have room now"
+            operation.request(conn, ResourceKind.CLUSTER, act.cluster_id, reason=reason, actor=ACTOR)
+            return [(ResourceKind.CLUSTER, act.cluster_id)]
+
+
+def _make(conn: Connection, fit: Fit) -> None:
+    plans = ", ".join(fit.plans)
+    cluster_id = clusters.record_new(
+        conn,
+        desired=fit.desired,
+        slots=fit.slots,
+        reason=f"ahead of demand for {plans}",
+        actor=ACTOR,
+        after=REFILL_DELAY,
+    )
+    detail = {"fit": fit.name, "plans": list(fit.plans), "slots": fit.slots}
+    audit.append(conn, actor=ACTOR, action="pool.make", resource=cluster_id, detail=detail)
+
+
+def _retire(conn: Connection, act: Retire) -> Resources:
+    """Not, where a tenant has been placed on it a moment ago: a placement holds the same lock."""
+    row = cluster.get(conn, act.cluster_id)
+    cluster.hold_fit(conn, row.fit)
+    if cluster.ever_used(conn, row.id):
+        return []
+    desired = row.desired.closed()
+    cluster.set_desired(conn, row.id, desired)
+    operation.request(conn, ResourceKind.CLUSTER, row.id, reason=act.reason, actor=ACTOR)
+    audit.append(conn, actor=ACTOR, action="pool.retire", resource=row.id, detail={"reason": act.reason})
+    return [(ResourceKind.CLUSTER, row.id)]
+
+
+def _facts(
+    catalogue: Catalogue, pooled: Sequence[PooledCluster], digest_of: DigestOf
+) -> tuple[list[Fit], list[Seen]]:
+    return fits_of(catalogue, engine_version=ENGINE_VERSION), [_seen(found, digest_of) for found in pooled]
+
+
+def _seen(found: PooledCluster, digest_of: DigestOf) -> Seen:
+    row = found.row
+    old_stack = found.stack_digest is not None and found.stack_digest != digest_of(row)
+    return Seen(
+        id=row.id,
+        fit=row.fit,
+        slots=row.slots,
+        used=found.used,
+        ever_used=found.ever_used,
+        closing=row.desired.lifecycle is ClusterLifecycle.CLOSED,
+        ready=row.ready,
+        runbook=row.runbook,
+        outdated=old_stack or row.desired.engine_version != ENGINE_VERSION,
+        age=found.age,
+        surplus_for=found.surplus_for,
+        parked_for=found.parked_for,
+        instances=row.desired.instance_count,
+        idle_acu=idle_acu(row.desired),
+    )
+
+
+def _report(
+    fits: Sequence[Fit], seen: Sequence[Seen], limits: PoolLimits, held_back: Sequence[HeldBack], room: Room
+) -> dict[str, Any]:
+    known = {fit.name for fit in fits}
+    others = sorted({c.fit for c in seen} - known)
+    reasons = {held.fit: {"clusters": held.clusters, "reason": held.reason} for held in held_back}
+    empty = [c for c in seen if c.used == 0 and not c.closing]
+    return {
+        "fits": [
+            {
+                "fit": fit.name,
+                "plans": list(fit.plans),
+                "isolation": fit.desired.isolation.value,
+                "min_acu": fit.desired.min_acu,
+                "max_acu": fit.desired.max_acu,
+                "warm_slots": fit.warm_slots,
+                **_slots([c for c in seen if c.fit == fit.name]),
+                "held_back": reasons.get(fit.name),
+            }
+            for fit in fits
+        ],
+        "without_plan": [{"fit": name, **_slots([c for c in seen if c.fit == name])} for name in others],
+        "limits": asdict(limits),
+        "clusters": len(seen),
+        "idle_acu_hours_per_day": sum(c.idle_acu for c in empty) * 24,
+        "quota_left": asdict(room),
+    }
+
+
+def _slots(own: Sequence[Seen]) -> dict[str, int]:
+    """`free`: slots that a customer gets at once; `making`: those that are on their way."""
+    serving = [c for c in own if not c.closing and c.runbook is None]
+    return {
+        "clusters": len(own),
+        "used": sum(c.used for c in own),
+        "free": sum(c.free for c in serving if c.ready),
+        "making": sum(c.free for c in serving if not c.ready),
+        "needs_attention": sum(c.runbook is not None for c in own),
+        "retiring": sum(c.closing for c in own),
+    }

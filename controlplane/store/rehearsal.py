@@ -1,0 +1,130 @@
+"""Rehearsals of a release on copies of tenants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.errors import NotFound
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsalRow:
+    """`results`: one for each copy that was tried. `copies`: how many were asked for."""
+
+    id: int
+    release: str
+    copies: int
+    actor: str
+    state: str
+    attempts: int
+    results: list[dict[str, Any]]
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """A tenant to copy. `alike`: how many have its release and the shape of its schema."""
+
+    tenant_id: str
+    slug: str
+    number: int
+    cluster_id: str
+    endpoint: dict[str, Any]
+    release: str | None
+    alike: int
+
+
+_COLUMNS = "id, release, copies, actor, state, attempts, results, error, created_at, finished_at"
+
+
+def request(conn: Connection, release: str, *, copies: int, actor: str) -> int:
+    row = conn.execute(
+        "INSERT INTO rehearsal (release, copies, actor, state) VALUES (%s, %s, %s, 'waiting') RETURNING id",
+        [release, copies, actor],
+    ).fetchone()
+    return int(one(row)["id"])
+
+
+def get(conn: Connection, rehearsal_id: int) -> RehearsalRow:
+    with conn.cursor(row_factory=class_row(RehearsalRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM rehearsal WHERE id = %s",  # noqa: S608 — a constant
+            [rehearsal_id],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"rehearsal {rehearsal_id} does not exist")
+    return row
+
+
+def take(conn: Connection, *, holder: str, seconds: float) -> RehearsalRow | None:
+    """One that waits, or whose worker has died, held for so many seconds. The attempt is counted before
+    the work, so that one that kills its worker ends as failed."""
+    with conn.cursor(row_factory=class_row(RehearsalRow)) as cur:
+        return cur.execute(
+            "UPDATE rehearsal SET state = 'running', holder = %s, attempts = attempts + 1,"  # noqa: S608
+            " until = clock_timestamp() + make_interval(secs => %s), results = '[]'"
+            " WHERE id = (SELECT id FROM rehearsal WHERE state = 'waiting'"
+            "   OR (state = 'running' AND until < clock_timestamp())"
+            "   ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)"
+            f" RETURNING {_COLUMNS}",
+            [holder, seconds],
+        ).fetchone()
+
+
+def add_result(
+    conn: Connection, rehearsal_id: int, result: dict[str, Any], *, holder: str, seconds: float
+) -> bool:
+    """False where another worker has it by now."""
+    return (
+        conn.execute(
+            "UPDATE rehearsal SET results = results || %s,"
+            " until = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE id = %s AND holder = %s AND state = 'running'",
+            [Jsonb([result]), seconds, rehearsal_id, holder],
+        ).rowcount
+        > 0
+    )
+
+
+def finish(conn: Connection, rehearsal_id: int, *, holder: str, error: str | None) -> None:
+    conn.execute(
+        "UPDATE rehearsal SET state = %s, error = %s, finished_at = clock_timestamp()"
+        " WHERE id = %s AND holder = %s AND state = 'running'",
+        ["done" if error is None else "failed", error, rehearsal_id, holder],
+    )
+
+
+def due(conn: Connection) -> bool:
+    row = conn.execute(
+        "SELECT FROM rehearsal WHERE state = 'waiting' OR (state = 'running' AND until < clock_timestamp())"
+        " LIMIT 1"
+    ).fetchone()
+    return row is not None
+
+
+def candidates(conn: Connection, release: str) -> list[CandidateRow]:
+    """Tenants that the release would change, the most divergent first: those whose release and schema
+    the fewest others have, one after the other of each kind."""
+    with conn.cursor(row_factory=class_row(CandidateRow)) as cur:
+        return cur.execute(
+            "SELECT tenant_id, slug, number, cluster_id, endpoint, release, alike FROM ("
+            "  SELECT t.id AS tenant_id, t.slug, p.number, p.cluster_id, c.endpoint, t.release,"
+            "         count(*) OVER kind AS alike,"
+            "         row_number() OVER (PARTITION BY t.release, s.digest ORDER BY t.id) AS turn"
+            "    FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
+            "    JOIN cluster c ON c.id = p.cluster_id AND c.endpoint IS NOT NULL"
+            "    LEFT JOIN tenant_schema s ON s.tenant_id = t.id"
+            "   WHERE t.desired->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
+            "     AND (t.release IS NULL OR t.release < %s)"
+            "   WINDOW kind AS (PARTITION BY t.release, s.digest)) k"
+            " ORDER BY turn, alike, tenant_id LIMIT 100",
+            [release],
+        ).fetchall()

@@ -1,0 +1,28 @@
+"""/v1/pool"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+
+from controlplane.services import pool
+from controlplane.web import query
+from controlplane.web.api import render
+from controlplane.web.auth import READERS
+from controlplane.web.edge import Edge
+
+
+def blueprint(edge: Edge) -> Blueprint:
+    views = Blueprint("pool", __name__, url_prefix="/v1")
+
+    @views.get("/pool")
+    @edge.guard.allow(READERS)
+    def show() -> Response:
+        """What a worker's last look found: the web process knows neither the catalogue nor the quota."""
+        query.only()
+        with edge.registry.connection() as conn:
+            found = pool.show(conn)
+        if found is None:
+            return jsonify({"looked_at": None, "fits": [], "without_plan": []})
+        return jsonify({"looked_at": render.moment(found.looked_at), **found.content})
+
+    return views

@@ -1,0 +1,170 @@
+/**
+ * One connection to a tenant's database: how it is opened, cleaned and closed, each within a bounded
+ * time, and what PostgreSQL's and the network's ways of saying no mean for a request.
+ */
+
+import pg from "pg";
+
+import type { DatabaseAddress, TenantConfig } from "./contract.js";
+import { tenantOfSecret, type Credentials, type Login } from "./credentials.js";
+import type { EndpointMap } from "./endpoints.js";
+import { DataPlaneError, isDataPlaneError } from "./errors.js";
+import type { Driver } from "./pool.js";
+import type { SslMode } from "./settings.js";
+
+/** Seconds after which to try a database again that is starting. */
+export const WAKE_SECONDS = 5;
+
+const CONNECT_MS = 5_000;
+const RESET_MS = 5_000;
+const CLOSE_MS = 2_000;
+const STATEMENT_MS = 30_000;
+
+export type ActiveConfig = TenantConfig & { readonly database: DatabaseAddress };
+
+export interface Transport {
+  readonly endpoints: EndpointMap;
+  readonly sslMode: SslMode;
+  readonly sslRootCert: string | null;
+}
+
+/** What pg remembers about a connection's prepared statements, which DISCARD ALL has dropped. */
+interface Prepared {
+  readonly connection: { parsedStatements: Record<string, string>; submittedNamedStatements: Record<string, string> };
+}
+
+export class Connector implements Driver<ActiveConfig, pg.Client> {
+  /** `lost` hears of connections that ended by themselves; `crossed` makes, and reports, a mix-up. */
+  constructor(
+    private readonly credentials: Credentials,
+    private readonly transport: Transport,
+    private readonly lost: (client: pg.Client) => void,
+    private readonly crossed: (config: ActiveConfig, what: string, cause?: unknown) => DataPlaneError,
+  ) {}
+
+  async open(config: ActiveConfig): Promise<pg.Client> {
+    const { credentials } = this;
+    const { secret } = config.database;
+    if ((tenantOfSecret(secret) ?? config.tenant_id) !== config.tenant_id) {
+      throw this.crossed(config, "the entry names another tenant's secret");
+    }
+    const login = await credentials.login(secret);
+    try {
+      return await this.#connect(config, login);
+    } catch (error) {
+      if (!isRefusedLogin(error)) throw connectError(error);
+      const next = await credentials.afterRefusal(secret, login);
+      if (next === login) throw connectError(error);
+      return this.#connect(config, next).catch((again: unknown) => Promise.reject(connectError(again)));
+    }
+  }
+
+  async reset(client: pg.Client): Promise<void> {
+    await within(RESET_MS, client.query("DISCARD ALL"));
+    const { connection } = client as unknown as Prepared;
+    connection.parsedStatements = {};
+    connection.submittedNamedStatements = {};
+  }
+
+  async close(client: pg.Client): Promise<void> {
+    try {
+      await within(CLOSE_MS, client.end());
+    } catch {
+      (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+    }
+  }
+
+  async #connect(config: ActiveConfig, login: Login): Promise<pg.Client> {
+    const { database } = config;
+    const at = this.transport.endpoints.resolve(database.host, database.port);
+    const client = new pg.Client({
+      host: at.host,
+      port: at.port,
+      database: database.name,
+      user: login.username,
+      password: login.password(),
+      ssl: this.#tls(database.host),
+      application_name: `nextjs ${config.tenant_id}`,
+      connectionTimeoutMillis: CONNECT_MS,
+      statement_timeout: STATEMENT_MS,
+      idle_in_transaction_session_timeout: STATEMENT_MS,
+      keepAlive: true,
+    });
+    client.on("error", () => this.lost(client));
+    client.on("end", () => this.lost(client));
+    try {
+      await client.connect();
+    } catch (error) {
+      await this.close(client);
+      throw error;
+    }
+    return client;
+  }
+
+  /** The name is verified, wherever the endpoint map sends the bytes. */
+  #tls(name: string): pg.ClientConfig["ssl"] {
+    const { sslMode, sslRootCert } = this.transport;
+    if (sslMode === "disable") return false;
+    const ca = sslRootCert === null ? {} : { ca: sslRootCert };
+    const verified = sslMode === "verify-full" || sslMode === "verify-ca";
+    const anyName = sslMode === "verify-ca" ? { checkServerIdentity: () => undefined } : {};
+    return { host: name, servername: name, rejectUnauthorized: verified, ...ca, ...anyName };
+  }
+}
+
+async function within<T>(duration: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${duration} ms`)), duration);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+    work.catch(() => undefined); // its end after the deadline is nobody's concern
+  }
+}
+
+export function codeOf(error: unknown): string {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : null;
+  return typeof code === "string" ? code : "";
+}
+
+function isRefusedLogin(error: unknown): boolean {
+  return codeOf(error) === "28P01" || codeOf(error) === "28000";
+}
+
+/** The connection is gone, or the server is going: another one may do. */
+export function isGone(error: unknown): boolean {
+  if (isDataPlaneError(error)) return false;
+  const code = codeOf(error);
+  const message = error instanceof Error ? error.message : "";
+  return /^(?:08|57P)/.test(code) || /^E[A-Z]+$/.test(code) || /terminated|not queryable|was closed/i.test(message);
+}
+
+/** The error of a statement, as a request may see it. */
+export function translated(error: unknown): unknown {
+  if (!isGone(error)) return error;
+  return new DataPlaneError("database-unavailable", "database: the connection was lost", {
+    cause: error,
+    retryAfter: 2,
+  });
+}
+
+/** 57P03 and silence are what a starting server gives; a paused cluster holds the connect until it is up. */
+function connectError(error: unknown): DataPlaneError {
+  if (isDataPlaneError(error)) return error;
+  const message = error instanceof Error ? error.message : "";
+  const code = codeOf(error);
+  if (code === "57P03" || code === "ETIMEDOUT" || /timeout expired/.test(message)) {
+    return new DataPlaneError("waking", "database: it is starting", { cause: error, retryAfter: WAKE_SECONDS });
+  }
+  if (code === "53300") {
+    return new DataPlaneError("busy", "database: the server takes no more connections", { cause: error, retryAfter: 2 });
+  }
+  if (isRefusedLogin(error)) {
+    const refused = "credentials: the server refuses the login that the secret holds";
+    return new DataPlaneError("credential-unavailable", refused, { cause: error, retryAfter: 5 });
+  }
+  return new DataPlaneError("database-unavailable", "database: it does not answer", { cause: error, retryAfter: 5 });
+}

@@ -1,0 +1,4 @@
+CREATE TABLE "note" (
+	"id" bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+	"body" text NOT NULL
+);

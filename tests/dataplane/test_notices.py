@@ -1,0 +1,136 @@
+"""Notices over a real Valkey: heard in milliseconds, missed knowingly."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dataplane.contract import NOTICE_CHANNEL, Notice, Status, TenantConfig, cache_key
+from dataplane.errors import RoutingUnavailable, Suspended, UnknownHost
+from dataplane.levels import RedisLevel
+from dataplane.memory import Policy
+from dataplane.notices import NoticeListener
+from dataplane.resolver import Resolver
+from localcloud.valkey import ValkeyServer
+from tests.dataplane.levels import config
+from tests.dataplane.resolving import HOST, entry, eventually, frozen
+from tests.dataplane.tenants import KEYS
+
+
+def publish(client: redis.Redis, of: TenantConfig) -> None:
+    client.set(cache_key(of.host), entry(of))
+    client.publish(NOTICE_CHANNEL, json.dumps({"host": of.host, "epoch": of.epoch, "kind": "config"}))
+
+
+@pytest.fixture
+def watching(cache: ValkeyServer) -> Iterator[Resolver]:
+    policy = Policy(ttl=600, jitter=0, unwatched_ttl=0.3, retry=0.2)
+    resolver = Resolver(
+        cache=RedisLevel.from_url(cache.url, KEYS),
+        notices=NoticeListener(cache.url, silence=0.6, reconnect=0.05),
+        policy=policy,
+    )
+    resolver.start()
+    eventually(lambda: resolver._hearing)
+    yield resolver
+    resolver.close()
+
+
+def test_a_change_is_seen_within_milliseconds(watching: Resolver, cache_client: redis.Redis) -> None:
+    publish(cache_client, config(HOST))
+    assert watching.resolve(HOST).epoch == 1
+    delays = []
+    for epoch in range(2, 102):
+        publish(cache_client, config(HOST, epoch))
+        began = time.perf_counter()
+        while watching.resolve(HOST).epoch < epoch:
+            time.sleep(0)
+        delays.append(time.perf_counter() - began)
+    assert sorted(delays)[50] < 0.05, "of an entry that would live for ten minutes"
+
+
+def test_subscribers_hear_of_credentials(watching: Resolver, cache_client: redis.Redis) -> None:
+    heard: list[Notice] = []
+    watching.subscribe(heard.append)
+    cache_client.publish(NOTICE_CHANNEL, b"not a notice")
+    cache_client.publish(
+        NOTICE_CHANNEL, json.dumps({"kind": "credential", "tenant_id": "t-a", "host": "", "epoch": 1})
+    )
+    eventually(lambda: heard == [Notice("credential", "", 1, "t-a")])
+
+
+def test_redis_killed_under_load_takes_no_known_tenant_offline(
+    watching: Resolver, cache: ValkeyServer, cache_client: redis.Redis
+) -> None:
+    hosts = [f"h{number}.example" for number in range(20)]
+    for host in hosts:
+        publish(cache_client, config(host))
+        watching.resolve(host)
+    cache.kill()
+    until = time.monotonic() + 2
+    slowest = 0.0
+    while time.monotonic() < until:
+        for host in hosts:
+            began = time.monotonic()
+            assert watching.resolve(host).epoch == 1
+            slowest = max(slowest, time.monotonic() - began)
+    with pytest.raises(RoutingUnavailable):
+        watching.resolve("cold.example")
+    assert not watching._hearing
+    assert slowest < 0.5
+    cache.start()
+    publish(cache_client, config(hosts[0], 2, status=Status.SUSPENDED))
+
+    def suspended() -> bool:
+        try:
+            watching.resolve(hosts[0])
+        except Suspended:
+            return True
+        return False
+
+    eventually(suspended)
+    assert watching.resolve(hosts[1]).epoch == 1, "lost with the cache, without a tombstone"
+
+
+def test_a_listener_that_hears_nothing_knows_it(watching: Resolver, cache: ValkeyServer) -> None:
+    with frozen(cache.pid):
+        eventually(lambda: not watching._hearing)
+    eventually(lambda: watching._hearing)
+
+
+def test_a_flushed_cache_is_a_404_for_the_unknown_only(watching: Resolver, cache_client: redis.Redis) -> None:
+    publish(cache_client, config(HOST))
+    watching.resolve(HOST)
+    cache_client.flushall()
+    assert watching.resolve(HOST).epoch == 1
+    with pytest.raises(UnknownHost):
+        watching.resolve("cold.example")
+
+
+@pytest.mark.parametrize(
+    ("data", "notice"),
+    [
+        (b'{"host": "a.example", "epoch": 3}', Notice("config", "a.example", 3, "")),
+        (b'{"host": "a.example", "epoch": 3, "more": 1}', Notice("config", "a.example", 3, "")),
+        (b'{"kind": "credential", "tenant_id": "t-a"}', Notice("credential", "", 0, "t-a")),
+        (b'{"kind": "credential", "tenant_id": "t-a", "host": null}', Notice("credential", "", 0, "t-a")),
+        (b'{"kind": "later"}', None),
+        (b'{"host": 7, "epoch": 3}', None),
+        (b'{"host": "a", "epoch": "3"}', None),
+        (b'{"host": "a", "epoch": true}', None),
+        (b'{"host": "a", "epoch": -1}', None),
+        (b'{"host": "a"}', Notice("config", "a", 0, "")),
+        (b"acme.example", None),
+        (Notice("config", "a.example", 7, "t-a").encode(), Notice("config", "a.example", 7, "t-a")),
+        (b"[1]", None),
+        (b"\xff", None),
+        (b"[" * 4000, None),
+        (b" " * 5000, None),
+    ],
+)
+def test_notices_are_read_or_passed_over(data: bytes, notice: Notice | None) -> None:
+    assert Notice.decode(data) == notice

@@ -1,0 +1,149 @@
+"""Changes: a notice takes effect at once, and what was read before it loses."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dataplane.contract import Status
+from dataplane.errors import (
+    RoutingUnavailable,
+    Suspended,
+    UnknownHost,
+)
+from dataplane.resolver import Resolver
+from tests.dataplane.levels import Clock, FakeLevel, config
+from tests.dataplane.resolving import HOST, POLICY, eventually, notice
+
+
+def test_a_notice_takes_effect_on_the_next_request(resolver: Resolver, near: FakeLevel) -> None:
+    resolver.resolve(HOST)
+    near.put(config(HOST, 2, status=Status.SUSPENDED))
+    resolver.noticed(notice(2))
+    with pytest.raises(Suspended):
+        resolver.resolve(HOST)
+    near.put(config(HOST, 3))
+    resolver.noticed(notice(3))
+    assert resolver.resolve(HOST).epoch == 3
+
+
+def test_a_notice_ends_not_known(resolver: Resolver, far: FakeLevel) -> None:
+    with pytest.raises(UnknownHost):
+        resolver.resolve("new.example")
+    far.put(config("new.example"))
+    resolver.noticed(notice(1, "new.example"))
+    assert resolver.resolve("new.example").slug == "new"
+
+
+def test_a_notice_of_what_is_known_costs_nothing(resolver: Resolver, near: FakeLevel) -> None:
+    near.put(config(HOST, 7))
+    resolver.resolve(HOST)
+    for epoch in (7, 6):
+        resolver.noticed(notice(epoch))
+        resolver.resolve(HOST)
+    assert near.reads[HOST] == 1
+
+
+def test_a_notice_without_an_epoch_is_looked_after_in_any_case(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel
+) -> None:
+    resolver.resolve(HOST)
+    resolver.noticed(notice(0))
+    resolver.resolve(HOST)
+    assert near.reads[HOST] == 2
+    near.down = far.down = True
+    resolver.noticed(notice(0))
+    assert resolver.resolve(HOST).epoch == 1, "nothing says that it is outdated"
+
+
+def test_a_slow_read_from_before_the_change_loses(resolver: Resolver, near: FakeLevel) -> None:
+    """The race: a reader has fetched the old entry, then the change and its notice come, then the
+    reader would store what it has."""
+    near.gate = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(resolver.resolve, HOST)
+        assert near.looked.wait(5)
+        near.put(config(HOST, 2))
+        resolver.noticed(notice(2))
+        near.gate.set()
+        assert slow.result(5).epoch == 2
+    assert resolver.resolve(HOST).epoch == 2
+    assert resolver.statistics.late == 1
+
+
+def test_a_slow_not_found_from_before_the_first_publication_loses(
+    resolver: Resolver, near: FakeLevel
+) -> None:
+    near.gate = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(resolver.resolve, "new.example")
+        assert near.looked.wait(5)
+        near.put(config("new.example", 9))
+        resolver.noticed(notice(9, "new.example"))
+        near.gate.set()
+        assert slow.result(5).epoch == 9
+
+
+def test_a_slow_read_from_before_the_listener_was_there_is_done_again(
+    resolver: Resolver, near: FakeLevel
+) -> None:
+    near.gate = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(resolver.resolve, HOST)
+        assert near.looked.wait(5)
+        near.put(config(HOST, 2))  # whose notice nobody heard
+        resolver.connected()
+        near.gate.set()
+        assert slow.result(5).epoch == 2
+
+
+def test_a_level_that_lags_behind_a_notice_is_not_believed(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+) -> None:
+    """A read replica, or a registry from before the change: better 503 than the tenant of yesterday."""
+    resolver.resolve(HOST)
+    resolver.noticed(notice(5))
+    with pytest.raises(RoutingUnavailable):
+        resolver.resolve(HOST)
+    far.put(config(HOST, 5, tenant_id="t-other"))
+    assert resolver.resolve(HOST).tenant_id == "t-other"
+    near.put(config(HOST, 4))
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    assert resolver.resolve(HOST).epoch == 5, "and epochs never fall"
+
+
+def test_a_forged_epoch_holds_for_a_bounded_time(resolver: Resolver, clock: Clock) -> None:
+    resolver.resolve(HOST)
+    resolver.noticed(notice(2**50))
+    with pytest.raises(RoutingUnavailable):
+        resolver.resolve(HOST)
+    clock.pass_by(POLICY.hold_outdated)
+    assert resolver.resolve(HOST).epoch == 1
+
+
+def test_known_to_be_outdated_is_not_served_even_in_an_outage(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel
+) -> None:
+    resolver.resolve(HOST)
+    resolver.noticed(notice(2))
+    near.down = far.down = True
+    with pytest.raises(RoutingUnavailable):
+        resolver.resolve(HOST)
+
+
+def test_while_nobody_listens_entries_live_short(near: FakeLevel, far: FakeLevel, clock: Clock) -> None:
+    resolver = Resolver(cache=near, fallback=far, policy=POLICY, clock=clock)
+    resolver.connected()
+    resolver.resolve(HOST)
+    resolver.lost()
+    near.put(config(HOST, 2))
+    assert resolver.resolve(HOST).epoch == 1
+    clock.pass_by(POLICY.unwatched_ttl)
+    resolver.resolve(HOST)
+    eventually(lambda: resolver.resolve(HOST).epoch == 2)
+    near.put(config(HOST, 3))
+    resolver.connected()
+    assert resolver.resolve(HOST).epoch == 3, "what was missed is caught up with before it is served"
+    resolver.close()

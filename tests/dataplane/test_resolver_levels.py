@@ -1,0 +1,154 @@
+"""Who is asked, and what each answer means; time, and what is served when nobody answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from dataplane.contract import Status
+from dataplane.errors import (
+    Provisioning,
+    RoutingError,
+    RoutingUnavailable,
+    Suspended,
+    UnknownHost,
+)
+from dataplane.hosts import Zones
+from dataplane.resolver import Resolver
+from tests.dataplane.levels import Clock, FakeLevel, config
+from tests.dataplane.resolving import HOST, POLICY, eventually, notice
+
+
+def test_one_read_for_a_cold_host_and_none_for_a_warm_one(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel
+) -> None:
+    for raw in (HOST, HOST.upper(), f"{HOST}:443", f"{HOST}."):
+        assert resolver.resolve(raw).slug == "acme"
+    assert near.reads == {HOST: 1}
+    assert not far.reads
+
+
+def test_what_the_cache_lacks_comes_from_behind_it(resolver: Resolver, near: FakeLevel) -> None:
+    near.entries.clear()
+    assert resolver.resolve(HOST).slug == "acme"
+
+
+def test_no_tenant_only_where_the_last_level_says_so(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+) -> None:
+    with pytest.raises(UnknownHost):
+        resolver.resolve("nobody.example")
+    with pytest.raises(UnknownHost):
+        resolver.resolve("nobody.example")
+    assert far.reads == {"nobody.example": 1}, "it is remembered"
+    clock.pass_by(POLICY.unknown_ttl)
+    far.down = True
+    with pytest.raises(RoutingUnavailable) as caught:
+        resolver.resolve("nobody.example")
+    assert (caught.value.status, caught.value.retry_after) == (503, 1)
+    near.down, far.down = True, False
+    with pytest.raises(UnknownHost):
+        resolver.resolve("nobody.example")
+
+
+def test_states_have_errors_of_their_own(resolver: Resolver, near: FakeLevel) -> None:
+    for status, error in (
+        (Status.SUSPENDED, Suspended),
+        (Status.PROVISIONING, Provisioning),
+        (Status.GONE, UnknownHost),
+    ):
+        host = f"{status}.example"
+        near.put(config(host, status=status, database=None))
+        for _ in range(2):
+            with pytest.raises(error):
+                resolver.resolve(host)
+        assert near.reads[host] == 1
+
+
+def test_a_host_being_set_up_is_looked_at_again_soon(
+    resolver: Resolver, near: FakeLevel, clock: Clock
+) -> None:
+    near.put(config(HOST, status=Status.PROVISIONING, database=None))
+    with pytest.raises(Provisioning):
+        resolver.resolve(HOST)
+    near.put(config(HOST, 2))
+    clock.pass_by(POLICY.unknown_ttl)
+    assert resolver.resolve(HOST).epoch == 2
+
+
+def test_hosts_in_a_zone_that_no_tenant_can_have_are_never_looked_up(near: FakeLevel) -> None:
+    resolver = Resolver(cache=near, zones=Zones(("tenants.example",)))
+    for host in ("tenants.example", "www.tenants.example", "a.b.tenants.example", "x_y.tenants.example"):
+        with pytest.raises(RoutingError):
+            resolver.resolve(host)
+    assert not near.reads
+
+
+def test_without_any_level_there_is_no_resolver() -> None:
+    with pytest.raises(ValueError, match="cache, fallback: expected at least one level"):
+        Resolver()
+
+
+def test_an_old_entry_is_served_while_it_is_read_anew_behind(
+    resolver: Resolver, near: FakeLevel, clock: Clock
+) -> None:
+    resolver.resolve(HOST)
+    near.put(config(HOST, 2))
+    clock.pass_by(POLICY.ttl)
+    assert resolver.resolve(HOST).epoch == 1, "nobody waits"
+    eventually(lambda: resolver.resolve(HOST).epoch == 2)
+    assert near.reads[HOST] == 2
+
+
+def test_after_the_grace_it_is_read_before_it_is_served(
+    resolver: Resolver, near: FakeLevel, clock: Clock
+) -> None:
+    resolver.resolve(HOST)
+    near.put(config(HOST, 2))
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    assert resolver.resolve(HOST).epoch == 2
+
+
+def test_with_everything_down_the_known_are_served_until_a_set_age(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+) -> None:
+    resolver.resolve(HOST)
+    near.down = far.down = True
+    for _ in range(int(POLICY.max_age // 60)):
+        clock.pass_by(59.9)
+        assert resolver.resolve(HOST).slug == "acme"
+    with pytest.raises(RoutingUnavailable):
+        resolver.resolve("cold.example")
+    clock.pass_by(2)
+    eventually(lambda: not resolver._flights)
+    clock.pass_by(600)
+    with pytest.raises(RoutingUnavailable):
+        resolver.resolve(HOST)
+    near.down = False
+    assert resolver.resolve(HOST).slug == "acme"
+
+
+def test_in_an_outage_only_the_first_request_waits_for_a_level(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+) -> None:
+    resolver.resolve(HOST)
+    near.down = far.down = True
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    resolver.resolve(HOST)
+    reads = near.reads[HOST]
+    for _ in range(100):
+        resolver.resolve(HOST)
+    assert near.reads[HOST] == reads
+
+
+def test_a_cache_that_lost_everything_takes_nobody_offline_who_is_known(clock: Clock) -> None:
+    near = FakeLevel(config(HOST))
+    resolver = Resolver(cache=near, policy=POLICY, clock=clock)
+    resolver.resolve(HOST)
+    near.entries.clear()
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    assert resolver.resolve(HOST).slug == "acme"
+    near.put(config(HOST, 2, status=Status.GONE, database=None))
+    clock.pass_by(POLICY.retry)
+    resolver.noticed(notice(2))
+    with pytest.raises(UnknownHost):
+        resolver.resolve(HOST)

@@ -1,0 +1,102 @@
+"""Both sides of the contract as they ship: what the workers publish and the API answers, read here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from werkzeug.serving import make_server
+
+from controlplane.store import route
+from controlplane.store.registry import Registry
+from dataplane.contract import Status
+from dataplane.control_plane import ControlPlaneLevel
+from dataplane.errors import Suspended, UnknownHost
+from dataplane.levels import LevelDown, RedisLevel
+from dataplane.memory import Policy
+from dataplane.notices import NoticeListener
+from dataplane.resolver import Resolver
+from localcloud.valkey import ValkeyServer
+from tests.dataplane.levels import config
+from tests.dataplane.resolving import eventually
+from tests.web.site import KEY, KEY_ID, TOKENS, Site
+from workers.providers.config_cache import RedisConfigCache
+
+HOST = "acme.tenants.example"
+KEYS = {KEY_ID: KEY}
+
+
+@pytest.fixture
+def publisher(cache: ValkeyServer) -> Iterator[RedisConfigCache]:
+    publisher = RedisConfigCache(cache.url, [(KEY_ID, KEY)])
+    yield publisher
+    publisher.close()
+
+
+def test_what_the_workers_publish_is_served(cache: ValkeyServer, publisher: RedisConfigCache) -> None:
+    level = RedisLevel.from_url(cache.url, KEYS)
+    assert publisher.publish(config(HOST, 3).to_payload())
+    assert level.read(HOST) == config(HOST, 3)
+    publisher.remove(HOST, epoch=4)
+    gone = level.read(HOST)
+    assert gone is not None
+    assert gone.status is Status.GONE
+    with pytest.raises(UnknownHost):
+        Resolver(cache=level).resolve(HOST)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the workers' notice is a bare host yet, not a dataplane.contract.Notice"
+)
+def test_what_the_workers_change_is_noticed(cache: ValkeyServer, publisher: RedisConfigCache) -> None:
+    resolver = Resolver(
+        cache=RedisLevel.from_url(cache.url, KEYS),
+        notices=NoticeListener(cache.url),
+        policy=Policy(ttl=600, jitter=0),
+    )
+    resolver.start()
+    try:
+        eventually(lambda: resolver._hearing)
+        publisher.publish(config(HOST, 3).to_payload())
+        resolver.resolve(HOST)
+        publisher.publish(config(HOST, 4, status=Status.SUSPENDED, database=None).to_payload())
+        eventually(lambda: is_suspended(resolver), seconds=2)
+    finally:
+        resolver.close()
+
+
+def is_suspended(resolver: Resolver) -> bool:
+    try:
+        resolver.resolve(HOST)
+    except Suspended:
+        return True
+    return False
+
+
+def test_what_the_api_answers_is_understood(registry: Registry) -> None:
+    site = Site(registry)
+    tenant_id, _ = site.found("sub_1")
+    payload = config(HOST, tenant_id=tenant_id).to_payload()
+    with registry.connection() as conn, conn.transaction():
+        epoch = route.decide(conn, HOST, tenant_id, {k: v for k, v in payload.items() if k != "epoch"})
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    level = ControlPlaneLevel(url, TOKENS["dataplane"], KEYS, pause=0.0)
+    stranger = ControlPlaneLevel(url, "not a token", KEYS, pause=0.0)
+    lost = ControlPlaneLevel(url + "/elsewhere", TOKENS["dataplane"], KEYS, pause=0.0)
+    try:
+        assert level.read(HOST) == config(HOST, epoch, tenant_id=tenant_id)
+        assert level.read("nobody.tenants.example") is None
+        assert level.read("localhost") is None, "which the control plane does not take for a host"
+        for wrong in (stranger, lost):
+            with pytest.raises(LevelDown):
+                wrong.read(HOST)
+    finally:
+        for each in (level, stranger, lost):
+            each.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()

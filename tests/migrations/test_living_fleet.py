@@ -1,0 +1,147 @@
+"""A rollout while customers come, stop paying, come back and leave: in the end everything agrees.
+
+The whole engine on fakes, with a rollout that is cut into small slices; between two of them something
+happens to somebody. A tenant whose lease the engine holds is migrated all the same.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from controlplane.domain.errors import Conflict
+from controlplane.domain.release import Adapter
+from controlplane.domain.rollout import Spec
+from controlplane.domain.tenant import Lifecycle
+from controlplane.services import releases, rollouts
+from controlplane.store import tenant
+from tests.fakes.databases import APPLIED, DATABASE
+from tests.workers.conftest import house
+from tests.workers.house import MIGRATIONS, ZONE, House
+from workers import rollouts as executor
+
+__all__ = ["house"]
+
+NEW = {"0003_stars.sql": "ALTER TABLE note ADD stars int", "0004_tags.sql": "CREATE TABLE tag (id int)"}
+
+
+def register(house: House, *names: str) -> str:
+    files = {path.name: path.read_text() for path in sorted(MIGRATIONS.glob("*.sql"))}
+    files |= {name: NEW[name] for name in names}
+    with house.ctx.registry.connection() as conn:
+        named = [(name, releases.store_file(conn, text.encode())) for name, text in files.items()]
+        return releases.create(conn, Adapter.SQL, named, lambda _: [], actor="test").release.number
+
+
+def start(house: House, number: str, **spec: object) -> int:
+    with house.ctx.registry.connection() as conn:
+        return rollouts.start(conn, number, Spec.from_json(spec), actor="test")
+
+
+def state(house: House, rollout_id: int) -> str:
+    with house.ctx.registry.connection() as conn:
+        return rollouts.show(conn, rollout_id).rollout.state
+
+
+def customer(house: House, number: int, status: str = "active") -> str:
+    subscription = house.subscribe(number, status=status)
+    house.hear(subscription)
+    return subscription
+
+
+def disagreements(house: House, release: str) -> list[str]:
+    """Registry, databases and routes, as far as the release is concerned."""
+    found = house.violations()
+    databases = {key.rpartition("/")[2]: value for key, value in house.world.all(DATABASE).items()}
+    found += [f"{key} ran {n} times" for key, n in house.world.all(APPLIED).items() if n != 1]
+    with house.ctx.registry.connection() as conn:
+        for row in tenant.page(conn, after=None, limit=1000):
+            if row.desired.lifecycle is Lifecycle.CLOSED:
+                continue
+            newest = max(databases[f"{row.id.replace('-', '_')}_1"]["migrations"])
+            if (row.release, newest) != (release, release):
+                found.append(f"{row.slug}: registry {row.release}, database {newest}, not {release}")
+            entry = house.cache.read(f"{row.slug}.{ZONE}")
+            told = None if entry is None else entry.payload["release"]
+            if row.desired.lifecycle is Lifecycle.ACTIVE and told != release:
+                found.append(f"{row.slug}: its route tells {told}, not {release}")
+    return found
+
+
+def test_until_a_release_is_registered_the_folder_decides_and_the_first_one_changes_nothing(
+    house: House,
+) -> None:
+    customer(house, 1)
+    house.work()
+    assert house.tenant("sub_00000001").release is None
+    assert register(house) == "0002"
+    assert house.tenant("sub_00000001").release == "0002"
+    customer(house, 2)
+    house.work()
+    assert disagreements(house, "0002") == []
+
+
+def test_a_newer_release_moves_nobody_before_its_rollout(house: House) -> None:
+    register(house)
+    customer(house, 1)
+    house.work()
+    register(house, "0003_stars.sql")
+    house.hear("sub_00000001")
+    customer(house, 2)
+    house.work()
+    assert disagreements(house, "0002") == []
+
+
+def test_a_tenant_can_be_suspended_while_its_migration_fails(house: House) -> None:
+    register(house)
+    customer(house, 1)
+    house.work()
+    house.databases.fail_migration("0003_stars.sql")
+    rollout_id = start(house, register(house, "0003_stars.sql"), waves=["100%"])
+    executor.work(house.ctx, rollout_id)
+    assert state(house, rollout_id) == "halted"
+    customer(house, 1, status="unpaid")
+    house.work()
+    assert house.violations() == []
+    house.databases.fail_migration("0003_stars.sql", fail=False)
+    with house.ctx.registry.connection() as conn:
+        rollouts.retry(conn, rollout_id, None, actor="test")
+    executor.work(house.ctx, rollout_id)
+    house.work()
+    assert state(house, rollout_id) == "done"
+    assert disagreements(house, "0003") == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens_in_the_middle_ends_consistent(house: House, seed: int) -> None:
+    chance = random.Random(seed)
+    register(house)
+    for number in range(1, 9):
+        customer(house, number)
+    house.work()
+    number = register(house, *NEW)
+    rollout_id = start(house, number, waves=["customer-1", "40%", "100%"], concurrency=2)
+    newest = 8
+    for _ in range(60):
+        if state(house, rollout_id) != "running":
+            break
+        turns = iter(range(chance.randint(1, 3)))
+        executor.work(house.ctx, rollout_id, stopping=lambda turns=turns: next(turns, None) is None)
+        event = chance.choice(("come", "stop paying", "come back", "leave", "nothing"))
+        if event == "come":
+            newest += 1
+            customer(house, newest)
+        elif event != "nothing":
+            status = {"stop paying": "unpaid", "come back": "active", "leave": "canceled"}[event]
+            customer(house, chance.randint(2, newest), status=status)
+        if chance.random() < 0.5:
+            house.work()
+        if chance.random() < 0.2:
+            with pytest.raises(Conflict, match="another rollout is open"):
+                start(house, number)
+    while state(house, rollout_id) == "running":
+        executor.work(house.ctx, rollout_id)
+    house.work()
+    assert state(house, rollout_id) == "done"
+    assert disagreements(house, number) == []
