@@ -15,13 +15,13 @@ from controlplane.domain.errors import Invalid, Retryable
 from dataplane.contract import (
     NOTICE_CHANNEL,
     DatabaseAddress,
+    Notice,
     Status,
     TenantConfig,
     cache_key,
     sign,
     verify,
 )
-from dataplane.notices import Notice, parse_notice
 from localcloud.valkey import ValkeyServer
 from tests.fakes.config_cache import FakeConfigCache
 from tests.fakes.world import World
@@ -194,7 +194,7 @@ def test_each_change_and_only_a_change_is_noticed(real: RedisConfigCache, client
         real.notify_credential(TENANT)
         heard = []
         while (message := notices.get_message(timeout=0.5)) is not None:
-            heard.append(parse_notice(message["data"]))
+            heard.append(Notice.decode(message["data"]))
     assert heard == [
         Notice("config", HOST, 7, TENANT),
         Notice("config", HOST, 7, TENANT),

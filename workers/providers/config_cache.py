@@ -33,6 +33,7 @@ from dataplane.contract import (
     MIN_KEY_BYTES,
     NOTICE_CHANNEL,
     ContractError,
+    Notice,
     Status,
     TenantConfig,
     cache_key,
@@ -132,7 +133,7 @@ class RedisConfigCache:
 
     def notify_credential(self, tenant_id: str) -> None:
         with _translated():
-            self._redis.publish(NOTICE_CHANNEL, _notice("credential", tenant_id=tenant_id))
+            self._redis.publish(NOTICE_CHANNEL, Notice("credential", "", 0, tenant_id).encode())
 
     def ping(self) -> None:
         """Raises Retryable where the cache doesn't answer."""
@@ -201,13 +202,8 @@ class RedisConfigCache:
 
 
 def _arguments(found: bytes | str | None, new: _Entry) -> list[bytes | str | int]:
-    notice = _notice("config", host=new.host, epoch=new.epoch, tenant_id=new.tenant_id)
+    notice = Notice("config", new.host, new.epoch, new.tenant_id).encode()
     return [found or b"", new.text, new.lifetime, NOTICE_CHANNEL, notice]
-
-
-def _notice(kind: str, **fields: str | int) -> str:
-    """As `dataplane.notices` reads it."""
-    return json.dumps({"kind": kind, **fields}, separators=(",", ":"))
 
 
 def tombstone(host: str, epoch: int) -> dict[str, Any]:
