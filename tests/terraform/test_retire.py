@@ -1,0 +1,84 @@
+"""The end of a warm cluster with the real Terraform: what an approved close leaves behind is nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from controlplane.domain.catalogue import Isolation
+from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle
+from controlplane.store.cluster import ClusterRow
+from localcloud.aws.emulator import AwsEmulator
+from tests.terraform.rig import Events, RealRig, cluster_run, never
+from workers.context import Platform
+from workers.providers.ports import StackRun
+from workers.stacks import cluster_addresses, cluster_variables
+
+DESIRED = ClusterDesired(ClusterLifecycle.ACTIVE, Isolation.DEDICATED, "17.5", 0.0, 4.0, 600, 7, 1)
+
+
+@pytest.fixture
+def rig(aws: AwsEmulator, tmp_path: Path) -> RealRig:
+    return RealRig(tmp_path)
+
+
+def row(cluster_id: str) -> ClusterRow:
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("observed", "observed_at", "hardened_at", "endpoint", "needs_attention", "runbook", "destroyed_at")
+    )
+    now = datetime.now(UTC)
+    return ClusterRow(
+        id=cluster_id,
+        fit=DESIRED.fit,
+        slots=1,
+        desired=DESIRED,
+        generation=1,
+        settled_generation=0,
+        ready_at=now,
+        created_at=now,
+        **unknown,
+    )
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(900)
+def test_a_warm_cluster_is_destroyed_whole_without_a_snapshot(rig: RealRig) -> None:
+    given = rig.platform()
+    platform = Platform(
+        environment="test",
+        zone="tenants.example",
+        livemode=False,
+        vpc_id=given["vpc_id"],
+        subnet_ids=tuple(given["subnet_ids"]),
+        app_security_group_ids=tuple(given["allowed_security_group_ids"]),
+        app_role_arn=given["app_role_arn"],
+        permissions_boundary_arn=given["permissions_boundary_arn"],
+    )
+    name = cluster_run(rig).workspace
+    made = row(name)
+
+    def run(of: ClusterRow, **more: Any) -> StackRun:
+        return StackRun("cluster", name, cluster_variables(platform, of) | {"operation_id": "1"}, **more)
+
+    rig.terraform.apply(run(made), on_event=Events(), stopped=never)
+    rds = boto3.client("rds")
+    assert rds.describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
+
+    closed = replace(made, desired=DESIRED.closed(), generation=2)
+    events = Events()
+    ending = run(closed, approved=cluster_addresses(closed))
+    rig.terraform.destroy(ending, on_event=events, stopped=never)
+
+    deleted = {address for address, action in events.of("done") if action == "delete"}
+    assert deleted == cluster_addresses(closed)
+    with pytest.raises(ClientError, match="DBClusterNotFoundFault"):
+        rds.describe_db_clusters(DBClusterIdentifier=name)
+    snapshots = rds.describe_db_cluster_snapshots(DBClusterIdentifier=name)["DBClusterSnapshots"]
+    assert snapshots == []
+    rig.terraform.destroy(ending, on_event=Events(), stopped=never)  # nothing left is success
