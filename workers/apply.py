@@ -48,6 +48,7 @@ from workers.providers.ports import (
     StackRun,
 )
 from workers.room import room_left
+from workers.rotation import retire_login, rotate_credential
 from workers.stacks import cluster_addresses, cluster_variables, tenant_variables
 from workers.wanted import TenantFacts, tombstone
 
@@ -251,7 +252,7 @@ def write_credential(work: TenantWork) -> None:
     between the two is mended by setting the password once more."""
     login = work.step.target
     with work.ctx.registry.connection() as conn:
-        username, _ = placement.login(conn, work.placement, login)
+        username = placement.login(conn, work.placement, login).username
     at = work.at
     work.ctx.providers.secrets.write(
         _secret(work, login),
@@ -274,7 +275,9 @@ def set_password(work: TenantWork) -> None:
     credential = work.ctx.providers.secrets.read(_secret(work, login))
     work.ctx.providers.databases.set_password(work.at, credential)
     with work.recording() as conn:
-        placement.set_password_from(conn, work.placement, login, seen.version_id)
+        placement.set_password_from(
+            conn, work.placement, login, seen.version_id, username=credential.username
+        )
 
 
 def migrate_schema(work: TenantWork) -> None:
@@ -412,6 +415,8 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.CLOSE_LOGINS: close_logins,
     StepName.WRITE_CREDENTIAL: write_credential,
     StepName.SET_PASSWORD: set_password,
+    StepName.ROTATE_CREDENTIAL: rotate_credential,
+    StepName.RETIRE_LOGIN: retire_login,
     StepName.MIGRATE_SCHEMA: migrate_schema,
     StepName.PROVE: prove,
     StepName.PUBLISH: publish,

@@ -22,7 +22,8 @@ Ring = Callable[[str, list[str]], None]
 class Platform:
     """The company's own surroundings, the same for every tenant.
 
-    `zone`: tenants answer at `<slug>.<zone>`. Durations are in seconds.
+    `zone`: tenants answer at `<slug>.<zone>`. Durations are in seconds. `rotation_grace`: how long a login
+    that was rotated away still gets in, longer than any request and any connection's idle time.
     """
 
     environment: str
@@ -39,6 +40,7 @@ class Platform:
     look_every: float = 3600.0
     hostname_poll: float = 15.0
     cluster_poll: float = 10.0
+    rotation_grace: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,8 +154,10 @@ def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: 
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
         tenant.set_observed(conn, row.id, seen.to_json())
-        poll = hostname.next_poll(conn, row.id)
-        look_in = ctx.platform.look_every if poll is None else min(poll, ctx.platform.look_every)
+        due = [ctx.platform.look_every, hostname.next_poll(conn, row.id)]
+        if seen.app.retire_in is not None and seen.app.retire_in > 0:
+            due.append(seen.app.retire_in)
+        look_in = min(seconds for seconds in due if seconds is not None)
         settled = tenant.settle(conn, row.id, generation=row.generation, look_in=look_in)
         if settled:
             operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)

@@ -12,6 +12,7 @@ from controlplane.domain.hostname import subdomain
 from controlplane.domain.observed import HostnameObserved, TenantObserved
 from controlplane.domain.placement import Placement
 from controlplane.domain.planner import ClusterWanted, TenantWanted
+from controlplane.domain.rotation import rotate_after
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.tenant import TenantRow
@@ -75,6 +76,7 @@ def tenant_wanted(
         announcement=announcement,
         domains=desired.custom_domains if desired.lifecycle is not Lifecycle.CLOSED else (),
         withdrawn=tuple(host for host in facts.routed if host not in routes and host not in keep),
+        rotate_after=None if facts.plan is None else rotate_after(facts.plan.rotation_days, row.id),
     )
 
 

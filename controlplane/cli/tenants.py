@@ -15,7 +15,7 @@ from controlplane.cli.watching import POLL, patient_get
 
 @click.group("tenants")
 def command() -> None:
-    """Tenants: list, show, reprovision. A tenant is named by its id or its slug."""
+    """Tenants: list, show, reprovision, rotate. A tenant is named by its id or its slug."""
 
 
 @command.command("list")
@@ -77,12 +77,29 @@ def reprovision(
     )
     if dry_run:
         _preview(api, answer["preview"]["id"], timeout=timeout, as_json=as_json)
-    elif wait:
-        operations.follow(api, answer["operation"]["id"], timeout=timeout, as_json=as_json)
-    elif as_json:
-        show.as_json(answer["operation"])
     else:
-        operation = answer["operation"]
+        _requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
+
+
+@command.command()
+@click.argument("tenant")
+@click.option("--reason", default="asked for by hand", show_default=True, help="For the audit trail.")
+@click.option("--wait", is_flag=True, help="Watch the operation; its outcome is the exit status.")
+@options.timeout(600)
+@options.as_json
+def rotate(*, tenant: str, reason: str, wait: bool, timeout: float, as_json: bool) -> None:
+    """Give its database logins new passwords; no request fails meanwhile."""
+    api = Api.from_environment()
+    answer = api.post(f"/v1/tenants/{in_path('tenant', tenant)}/rotate", {"reason": reason})
+    _requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
+
+
+def _requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json: bool) -> None:
+    if wait:
+        operations.follow(api, operation["id"], timeout=timeout, as_json=as_json)
+    elif as_json:
+        show.as_json(operation)
+    else:
         show.line(f"operation {operation['id']} is {operation['state']}")
         show.line(f"watch it with: controlplane operations watch {operation['id']}")
 
@@ -114,6 +131,14 @@ def _preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> Non
         )
 
 
+def _login(credential: Json) -> str:
+    text = f"{credential['username']}, password {credential['generation']}"
+    text += f" since {show.moment(credential['rotated_at'])}"
+    if credential["rotation_wanted"]:
+        text += ", a new one was asked for"
+    return text + (", the one before is being retired" if credential["retiring"] else "")
+
+
 def _print(found: Json) -> None:
     desired, timings, placement = found["desired"], found["timings"], found["placement"]
     rows: list[tuple[str, Any]] = [
@@ -127,6 +152,7 @@ def _print(found: Json) -> None:
         ("period ends", desired["current_period_end"] and show.moment(desired["current_period_end"])),
         ("generation", f"{found['generation']}, {'settled' if found['settled'] else 'not settled yet'}"),
         ("database", placement and f"{placement['database']} on {placement['cluster']}"),
+        ("login", found["credential"] and _login(found["credential"])),
         ("paid", timings["paid_at"] and show.moment(timings["paid_at"])),
         ("ready", timings["ready_at"] and show.moment(timings["ready_at"])),
         (

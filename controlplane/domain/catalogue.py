@@ -64,8 +64,9 @@ class Plan:
     that a cluster of this plan holds. `pool_size`: connections one application process may hold for a
     tenant. `connection_limit`: connections that the database accepts from each of its app logins.
     `warm_slots`: free slots kept ready ahead of demand. `custom_domains`: how many the customer may
-    bring. `retention_days`: how long data is kept after the tenant has closed. `limits`: numbers for
-    the application's own use, passed through.
+    bring. `retention_days`: how long data is kept after the tenant has closed. `rotation_days`: age at
+    which the database logins get new passwords; 0 for never by themselves. `limits`: numbers for the
+    application's own use, passed through.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Plan:
     custom_domains: int = 0
     snapshot_before_migration: bool = False
     limits: dict[str, int] = field(default_factory=dict)
+    rotation_days: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
         custom_domains=table.integer("custom_domains", 0, 100, default=0),
         snapshot_before_migration=table.boolean("snapshot_before_migration"),
         limits=_limits(table),
+        rotation_days=table.integer("rotation_days", 0, 3650, default=30),
     )
 
 

@@ -37,10 +37,19 @@ class ClusterObserved:
 
 @dataclass(frozen=True, slots=True)
 class CredentialObserved:
-    """A login: which version its secret has now, and from which one its password was last set."""
+    """A login: which version its secret has now, and from which one its password was last set.
+
+    `generation`: how many passwords it has had; `wanted` is ahead of it where a new one was asked for.
+    `age`: seconds since the last rotation. `retire_in`: seconds until the login that was in use before
+    is to lose its password (negative: overdue), None where there is none.
+    """
 
     secret_version: str | None
     password_from: str | None
+    generation: int = 1
+    wanted: int = 1
+    age: float = 0.0
+    retire_in: float | None = None
 
     @property
     def in_step(self) -> bool:
@@ -99,6 +108,7 @@ class TenantObserved:
                 "release": database.release,
             },
             "app_credential": self.app.secret_version,
+            "app_generation": self.app.generation,
             "routes": {host: route.get("status") for host, route in self.routes.items()},
             "hostnames": {h.host: {"status": h.status, "ssl": h.ssl_status} for h in self.hostnames},
         }

@@ -37,7 +37,8 @@ class TenantWanted:
     alone: a rollout has been there, and every release serves under the one before and behind it.
     `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
     to work together; None while one of them is not known yet. `keep_data`: False where nothing was
-    ever made, so that closing such a tenant makes nothing either."""
+    ever made, so that closing such a tenant makes nothing either. `rotate_after`: the age in seconds
+    at which a login gets a new password; None for never."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -47,6 +48,7 @@ class TenantWanted:
     announcement: Mapping[str, Mapping[str, Any]]
     domains: tuple[str, ...]
     withdrawn: tuple[str, ...]
+    rotate_after: float | None = None
 
 
 def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
@@ -82,6 +84,8 @@ def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
         ]
     if seen.database is not None and seen.database.exists and seen.database.logins_open:
         steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {wanted.lifecycle.value}"))
+    if seen.database is not None and seen.database.exists:
+        steps += _retire(seen)
     return steps
 
 
@@ -106,6 +110,7 @@ def _make(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
             "no database yet" if not seen.database.exists else "the database is not as hardened as it must be"
         )
         steps.append(Step(StepName.CREATE_DATABASE, why))
+    steps += _retire(seen)
     if not seen.database.logins_open:
         steps.append(Step(StepName.OPEN_LOGINS, "the logins are closed"))
     for login, credential in (("migrator", seen.migrator), ("app", seen.app)):
@@ -117,8 +122,28 @@ def _make(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
         steps.append(
             Step(StepName.MIGRATE_SCHEMA, f"release {seen.database.release or 'none'} → {wanted.release}")
         )
+    steps += _rotate(wanted, seen)
     if seen.proof is None or seen.proof != wanted.proof:
         steps.append(Step(StepName.PROVE, "its own login has not been seen to read its own database"))
+    return steps
+
+
+def _retire(seen: TenantObserved) -> list[Step]:
+    if seen.app.retire_in is None or seen.app.retire_in > 0:
+        return []
+    return [Step(StepName.RETIRE_LOGIN, "the login that was rotated away has had its time", "app")]
+
+
+def _rotate(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    """A login that is still being retired is the next one's idle login: it has its time first."""
+    steps: list[Step] = []
+    for login, credential in (("migrator", seen.migrator), ("app", seen.app)):
+        if not credential.in_step or credential.retire_in is not None:
+            continue
+        if credential.wanted > credential.generation:
+            steps.append(Step(StepName.ROTATE_CREDENTIAL, "a new password was asked for", login))
+        elif wanted.rotate_after is not None and credential.age >= wanted.rotate_after:
+            steps.append(Step(StepName.ROTATE_CREDENTIAL, "its password has reached its age", login))
     return steps
 
 

@@ -26,6 +26,8 @@ class StepName(StrEnum):
     SET_PASSWORD = "set_password"  # noqa: S105 — a step's name
     OPEN_LOGINS = "open_logins"
     CLOSE_LOGINS = "close_logins"
+    ROTATE_CREDENTIAL = "rotate_credential"
+    RETIRE_LOGIN = "retire_login"
     MIGRATE_SCHEMA = "migrate_schema"
     PROVE = "prove"
     PUBLISH = "publish"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterDesired
-from controlplane.domain.errors import NotFound
+from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.slug import slug_from_wish, with_suffix
@@ -30,6 +30,7 @@ from controlplane.store import (
 )
 from controlplane.store.hostname import HostnameRow
 from controlplane.store.operation import OperationRow
+from controlplane.store.placement import Login
 from controlplane.store.preview import PreviewRow
 from controlplane.store.registry import Connection
 from controlplane.store.tenant import SlugTaken, TenantRow
@@ -54,6 +55,8 @@ class TenantDetail:
     placement: Placement | None
     hostnames: list[HostnameRow]
     operations: list[OperationRow]
+    login: Login | None
+    """The application's, of the placement."""
 
 
 def bring_to(
@@ -207,6 +210,20 @@ def reprovision(conn: Connection, tenant_id: str, *, actor: str, reason: str) ->
     return operation_id
 
 
+def rotate(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
+    """New passwords for the logins of its database; the operation's id. Raises Conflict where it has no
+    database that is in use."""
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        placed = placement.current(conn, row.id)
+        if placed is None or row.desired.lifecycle is Lifecycle.CLOSED:
+            raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no logins in use to rotate")
+        placement.ask_rotation(conn, placed)
+        operation_id = operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
+        audit.append(conn, actor=actor, action="tenant.rotate", resource=row.id, detail={"reason": reason})
+    return operation_id
+
+
 def request_preview(conn: Connection, tenant_id: str, *, actor: str) -> int:
     """Ask a worker what `reprovision` would do; the preview's id."""
     with conn.transaction():
@@ -228,11 +245,13 @@ def resolve(conn: Connection, name: str) -> TenantRow:
 
 def show(conn: Connection, name: str) -> TenantDetail:
     row = resolve(conn, name)
+    placed = placement.current(conn, row.id)
     return TenantDetail(
         tenant=row,
-        placement=placement.current(conn, row.id),
+        placement=placed,
         hostnames=hostname.of_tenant(conn, row.id),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
+        login=None if placed is None else placement.login(conn, placed, "app"),
     )
 
 

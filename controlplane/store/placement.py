@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
 from controlplane.domain.observed import CredentialObserved
 from controlplane.domain.placement import Placement
 from controlplane.store.registry import Connection
@@ -28,25 +33,107 @@ def current(conn: Connection, tenant_id: str) -> Placement | None:
     return None if row is None else Placement(row["tenant_id"], row["number"], row["cluster_id"])
 
 
-def login(conn: Connection, placement: Placement, name: str) -> tuple[str, str | None]:
-    """(username, version of the secret that its password was last set from)."""
-    row = conn.execute(
-        "SELECT username, password_from FROM credential WHERE tenant_id = %s AND number = %s AND login = %s",
-        [placement.tenant_id, placement.number, name],
-    ).fetchone()
+@dataclass(frozen=True, slots=True)
+class Login:
+    """`password_from`: the version of the secret that its password was last set from. `age`, `retire_in`:
+    seconds, see `CredentialObserved`."""
+
+    username: str
+    password_from: str | None
+    generation: int
+    wanted: int
+    rotated_at: datetime
+    age: float
+    retire_in: float | None
+
+
+def login(conn: Connection, placement: Placement, name: str) -> Login:
+    with conn.cursor(row_factory=class_row(Login)) as cur:
+        row = cur.execute(
+            "SELECT username, password_from, generation, wanted, rotated_at,"
+            " extract(epoch FROM clock_timestamp() - rotated_at)::float8 AS age,"
+            " extract(epoch FROM retire_at - clock_timestamp())::float8 AS retire_in"
+            " FROM credential WHERE tenant_id = %s AND number = %s AND login = %s",
+            [placement.tenant_id, placement.number, name],
+        ).fetchone()
     if row is None:
         raise LookupError(f"{placement.key} has no login {name}")
-    return row["username"], row["password_from"]
+    return row
 
 
 def credential(conn: Connection, placement: Placement, name: str, version: str | None) -> CredentialObserved:
     """`version`: what the secret holds now."""
-    return CredentialObserved(secret_version=version, password_from=login(conn, placement, name)[1])
+    kept = login(conn, placement, name)
+    return CredentialObserved(
+        version, kept.password_from, kept.generation, kept.wanted, kept.age, kept.retire_in
+    )
 
 
-def set_password_from(conn: Connection, placement: Placement, name: str, version: str | None) -> None:
+def set_password_from(
+    conn: Connection, placement: Placement, name: str, version: str | None, *, username: str | None = None
+) -> None:
+    """`username`: the one that the secret names, where it is known."""
     conn.execute(
-        "UPDATE credential SET password_from = %s, changed_at = clock_timestamp()"
-        " WHERE tenant_id = %s AND number = %s AND login = %s",
-        [version, placement.tenant_id, placement.number, name],
+        "UPDATE credential SET password_from = %s, username = coalesce(%s, username),"
+        " changed_at = clock_timestamp() WHERE tenant_id = %s AND number = %s AND login = %s",
+        [version, username, placement.tenant_id, placement.number, name],
+    )
+
+
+def ask_rotation(conn: Connection, placement: Placement) -> None:
+    """A new password for each of the placement's logins; asked twice before it is done, it is one."""
+    conn.execute(
+        "UPDATE credential SET wanted = generation + 1 WHERE tenant_id = %s AND number = %s",
+        [placement.tenant_id, placement.number],
+    )
+
+
+def rotated(
+    conn: Connection,
+    placement: Placement,
+    name: str,
+    *,
+    generation: int,
+    username: str,
+    version: str,
+    retire_in: float | None,
+) -> None:
+    """The secret names `username` with the password of `version` now. `retire_in`: seconds until the
+    login that was in use before is to be retired; None where there is none."""
+    conn.execute(
+        "UPDATE credential SET generation = %(generation)s, wanted = greatest(wanted, %(generation)s),"
+        " username = %(username)s, password_from = %(version)s, rotated_at = clock_timestamp(),"
+        " changed_at = clock_timestamp(),"
+        " retire_at = clock_timestamp() + make_interval(secs => %(retire_in)s)"
+        " WHERE tenant_id = %(tenant)s AND number = %(number)s AND login = %(login)s",
+        {
+            "generation": generation,
+            "username": username,
+            "version": version,
+            "retire_in": retire_in,
+            "tenant": placement.tenant_id,
+            "number": placement.number,
+            "login": name,
+        },
+    )
+
+
+def skip_generation(conn: Connection, placement: Placement, name: str, *, generation: int) -> None:
+    """This generation was never in use and will not be; a rotation is still wanted."""
+    conn.execute(
+        "UPDATE credential SET generation = %(generation)s, wanted = %(generation)s + 1"
+        " WHERE tenant_id = %(tenant)s AND number = %(number)s AND login = %(login)s",
+        {
+            "generation": generation,
+            "tenant": placement.tenant_id,
+            "number": placement.number,
+            "login": name,
+        },
+    )
+
+
+def retired(conn: Connection, placement: Placement, name: str) -> None:
+    conn.execute(
+        "UPDATE credential SET retire_at = NULL WHERE tenant_id = %s AND number = %s AND login = %s",
+        [placement.tenant_id, placement.number, name],
     )

@@ -100,6 +100,17 @@ def test_reprovision_names_the_operation_to_watch(desk: Desk) -> None:
     assert desk.json("tenants", "reprovision", "acme")["resource"] == tenant_id
 
 
+def test_rotate_names_the_operation_to_watch(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    said = desk.ok("tenants", "rotate", "acme", "--reason", "a laptop was lost")
+    (row,) = desk.site.rows("SELECT id, reason FROM operation WHERE kind = 'tenant'")
+    assert f"controlplane operations watch {row['id']}" in said
+    assert row["reason"] == "a laptop was lost"
+    assert desk.json("tenants", "rotate", "acme")["resource"] == tenant_id
+    assert "_app_a, password 1 since 20" in (shown := desk.ok("tenants", "show", "acme"))
+    assert "a new one was asked for" in shown
+
+
 def test_waiting_shows_the_steps_and_ends_with_the_outcome(desk: Desk) -> None:
     tenant_id, _ = desk.site.found("sub_1", name="Acme")
     settled(desk.site, tenant_id)

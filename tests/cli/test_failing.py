@@ -169,6 +169,7 @@ def test_a_wrong_token_and_a_weak_one(desk: Desk) -> None:
         ("tenants", "show", ".."),
         ("tenants", "reprovision", "a/b"),
         ("tenants", "reprovision", "ghost"),
+        ("tenants", "rotate", "ghost"),
         ("operations", "show", "77"),
         ("operations", "watch", "77"),
         ("operations", "list", "--resource", "ghost"),

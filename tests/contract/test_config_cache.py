@@ -15,6 +15,7 @@ from controlplane.domain.errors import Invalid, Retryable
 from dataplane.contract import (
     NOTICE_CHANNEL,
     DatabaseAddress,
+    Notice,
     Status,
     TenantConfig,
     cache_key,
@@ -30,12 +31,13 @@ AnyCache = RedisConfigCache | FakeConfigCache
 KEY = ("k1", b"\x01" * 32)
 OLD_KEY = ("k0", b"\x02" * 32)
 HOST = "acme.tenants.example"
+TENANT = "t-aaaaaaaaaaaa"
 
 
 def payload(epoch: int, host: str = HOST, **changes: object) -> dict[str, Any]:
     config = TenantConfig(
         host=host,
-        tenant_id="t-aaaaaaaaaaaa",
+        tenant_id=TENANT,
         slug="acme",
         status=Status.ACTIVE,
         epoch=epoch,
@@ -189,10 +191,17 @@ def test_each_change_and_only_a_change_is_noticed(real: RedisConfigCache, client
         real.publish(payload(6))  # lost: silence
         real.publish_many([payload(7), payload(1, "other.example")])  # only the other is a change
         real.remove(HOST, epoch=8)
+        real.notify_credential(TENANT)
         heard = []
         while (message := notices.get_message(timeout=0.5)) is not None:
-            heard.append(message["data"].decode())
-    assert heard == [HOST, HOST, "other.example", HOST]
+            heard.append(Notice.decode(message["data"]))
+    assert heard == [
+        Notice("config", HOST, 7, TENANT),
+        Notice("config", HOST, 7, TENANT),
+        Notice("config", "other.example", 1, TENANT),
+        Notice("config", HOST, 8, ""),
+        Notice("credential", "", 0, TENANT),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +293,7 @@ def test_a_cache_that_cannot_be_reached_is_tried_again() -> None:
         lambda: cache.remove(HOST, epoch=1),
         lambda: cache.publish_many([payload(1)]),
         lambda: list(cache.hosts()),
+        lambda: cache.notify_credential(TENANT),
         cache.ping,
     ]
     for call in calls:

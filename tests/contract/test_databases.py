@@ -168,6 +168,28 @@ def test_opening_what_is_not_there_is_a_persons_case(subject: Subject) -> None:
         subject.databases.open_logins(subject.at, new_placement(), connection_limit=5)
 
 
+def test_a_retired_login_gets_in_no_more_and_the_other_one_does(subject: Subject, tmp_path: Path) -> None:
+    placement = new_placement()
+    _, old = subject.ready(placement, tmp_path)
+    new = credential_of(placement, placement.app_roles[1])
+    subject.databases.set_password(subject.at, new)
+    for _ in range(2):
+        subject.databases.retire_login(subject.at, old.username)
+    assert not subject.databases.accepts(subject.at, old)
+    assert subject.databases.accepts(subject.at, new)
+    assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
+        exists=True, hardened=True, logins_open=True, release="0001"
+    )
+    subject.databases.set_password(subject.at, old)
+    assert subject.databases.accepts(subject.at, old)
+
+
+def test_retiring_what_is_not_there_is_done(subject: Subject) -> None:
+    subject.databases.retire_login(subject.at, new_placement().app_roles[0])
+    with pytest.raises(Invalid, match="username"):
+        subject.databases.retire_login(subject.at, "platform")
+
+
 def test_migrations_are_applied_once_and_observed(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
     migrator, _ = subject.ready(placement, tmp_path)
@@ -250,6 +272,7 @@ def test_a_cluster_that_cannot_be_reached_is_tried_again(subject: Subject, tmp_p
         lambda: databases.set_password(at, credential),
         lambda: databases.open_logins(at, placement, connection_limit=5),
         lambda: databases.close_logins(at, placement),
+        lambda: databases.retire_login(at, credential.username),
         lambda: databases.migrate(at, credential, migrations),
         lambda: databases.accepts(at, credential),
         lambda: databases.prove(at, credential, placement),

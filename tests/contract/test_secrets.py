@@ -97,6 +97,46 @@ def test_a_token_is_not_taken_for_another_value(rig: SecretsRig, name: str) -> N
     assert rig.secrets.read(name) == CREDENTIAL
 
 
+def test_a_staged_version_is_used_by_nobody_until_it_is_promoted(rig: SecretsRig, name: str) -> None:
+    first = rig.secrets.write(name, CREDENTIAL, token=token())
+    second = token()
+    assert rig.secrets.read_version(name, second) is None
+    for _ in range(2):
+        assert rig.secrets.stage(name, OTHER, token=second) == second
+    assert (rig.secrets.read(name), rig.secrets.describe(name).version_id) == (CREDENTIAL, first)
+    assert rig.secrets.read_version(name, second) == OTHER
+    for _ in range(2):
+        rig.secrets.promote(name, second, replacing=first)
+    assert (rig.secrets.read(name), rig.secrets.describe(name).version_id) == (OTHER, second)
+    assert rig.secrets.read_version(name, first) == CREDENTIAL
+
+
+def test_who_comes_late_promotes_nothing(rig: SecretsRig, name: str) -> None:
+    first = rig.secrets.write(name, CREDENTIAL, token=token())
+    late, newer = token(), token()
+    rig.secrets.stage(name, CREDENTIAL, token=late)
+    rig.secrets.stage(name, OTHER, token=newer)
+    rig.secrets.promote(name, newer, replacing=first)
+    with pytest.raises(Retryable, match="not its current version"):
+        rig.secrets.promote(name, late, replacing=first)
+    assert rig.secrets.read(name) == OTHER
+
+
+def test_a_token_is_staged_for_one_value(rig: SecretsRig, name: str) -> None:
+    rig.secrets.write(name, CREDENTIAL, token=token())
+    staged = token()
+    rig.secrets.stage(name, OTHER, token=staged)
+    with pytest.raises(Retryable, match="somebody else"):
+        rig.secrets.stage(name, CREDENTIAL, token=staged)
+    assert rig.secrets.read_version(name, staged) == OTHER
+
+
+def test_nothing_is_staged_in_an_empty_secret(rig: SecretsRig, name: str) -> None:
+    with pytest.raises(Retryable, match="no value yet"):
+        rig.secrets.stage(name, OTHER, token=token())
+    assert rig.secrets.describe(name).version_id is None
+
+
 @pytest.mark.parametrize("length", [31, 65])
 def test_a_token_has_32_to_64_characters(rig: SecretsRig, name: str, length: int) -> None:
     with pytest.raises(Invalid, match="token"):

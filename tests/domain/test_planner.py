@@ -96,6 +96,33 @@ def test_each_difference_alone_yields_its_own_step() -> None:
         assert names(plan_tenant(ACTIVE, seen)) == [expected]
 
 
+def test_a_login_is_rotated_when_asked_for_or_old_and_retired_first() -> None:
+    wanted = replace(ACTIVE, rotate_after=100.0)
+    young = CredentialObserved("v1", "v1", generation=4, wanted=4, age=99.0)
+    cases = {
+        (): young,
+        ("rotate_credential:app",): replace(young, wanted=5),
+        ("retire_login:app",): replace(young, wanted=5, retire_in=-1.0),
+        ("set_password:app",): replace(young, wanted=5, password_from="v0"),
+    }
+    for expected, app in cases.items():
+        assert names(plan_tenant(wanted, replace(SETTLED, app=app))) == list(expected)
+    old = replace(young, age=100.0)
+    assert names(plan_tenant(wanted, replace(SETTLED, app=old, migrator=old))) == [
+        "rotate_credential:migrator",
+        "rotate_credential:app",
+    ]
+    assert plan_tenant(wanted, replace(SETTLED, app=replace(old, retire_in=5.0))) == []
+    assert plan_tenant(ACTIVE, replace(SETTLED, app=replace(old, age=1e9))) == []
+
+
+def test_who_is_suspended_has_logins_retired_and_none_rotated() -> None:
+    app = CredentialObserved("v1", "v1", wanted=2, age=1e9, retire_in=-1.0)
+    wanted = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, rotate_after=1.0)
+    assert names(plan_tenant(wanted, replace(SETTLED, app=app))) == ["close_logins", "retire_login:app"]
+    assert plan_tenant(wanted, replace(NOTHING, app=app, routes=SETTLED.routes)) == []
+
+
 def test_a_flushed_cache_announces_and_publishes_again() -> None:
     assert names(plan_tenant(ACTIVE, replace(SETTLED, routes={}))) == ["announce:a.z", "publish:a.z"]
 

@@ -102,8 +102,7 @@ class FakeSecrets:
             return parse_credential(text, name=name)
 
     def write(self, name: str, credential: Credential, *, token: str) -> str:
-        if not 32 <= len(token) <= 64:
-            raise Invalid("token", "32 to 64 characters", got=len(token))
+        _require_token(token)
         with self._world.call("secrets.write"):
             name, secret = self._living(name)
             value, versions = encode(credential), secret["versions"]
@@ -114,6 +113,36 @@ class FakeSecrets:
             if token not in versions:
                 self._account.change("secret", name, versions=versions | {token: value}, current=token)
             return token
+
+    def read_version(self, name: str, version_id: str) -> Credential | None:
+        with self._world.call("secrets.read_version"):
+            found = self._find(name)
+            if found is None:
+                return None
+            name, secret = self._living(name)
+            value = secret["versions"].get(version_id)
+            return None if value is None else parse_credential(base64.b64decode(value).decode(), name=name)
+
+    def stage(self, name: str, credential: Credential, *, token: str) -> str:
+        _require_token(token)
+        with self._world.call("secrets.stage"):
+            name, secret = self._living(name)
+            if secret["current"] is None:
+                raise Retryable(f"secret {name} has no value yet")
+            value, versions = encode(credential), secret["versions"]
+            if versions.get(token, value) != value:
+                raise Retryable(f"version {token} of secret {name} was staged by somebody else")
+            self._account.change("secret", name, versions=versions | {token: value})
+            return token
+
+    def promote(self, name: str, version_id: str, *, replacing: str) -> None:
+        with self._world.call("secrets.promote"):
+            name, secret = self._living(name)
+            if secret["current"] == version_id:
+                return
+            if secret["current"] != replacing or version_id not in secret["versions"]:
+                raise Retryable(f"secret {name}: {replacing} is not its current version")
+            self._account.change("secret", name, current=version_id)
 
     def restore(self, name: str) -> None:
         with self._world.call("secrets.restore"):
@@ -136,6 +165,11 @@ class FakeSecrets:
         if found[1]["deleting"]:
             raise Retryable(f"secret {name} waits for its deletion")
         return found
+
+
+def _require_token(token: str) -> None:
+    if not 32 <= len(token) <= 64:
+        raise Invalid("token", "32 to 64 characters", got=len(token))
 
 
 class FakeClusters:

@@ -18,7 +18,8 @@ CACHE_DOWN = "config-cache-down"
 
 
 class FakeConfigCache:
-    """Counts the notices per host (`notices`); `down` makes every call Retryable; `flush` is FLUSHALL."""
+    """Counts the notices by host, or by tenant id where a login has changed (`notices`); `down` makes every
+    call Retryable; `flush` is FLUSHALL."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -33,8 +34,8 @@ class FakeConfigCache:
         for host in self.world.all(ENTRY):
             self.world.drop(ENTRY, host)
 
-    def notices(self, host: str) -> int:
-        return self.world.get(NOTICES, host) or 0
+    def notices(self, about: str) -> int:
+        return self.world.get(NOTICES, about) or 0
 
     def read(self, host: str) -> PublishedConfig | None:
         with self.world.call("config_cache.read"):
@@ -64,6 +65,11 @@ class FakeConfigCache:
         with self.world.call("config_cache.hosts"):
             self._reach()
             yield from self.world.all(ENTRY)
+
+    def notify_credential(self, tenant_id: str) -> None:
+        with self.world.call("config_cache.notify_credential"):
+            self._reach()
+            self.world.count(NOTICES, tenant_id)
 
     def ping(self) -> None:
         self._reach()

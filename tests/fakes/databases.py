@@ -128,6 +128,13 @@ class FakeDatabases:
                 if self._role(at, name) is not None:
                     self._change(at, name, login=False, limit=0)
 
+    def retire_login(self, at: ClusterEndpoint, username: str) -> None:
+        require_tenant_login(username)
+        self._as_master(at)
+        with self.world.call("databases.retire_login"):
+            if self._role(at, username) is not None:
+                self._change(at, username, digest=None)
+
     def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
         files = tenant_migrations.load(migrations)
         self._enter(at, credential)

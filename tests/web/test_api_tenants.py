@@ -92,6 +92,35 @@ def test_reprovision_asks_for_one_operation_and_rings(site: Site) -> None:
     assert audited == {"actor": "api:operator-bot"}
 
 
+def test_rotate_asks_for_new_passwords_and_rings(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1", name="Acme")
+    for _ in range(2):
+        answer = site.post("/v1/tenants/acme/rotate", {"reason": "a laptop was lost"})
+        assert answer.status_code == 202
+    operation = answer.json["operation"]
+    assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
+    assert (operation["reason"], operation["resource"]) == ("a laptop was lost", tenant_id)
+    assert site.rings == [("workers.tasks.converge", ["tenant", tenant_id])] * 2
+    assert site.rows("SELECT wanted, generation FROM credential") == [{"wanted": 2, "generation": 1}] * 2
+    credential = site.get("/v1/tenants/acme").json["credential"]
+    assert (credential["generation"], credential["rotation_wanted"], credential["retiring"]) == (
+        1,
+        True,
+        False,
+    )
+    assert credential["rotated_at"]
+    actors = site.rows("SELECT actor FROM audit WHERE action = 'tenant.rotate'")
+    assert actors == [{"actor": "api:operator-bot"}] * 2
+
+
+def test_a_closed_tenant_has_no_logins_to_rotate(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1", name="Acme")
+    site.rows("UPDATE tenant SET desired = desired || %s", Jsonb({"lifecycle": "closed"}))
+    answer = site.post(f"/v1/tenants/{tenant_id}/rotate", {"reason": "x"})
+    assert answer.status_code == 409
+    assert site.post(f"/v1/tenants/{tenant_id}/rotate", {"reason": ""}).json["error"]["code"] == "invalid"
+
+
 def test_reprovision_twice_is_one_operation(site: Site) -> None:
     tenant_id, _ = site.found("sub_1")
     first, second = (

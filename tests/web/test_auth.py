@@ -19,7 +19,11 @@ READS = [
     "/v1/pool",
     "/v1/summary",
 ]
-ACTS = ["/v1/tenants/t-aaaaaaaaaaaa/reprovision", "/v1/events/evt_1/replay"]
+ACTS = [
+    "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
+    "/v1/tenants/t-aaaaaaaaaaaa/rotate",
+    "/v1/events/evt_1/replay",
+]
 RESOLVE = "/v1/resolve?host=a.tenants.example"
 
 

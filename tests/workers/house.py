@@ -17,7 +17,7 @@ from typing import Any
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.services import billing
-from controlplane.store import placement, tenant
+from controlplane.store import cluster, placement, tenant
 from controlplane.store.registry import Registry
 from tests import builders
 from tests.fakes.aws import FakeAccount, FakeClusters, FakeIdentities, FakeQuotas, FakeSecrets
@@ -29,8 +29,10 @@ from tests.fakes.terraform import OWNER, FakeTerraform
 from tests.fakes.world import World
 from workers import poll
 from workers.context import Context, Platform, Providers
+from workers.observe import endpoint_of
 from workers.providers.databases import new_password
 from workers.providers.databases.migrations import load
+from workers.providers.ports import ClusterEndpoint, Credential
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "examples/notes/migrations"
@@ -77,6 +79,7 @@ class House:
         crash: Callable[[str], None] | None = None,
         lease: float = 30.0,
         latency: float = 0.0,
+        rotation_grace: float = 900.0,
         migrations: Path = MIGRATIONS,
     ) -> None:
         self.world = World(world, crash=crash)
@@ -113,6 +116,7 @@ class House:
                 permissions_boundary_arn="arn:aws:iam::123456789012:policy/boundary",
                 lease=lease,
                 heartbeat=lease / 5,
+                rotation_grace=rotation_grace,
             ),
             migrations=migrations,
             release=load(migrations)[-1].number,
@@ -187,6 +191,12 @@ class House:
             ).rowcount
         return waiting + running + events
 
+    def grace_ends(self) -> None:
+        """Logins that were rotated away have had their time, and their tenants are looked at."""
+        with self.ctx.registry.connection() as conn:
+            conn.execute("UPDATE credential SET retire_at = clock_timestamp() WHERE retire_at IS NOT NULL")
+            conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+
     def open_work(self) -> list[dict[str, Any]]:
         with self.ctx.registry.connection() as conn:
             return conn.execute(
@@ -207,6 +217,17 @@ class House:
             placed = placement.current(conn, tenant_id_for(subscription_id))
         assert placed is not None
         return placed
+
+    def endpoint(self, placed: Placement) -> ClusterEndpoint:
+        with self.ctx.registry.connection() as conn:
+            at = endpoint_of(cluster.get(conn, placed.cluster_id))
+        assert at is not None
+        return at
+
+    def lets_in(self, placed: Placement, credential: Credential | None = None) -> bool:
+        """Does the database take this login, or the one that the secret names now?"""
+        credential = credential or self.ctx.providers.secrets.read(placed.app_secret)
+        return self.ctx.providers.databases.accepts(self.endpoint(placed), credential)
 
     def violations(self) -> list[str]:
         """What does not hold, in words; empty where registry and world agree (I1, I2, I4, I5)."""

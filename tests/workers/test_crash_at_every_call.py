@@ -1,5 +1,5 @@
-"""Kill the worker before and after every outside call of provisioning, and of a warm cluster's end; each
-time the next one finishes.
+"""Kill the worker before and after every outside call of provisioning, of a rotation and of a warm cluster's
+end; each time the next one finishes.
 
 The calls are not listed here: a first run records them, so a new step or a new call joins by being made.
 Each run is a process of its own that ends by `os._exit(137)` in the middle of the call, with a registry
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.catalogue import PoolLimits
-from controlplane.store import schema_version
+from controlplane.domain.placement import tenant_id_for
+from controlplane.services import tenants
+from controlplane.store import placement, schema_version
 from controlplane.store.registry import Registry
 from localcloud.postgres import PostgresServer
 from tests.workers.house import House
@@ -43,6 +46,14 @@ CALLS_OF_AN_END = (
     'terraform.destroy:module.cluster.aws_rds_cluster_instance.this["1"]',
 )
 """Some of those that a run must have made, so that an empty recording can't pass."""
+ROTATION_CALLS = (
+    "secrets.stage",
+    "databases.set_password",
+    "databases.prove",
+    "secrets.promote",
+    "config_cache.notify_credential",
+    "databases.retire_login",
+)
 
 
 def _work(url: str, world: str, crash_at: int | None, record: str | None) -> None:
@@ -65,8 +76,8 @@ def _work(url: str, world: str, crash_at: int | None, record: str | None) -> Non
 def _house(
     url: str, world: Path | str, *, warm_slots: int = 0, crash: Callable[[str], None] | None = None
 ) -> House:
-    """A surplus of its warm pool goes at once."""
-    house = House(url, world, crash=crash)
+    """A surplus of its warm pool goes at once, and so does a login that was rotated away."""
+    house = House(url, world, crash=crash, rotation_grace=0)
     plans = dict(house.ctx.catalogue.plans)
     plans["dedicated"] = replace(plans["dedicated"], warm_slots=warm_slots)
     limits = PoolLimits(retire_after_hours=0)
@@ -97,6 +108,31 @@ def _customer_pays(url: str, world: Path) -> House:
     return house
 
 
+def _support_rotates(url: str, world: Path) -> House:
+    house = _customer_pays(url, world)
+    house.work()
+    with house.ctx.registry.connection() as conn:
+        tenants.rotate(conn, tenant_id_for("sub_00000001"), actor="support", reason="test")
+    return house
+
+
+def _nothing(_house: House) -> list[str]:
+    return []
+
+
+def _gets_in(house: House) -> list[str]:
+    """At no moment does the secret name a login that is refused."""
+    return [] if house.lets_in(house.placement("sub_00000001")) else ["the secret's login is refused"]
+
+
+def _rotated(house: House) -> list[str]:
+    placed = house.placement("sub_00000001")
+    with house.ctx.registry.connection() as conn:
+        login = placement.login(conn, placed, "app")
+    wrong = [] if (login.generation, login.retire_in) == (2, None) else [f"not rotated: {login}"]
+    return wrong + _gets_in(house)
+
+
 def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
     made = _house(url, world, warm_slots=1)
     made.work()
@@ -106,8 +142,19 @@ def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("begin", "calls", "at_least"),
-    [(_customer_pays, CALLS, 80), (_nobody_needs_the_warm_cluster, CALLS_OF_AN_END, 10)],
+    ("begin", "calls", "in_between", "in_the_end", "at_least"),
+    [
+        pytest.param(_customer_pays, CALLS, _nothing, _gets_in, 80, id="provisioning"),
+        pytest.param(_support_rotates, ROTATION_CALLS, _gets_in, _rotated, 40, id="rotation"),
+        pytest.param(
+            _nobody_needs_the_warm_cluster,
+            CALLS_OF_AN_END,
+            _nothing,
+            _nothing,
+            10,
+            id="end of a warm cluster",
+        ),
+    ],
 )
 def test_every_crash_point_converges_without_orphan_or_duplicate(
     postgres_server: PostgresServer,
@@ -115,35 +162,40 @@ def test_every_crash_point_converges_without_orphan_or_duplicate(
     process: Callable[..., int],
     begin: Callable[[str, Path], House],
     calls: tuple[str, ...],
+    in_between: Callable[[House], list[str]],
+    in_the_end: Callable[[House], list[str]],
     at_least: int,
 ) -> None:
     recording = tmp_path / "points"
     failures: list[str] = []
     points: list[str] = []
+    template, before = f"crash_{uuid.uuid4().hex}", tmp_path / "world.sqlite"
+    template_url = postgres_server.create_database(template)
+    with Registry(template_url) as registry, registry.connection() as conn:
+        schema_version.upgrade(conn)
+    begin(template_url, before).close()
     for number in itertools.count(-1):
-        name = f"crash_{uuid.uuid4().hex}"
-        url, world = postgres_server.create_database(name), tmp_path / f"world-{number}.sqlite"
-        with Registry(url) as registry, registry.connection() as conn:
-            schema_version.upgrade(conn)
-        house = begin(url, world)
+        name, world = f"crash_{uuid.uuid4().hex}", tmp_path / f"world-{number}.sqlite"
+        url = postgres_server.create_database(name, template=template)
+        shutil.copy(before, world)
+        house = _house(url, world)
+        found: list[str] = []
         if number < 0:
             assert process(url, str(world), None, str(recording)) == 0
             points = recording.read_text().split("\n")
+        elif process(url, str(world), number, None) != KILLED:
+            found.append("the run did not come this far")
         else:
-            if process(url, str(world), number, None) != KILLED:
-                failures.append(f"{number} {points[number]}: the run did not come this far")
-            elif process(url, str(world), None, None) != 0:
-                failures.append(
-                    f"{number} {points[number]}: the successor did not finish {house.open_work()}"
-                )
-        failures += [
-            f"{number} {points[number] if number >= 0 else 'undisturbed'}: {violation}"
-            for violation in house.violations()
-        ]
+            found += in_between(house)
+            if process(url, str(world), None, None) != 0:
+                found.append(f"the successor did not finish {house.open_work()}")
+        where = f"{number} {points[number] if number >= 0 else 'undisturbed'}"
+        failures += [f"{where}: {wrong}" for wrong in (*found, *house.violations(), *in_the_end(house))]
         house.close()
         postgres_server.drop_database(name)
         if number == len(points) - 1:
             break
+    postgres_server.drop_database(template)
     assert {f"{call}:{side}" for call in calls for side in ("before", "after")} <= set(points)
     assert len(points) >= at_least
     assert failures == []

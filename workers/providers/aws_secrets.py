@@ -19,6 +19,7 @@ from workers.providers import aws
 from workers.providers.ports import Credential, SecretSeen
 
 CURRENT = "AWSCURRENT"
+PENDING = "AWSPENDING"
 
 
 class AwsSecrets:
@@ -60,6 +61,9 @@ class AwsSecrets:
         return parse_credential(answer.get("SecretString") or "", name=name)
 
     def write(self, name: str, credential: Credential, *, token: str) -> str:
+        return self._put(name, credential, token=token, stage=CURRENT)
+
+    def _put(self, name: str, credential: Credential, *, token: str, stage: str) -> str:
         if not 32 <= len(token) <= 64:
             raise Invalid("token", "32 to 64 characters", got=len(token))
         with aws.errors(f"writing secret {name}"):
@@ -68,7 +72,7 @@ class AwsSecrets:
                     SecretId=name,
                     SecretString=render_credential(credential),
                     ClientRequestToken=token,
-                    VersionStages=[CURRENT],
+                    VersionStages=[stage],
                 )
             except ClientError as error:
                 if aws.code(error) == "ResourceNotFoundException":
@@ -81,6 +85,44 @@ class AwsSecrets:
                     ) from error
                 raise
         return str(answer["VersionId"])
+
+    def read_version(self, name: str, version_id: str) -> Credential | None:
+        with aws.errors(f"reading version {version_id} of secret {name}"):
+            try:
+                answer = self._client.get_secret_value(SecretId=name, VersionId=version_id)
+            except ClientError as error:
+                if aws.code(error) == "InvalidRequestException":
+                    raise Retryable(f"secret {name} waits for its deletion") from error
+                if aws.code(error) == "ResourceNotFoundException":
+                    return None
+                raise
+        return parse_credential(answer.get("SecretString") or "", name=name)
+
+    def stage(self, name: str, credential: Credential, *, token: str) -> str:
+        """Refuses a secret without a value: the first version becomes current whatever its label."""
+        seen = self.describe(name)
+        if seen is None or seen.version_id is None:
+            raise Retryable(f"secret {name} has no value yet")
+        try:
+            return self._put(name, credential, token=token, stage=PENDING)
+        except NeedsHuman as error:
+            raise Retryable(f"version {token} of secret {name} was staged by somebody else") from error
+
+    def promote(self, name: str, version_id: str, *, replacing: str) -> None:
+        with aws.errors(f"promoting version {version_id} of secret {name}"):
+            try:
+                self._client.update_secret_version_stage(
+                    SecretId=name,
+                    VersionStage=CURRENT,
+                    MoveToVersionId=version_id,
+                    RemoveFromVersionId=replacing,
+                )
+            except ClientError as error:
+                if aws.code(error) not in ("InvalidParameterException", "ResourceNotFoundException"):
+                    raise
+                seen = self.describe(name)
+                if seen is None or seen.version_id != version_id:
+                    raise Retryable(f"secret {name}: {replacing} is not its current version") from error
 
     def restore(self, name: str) -> None:
         """Take a secret out of its deletion window; one that is not in it stays as it is."""

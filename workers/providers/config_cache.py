@@ -33,6 +33,7 @@ from dataplane.contract import (
     MIN_KEY_BYTES,
     NOTICE_CHANNEL,
     ContractError,
+    Notice,
     Status,
     TenantConfig,
     cache_key,
@@ -51,7 +52,7 @@ BATCH = 200
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 # ARGV: what was judged ("" for nothing), the new entry, its lifetime in seconds ("0" for none), the
-# channel, the host.
+# channel, the notice.
 _SWAP = """
 local found = redis.call('GET', KEYS[1])
 if (found or '') ~= ARGV[1] then return 0 end
@@ -66,6 +67,7 @@ return 1
 class _Entry:
     host: str
     epoch: int
+    tenant_id: str
     text: bytes
     lifetime: int  # seconds; 0 for no end
 
@@ -128,6 +130,10 @@ class RedisConfigCache:
         with _translated():
             for key in self._redis.scan_iter(match=KEY_PREFIX + "*", count=500):
                 yield key.decode().removeprefix(KEY_PREFIX)
+
+    def notify_credential(self, tenant_id: str) -> None:
+        with _translated():
+            self._redis.publish(NOTICE_CHANNEL, Notice("credential", "", 0, tenant_id).encode())
 
     def ping(self) -> None:
         """Raises Retryable where the cache doesn't answer."""
@@ -192,11 +198,12 @@ class RedisConfigCache:
             raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
         if not config.host:
             raise Invalid("tenant config: host", "a host name")
-        return _Entry(config.host, config.epoch, text, lifetime)
+        return _Entry(config.host, config.epoch, config.tenant_id, text, lifetime)
 
 
 def _arguments(found: bytes | str | None, new: _Entry) -> list[bytes | str | int]:
-    return [found or b"", new.text, new.lifetime, NOTICE_CHANNEL, new.host]
+    notice = Notice("config", new.host, new.epoch, new.tenant_id).encode()
+    return [found or b"", new.text, new.lifetime, NOTICE_CHANNEL, notice]
 
 
 def tombstone(host: str, epoch: int) -> dict[str, Any]:

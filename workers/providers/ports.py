@@ -170,6 +170,21 @@ class Secrets(Protocol):
         (`ClientRequestToken`, 32 to 64 characters). The container must exist: Terraform makes it."""
         ...
 
+    def read_version(self, name: str, version_id: str) -> Credential | None:
+        """The value of one version, whatever its label; None where there is none of this id."""
+        ...
+
+    def stage(self, name: str, credential: Credential, *, token: str) -> str:
+        """Keep `credential` as AWSPENDING, which nobody uses yet; return its version id, which is the
+        token. Raises Retryable where the token was taken for another value: read that one."""
+        ...
+
+    def promote(self, name: str, version_id: str, *, replacing: str) -> None:
+        """Make this version AWSCURRENT if `replacing` is now: compared and moved in one step at AWS,
+        so a writer who slept through its lease changes nothing. Raises Retryable where another is;
+        promoted already is success."""
+        ...
+
 
 class Identities(Protocol):
     def role_exists(self, name: str) -> bool: ...
@@ -250,6 +265,11 @@ class Databases(Protocol):
 
     def close_logins(self, at: ClusterEndpoint, placement: Placement) -> None:
         """Refuse the application's logins and end their sessions; data stays."""
+        ...
+
+    def retire_login(self, at: ClusterEndpoint, username: str) -> None:
+        """Take the password from a login that was rotated away, so that nobody gets in as it, and end
+        its sessions: those that are at work have 10 s to finish. Nothing to retire is success."""
         ...
 
     def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
@@ -387,6 +407,11 @@ class ConfigCache(Protocol):
     def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
         """`publish` for the periodic full pass, tombstones included; how many entries were written.
         Entries that are the same already are passed over without a notice."""
+        ...
+
+    def notify_credential(self, tenant_id: str) -> None:
+        """Tell the data planes that the tenant's database login has changed. Who does not hear it
+        finds out when the old login is refused."""
         ...
 
     def remove(self, host: str, *, epoch: int) -> bool:

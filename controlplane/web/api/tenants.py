@@ -12,6 +12,7 @@ from controlplane.domain.quoting import shown
 from controlplane.services import operations, routes, tenants
 from controlplane.services.tenants import TenantDetail
 from controlplane.store.hostname import HostnameRow
+from controlplane.store.placement import Login
 from controlplane.store.tenant import TenantRow
 from controlplane.web import body, query
 from controlplane.web.api import render
@@ -50,7 +51,7 @@ def blueprint(edge: Edge) -> Blueprint:
     @edge.guard.allow(OPERATORS)
     def reprovision(name: str) -> Response:
         query.only()
-        reason, dry_run = _request()
+        reason, dry_run = _reprovision_request()
         actor = caller().actor
         with edge.registry.connection() as conn:
             tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
@@ -68,23 +69,39 @@ def blueprint(edge: Edge) -> Blueprint:
         edge.ring(CONVERGE, ["tenant", tenant_id])
         return render.accepted({"operation": render.operation(row)}, f"/v1/operations/{operation_id}")
 
+    @views.post("/<name>/rotate")
+    @edge.guard.allow(OPERATORS)
+    def rotate(name: str) -> Response:
+        query.only()
+        reason = _reason(body.read_json(frozenset({"reason"})).get("reason"))
+        with edge.registry.connection() as conn:
+            tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
+            operation_id = tenants.rotate(conn, tenant_id, actor=caller().actor, reason=reason)
+            row = operations.show(conn, operation_id).operation
+        edge.ring(CONVERGE, ["tenant", tenant_id])
+        return render.accepted({"operation": render.operation(row)}, f"/v1/operations/{operation_id}")
+
     return views
 
 
-def _request() -> tuple[str, bool]:
+def _reprovision_request() -> tuple[str, bool]:
     fields = body.read_json(_FIELDS)
     reason, dry_run = fields.get("reason"), fields.get("dry_run", False)
     if not isinstance(dry_run, bool):
         raise Invalid("dry_run", "true or false", got=shown(dry_run))
     if reason is None and dry_run:
         return "", True
+    return _reason(reason), dry_run
+
+
+def _reason(reason: Any) -> str:
     if (
         not isinstance(reason, str)
         or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON
         or not reason.isprintable()
     ):
         raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(reason))
-    return reason.strip(), dry_run
+    return reason.strip()
 
 
 def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
@@ -126,6 +143,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         "placement": None
         if placed is None
         else {"number": placed.number, "cluster": placed.cluster_id, "database": placed.database},
+        "credential": None if detail.login is None else _credential(detail.login),
         "hostnames": [
             {"host": own, "kind": "subdomain", "serves": serves.get(own)},
             *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),
@@ -133,6 +151,18 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         "observed": row.observed,
         "observed_at": render.moment(row.observed_at),
         "operations": [render.operation(operation) for operation in detail.operations],
+    }
+
+
+def _credential(login: Login) -> dict[str, Any]:
+    """The application's login: how many passwords it has had, since when the present one, whether the
+    one before still gets in."""
+    return {
+        "username": login.username,
+        "generation": login.generation,
+        "rotated_at": render.moment(login.rotated_at),
+        "rotation_wanted": login.wanted > login.generation,
+        "retiring": login.retire_in is not None,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from moto.secretsmanager.exceptions import InvalidRequestException
+from moto.secretsmanager.exceptions import InvalidRequestException, ResourceExistsException
 from moto.secretsmanager.models import SecretsManagerBackend
 from moto.secretsmanager.responses import SecretsManagerResponse
 
@@ -58,6 +58,30 @@ def _staging_labels() -> None:
             if CURRENT in version["version_stages"]:
                 secret.set_default_version_id(version_id)
         return answer
+
+    @around(SecretsManagerBackend, "_check_with_existing_secrets_and_versions")
+    def pending_is_not_overwritten(
+        check: Callable[..., Any],
+        self: Any,
+        secret_name: str,
+        token: str | None,
+        *values: Any,
+        **options: Any,
+    ) -> Any:
+        """AWS: "You can't modify an existing version, you can only create a new one" (API Reference,
+        PutSecretValue, ClientRequestToken); only a version without a value, which RotateSecret leaves,
+        can be filled. moto: overwrites whatever is labelled AWSPENDING, and its labels with it."""
+        secret = self.secrets.get(secret_name)
+        version = None if secret is None else secret.versions.get(token)
+        kept = None if version is None else (version.get("secret_string"), version.get("secret_binary"))
+        if kept is None or not any(kept):
+            return check(self, secret_name, token, *values, **options)
+        if kept == values[:2]:
+            return secret
+        raise ResourceExistsException(
+            f"You can't use ClientRequestToken {token} because that value is already in use for a version "
+            f"of secret {secret.arn}."
+        )
 
 
 def _scoped_policies() -> None:

@@ -6,7 +6,7 @@ belongs to RDS itself, and nobody else can drop it.)
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,8 @@ GRANT_OPTIONS_SINCE = 160000
 HARDENED_DATABASES = (MAINTENANCE_DATABASE, "template1")
 SESSIONS_END_WITHIN_SECONDS = 10.0
 SESSIONS_POLL_SECONDS = 0.02
+SESSIONS_FINISH_WITHIN_SECONDS = 10.0
+SESSIONS_IDLE_SECONDS = 1.0
 
 
 class PostgresDatabases:
@@ -191,7 +193,17 @@ class PostgresDatabases:
                     conn.execute(
                         sql.SQL("ALTER ROLE {} NOLOGIN CONNECTION LIMIT 0").format(sql.Identifier(name))
                     )
-            _end_sessions(conn, placement)
+            _end_sessions(conn, placement.app_roles)
+
+    def retire_login(self, at: ClusterEndpoint, username: str) -> None:
+        """Sessions are ended whatever they do after 10 s; Retryable if one is left 10 s later."""
+        require_tenant_login(username)
+        with self._sessions.master(at).open() as conn:
+            if conn.execute("SELECT FROM pg_roles WHERE rolname = %s", (username,)).fetchone() is None:
+                return
+            conn.execute(sql.SQL("ALTER ROLE {} PASSWORD NULL").format(sql.Identifier(username)))
+            _await_sessions(conn, username)
+            _end_sessions(conn, [username])
 
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
         try:
@@ -309,16 +321,30 @@ def _logins_open(server: ServerSeen, placement: Placement) -> bool:
     )
 
 
-def _end_sessions(conn: psycopg.Connection, placement: Placement) -> None:
+def _await_sessions(conn: psycopg.Connection, username: str) -> None:
+    """Until the login has no session left that is at work, or its time is up."""
+    deadline = time.monotonic() + SESSIONS_FINISH_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        busy = conn.execute(
+            "SELECT FROM pg_stat_activity WHERE usename = %s AND (state IS DISTINCT FROM 'idle'"
+            " OR state_change > clock_timestamp() - make_interval(secs => %s)) LIMIT 1",
+            (username, SESSIONS_IDLE_SECONDS),
+        ).fetchone()
+        if busy is None:
+            return
+        time.sleep(SESSIONS_POLL_SECONDS)
+
+
+def _end_sessions(conn: psycopg.Connection, usernames: Sequence[str]) -> None:
     """Repeated, because a login that was let in a moment before the roles closed shows up late."""
     deadline = time.monotonic() + SESSIONS_END_WITHIN_SECONDS
     while True:
         left = conn.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)",
-            (list(placement.app_roles),),
+            (list(usernames),),
         ).fetchall()
         if not left:
             return
         if time.monotonic() > deadline:
-            raise Retryable(f"{placement.database}: {len(left)} sessions did not end when told to")
+            raise Retryable(f"{usernames[0]}: {len(left)} sessions did not end when told to")
         time.sleep(SESSIONS_POLL_SECONDS)
