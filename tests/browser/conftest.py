@@ -93,8 +93,10 @@ def app(
         running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One for a file, not for the run: while it lives, Playwright keeps an event loop running in this
+    thread, in which no later test of the same process could start one of its own."""
     chromium = require("chromium", "chromium")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
