@@ -125,7 +125,7 @@ def _route(facts: TenantFacts, host: str, status: Status, release: str | None) -
         status=status,
         epoch=0,
         plan=row.desired.plan,
-        pool_size=0 if plan is None else plan.pool_size,
+        pool_size=1 if plan is None else plan.pool_size,
         dedicated=plan is not None and plan.isolation.value == "dedicated",
         release=release if serving else None,
         database=_address(facts) if serving else None,
@@ -134,6 +134,7 @@ def _route(facts: TenantFacts, host: str, status: Status, release: str | None) -
             "subscription_status": row.desired.subscription_status,
             "quantity": row.desired.quantity,
             "limits": {} if plan is None else plan.limits,
+            "pauses": plan is not None and plan.seconds_until_auto_pause is not None,
         },
     ).to_payload()
     del payload["epoch"]

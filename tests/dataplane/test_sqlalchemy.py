@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 
 import pytest
@@ -51,7 +52,7 @@ def test_a_session_is_the_current_tenants(
 
 def test_without_a_tenant_there_is_no_connection(engine: Engine) -> None:
     with pytest.raises(NoTenant):
-        engine.connect()
+        contextvars.Context().run(engine.connect)
 
 
 def test_a_lent_connection_counts(engine: Engine, pools: KeyedPools, tenants: list[TenantDatabase]) -> None:

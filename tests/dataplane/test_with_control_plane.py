@@ -46,9 +46,6 @@ def test_what_the_workers_publish_is_served(cache: ValkeyServer, publisher: Redi
         Resolver(cache=level).resolve(HOST)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the workers' notice is a bare host yet, not a dataplane.contract.Notice"
-)
 def test_what_the_workers_change_is_noticed(cache: ValkeyServer, publisher: RedisConfigCache) -> None:
     resolver = Resolver(
         cache=RedisLevel.from_url(cache.url, KEYS),

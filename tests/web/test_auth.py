@@ -18,12 +18,33 @@ READS = [
     "/v1/subscriptions",
     "/v1/pool",
     "/v1/summary",
+    "/v1/rollouts",
+    "/v1/rollouts/1",
+    "/v1/rollouts/1/targets",
+    "/v1/rollouts/1/plot",
+    "/v1/releases",
+    "/v1/releases/1",
+    "/v1/rehearsals/1",
+    "/v1/schema",
 ]
 ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
     "/v1/tenants/t-aaaaaaaaaaaa/rotate",
     "/v1/events/evt_1/replay",
 ]
+MAKES = [
+    "/v1/rollouts/1/pause",
+    "/v1/rollouts/1/resume",
+    "/v1/rollouts/1/abort",
+    "/v1/rollouts/1/retry",
+    "/v1/rollouts/1/skip",
+    "/v1/rollouts",
+    "/v1/releases",
+    "/v1/releases/files",
+    "/v1/releases/findings/1/accept",
+    "/v1/rehearsals",
+]
+"""What is sent to them here is not what they take, so an operator hears of that first."""
 RESOLVE = "/v1/resolve?host=a.tenants.example"
 
 
@@ -38,7 +59,9 @@ def urls(app: Flask) -> set[tuple[str, str]]:
 
 
 def test_the_lists_above_name_every_url(site: Site) -> None:
-    shapes = {("GET", path) for path in [*READS, "/v1/resolve"]} | {("POST", path) for path in ACTS}
+    shapes = {("GET", path) for path in [*READS, "/v1/resolve"]} | {
+        ("POST", path) for path in [*ACTS, *MAKES]
+    }
     adapter = site.app.url_map.bind("localhost")
     named = {
         (method, adapter.match(path, method=method, return_rule=True)[0].rule) for method, path in shapes
@@ -69,7 +92,7 @@ def test_without_a_valid_token_nobody_reads(site: Site, path: str, headers: dict
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("path", ACTS)
+@pytest.mark.parametrize("path", [*ACTS, *MAKES])
 def test_without_a_valid_token_nobody_acts(site: Site, path: str) -> None:
     assert site.client.post(path, json={"reason": "x"}).status_code == 401
 
@@ -90,6 +113,13 @@ def test_a_data_plane_reads_nothing_else(site: Site, path: str) -> None:
 @pytest.mark.parametrize("role", ["viewer", "operator", "dataplane"])
 def test_all_roles_resolve(site: Site, role: str) -> None:
     assert site.get(RESOLVE, role=role).json["error"]["code"] == "unknown_host"
+
+
+@pytest.mark.parametrize("role", ["viewer", "dataplane"])
+@pytest.mark.parametrize("path", MAKES)
+def test_only_operators_make(site: Site, path: str, role: str) -> None:
+    assert site.post(path, {"reason": "x"}, role=role).status_code == 403
+    assert site.post(path, {"reason": "x"}).status_code in {400, 404}
 
 
 @pytest.mark.parametrize("role", ["viewer", "dataplane"])

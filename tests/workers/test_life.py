@@ -280,3 +280,20 @@ def test_a_periodic_look_does_not_wake_a_cluster_that_pauses(house: House) -> No
         tenants.reprovision(conn, tenant_id_for(subscription), actor="support", reason="look")
     house.work()
     assert [call for call in asked if call.startswith("databases.observe")]
+
+
+def test_the_full_pass_writes_tombstones_too_even_of_a_plan_that_is_gone(house: House) -> None:
+    subscription = paid(house)
+    house.subscribe(1, status="canceled")
+    house.hear(subscription)
+    house.work()
+    from dataclasses import replace
+
+    plans = {name: plan for name, plan in house.ctx.catalogue.plans.items() if name != "shared"}
+    house.ctx = replace(house.ctx, catalogue=replace(house.ctx.catalogue, plans=plans))
+    house.cache.flush()
+    with house.ctx.registry.connection() as conn:
+        tenants.reprovision(conn, tenant_id_for(subscription), actor="support", reason="look")
+    house.work()
+    assert sweep.republish(house.ctx) == 1
+    assert route(house) == "gone"
