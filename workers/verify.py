@@ -13,8 +13,8 @@ from workers.ledger import Reader
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`unread`: books that could not be read; `untried`: logins that could not be tried, both with the
-    reason. `tried`: connects of the attack."""
+    """`unread`: books that could not be read; `untried`: what could not be tried, both with the
+    reason. `tried`: connects and simulations of the attack."""
 
     findings: tuple[Finding, ...]
     unread: tuple[str, ...]
@@ -33,7 +33,7 @@ class Report:
 
 
 def verify(ctx: Context, *, tenant_id: str | None = None, attackers: int = 20, wake: bool = False) -> Report:
-    """`attackers`: tenants whose login is tried on the others' databases; 0 for none."""
+    """`attackers`: tenants whose login and role are tried on what is others'; 0 for none."""
     started = time.monotonic()
     read = Reader(ctx, wake=wake).read()
     found = compare(read.books, tenant_id=tenant_id)
@@ -42,6 +42,6 @@ def verify(ctx: Context, *, tenant_id: str | None = None, attackers: int = 20, w
         findings=(*attacked.breaches, *found),
         unread=read.unread,
         tried=attacked.tried,
-        untried=attacked.untried,
+        untried=tuple(attacked.untried),
         seconds=round(time.monotonic() - started, 3),
     )

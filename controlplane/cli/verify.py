@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 10_000),
     default=20,
     show_default=True,
-    help="Tenants, drawn by chance, whose login is tried on the others' databases.",
+    help="Tenants, drawn by chance, whose login and role are tried on what is others'.",
 )
 @click.option("--wake", is_flag=True, help="Ask clusters too that may be paused, which starts them.")
 @click.option("--repair", is_flag=True, help="Look again after a while and mend what both looks found.")
@@ -77,7 +77,7 @@ def _document(report: Report, mended: list[tuple[Finding, str]]) -> dict[str, An
         "findings": [asdict(finding) for finding in report.findings],
         "estimated_monthly_usd": report.monthly_usd,
         "unread": list(report.unread),
-        "logins": {"tried": report.tried, "untried": list(report.untried)},
+        "attack": {"tried": report.tried, "untried": list(report.untried)},
         "repairs": [
             {
                 "system": found.system,
@@ -113,6 +113,6 @@ def _print(report: Report, mended: list[tuple[Finding, str]]) -> None:
         show.line(f"about {report.monthly_usd:.2f} USD a month (an estimate, see docs/verify.md)")
     for line in (*report.unread, *report.untried):
         show.line(f"not looked at: {line}")
-    show.line(f"{report.tried} logins tried where they must be refused; {report.seconds:.1f} s")
+    show.line(f"tried {report.tried} times what must be refused; {report.seconds:.1f} s")
     for found, what in mended:
         show.line(f"{found.repair} {found.target or found.name}: {what}")

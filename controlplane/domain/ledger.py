@@ -217,6 +217,13 @@ def _of(thing: TaggedThing) -> tuple[tuple[str, str], str]:
     return (("", ""), thing.arn) if match is None else ((match["service"], match["kind"]), match["name"])
 
 
+def secret_name(arn: str) -> str | None:
+    """The name of a tenant's secret: its ARN has six characters of AWS's own behind it."""
+    match = _ARN.match(arn)
+    name = "" if match is None or match["service"] != "secretsmanager" else match["name"][:-7]
+    return name if _SECRET.match(name) else None
+
+
 def _tagged(books: Books) -> Iterator[Finding]:
     """Secrets are told of by their own book, which knows of deletion windows. A KMS key outlives its
     cluster by its deletion window, so one whose cluster has a row is no orphan, and neither is a

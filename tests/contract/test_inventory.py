@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import boto3
@@ -12,11 +11,13 @@ from localcloud.aws.emulator import REGION
 from tests.fakes.aws import FakeAccount, FakeInventory
 from tests.fakes.terraform import LOCK, STATE
 from tests.fakes.world import World
+from tests.terraform.rig import new_id
 from workers.providers.aws_inventory import AwsInventory
 from workers.providers.ports import Inventory, StateObject
 
-TENANT, CLUSTER = "t-aaaaaaaaaaaa", "c-aaaaaaaaaaaa"
-BUCKET = "inventory-states"
+TENANT, CLUSTER = new_id("t-"), new_id("c-")
+"""Drawn, because the emulated account is shared by a whole run."""
+BUCKET = f"states-of-{TENANT}"
 SECRETS = {f"tenants/{TENANT}/1/app": False, f"tenants/{TENANT}/1/migrator": True}
 
 
@@ -45,15 +46,15 @@ def _real() -> Inventory:
         ManageMasterUserPassword=True,
         Tags=listed,
     )
-    for name in (f"{TENANT}-1", "somebody-elses"):
-        boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({}))
+    for name in (f"{TENANT}-1", f"somebody-elses-{TENANT}"):
+        boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     secrets = boto3.client("secretsmanager")
     own = [*listed, {"Key": "tenant", "Value": TENANT}, {"Key": "placement", "Value": f"{TENANT}-1"}]
     for name, deleting in SECRETS.items():
         secrets.create_secret(Name=name, Tags=own)
         if deleting:
             secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
-    secrets.create_secret(Name="other/tenants/x")
+    secrets.create_secret(Name=f"other/tenants/{TENANT}")
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
     for key in (
@@ -82,10 +83,10 @@ def test_what_is_there_is_listed(inventory: Inventory) -> None:
         thing.arn.split(":")[2]: thing for thing in inventory.tagged() if f"cluster:{CLUSTER}" in thing.arn
     }
     assert tagged["rds"].tags["cluster"] == CLUSTER
-    (app,) = [thing for thing in inventory.tagged() if "/1/app" in thing.arn]
+    (app,) = [thing for thing in inventory.tagged() if f"{TENANT}/1/app" in thing.arn]
     assert (app.tags["tenant"], app.tags["placement"]) == (TENANT, f"{TENANT}-1")
-    assert dict(inventory.secrets()) == SECRETS
-    assert list(inventory.roles()) == [f"{TENANT}-1"]
+    assert {name: deleting for name, deleting in inventory.secrets() if TENANT in name} == SECRETS
+    assert [name for name in inventory.roles() if TENANT in name] == [f"{TENANT}-1"]
     assert sorted(inventory.states(), key=lambda state: state.workspace) == [
         StateObject("cluster", CLUSTER, present=True, locked=False),
         StateObject("tenant", f"{TENANT}-1", present=True, locked=True),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
@@ -238,6 +238,14 @@ class FakeIdentities:
         with self._world.call("identities.role_exists"):
             return self._account.get("role", name) is not None
 
+    def readable(self, role: str, secrets: Sequence[str]) -> list[str]:
+        with self._world.call("identities.readable"):
+            if self._account.get("role", role) is None:
+                raise NotFound(f"there is no role {role}")
+            policy = self._account.get("policy", role) or {}
+            granted = {secret_arn(name) for name in (policy.get("reads", ""), *policy.get("also", ()))}
+            return [secret for secret in secrets if secret in granted]
+
 
 class FakeInventory:
     """`ports.Inventory`."""
@@ -248,12 +256,13 @@ class FakeInventory:
 
     def tagged(self) -> Iterator[Tagged]:
         with self._world.call("inventory.tagged"):
-            for kind, arn in (
-                ("cluster", "rds:{}:{}:cluster:{}"),
-                ("secret", "secretsmanager:{}:{}:secret:{}"),
-            ):
-                for name in self._account.names(kind):
-                    yield Tagged(f"arn:aws:{arn.format(REGION, ACCOUNT, name)}", self._tags(kind, name))
+            for name in self._account.names("cluster"):
+                yield Tagged(f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:{name}", {"cluster": name})
+            for name in self._account.names("secret"):
+                parts = name.split("/")
+                if len(parts) == 4:
+                    tags = {"tenant": parts[1], "placement": "-".join(parts[1:3])}
+                    yield Tagged(secret_arn(name), tags)
 
     def states(self) -> Iterator[StateObject]:
         with self._world.call("inventory.states"):
@@ -272,12 +281,6 @@ class FakeInventory:
     def roles(self) -> Iterator[str]:
         with self._world.call("inventory.roles"):
             yield from self._account.names("role")
-
-    def _tags(self, kind: str, name: str) -> dict[str, str]:
-        if kind == "cluster":
-            return {"cluster": name}
-        parts = name.split("/")
-        return {"tenant": parts[1], "placement": "-".join(parts[1:3])} if len(parts) == 4 else {}
 
 
 def master_of(cluster_id: str) -> str:

@@ -68,10 +68,6 @@ def orphan_secret(house: House, _: Placement) -> None:
     account.make("secret", f"tenants/{NOBODY}/1/app", versions={}, current=None, deleting=False)
 
 
-def other_database(house: House, placed: Placement) -> str:
-    return house.placement("sub_00000002").database
-
-
 def breach(house: House, placed: Placement) -> None:
     other = house.placement("sub_00000002")
     house.databases.breach(house.endpoint(placed), placed.app_roles[0], other.database)
@@ -97,6 +93,11 @@ def forgotten_route(house: House, _: Placement) -> None:
 
 def unheard(house: House, _: Placement) -> None:
     house.subscribe(3)
+
+
+def open_role(house: House, placed: Placement) -> None:
+    other = house.placement("sub_00000002").app_secret
+    FakeAccount(house.world).change("policy", placed.iam_role, also=[other])
 
 
 PLANTS = {
@@ -158,6 +159,7 @@ PLANTS = {
     "orphan database": Plant(
         "PostgreSQL", Fault.ORPHAN, "database", lambda _: "t_zzzzzzzzzzzz_1", another_database, False
     ),
+    "open role": Plant("IAM", Fault.BREACH, "role", lambda p: p.iam_role, open_role, False),
     "open wall": Plant("PostgreSQL", Fault.BREACH, "login", lambda p: p.app_roles[0], breach, False),
 }
 
@@ -166,7 +168,8 @@ def test_a_house_in_order_has_no_findings_and_its_walls_hold(house: House, place
     report = look(house)
     assert report.findings == ()
     assert report.unread == report.untried == ()
-    assert report.tried == 2 * 3  # each login on the other's database, on postgres and on template1
+    # Each login on the other's database, on postgres and on template1; each role on three other secrets.
+    assert report.tried == 2 * 3 + 2 * 3
     assert report.monthly_usd == 0
 
 
@@ -187,7 +190,9 @@ def test_one_planted_fault_is_the_one_finding(house: House, placed: Placement, n
 
 def test_ten_at_once_are_all_named(house: House, placed: Placement) -> None:
     several = [
-        plant for name, plant in PLANTS.items() if name not in ("lost secret", "lost state", "stale route")
+        plant
+        for name, plant in PLANTS.items()
+        if name not in ("lost secret", "lost role", "lost state", "stale route")
     ]
     assert len(several) >= 10
     for plant in several:
@@ -197,8 +202,8 @@ def test_ten_at_once_are_all_named(house: House, placed: Placement) -> None:
     assert found == {(p.system, p.fault, p.kind) for p in several}
     assert len(report.findings) == len(several)
     assert report.monthly_usd == 44.3
-    assert report.findings[0].fault is Fault.BREACH
-    assert report.findings[1].name == NOWHERE
+    assert {finding.fault for finding in report.findings[:2]} == {Fault.BREACH}
+    assert report.findings[2].name == NOWHERE
 
 
 def test_a_fault_that_is_gone_at_the_second_look_is_not_mended(house: House, placed: Placement) -> None:
@@ -267,8 +272,8 @@ def test_a_system_that_is_down_is_told_of_and_the_others_still_count(house: Hous
 
 
 def test_one_tenant_is_looked_at_alone(house: House, placed: Placement) -> None:
-    for name in ("lost secret", "orphan cluster", "open wall"):
-        PLANTS[name if name in PLANTS else "cluster"].plant(house, placed)
+    for name in ("lost state", "cluster", "open wall"):
+        PLANTS[name].plant(house, placed)
     report = look(house, tenant_id=placed.tenant_id)
     assert {finding.owner for finding in report.findings} == {placed.tenant_id}
     assert [
@@ -281,9 +286,9 @@ def test_a_cluster_that_pauses_is_not_woken_unless_asked(house: House, placed: P
         conn.execute("""UPDATE cluster SET desired = desired || '{"seconds_until_auto_pause": 300}'""")
     asked: list[str] = []
     house.world._crash = asked.append
-    assert look(house).tried == 0
+    assert look(house).tried == 6
     assert not [call for call in asked if call.startswith("databases.")]
-    assert look(house, wake=True).tried == 6
+    assert look(house, wake=True).tried == 12
 
 
 def test_nothing_is_said_about_what_is_under_way(house: House) -> None:
