@@ -58,7 +58,11 @@ def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
             steps.append(Step(StepName.DESTROY_CLUSTER_STACK, "the cluster is closed"))
         return steps
     if seen.stack_digest != wanted.stack_digest:
-        why = "no stack yet" if seen.stack_digest is None else "the stack differs from what is asked for"
+        why = (
+            "no stack is confirmed"
+            if seen.stack_digest is None
+            else "the stack differs from what is asked for"
+        )
         steps.append(Step(StepName.APPLY_CLUSTER_STACK, why))
     if not seen.available:
         steps.append(Step(StepName.AWAIT_AVAILABLE, f"cluster {seen.status}, writer {seen.writer_status}"))
@@ -101,7 +105,11 @@ def _announce(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
 def _make(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
     steps: list[Step] = []
     if seen.stack_digest != wanted.stack_digest:
-        why = "no stack yet" if seen.stack_digest is None else "the stack differs from what is asked for"
+        why = (
+            "no stack is confirmed"
+            if seen.stack_digest is None
+            else "the stack differs from what is asked for"
+        )
         steps.append(Step(StepName.APPLY_TENANT_STACK, why))
     if not seen.cluster_ready or seen.database is None:
         return [*steps, Step(StepName.AWAIT_CLUSTER, "the cluster is not ready yet")]

@@ -7,6 +7,7 @@ PostgreSQL databases through the data plane. Only the endpoints are those of the
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -35,6 +36,7 @@ from localcloud.process import ServiceError
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for the tenants at most.")
 def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -> None:
     """Start everything on this machine, subscribe customers, watch them become tenants."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=True)
     try:
         with (

@@ -25,6 +25,8 @@ MIGRATIONS = ROOT / "examples/notes/migrations"
 READY_WITHIN = 60.0
 _STOP = {"worker": signal.SIGQUIT}
 """Celery's cold shutdown: a warm one would wait for Terraform. The registry resumes what is cut off."""
+_DEATH = {"worker": signal.SIGKILL}
+"""When the demo itself is killed. A cold shutdown can hang; killed, its pool and Terraform end with it."""
 
 
 class DemoFailed(RuntimeError):
@@ -90,7 +92,13 @@ class DemoHouse:
         }
 
     def failed_process(self) -> str | None:
-        """The name of a process of the product that has ended; None while all run."""
+        """The name of a process of the product that has ended; None while all run. A worker that has
+        is started again, as a platform would: it may be killed at any moment."""
+        worker = self.children.get("worker")
+        if worker is not None and not worker.running:
+            self._say("  the worker has ended; another one takes its place")
+            worker.kill()
+            self.start_worker()
         return next((name for name, child in self.children.items() if not child.running), None)
 
     def wait_until_one_fails(self) -> None:
@@ -152,7 +160,7 @@ class DemoHouse:
             log=log,
             env=dict(environment),
             cwd=ROOT,
-            death_signal=_STOP.get(name, signal.SIGTERM),
+            death_signal=_DEATH.get(name, signal.SIGTERM),
         )
 
     def _until_answers(self, name: str, url: str) -> None:
