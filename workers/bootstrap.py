@@ -17,6 +17,7 @@ from controlplane.store.registry import Registry
 from workers.context import Context, Platform, Providers, Ring
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_identities import AwsIdentities
+from workers.providers.aws_inventory import AwsInventory
 from workers.providers.aws_quotas import AwsQuotas
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
@@ -63,6 +64,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             quotas=AwsQuotas(region=region),
             secrets=secrets,
             identities=AwsIdentities(region=region),
+            inventory=AwsInventory(region=region, bucket=settings.terraform_state_bucket),
             databases=PostgresDatabases(
                 secrets,
                 EndpointMap(settings.database_endpoint_map),

@@ -50,6 +50,7 @@ class Providers:
     quotas: ports.Quotas
     secrets: ports.Secrets
     identities: ports.Identities
+    inventory: ports.Inventory
     databases: ports.Databases
     hostnames: ports.CustomHostnames
     cache: ports.ConfigCache

@@ -17,7 +17,7 @@ import click
 from controlplane.cli.failure import Exit, Failure
 
 COMMANDS = {
-    "tenants": ("tenants", "Tenants: list, show, reprovision."),
+    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate."),
     "operations": ("operations", "Operations: list, show, watch."),
     "events": ("events", "Billing events: list, show, replay."),
     "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),
@@ -28,6 +28,7 @@ COMMANDS = {
     "pool": ("pool", "The warm pool: free slots ahead of demand."),
     "summary": ("summary", "The state of everything in a few numbers."),
     "doctor": ("doctor", "Check every outside system, one line each."),
+    "verify": ("verify", "Hold the registry against everything outside; find leaks and open walls."),
     "catalogue": ("catalogue", "Check a plan catalogue."),
     "db": ("db", "The registry's schema: upgrade, check."),
     "web": ("processes", "Serve webhooks and the API."),

@@ -65,6 +65,14 @@ def get(conn: Connection, cluster_id: str) -> ClusterRow:
     return row_of(row)
 
 
+def living(conn: Connection) -> list[ClusterRow]:
+    """All that have not been destroyed."""
+    rows = conn.execute(
+        f"SELECT {COLUMNS} FROM cluster WHERE destroyed_at IS NULL ORDER BY id"  # noqa: S608 — a constant
+    ).fetchall()
+    return [row_of(row) for row in rows]
+
+
 def hold_fit(conn: Connection, fit: str) -> None:
     """To the end of the transaction nobody else takes a slot of this fit or takes one away."""
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-fit:' || %s, 0))", [fit])

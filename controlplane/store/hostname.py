@@ -54,6 +54,12 @@ def want(conn: Connection, host: str, tenant_id: str) -> str:
     return tenant_id if row is None else str(row["tenant_id"])
 
 
+def owner(conn: Connection, host: str) -> str | None:
+    """The tenant that has this host."""
+    row = conn.execute("SELECT tenant_id FROM hostname WHERE host = %s", [host]).fetchone()
+    return None if row is None else str(row["tenant_id"])
+
+
 def of_tenant(conn: Connection, tenant_id: str) -> list[HostnameRow]:
     with conn.cursor(row_factory=class_row(HostnameRow)) as cur:
         return cur.execute(

@@ -119,6 +119,25 @@ def test_a_tombstone_keeps_the_late_one_out(cache: AnyCache) -> None:
     assert cache.publish(payload(10))
 
 
+def test_entries_are_listed_with_what_they_say(cache: AnyCache) -> None:
+    for number in range(450):
+        cache.publish(payload(number, f"h{number}.example"))
+    cache.remove(HOST, epoch=9)
+    found = dict(cache.entries())
+    assert len(found) == 451
+    listed = found["h7.example"]
+    assert listed is not None
+    assert (listed.epoch, listed.payload) == (7, payload(7, "h7.example"))
+    tombstone = found[HOST]
+    assert tombstone is not None
+    assert tombstone.payload["status"] == "gone"
+
+
+def test_an_entry_that_is_not_ours_is_listed_as_such(real: RedisConfigCache, client: redis.Redis) -> None:
+    client.set(cache_key(HOST), b"garbage")
+    assert dict(real.entries()) == {HOST: None}
+
+
 def test_a_late_removal_loses(cache: AnyCache) -> None:
     assert cache.publish(payload(7))
     assert not cache.remove(HOST, epoch=6)
@@ -293,6 +312,7 @@ def test_a_cache_that_cannot_be_reached_is_tried_again() -> None:
         lambda: cache.remove(HOST, epoch=1),
         lambda: cache.publish_many([payload(1)]),
         lambda: list(cache.hosts()),
+        lambda: list(cache.entries()),
         lambda: cache.notify_credential(TENANT),
         cache.ping,
     ]

@@ -164,3 +164,17 @@ def test_a_rate_limit_says_when_to_come_back(rig: Rig) -> None:
         rig.hostnames.create(HOST, OURS)
     assert raised.value.after == 300
     assert rig.hostnames.create(HOST, OURS).host == HOST
+
+
+def test_all_are_listed_with_their_owners(rig: Rig) -> None:
+    assert list(rig.hostnames.list()) == []
+    owners = {f"h{number}.acme.dev": (OURS if number % 2 else None) for number in range(101)}
+    ids = {host: rig.put(host, tenant_id=owner) for host, owner in owners.items()}
+
+    def listed() -> bool:
+        return len(list(rig.hostnames.list())) == len(owners)
+
+    eventually(listed)
+    seen = list(rig.hostnames.list())
+    assert {found.host: found.tenant_id for found in seen} == owners
+    assert {found.host: found.id for found in seen} == ids

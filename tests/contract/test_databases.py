@@ -260,6 +260,21 @@ def test_a_login_reaches_no_other_database(subject: Subject, tmp_path: Path) -> 
         subject.databases.accepts(subject.at, dataclasses.replace(app, dbname="t_nowhere_1"))
 
 
+def test_names_and_who_is_let_in(subject: Subject, tmp_path: Path) -> None:
+    mine, other = new_placement(), new_placement()
+    _, app = subject.ready(mine, tmp_path)
+    subject.ready(other, tmp_path)
+    subject.databases.harden_cluster(subject.at)
+    assert {mine.database, other.database, "postgres"} <= set(subject.databases.names(subject.at))
+    assert "template1" not in subject.databases.names(subject.at)
+    assert subject.databases.admits(subject.at, app)
+    for dbname in (other.database, "postgres", "template1"):
+        assert not subject.databases.admits(subject.at, dataclasses.replace(app, dbname=dbname))
+    assert not subject.databases.admits(subject.at, dataclasses.replace(app, password="wrong"))
+    with pytest.raises(NeedsHuman, match="does not exist"):
+        subject.databases.admits(subject.at, dataclasses.replace(app, dbname="t_nowhere_1"))
+
+
 def test_a_cluster_that_cannot_be_reached_is_tried_again(subject: Subject, tmp_path: Path) -> None:
     databases, at, placement = subject.databases, subject.unreachable, new_placement()
     credential = credential_of(placement, placement.app_roles[0])
@@ -275,6 +290,8 @@ def test_a_cluster_that_cannot_be_reached_is_tried_again(subject: Subject, tmp_p
         lambda: databases.retire_login(at, credential.username),
         lambda: databases.migrate(at, credential, migrations),
         lambda: databases.accepts(at, credential),
+        lambda: databases.admits(at, credential),
+        lambda: databases.names(at),
         lambda: databases.prove(at, credential, placement),
     ]
     for call in calls:

@@ -10,12 +10,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
 from tests.fakes.world import World
 from workers.providers.aws_secrets import parse_credential, render_credential
-from workers.providers.ports import ClusterEndpoint, ClusterSeen, Credential, QuotaRoom, SecretSeen
+from workers.providers.ports import (
+    ClusterEndpoint,
+    ClusterSeen,
+    Credential,
+    QuotaRoom,
+    SecretSeen,
+    StateObject,
+    Tagged,
+)
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
@@ -228,6 +237,50 @@ class FakeIdentities:
     def role_exists(self, name: str) -> bool:
         with self._world.call("identities.role_exists"):
             return self._account.get("role", name) is not None
+
+    def readable(self, role: str, secrets: Sequence[str]) -> list[str]:
+        with self._world.call("identities.readable"):
+            if self._account.get("role", role) is None:
+                raise NotFound(f"there is no role {role}")
+            policy = self._account.get("policy", role) or {}
+            granted = {secret_arn(name) for name in (policy.get("reads", ""), *policy.get("also", ()))}
+            return [secret for secret in secrets if secret in granted]
+
+
+class FakeInventory:
+    """`ports.Inventory`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._account = FakeAccount(world)
+
+    def tagged(self) -> Iterator[Tagged]:
+        with self._world.call("inventory.tagged"):
+            for name in self._account.names("cluster"):
+                yield Tagged(f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:{name}", {"cluster": name})
+            for name in self._account.names("secret"):
+                parts = name.split("/")
+                if len(parts) == 4:
+                    tags = {"tenant": parts[1], "placement": "-".join(parts[1:3])}
+                    yield Tagged(secret_arn(name), tags)
+
+    def states(self) -> Iterator[StateObject]:
+        with self._world.call("inventory.states"):
+            states, locks = self._world.all("terraform-state"), self._world.all("terraform-lock")
+            for key in sorted({*states, *locks}):
+                stack, workspace = key.split("/")
+                yield StateObject(stack, workspace, present=key in states, locked=key in locks)
+
+    def secrets(self) -> Iterator[tuple[str, bool]]:
+        with self._world.call("inventory.secrets"):
+            for name in self._account.names("secret"):
+                secret = self._account.get("secret", name)
+                if secret is not None and name.startswith("tenants/"):
+                    yield name, secret["deleting"]
+
+    def roles(self) -> Iterator[str]:
+        with self._world.call("inventory.roles"):
+            yield from self._account.names("role")
 
 
 def master_of(cluster_id: str) -> str:

@@ -71,6 +71,10 @@ class FakeConfigCache:
             self._reach()
             self.world.count(NOTICES, tenant_id)
 
+    def entries(self) -> Iterator[tuple[str, PublishedConfig | None]]:
+        for host in self.hosts():
+            yield host, self.read(host)
+
     def ping(self) -> None:
         self._reach()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, NotFound, Refused
@@ -41,6 +42,11 @@ class FakeCustomHostnames:
         with self.world.call("hostnames.find"):
             self._reach()
             return self._look(host.lower())
+
+    def list(self) -> Iterator[HostnameSeen]:
+        with self.world.call("hostnames.list"):
+            self._reach()
+            yield from (self._seen(item) for item in self.world.all(HOSTNAME).values())
 
     def create(self, host: str, tenant_id: str) -> HostnameSeen:
         with self.world.call("hostnames.create"):

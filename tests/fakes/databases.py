@@ -52,6 +52,10 @@ class FakeDatabases:
         else:
             self.world.drop(SERVER_DOWN, _key(at))
 
+    def breach(self, at: ClusterEndpoint, username: str, dbname: str) -> None:
+        """Somebody grants this login CONNECT on another tenant's database."""
+        self._change(at, username, also=[dbname])
+
     def fail_migration(self, name: str, *, fail: bool = True) -> None:
         """`name`: the file's."""
         if fail:
@@ -193,6 +197,21 @@ class FakeDatabases:
         with self.world.call("databases.shape"):
             return [name for name, _ in self._database(at, placement.database)["migrations"].values()]
 
+    def names(self, at: ClusterEndpoint) -> list[str]:
+        self._as_master(at)
+        with self.world.call("databases.names"):
+            prefix = _key(at) + "/"
+            ours = [key.removeprefix(prefix) for key in self.world.all(DATABASE) if key.startswith(prefix)]
+            return sorted(["postgres", *ours])
+
+    def admits(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        with self.world.call("databases.admits"):
+            try:
+                self._enter(at, credential)
+            except (LoginRefused, DatabaseClosed):
+                return False
+            return True
+
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
         with self.world.call("databases.accepts"):
             try:
@@ -228,10 +247,13 @@ class FakeDatabases:
         role = self._role(at, credential.username)
         if role is None or role["digest"] != _digest(credential) or not role["login"]:
             raise LoginRefused(f"{credential.username}: password authentication failed")
+        if credential.dbname in ("postgres", "template1") and self.world.get(CLUSTER, _key(at)) is not None:
+            raise DatabaseClosed(f"permission denied for database {credential.dbname}")
         database = self._database(at, credential.dbname)
         if not database:
             raise NoSuchDatabase(f"{credential.dbname} does not exist", runbook=RUNBOOK)
-        if not database["doors"] or role["database"] != credential.dbname:
+        granted = {role["database"], *role.get("also", ())}
+        if not database["doors"] or credential.dbname not in granted:
             raise DatabaseClosed(f"permission denied for database {credential.dbname}")
         if role["limit"] == 0:
             raise Retryable(f"too many connections for role {credential.username}")

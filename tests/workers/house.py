@@ -20,7 +20,7 @@ from controlplane.services import billing
 from controlplane.store import cluster, placement, tenant
 from controlplane.store.registry import Registry
 from tests import builders
-from tests.fakes.aws import FakeAccount, FakeClusters, FakeIdentities, FakeQuotas, FakeSecrets
+from tests.fakes.aws import FakeAccount, FakeClusters, FakeIdentities, FakeInventory, FakeQuotas, FakeSecrets
 from tests.fakes.billing import FakeBilling
 from tests.fakes.config_cache import FakeConfigCache
 from tests.fakes.custom_hostnames import FakeCustomHostnames
@@ -99,6 +99,7 @@ class House:
                 quotas=self.quotas,
                 secrets=secrets,
                 identities=FakeIdentities(self.world),
+                inventory=FakeInventory(self.world),
                 databases=self.databases,
                 hostnames=self.hostnames,
                 cache=self.cache,

@@ -19,7 +19,8 @@ and it picks up further credentials from the environment, which are dropped.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import cloudflare
@@ -32,6 +33,7 @@ from workers.providers.ports import HostnameSeen, ValidationRecord
 
 BASE_URL = "https://api.cloudflare.com/client/v4"
 OWNER = "tenant_id"
+PER_PAGE, PAGES = 50, 2000
 DUPLICATE, GONE = 1406, 1436
 # Cloudflare's page "Status codes: Custom hostnames".
 REFUSED_HOSTS = {
@@ -101,6 +103,16 @@ class CloudflareHostnames:
             lambda: self._hostnames.list(zone_id=self._zone, hostname={"exact": wanted}, per_page=5),
         )
         return next((_seen(item) for item in found or () if item["hostname"] == wanted), None)
+
+    def list(self) -> Iterator[HostnameSeen]:
+        """A page that is not full is the last one. At most PAGES of them, then NeedsHuman."""
+        for page in range(1, PAGES + 1):
+            listed = partial(self._hostnames.list, zone_id=self._zone, page=page, per_page=PER_PAGE)
+            found = self._call(f"list page {page}", listed) or ()
+            yield from (_seen(item) for item in found)
+            if len(found) < PER_PAGE:
+                return
+        raise NeedsHuman(f"the zone has more than {PAGES * PER_PAGE} hostnames", runbook="cloudflare-refusal")
 
     def create(self, host: str, tenant_id: str) -> HostnameSeen:
         """One POST; on a duplicate, what is there is adopted where its metadata names this tenant.

@@ -131,6 +131,16 @@ class RedisConfigCache:
             for key in self._redis.scan_iter(match=KEY_PREFIX + "*", count=500):
                 yield key.decode().removeprefix(KEY_PREFIX)
 
+    def entries(self) -> Iterator[tuple[str, PublishedConfig | None]]:
+        """Read in batches; see `hosts`."""
+        hosts = self.hosts()
+        while batch := list(islice(hosts, BATCH)):
+            with _translated():
+                found = self._redis.mget([cache_key(host) for host in batch])
+            for host, entry in zip(batch, found, strict=True):
+                if entry is not None:
+                    yield host, self._verified(host, entry)
+
     def notify_credential(self, tenant_id: str) -> None:
         with _translated():
             self._redis.publish(NOTICE_CHANNEL, Notice("credential", "", 0, tenant_id).encode())

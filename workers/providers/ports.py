@@ -189,6 +189,49 @@ class Secrets(Protocol):
 class Identities(Protocol):
     def role_exists(self, name: str) -> bool: ...
 
+    def readable(self, role: str, secrets: Sequence[str]) -> list[str]:
+        """Which of these secrets (ARNs, at most 50) AWS would let this role read, by its policies and its
+        boundary: simulated, nothing is read. Raises NotFound where there is no such role."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """Something in the account with our tag `managed_by`."""
+
+    arn: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StateObject:
+    """A workspace of the state bucket: does it have a state, does it have a lock?"""
+
+    stack: str
+    workspace: str
+    present: bool
+    locked: bool
+
+
+class Inventory(Protocol):
+    """Everything of ours in the account, a page at a time: no call for each tenant. Raises Retryable and
+    NeedsHuman."""
+
+    def tagged(self) -> Iterator[Tagged]:
+        """All but IAM roles, which AWS's tagging service does not know. May name what was deleted in the
+        last hours."""
+        ...
+
+    def states(self) -> Iterator[StateObject]: ...
+
+    def secrets(self) -> Iterator[tuple[str, bool]]:
+        """(name, waits for its deletion) of every secret under `tenants/`."""
+        ...
+
+    def roles(self) -> Iterator[str]:
+        """Names of all roles that are called like a tenant's."""
+        ...
+
 
 # ------------------------------------------------------------------------------------- PostgreSQL
 
@@ -304,6 +347,15 @@ class Databases(Protocol):
         """The schema as lines, the same for every tenant of a release: see `databases.shape`."""
         ...
 
+    def names(self, at: ClusterEndpoint) -> list[str]:
+        """Every database of the cluster but its templates and AWS's own."""
+        ...
+
+    def admits(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        """Does this login get into `credential.dbname`, though it should not? False means that the server
+        refused the login or the database; anything else that is wrong raises."""
+        ...
+
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
         """Does this login get in? False means the server refused the password; anything else that
         is wrong raises."""
@@ -349,6 +401,10 @@ class CustomHostnames(Protocol):
         """Register, or adopt what is there and ours. Raises NeedsHuman("hostname-conflict") where it
         belongs to somebody else, Refused for a host that Cloudflare will not take, Retryable
         (with `after` from Retry-After) on 429 and 5xx."""
+        ...
+
+    def list(self) -> Iterator[HostnameSeen]:
+        """Every custom hostname of the zone, a page at a time."""
         ...
 
     def recheck(self, hostname_id: str) -> HostnameSeen:
@@ -407,6 +463,11 @@ class ConfigCache(Protocol):
     def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
         """`publish` for the periodic full pass, tombstones included; how many entries were written.
         Entries that are the same already are passed over without a notice."""
+        ...
+
+    def entries(self) -> Iterator[tuple[str, PublishedConfig | None]]:
+        """Every host that has an entry, tombstones included, with None for one that our keys did not
+        sign; in no order, one that changes meanwhile may be missing or come twice."""
         ...
 
     def notify_credential(self, tenant_id: str) -> None:

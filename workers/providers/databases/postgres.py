@@ -37,6 +37,7 @@ from workers.providers.ports import (
 
 OLDEST_SERVER_VERSION = 150000
 GRANT_OPTIONS_SINCE = 160000
+AWS_DATABASE = "rdsadmin"  # RDS lets nobody else in
 HARDENED_DATABASES = (MAINTENANCE_DATABASE, "template1")
 SESSIONS_END_WITHIN_SECONDS = 10.0
 SESSIONS_POLL_SECONDS = 0.02
@@ -204,6 +205,21 @@ class PostgresDatabases:
             conn.execute(sql.SQL("ALTER ROLE {} PASSWORD NULL").format(sql.Identifier(username)))
             _await_sessions(conn, username)
             _end_sessions(conn, [username])
+
+    def names(self, at: ClusterEndpoint) -> list[str]:
+        with self._sessions.master(at).open() as conn:
+            rows = conn.execute(
+                "SELECT datname::text FROM pg_database WHERE NOT datistemplate AND datname <> %s ORDER BY 1",
+                (AWS_DATABASE,),
+            )
+            return [name for (name,) in rows]
+
+    def admits(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        try:
+            with self._sessions.login(at, credential):
+                return True
+        except (LoginRefused, DatabaseClosed):
+            return False
 
     def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
         try:

@@ -1,0 +1,453 @@
+"""Seven sets of books about the same tenants, and where they disagree. Pure.
+
+The registry says what there should be. Terraform's states, AWS's tags, its secrets and roles, Cloudflare,
+the cache, Stripe and the databases on the clusters say what there is. `compare` holds the first against
+each of the others and names what is missing, what belongs to nobody (and what it costs), and what
+differs.
+
+The books can't be read at one moment, so two rules keep what is merely under way out of the findings.
+Outside systems are read before the registry: a name is recorded before the thing is made, so a thing
+without a row is no race. And nothing is said about a tenant, a cluster or a subscription that was worked on
+while the books were read, or is now (`Registry.busy`).
+
+A book that could not be read is None, and nothing is said about it; the caller says that it was not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from controlplane.domain import prices
+from controlplane.domain.placement import Placement
+from controlplane.domain.tenant import Lifecycle
+
+_ARN = re.compile(r"^arn:[^:]*:(?P<service>[^:]+):[^:]*:[^:]*:(?P<kind>[^:/]+)[:/](?P<name>.+)$")
+_DATABASE = re.compile(r"^(t_[a-z2-7]{12})_\d+$")
+_ROLE = re.compile(r"^(t-[a-z2-7]{12})-\d+$")
+_SECRET = re.compile(r"^tenants/(t-[a-z2-7]{12})/\d+/(app|migrator)$")
+
+
+class Fault(StrEnum):
+    MISSING = "missing"
+    ORPHAN = "orphan"
+    DIFFERS = "differs"
+    BREACH = "breach"
+
+
+class Repair(StrEnum):
+    """What may be mended without a person: nothing here deletes or replaces anything with data in it."""
+
+    REPROVISION = "reprovision"  # ask the engine to look at this tenant and mend
+    REPUBLISH = "republish"  # write this host's route into the cache again
+    WITHDRAW = "withdraw"  # leave a tombstone for a host that nobody has
+    DELETE_HOSTNAME = "delete_hostname"  # a custom hostname of ours without a tenant
+    SETTLE = "settle"  # fetch this subscription and bring its tenant to it
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`system`: whose book; `kind`: what sort of thing, `name`: which; `owner`: the tenant or cluster it is
+    about, where one is known. `monthly_usd`: an estimate of what an orphan costs. `target`: of the repair,
+    the thing's name unless it is another."""
+
+    system: str
+    fault: Fault
+    kind: str
+    name: str
+    detail: str
+    owner: str | None = None
+    monthly_usd: float | None = None
+    repair: Repair | None = None
+    target: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """The same finding of another look."""
+        return self.system, self.fault, self.kind, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class TenantEntry:
+    """`made`: it has been ready once, so everything of it was there."""
+
+    id: str
+    lifecycle: Lifecycle
+    made: bool
+    subscription_id: str | None
+
+    @property
+    def complete(self) -> bool:
+        """Everything of it must be there."""
+        return self.made and self.lifecycle is not Lifecycle.CLOSED
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEntry:
+    id: str
+    made: bool
+    destroyed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostnameEntry:
+    """`registered`: Cloudflare has confirmed it."""
+
+    host: str
+    tenant_id: str
+    registered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """`current`: the placements that tenants live on, by tenant id; `placements`: all that have not been
+    purged. `routes`: payloads with their epoch, by host. `busy`: ids of tenants, clusters and
+    subscriptions that something is or was just being done about."""
+
+    tenants: Mapping[str, TenantEntry]
+    current: Mapping[str, Placement]
+    placements: Collection[Placement]
+    clusters: Mapping[str, ClusterEntry]
+    hostnames: Mapping[str, HostnameEntry]
+    routes: Mapping[str, Mapping[str, Any]]
+    busy: Collection[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedThing:
+    arn: str
+    tenant: str | None
+    placement: str | None
+    cluster: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StateEntry:
+    """`stack`: "cluster" or "tenant". `locked`: somebody holds, or left, its lock."""
+
+    stack: str
+    workspace: str
+    present: bool
+    locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CustomHostname:
+    id: str
+    host: str
+    tenant_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """`in_step`: the registry holds what Stripe says."""
+
+    id: str
+    status: str
+    in_step: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What was read; None for a book that was not. `secrets`: name → waits for its deletion.
+    `cache`: host → payload, None for an entry that our keys did not sign. `databases`: names by cluster,
+    of those that could be asked."""
+
+    registry: Registry
+    tagged: Collection[TaggedThing] | None = None
+    states: Collection[StateEntry] | None = None
+    secrets: Mapping[str, bool] | None = None
+    roles: Collection[str] | None = None
+    hostnames: Collection[CustomHostname] | None = None
+    cache: Mapping[str, Mapping[str, Any] | None] | None = None
+    subscriptions: Mapping[str, Subscription] | None = None
+    databases: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+def compare(books: Books, *, tenant_id: str | None = None) -> list[Finding]:
+    """The most expensive first. `tenant_id`: only what is about this tenant."""
+    found = [
+        *_clusters(books),
+        *_states(books),
+        *_tagged(books),
+        *_secrets(books),
+        *_roles(books),
+        *_databases(books),
+        *_hostnames(books),
+        *_cache(books),
+        *_subscriptions(books),
+    ]
+    busy = set(books.registry.busy)
+    told = [f for f in found if not {f.owner, f.name} & busy and tenant_id in (None, f.owner)]
+    return sorted(told, key=lambda f: (-(f.monthly_usd or 0.0), f.key))
+
+
+def _complete(registry: Registry) -> Iterator[Placement]:
+    """The placements of which everything must be there."""
+    return (placed for tenant_id, placed in registry.current.items() if registry.tenants[tenant_id].complete)
+
+
+def _mend(placed: Placement, system: str, kind: str, name: str, detail: str) -> Finding:
+    """Missing, and the engine can make it again."""
+    owner = placed.tenant_id
+    return Finding(system, Fault.MISSING, kind, name, detail, owner, repair=Repair.REPROVISION, target=owner)
+
+
+def _clusters(books: Books) -> Iterator[Finding]:
+    if books.tagged is None:
+        return
+    there = {name for thing in books.tagged for kind, name in [_of(thing)] if kind == ("rds", "cluster")}
+    for cluster in books.registry.clusters.values():
+        if cluster.made and not cluster.destroyed and cluster.id not in there:
+            yield Finding(
+                "AWS",
+                Fault.MISSING,
+                "cluster",
+                cluster.id,
+                "its tenants have no database: restore it from a snapshot",
+                cluster.id,
+            )
+
+
+def _of(thing: TaggedThing) -> tuple[tuple[str, str], str]:
+    match = _ARN.match(thing.arn)
+    return (("", ""), thing.arn) if match is None else ((match["service"], match["kind"]), match["name"])
+
+
+def secret_name(arn: str) -> str | None:
+    """The name of a tenant's secret: its ARN has six characters of AWS's own behind it."""
+    match = _ARN.match(arn)
+    name = "" if match is None or match["service"] != "secretsmanager" else match["name"][:-7]
+    return name if _SECRET.match(name) else None
+
+
+def _tagged(books: Books) -> Iterator[Finding]:
+    """Secrets are told of by their own book, which knows of deletion windows. A KMS key outlives its
+    cluster by its deletion window, so one whose cluster has a row is no orphan, and neither is a
+    snapshot, which is kept on purpose."""
+    registry = books.registry
+    keys = {placed.key for placed in registry.placements}
+    for thing in books.tagged or ():
+        (service, kind), name = _of(thing)
+        if service == "secretsmanager":
+            continue
+        if thing.placement is not None:
+            owner, known = thing.tenant, thing.placement in keys
+        else:
+            owner, known = thing.cluster, thing.cluster in registry.clusters
+            if known and (service, kind) in {("rds", "cluster"), ("rds", "db")}:
+                known = not registry.clusters[thing.cluster or ""].destroyed
+        if not known:
+            whose = thing.placement or thing.cluster or "nobody"
+            yield Finding(
+                "AWS",
+                Fault.ORPHAN,
+                f"{service} {kind}",
+                name,
+                f"tagged as {whose}'s, of which the registry knows nothing that lives",
+                owner,
+                prices.of_arn(service, kind),
+            )
+
+
+def _states(books: Books) -> Iterator[Finding]:
+    if books.states is None:
+        return
+    registry = books.registry
+    there = {(state.stack, state.workspace) for state in books.states if state.present}
+    clusters = {cluster.id for cluster in registry.clusters.values() if not cluster.destroyed}
+    owners = {("tenant", placed.workspace): placed.tenant_id for placed in registry.placements}
+    owners |= {("cluster", cluster): cluster for cluster in clusters}
+    for placed in _complete(registry):
+        if ("tenant", placed.workspace) not in there:
+            yield _mend(placed, "Terraform", "tenant state", placed.workspace, "no state in the bucket")
+    for cluster in clusters:
+        if registry.clusters[cluster].made and ("cluster", cluster) not in there:
+            yield Finding(
+                "Terraform", Fault.MISSING, "cluster state", cluster, "no state in the bucket", cluster
+            )
+    for state in books.states:
+        owner = owners.get((state.stack, state.workspace))
+        if state.present and owner is None:
+            yield Finding(
+                "Terraform",
+                Fault.ORPHAN,
+                f"{state.stack} state",
+                state.workspace,
+                "the registry has no such workspace",
+                _tenant_of(state.workspace),
+            )
+        if state.locked:
+            yield Finding(
+                "Terraform",
+                Fault.ORPHAN,
+                "lock",
+                state.workspace,
+                "held, and nobody is at work there",
+                owner or _tenant_of(state.workspace),
+            )
+
+
+def _tenant_of(workspace: str) -> str:
+    match = _ROLE.match(workspace)
+    return workspace if match is None else match[1]
+
+
+def _secrets(books: Books) -> Iterator[Finding]:
+    if books.secrets is None:
+        return
+    registry = books.registry
+    names = {n for placed in registry.placements for n in (placed.app_secret, placed.migrator_secret)}
+    for placed in _complete(registry):
+        for name in (placed.app_secret, placed.migrator_secret):
+            if name not in books.secrets:
+                yield _mend(placed, "Secrets Manager", "secret", name, "there is no such secret")
+            elif books.secrets[name]:
+                yield _mend(placed, "Secrets Manager", "secret", name, "it waits for its deletion")
+    for name, deleting in books.secrets.items():
+        match = _SECRET.match(name)
+        if match is not None and name not in names and not deleting:
+            detail = "the registry has no such placement"
+            yield Finding("Secrets Manager", Fault.ORPHAN, "secret", name, detail, match[1], prices.SECRET)
+
+
+def _roles(books: Books) -> Iterator[Finding]:
+    if books.roles is None:
+        return
+    there = set(books.roles)
+    names = {placed.iam_role for placed in books.registry.placements}
+    for placed in _complete(books.registry):
+        if placed.iam_role not in there:
+            yield _mend(placed, "IAM", "role", placed.iam_role, "there is no such role")
+    for name in there - names:
+        if (match := _ROLE.match(name)) is not None:
+            yield Finding("IAM", Fault.ORPHAN, "role", name, "the registry has no such placement", match[1])
+
+
+def _databases(books: Books) -> Iterator[Finding]:
+    registry = books.registry
+    expected = {(placed.cluster_id, placed.database) for placed in registry.placements}
+    for placed in _complete(registry):
+        there = books.databases.get(placed.cluster_id)
+        if there is not None and placed.database not in there:
+            yield Finding(
+                "PostgreSQL",
+                Fault.MISSING,
+                "database",
+                placed.database,
+                f"not on {placed.cluster_id}: restore it from a snapshot",
+                placed.tenant_id,
+            )
+    for cluster, names in books.databases.items():
+        for name in names:
+            match = _DATABASE.match(name)
+            if match is not None and (cluster, name) not in expected:
+                detail = f"on {cluster}, where the registry has no such placement"
+                owner = match[1].replace("_", "-")
+                yield Finding("PostgreSQL", Fault.ORPHAN, "database", name, detail, owner)
+
+
+def _hostnames(books: Books) -> Iterator[Finding]:
+    """Hostnames without our mark are somebody else's business in the same zone."""
+    if books.hostnames is None:
+        return
+    registry = books.registry
+    there = {seen.host: seen for seen in books.hostnames}
+    for entry in registry.hostnames.values():
+        if entry.registered and entry.host not in there:
+            yield Finding(
+                "Cloudflare",
+                Fault.MISSING,
+                "custom hostname",
+                entry.host,
+                "Cloudflare has no such hostname",
+                entry.tenant_id,
+                repair=Repair.REPROVISION,
+                target=entry.tenant_id,
+            )
+    for seen in there.values():
+        row = registry.hostnames.get(seen.host)
+        if row is None:
+            yield Finding(
+                "Cloudflare",
+                Fault.ORPHAN,
+                "custom hostname",
+                seen.host,
+                f"marked as {seen.tenant_id}'s, which does not have it",
+                seen.tenant_id,
+                prices.CUSTOM_HOSTNAME,
+                Repair.DELETE_HOSTNAME,
+                seen.id,
+            )
+        elif row.tenant_id != seen.tenant_id:
+            yield Finding(
+                "Cloudflare",
+                Fault.DIFFERS,
+                "custom hostname",
+                seen.host,
+                f"marked as {seen.tenant_id}'s, the registry says {row.tenant_id}",
+                row.tenant_id,
+            )
+
+
+def _cache(books: Books) -> Iterator[Finding]:
+    if books.cache is None:
+        return
+    for host, route in books.registry.routes.items():
+        if route["status"] == "gone":
+            continue
+        owner = str(route["tenant_id"])
+        if host not in books.cache:
+            fault, detail = Fault.MISSING, "the cache has no entry"
+        elif (entry := books.cache[host]) is None:
+            fault, detail = Fault.DIFFERS, "the entry is not signed with a key of ours"
+        elif entry != route:
+            changed = sorted(key for key in {*entry, *route} if entry.get(key) != route.get(key))
+            fault, detail = Fault.DIFFERS, f"not what the registry decided: {', '.join(changed)}"
+        else:
+            continue
+        yield Finding("Cache", fault, "route", host, detail, owner, repair=Repair.REPUBLISH, target=host)
+    for host, entry in books.cache.items():
+        if host in books.registry.routes or (entry is not None and entry["status"] == "gone"):
+            continue
+        yield Finding(
+            "Cache",
+            Fault.ORPHAN,
+            "route",
+            host,
+            "an entry for a host that the registry routes nowhere",
+            None if entry is None else str(entry["tenant_id"]),
+            repair=None if entry is None else Repair.WITHDRAW,
+            target=host,
+        )
+
+
+def _subscriptions(books: Books) -> Iterator[Finding]:
+    if books.subscriptions is None:
+        return
+    owners = {t.subscription_id: t for t in books.registry.tenants.values() if t.subscription_id is not None}
+    for tenant in books.registry.tenants.values():
+        if tenant.lifecycle is Lifecycle.CLOSED:
+            continue
+        if tenant.subscription_id is None or tenant.subscription_id not in books.subscriptions:
+            name = tenant.subscription_id or tenant.id
+            detail = f"nobody pays for {tenant.id}: Stripe has no such subscription"
+            yield Finding("Stripe", Fault.MISSING, "subscription", name, detail, tenant.id)
+    for seen in books.subscriptions.values():
+        if seen.in_step:
+            continue
+        owner = owners.get(seen.id)
+        whose = "it has no tenant" if owner is None else f"{owner.id} is {owner.lifecycle.value}"
+        yield Finding(
+            "Stripe",
+            Fault.DIFFERS,
+            "subscription",
+            seen.id,
+            f"{seen.status} at Stripe, and {whose}",
+            None if owner is None else owner.id,
+            repair=Repair.SETTLE,
+            target=seen.id,
+        )

@@ -1,0 +1,70 @@
+"""The registry's own book for the ledger, read in one snapshot."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from controlplane.domain.ledger import ClusterEntry, HostnameEntry, Registry, TenantEntry
+from controlplane.domain.placement import Placement
+from controlplane.domain.tenant import Lifecycle
+from controlplane.store.registry import Connection, one
+
+
+def now(conn: Connection) -> datetime:
+    found: datetime = one(conn.execute("SELECT clock_timestamp() AS now").fetchone())["now"]
+    return found
+
+
+def read(conn: Connection, *, since: datetime) -> Registry:
+    """`since`: when the reading of the other books began; whatever was worked on from then on is busy."""
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        tenants = conn.execute(
+            "SELECT t.id, t.desired->>'lifecycle' AS lifecycle, t.ready_at IS NOT NULL AS made,"
+            " s.id AS subscription_id FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
+        ).fetchall()
+        placements = conn.execute("SELECT tenant_id, number, cluster_id, state FROM placement").fetchall()
+        clusters = conn.execute(
+            "SELECT id, ready_at IS NOT NULL AS made, destroyed_at IS NOT NULL AS destroyed FROM cluster"
+        ).fetchall()
+        hostnames = conn.execute(
+            "SELECT host, tenant_id, provider_id IS NOT NULL AS registered FROM hostname"
+        ).fetchall()
+        routes = conn.execute("SELECT host, payload, epoch FROM route").fetchall()
+        busy = conn.execute(
+            "SELECT DISTINCT resource_id FROM operation"
+            " WHERE state IN ('waiting', 'running') OR finished_at >= %s"
+            " UNION SELECT id FROM tenant WHERE generation <> settled_generation"
+            " UNION SELECT subscription_id FROM stripe_event"
+            "  WHERE subscription_id IS NOT NULL AND handled_at >= %s",
+            [since, since],
+        ).fetchall()
+        waiting = conn.execute("SELECT body FROM stripe_event WHERE state = 'received'").fetchall()
+    placed = [
+        (row["state"], Placement(row["tenant_id"], row["number"], row["cluster_id"])) for row in placements
+    ]
+    return Registry(
+        tenants={
+            row["id"]: TenantEntry(
+                row["id"], Lifecycle(row["lifecycle"]), row["made"], row["subscription_id"]
+            )
+            for row in tenants
+        },
+        current={found.tenant_id: found for state, found in placed if state == "current"},
+        placements=[found for _, found in placed],
+        clusters={row["id"]: ClusterEntry(row["id"], row["made"], row["destroyed"]) for row in clusters},
+        hostnames={row["host"]: HostnameEntry(**row) for row in hostnames},
+        routes={row["host"]: {**row["payload"], "epoch": row["epoch"]} for row in routes},
+        busy=frozenset(row["resource_id"] for row in busy) | {_subject(row["body"]) for row in waiting},
+    )
+
+
+def _subject(body: bytes) -> str:
+    """The subscription that an event is about which nobody has handled yet; "" where it names none."""
+    try:
+        about = json.loads(body)["data"]["object"]
+        name = about["id"] if about.get("object") == "subscription" else about.get("subscription")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return name if isinstance(name, str) else ""

@@ -1,0 +1,101 @@
+"""`controlplane verify` on the local cloud: five inconsistencies planted by hand, found and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from controlplane.cli.demo.house import DemoHouse
+from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.store import cluster, placement
+from dataplane.contract import cache_key
+from tests.acceptance import ledger
+from tests.acceptance.customers import Customers
+from workers.providers.endpoint_map import EndpointMap
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
+
+NOBODY = "t-zzzzzzzzzzzz"
+
+
+@pytest.fixture(scope="module")
+def placed(house: DemoHouse, customers: Customers) -> Placement:
+    subscription = customers.subscribe("hotel", "starter_monthly")
+    customers.wait_for_page("hotel", timeout=420)
+    customers.wait_until_settled(subscription, timeout=120)
+    with house.registry.connection() as conn:
+        found = placement.current(conn, tenant_id_for(subscription))
+    assert found is not None
+    return found
+
+
+@contextmanager
+def _master(house: DemoHouse, placed: Placement) -> Iterator[psycopg.Connection[Any]]:
+    """Somebody with the master's password, at work by hand."""
+    with house.registry.connection() as conn:
+        at = cluster.get(conn, placed.cluster_id).endpoint
+    assert at is not None
+    secrets = ledger.account(house).client("secretsmanager")
+    login = json.loads(secrets.get_secret_value(SecretId=at["master_secret_arn"])["SecretString"])
+    where = EndpointMap(Path(house.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
+    with psycopg.connect(
+        host=at["host"],
+        dbname="postgres",
+        user=login["username"],
+        password=login["password"],
+        autocommit=True,
+        **where.resolve(at["host"], at["port"]),
+    ) as conn:
+        yield conn
+
+
+def test_a_run_in_order_has_no_findings(house: DemoHouse, placed: Placement) -> None:
+    status, found = ledger.verify(house, "--tenant", "hotel")
+    assert (status, found["findings"], found["unread"]) == (0, [], [])
+    assert found["attack"]["tried"] >= 2
+    assert found["attack"]["untried"] == []
+
+
+def test_what_was_planted_is_found_and_what_may_be_is_mended(
+    house: DemoHouse, customers: Customers, placed: Placement
+) -> None:
+    account = ledger.account(house)
+    secrets, iam, s3 = (account.client(name) for name in ("secretsmanager", "iam", "s3"))
+    role = sql.Identifier(placed.app_roles[0])
+    orphan, state = f"tenants/{NOBODY}/1/app", f"tenants/{NOBODY}-1/terraform.tfstate"
+    secrets.create_secret(Name=orphan)
+    iam.create_role(
+        RoleName=f"{NOBODY}-1", AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}'
+    )
+    s3.put_object(Bucket=account.bucket, Key=state, Body=b"{}")
+    with redis.Redis.from_url(house.environment()["CONTROLPLANE_CACHE_URL"]) as cache:
+        cache.delete(cache_key(customers.host("hotel")))
+    with _master(house, placed) as conn:
+        conn.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
+    try:
+        status, found = ledger.verify(house, "--repair", "--grace", "0", "--attackers", "100")
+    finally:
+        with _master(house, placed) as conn:
+            conn.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))
+        secrets.delete_secret(SecretId=orphan, ForceDeleteWithoutRecovery=True)
+        iam.delete_role(RoleName=f"{NOBODY}-1")
+        s3.delete_object(Bucket=account.bucket, Key=state)
+    assert status == 1
+    assert {(f["system"], f["fault"], f["name"]) for f in found["findings"]} == {
+        ("PostgreSQL", "breach", f"{placed.app_roles[0]} → postgres"),
+        ("Secrets Manager", "orphan", orphan),
+        ("IAM", "orphan", f"{NOBODY}-1"),
+        ("Terraform", "orphan", f"{NOBODY}-1"),
+        ("Cache", "missing", customers.host("hotel")),
+    }
+    assert found["estimated_monthly_usd"] == 0.4
+    assert [(done["repair"], done["outcome"]) for done in found["repairs"]] == [("republish", "published")]
+    assert ledger.violations(house) == []

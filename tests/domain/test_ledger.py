@@ -1,0 +1,285 @@
+"""Seven books held against the registry's, one difference at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controlplane.domain import prices
+from controlplane.domain.ledger import (
+    Books,
+    ClusterEntry,
+    CustomHostname,
+    Fault,
+    HostnameEntry,
+    Registry,
+    Repair,
+    StateEntry,
+    Subscription,
+    TaggedThing,
+    TenantEntry,
+    compare,
+)
+from controlplane.domain.placement import Placement
+from controlplane.domain.tenant import Lifecycle
+
+A, C = "t-aaaaaaaaaaaa", "c-cccccccccccc"
+NOBODY, NOWHERE = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz"
+HOME, OWN = "a.tenants.example", "www.a.dev"
+PLACED = Placement(A, 1, C)
+ROUTE = {"host": HOME, "tenant_id": A, "status": "active", "epoch": 7}
+RDS = "arn:aws:rds:eu-central-1:123456789012"
+
+REGISTRY = Registry(
+    tenants={A: TenantEntry(A, Lifecycle.ACTIVE, made=True, subscription_id="sub_a")},
+    current={A: PLACED},
+    placements=[PLACED],
+    clusters={C: ClusterEntry(C, made=True, destroyed=False)},
+    hostnames={OWN: HostnameEntry(OWN, A, registered=True)},
+    routes={HOME: ROUTE},
+)
+AGREED = Books(
+    registry=REGISTRY,
+    tagged=[
+        TaggedThing(f"{RDS}:cluster:{C}", None, None, C),
+        TaggedThing(f"{RDS}:db:{C}-1", None, None, C),
+        TaggedThing("arn:aws:kms:eu-central-1:123456789012:key/1", None, None, C),
+        TaggedThing(
+            f"arn:aws:secretsmanager:eu-central-1:1:secret:{PLACED.app_secret}-AbCdEf", A, PLACED.key, C
+        ),
+    ],
+    states=[StateEntry("cluster", C, True, False), StateEntry("tenant", PLACED.workspace, True, False)],
+    secrets={PLACED.app_secret: False, PLACED.migrator_secret: False},
+    roles=[PLACED.iam_role],
+    hostnames=[CustomHostname("id-1", OWN, A)],
+    cache={HOME: ROUTE},
+    subscriptions={"sub_a": Subscription("sub_a", "active", in_step=True)},
+    databases={C: ["postgres", PLACED.database]},
+)
+
+
+def told(books: Books, **options: Any) -> list[tuple[str, str, str, str]]:
+    return [finding.key for finding in compare(books, **options)]
+
+
+def test_books_that_agree_say_nothing() -> None:
+    assert compare(AGREED) == []
+
+
+def test_a_book_that_was_not_read_says_nothing() -> None:
+    assert compare(Books(REGISTRY)) == []
+
+
+def without(book: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in book.items() if name not in names}
+
+
+CASES = {
+    "a cluster is gone": (
+        replace(AGREED, tagged=list(AGREED.tagged or ())[1:]),
+        ("AWS", Fault.MISSING, "cluster", C),
+        None,
+    ),
+    "a cluster that nobody has": (
+        replace(
+            AGREED,
+            tagged=[*(AGREED.tagged or ()), TaggedThing(f"{RDS}:cluster:{NOWHERE}", None, None, NOWHERE)],
+        ),
+        ("AWS", Fault.ORPHAN, "rds cluster", NOWHERE),
+        None,
+    ),
+    "a tagged thing of an unknown placement": (
+        replace(
+            AGREED,
+            tagged=[*(AGREED.tagged or ()), TaggedThing("arn:aws:ec2:e:1:x/1", NOBODY, f"{NOBODY}-1", C)],
+        ),
+        ("AWS", Fault.ORPHAN, "ec2 x", "1"),
+        None,
+    ),
+    "a state is lost": (
+        replace(AGREED, states=list(AGREED.states or ())[:1]),
+        ("Terraform", Fault.MISSING, "tenant state", PLACED.workspace),
+        Repair.REPROVISION,
+    ),
+    "a cluster's state is lost": (
+        replace(AGREED, states=list(AGREED.states or ())[1:]),
+        ("Terraform", Fault.MISSING, "cluster state", C),
+        None,
+    ),
+    "a state that nobody has": (
+        replace(AGREED, states=[*(AGREED.states or ()), StateEntry("tenant", f"{NOBODY}-1", True, False)]),
+        ("Terraform", Fault.ORPHAN, "tenant state", f"{NOBODY}-1"),
+        None,
+    ),
+    "a lock that was left": (
+        replace(
+            AGREED,
+            states=[*list(AGREED.states or ())[:1], StateEntry("tenant", PLACED.workspace, True, True)],
+        ),
+        ("Terraform", Fault.ORPHAN, "lock", PLACED.workspace),
+        None,
+    ),
+    "a secret is gone": (
+        replace(AGREED, secrets=without(AGREED.secrets or {}, PLACED.app_secret)),
+        ("Secrets Manager", Fault.MISSING, "secret", PLACED.app_secret),
+        Repair.REPROVISION,
+    ),
+    "a secret waits for its deletion": (
+        replace(AGREED, secrets={**(AGREED.secrets or {}), PLACED.migrator_secret: True}),
+        ("Secrets Manager", Fault.MISSING, "secret", PLACED.migrator_secret),
+        Repair.REPROVISION,
+    ),
+    "a secret that nobody has": (
+        replace(AGREED, secrets={**(AGREED.secrets or {}), f"tenants/{NOBODY}/1/app": False}),
+        ("Secrets Manager", Fault.ORPHAN, "secret", f"tenants/{NOBODY}/1/app"),
+        None,
+    ),
+    "a role is gone": (
+        replace(AGREED, roles=[]),
+        ("IAM", Fault.MISSING, "role", PLACED.iam_role),
+        Repair.REPROVISION,
+    ),
+    "a role that nobody has": (
+        replace(AGREED, roles=[PLACED.iam_role, f"{NOBODY}-1", "somebody-elses"]),
+        ("IAM", Fault.ORPHAN, "role", f"{NOBODY}-1"),
+        None,
+    ),
+    "a database is gone": (
+        replace(AGREED, databases={C: ["postgres"]}),
+        ("PostgreSQL", Fault.MISSING, "database", PLACED.database),
+        None,
+    ),
+    "a database that nobody has": (
+        replace(AGREED, databases={C: [PLACED.database, "t_zzzzzzzzzzzz_1", "postgres"]}),
+        ("PostgreSQL", Fault.ORPHAN, "database", "t_zzzzzzzzzzzz_1"),
+        None,
+    ),
+    "a hostname is gone": (
+        replace(AGREED, hostnames=[]),
+        ("Cloudflare", Fault.MISSING, "custom hostname", OWN),
+        Repair.REPROVISION,
+    ),
+    "a hostname that nobody has": (
+        replace(AGREED, hostnames=[*(AGREED.hostnames or ()), CustomHostname("id-2", "old.dev", NOBODY)]),
+        ("Cloudflare", Fault.ORPHAN, "custom hostname", "old.dev"),
+        Repair.DELETE_HOSTNAME,
+    ),
+    "a hostname under another's name": (
+        replace(AGREED, hostnames=[CustomHostname("id-1", OWN, NOBODY)]),
+        ("Cloudflare", Fault.DIFFERS, "custom hostname", OWN),
+        None,
+    ),
+    "a route is gone": (
+        replace(AGREED, cache={}),
+        ("Cache", Fault.MISSING, "route", HOME),
+        Repair.REPUBLISH,
+    ),
+    "a route differs": (
+        replace(AGREED, cache={HOME: {**ROUTE, "status": "suspended"}}),
+        ("Cache", Fault.DIFFERS, "route", HOME),
+        Repair.REPUBLISH,
+    ),
+    "a route that somebody forged": (
+        replace(AGREED, cache={HOME: None}),
+        ("Cache", Fault.DIFFERS, "route", HOME),
+        Repair.REPUBLISH,
+    ),
+    "a route that nobody has": (
+        replace(AGREED, cache={HOME: ROUTE, "old.example": {**ROUTE, "tenant_id": NOBODY}}),
+        ("Cache", Fault.ORPHAN, "route", "old.example"),
+        Repair.WITHDRAW,
+    ),
+    "a subscription is gone": (
+        replace(AGREED, subscriptions={}),
+        ("Stripe", Fault.MISSING, "subscription", "sub_a"),
+        None,
+    ),
+    "a subscription is out of step": (
+        replace(AGREED, subscriptions={"sub_a": Subscription("sub_a", "canceled", in_step=False)}),
+        ("Stripe", Fault.DIFFERS, "subscription", "sub_a"),
+        Repair.SETTLE,
+    ),
+    "somebody pays and has no tenant": (
+        replace(
+            AGREED,
+            subscriptions={
+                **(AGREED.subscriptions or {}),
+                "sub_b": Subscription("sub_b", "active", in_step=False),
+            },
+        ),
+        ("Stripe", Fault.DIFFERS, "subscription", "sub_b"),
+        Repair.SETTLE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_difference_alone_is_named(name: str) -> None:
+    books, key, repair = CASES[name]
+    (finding,) = compare(books)
+    assert finding.key == key
+    assert finding.repair is repair
+    assert bool(repair) == bool(finding.target)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_worked_on_is_passed_over(name: str) -> None:
+    books, _, _ = CASES[name]
+    (finding,) = compare(books)
+    at_work = {finding.owner or finding.name, A, C}
+    assert compare(replace(books, registry=replace(books.registry, busy=at_work))) == []
+
+
+def test_one_tenant_alone() -> None:
+    books, key, _ = CASES["a secret is gone"]
+    assert told(books, tenant_id=A) == [key]
+    assert told(books, tenant_id=NOBODY) == []
+
+
+def test_what_costs_most_comes_first() -> None:
+    leaks = replace(
+        CASES["a cluster that nobody has"][0],
+        secrets={**(AGREED.secrets or {}), f"tenants/{NOBODY}/1/app": False},
+        roles=[],
+    )
+    assert [finding.monthly_usd for finding in compare(leaks)] == [prices.CLUSTER, prices.SECRET, None]
+    assert prices.CLUSTER == 43.8
+
+
+def test_a_closed_tenant_keeps_what_it_has_and_needs_nothing() -> None:
+    closed = replace(REGISTRY, tenants={A: replace(REGISTRY.tenants[A], lifecycle=Lifecycle.CLOSED)})
+    assert compare(replace(AGREED, registry=closed)) == []
+    nothing = replace(AGREED, registry=closed, secrets={}, roles=[], subscriptions={}, databases={C: []})
+    assert compare(nothing) == []
+
+
+def test_a_tenant_that_was_never_ready_needs_nothing() -> None:
+    new = replace(REGISTRY, tenants={A: replace(REGISTRY.tenants[A], made=False)})
+    assert compare(replace(AGREED, registry=new, secrets={}, roles=[], databases={C: []})) == []
+
+
+def test_a_destroyed_clusters_key_may_wait_for_its_deletion_and_its_instance_may_not() -> None:
+    gone = replace(
+        REGISTRY,
+        current={},
+        placements=[],
+        tenants={},
+        hostnames={},
+        routes={},
+        clusters={C: replace(REGISTRY.clusters[C], destroyed=True)},
+    )
+    books = Books(gone, tagged=list(AGREED.tagged or ())[:3], states=[])
+    assert told(books) == [
+        ("AWS", Fault.ORPHAN, "rds cluster", C),
+        ("AWS", Fault.ORPHAN, "rds db", f"{C}-1"),
+    ]
+
+
+def test_tombstones_are_no_routes() -> None:
+    gone = {**ROUTE, "status": "gone"}
+    registry = replace(REGISTRY, routes={HOME: ROUTE, "old.example": gone})
+    cache = {HOME: ROUTE, "older.example": gone}
+    assert compare(replace(AGREED, registry=registry, cache=cache)) == []
