@@ -57,8 +57,26 @@ def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | 
         held = lease.claim(
             conn, holder=ctx.holder, seconds=ctx.platform.lease, kind=kind, resource_id=resource_id
         )
-    if held is None:
-        return None
+    if held is not None:
+        _pass(ctx, held)
+    return held
+
+
+def take_over(ctx: Context) -> Held | None:
+    """Make one pass over a resource whose holder died, as soon as its lease has run out; what was held,
+    None where nobody died.
+
+    For a worker that is about to do something else: the ring of the sweep stands at the end of the
+    queue, behind every customer who came meanwhile. Raises as `converge` does.
+    """
+    with ctx.registry.connection() as conn:
+        held = lease.claim(conn, holder=ctx.holder, seconds=ctx.platform.lease, orphaned=True)
+    if held is not None:
+        _pass(ctx, held)
+    return held
+
+
+def _pass(ctx: Context, held: Held) -> None:
     look = _look_at_tenant if held.kind is ResourceKind.TENANT else _look_at_cluster
     with LeaseKeeper(ctx.registry, held, seconds=ctx.platform.lease, every=ctx.platform.heartbeat) as keeper:
         try:
@@ -73,7 +91,6 @@ def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | 
             what = type(error).__name__
             log.error("%s: unexpected %s\n%s", held.resource_id, what, _where(error))  # noqa: TRY400
             _record_failure(ctx, held, error)
-    return held
 
 
 Apply = Callable[[int], None]

@@ -69,7 +69,9 @@ def handle_event(event_id: str) -> None:
 
 @app.task(name=engine.TASK)
 def converge(kind: str, resource_id: str) -> None:
+    """Where another worker died over something, that goes first."""
     try:
+        engine.take_over(context())
         engine.converge(context(), ResourceKind(kind), resource_id)
     except Retryable as error:
         log.warning("%s %s: %s", kind, resource_id, error)
