@@ -81,6 +81,7 @@ def claim(
         attempts=attempts,
         reason=row["reason"],
         actor=row["actor"],
+        orphan=row["state"] == "running",
     )
 
 

@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,14 @@ class Fleet:
     """`workers` Celery workers of `pool` processes each, and one beat. Use as a context manager."""
 
     def __init__(
-        self, folder: Path, *, registry_url: str, broker_url: str, workers: int = 3, pool: int = 2
+        self,
+        folder: Path,
+        *,
+        registry_url: str,
+        broker_url: str,
+        workers: int = 3,
+        pool: int = 2,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = folder
         self._pool = pool
@@ -34,6 +42,7 @@ class Fleet:
             "CONTROLPLANE_REGISTRY_URL": registry_url,
             "CONTROLPLANE_BROKER_URL": broker_url,
             "FLEET_WORLD": str(folder / "world.sqlite"),
+            **(settings or {}),
         }
         self._workers: list[Child] = []
         self._beat: Child | None = None
@@ -48,6 +57,10 @@ class Fleet:
         for child in [*self._workers, *([self._beat] if self._beat else [])]:
             child.kill()
 
+    @property
+    def workers(self) -> list[Child]:
+        return [child for child in self._workers if child.running]
+
     def tend(self) -> None:
         """Start what has ended, as a platform would."""
         for child in [child for child in self._workers if not child.running]:
@@ -60,13 +73,18 @@ class Fleet:
             schedule = str(self._folder / "beat")
             self._beat = self._start("beat", "beat", "--schedule", schedule, "--loglevel", "WARNING")
 
+    def grow(self) -> None:
+        """One worker more."""
+        self._size += 1
+        self.tend()
+
     def kill_one(self, rng: random.Random, registry: Registry) -> list[Cut]:
         """Kill a pool process or a whole worker; the operations that it held."""
         worker = rng.choice(self._workers)
         pool = children_of(worker.pid)
         victims = [rng.choice(pool)] if pool and rng.random() < 0.5 else [worker.pid, *pool]
         for pid in victims:
-            _signal(pid, signal.SIGSTOP)
+            send(pid, signal.SIGSTOP)
         with registry.connection() as conn:
             rows = conn.execute(
                 "SELECT kind, resource_id, l.fence FROM lease l JOIN operation o USING (kind, resource_id)"
@@ -74,7 +92,7 @@ class Fleet:
                 [[f"test/{pid}/%" for pid in victims]],
             ).fetchall()
         for pid in victims:
-            _signal(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         return [Cut(row["kind"], row["resource_id"], row["fence"], time.monotonic()) for row in rows]
 
     def _options(self) -> list[str]:
@@ -132,7 +150,7 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def send(pid: int, number: signal.Signals) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
