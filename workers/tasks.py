@@ -19,14 +19,17 @@ from workers import converge as engine
 from workers import intake, rehearsals, rollouts
 from workers import preview as previews
 from workers import sweep as sweeping
-from workers.app import COMPARE, REPUBLISH, SWEEP, app
+from workers.app import COMPARE, REPUBLISH, SWEEP, app, settings
 from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
 from workers.orphans import end_with_parent
+from workers.pace import Pace
 
 log = logging.getLogger(__name__)
 
 ROLLOUT_SLICE = 60.0  # seconds
+sweep_pace = Pace(settings.sweep_interval / 2)
+"""Messages that piled up while no worker was there are one sweep, not hundreds one behind the other."""
 
 
 def ring(task: str, args: list[str]) -> None:
@@ -104,6 +107,8 @@ def rehearsal() -> None:
 
 @app.task(name=SWEEP)
 def sweep() -> None:
+    if not sweep_pace.allows():
+        return
     try:
         sweeping.sweep(context())
     except Retryable as error:
