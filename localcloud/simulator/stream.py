@@ -18,7 +18,7 @@ from controlplane.domain.errors import Invalid
 
 KEPT = ("subscription", "customer", "checkout.session")
 MAX_LINE = 1_000_000  # characters
-_NEEDED = {
+_NEEDED: dict[str, dict[str, type]] = {
     "event": {"id": str, "type": str, "created": int, "data": dict},
     "subscription": {"id": str, "customer": str, "status": str, "created": int, "items": dict},
     "customer": {"id": str},
