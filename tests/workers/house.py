@@ -31,6 +31,7 @@ from localcloud.simulated.billing import FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import DATABASE, FakeDatabases
+from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
 from localcloud.simulated.world import World
 from tests import builders
@@ -96,6 +97,7 @@ class House:
         self.terraform = FakeTerraform(self.world, latency=latency)
         self.databases = FakeDatabases(self.world, secrets)
         self.quotas = FakeQuotas(self.world)
+        self.snapshots = FakeSnapshots(self.world)
         self.hostnames = FakeCustomHostnames(self.world)
         self.rung: list[tuple[str, list[str]]] = []
         self.ctx = Context(
@@ -103,6 +105,7 @@ class House:
             providers=Providers(
                 terraform=self.terraform,
                 clusters=FakeClusters(self.world),
+                snapshots=self.snapshots,
                 quotas=self.quotas,
                 secrets=secrets,
                 identities=FakeIdentities(self.world),
