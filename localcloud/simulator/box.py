@@ -27,6 +27,7 @@ from localcloud.simulated.billing import SUBSCRIPTION, FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import FakeDatabases
+from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
 from localcloud.simulated.world import World
 from localcloud.simulator.schedule import Trouble, schedule
@@ -90,6 +91,7 @@ class Box:
             providers=Providers(
                 terraform=self.terraform,
                 clusters=FakeClusters(self.world),
+                snapshots=FakeSnapshots(self.world),
                 quotas=FakeQuotas(self.world),
                 secrets=secrets,
                 identities=FakeIdentities(self.world),
