@@ -183,7 +183,8 @@ def claim(
              AND (r.state = 'pending' OR (r.state = 'running' AND r.until <= clock_timestamp()))
              FOR UPDATE OF r SKIP LOCKED),
         gone AS (
-          UPDATE rollout_target r SET state = 'skipped', error = 'the tenant was closed',
+          UPDATE rollout_target r SET state = 'skipped', error = CASE f.lifecycle
+                   WHEN 'closed' THEN 'the tenant was closed' ELSE 'the tenant has no database' END,
                  finished_at = clock_timestamp(), holder = NULL
             FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
              AND (f.lifecycle = 'closed' OR f.endpoint IS NULL))
