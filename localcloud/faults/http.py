@@ -100,7 +100,8 @@ class HttpProxy:
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=UPSTREAM_TIMEOUT)
         try:
-            connection.request(asked.method, asked.path, asked.body, dict(asked.headers))
+            kept = {name: value for name, value in asked.headers.items() if name.lower() not in _HOP}
+            connection.request(asked.method, asked.path, asked.body or None, kept)
             answer = connection.getresponse()
             body = answer.read()
         except OSError:
@@ -112,9 +113,9 @@ class HttpProxy:
             handler.close_connection = True
             return
         self.passed += 1
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
+        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
         length = answer.getheader("Content-Length") if asked.method == "HEAD" else None
-        _answer(handler, answer.status, kept, body, length=length)
+        _answer(handler, answer.status, headers, body, length=length)
 
     def _take(self, asked: Asked) -> HttpFault | None:
         with self._lock:
