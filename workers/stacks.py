@@ -17,6 +17,9 @@ from controlplane.domain.placement import Placement
 from controlplane.store.cluster import ClusterRow
 from workers.context import Platform
 
+MOST_INSTANCES = 16
+"""A writer and Aurora's fifteen readers."""
+
 
 def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
     desired = row.desired
@@ -45,6 +48,15 @@ def cluster_addresses(row: ClusterRow) -> frozenset[str]:
     resources += ["cloudwatch_log_group.postgresql", "rds_cluster.this"]
     resources += [f'rds_cluster_instance.this["{n}"]' for n in range(1, row.desired.instance_count + 1)]
     return frozenset(f"module.cluster.aws_{resource}" for resource in resources)
+
+
+def superfluous_readers(row: ClusterRow) -> frozenset[str]:
+    """The instances that a plan with fewer of them does without. An instance holds no data, the cluster's
+    volume does; where it is the writer, Aurora makes one of those that stay the writer."""
+    return frozenset(
+        f'module.cluster.aws_rds_cluster_instance.this["{number}"]'
+        for number in range(row.desired.instance_count + 1, MOST_INSTANCES + 1)
+    )
 
 
 def tenant_variables(platform: Platform, placement: Placement) -> dict[str, Any]:
