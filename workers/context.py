@@ -52,6 +52,7 @@ class Providers:
     identities: ports.Identities
     inventory: ports.Inventory
     databases: ports.Databases
+    moves: ports.Moves
     hostnames: ports.CustomHostnames
     cache: ports.ConfigCache
     billing: ports.Billing

@@ -32,12 +32,14 @@ class PreviewRow:
 _COLUMNS = "id, tenant_id, actor, state, steps, changes, error, requested_at, finished_at"
 
 
-def request(conn: Connection, tenant_id: str, *, actor: str) -> int:
+def request(conn: Connection, tenant_id: str, *, actor: str, move_to: str | None = None) -> int:
+    """`move_to`: the wish of a move whose steps are asked for."""
     return int(
         one(
             conn.execute(
-                "INSERT INTO preview (tenant_id, actor, state) VALUES (%s, %s, 'waiting') RETURNING id",
-                [tenant_id, actor],
+                "INSERT INTO preview (tenant_id, actor, state, move_to)"
+                " VALUES (%s, %s, 'waiting', %s) RETURNING id",
+                [tenant_id, actor, move_to],
             ).fetchone()
         )["id"]
     )

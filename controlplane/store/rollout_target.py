@@ -83,6 +83,8 @@ _STARTABLE = """
              row_number() OVER (PARTITION BY t.cluster_id ORDER BY t.next_attempt_at, t.tenant_id) AS turn
         FROM rollout_target t
        WHERE t.rollout_id = %(rollout)s AND t.wave <= (SELECT wave FROM r)
+         AND NOT EXISTS (SELECT FROM move m WHERE m.tenant_id = t.tenant_id AND m.target IS NOT NULL
+                          AND m.phase IN ('preparing', 'paused'))
          AND ((t.state = 'pending' AND t.next_attempt_at <= clock_timestamp())
            OR (t.state = 'running' AND t.until <= clock_timestamp()))) AS c
      WHERE turn <= (SELECT per_cluster FROM r)
@@ -153,7 +155,8 @@ def claim(
     conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, holder: str, seconds: float
 ) -> Claim:
     """Take these, but for what another one holds or has locked at this moment. A tenant that was closed
-    meanwhile is skipped on the way, one that moved is taken where it lives now.
+    meanwhile is skipped on the way, one that moved is taken where it lives now, and one that is just moving
+    waits until it has.
 
     What is handed back says which were taken, to be called after the commit: so the two are one round
     trip of a pipeline.
@@ -167,6 +170,8 @@ def claim(
             LEFT JOIN cluster c ON c.id = p.cluster_id
            WHERE r.rollout_id = %(rollout)s AND r.tenant_id = ANY(%(tenants)s)
              AND (r.state = 'pending' OR (r.state = 'running' AND r.until <= clock_timestamp()))
+             AND NOT EXISTS (SELECT FROM move m WHERE m.tenant_id = r.tenant_id AND m.target IS NOT NULL
+                              AND m.phase IN ('preparing', 'paused'))
              FOR UPDATE OF r SKIP LOCKED),
         gone AS (
           UPDATE rollout_target r SET state = 'skipped', error = 'the tenant was closed',

@@ -1,5 +1,5 @@
-"""Kill the worker before and after every outside call of provisioning, of a rotation and of a warm cluster's
-end; each time the next one finishes.
+"""Kill the worker before and after every outside call of provisioning, of a rotation, of a warm cluster's
+end and of a move; each time the next one finishes.
 
 The calls are not listed here: a first run records them, so a new step or a new call joins by being made.
 Each run is a process of its own that ends by `os._exit(137)` in the middle of the call, with a registry
@@ -21,7 +21,7 @@ import pytest
 
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
-from controlplane.services import tenants
+from controlplane.services import moves, tenants
 from controlplane.store import placement, schema_version
 from controlplane.store.registry import Registry
 from localcloud.postgres import PostgresServer
@@ -54,6 +54,17 @@ ROTATION_CALLS = (
     "config_cache.notify_credential",
     "databases.retire_login",
 )
+MOVE_CALLS = (
+    "moves.begin.progress",
+    "moves.begin.slot",
+    "moves.copy",
+    "moves.follow",
+    "databases.close_logins",
+    "moves.drain",
+    "config_cache.publish",
+    "moves.clear",
+)
+CONFIRM_CALLS = ("moves.drop", "terraform.destroy:module.tenant.aws_iam_role.this")
 
 
 def _work(url: str, world: str, crash_at: int | None, record: str | None) -> None:
@@ -116,6 +127,63 @@ def _support_rotates(url: str, world: Path) -> House:
     return house
 
 
+def _support_moves(url: str, world: Path) -> House:
+    house = _house(url, world)
+    house.hear(house.subscribe(1), "customer.subscription.created")
+    house.work()
+    _write(house, "before")
+    with house.ctx.registry.connection() as conn:
+        moves.request(
+            conn, tenant_id_for("sub_00000001"), to="dedicated", actor="support", reason="test"
+        )
+    return house
+
+
+def _support_confirms(url: str, world: Path) -> House:
+    house = _support_moves(url, world)
+    house.work()
+    with house.ctx.registry.connection() as conn:
+        moves.confirm(conn, tenant_id_for("sub_00000001"), actor="support", reason="test")
+    return house
+
+
+def _support_gives_up(url: str, world: Path) -> House:
+    house = _support_moves(url, world)
+    house.moves.refuse("hand_over")
+    house.work()
+    house.moves.refuse("hand_over", refuse=False)
+    with house.ctx.registry.connection() as conn:
+        moves.give_up(conn, tenant_id_for("sub_00000001"), actor="support", reason="test")
+    return house
+
+
+def _write(house: House, row: str) -> bool:
+    """What was confirmed to the customer is kept in the world, to be found again."""
+    written = house.write(1, row)
+    if written:
+        house.world.put("journal", row, True)
+    return written
+
+
+def _writes(house: House) -> list[str]:
+    """It may be refused: the worker may have died in the pause."""
+    _write(house, "in between")
+    return []
+
+
+def _keeps_its_rows(house: House) -> list[str]:
+    found = [] if _write(house, "in the end") else ["a write is refused in the end"]
+    rows = house.rows("sub_00000001")
+    if sorted(rows) != sorted(house.world.all("journal")):
+        found.append(f"rows {rows}, confirmed were {sorted(house.world.all('journal'))}")
+    return found
+
+
+def _moved(house: House) -> list[str]:
+    number = house.placement("sub_00000001").number
+    return _keeps_its_rows(house) + ([] if number == 2 else [f"it lives at placement {number}"])
+
+
 def _nothing(_house: House) -> list[str]:
     return []
 
@@ -154,6 +222,9 @@ def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
             10,
             id="end of a warm cluster",
         ),
+        pytest.param(_support_moves, MOVE_CALLS, _writes, _moved, 60, id="move"),
+        pytest.param(_support_confirms, CONFIRM_CALLS, _writes, _moved, 20, id="move confirmed"),
+        pytest.param(_support_gives_up, CONFIRM_CALLS, _writes, _keeps_its_rows, 20, id="move given up"),
     ],
 )
 def test_every_crash_point_converges_without_orphan_or_duplicate(
