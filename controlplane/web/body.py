@@ -17,6 +17,8 @@ MAX_BODY = 256 * 1024  # bytes; Stripe's largest events are a few tens of KiB
 # off at its limit without a word: only a body that reaches the limit shows that it was longer.
 READ_LIMIT = MAX_BODY + 1
 
+MAX_REASON = 200  # characters
+
 
 def read() -> bytes:
     """The raw body. One over MAX_BODY is refused with 413, by its length or, where it comes in
@@ -51,3 +53,14 @@ def read_json(known: frozenset[str]) -> dict[str, Any]:
         if name not in known:
             raise Invalid(name[:80], f"no other fields than {', '.join(sorted(known))}")
     return value
+
+
+def why(reason: Any) -> str:
+    """The `reason` that a person gave, for the audit trail. Raises Invalid."""
+    if (
+        not isinstance(reason, str)
+        or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON
+        or not reason.isprintable()
+    ):
+        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(reason))
+    return reason.strip()

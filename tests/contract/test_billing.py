@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import pytest
 
 from controlplane.domain.errors import Invalid, NotFound, Retryable
+from localcloud.simulated.billing import FakeBilling
+from localcloud.simulated.world import World
 from tests import builders
 from tests.contract.stripe_rig import KEY, StripeRig, run_stripe
-from tests.fakes.billing import FakeBilling
-from tests.fakes.world import World
 from workers.providers import stripe_billing
 from workers.providers.stripe_billing import StripeBilling
 

@@ -10,8 +10,8 @@ import boto3
 import pytest
 
 from localcloud.aws.emulator import REGION
-from tests.fakes.aws import FakeAccount, FakeClusters, FakeSecrets
-from tests.fakes.world import World
+from localcloud.simulated.aws import FakeAccount, FakeClusters, FakeSecrets
+from localcloud.simulated.world import World
 from tests.terraform.rig import new_id
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_secrets import AwsSecrets
@@ -50,7 +50,7 @@ def rig(request: pytest.FixtureRequest) -> ClustersRig:
 
 
 def _fake() -> ClustersRig:
-    from tests.fakes.terraform import FakeTerraform
+    from localcloud.simulated.terraform import FakeTerraform
 
     world = World()
     account, terraform = FakeAccount(world), FakeTerraform(world)

@@ -22,9 +22,9 @@ from dataplane.contract import (
     sign,
     verify,
 )
+from localcloud.simulated.config_cache import FakeConfigCache
+from localcloud.simulated.world import World
 from localcloud.valkey import ValkeyServer
-from tests.fakes.config_cache import FakeConfigCache
-from tests.fakes.world import World
 from workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
 
 AnyCache = RedisConfigCache | FakeConfigCache

@@ -8,6 +8,8 @@ from typing import Protocol
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, NotFound, Refused, Retryable
+from localcloud.simulated.custom_hostnames import FakeCustomHostnames
+from localcloud.simulated.world import World
 from tests.contract.cloudflare_rig import (
     TOKEN,
     ZONE,
@@ -15,8 +17,6 @@ from tests.contract.cloudflare_rig import (
     eventually,
     run_cloudflare_here,
 )
-from tests.fakes.custom_hostnames import FakeCustomHostnames
-from tests.fakes.world import World
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
 from workers.providers.ports import CustomHostnames, HostnameSeen
 

@@ -11,6 +11,8 @@ import pytest
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
+from localcloud.simulated.databases import FakeDatabases
+from localcloud.simulated.world import World
 from tests.contract.databases_rig import (
     MASTER_ARN,
     NOTES,
@@ -21,8 +23,6 @@ from tests.contract.databases_rig import (
     run_server,
     write_migrations,
 )
-from tests.fakes.databases import FakeDatabases
-from tests.fakes.world import World
 from workers.providers.ports import ClusterEndpoint, Credential, Databases, DatabaseSeen
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from controlplane.domain.errors import Invalid, NotFound
 from localcloud.aws.emulator import REGION
-from tests.fakes.aws import FakeAccount, FakeIdentities
-from tests.fakes.world import World
+from localcloud.simulated.aws import FakeAccount, FakeIdentities
+from localcloud.simulated.world import World
 from tests.terraform.rig import new_id
 from workers.providers.aws_identities import AwsIdentities
 

@@ -8,9 +8,9 @@ import boto3
 import pytest
 
 from localcloud.aws.emulator import REGION
-from tests.fakes.aws import FakeAccount, FakeInventory
-from tests.fakes.terraform import LOCK, STATE
-from tests.fakes.world import World
+from localcloud.simulated.aws import FakeAccount, FakeInventory
+from localcloud.simulated.terraform import LOCK, STATE
+from localcloud.simulated.world import World
 from tests.terraform.rig import new_id
 from workers.providers.aws_inventory import AwsInventory
 from workers.providers.ports import Inventory, StateObject

@@ -14,8 +14,8 @@ from botocore.stub import Stubber
 
 from controlplane.domain.errors import Retryable
 from localcloud.aws.emulator import REGION, AwsEmulator
-from tests.fakes.aws import FakeAccount, FakeQuotas
-from tests.fakes.world import World
+from localcloud.simulated.aws import FakeAccount, FakeQuotas
+from localcloud.simulated.world import World
 from tests.terraform.rig import new_id
 from workers.providers.aws_quotas import AwsQuotas
 from workers.providers.ports import QuotaRoom

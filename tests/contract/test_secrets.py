@@ -12,8 +12,8 @@ import pytest
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
 from localcloud.aws.emulator import REGION
-from tests.fakes.aws import FakeAccount, FakeSecrets
-from tests.fakes.world import World
+from localcloud.simulated.aws import FakeAccount, FakeSecrets
+from localcloud.simulated.world import World
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.ports import Credential
 

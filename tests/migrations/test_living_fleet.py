@@ -16,7 +16,7 @@ from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import releases, rollouts
 from controlplane.store import tenant
-from tests.fakes.databases import APPLIED, DATABASE
+from localcloud.simulated.databases import APPLIED, DATABASE
 from tests.workers.conftest import house
 from tests.workers.house import MIGRATIONS, ZONE, House
 from workers import rollouts as executor

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import boto3
 
 from localcloud.aws.emulator import REGION
+from localcloud.simulated.terraform import FakeTerraform
+from localcloud.simulated.world import World
 from localcloud.terraform_mirror import terraform_environment
-from tests.fakes.terraform import FakeTerraform
-from tests.fakes.world import World
 from workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
 from workers.providers.terraform import TerraformRunner
 from workers.providers.terraform.state import StateBucket

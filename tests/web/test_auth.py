@@ -33,6 +33,7 @@ ACTS = [
     "/v1/events/evt_1/replay",
 ]
 MAKES = [
+    "/v1/events/evt_1/dismiss",
     "/v1/rollouts/1/pause",
     "/v1/rollouts/1/resume",
     "/v1/rollouts/1/abort",

@@ -21,15 +21,22 @@ from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.services import billing
 from controlplane.store import cluster, placement, tenant
 from controlplane.store.registry import Registry, one
+from localcloud.simulated.aws import (
+    FakeAccount,
+    FakeClusters,
+    FakeIdentities,
+    FakeInventory,
+    FakeQuotas,
+    FakeSecrets,
+)
+from localcloud.simulated.billing import FakeBilling
+from localcloud.simulated.config_cache import FakeConfigCache
+from localcloud.simulated.custom_hostnames import FakeCustomHostnames
+from localcloud.simulated.databases import DATABASE, FakeDatabases
+from localcloud.simulated.moves import PROGRESS, STREAM, FakeMoves
+from localcloud.simulated.terraform import OWNER, FakeTerraform
+from localcloud.simulated.world import World
 from tests import builders
-from tests.fakes.aws import FakeAccount, FakeClusters, FakeIdentities, FakeInventory, FakeQuotas, FakeSecrets
-from tests.fakes.billing import FakeBilling
-from tests.fakes.config_cache import FakeConfigCache
-from tests.fakes.custom_hostnames import FakeCustomHostnames
-from tests.fakes.databases import DATABASE, FakeDatabases
-from tests.fakes.moves import PROGRESS, STREAM, FakeMoves
-from tests.fakes.terraform import OWNER, FakeTerraform
-from tests.fakes.world import World
 from workers import poll
 from workers.context import Context, Platform, Providers
 from workers.observe import endpoint_of

@@ -15,7 +15,7 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import pool as pools
 from controlplane.store import cluster, operation
 from controlplane.store import pool as store
-from tests.fakes.aws import FakeAccount
+from localcloud.simulated.aws import FakeAccount
 from tests.workers.house import House
 from workers import poll, pool, sweep
 from workers.intake import handle_event

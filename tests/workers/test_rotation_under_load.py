@@ -28,9 +28,9 @@ from controlplane.services import tenants
 from dataplane.credentials import SecretsManagerCredentials
 from dataplane.settings import DataPlane, from_environment
 from examples.notes.app import create_app
+from localcloud.simulated.aws import FakeAccount, encode, endpoint_of
 from localcloud.valkey import ValkeyServer
 from tests.contract.databases_rig import MASTER_PASSWORD, Server, run_server
-from tests.fakes.aws import FakeAccount, encode, endpoint_of
 from tests.workers.house import ZONE, House
 from workers.providers.aws_secrets import render_credential
 from workers.providers.config_cache import RedisConfigCache

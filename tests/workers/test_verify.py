@@ -11,11 +11,11 @@ import pytest
 from controlplane.domain.errors import Retryable
 from controlplane.domain.ledger import Fault, Finding, Repair
 from controlplane.domain.placement import Placement
-from tests.fakes.aws import FakeAccount
-from tests.fakes.config_cache import ENTRY
-from tests.fakes.custom_hostnames import HOSTNAME
-from tests.fakes.databases import DATABASE
-from tests.fakes.terraform import STATE
+from localcloud.simulated.aws import FakeAccount
+from localcloud.simulated.config_cache import ENTRY
+from localcloud.simulated.custom_hostnames import HOSTNAME
+from localcloud.simulated.databases import DATABASE
+from localcloud.simulated.terraform import STATE
 from tests.workers.house import ZONE, House
 from workers.repairs import mend
 from workers.verify import Report, verify

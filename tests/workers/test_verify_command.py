@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from controlplane.cli.verify import command
 from controlplane.domain.errors import Retryable
-from tests.fakes.aws import FakeAccount
+from localcloud.simulated.aws import FakeAccount
 from tests.workers.house import ZONE, House
 
 NOWHERE = "c-zzzzzzzzzzzz"

@@ -21,7 +21,6 @@ from controlplane.web.edge import Edge
 
 CONVERGE = "workers.tasks.converge"
 PREVIEW = "workers.tasks.preview"
-MAX_REASON = 200
 _FIELDS = frozenset({"reason", "dry_run"})
 
 
@@ -73,7 +72,7 @@ def blueprint(edge: Edge) -> Blueprint:
     @edge.guard.allow(OPERATORS)
     def rotate(name: str) -> Response:
         query.only()
-        reason = _reason(body.read_json(frozenset({"reason"})).get("reason"))
+        reason = body.why(body.read_json(frozenset({"reason"})).get("reason"))
         with edge.registry.connection() as conn:
             tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
             operation_id = tenants.rotate(conn, tenant_id, actor=caller().actor, reason=reason)
@@ -91,17 +90,7 @@ def _reprovision_request() -> tuple[str, bool]:
         raise Invalid("dry_run", "true or false", got=shown(dry_run))
     if reason is None and dry_run:
         return "", True
-    return _reason(reason), dry_run
-
-
-def _reason(reason: Any) -> str:
-    if (
-        not isinstance(reason, str)
-        or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON
-        or not reason.isprintable()
-    ):
-        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(reason))
-    return reason.strip()
+    return body.why(reason), dry_run
 
 
 def _brief(row: TenantRow, zone: str) -> dict[str, Any]:

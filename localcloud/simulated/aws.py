@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
-from tests.fakes.world import World
+from localcloud.simulated.world import World
 from workers.providers.aws_secrets import parse_credential, render_credential
 from workers.providers.ports import (
     ClusterEndpoint,

@@ -14,7 +14,7 @@ from typing import Any
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
-from tests.fakes.world import World
+from localcloud.simulated.world import World
 from workers.providers.databases import migrations as tenant_migrations
 from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
 from workers.providers.databases.logins import require_limit, require_tenant_login

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, Invalid, NotFound
-from tests.fakes.world import World
+from localcloud.simulated.world import World
 
 SUBSCRIPTION, CUSTOMER = "billing-subscription", "billing-customer"
 SESSION, EVENT = "billing-checkout-session", "billing-event"

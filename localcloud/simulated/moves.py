@@ -11,8 +11,8 @@ from typing import Any
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
-from tests.fakes.databases import DATABASE, ROLE, FakeDatabases
-from tests.fakes.world import World
+from localcloud.simulated.databases import DATABASE, ROLE, FakeDatabases
+from localcloud.simulated.world import World
 from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen, TableCompared
 
 STREAM = "move-stream"

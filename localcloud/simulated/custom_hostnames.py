@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, NotFound, Refused
-from tests.fakes.world import World
+from localcloud.simulated.world import World
 from workers.providers.ports import HostnameSeen, ValidationRecord
 
 HOSTNAME, NUMBER = "hostname", "hostname-number"
@@ -32,7 +32,7 @@ class FakeCustomHostnames:
 
     def stick(self, host: str) -> None:
         """The customer never places its records: this hostname stays pending."""
-        self.world.put(HOSTNAME, host, {**self.world.get(HOSTNAME, host), "stuck": True})
+        self.world.put(HOSTNAME, host, (self.world.get(HOSTNAME, host) or {}) | {"stuck": True})
 
     def hosts(self) -> dict[str, str | None]:
         """Host → tenant id, of all there are."""

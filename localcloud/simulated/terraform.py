@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
-from tests.fakes import aws
-from tests.fakes.aws import FakeAccount
-from tests.fakes.world import World
+from localcloud.simulated import aws
+from localcloud.simulated.aws import FakeAccount
+from localcloud.simulated.world import World
 from workers.providers.ports import Credential, PlannedChange, ResourceEvent, StackRun
 from workers.providers.terraform import guard, locks
 from workers.providers.terraform.inventory import ClusterInventory, TenantInventory

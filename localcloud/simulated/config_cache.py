@@ -8,7 +8,7 @@ from typing import Any
 
 from controlplane.domain.errors import Invalid, Retryable
 from dataplane.contract import ContractError, TenantConfig
-from tests.fakes.world import World
+from localcloud.simulated.world import World
 from workers.providers.config_cache import tombstone
 from workers.providers.ports import PublishedConfig
 
