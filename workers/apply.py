@@ -38,16 +38,6 @@ from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
 from workers.context import Context
 from workers.keeper import LeaseKeeper
-from workers.observe import endpoint_of
-from workers.providers.ports import (
-    Bounds,
-    ClusterEndpoint,
-    Credential,
-    HostnameSeen,
-    PriorRun,
-    ResourceEvent,
-    StackRun,
-)
 from workers.moving import (
     begin_copy,
     confirm_move,
@@ -57,6 +47,16 @@ from workers.moving import (
     give_up_move,
     place_move,
     remove_placement,
+)
+from workers.observe import endpoint_of
+from workers.providers.ports import (
+    Bounds,
+    ClusterEndpoint,
+    Credential,
+    HostnameSeen,
+    PriorRun,
+    ResourceEvent,
+    StackRun,
 )
 from workers.publishing import publish_route
 from workers.room import room_left

@@ -15,6 +15,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from controlplane.domain.errors import (
     ControlPlaneError,
@@ -146,20 +147,18 @@ def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
     wanted = _wanted(ctx, facts, seen)
 
     def act(seq: int) -> None:
-        TENANT_ACTS[steps[0].name](_work(ctx, keeper, steps[0], seq, facts, wanted))
+        TENANT_ACTS[steps[0].name](_where(TenantWork(ctx, keeper, steps[0], seq, facts, wanted)))
 
     return steps[0], act
 
 
-def _work(
-    ctx: Context, keeper: LeaseKeeper, step: Step, seq: int, facts: TenantFacts, wanted: TenantWanted
-) -> TenantWork:
+def _where(work: TenantWork) -> TenantWork:
     """A step of the placement beside is taken there, by the act that takes it for the current one."""
-    if step.placement is not None and step.name not in MOVING:
-        if facts.beside is None or wanted.beside is None:
-            raise NeedsHuman(f"{facts.row.id} has no second placement", runbook="internal-error")
-        facts, wanted = facts.beside, wanted.beside
-    return TenantWork(ctx, keeper, step, seq, facts, wanted)
+    if work.step.placement is None or work.step.name in MOVING:
+        return work
+    if work.facts.beside is None or work.wanted.beside is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no second placement", runbook="internal-error")
+    return replace(work, facts=work.facts.beside, wanted=work.wanted.beside)
 
 
 def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: TenantObserved) -> Next:
@@ -201,7 +200,9 @@ def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bo
         last = move.latest(conn, row.id)
         if last is not None and last.plan == facts.plan.name and last.by_hand:
             return False
-        if last is not None and (last.finished_at is None or (last.declined and last.plan == facts.plan.name)):
+        if last is not None and (
+            last.finished_at is None or (last.declined and last.plan == facts.plan.name)
+        ):
             raise NeedsHuman(
                 f"{mismatch}, and its last move is {last.phase.value}", runbook="move-between-clusters"
             )

@@ -42,9 +42,7 @@ def place_move(work: TenantWork) -> None:
     if work.facts.plan is None:
         raise NeedsHuman(f"{work.facts.row.id} has no plan", runbook="unknown-plan")
     with work.recording() as conn:
-        ring = moves.place(
-            conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor
-        )
+        ring = moves.place(conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor)
     for kind, resource_id in ring:
         work.ctx.ring(CONVERGE, [kind, resource_id])
 
@@ -107,9 +105,7 @@ def cut_over(work: TenantWork) -> None:
             move.served_again(conn, found.id)
 
     try:
-        handed = work.ctx.providers.moves.hand_over(
-            source, target, _run(work), pause=pause, cut=change_over
-        )
+        handed = work.ctx.providers.moves.hand_over(source, target, _run(work), pause=pause, cut=change_over)
     except (LeaseLost, RegistryUnavailable):
         raise
     except ControlPlaneError as error:
@@ -261,9 +257,7 @@ def _go_back(work: TenantWork, source: Home) -> None:
 
 def _record_comparison(work: TenantWork, found: MoveRow, handed: HandedOver) -> None:
     with work.recording() as conn:
-        move.set_compared(
-            conn, found.id, [asdict(table) for table in handed.tables], checked=handed.checked
-        )
+        move.set_compared(conn, found.id, [asdict(table) for table in handed.tables], checked=handed.checked)
         pause = move.pause_of(conn, found.id)
         _note(conn, work, "paused", pause, f"no write was taken for {pause or 0.0:.3f} s")
         rows = sum(table.rows for table in handed.tables)

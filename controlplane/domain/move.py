@@ -111,3 +111,16 @@ def _end(move: MoveWanted, seen: MoveObserved) -> list[Step]:
     if not seen.streaming:
         return []
     return [Step(StepName.END_COPY, "the source must not keep its log any longer", placement=move.number)]
+
+
+def steps_of_move(number: int, place: str, home: str) -> list[Step]:
+    """All of a move that has not begun, for whoever asks what it would do."""
+    made = [StepName.APPLY_TENANT_STACK, StepName.CREATE_DATABASE, StepName.MIGRATE_SCHEMA, StepName.PROVE]
+    return [
+        Step(StepName.PLACE_MOVE, place),
+        *(Step(name, "the target is made like any placement", placement=number) for name in made),
+        Step(StepName.BEGIN_COPY, home, placement=number),
+        Step(StepName.COPY_ROWS, "in one transaction, while the source is used", placement=number),
+        Step(StepName.CUT_OVER, "the only moment without writes", placement=number),
+        Step(StepName.END_COPY, "the source is kept until somebody confirms", placement=number),
+    ]

@@ -55,9 +55,7 @@ def request_preview(conn: Connection, tenant_id: str, *, to: str, actor: str) ->
         return preview.request(conn, row.id, actor=actor, move_to=wish)
 
 
-def record(
-    conn: Connection, row: TenantRow, *, wish: str, by_hand: bool, actor: str, reason: str
-) -> None:
+def record(conn: Connection, row: TenantRow, *, wish: str, by_hand: bool, actor: str, reason: str) -> None:
     """Within the caller's transaction, for a tenant that may move."""
     placed = placement.current(conn, row.id)
     if placed is None:

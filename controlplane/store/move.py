@@ -17,8 +17,8 @@ from controlplane.store.registry import Connection, one
 
 @dataclass(frozen=True, slots=True)
 class MoveRow:
-    """`declined`: a person gave it up. `compared`: [{name, rows, checksum, same}], None while nothing was. `overdue`: the time for which the
-    source is kept is over."""
+    """`declined`: a person gave it up. `compared`: [{name, rows, checksum, same}], None while nothing was.
+    `overdue`: the time for which the source is kept is over."""
 
     id: int
     tenant_id: str

@@ -56,16 +56,16 @@ def get(conn: Connection, preview_id: int) -> PreviewRow:
     return row
 
 
-def take(conn: Connection, preview_id: int, *, hold: float) -> tuple[str, int] | None:
-    """(tenant, attempt), held for `hold` seconds; None where it is done or in other hands."""
+def take(conn: Connection, preview_id: int, *, hold: float) -> tuple[str, str | None, int] | None:
+    """(tenant, wish of a move, attempt), held for `hold` seconds; None where it is done or in other hands."""
     row = conn.execute(
         "UPDATE preview SET attempts = attempts + 1,"
         " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
         " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " RETURNING tenant_id, attempts",
+        " RETURNING tenant_id, move_to, attempts",
         [hold, preview_id],
     ).fetchone()
-    return None if row is None else (row["tenant_id"], row["attempts"])
+    return None if row is None else (row["tenant_id"], row["move_to"], row["attempts"])
 
 
 def finish(

@@ -316,7 +316,9 @@ class House:
             allowed["role"].add(placed.iam_role)
             allowed["secret"] |= {placed.app_secret, placed.migrator_secret}
         if not still_moving:
-            found += [f"{name} is kept for a copy" for kind in (STREAM, PROGRESS) for name in self.world.all(kind)]
+            found += [
+                f"{name} is kept for a copy" for kind in (STREAM, PROGRESS) for name in self.world.all(kind)
+            ]
         account = FakeAccount(self.world)
         for kind, needed in required.items():
             if kind == "database":

@@ -133,9 +133,7 @@ def _support_moves(url: str, world: Path) -> House:
     house.work()
     _write(house, "before")
     with house.ctx.registry.connection() as conn:
-        moves.request(
-            conn, tenant_id_for("sub_00000001"), to="dedicated", actor="support", reason="test"
-        )
+        moves.request(conn, tenant_id_for("sub_00000001"), to="dedicated", actor="support", reason="test")
     return house
 
 

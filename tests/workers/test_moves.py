@@ -1,4 +1,4 @@
-"""A tenant goes to another cluster, on fakes: what it was asked, it becomes, and no row is lost on the way."""
+"""A tenant goes to another cluster, on fakes: it becomes what was asked, and no row is lost on the way."""
 
 from __future__ import annotations
 
