@@ -147,12 +147,12 @@ def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
     wanted = _wanted(ctx, facts, seen)
 
     def act(seq: int) -> None:
-        TENANT_ACTS[steps[0].name](_where(TenantWork(ctx, keeper, steps[0], seq, facts, wanted)))
+        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, keeper, steps[0], seq, facts, wanted)))
 
     return steps[0], act
 
 
-def _where(work: TenantWork) -> TenantWork:
+def _in_its_place(work: TenantWork) -> TenantWork:
     """A step of the placement beside is taken there, by the act that takes it for the current one."""
     if work.step.placement is None or work.step.name in MOVING:
         return work
