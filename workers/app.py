@@ -13,7 +13,7 @@ import os
 from celery import Celery
 
 from controlplane.settings import Settings
-from workers import intake, rehearsals, rollouts
+from workers import intake, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.converge import TASK as CONVERGE
 
@@ -71,5 +71,6 @@ app.conf.update(
         CONVERGE: {"queue": "controlplane"},
         rollouts.TASK: {"queue": "rollouts"},
         rehearsals.TASK: {"queue": "rollouts"},
+        snapshots.TASK: {"queue": "controlplane"},
     },
 )

@@ -20,6 +20,7 @@ from workers.providers.aws_identities import AwsIdentities
 from workers.providers.aws_inventory import AwsInventory
 from workers.providers.aws_quotas import AwsQuotas
 from workers.providers.aws_secrets import AwsSecrets
+from workers.providers.aws_snapshots import AwsSnapshots
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
 from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases, new_password
@@ -63,6 +64,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         providers=Providers(
             terraform=_terraform(settings, env),
             clusters=AwsClusters(region=region),
+            snapshots=AwsSnapshots(region=region),
             quotas=AwsQuotas(region=region),
             secrets=secrets,
             identities=AwsIdentities(region=region),

@@ -47,6 +47,7 @@ class Platform:
 class Providers:
     terraform: ports.Terraform
     clusters: ports.Clusters
+    snapshots: ports.Snapshots
     quotas: ports.Quotas
     secrets: ports.Secrets
     identities: ports.Identities

@@ -12,8 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
-from controlplane.store import event, history, operation, preview, rehearsal, rollout, route, tenant
-from workers import converge, intake, pool, rehearsals, rollouts
+from controlplane.store import (
+    event,
+    history,
+    operation,
+    preview,
+    rehearsal,
+    rollout,
+    rollout_snapshot,
+    route,
+    tenant,
+)
+from workers import converge, intake, pool, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.context import Context
 
@@ -48,6 +58,7 @@ def sweep(ctx: Context) -> Swept:
         waiting = preview.due(conn, limit=AT_MOST)
         running = rollout.running(conn)
         rehearsing = rehearsal.due(conn)
+        snapping = rollout_snapshot.is_due(conn)
     for event_id in events:
         ctx.ring(intake.TASK, [event_id])
     for kind, resource_id in operations:
@@ -58,6 +69,8 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(rollouts.TASK, [str(running)])
     if rehearsing:
         ctx.ring(rehearsals.TASK, [])
+    if snapping:
+        ctx.ring(snapshots.TASK, [])
     rolling = int(running is not None)
     return Swept(len(events), len(operations), len(looks), len(waiting), rolling, pool.tend(ctx))
 

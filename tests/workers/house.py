@@ -34,6 +34,7 @@ from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import DATABASE, FakeDatabases
 from localcloud.simulated.moves import PROGRESS, STREAM, FakeMoves
+from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
 from localcloud.simulated.world import World
 from tests import builders
@@ -100,6 +101,7 @@ class House:
         self.databases = FakeDatabases(self.world, secrets)
         self.moves = FakeMoves(self.world, self.databases)
         self.quotas = FakeQuotas(self.world)
+        self.snapshots = FakeSnapshots(self.world)
         self.hostnames = FakeCustomHostnames(self.world)
         self.rung: list[tuple[str, list[str]]] = []
         self.ctx = Context(
@@ -107,6 +109,7 @@ class House:
             providers=Providers(
                 terraform=self.terraform,
                 clusters=FakeClusters(self.world),
+                snapshots=self.snapshots,
                 quotas=self.quotas,
                 secrets=secrets,
                 identities=FakeIdentities(self.world),
