@@ -99,6 +99,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             subnet_ids=settings.subnet_ids,
             app_security_group_ids=settings.app_security_group_ids,
             app_role_arn=settings.app_role_arn,
+            cluster_parameter_group=settings.cluster_parameter_group,
             permissions_boundary_arn=settings.permissions_boundary_arn,
             lease=settings.lease_seconds,
             heartbeat=settings.heartbeat_seconds,

@@ -35,6 +35,7 @@ class Platform:
     app_role_arn: str
     permissions_boundary_arn: str
     secret_recovery_days: int = 7
+    cluster_parameter_group: str | None = None
     lease: float = 30.0
     heartbeat: float = 5.0
     look_every: float = 3600.0

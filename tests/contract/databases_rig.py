@@ -6,7 +6,7 @@ import glob
 import itertools
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,14 +84,16 @@ class Server:
 
 
 @contextmanager
-def run_server(*, superuser_master: bool = False) -> Iterator[Server]:
+def run_server(
+    *, superuser_master: bool = False, options: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     root = make_data_root("databases-")
     try:
         server = PostgresServer(
             root / "pg",
             user="rdsadmin",
             password="rdsadmin",
-            options={"log_statement": "all", "wal_level": "logical"},
+            options={"log_statement": "all", "wal_level": "logical", **(options or {})},
         )
         with server:
             with psycopg.connect(server.url(), autocommit=True) as conn:

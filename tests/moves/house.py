@@ -11,7 +11,7 @@ import itertools
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -142,6 +142,7 @@ class Journal:
 
     def _run(self, number: int) -> None:
         due, sent = time.monotonic(), 0
+        earlier = deque([0] * 7, maxlen=7)  # ids of this writer's last rows
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due = max(due + self.threads / self.rate, time.monotonic() - 1.0)
             sent += 1
@@ -149,10 +150,8 @@ class Journal:
             try:
                 config = self.dataplane.resolver.resolve(HOST)
                 with self.dataplane.pools.connection(config) as conn:
-                    conn.execute("INSERT INTO note (body) VALUES (%s)", [body])
-                    conn.execute(
-                        "UPDATE note SET body = body || '+' WHERE body = %s", [f"{number}/{sent - 7}"]
-                    )
+                    made = conn.execute("INSERT INTO note (body) VALUES (%s) RETURNING id", [body]).fetchone()
+                    conn.execute("UPDATE note SET body = body || '+' WHERE id = %s", [earlier[0]])
             except (DataPlaneError, psycopg.Error) as error:
                 with self._lock:
                     self.errors[type(error).__name__] += 1
@@ -160,6 +159,7 @@ class Journal:
                         self.doubtful.add(body)
                 time.sleep(RETRY)
             else:
+                earlier.append(made[0] if made is not None else 0)
                 with self._lock:
                     self.confirmed.add(body)
                     self.moments.append(time.monotonic())

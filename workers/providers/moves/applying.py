@@ -6,7 +6,7 @@ that has come apart from its source is noticed at the first row that it lacks, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import psycopg
 from psycopg import sql
@@ -95,7 +95,7 @@ class Applier:
         """An identity that is ALWAYS generated is never assigned to: it can't have changed but to a newly
         generated value, and then the row is written anew."""
         always = set(self._tables[f"{relation.schema}.{relation.name}"].always)
-        keys = [value for value, key in zip(old or new, relation.keys, strict=True) if key]
+        keys: list[object] = [value for value, key in zip(old or new, relation.keys, strict=True) if key]
         if old is not None and any(
             name in always and before != after
             for name, key, before, after in zip(relation.columns, relation.keys, old, new, strict=True)
@@ -120,7 +120,7 @@ class Applier:
                 where,
             ),
         )
-        self._execute(relation, text, [value for _, value in kept] + keys)
+        self._execute(relation, text, [*(value for _, value in kept), *keys])
 
     def _replace(self, relation: Relation, old: Values, new: Values) -> None:
         if UNCHANGED in new:
@@ -146,7 +146,7 @@ class Applier:
             self._texts[key] = make()
         return self._texts[key]
 
-    def _execute(self, relation: Relation, text: sql.Composed, values: list[object]) -> None:
+    def _execute(self, relation: Relation, text: sql.Composed, values: Sequence[object]) -> None:
         cursor = self._conn.execute(text, values)
 
         def check() -> None:

@@ -42,7 +42,7 @@ from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen,
 
 LITTLE = 500
 """Changes: once a look at the log finds no more than these, the rest is left to the hand-over."""
-CHECK_BETWEEN_BYTES = 64 * 2**20
+CHECK_BETWEEN_BYTES = 16 * 2**20
 """Databases up to this size are compared by checksum before the cut, larger ones after it."""
 CARRY_IN_PAUSE_BYTES = 256 * 2**20
 """Of all tables together whose changes can't be followed."""
