@@ -109,7 +109,7 @@ def main() -> int:
         [
             "## Moves",
             "",
-            f"A tenant promoted under {options.rate:.0f} transactions a second, one insert and one update each.",
+            f"A tenant promoted under {options.rate:.0f} transactions a second (insert and update).",
             "",
             *table,
             "",
