@@ -61,7 +61,7 @@ from workers.providers.ports import (
 from workers.publishing import publish_route
 from workers.room import room_left
 from workers.rotation import retire_login, rotate_credential
-from workers.stacks import cluster_addresses, cluster_variables, tenant_variables
+from workers.stacks import cluster_addresses, cluster_variables, superfluous_readers, tenant_variables
 from workers.wanted import TenantFacts, tombstone
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,13 @@ class TenantWork(Work):
 
 
 def _apply_stack(
-    work: Work, name: str, workspace: str, variables: dict[str, Any], digest: str
+    work: Work,
+    name: str,
+    workspace: str,
+    variables: dict[str, Any],
+    digest: str,
+    *,
+    approved: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     prior, on_event = _begin_run(work, workspace)
     outputs = work.ctx.providers.terraform.apply(
@@ -130,6 +136,7 @@ def _apply_stack(
             workspace=workspace,
             variables={**variables, "operation_id": str(work.held.operation_id)},
             prior_runs=prior,
+            approved=approved,
         ),
         on_event=on_event,
         stopped=work.keeper.lost,
@@ -166,7 +173,14 @@ def _prior(run: OpenRun) -> PriorRun:
 def apply_cluster_stack(work: ClusterWork) -> None:
     _require_room(work)
     variables = cluster_variables(work.ctx.platform, work.row)
-    _apply_stack(work, "cluster", work.row.id, variables, work.wanted.stack_digest)
+    _apply_stack(
+        work,
+        "cluster",
+        work.row.id,
+        variables,
+        work.wanted.stack_digest,
+        approved=superfluous_readers(work.row),
+    )
 
 
 def _require_room(work: ClusterWork) -> None:
