@@ -27,7 +27,7 @@ RDS = "creating RDS Cluster (c-x): operation error RDS: CreateDBCluster, respons
         "api error RequestLimitExceeded: slow down",
         "Plugin did not respond",
         "Request cancelled",
-        "Plugin error: rpc error: code = Unavailable desc = connection error: EOF",
+        "Plugin error: rpc error: code = Unavailable desc = transport is closing",
     ],
 )
 def test_what_time_mends(text: str) -> None:
