@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import Catalogue
 from controlplane.store.registry import Registry
 from workers.providers import ports
@@ -55,6 +56,7 @@ class Providers:
     hostnames: ports.CustomHostnames
     cache: ports.ConfigCache
     billing: ports.Billing
+    copies: ports.Copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class Context:
     they decide until the first release is registered, and the registry from then on. `release` is None
     where the folder is the project of another tool.
     `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
-    process holds leases; `lock_owner`: the one that Terraform writes into its locks."""
+    process holds leases; `lock_owner`: the one that Terraform writes into its locks. `certificate_key`:
+    signs deletion certificates; without it they are not signed."""
 
     registry: Registry
     providers: Providers
@@ -76,3 +79,4 @@ class Context:
     lock_owner: str
     ring: Ring
     new_password: Callable[[], str]
+    certificate_key: CertificateKey | None = None

@@ -11,10 +11,12 @@ from controlplane.domain.catalogue import Plan
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.observed import HostnameObserved, TenantObserved
 from controlplane.domain.placement import Placement
-from controlplane.domain.planner import ClusterWanted, TenantWanted
+from controlplane.domain.planner import ClusterWanted, PurgeWanted, TenantWanted
 from controlplane.domain.rotation import rotate_after
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.data_copy import CopyRow
+from controlplane.store.purge import PurgeRow
 from controlplane.store.tenant import TenantRow
 from dataplane.contract import DatabaseAddress, Status, TenantConfig
 from workers.context import Platform
@@ -29,7 +31,7 @@ class TenantFacts:
 
     `plan` is None for a closed tenant whose plan has left the catalogue. `routed`: the hosts that were
     ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,
-    once it was applied.
+    once it was applied. `purge`: the one that was approved, or carried out; `copy`: what it keeps.
     """
 
     row: TenantRow
@@ -38,11 +40,23 @@ class TenantFacts:
     cluster: ClusterRow | None
     routed: Mapping[str, str]
     app_secret_arn: str | None
+    purge: PurgeRow | None = None
+    copy: CopyRow | None = None
+
+    @property
+    def leaving(self) -> bool:
+        """Is its purge approved and not over?"""
+        return self.purge is not None and self.row.purged_at is None
 
 
-def cluster_wanted(platform: Platform, row: ClusterRow, stack_version: str) -> ClusterWanted:
+def cluster_wanted(
+    platform: Platform, row: ClusterRow, stack_version: str, *, key: bool = False
+) -> ClusterWanted:
+    """`key`: a snapshot of it is kept."""
     return ClusterWanted(
-        lifecycle=row.desired.lifecycle, stack_digest=digest(cluster_variables(platform, row), stack_version)
+        lifecycle=row.desired.lifecycle,
+        stack_digest=digest(cluster_variables(platform, row), stack_version),
+        key=key,
     )
 
 
@@ -77,6 +91,7 @@ def tenant_wanted(
         domains=desired.custom_domains if desired.lifecycle is not Lifecycle.CLOSED else (),
         withdrawn=tuple(host for host in facts.routed if host not in routes and host not in keep),
         rotate_after=None if facts.plan is None else rotate_after(facts.plan.rotation_days, row.id),
+        purge=None if facts.purge is None else PurgeWanted(facts.purge.id, facts.purge.cluster_goes),
     )
 
 

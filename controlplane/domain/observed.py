@@ -15,11 +15,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ClusterObserved:
+    """`keeps_key`: it is destroyed but for its key, which a snapshot of it can't be read without."""
+
     stack_digest: str | None
     status: str | None
     writer_status: str | None
     hardened: bool
     destroyed: bool = False
+    keeps_key: bool = False
 
     @property
     def available(self) -> bool:
@@ -32,6 +35,7 @@ class ClusterObserved:
             "hardened": self.hardened,
             "stack": self.stack_digest,
             "destroyed": self.destroyed,
+            "keeps_key": self.keeps_key,
         }
 
 
@@ -74,16 +78,34 @@ class HostnameObserved:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseObserved:
+    """`roles`: is any of the placement's roles there? They outlive a database that was dropped."""
+
     exists: bool
     hardened: bool
     logins_open: bool
     release: str | None
+    roles: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingObserved:
+    """How far the purge of a tenant has come. `placed`: its placement still holds its slot. `stack_made`:
+    something of its Terraform stack is, or may be, there. `copied`: the copy that is kept was verified.
+    `cluster_gone`: so is its cluster, where that goes with it. `purged`: the certificate is written.
+    `copy_overdue`: the time for which the copy is kept is over, and it is still there."""
+
+    placed: bool
+    stack_made: bool
+    copied: bool
+    cluster_gone: bool
+    purged: bool
+    copy_overdue: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TenantObserved:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
-    host → payload without its epoch."""
+    host → payload without its epoch. `leaving`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
     stack_digest: str | None
@@ -93,6 +115,7 @@ class TenantObserved:
     proof: str | None
     routes: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[HostnameObserved, ...]
+    leaving: LeavingObserved | None = None
 
     def to_json(self) -> dict[str, Any]:
         database = self.database
@@ -106,6 +129,7 @@ class TenantObserved:
                 "hardened": database.hardened,
                 "logins_open": database.logins_open,
                 "release": database.release,
+                "roles": database.roles,
             },
             "app_credential": self.app.secret_version,
             "app_generation": self.app.generation,

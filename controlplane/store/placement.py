@@ -33,6 +33,24 @@ def current(conn: Connection, tenant_id: str) -> Placement | None:
     return None if row is None else Placement(row["tenant_id"], row["number"], row["cluster_id"])
 
 
+def last(conn: Connection, tenant_id: str) -> Placement | None:
+    """The newest, whatever became of it."""
+    row = conn.execute(
+        "SELECT tenant_id, number, cluster_id FROM placement WHERE tenant_id = %s"
+        " ORDER BY number DESC LIMIT 1",
+        [tenant_id],
+    ).fetchone()
+    return None if row is None else Placement(row["tenant_id"], row["number"], row["cluster_id"])
+
+
+def mark_purged(conn: Connection, placement: Placement) -> None:
+    """Nothing of it is left outside; its names are never used again."""
+    conn.execute(
+        "UPDATE placement SET state = 'purged' WHERE tenant_id = %s AND number = %s",
+        [placement.tenant_id, placement.number],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """`password_from`: the version of the secret that its password was last set from. `age`, `retire_in`:

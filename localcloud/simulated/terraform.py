@@ -65,7 +65,7 @@ class FakeTerraform:
         self.world.put(LOCK, _key(run), {"id": lock_id, "who": who, "created": created.isoformat()})
 
     def orphans(self) -> list[str]:
-        """Resources that no state names."""
+        """Resources that no state names, but for secrets that wait for their deletion."""
         known = {
             tuple(thing) for state in self.world.all(STATE).values() for thing in state["things"].values()
         }
@@ -73,7 +73,9 @@ class FakeTerraform:
             f"{kind}/{name}"
             for kind in ("key", "alias", "network", "cluster", "instance", "secret", "role", "policy")
             for name in self._account.names(kind)
-            if (kind, name) not in known and not name.startswith("rds!")
+            if (kind, name) not in known
+            and not name.startswith("rds!")
+            and not (self._account.get(kind, name) or {}).get("deleting")
         )
 
     # ---------------------------------------------------------------------------------------- port
@@ -194,6 +196,10 @@ class FakeTerraform:
             return
         if thing.kind == "cluster":
             self._account.delete("secret", f"rds!{thing.name}")
+            for kind in ("database", "database-role", "database-cluster"):
+                for key in self.world.all(kind):
+                    if key.startswith(aws.endpoint_of(thing.name).host):
+                        self.world.drop(kind, key)
             if not thing.values["skip_final_snapshot"]:
                 self._account.make("snapshot", thing.values["final_snapshot"], cluster=thing.name)
         self._account.delete(thing.kind, thing.name)

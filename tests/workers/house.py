@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.services import billing
@@ -29,6 +30,7 @@ from localcloud.simulated.aws import (
 )
 from localcloud.simulated.billing import FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
+from localcloud.simulated.copies import FakeCopies
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import DATABASE, FakeDatabases
 from localcloud.simulated.terraform import OWNER, FakeTerraform
@@ -71,6 +73,7 @@ custom_domains = 3
 retention_days = 30
 """
 LIVING_CLUSTERS = "SELECT id FROM cluster WHERE desired->>'lifecycle' = 'active'"
+CERTIFICATE_KEY = CertificateKey("c1", b"s" * 32)
 _numbers = itertools.count(1)
 
 
@@ -111,6 +114,7 @@ class House:
                 hostnames=self.hostnames,
                 cache=self.cache,
                 billing=self.billing,
+                copies=FakeCopies(self.world, self.databases),
             ),
             catalogue=parse_catalogue(CATALOGUE, source="house"),
             platform=Platform(
@@ -133,6 +137,7 @@ class House:
             lock_owner=OWNER,
             ring=lambda task, args: self.rung.append((task, args)),
             new_password=new_password,
+            certificate_key=CERTIFICATE_KEY,
         )
 
     def close(self) -> None:
@@ -284,6 +289,7 @@ class House:
                 there = {key.rpartition("/")[2] for key in self.world.all(DATABASE)}
             else:
                 there = {name for name in account.names(kind) if not name.startswith("rds!")}
+                there -= {name for name in there - needed if (account.get(kind, name) or {}).get("deleting")}
             found += [f"{kind} {name} is missing" for name in sorted(needed - there)]
             found += [f"{kind} {name} is an orphan" for name in sorted(there - allowed[kind])]
         found += [f"{thing} is in no Terraform state" for thing in self.terraform.orphans()]

@@ -1,0 +1,123 @@
+"""Copies of a tenant's data that are kept outside its database: dumps and snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.errors import NotFound
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    """`manifest`: what was verified of it (see `workers.providers.ports.Dump`), empty for a snapshot.
+    `overdue`: the time for which it is kept is over."""
+
+    id: int
+    tenant_id: str
+    cluster_id: str
+    purge_id: int | None
+    kind: str
+    name: str
+    state: str
+    manifest: dict[str, Any] | None
+    keep_days: int
+    actor: str
+    error: str | None
+    created_at: datetime
+    verified_at: datetime | None
+    kept_until: datetime | None
+    deleted_at: datetime | None
+    overdue: bool
+
+
+_COLUMNS = (
+    "id, tenant_id, cluster_id, purge_id, kind, name, state, manifest, keep_days, actor, error, created_at,"
+    " verified_at, kept_until, deleted_at,"
+    " coalesce(state = 'kept' AND kept_until <= clock_timestamp(), false) AS overdue"
+)
+
+
+def of_purge(conn: Connection, purge_id: int) -> CopyRow | None:
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE purge_id = %s",  # noqa: S608 — a constant
+            [purge_id],
+        ).fetchone()
+
+
+def record(
+    conn: Connection,
+    *,
+    tenant_id: str,
+    cluster_id: str,
+    purge_id: int | None,
+    kind: str,
+    name: str,
+    keep_days: int,
+    actor: str,
+) -> CopyRow:
+    """Before it is made; the one that a purge has already stays."""
+    conn.execute(
+        "INSERT INTO data_copy (tenant_id, cluster_id, purge_id, kind, name, keep_days, actor)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING",
+        [tenant_id, cluster_id, purge_id, kind, name, keep_days, actor],
+    )
+    return _by_name(conn, name)
+
+
+def keep(conn: Connection, copy_id: int, *, manifest: dict[str, Any]) -> None:
+    """It is there, whole and readable; from now on its days count."""
+    conn.execute(
+        "UPDATE data_copy SET state = 'kept', manifest = %s, verified_at = clock_timestamp(), error = NULL,"
+        " kept_until = clock_timestamp() + make_interval(days => keep_days)"
+        " WHERE id = %s AND state = 'making'",
+        [Jsonb(manifest), copy_id],
+    )
+
+
+def mark_deleted(conn: Connection, copy_id: int) -> None:
+    conn.execute(
+        "UPDATE data_copy SET state = 'deleted', deleted_at = clock_timestamp()"
+        " WHERE id = %s AND state <> 'deleted'",
+        [copy_id],
+    )
+
+
+def snapshot_kept(conn: Connection, cluster_id: str) -> bool:
+    """Is there a snapshot of this cluster, or one being made?"""
+    row = conn.execute(
+        "SELECT FROM data_copy WHERE cluster_id = %s AND kind = 'snapshot' AND state IN ('making', 'kept')"
+        " LIMIT 1",
+        [cluster_id],
+    ).fetchone()
+    return row is not None
+
+
+def seconds_left(conn: Connection, copy_id: int) -> float | None:
+    """Until it is to be deleted; None for one that is not kept."""
+    row = one(
+        conn.execute(
+            "SELECT extract(epoch FROM kept_until - clock_timestamp())::float8 AS s FROM data_copy"
+            " WHERE id = %s AND state = 'kept'"
+            " UNION ALL SELECT NULL LIMIT 1",
+            [copy_id],
+        ).fetchone()
+    )
+    return None if row["s"] is None else max(0.0, float(row["s"]))
+
+
+def _by_name(conn: Connection, name: str) -> CopyRow:
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE name = %s",  # noqa: S608 — a constant
+            [name],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"copy {name} does not exist")
+    return row
