@@ -231,6 +231,13 @@ class House:
         assert placed is not None
         return placed
 
+    def last_placement(self, subscription_id: str) -> Placement:
+        """The newest, given up or not."""
+        with self.ctx.registry.connection() as conn:
+            placed = placement.last(conn, tenant_id_for(subscription_id))
+        assert placed is not None
+        return placed
+
     def endpoint(self, placed: Placement) -> ClusterEndpoint:
         with self.ctx.registry.connection() as conn:
             at = endpoint_of(cluster.get(conn, placed.cluster_id))
