@@ -13,7 +13,7 @@ import os
 from celery import Celery
 
 from controlplane.settings import Settings
-from workers import intake, rehearsals, rollouts
+from workers import intake, notices, rehearsals, rollouts
 from workers import preview as previews
 from workers.converge import TASK as CONVERGE
 
@@ -64,6 +64,7 @@ app.conf.update(
     },
     task_routes={
         intake.TASK: {"queue": "events"},
+        notices.TASK: {"queue": "events"},
         SWEEP: {"queue": "events"},
         previews.TASK: {"queue": "controlplane"},
         REPUBLISH: {"queue": "events"},

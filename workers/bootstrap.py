@@ -30,6 +30,7 @@ from workers.providers.databases.sessions import Sessions
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.stripe_billing import StripeBilling
 from workers.providers.terraform import TerraformRunner, lock_owner
+from workers.providers.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,9 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         certificate_key=None
         if settings.certificate_key is None
         else CertificateKey(*settings.certificate_key),
+        listener=None
+        if settings.notice_url is None
+        else Webhook(settings.notice_url, settings.notice_secrets),
     )
 
 

@@ -66,7 +66,8 @@ class Context:
     where the folder is the project of another tool.
     `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
     process holds leases; `lock_owner`: the one that Terraform writes into its locks. `certificate_key`:
-    signs deletion certificates; without it they are not signed."""
+    signs deletion certificates; without it they are not signed. `listener`: who hears
+    the notices."""
 
     registry: Registry
     providers: Providers
@@ -80,3 +81,4 @@ class Context:
     ring: Ring
     new_password: Callable[[], str]
     certificate_key: CertificateKey | None = None
+    listener: ports.Listener | None = None

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
-from controlplane.store import event, history, operation, preview, rehearsal, rollout, route, tenant
-from workers import converge, intake, pool, rehearsals, rollouts
+from controlplane.services import timers
+from controlplane.store import event, history, notice, operation, preview, rehearsal, rollout, route
+from workers import converge, intake, notices, pool, rehearsals, rollouts
 from workers import preview as previews
 from workers.context import Context
 
@@ -32,6 +32,7 @@ class Swept:
     previews: int = 0
     rollouts: int = 0
     pool: int = 0
+    notices: int = 0
     skipped: bool = False
 
 
@@ -40,12 +41,11 @@ def sweep(ctx: Context) -> Swept:
         row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
         if row is None or not row["mine"]:
             return Swept(skipped=True)
-        looks = tenant.due_for_a_look(conn, limit=AT_MOST)
-        for tenant_id in looks:
-            operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor="sweep")
+        looks = timers.run(conn, limit=AT_MOST)
         events = event.due(conn, limit=AT_MOST)
         operations = operation.due(conn, limit=AT_MOST)
         waiting = preview.due(conn, limit=AT_MOST)
+        untold = notice.due(conn)
         running = rollout.running(conn)
         rehearsing = rehearsal.due(conn)
     for event_id in events:
@@ -54,12 +54,14 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(converge.TASK, [kind, resource_id])
     for preview_id in waiting:
         ctx.ring(previews.TASK, [str(preview_id)])
+    if untold:
+        ctx.ring(notices.TASK, [])
     if running is not None:
         ctx.ring(rollouts.TASK, [str(running)])
     if rehearsing:
         ctx.ring(rehearsals.TASK, [])
     rolling = int(running is not None)
-    return Swept(len(events), len(operations), len(looks), len(waiting), rolling, pool.tend(ctx))
+    return Swept(len(events), len(operations), looks, len(waiting), rolling, pool.tend(ctx), int(untold))
 
 
 def republish(ctx: Context) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from controlplane.domain.catalogue import Plan
@@ -149,8 +150,14 @@ def _route(facts: TenantFacts, host: str, status: Status, release: str | None) -
             "subscription_status": row.desired.subscription_status,
             "quantity": row.desired.quantity,
             "limits": {} if plan is None else plan.limits,
+            "trial_ends_at": _moment(row.desired.trial_ends_at),
+            "closes_at": _moment(row.desired.closes_at),
             "pauses": plan is not None and plan.seconds_until_auto_pause is not None,
         },
     ).to_payload()
     del payload["epoch"]
     return payload
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

@@ -68,30 +68,38 @@ def tell(conn: Connection, tenant_id: str, kind: NoticeKind, *, once: str, **dat
         log.info("notice %s: tenant %s %s", row["id"], tenant_id, kind.value)
 
 
-def due(conn: Connection, *, limit: int) -> list[str]:
-    rows = conn.execute(
-        "SELECT id FROM notice WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " ORDER BY next_attempt_at LIMIT %s",
-        [limit],
-    ).fetchall()
-    return [row["id"] for row in rows]
+def due(conn: Connection) -> bool:
+    """Is there one to deliver now, and nobody at it?"""
+    row = conn.execute(
+        "SELECT FROM notice WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+        " AND NOT EXISTS (SELECT FROM notice WHERE state = 'waiting' AND held_until > clock_timestamp())"
+        " LIMIT 1"
+    ).fetchone()
+    return row is not None
 
 
-def take(conn: Connection, notice_id: str, *, hold: float) -> NoticeRow | None:
-    """Held for `hold` seconds, the attempt counted before it is made; None where it is not due."""
+def take(conn: Connection, *, hold: float) -> NoticeRow | None:
+    """The one that has been due the longest, held for `hold` seconds, its attempt counted before it is
+    made; None where none is due or another worker is at one: a receiver that does not answer holds up one
+    worker of the fleet, not all."""
     with conn.cursor(row_factory=class_row(NoticeRow)) as cur:
         return cur.execute(
             "UPDATE notice SET attempts = attempts + 1,"  # noqa: S608 — a constant
-            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+            " held_until = clock_timestamp() + make_interval(secs => %(hold)s),"
+            " next_attempt_at = clock_timestamp() + make_interval(secs => %(hold)s)"
+            " WHERE id = (SELECT id FROM notice WHERE state = 'waiting'"
+            "  AND next_attempt_at <= clock_timestamp() ORDER BY next_attempt_at, seq LIMIT 1"
+            "  FOR UPDATE SKIP LOCKED)"
+            " AND NOT EXISTS (SELECT FROM notice WHERE state = 'waiting'"
+            "  AND held_until > clock_timestamp())"
             f" RETURNING {_COLUMNS}",
-            [hold, notice_id],
+            {"hold": hold},
         ).fetchone()
 
 
 def finish(conn: Connection, notice_id: str, *, state: str, answer: str) -> None:
     conn.execute(
-        "UPDATE notice SET state = %s, answer = %s, finished_at = clock_timestamp()"
+        "UPDATE notice SET state = %s, answer = %s, finished_at = clock_timestamp(), held_until = NULL"
         " WHERE id = %s AND state = 'waiting'",
         [state, answer[:500], notice_id],
     )
@@ -99,7 +107,8 @@ def finish(conn: Connection, notice_id: str, *, state: str, answer: str) -> None
 
 def put_back(conn: Connection, notice_id: str, *, after: float, answer: str) -> None:
     conn.execute(
-        "UPDATE notice SET answer = %s, next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        "UPDATE notice SET answer = %s, held_until = NULL,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
         " WHERE id = %s AND state = 'waiting'",
         [answer[:500], after, notice_id],
     )

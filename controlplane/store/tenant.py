@@ -262,6 +262,39 @@ def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbo
     )
 
 
+_NOW = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00'"
+"""As `desired` writes moments that came from Stripe, whole seconds in UTC: their order is that of the text,
+which an index can have."""
+
+
+def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
+    """Tenants that are still served and whose grace is over, locked."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM tenant WHERE desired->>'lifecycle' = 'active'"  # noqa: S608 — constants
+        f" AND desired->>'grace_ends_at' <= {_NOW}"
+        " ORDER BY desired->>'grace_ends_at' LIMIT %s FOR UPDATE SKIP LOCKED",
+        [limit],
+    ).fetchall()
+    return [_row(row) for row in rows]
+
+
+TRIAL_WARNING_DAYS = 3
+
+
+def tell_trials(conn: Connection, *, limit: int) -> None:
+    """A notice for each trial that ends within three days, once for each end."""
+    rows = conn.execute(
+        "SELECT t.id, t.desired->>'trial_ends_at' AS ends FROM tenant t"
+        " WHERE t.desired->>'lifecycle' = 'active' AND t.desired->>'trial_ends_at' IS NOT NULL"
+        " AND (t.desired->>'trial_ends_at')::timestamptz - make_interval(days => %s) <= clock_timestamp()"
+        " AND NOT EXISTS (SELECT FROM notice n WHERE n.tenant_id = t.id AND n.kind = %s"
+        "  AND n.once = t.desired->>'trial_ends_at') LIMIT %s",
+        [TRIAL_WARNING_DAYS, NoticeKind.TRIAL_ENDING.value, limit],
+    ).fetchall()
+    for row in rows:
+        notice.tell(conn, row["id"], NoticeKind.TRIAL_ENDING, once=row["ends"], trial_ends_at=row["ends"])
+
+
 def due_for_a_look(conn: Connection, *, limit: int) -> list[str]:
     """Tenants whose periodic look has come; it is postponed at once, so two sweeps don't both ask."""
     rows = conn.execute(

@@ -13,9 +13,11 @@ from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
     clusters,
     events,
+    notices,
     operations,
     pool,
     previews,
+    purges,
     rehearsals,
     releases,
     rollouts,
@@ -57,6 +59,6 @@ def create_app(
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, previews, operations, events, clusters, pool, subscriptions, routes, summary):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (releases, rehearsals, rollouts, schema):
+    for resource in (purges, notices, releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))
     return app

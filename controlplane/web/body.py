@@ -13,6 +13,8 @@ from controlplane.domain.quoting import shown
 
 MAX_BODY = 256 * 1024  # bytes; Stripe's largest events are a few tens of KiB
 
+MAX_REASON = 200
+
 # For Flask's MAX_CONTENT_LENGTH. One more than is taken, because werkzeug (3.1) cuts a chunked body
 # off at its limit without a word: only a body that reaches the limit shows that it was longer.
 READ_LIMIT = MAX_BODY + 1
@@ -35,6 +37,17 @@ def read() -> bytes:
     if len(body) < announced:
         raise BadRequest("body: expected it whole, the connection ended within it")
     return body
+
+
+def reason(value: Any) -> str:
+    """Why somebody does it, for the audit trail."""
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value.strip()) <= len(value) <= MAX_REASON
+        or not value.isprintable()
+    ):
+        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(value))
+    return value.strip()
 
 
 def read_json(known: frozenset[str]) -> dict[str, Any]:

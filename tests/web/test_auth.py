@@ -8,6 +8,10 @@ from tests.web.site import TOKENS, Site, bearer
 READS = [
     "/v1/tenants",
     "/v1/tenants/t-aaaaaaaaaaaa",
+    "/v1/tenants/t-aaaaaaaaaaaa/purge",
+    "/v1/tenants/t-aaaaaaaaaaaa/certificate",
+    "/v1/notices",
+    "/v1/notices/msg_1",
     "/v1/previews/1",
     "/v1/operations",
     "/v1/operations/1",
@@ -30,9 +34,13 @@ READS = [
 ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
     "/v1/tenants/t-aaaaaaaaaaaa/rotate",
+    "/v1/tenants/t-aaaaaaaaaaaa/purge",
+    "/v1/tenants/t-aaaaaaaaaaaa/purge/withdraw",
+    "/v1/notices/msg_1/redeliver",
     "/v1/events/evt_1/replay",
 ]
 MAKES = [
+    "/v1/tenants/t-aaaaaaaaaaaa/purge/approve",
     "/v1/rollouts/1/pause",
     "/v1/rollouts/1/resume",
     "/v1/rollouts/1/abort",

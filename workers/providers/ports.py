@@ -530,3 +530,15 @@ class ConfigCache(Protocol):
     def remove(self, host: str, *, epoch: int) -> bool:
         """Leave a tombstone with this epoch, so that a late `publish` of a lower one loses."""
         ...
+
+
+# ------------------------------------------------------------------------------------- notices
+
+
+class Listener(Protocol):
+    """The company's own system, which wants to hear what happens to tenants."""
+
+    def tell(self, notice_id: str, payload: Mapping[str, Any]) -> str:
+        """One try; what was answered. Not idempotent: whoever listens knows a notice by its id. Raises
+        Retryable, with `after` where it was asked for."""
+        ...

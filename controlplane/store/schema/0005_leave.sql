@@ -15,6 +15,11 @@ UPDATE tenant SET settled_lifecycle = desired->>'lifecycle' WHERE settled_genera
 UPDATE tenant SET closed_at = clock_timestamp(), purge_after = clock_timestamp() + interval '90 days'
  WHERE desired->>'lifecycle' = 'closed';
 
+CREATE INDEX tenant_grace ON tenant ((desired->>'grace_ends_at'))
+    WHERE desired->>'lifecycle' = 'active' AND desired->>'grace_ends_at' IS NOT NULL;
+CREATE INDEX tenant_trial ON tenant ((desired->>'trial_ends_at'))
+    WHERE desired->>'lifecycle' = 'active' AND desired->>'trial_ends_at' IS NOT NULL;
+
 ALTER TABLE placement
     DROP CONSTRAINT placement_state_check,
     ADD CONSTRAINT placement_state_check CHECK (state IN ('current', 'released', 'purged'));
@@ -83,6 +88,7 @@ CREATE TABLE notice (
     state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead', 'untold')),
     attempts     integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    held_until   timestamptz,
     answer       text,
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at  timestamptz,

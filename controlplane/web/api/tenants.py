@@ -21,7 +21,6 @@ from controlplane.web.edge import Edge
 
 CONVERGE = "workers.tasks.converge"
 PREVIEW = "workers.tasks.preview"
-MAX_REASON = 200
 _FIELDS = frozenset({"reason", "dry_run"})
 
 
@@ -73,7 +72,7 @@ def blueprint(edge: Edge) -> Blueprint:
     @edge.guard.allow(OPERATORS)
     def rotate(name: str) -> Response:
         query.only()
-        reason = _reason(body.read_json(frozenset({"reason"})).get("reason"))
+        reason = body.reason(body.read_json(frozenset({"reason"})).get("reason"))
         with edge.registry.connection() as conn:
             tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
             operation_id = tenants.rotate(conn, tenant_id, actor=caller().actor, reason=reason)
@@ -91,17 +90,7 @@ def _reprovision_request() -> tuple[str, bool]:
         raise Invalid("dry_run", "true or false", got=shown(dry_run))
     if reason is None and dry_run:
         return "", True
-    return _reason(reason), dry_run
-
-
-def _reason(reason: Any) -> str:
-    if (
-        not isinstance(reason, str)
-        or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON
-        or not reason.isprintable()
-    ):
-        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(reason))
-    return reason.strip()
+    return body.reason(reason), dry_run
 
 
 def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
@@ -121,7 +110,13 @@ def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
             "quantity": desired.quantity,
             "custom_domains": list(desired.custom_domains),
             "current_period_end": render.moment(desired.current_period_end),
+            "trial_ends_at": render.moment(desired.trial_ends_at),
+            "grace_ends_at": render.moment(desired.grace_ends_at),
+            "closes_at": render.moment(desired.closes_at),
         },
+        "closed_at": render.moment(row.closed_at),
+        "purge_after": render.moment(row.purge_after),
+        "purged_at": render.moment(row.purged_at),
         "generation": row.generation,
         "settled": row.settled_generation == row.generation,
         "created_at": render.moment(row.created_at),
