@@ -21,7 +21,7 @@ $(STAMP): requirements/dev.lock setup.cfg
 	> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
-demo: $(STAMP) ## Start everything on this machine, subscribe two customers, watch them become tenants (ARGS="--exit" to end, "--warm" for clusters made ahead)
+demo: $(STAMP) ## Start everything on this machine, subscribe three customers, watch them become tenants (ARGS="--exit" to end, "--warm" for clusters made ahead)
 	@$(BIN)/controlplane demo $(ARGS)
 
 test: $(STAMP) lint ## Lint, type-check and run the whole suite, real Terraform included

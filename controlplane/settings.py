@@ -25,6 +25,8 @@ from controlplane.domain.quoting import shown
 from controlplane.variables import ApiToken, Unfit
 
 PREFIX = "CONTROLPLANE_"
+CLIENT = frozenset({"CONTROLPLANE_API_URL", "CONTROLPLANE_API_TOKEN"})
+"""What the command line reads of the environment itself: the address and token of the API."""
 _PLANS = Path(__file__).with_name("plans.toml")
 
 
@@ -191,7 +193,8 @@ def _read(setting: Field[Any], env: Mapping[str, str]) -> Any:
             raise Unfit(f"expected {error}{got}") from None
     if setting.metadata["default"] is not ...:
         return setting.metadata["default"]
-    strangers = {name for name in env if name.startswith(PREFIX)} - {_variable(f) for f in fields(Settings)}
+    known = {_variable(f) for f in fields(Settings)} | CLIENT
+    strangers = {name for name in env if name.startswith(PREFIX)} - known
     alike = difflib.get_close_matches(variable, sorted(strangers), n=1, cutoff=0.85)
     raise Unfit("expected to be set" + (f"; is {alike[0]} a misspelling of it?" if alike else ""))
 

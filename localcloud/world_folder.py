@@ -21,9 +21,16 @@ class WorldFolder:
     """`path` None: a temporary folder, which `close` removes. Held by a lock until then."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises ServiceError where the folder holds something else, or is in use."""
+        """Raises ServiceError where the folder holds something else, is in use or can't be used."""
         self._temporary = path is None
         self.path = (make_data_root() if path is None else path).resolve()
+        try:
+            self._lock = self._take()
+        except OSError as error:
+            raise ServiceError(f"data_dir: {self.path}: {error.strerror}") from error
+
+    def _take(self) -> IO[str]:
+        """Make the folder if need be, hold it and empty it."""
         self.path.mkdir(parents=True, exist_ok=True)
         mark = self.path / MARK
         others = [entry.name for entry in self.path.iterdir()]
@@ -31,7 +38,7 @@ class WorldFolder:
             raise ServiceError(
                 f"data_dir: expected an empty folder or one of localcloud's own, got {self.path}"
             )
-        self._lock = _locked(mark)
+        lock = _locked(mark)
         for entry in self.path.iterdir():
             if entry == mark:
                 continue
@@ -39,6 +46,7 @@ class WorldFolder:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+        return lock
 
     def close(self) -> None:
         self._lock.close()

@@ -276,6 +276,11 @@ def test_a_misspelt_variable_is_pointed_at() -> None:
     assert error.endswith("expected to be set; is CONTROLPLANE_REGISTRY_ULR a misspelling of it?")
 
 
+def test_what_the_command_line_reads_is_no_misspelling() -> None:
+    (error,) = errors_of(API_TOKENS=None, API_TOKEN="of a client", API_URL="https://api.example")
+    assert error.endswith(": expected to be set")
+
+
 # ------------------------------------------------------------------------------ secrets
 
 

@@ -91,6 +91,8 @@ class Api:
             raise Failure(f"{self.base} does not answer like the API (HTTP {status}): is {URL} right?")
         kind = {400: Misuse, 401: NotAllowed, 403: NotAllowed, 404: Missing, 503: Unreachable}
         message = str(problem.get("message"))
+        if answer.status_code == 401:
+            message += f": is {TOKEN} right?"
         if answer.status_code >= 500:
             message += f" (request {answer.headers.get('X-Request-ID', 'unknown')})"
         raise kind.get(answer.status_code, Failure)(message)

@@ -8,8 +8,10 @@ from dataclasses import asdict
 import click
 
 from controlplane.cli import options, show
-from controlplane.cli.failure import Failure, clear_errors
-from controlplane.settings import WORKER, Settings
+from controlplane.cli.failure import Failure, Misuse
+from controlplane.settings import WORKER, Settings, SettingsError
+
+WHERE = "the doctor looks with a worker's eyes: run it where a worker runs, with a worker's environment"
 
 
 @click.command("doctor")
@@ -18,8 +20,10 @@ def command(*, as_json: bool) -> None:
     """Check every outside system of a worker, one line each; fails if one does."""
     from workers.doctor import checks
 
-    with clear_errors():
+    try:
         settings = Settings.from_environment(os.environ, require=WORKER)
+    except SettingsError as error:
+        raise Misuse(f"{error}\n{WHERE}") from error
     found = []
     for check in checks(settings):
         found.append(check)

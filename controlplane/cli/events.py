@@ -10,7 +10,7 @@ from controlplane.cli.api import Api, in_path
 
 @click.group("events")
 def command() -> None:
-    """Billing events as they came in: list, show, replay."""
+    """Billing events as they came in: list, show, replay, dismiss."""
 
 
 @command.command("list")
@@ -82,3 +82,17 @@ def replay(*, event: str, as_json: bool) -> None:
         show.as_json(found)
     else:
         show.line(f"event {found['id']} is {found['state']}: a worker will handle it again")
+
+
+@command.command()
+@click.argument("event")
+@click.option("--reason", required=True, help="Why nothing is to be done about it, for the audit trail.")
+@options.as_json
+def dismiss(*, event: str, reason: str, as_json: bool) -> None:
+    """Take a parked event off the list of those that wait for a person."""
+    path = f"/v1/events/{in_path('event', event)}/dismiss"
+    found = Api.from_environment().post(path, {"reason": reason})["event"]
+    if as_json:
+        show.as_json(found)
+    else:
+        show.line(f"event {found['id']} is {found['state']}: {found['reason']}")

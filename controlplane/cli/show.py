@@ -1,8 +1,9 @@
 """How commands print: one JSON value, or tables for people.
 
 What customers wrote (names, domains) is printed too, so no cell may steer a terminal or be read as
-markup. Where the output is not a terminal, tables are as wide as they need to be: a script that cuts
-columns should use --json, but nothing is cut from it in silence.
+markup. Tables are as wide as they need to be, so that an id can always be copied as one word; only on
+a terminal is the last column, where the long texts are, folded to what is left of the width. A script
+that cuts columns should use --json, but nothing is cut from it in silence.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 UNLIMITED = 10_000  # characters
+NARROW = 24  # characters that the last column has at least
+GAP = 2
 
 
 def as_json(document: Any) -> None:
@@ -34,12 +37,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, none: str) -
     if not found:
         click.echo(none)
         return
-    drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    drawn = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False)
+    *others, last = columns
+    for column in others:
+        drawn.add_column(column, no_wrap=True)
+    taken = sum(max(len(name), *(row[i].cell_len for row in found)) + GAP for i, name in enumerate(others))
+    console = Console(file=sys.stdout, highlight=False)
+    room = max(NARROW, console.width - taken - GAP) if console.is_terminal else UNLIMITED
+    drawn.add_column(last, overflow="fold", max_width=room)
     for row in found:
         drawn.add_row(*row)
-    _console().print(drawn)
+    Console(file=sys.stdout, highlight=False, width=UNLIMITED).print(drawn)
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> None:
@@ -76,8 +84,3 @@ def more(found: dict[str, Any]) -> None:
     """Say so where a listing goes on."""
     if found["next_cursor"] is not None:
         click.echo("… there are more: --limit or --all", err=True)
-
-
-def _console() -> Console:
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=UNLIMITED)

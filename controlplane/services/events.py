@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.errors import NotFound
+from controlplane.domain.errors import Conflict, NotFound
 from controlplane.store import audit, event
 from controlplane.store.registry import Connection
 
@@ -15,3 +15,13 @@ def replay(conn: Connection, event_id: str, *, actor: str) -> None:
         if not event.replay(conn, event_id):
             raise NotFound(f"event {event_id} does not exist")
         audit.append(conn, actor=actor, action="event.replay", resource=event_id, detail={})
+
+
+def dismiss(conn: Connection, event_id: str, *, actor: str, reason: str) -> None:
+    """Nothing is to be done about it: a parked event becomes ignored, so that the list of those that
+    wait for a person is a list of work. Raises NotFound, Conflict where it is not parked."""
+    with conn.transaction():
+        if not event.dismiss(conn, event_id, reason=f"dismissed by {actor}: {reason}"):
+            state = event.get(conn, event_id).state
+            raise Conflict(f"event {event_id} is {state}: only one that is parked can be dismissed")
+        audit.append(conn, actor=actor, action="event.dismiss", resource=event_id, detail={"reason": reason})

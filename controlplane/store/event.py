@@ -126,6 +126,17 @@ def replay(conn: Connection, event_id: str) -> bool:
     )
 
 
+def dismiss(conn: Connection, event_id: str, *, reason: str) -> bool:
+    """Ignore one that is parked. False where it is not parked, or not there."""
+    return (
+        conn.execute(
+            "UPDATE stripe_event SET state = 'ignored', reason = %s WHERE id = %s AND state = 'parked'",
+            [reason, event_id],
+        ).rowcount
+        > 0
+    )
+
+
 def due(conn: Connection, *, limit: int) -> list[str]:
     rows = conn.execute(
         "SELECT id FROM stripe_event WHERE state = 'received' AND next_attempt_at <= clock_timestamp()"

@@ -13,11 +13,11 @@ from controlplane.domain.quoting import shown
 
 MAX_BODY = 256 * 1024  # bytes; Stripe's largest events are a few tens of KiB
 
-MAX_REASON = 200
-
 # For Flask's MAX_CONTENT_LENGTH. One more than is taken, because werkzeug (3.1) cuts a chunked body
 # off at its limit without a word: only a body that reaches the limit shows that it was longer.
 READ_LIMIT = MAX_BODY + 1
+
+MAX_REASON = 200  # characters
 
 
 def read() -> bytes:
@@ -39,17 +39,6 @@ def read() -> bytes:
     return body
 
 
-def reason(value: Any) -> str:
-    """Why somebody does it, for the audit trail."""
-    if (
-        not isinstance(value, str)
-        or not 0 < len(value.strip()) <= len(value) <= MAX_REASON
-        or not value.isprintable()
-    ):
-        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(value))
-    return value.strip()
-
-
 def read_json(known: frozenset[str]) -> dict[str, Any]:
     """The body as a JSON object with no fields but these."""
     if request.mimetype != "application/json":
@@ -64,3 +53,14 @@ def read_json(known: frozenset[str]) -> dict[str, Any]:
         if name not in known:
             raise Invalid(name[:80], f"no other fields than {', '.join(sorted(known))}")
     return value
+
+
+def why(reason: Any) -> str:
+    """The `reason` that a person gave, for the audit trail. Raises Invalid."""
+    if (
+        not isinstance(reason, str)
+        or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON
+        or not reason.isprintable()
+    ):
+        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=shown(reason))
+    return reason.strip()

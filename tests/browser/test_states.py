@@ -71,7 +71,7 @@ def test_a_sleeping_database_is_an_honest_503(
 ) -> None:
     sleeper = Tenant("t-browsersleep", "asleep", (f"asleep.{ZONE}",), ("Asleep canary",))
     platform.create(sleeper)
-    payload = platform.config(sleeper, sleeper.host)
+    payload = platform.config(sleeper, sleeper.host, profile={"pauses": True})
     with silent_server() as port:
         endpoints.add("c-asleep.cluster.internal.invalid", port)
         payload["database"]["host"] = "c-asleep.cluster.internal.invalid"
@@ -86,6 +86,8 @@ def test_a_sleeping_database_is_an_honest_503(
         began = time.monotonic()
         assert app.get(acme.host).status == 200
         assert time.monotonic() - began < 2, "one tenant's dead database slows no other"
+        platform.publish({**payload, "profile": {}, "epoch": payload["epoch"] + 1})
+        assert _seconds_until(lambda: "Waking up" not in app.get(sleeper.host).text) < 10, "it never pauses"
     endpoints.add("c-asleep.cluster.internal.invalid", platform.postgres.port)
     assert _seconds_until(lambda: app.get(sleeper.host).status == 200) < 10
 

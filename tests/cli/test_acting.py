@@ -236,6 +236,13 @@ def test_a_dry_run_that_fails_or_never_ends(desk: Desk) -> None:
     assert desk.run("tenants", "reprovision", "acme", "--dry-run", "--wait").exit_code == 2
 
 
+def test_a_parked_event_is_dismissed(desk: Desk) -> None:
+    desk.site.deliver(event("evt_1", livemode=True))
+    assert desk.run("events", "dismiss", "evt_1").exit_code == 2
+    assert "is ignored: dismissed by" in desk.ok("events", "dismiss", "evt_1", "--reason", "a test")
+    assert desk.run("events", "dismiss", "evt_1", "--reason", "a test").exit_code == 1
+
+
 def test_a_replay_rings(desk: Desk) -> None:
     desk.site.deliver(event("evt_1", livemode=True))
     assert "a worker will handle it again" in desk.ok("events", "replay", "evt_1")

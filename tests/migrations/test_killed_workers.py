@@ -59,14 +59,14 @@ def kill_through(
 
 def slow(files: dict[str, str]) -> dict[str, str]:
     """The same with a pause in each transaction, so that a kill falls into one."""
-    return {name: f"{text};\nSELECT pg_sleep(0.1)" for name, text in files.items()}
+    return {name: f"{text};\nSELECT pg_sleep(0.4)" for name, text in files.items()}
 
 
 @pytest.mark.timeout(280)
 def test_killed_workers_leave_nobody_out_and_repeat_nothing(make_fleet: MakeFleet, database_url: str) -> None:
     fleet = make_fleet(20, lease_seconds=LEASE)
     number = fleet.release(slow(counting(2, 3)))
-    rollout_id = fleet.start(number, waves=["100%"], concurrency=4, attempts=20)
+    rollout_id = fleet.start(number, waves=["100%"], concurrency=2, attempts=20)
     kills = kill_through(fleet, database_url, rollout_id, seconds=240)
     detail = fleet.show(rollout_id)
     assert (detail.rollout.state, detail.counts.done) == ("done", 20)

@@ -127,6 +127,58 @@ def test_a_killed_parent_takes_its_child_along_and_the_child_saves(tmp_path: Pat
         parent.wait()
 
 
+# Like terraform with a provider: the second interrupt makes it run away and leave its helper.
+HASTY = """
+import signal, subprocess, sys, time
+from pathlib import Path
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+asked = []
+def interrupted(*_):
+    asked.append(1)
+    if len(asked) == 2:
+        sys.exit(1)
+signal.signal(signal.SIGINT, interrupted)
+Path("helper").write_text(str(helper.pid))
+print("ready", flush=True)
+end = time.monotonic() + 60
+while not asked and time.monotonic() < end:
+    time.sleep(0.05)
+time.sleep(1.5)
+Path("interrupts").write_text(str(len(asked)))
+"""
+
+
+def test_several_interrupts_are_one_and_nobody_stays_behind(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), HASTY])
+    try:
+        wait_for(tmp_path / "up")
+        child = int(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text())
+        os.kill(child, signal.SIGINT)
+        parent.send_signal(signal.SIGKILL)  # and the kernel's interrupt
+        wait_for(tmp_path / "interrupts")
+    finally:
+        parent.kill()
+        parent.wait()
+    assert (tmp_path / "interrupts").read_text() == "1"
+    helper = Path("/proc", (tmp_path / "helper").read_text())
+    end = time.monotonic() + 15
+    while helper.exists():
+        assert time.monotonic() < end, "the helper outlived its terraform"
+        time.sleep(0.05)
+
+
+def test_a_command_that_is_not_there_says_so(tmp_path: Path) -> None:
+    done = process.run(
+        ["no-such-terraform"], folder=tmp_path, name="child", environment={"PATH": "/bin"}, timeout=30.0
+    )
+    assert (done.code, done.errors) == (127, "no-such-terraform: No such file or directory\n")
+
+
+def test_a_death_by_signal_is_told_as_one(tmp_path: Path) -> None:
+    done = run(tmp_path, "import os; os.kill(os.getpid(), 15)")
+    assert done.code == -signal.SIGTERM
+
+
 def wait_for(path: Path, seconds: float = 15.0) -> None:
     end = time.monotonic() + seconds
     while not path.exists():

@@ -45,6 +45,29 @@ def test_a_replay_is_due_audited_and_rung(site: Site) -> None:
         assert audit.first_break(conn) is None
 
 
+def test_a_parked_event_is_dismissed_with_a_reason(site: Site) -> None:
+    site.deliver(event("evt_1", livemode=True))
+    answer = site.post("/v1/events/evt_1/dismiss", {"reason": "a test of Stripe's"})
+    assert answer.status_code == 200
+    assert (answer.json["event"]["state"], answer.json["event"]["reason"]) == (
+        "ignored",
+        "dismissed by api:operator-bot: a test of Stripe's",
+    )
+    assert site.rows("SELECT actor, resource, detail FROM audit WHERE action = 'event.dismiss'") == [
+        {"actor": "api:operator-bot", "resource": "evt_1", "detail": {"reason": "a test of Stripe's"}}
+    ]
+    assert site.post("/v1/events/evt_1/replay").status_code == 202, "it can be taken back"
+
+
+def test_what_is_not_parked_is_not_dismissed(site: Site) -> None:
+    site.deliver(event("evt_1"))
+    answer = site.post("/v1/events/evt_1/dismiss", {"reason": "x"})
+    assert (answer.status_code, "is received" in answer.json["error"]["message"]) == (409, True)
+    assert site.post("/v1/events/evt_2/dismiss", {"reason": "x"}).status_code == 404
+    assert site.post("/v1/events/evt_1/dismiss", {"reason": " "}).json["error"]["field"] == "reason"
+    assert site.rows("SELECT 1 FROM audit") == []
+
+
 def test_a_parked_body_is_found_by_its_digest(site: Site) -> None:
     name = site.deliver(b"not json").json["event"]
     shown = site.get(f"/v1/events/{name}", role="operator").json

@@ -41,6 +41,7 @@ ACTS = [
 ]
 MAKES = [
     "/v1/tenants/t-aaaaaaaaaaaa/purge/approve",
+    "/v1/events/evt_1/dismiss",
     "/v1/rollouts/1/pause",
     "/v1/rollouts/1/resume",
     "/v1/rollouts/1/abort",

@@ -7,6 +7,7 @@ PostgreSQL databases through the data plane. Only the endpoints are those of the
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from contextlib import nullcontext
@@ -36,8 +37,12 @@ from localcloud.process import ServiceError
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for the tenants at most.")
 def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -> None:
     """Start everything on this machine, subscribe customers, watch them become tenants."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell lets what it starts behind "&" ignore the first
+        signal.signal(ending, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=True)
+    if shutil.which("terraform") is None:
+        console.print("[red]demo: terraform is not on PATH: install Terraform 1.11 or newer[/]")
+        sys.exit(1)
     try:
         with (
             warm_catalogue() if warm else nullcontext() as catalogue,

@@ -14,6 +14,7 @@ from typing import Self
 import httpx
 from rich.console import Console
 
+from controlplane.cli.demo import orphans
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.cloud import LocalCloud
@@ -23,6 +24,10 @@ ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "controlplane/plans.toml"
 MIGRATIONS = ROOT / "examples/notes/migrations"
 READY_WITHIN = 60.0
+SAVED_WITHIN = 20.0
+"""Seconds that a Terraform whose worker has been stopped gets to save its state."""
+SOCKET_PATH = 80
+"""Characters of a temporary folder below which a Unix socket's path stays within its 107."""
 _STOP = {"worker": signal.SIGQUIT}
 """Celery's cold shutdown: a warm one would wait for Terraform. The registry resumes what is cut off."""
 _DEATH = {"worker": signal.SIGKILL}
@@ -46,8 +51,10 @@ class DemoHouse:
         self.children: dict[str, Child] = {}
         self.web_port, self.app_port = free_port(), free_port()
         self._registry: Registry | None = None
+        self._outside: set[int] = set()
 
     def __enter__(self) -> Self:
+        orphans.adopt(on=True)
         try:
             self._start()
         except BaseException:
@@ -60,6 +67,7 @@ class DemoHouse:
     ) -> None:
         if kind is not None and issubclass(kind, DemoFailed):
             self._show_logs()
+        self._say("stopping …")
         self.close()
 
     @property
@@ -88,8 +96,17 @@ class DemoHouse:
             "DATAPLANE_RESOLVE_URL": self.web_url,
             "DATAPLANE_RESOLVE_TOKEN": self.cloud.credentials.viewer_token,
             "PYTHONUNBUFFERED": "1",
+            **self._temporary_folder(),
             **self._settings,
         }
+
+    def _temporary_folder(self) -> dict[str, str]:
+        """In the data folder, so that what a killed process leaves there goes with it."""
+        folder = self.cloud.data_dir / "tmp"
+        if len(str(folder)) > SOCKET_PATH:
+            return {}
+        folder.mkdir(exist_ok=True)
+        return {"TMPDIR": str(folder)}
 
     def failed_process(self) -> str | None:
         """The name of a process of the product that has ended; None while all run. A worker that has
@@ -111,6 +128,8 @@ class DemoHouse:
         for name in reversed(self.children):
             self.children[name].stop(_STOP.get(name, signal.SIGTERM))
         self.children.clear()
+        orphans.outlive(self._outside, SAVED_WITHIN)
+        orphans.adopt(on=False)
         if self._registry is not None:
             self._registry.close()
         self.cloud.close()
@@ -119,6 +138,7 @@ class DemoHouse:
         started = time.monotonic()
         self._say("starting PostgreSQL, two Valkeys, AWS, Stripe and Cloudflare on this machine …")
         self.cloud.start()
+        self._outside = orphans.children()
         self._registry = Registry(self.cloud.environment()["CONTROLPLANE_REGISTRY_URL"])
         with self._registry.connection() as conn:
             schema_version.upgrade(conn)

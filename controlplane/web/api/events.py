@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.services import billing, events
 from controlplane.store.event import EventRow
-from controlplane.web import query
+from controlplane.web import body, query
 from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, Role, caller
 from controlplane.web.edge import Edge
@@ -55,6 +55,17 @@ def blueprint(edge: Edge) -> Blueprint:
             row, _ = billing.show_event(conn, known)
         edge.ring(HANDLE, [known])
         return render.accepted({"event": _brief(row)}, f"/v1/events/{known}")
+
+    @views.post("/<event_id>/dismiss")
+    @edge.guard.allow(OPERATORS)
+    def dismiss(event_id: str) -> Response:
+        query.only()
+        known = query.event_id(event_id)
+        reason = body.why(body.read_json(frozenset({"reason"})).get("reason"))
+        with edge.registry.connection() as conn:
+            events.dismiss(conn, known, actor=caller().actor, reason=reason)
+            row, _ = billing.show_event(conn, known)
+        return jsonify({"event": _brief(row)})
 
     return views
 

@@ -40,7 +40,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def request(name: str) -> Response:
         query.only()
         fields = body.read_json(frozenset({"reason", "early"}))
-        reason, early = body.reason(fields.get("reason")), fields.get("early", False)
+        reason, early = body.why(fields.get("reason")), fields.get("early", False)
         if not isinstance(early, bool):
             raise Invalid("early", "true or false", got=shown(early))
         with edge.registry.connection() as conn:
@@ -69,7 +69,7 @@ def blueprint(edge: Edge) -> Blueprint:
     @edge.guard.allow(OPERATORS)
     def withdraw(name: str) -> Response:
         query.only()
-        reason = body.reason(body.read_json(frozenset({"reason"})).get("reason"))
+        reason = body.why(body.read_json(frozenset({"reason"})).get("reason"))
         with edge.registry.connection() as conn:
             tenant_id = _full_id(name)
             purges.withdraw(conn, tenant_id, actor=caller().actor, reason=reason)

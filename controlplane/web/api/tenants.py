@@ -72,7 +72,7 @@ def blueprint(edge: Edge) -> Blueprint:
     @edge.guard.allow(OPERATORS)
     def rotate(name: str) -> Response:
         query.only()
-        reason = body.reason(body.read_json(frozenset({"reason"})).get("reason"))
+        reason = body.why(body.read_json(frozenset({"reason"})).get("reason"))
         with edge.registry.connection() as conn:
             tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
             operation_id = tenants.rotate(conn, tenant_id, actor=caller().actor, reason=reason)
@@ -90,7 +90,7 @@ def _reprovision_request() -> tuple[str, bool]:
         raise Invalid("dry_run", "true or false", got=shown(dry_run))
     if reason is None and dry_run:
         return "", True
-    return body.reason(reason), dry_run
+    return body.why(reason), dry_run
 
 
 def _brief(row: TenantRow, zone: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import type { Driver } from "./pool.js";
 import type { SslMode } from "./settings.js";
 
 /** Seconds after which to try a database again that is starting. */
-export const WAKE_SECONDS = 5;
+const WAKE_SECONDS = 5;
 
 const CONNECT_MS = 5_000;
 const RESET_MS = 5_000;
@@ -52,10 +52,10 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
     try {
       return await this.#connect(config, login);
     } catch (error) {
-      if (!isRefusedLogin(error)) throw connectError(error);
+      if (!isRefusedLogin(error)) throw connectError(config, error);
       const next = await credentials.afterRefusal(secret, login);
-      if (next === login) throw connectError(error);
-      return this.#connect(config, next).catch((again: unknown) => Promise.reject(connectError(again)));
+      if (next === login) throw connectError(config, error);
+      return this.#connect(config, next).catch((again: unknown) => Promise.reject(connectError(config, again)));
     }
   }
 
@@ -142,6 +142,12 @@ export function isGone(error: unknown): boolean {
   return /^(?:08|57P)/.test(code) || /^E[A-Z]+$/.test(code) || /terminated|not queryable|was closed/i.test(message);
 }
 
+/** Nothing was heard in time: "waking" where the tenant's cluster may pause, else "database-unavailable". */
+export function silence(config: TenantConfig, message: string, cause?: unknown): DataPlaneError {
+  const code = config.profile["pauses"] === true ? "waking" : "database-unavailable";
+  return new DataPlaneError(code, message, { cause, retryAfter: WAKE_SECONDS });
+}
+
 /** The error of a statement, as a request may see it. */
 export function translated(error: unknown): unknown {
   if (!isGone(error)) return error;
@@ -151,13 +157,19 @@ export function translated(error: unknown): unknown {
   });
 }
 
-/** 57P03 and silence are what a starting server gives; a paused cluster holds the connect until it is up. */
-function connectError(error: unknown): DataPlaneError {
+/**
+ * A server that starts says 57P03; one that is silent starts too where the plan lets its cluster pause
+ * (`profile.pauses`), since a paused cluster holds the connect until it is up. Any other silence is a fault.
+ */
+function connectError(config: TenantConfig, error: unknown): DataPlaneError {
   if (isDataPlaneError(error)) return error;
   const message = error instanceof Error ? error.message : "";
   const code = codeOf(error);
-  if (code === "57P03" || code === "ETIMEDOUT" || /timeout expired/.test(message)) {
+  if (code === "57P03") {
     return new DataPlaneError("waking", "database: it is starting", { cause: error, retryAfter: WAKE_SECONDS });
+  }
+  if (code === "ETIMEDOUT" || /timeout expired/.test(message)) {
+    return silence(config, "database: it does not answer", error);
   }
   if (code === "53300") {
     return new DataPlaneError("busy", "database: the server takes no more connections", { cause: error, retryAfter: 2 });

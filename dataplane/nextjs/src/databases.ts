@@ -10,7 +10,7 @@
 import type pg from "pg";
 import type { QueryConfig, QueryResult, QueryResultRow } from "pg";
 
-import { codeOf, Connector, isGone, translated, WAKE_SECONDS, type ActiveConfig, type Transport } from "./connect.js";
+import { codeOf, Connector, isGone, silence, translated, type ActiveConfig, type Transport } from "./connect.js";
 import type { TenantConfig } from "./contract.js";
 import type { Credentials } from "./credentials.js";
 import { DataPlaneError } from "./errors.js";
@@ -72,7 +72,8 @@ export class Databases {
 
   /**
    * Make sure that the tenant's database answers, within `wait` milliseconds; at once where it did
-   * lately. @throws DataPlaneError "waking" when the time is over; the connect goes on behind.
+   * lately. @throws DataPlaneError "waking" when the time is over, "database-unavailable" where the plan never
+   * pauses; the connect goes on behind.
    */
   async ready(config: TenantConfig, wait: number): Promise<void> {
     const claim = this.#claim(config);
@@ -80,7 +81,7 @@ export class Databases {
     const connecting = this.#checkout(claim).then((lease) => lease.release());
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      const error = new DataPlaneError("waking", `database: no answer within ${wait} ms`, { retryAfter: WAKE_SECONDS });
+      const error = silence(config, `database: no answer within ${wait} ms`);
       timer = setTimeout(() => reject(error), wait);
     });
     try {

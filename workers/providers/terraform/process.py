@@ -2,9 +2,8 @@
 
 Output goes to files in the run's own folder, not to pipes: a terraform whose parent has died gets
 SIGINT, says so on its standard output, and a broken pipe there would kill it before it saved its
-state. The process has a session of its own and only its own pid is signalled, never the group: the
-AWS provider runs in the same group, and a provider that dies with terraform leaves what it was
-creating out of the state.
+state. Between us and terraform stands `child.py`, which interrupts it once and alone, never its group:
+a provider that dies with terraform leaves what it was creating out of the state.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from controlplane.domain.errors import LeaseLost, Retryable
 
 CHILD = Path(__file__).with_name("child.py")
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
+MARGIN = 5.0  # seconds that child.py may take for both
 TICK = 0.1  # seconds between two looks at the process
 ASK = 0.5  # seconds between two questions to `stopped`
 ERRORS_LIMIT = 64 * 1024  # bytes of standard error that are kept
@@ -67,7 +66,7 @@ def run(
     began = time.monotonic()
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *command],
+            [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(GRACE), *command],
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -101,11 +100,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGINT)
-    if _wait(process, GRACE) is None:
+    if _wait(process, GRACE + MARGIN) is None:
         process.kill()
         process.wait()
-        with suppress(ProcessLookupError):  # a provider that outlived its terraform
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
