@@ -13,7 +13,7 @@ import os
 from celery import Celery
 
 from controlplane.settings import Settings
-from workers import intake, notices, rehearsals, rollouts
+from workers import exports, intake, notices, rehearsals, rollouts
 from workers import preview as previews
 from workers.converge import TASK as CONVERGE
 
@@ -72,5 +72,6 @@ app.conf.update(
         CONVERGE: {"queue": "controlplane"},
         rollouts.TASK: {"queue": "rollouts"},
         rehearsals.TASK: {"queue": "rollouts"},
+        exports.TASK: {"queue": "rollouts"},
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,9 +21,13 @@ REMAINS = (
 
 
 def certificate_of(
-    ctx: Context, row: TenantRow, purged: PurgeRow, copy: CopyRow | None, absence: list[dict[str, Any]]
+    ctx: Context,
+    row: TenantRow,
+    purged: PurgeRow,
+    copies: Sequence[CopyRow],
+    absence: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Signed where the worker has a key for it."""
+    """Signed where the worker has a key for it. `copies`: all that is kept of the tenant, exports too."""
     document = {
         "type": "deletion-certificate",
         "version": 1,
@@ -46,7 +51,7 @@ def certificate_of(
             "approved_at": _moment(purged.approved_at),
         },
         "absence": [{k: v for k, v in line.items() if k != "left"} for line in absence],
-        "kept": [] if copy is None else [_kept(copy)],
+        "kept": [_kept(copy) for copy in copies],
         "remains": list(REMAINS),
     }
     return certificate.issue(document, ctx.certificate_key)

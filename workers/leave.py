@@ -161,7 +161,9 @@ def certify(work: TenantWork) -> None:
     evidence, left = look_for_what_is_left(work.ctx, approved)
     if left:
         raise Retryable(f"not gone yet: {', '.join(left[:5])}")
-    document = certificate_of(work.ctx, row, approved, work.facts.copy, [asdict(line) for line in evidence])
+    with work.ctx.registry.connection() as conn:
+        copies = data_copy.kept_of_tenant(conn, row.id)
+    document = certificate_of(work.ctx, row, approved, copies, [asdict(line) for line in evidence])
     with work.recording() as conn:
         purge.finish(conn, approved.id, certificate=document)
         tenant.mark_purged(conn, row.id)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from controlplane.domain.errors import Retryable
 from controlplane.services import timers
-from controlplane.store import event, preview
-from workers import intake, notices, pool, rollouts
+from controlplane.store import data_copy, event, preview
+from workers import exports, intake, notices, pool, rollouts
 from workers import preview as previews
 from workers.context import Context
 from workers.converge import converge
@@ -31,8 +31,10 @@ def work_once(ctx: Context) -> int:
         with conn.transaction():
             timers.run(conn, limit=100)
         events, waiting = event.due(conn, limit=100), preview.due(conn, limit=100)
+        wanted = data_copy.due_exports(conn, limit=100)
     done = sum(intake.handle_event(ctx, event_id) is not None for event_id in events)
     done += sum(previews.work_out(ctx, preview_id) for preview_id in waiting)
+    done += sum(exports.work(ctx, export_id) for export_id in wanted)
     done += notices.deliver(ctx)
     while converge(ctx) is not None:
         done += 1

@@ -12,8 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.services import timers
-from controlplane.store import event, history, notice, operation, preview, rehearsal, rollout, route
-from workers import converge, intake, notices, pool, rehearsals, rollouts
+from controlplane.store import (
+    data_copy,
+    event,
+    history,
+    notice,
+    operation,
+    preview,
+    rehearsal,
+    rollout,
+    route,
+)
+from workers import converge, exports, intake, notices, pool, rehearsals, rollouts
 from workers import preview as previews
 from workers.context import Context
 
@@ -33,6 +43,7 @@ class Swept:
     rollouts: int = 0
     pool: int = 0
     notices: int = 0
+    exports: int = 0
     skipped: bool = False
 
 
@@ -46,6 +57,7 @@ def sweep(ctx: Context) -> Swept:
         operations = operation.due(conn, limit=AT_MOST)
         waiting = preview.due(conn, limit=AT_MOST)
         untold = notice.due(conn)
+        wanted = data_copy.due_exports(conn, limit=AT_MOST)
         running = rollout.running(conn)
         rehearsing = rehearsal.due(conn)
     for event_id in events:
@@ -54,6 +66,8 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(converge.TASK, [kind, resource_id])
     for preview_id in waiting:
         ctx.ring(previews.TASK, [str(preview_id)])
+    for export_id in wanted:
+        ctx.ring(exports.TASK, [str(export_id)])
     if untold:
         ctx.ring(notices.TASK, [])
     if running is not None:
@@ -61,7 +75,9 @@ def sweep(ctx: Context) -> Swept:
     if rehearsing:
         ctx.ring(rehearsals.TASK, [])
     rolling = int(running is not None)
-    return Swept(len(events), len(operations), looks, len(waiting), rolling, pool.tend(ctx), int(untold))
+    return Swept(
+        len(events), len(operations), looks, len(waiting), rolling, pool.tend(ctx), int(untold), len(wanted)
+    )
 
 
 def republish(ctx: Context) -> int:

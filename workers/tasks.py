@@ -16,7 +16,7 @@ from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
 from workers import converge as engine
-from workers import intake, notices, rehearsals, rollouts
+from workers import exports, intake, notices, rehearsals, rollouts
 from workers import preview as previews
 from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
@@ -89,6 +89,14 @@ def deliver() -> None:
         notices.deliver(context())
     except Retryable as error:
         log.warning("notices: %s", error)
+
+
+@app.task(name=exports.TASK)
+def export(export_id: str) -> None:
+    try:
+        exports.work(context(), int(export_id))
+    except Retryable as error:
+        log.warning("export %s: %s", export_id, error)
 
 
 @app.task(name=rollouts.TASK)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from controlplane.cli import operations, options, purges, show
+from controlplane.cli import exports, operations, options, purges, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.failure import Failure, GaveUp
 from controlplane.cli.watching import POLL, patient_get
@@ -20,6 +20,7 @@ def command() -> None:
 
 command.add_command(purges.purge)
 command.add_command(purges.certificate)
+command.add_command(exports.export)
 
 
 @command.command("list")

@@ -1,4 +1,8 @@
-"""Copies of a tenant's data that are kept outside its database: dumps and snapshots."""
+"""Copies of a tenant's data that are kept outside its database: dumps and snapshots.
+
+Those of a purge are the engine's, made and deleted by its steps. The others are exports, which somebody
+asked for: a worker takes one, renews its hold while it dumps, and deletes it when its days are over.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,7 @@ class CopyRow:
     manifest: dict[str, Any] | None
     keep_days: int
     actor: str
+    attempts: int
     error: str | None
     created_at: datetime
     verified_at: datetime | None
@@ -37,8 +42,8 @@ class CopyRow:
 
 
 _COLUMNS = (
-    "id, tenant_id, cluster_id, purge_id, kind, name, state, manifest, keep_days, actor, error, created_at,"
-    " verified_at, kept_until, deleted_at,"
+    "id, tenant_id, cluster_id, purge_id, kind, name, state, manifest, keep_days, actor, attempts, error,"
+    " created_at, verified_at, kept_until, deleted_at,"
     " coalesce(state = 'kept' AND kept_until <= clock_timestamp(), false) AS overdue"
 )
 
@@ -79,6 +84,82 @@ def keep(conn: Connection, copy_id: int, *, manifest: dict[str, Any]) -> None:
         " WHERE id = %s AND state = 'making'",
         [Jsonb(manifest), copy_id],
     )
+
+
+def get_export(conn: Connection, copy_id: int) -> CopyRow:
+    """Raises NotFound."""
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE id = %s AND purge_id IS NULL",  # noqa: S608
+            [copy_id],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"export {copy_id} does not exist")
+    return row
+
+
+_EXPORT_DUE = (
+    "purge_id IS NULL AND ((state = 'making' AND next_attempt_at <= clock_timestamp())"
+    " OR (state = 'kept' AND kept_until <= clock_timestamp() AND next_attempt_at <= clock_timestamp()))"
+)
+
+
+def due_exports(conn: Connection, *, limit: int) -> list[int]:
+    """To be made, or to be deleted."""
+    rows = conn.execute(
+        f"SELECT id FROM data_copy WHERE {_EXPORT_DUE} ORDER BY next_attempt_at LIMIT %s",  # noqa: S608
+        [limit],
+    ).fetchall()
+    return [row["id"] for row in rows]
+
+
+def take_export(conn: Connection, copy_id: int, *, hold: float) -> CopyRow | None:
+    """Held for `hold` seconds; None where it is not due or in other hands."""
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        return cur.execute(
+            "UPDATE data_copy SET attempts = attempts + 1,"  # noqa: S608 — constants
+            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+            f" WHERE id = %s AND {_EXPORT_DUE} RETURNING {_COLUMNS}",
+            [hold, copy_id],
+        ).fetchone()
+
+
+def renew_export(conn: Connection, row: CopyRow, *, hold: float) -> bool:
+    """False where another worker has taken it since."""
+    return (
+        conn.execute(
+            "UPDATE data_copy SET next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE id = %s AND attempts = %s AND state = 'making'",
+            [hold, row.id, row.attempts],
+        ).rowcount
+        > 0
+    )
+
+
+def put_back_export(conn: Connection, row: CopyRow, *, after: float, error: str) -> None:
+    conn.execute(
+        "UPDATE data_copy SET error = %s, next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND attempts = %s",
+        [error[:1000], after, row.id, row.attempts],
+    )
+
+
+def fail_export(conn: Connection, row: CopyRow, *, error: str) -> None:
+    conn.execute(
+        "UPDATE data_copy SET state = 'failed', error = %s"
+        " WHERE id = %s AND attempts = %s AND state = 'making'",
+        [error[:1000], row.id, row.attempts],
+    )
+
+
+def kept_of_tenant(conn: Connection, tenant_id: str) -> list[CopyRow]:
+    """All that there still is, or may be."""
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE tenant_id = %s"  # noqa: S608 — a constant
+            " AND state IN ('making', 'kept') ORDER BY id",
+            [tenant_id],
+        ).fetchall()
 
 
 def mark_deleted(conn: Connection, copy_id: int) -> None:

@@ -13,6 +13,7 @@ from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
     clusters,
     events,
+    exports,
     notices,
     operations,
     pool,
@@ -59,6 +60,6 @@ def create_app(
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, previews, operations, events, clusters, pool, subscriptions, routes, summary):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (purges, notices, releases, rehearsals, rollouts, schema):
+    for resource in (purges, exports, notices, releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))
     return app

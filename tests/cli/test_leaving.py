@@ -114,3 +114,24 @@ def test_notices_are_listed_shown_and_sent_again(desk: Desk, closed: str) -> Non
     assert "will deliver it again" in desk.ok("notices", "redeliver", notice["id"])
     assert desk.json("notices", "list", "--state", "waiting")["items"][0]["id"] == notice["id"]
     assert closed
+
+
+def test_an_export_is_asked_for_and_awaited(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.cli.exports.POLL", 0.01)
+    desk.site.found("sub_1")
+    desk.site.rows("UPDATE tenant SET ready_at = now()")
+    assert "exports/t-" in desk.ok("tenants", "export", "acme")
+    late = desk.run("tenants", "export", "acme", "--wait", "--timeout", "1")
+    assert (late.exit_code, "is not made after 1 s" in late.stderr) == (6, True)
+    desk.site.rows(
+        "CREATE FUNCTION fail_it() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.state = 'failed'; NEW.error = 'no bucket'; RETURN NEW; END $$"
+    )
+    desk.site.rows(
+        "CREATE TRIGGER fail_it BEFORE INSERT ON data_copy FOR EACH ROW EXECUTE FUNCTION fail_it()"
+    )
+    try:
+        failed = desk.run("tenants", "export", "acme", "--wait")
+    finally:
+        desk.site.rows("DROP FUNCTION fail_it CASCADE")
+    assert (failed.exit_code, "no bucket" in failed.stderr) == (1, True)

@@ -10,6 +10,7 @@ READS = [
     "/v1/tenants/t-aaaaaaaaaaaa",
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
     "/v1/tenants/t-aaaaaaaaaaaa/certificate",
+    "/v1/exports/1",
     "/v1/notices",
     "/v1/notices/msg_1",
     "/v1/previews/1",
@@ -36,6 +37,7 @@ ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/rotate",
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
     "/v1/tenants/t-aaaaaaaaaaaa/purge/withdraw",
+    "/v1/tenants/t-aaaaaaaaaaaa/export",
     "/v1/notices/msg_1/redeliver",
     "/v1/events/evt_1/replay",
 ]

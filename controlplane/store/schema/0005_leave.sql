@@ -74,7 +74,7 @@ CREATE TABLE data_copy (
 );
 CREATE INDEX data_copy_tenant ON data_copy (tenant_id, id DESC);
 CREATE INDEX data_copy_kept ON data_copy (cluster_id) WHERE kind = 'snapshot' AND state IN ('making', 'kept');
-CREATE INDEX data_copy_due ON data_copy (next_attempt_at) WHERE state = 'making' AND purge_id IS NULL;
+CREATE INDEX data_copy_due ON data_copy (next_attempt_at) WHERE state IN ('making', 'kept') AND purge_id IS NULL;
 
 -- What is told to the company's own systems, written in the transaction of what it tells of. `once`: the
 -- same thing is told once.
