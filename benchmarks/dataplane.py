@@ -2,23 +2,21 @@
 
     python -m benchmarks.dataplane [--quick] [--write]
 
-PostgreSQL and Valkey are real and started for it. `--write` puts the text and the picture into
-benchmarks/results/. Ends with 1 where a goal of the project was missed.
+PostgreSQL and Valkey are real and started for it. `--write` puts its section into benchmarks/RESULTS.md
+and its picture into benchmarks/results/. Ends with 1 where a goal of the project was missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import dataplane_http, dataplane_pools, dataplane_resolver
+from benchmarks import dataplane_http, dataplane_pools, dataplane_resolver, page
 from benchmarks.dataplane_report import Bar, Report
 from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
@@ -30,6 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 def run(*, quick: bool = False) -> Report:
     """About two minutes; `quick` a quarter of it, with figures that vary more."""
     report = Report("Data plane")
+    load = page.load()
     rounds = 20 if quick else 100
     seconds = 2.0 if quick else 10.0
     root = make_data_root("benchmark-")
@@ -52,9 +51,8 @@ def run(*, quick: bool = False) -> Report:
     finally:
         shutil.rmtree(root)
     report.notes.append(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the "
-        "end. Times of calls are the best of rounds that took turns (CPU time where nothing is waited for); "
-        "read the ratios."
+        f"{page.stamp(load)} Times of calls are the best of rounds that took turns (CPU time where nothing is"
+        " waited for); read the ratios."
     )
     return report
 
@@ -84,14 +82,15 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m benchmarks.dataplane", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help="shorter, with figures that vary more")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/dataplane.md and .svg")
+    parser.add_argument("--write", action="store_true", help="write its section of benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     report = run(quick=options.quick)
     print(report.markdown())
     if options.write:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "dataplane.md").write_text(report.markdown())
         report.draw(RESULTS / "dataplane.svg")
+        picture = "![What a request pays for its tenant](results/dataplane.svg)"
+        page.write("data-plane", f"{report.markdown()}\n{picture}")
     for figure in report.failed:
         print(f"missed: {figure.section}: {figure.name}: {figure.value}, goal {figure.goal}", file=sys.stderr)
     return 1 if report.failed else 0

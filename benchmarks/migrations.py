@@ -19,7 +19,6 @@ import gc
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from benchmarks import page
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
@@ -253,6 +253,7 @@ def rollout(made: House, fleet: Sequence[Placement], prefix: str) -> None:
             databases=PostgresDatabases(SimpleNamespace(), EndpointMap(), sslmode="disable"),
         ),
         platform=SimpleNamespace(lease=30.0, heartbeat=5.0),
+        catalogue=SimpleNamespace(plans={}),
         holder="bench",
         ring=lambda task, args: None,
     )
@@ -381,7 +382,9 @@ def django_tenants(made: House, tenants: int) -> tuple[float, float]:
 # ------------------------------------------------------------------------------------ reporting
 
 
-def report(sizes: Sequence[Size], peer: tuple[int, float, float] | None) -> tuple[str, list[str]]:
+def report(
+    sizes: Sequence[Size], peer: tuple[int, float, float] | None, *, stamp: str
+) -> tuple[str, list[str]]:
     """(Markdown, goals that were missed)."""
     last = sizes[-1]
     names = ["floor", "rollout", *PEERS]
@@ -417,12 +420,10 @@ def report(sizes: Sequence[Size], peer: tuple[int, float, float] | None) -> tupl
         f"| {goal} | {value} | {wanted} | {'yes' if met else '**no**'} |"
         for goal, value, wanted, met in goals
     ]
-    cores, load = os.cpu_count(), os.getloadavg()[0]
     lines += [
         "",
-        f"Python {platform.python_version()}, {cores} cores, load {load:.1f} at the end; fsync off; registry,"
-        " tenants and contenders on one machine. Floor and rollout are the mean of two runs that took turns."
-        " Read the ratios.",
+        f"{stamp} fsync off; registry, tenants and contenders on one machine. Floor and rollout are the mean"
+        " of two runs that took turns. Read the ratios.",
         "",
     ]
     return "\n".join(lines), [
@@ -464,11 +465,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--sizes", default="100,300,1000", help="databases, comma separated, rising")
     parser.add_argument("--no-django", action="store_true", help="leave django-tenants out")
-    parser.add_argument(
-        "--write", action="store_true", help="write benchmarks/results/migrations.md and .svg"
-    )
+    parser.add_argument("--write", action="store_true", help="write its section of benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     sizes = sorted(int(text) for text in options.sizes.split(","))
+    load = page.load()
     with house(max(sizes)) as made:
         print(f"{max(sizes)} databases are there", flush=True)
         measured = [measure(made, size) for size in sizes]
@@ -476,13 +476,16 @@ def main(arguments: Sequence[str]) -> int:
         with made.registry.connection() as conn:
             newest = rollouts.list_page(conn, before=None, limit=1)[0]
             drawing = rollout_plot.draw(conn, newest.id)
-    text, missed = report(measured, peer)
+    text, missed = report(measured, peer, stamp=page.stamp(load))
     print(text)
     if options.write:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "migrations.md").write_text(text)
         draw(measured, RESULTS / "migrations.svg")
         (RESULTS / "migrations_rollout.svg").write_text(drawing + "\n")
+        pictures = (
+            "![Seconds by databases](results/migrations.svg)\n\n![A rollout](results/migrations_rollout.svg)"
+        )
+        page.write("migrations", f"{text}\n{pictures}")
     for goal in missed:
         print(f"missed: {goal}", file=sys.stderr)
     return 1 if missed else 0

@@ -10,6 +10,7 @@ two sentences for people. None of them names a database, a login or an address.
     │   ├── UnknownHost          404  nobody lives here, and the levels behind said so
     │   ├── Suspended            403
     │   ├── Provisioning         503  made at this moment
+    │   ├── BeingUpdated         503  its schema is of a release that this version can't serve
     │   └── RoutingUnavailable   503  nothing that knows could be asked: never a 404
     ├── DatabaseError            the tenant is known, its database can't be used now
     │   ├── PoolExhausted        503  every connection that it may have is in use
@@ -83,6 +84,17 @@ class Provisioning(RoutingError):
     code = "provisioning"
     title = "Almost there"
     explanation = "This account is being set up at this moment. This page works as soon as it is ready."
+
+
+class BeingUpdated(RoutingError):
+    """The tenant's schema is of a release that this version of the application does not serve."""
+
+    status = 503
+    code = "being-updated"
+    title = "Being updated"
+    explanation = (
+        "This account is being updated at this moment. This page works again as soon as that is done."
+    )
 
 
 class RoutingUnavailable(RoutingError):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataplane.contract import Notice, Status, TenantConfig
+from dataplane.releases import ALL, Releases
 
 SECOND_CHANCES = 32  # looked at for one eviction
 
@@ -27,7 +28,7 @@ class Policy:
     `ttl`: an entry is confirmed this often (times 1 - `jitter` to 1) though notices arrive; for
     `grace` beyond it the old one is served while it is read anew behind. `unwatched_ttl`: instead of
     `ttl` while notices can't be heard. `unknown_ttl`: for hosts without a tenant and those being
-    set up. `max_age`: how long after its last confirmation an entry is served when nothing behind
+    set up or updated. `max_age`: how long after its last confirmation an entry is served when nothing behind
     answers, tried again every `retry`. `wait`: for somebody else's read of the same host.
     """
 
@@ -63,12 +64,14 @@ class Slot:
         "used",
     )
 
-    def __init__(self, config: TenantConfig, now: float, ttl: float, policy: Policy) -> None:
+    def __init__(
+        self, config: TenantConfig, now: float, *, ttl: float, grace: float, max_age: float, serving: bool
+    ) -> None:
         self.config = config
-        self.serving = config.status is Status.ACTIVE
+        self.serving = serving
         self.fresh_until = now + ttl
-        self.soft_until = self.fresh_until + (policy.grace if config.status is not Status.PROVISIONING else 0)
-        self.hard_until = now + policy.max_age
+        self.soft_until = self.fresh_until + grace
+        self.hard_until = now + max_age
         self.floor: tuple[int, float] | None = None
         self.used = False
         self.refreshing = False
@@ -87,8 +90,12 @@ Outcome = Slot | Nothing
 
 
 class Memory:
-    def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
+    """`releases`: those that this application serves. Whether a tenant's is one of them is decided when
+    its entry is stored, so that a request pays nothing for it."""
+
+    def __init__(self, policy: Policy, clock: Callable[[], float], releases: Releases = ALL) -> None:
         self._policy = policy
+        self.releases = releases
         self._clock = clock
         self.slots: OrderedDict[str, Slot] = OrderedDict()
         self.unknown: OrderedDict[str, float] = OrderedDict()  # host → until when
@@ -107,9 +114,16 @@ class Memory:
                 self.unknown.popitem(last=False)
             self.unknown[name] = now + policy.unknown_ttl
             return Nothing.NO_TENANT
-        if config.status is Status.PROVISIONING:
-            ttl = min(ttl, policy.unknown_ttl)
-        slot = Slot(config, now, self._spread(ttl), policy)
+        serving = config.status is Status.ACTIVE and self.releases.serve(config.release)
+        passing = config.status is not Status.SUSPENDED and not serving
+        slot = Slot(
+            config,
+            now,
+            ttl=self._spread(min(ttl, policy.unknown_ttl) if passing else ttl),
+            grace=0.0 if passing else policy.grace,
+            max_age=policy.max_age,
+            serving=serving,
+        )
         self.unknown.pop(name, None)
         known = self.slots.get(name)
         if known is None:

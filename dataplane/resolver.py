@@ -30,11 +30,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from dataplane.contract import Notice, Status, TenantConfig
-from dataplane.errors import Provisioning, RoutingUnavailable, Suspended, UnknownHost
+from dataplane.errors import BeingUpdated, Provisioning, RoutingUnavailable, Suspended, UnknownHost
 from dataplane.hosts import HostKind, Zones, normalise_host
 from dataplane.levels import Level, LevelDown
 from dataplane.memory import Memory, Nothing, Outcome, Policy, Slot
 from dataplane.notices import NoticeListener, Subscriber
+from dataplane.releases import ALL, Releases
 
 # Headers that are spelled otherwise than the name in memory, with a port as a rule, come again as well.
 _spelled = functools.lru_cache(maxsize=4096)(normalise_host)
@@ -74,7 +75,8 @@ class Resolver:
     `cache` and `fallback` are asked in this order. Without a `fallback`, "not in the cache" is taken
     as "no tenant" unless the host is known: after the loss of a cache cold hosts would get a 404
     until they are published again, so production has a fallback. `notices`: None means that entries
-    are only as fresh as `policy.ttl`.
+    are only as fresh as `policy.ttl`. `releases`: those of the tenants' schema that this application
+    serves; who has another is answered BeingUpdated.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Resolver:
         notices: NoticeListener | None = None,
         zones: Zones | None = None,
         policy: Policy | None = None,
+        releases: Releases = ALL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._levels = [level for level in (cache, fallback) if level is not None]
@@ -95,6 +98,7 @@ class Resolver:
         self._notices = notices
         self._zones = zones or Zones()
         self._policy = policy or Policy()
+        self._releases = releases
         self._clock = clock
         self._subscribers: list[Subscriber] = []
         self.statistics = Statistics()
@@ -103,7 +107,7 @@ class Resolver:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._memory = Memory(self._policy, self._clock)
+        self._memory = Memory(self._policy, self._clock, self._releases)
         self._slots = self._memory.slots
         self._flights: dict[str, _Flight] = {}
         self._tasks: dict[tuple[int, str], asyncio.Future[Outcome]] = {}
@@ -116,7 +120,7 @@ class Resolver:
 
     def resolve(self, host: str) -> TenantConfig:
         """The active tenant at this raw Host header. Raises BadHost, UnknownHost, Suspended,
-        Provisioning, RoutingUnavailable."""
+        Provisioning, BeingUpdated, RoutingUnavailable."""
         # A name that is in memory is a normalised one, and normalising it again would not change it:
         # so the raw header is tried first, and parsed only when that finds nothing.
         slot = self._slots.get(host)
@@ -199,6 +203,8 @@ class Resolver:
                 return outcome.config
             if outcome.config.status is Status.SUSPENDED:
                 raise Suspended
+            if outcome.config.status is Status.ACTIVE:
+                raise BeingUpdated(retry_after=self._policy.unknown_ttl)
             raise Provisioning(retry_after=self._policy.unknown_ttl)
         if outcome is Nothing.NO_TENANT:
             raise UnknownHost

@@ -6,6 +6,8 @@ DATAPLANE_CACHE_URL            `redis://…` of the config cache
 DATAPLANE_RESOLVE_URL          base URL of the control plane, for what the cache does not have
 DATAPLANE_RESOLVE_TOKEN        its bearer token; required with DATAPLANE_RESOLVE_URL
 DATAPLANE_PLATFORM_ZONES       the platform's own zones, comma separated (default: none are known)
+DATAPLANE_RELEASES             the tenants' releases that this version of the application serves, such
+                               as `0003..0005`, `0003..` (default: all); others get a 503
 DATAPLANE_TRUSTED_PROXIES      how many of one's own set X-Forwarded-Host (default 0)
 DATAPLANE_POOL_BUDGET          connections of this process over all tenants (default 100)
 DATAPLANE_CLUSTER_BUDGET       connections to one cluster over all processes (default: not limited)
@@ -43,6 +45,7 @@ from dataplane.levels import RedisLevel
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.pools import KeyedPools
+from dataplane.releases import ALL, Releases
 from dataplane.resolver import Resolver
 from dataplane.wsgi import TenantMiddleware
 
@@ -96,6 +99,7 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
         notices=NoticeListener(cache_url) if cache_url else None,
         zones=_zones(env),
         policy=Policy(max_age=_number(env, "DATAPLANE_STALE_SECONDS", 6 * 3600, least=0)),
+        releases=_releases(env),
     )
     if credentials is None:
         credentials = _secrets_manager(env)
@@ -153,6 +157,14 @@ def _zones(env: Mapping[str, str]) -> Zones:
         return Zones(tuple(name for name in names if name))
     except BadHost as error:
         raise SettingsError(f"DATAPLANE_PLATFORM_ZONES: {error}") from error
+
+
+def _releases(env: Mapping[str, str]) -> Releases:
+    text = env.get("DATAPLANE_RELEASES")
+    try:
+        return Releases.parse(text) if text else ALL
+    except ValueError as error:
+        raise SettingsError(f"DATAPLANE_RELEASES: {error}") from error
 
 
 def _secrets_manager(env: Mapping[str, str]) -> SecretsManagerCredentials:

@@ -13,7 +13,7 @@ import os
 from celery import Celery
 
 from controlplane.settings import Settings
-from workers import exports, intake, notices, rehearsals, rollouts
+from workers import exports, intake, notices, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.converge import TASK as CONVERGE
 
@@ -73,5 +73,6 @@ app.conf.update(
         rollouts.TASK: {"queue": "rollouts"},
         rehearsals.TASK: {"queue": "rollouts"},
         exports.TASK: {"queue": "rollouts"},
+        snapshots.TASK: {"queue": "controlplane"},
     },
 )

@@ -21,12 +21,13 @@ from workers.providers.aws_identities import AwsIdentities
 from workers.providers.aws_inventory import AwsInventory
 from workers.providers.aws_quotas import AwsQuotas
 from workers.providers.aws_secrets import AwsSecrets
+from workers.providers.aws_snapshots import AwsSnapshots
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
 from workers.providers.config_cache import RedisConfigCache
-from workers.providers.copies import AwsCopies, PgDump
 from workers.providers.databases import PostgresDatabases, new_password
 from workers.providers.databases.migrations import load
 from workers.providers.databases.sessions import Sessions
+from workers.providers.dumps import PgDump, S3Dumps
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.stripe_billing import StripeBilling
 from workers.providers.terraform import TerraformRunner, lock_owner
@@ -65,6 +66,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         providers=Providers(
             terraform=_terraform(settings, env),
             clusters=AwsClusters(region=region),
+            snapshots=AwsSnapshots(region=region),
             quotas=AwsQuotas(region=region),
             secrets=secrets,
             identities=AwsIdentities(region=region),
@@ -83,7 +85,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             ),
             cache=RedisConfigCache(settings.cache_url, settings.config_signing_keys),
             billing=StripeBilling(settings.stripe_api_key, settings.stripe_api_base or ""),
-            copies=_copies(settings, secrets),
+            dumps=_dumps(settings, secrets),
         ),
         catalogue=parse_catalogue(catalogue_file.read_text(), source=str(catalogue_file)),
         platform=Platform(
@@ -114,7 +116,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
     )
 
 
-def _copies(settings: Settings, secrets: AwsSecrets) -> AwsCopies:
+def _dumps(settings: Settings, secrets: AwsSecrets) -> S3Dumps:
     sessions = Sessions(
         secrets,
         EndpointMap(settings.database_endpoint_map),
@@ -124,7 +126,7 @@ def _copies(settings: Settings, secrets: AwsSecrets) -> AwsCopies:
         statement_timeout=60,
         lock_timeout=5,
     )
-    return AwsCopies(
+    return S3Dumps(
         PgDump(sessions, program=settings.pg_dump), region=settings.aws_region, bucket=settings.copy_bucket
     )
 

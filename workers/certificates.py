@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from controlplane import certificate
-from controlplane.store.data_copy import CopyRow
+from controlplane.store import data_copy
+from controlplane.store.data_copy import Backup, CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.tenant import TenantRow
 from workers.context import Context
@@ -24,10 +24,12 @@ def certificate_of(
     ctx: Context,
     row: TenantRow,
     purged: PurgeRow,
-    copies: Sequence[CopyRow],
     absence: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Signed where the worker has a key for it. `copies`: all that is kept of the tenant, exports too."""
+    """Signed where the worker has a key for it."""
+    with ctx.registry.connection() as conn:
+        copies = data_copy.kept_of_tenant(conn, row.id)
+        backups = data_copy.backups_of(conn, purged.content["cluster"])
     document = {
         "type": "deletion-certificate",
         "version": 1,
@@ -51,7 +53,7 @@ def certificate_of(
             "approved_at": _moment(purged.approved_at),
         },
         "absence": [{k: v for k, v in line.items() if k != "left"} for line in absence],
-        "kept": [_kept(copy) for copy in copies],
+        "kept": [*(_kept(copy) for copy in copies), *(_backup(backup) for backup in backups)],
         "remains": list(REMAINS),
     }
     return certificate.issue(document, ctx.certificate_key)
@@ -65,6 +67,16 @@ def _kept(copy: CopyRow) -> dict[str, Any]:
         "sha256": manifest.get("sha256"),
         "rows": manifest.get("tables"),
         "until": _moment(copy.kept_until),
+    }
+
+
+def _backup(backup: Backup) -> dict[str, Any]:
+    return {
+        "kind": backup.kind,
+        "name": backup.name,
+        "sha256": None,
+        "rows": None,
+        "until": _moment(backup.until),
     }
 
 

@@ -48,6 +48,7 @@ class Platform:
 class Providers:
     terraform: ports.Terraform
     clusters: ports.Clusters
+    snapshots: ports.Snapshots
     quotas: ports.Quotas
     secrets: ports.Secrets
     identities: ports.Identities
@@ -56,7 +57,7 @@ class Providers:
     hostnames: ports.CustomHostnames
     cache: ports.ConfigCache
     billing: ports.Billing
-    copies: ports.Copies
+    dumps: ports.Dumps
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,13 +55,13 @@ def _make(ctx: Context, taken: CopyRow) -> None:
         raise NotFound(f"tenant {taken.tenant_id} has no database any more")
     credential = ctx.providers.secrets.read(placed.migrator_secret)
     hold = _Hold(ctx, taken)
-    dump = ctx.providers.copies.dump(at, credential, name=taken.name, stopped=hold.lost)
+    dump = ctx.providers.dumps.make(at, credential, name=taken.name, stopped=hold.lost)
     with ctx.registry.connection() as conn:
         data_copy.keep(conn, taken.id, manifest=dump.to_manifest())
 
 
 def _delete(ctx: Context, taken: CopyRow) -> None:
-    ctx.providers.copies.delete(taken.kind, taken.name)
+    ctx.providers.dumps.delete(taken.name)
     with ctx.registry.connection() as conn, conn.transaction():
         data_copy.mark_deleted(conn, taken.id)
         audit.append(

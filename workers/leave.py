@@ -29,6 +29,7 @@ from workers.terraform_runs import destroy_stack
 if TYPE_CHECKING:
     from workers.apply import TenantWork, Work
 
+BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
 COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
 CONVERGE = "workers.tasks.converge"
 
@@ -72,7 +73,10 @@ def keep_copy(work: TenantWork) -> None:
 
 
 def _snapshot(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
-    status = work.ctx.providers.copies.snapshot(copy.cluster_id, name=copy.name)
+    tags = {"cluster": copy.cluster_id, "tenant": copy.tenant_id, "purpose": "purge"}
+    status = work.ctx.providers.snapshots.ensure(copy.cluster_id, copy.name, tags=tags)
+    if status in BROKEN:
+        raise NeedsHuman(f"snapshot {copy.name} is {status}", runbook="copy")
     if status != "available":
         raise Pending(f"snapshot {copy.name} is {status}", after=work.ctx.platform.cluster_poll)
     return {"name": copy.name, "cluster": copy.cluster_id, "status": status}
@@ -84,7 +88,7 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
     credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
     if not databases.accepts(work.at, credential):
         databases.set_password(work.at, credential)
-    dump = work.ctx.providers.copies.dump(work.at, credential, name=copy.name, stopped=work.keeper.lost)
+    dump = work.ctx.providers.dumps.make(work.at, credential, name=copy.name, stopped=work.keeper.lost)
     return dump.to_manifest()
 
 
@@ -161,9 +165,7 @@ def certify(work: TenantWork) -> None:
     evidence, left = look_for_what_is_left(work.ctx, approved)
     if left:
         raise Retryable(f"not gone yet: {', '.join(left[:5])}")
-    with work.ctx.registry.connection() as conn:
-        copies = data_copy.kept_of_tenant(conn, row.id)
-    document = certificate_of(work.ctx, row, approved, copies, [asdict(line) for line in evidence])
+    document = certificate_of(work.ctx, row, approved, [asdict(line) for line in evidence])
     with work.recording() as conn:
         purge.finish(conn, approved.id, certificate=document)
         tenant.mark_purged(conn, row.id)
@@ -186,11 +188,15 @@ def certify(work: TenantWork) -> None:
 
 
 def delete_copy(work: TenantWork) -> None:
-    """The last that was kept; the key of a destroyed cluster goes after the last snapshot of it."""
+    """The last that was kept. The key of a destroyed cluster goes when the last snapshot of it is gone, by
+    a timer (`services/timers.py`), since a rollout's snapshot may be the last one too."""
     copy = work.facts.copy
     if copy is None:
         raise NeedsHuman(f"{work.facts.row.id} has no copy to delete", runbook="internal-error")
-    work.ctx.providers.copies.delete(copy.kind, copy.name)
+    if copy.kind == "snapshot":
+        work.ctx.providers.snapshots.delete(copy.name)
+    else:
+        work.ctx.providers.dumps.delete(copy.name)
     with work.recording() as conn:
         note_approval(conn, work, _purge(work))
         data_copy.mark_deleted(conn, copy.id)
@@ -201,13 +207,6 @@ def delete_copy(work: TenantWork) -> None:
             resource=copy.tenant_id,
             detail={"kind": copy.kind, "name": copy.name},
         )
-        if copy.kind == "snapshot":
-            reason = f"snapshot {copy.name} is gone"
-            operation.request(
-                conn, ResourceKind.CLUSTER, copy.cluster_id, reason=reason, actor=work.held.actor
-            )
-    if copy.kind == "snapshot":
-        work.ctx.ring(CONVERGE, [ResourceKind.CLUSTER, copy.cluster_id])
 
 
 def _purge(work: TenantWork) -> PurgeRow:

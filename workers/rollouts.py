@@ -32,7 +32,7 @@ from controlplane.services.rollouts import Failure, Next
 from controlplane.store import release, rollout
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
-from workers import rehearsals
+from workers import rehearsals, snapshots
 from workers.context import Context
 from workers.converge import TASK as CONVERGE
 from workers.providers.ports import Bounds, ClusterEndpoint
@@ -88,6 +88,7 @@ class _Executor:
         self._ahead = min(self._threads // 2, spec.concurrency - self._threads)
         self._running: dict[Future[Done], Target] = {}
         self._lost = threading.Event()
+        self._snapshot_plans = snapshots.plans(ctx)
 
     def run(self, seconds: float | None, stopping: Callable[[], bool]) -> int:
         until = None if seconds is None else time.monotonic() + seconds
@@ -119,7 +120,7 @@ class _Executor:
                     self._record_trouble(conn, done, done.error)
             taken = self._take(conn, pool, good, stop=late())
             finished += len(good)
-            at_once = taken in {Next.CLAIMED, Next.AGAIN}
+            at_once = taken in {Next.CLAIMED, Next.AGAIN, Next.HELD}
             if not self._running and not at_once:
                 return finished
             ended = self._finished(0.0 if at_once else IDLE)
@@ -132,7 +133,10 @@ class _Executor:
             seconds=self._ctx.platform.lease,
             room=0 if stop else self._threads + self._ahead - len(self._running),
             done=[_outcome(done) for done in good],
+            snapshot_plans=self._snapshot_plans,
         )
+        if taken.next is Next.HELD:
+            self._ctx.ring(snapshots.TASK, [])
         for done in good:
             self._ctx.ring(CONVERGE, [ResourceKind.TENANT, done.target.tenant_id])
         for target in taken.targets:
@@ -222,12 +226,13 @@ def _outcome(done: Done) -> Outcome:
 
 
 def run(ctx: Context, stopping: Callable[[float], bool], *, threads: int = THREADS) -> None:
-    """Work on whatever rollout runs, and on rehearsals, until `stopping(seconds)`, which waits that long
-    at most, says so."""
+    """Work on whatever rollout runs, on its snapshots and on rehearsals, until `stopping(seconds)`, which
+    waits that long at most, says so."""
     while not stopping(0.0):
         try:
             done = work(ctx, threads=threads, stopping=lambda: stopping(0.0))
             done += rehearsals.work(ctx) is not None
+            done += snapshots.work(ctx)
         except Retryable as error:
             log.warning("rollouts: %s", error)
             done = 0

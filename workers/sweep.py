@@ -21,9 +21,10 @@ from controlplane.store import (
     preview,
     rehearsal,
     rollout,
+    rollout_snapshot,
     route,
 )
-from workers import converge, exports, intake, notices, pool, rehearsals, rollouts
+from workers import converge, exports, intake, notices, pool, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.context import Context
 
@@ -60,6 +61,7 @@ def sweep(ctx: Context) -> Swept:
         wanted = data_copy.due_exports(conn, limit=AT_MOST)
         running = rollout.running(conn)
         rehearsing = rehearsal.due(conn)
+        snapping = rollout_snapshot.is_due(conn)
     for event_id in events:
         ctx.ring(intake.TASK, [event_id])
     for kind, resource_id in operations:
@@ -74,9 +76,17 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(rollouts.TASK, [str(running)])
     if rehearsing:
         ctx.ring(rehearsals.TASK, [])
-    rolling = int(running is not None)
+    if snapping:
+        ctx.ring(snapshots.TASK, [])
     return Swept(
-        len(events), len(operations), looks, len(waiting), rolling, pool.tend(ctx), int(untold), len(wanted)
+        events=len(events),
+        operations=len(operations),
+        looks=looks,
+        previews=len(waiting),
+        rollouts=int(running is not None),
+        pool=pool.tend(ctx),
+        notices=int(untold),
+        exports=len(wanted),
     )
 
 

@@ -16,7 +16,7 @@ from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
 from workers import converge as engine
-from workers import exports, intake, notices, rehearsals, rollouts
+from workers import exports, intake, notices, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app
@@ -114,6 +114,14 @@ def rehearsal() -> None:
         rehearsals.work(context())
     except Retryable as error:
         log.warning("rehearsal: %s", error)
+
+
+@app.task(name=snapshots.TASK)
+def rollout_snapshots() -> None:
+    try:
+        snapshots.work(context())
+    except Retryable as error:
+        log.warning("snapshots: %s", error)
 
 
 @app.task(name=SWEEP)

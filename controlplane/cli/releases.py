@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,11 +13,12 @@ from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.failure import Failure, GaveUp, clear_errors
 from controlplane.cli.watching import POLL, patient_get
+from dataplane.releases import ALL, Releases
 
 
 @click.group("releases")
 def command() -> None:
-    """Releases of the tenants' schema: create, list, show, accept, rehearse."""
+    """Releases of the tenants' schema: create, list, show, compat, accept, rehearse."""
 
 
 @command.command()
@@ -99,6 +101,50 @@ def show_(*, release: str, as_json: bool) -> None:
     rows = [(file["name"], file["sha256"][:12]) for file in found["files"]]
     show.table(["FILE", "SHA-256"], rows, none="")
     _print_findings(found)
+
+
+class _Range(click.ParamType):
+    """What DATAPLANE_RELEASES takes."""
+
+    name = "releases"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Releases:
+        try:
+            return value if isinstance(value, Releases) else Releases.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@command.command()
+@click.argument("releases", type=_Range(), required=False)
+@options.as_json
+def compat(*, releases: Releases | None, as_json: bool) -> None:
+    """Tenants by release, and whom an application that serves RELEASES (as in DATAPLANE_RELEASES: 0003..0005,
+    0003.., ..0005, 0004) would turn away. The exit status is 1 where that is anybody."""
+    served = releases or ALL
+    items = [
+        {**item, "served": served.serve(item["release"])}
+        for item in Api.from_environment().get("/v1/releases/fleet")["items"]
+    ]
+    away = sum(item["tenants"] for item in items if not item["served"])
+    if as_json:
+        show.as_json({"items": items, "tenants": sum(item["tenants"] for item in items), "turned_away": away})
+    else:
+        show.table(
+            ["RELEASE", "TENANTS", "SERVED", "FOR EXAMPLE"],
+            [
+                (
+                    item["release"] or "not known",
+                    item["tenants"],
+                    "yes" if item["served"] else "no",
+                    item["example"],
+                )
+                for item in items
+            ],
+            none="no tenant is active",
+        )
+    if away:
+        raise Failure(f"{away} tenants would be answered 503: they are on no release of those")
 
 
 @command.command()

@@ -38,6 +38,8 @@ def command() -> None:
 )
 @click.option("--lock-timeout", type=float, help="Seconds that a statement waits for a lock.")
 @click.option("--statement-timeout", type=float, help="Seconds that a statement may run.")
+@click.option("--snapshot-timeout", type=float, help="Seconds that a cluster's snapshot may take.")
+@click.option("--snapshot-days", type=int, help="Days for which snapshots are kept after its end.")
 @click.option("--wait", is_flag=True, help="Watch it; its outcome is the exit status.")
 @options.timeout(86_400)
 @options.as_json
@@ -197,6 +199,8 @@ def _progress(seen: Json) -> str:
     width = 30
     bar = "█" * (width * (counts["done"] + counts["skipped"]) // max(counts["total"], 1))
     parts = [f"{counts[state]} {state}" for state in ("running", "failed", "skipped") if counts[state]]
+    making = sum(snapshot["state"] == "making" for snapshot in seen["snapshots"])
+    parts += [f"{making} snapshots in the making"] if making else []
     waves = max([wave["wave"] for wave in seen["waves"]], default=0) + 1
     return (
         f"wave {min(seen['wave'], waves - 1) + 1} of {waves}  {bar:<{width}}  "
@@ -241,6 +245,8 @@ def _print(found: Json) -> None:
         ],
         none="no tenant has an older release",
     )
+    if found["snapshots"]:
+        _print_snapshots(found["snapshots"])
     if found["failures"]:
         show.line()
         show.table(
@@ -251,6 +257,26 @@ def _print(found: Json) -> None:
             ],
             none="",
         )
+
+
+def _print_snapshots(snapshots: list[Json]) -> None:
+    show.line()
+    show.table(
+        ["CLUSTER", "SNAPSHOT", "STATE", "REQUESTED", "AVAILABLE", "KEPT UNTIL", "PROBLEM"],
+        [
+            (
+                snapshot["cluster"],
+                snapshot["name"],
+                snapshot["state"],
+                show.moment(snapshot["requested_at"]),
+                show.moment(snapshot["available_at"]),
+                show.moment(snapshot["kept_until"]),
+                snapshot["error"],
+            )
+            for snapshot in snapshots
+        ],
+        none="",
+    )
 
 
 def _print_targets(targets: list[Json]) -> None:

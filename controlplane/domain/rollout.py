@@ -81,6 +81,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "attempts": (1, 20),
     "lock_timeout": (0.1, 600),
     "statement_timeout": (0.1, 86400),
+    "snapshot_timeout": (60, 86400),
+    "snapshot_days": (1, 30),  # a destroyed cluster's key is there for 30 days, and a snapshot needs it
 }
 
 
@@ -191,6 +193,8 @@ class Spec:
     `failures`, `failure_ratio`: it halts beyond the larger of the two, the ratio being of all targets.
     `attempts`: tries of one target where the trouble may pass (a lock that was not had, a lost
     connection). `lock_timeout`, `statement_timeout`: of every statement of a migration.
+    `snapshot_timeout`: how long a cluster's snapshot may take, where a plan asks for one before a
+    migration; `snapshot_days`: for how many days it is kept once the rollout has ended.
     """
 
     waves: tuple[Wave, ...] = DEFAULT_WAVES
@@ -204,13 +208,15 @@ class Spec:
     attempts: int = 5
     lock_timeout: float = 5.0
     statement_timeout: float = 300.0
+    snapshot_timeout: float = 3600.0
+    snapshot_days: int = 14
 
     def __post_init__(self) -> None:
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
                 raise Invalid(name, f"a number, {least:g} to {most:g}", got=value)
-        for name in ("concurrency", "per_cluster", "failures", "attempts"):
+        for name in ("concurrency", "per_cluster", "failures", "attempts", "snapshot_days"):
             if not isinstance(getattr(self, name), int):
                 raise Invalid(name, "a whole number", got=getattr(self, name))
         if not 1 <= len(self.waves) <= MAX_WAVES:
@@ -379,3 +385,8 @@ class Target:
     fence: int
     attempts: int
     endpoint: Mapping[str, Any] = field(repr=False)
+
+
+def snapshot_name(cluster_id: str, rollout_id: int, number: int) -> str:
+    """A cluster's snapshot from before a rollout, the `number`-th: what AWS knows it by."""
+    return f"{cluster_id}-rollout-{rollout_id}-{number}"

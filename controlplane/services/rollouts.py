@@ -2,7 +2,8 @@
 
 What people do (`start`, `pause`, `resume`, `abort`, `retry`, `skip`) is audited and bound to the table
 of transitions. What workers do is `take` (record what is done and claim the next targets, or open the
-next wave, or end it), `keep` (renew) and `record_retry` or `record_failure`. Everything that decides
+next wave, or end it), `keep` (renew) and `record_retry`, `record_failure` or
+`record_snapshot_failure`. Everything that decides
 about a rollout holds its row's lock for the length of one short transaction, so two workers never start
 one target too many nor both open the next wave.
 
@@ -22,6 +23,7 @@ from controlplane.domain.rollout import (
     ENDED,
     OPEN,
     Action,
+    Candidate,
     Counts,
     RolloutState,
     Spec,
@@ -33,9 +35,10 @@ from controlplane.domain.rollout import (
     opens_at,
     waves,
 )
-from controlplane.store import audit, release, rollout, rollout_target
+from controlplane.store import audit, release, rollout, rollout_snapshot, rollout_target
 from controlplane.store.registry import Connection
 from controlplane.store.rollout import RolloutRow
+from controlplane.store.rollout_snapshot import SnapshotRow
 from controlplane.store.rollout_target import FailureRow, Outcome, TargetRow, WaveRow
 
 
@@ -45,6 +48,7 @@ class RolloutDetail:
     counts: Counts
     waves: list[WaveRow]
     failures: list[FailureRow]
+    snapshots: list[SnapshotRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ def show(conn: Connection, rollout_id: int) -> RolloutDetail:
         counts=rollout_target.counts(conn, rollout_id),
         waves=rollout_target.by_wave(conn, rollout_id),
         failures=rollout_target.failures(conn, rollout_id),
+        snapshots=rollout_snapshot.of_rollout(conn, rollout_id),
     )
 
 
@@ -196,6 +201,7 @@ def _audit(conn: Connection, rollout_id: int, action: str, actor: str, **detail:
 class Next(StrEnum):
     CLAIMED = "claimed"  # there are targets to work on
     AGAIN = "again"  # there are none in this wave, and the next one is open
+    HELD = "held"  # those that were next wait for a snapshot now, others may follow
     LATER = "later"  # it goes on, nothing may be started at this moment
     OVER = "over"  # it has ended, or somebody must decide
 
@@ -214,11 +220,14 @@ def take(
     seconds: float,
     room: int,
     done: Sequence[Outcome] = (),
+    snapshot_plans: Sequence[str] = (),
 ) -> Taken:
     """Record what is done, then claim up to `room` targets for `seconds`; where none are left in this
-    wave open the next one, and after the last wave end the rollout. `room` 0 claims none.
+    wave open the next one, and after the last wave end the rollout. `room` 0 claims none. Tenants of
+    `snapshot_plans` are held back until there is a snapshot of their cluster from before.
 
-    One transaction, and two round trips where targets are claimed: each worker waits for it.
+    One transaction, and two round trips where targets are claimed (three with `snapshot_plans`): each
+    worker waits for it.
     """
     claimed: rollout_target.Claim | None = None
     with conn.pipeline():
@@ -230,7 +239,10 @@ def take(
                 return Taken(Next.OVER)
             if not row.due or _is_closed(conn, row):
                 return Taken(Next.LATER)
-            batch = next_batch(row.spec, running, candidates, room=room)
+            chosen = next_batch(row.spec, running, candidates, room=room)
+            batch = _hold_back(conn, row, chosen, snapshot_plans) if chosen and snapshot_plans else chosen
+            if chosen and not batch:
+                return Taken(Next.HELD)
             if batch:
                 names = [candidate.tenant_id for candidate in batch]
                 claimed = rollout_target.claim(conn, row.id, names, holder=holder, seconds=seconds)
@@ -242,6 +254,17 @@ def take(
             else:
                 return Taken(_next_wave(conn, row))
         return Taken(Next.CLAIMED, tuple(claimed()))
+
+
+def _hold_back(
+    conn: Connection, row: RolloutRow, chosen: Sequence[Candidate], plans: Sequence[str]
+) -> list[Candidate]:
+    """Who of them may be started without a snapshot; one is wanted for the others."""
+    names = [candidate.tenant_id for candidate in chosen]
+    waiting = rollout_snapshot.unprotected(conn, row.id, names, plans=plans)
+    rollout_snapshot.hold(conn, row.id, waiting)
+    clusters = set(waiting.values())
+    return [c for c in chosen if c.tenant_id not in waiting and c.cluster_id not in clusters]
 
 
 def _is_closed(conn: Connection, row: RolloutRow) -> bool:
@@ -313,5 +336,31 @@ def record_failure(conn: Connection, rollout_id: int, failure: Failure) -> None:
             tenant=failure.outcome.tenant_id,
             file=failure.file,
             error=failure.error,
+            halted=over,
+        )
+
+
+def record_snapshot_failure(
+    conn: Connection, snapshot: SnapshotRow, reason: str, *, plans: Sequence[str]
+) -> None:
+    """It can't be made: the targets that need it fail, and the rollout halts where those are too many. A
+    retry of them wants another one."""
+    error = f"no snapshot of cluster {snapshot.cluster_id}: {reason}"
+    with conn.transaction():
+        row = _locked(conn, snapshot.rollout_id)
+        if not rollout_snapshot.mark_failed(conn, snapshot, reason):
+            return
+        failed = rollout_snapshot.fail_targets(conn, snapshot, plans=plans, error=error)
+        over = _over_budget(conn, row)
+        if over is not None and row.state is RolloutState.RUNNING:
+            rollout.act(conn, row.id, Action.HALT, reason=f"{over}: {error}")
+        _audit(
+            conn,
+            row.id,
+            "rollout.snapshot_failed",
+            "rollout",
+            snapshot=snapshot.name,
+            error=reason,
+            targets=failed,
             halted=over,
         )

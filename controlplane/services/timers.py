@@ -1,4 +1,5 @@
-"""What becomes due by itself: periodic looks, the end of a grace, the end of a trial.
+"""What becomes due by itself: periodic looks, the end of a grace, the end of a trial, a key
+that nothing needs any more.
 
 Called by every sweep within its transaction; what is found is only recorded, at most `limit` of each.
 """
@@ -9,7 +10,7 @@ from dataclasses import replace
 
 from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, operation, tenant
+from controlplane.store import audit, data_copy, operation, tenant
 from controlplane.store.registry import Connection
 
 ACTOR = "sweep"
@@ -21,6 +22,9 @@ def run(conn: Connection, *, limit: int) -> int:
     for tenant_id in looks:
         operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor=ACTOR)
     tenant.tell_trials(conn, limit=limit)
+    for cluster_id in data_copy.useless_keys(conn, limit=limit):
+        reason = "the last snapshot of it is gone"
+        operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=ACTOR)
     return len(looks) + _end_grace(conn, limit=limit)
 
 

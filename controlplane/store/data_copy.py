@@ -171,13 +171,57 @@ def mark_deleted(conn: Connection, copy_id: int) -> None:
 
 
 def snapshot_kept(conn: Connection, cluster_id: str) -> bool:
-    """Is there a snapshot of this cluster, or one being made?"""
+    """Is there a snapshot of this cluster, a purge's or a rollout's, or one being made?"""
     row = conn.execute(
-        "SELECT FROM data_copy WHERE cluster_id = %s AND kind = 'snapshot' AND state IN ('making', 'kept')"
-        " LIMIT 1",
+        f"SELECT FROM cluster c WHERE c.id = %s AND {_SNAPSHOT_OF_CLUSTER}",
         [cluster_id],
     ).fetchone()
     return row is not None
+
+
+def useless_keys(conn: Connection, *, limit: int) -> list[str]:
+    """Destroyed clusters whose key is kept though no snapshot needs it any more, and at which nobody is."""
+    rows = conn.execute(
+        f"SELECT c.id FROM cluster c WHERE c.keeps_key AND NOT {_SNAPSHOT_OF_CLUSTER}"  # noqa: S608
+        " AND NOT EXISTS (SELECT FROM operation WHERE kind = 'cluster' AND resource_id = c.id"
+        "  AND state IN ('waiting', 'running', 'parked')) ORDER BY c.id LIMIT %s",
+        [limit],
+    ).fetchall()
+    return [row["id"] for row in rows]
+
+
+_SNAPSHOT_OF_CLUSTER = (
+    "(EXISTS (SELECT FROM data_copy WHERE cluster_id = c.id AND kind = 'snapshot'"
+    "  AND state IN ('making', 'kept'))"
+    " OR EXISTS (SELECT FROM rollout_snapshot WHERE cluster_id = c.id AND state <> 'deleted'))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Of a whole cluster: a rollout's snapshot, or RDS's own backups. `until`: when it is gone at the
+    latest, None for a snapshot whose rollout has not ended."""
+
+    kind: str
+    name: str
+    until: datetime | None
+
+
+def backups_of(conn: Connection, cluster_id: str | None) -> list[Backup]:
+    """What still has a tenant in it that was deleted from this cluster now. RDS's own backups of a cluster
+    go with the cluster, and otherwise after its retention."""
+    with conn.cursor(row_factory=class_row(Backup)) as cur:
+        return cur.execute(
+            "SELECT 'automatic backups' AS kind, c.id AS name, clock_timestamp()"
+            "   + make_interval(days => (c.desired->>'backup_retention_days')::int) AS until"
+            "  FROM cluster c WHERE c.id = %(id)s AND c.destroyed_at IS NULL AND c.ready_at IS NOT NULL"
+            " UNION ALL"
+            " SELECT 'snapshot before a rollout', s.name,"
+            "   r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14))"
+            "  FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
+            " WHERE s.cluster_id = %(id)s AND s.state <> 'deleted' ORDER BY 1, 2",
+            {"id": cluster_id},
+        ).fetchall()
 
 
 def seconds_left(conn: Connection, copy_id: int) -> float | None:

@@ -141,6 +141,26 @@ def page(conn: Connection, *, before: str | None, limit: int) -> list[ReleaseRow
         ).fetchall()
 
 
+@dataclass(frozen=True, slots=True)
+class ShareRow:
+    """The tenants of one release that are served. `release` None: it is not known. `example`: one of them."""
+
+    release: str | None
+    tenants: int
+    example: str
+
+
+def fleet(conn: Connection) -> list[ShareRow]:
+    """Tenants by release, the oldest first: those that have served and are active, of which an application
+    may see requests."""
+    with conn.cursor(row_factory=class_row(ShareRow)) as cur:
+        return cur.execute(
+            "SELECT release, count(*) AS tenants, min(slug) AS example FROM tenant"
+            " WHERE ready_at IS NOT NULL AND desired->>'lifecycle' = 'active'"
+            " GROUP BY release ORDER BY release NULLS FIRST"
+        ).fetchall()
+
+
 # ------------------------------------------------------------------------------------- tenants
 
 

@@ -84,7 +84,10 @@ _STARTABLE = """
         FROM rollout_target t
        WHERE t.rollout_id = %(rollout)s AND t.wave <= (SELECT wave FROM r)
          AND ((t.state = 'pending' AND t.next_attempt_at <= clock_timestamp())
-           OR (t.state = 'running' AND t.until <= clock_timestamp()))) AS c
+           OR (t.state = 'running' AND t.until <= clock_timestamp()))
+         AND NOT EXISTS (SELECT FROM rollout_snapshot s
+                          WHERE s.rollout_id = %(rollout)s AND s.cluster_id = t.cluster_id
+                            AND s.state = 'making')) AS c
      WHERE turn <= (SELECT per_cluster FROM r)
      ORDER BY turn, cluster_id LIMIT (SELECT most FROM r))
 """
@@ -138,7 +141,8 @@ def turn(conn: Connection, rollout_id: int) -> tuple[RolloutRow, dict[str, int],
     committed; in a pipeline they are one round trip.
 
     A target whose holder's lease has run out may be started and does not count as running. Of each
-    cluster no more are listed than may run on it, the clusters in turn.
+    cluster no more are listed than may run on it, the clusters in turn, and none while a snapshot of it
+    is in the making.
     """
     locked = rollout.lock(conn, rollout_id)
     listed = conn.execute(_STARTABLE, {"rollout": rollout_id})
@@ -242,7 +246,9 @@ def fail(
         conn.execute(
             "UPDATE rollout_target r SET holder = NULL, finished_at = clock_timestamp(),"
             " state = CASE WHEN t.desired->>'lifecycle' = 'closed' THEN 'skipped' ELSE 'failed' END,"
-            " seconds = %s, file = nullif(%s, ''), statement = nullif(%s, ''), error = %s"
+            " seconds = %s, file = nullif(%s, ''), statement = nullif(%s, ''),"
+            " error = CASE WHEN t.desired->>'lifecycle' = 'closed' THEN 'the tenant was closed; ' ELSE '' END"
+            "   || %s::text"
             " FROM tenant t WHERE t.id = r.tenant_id"
             " AND rollout_id = %s AND tenant_id = %s AND fence = %s AND state = 'running'",
             [

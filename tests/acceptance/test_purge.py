@@ -76,7 +76,8 @@ def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
 
     seed = base64.b64decode(house.cloud.credentials.certificate_key.partition(":")[2])
     assert fault(envelope, CertificateKey("c1", seed).public_key) is None
-    [kept] = envelope["certificate"]["kept"]
+    [kept, backups] = envelope["certificate"]["kept"]
+    assert (backups["kind"], backups["name"]) == ("automatic backups", placed.cluster_id)
     bucket = house.environment()["CONTROLPLANE_COPY_BUCKET"]
     body = ledger.account(house).client("s3").get_object(Bucket=bucket, Key=kept["name"])["Body"].read()
     assert hashlib.sha256(body).hexdigest() == kept["sha256"]

@@ -80,6 +80,7 @@ def app(
             "DATAPLANE_CONFIG_KEYS": f"{KEY_ID}:{base64.b64encode(KEY).decode()}",
             "DATAPLANE_CACHE_URL": platform.cache.url,
             "DATAPLANE_PLATFORM_ZONES": ZONE,
+            "DATAPLANE_RELEASES": "0002..0003",
             "DATAPLANE_ENDPOINT_MAP": str(endpoints.path),
             "DATAPLANE_SSLMODE": "disable",
             "DATAPLANE_POOL_BUDGET": str(BUDGET),

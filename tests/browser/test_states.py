@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one bu
         (f"left.{ZONE}", {"status": "gone", "database": None}, 404, "Nothing here", False),
         (f"unpaid.{ZONE}", {"status": "suspended", "database": None}, 403, "Suspended", False),
         (f"fresh.{ZONE}", {"status": "provisioning", "database": None}, 503, "Almost there", True),
+        (f"ahead.{ZONE}", {"release": "0004"}, 503, "Being updated", True),
     ],
 )
 def test_state_pages(

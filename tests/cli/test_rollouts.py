@@ -46,6 +46,24 @@ def test_a_folder_becomes_a_release_and_a_rollout(desk: Desk, folder: Path, tmp_
     assert drawing.read_text().startswith("<svg")
 
 
+def test_compat_tells_whom_an_application_would_turn_away(desk: Desk) -> None:
+    assert "no tenant is active" in desk.ok("releases", "compat", "0002..0003")
+    for number, release in enumerate(("0001", "0002", "0003"), start=1):
+        desk.site.found(f"sub_{number}", name=f"customer-{number}")
+        desk.site.rows(
+            "UPDATE tenant SET release = %s, ready_at = now() WHERE slug = %s", release, f"customer-{number}"
+        )
+    assert "customer-1" in desk.ok("releases", "compat")
+    assert desk.json("releases", "compat", "0001..")["turned_away"] == 0
+    refused = desk.run("releases", "compat", "0002..0003")
+    assert refused.exit_code == 1
+    assert "customer-1" in refused.stdout
+    assert "1 tenants would be answered 503" in refused.stderr
+    wrong = desk.run("releases", "compat", "2..3")
+    assert wrong.exit_code == 2
+    assert "0003..0005" in wrong.stderr
+
+
 def test_a_folder_without_migrations_is_named(desk: Desk, tmp_path: Path) -> None:
     done = desk.run("releases", "create", tmp_path)
     assert done.exit_code == 1

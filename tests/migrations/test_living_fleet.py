@@ -7,6 +7,7 @@ happens to somebody. A tenant whose lease the engine holds is migrated all the s
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,7 @@ from localcloud.simulated.databases import APPLIED, DATABASE
 from tests.workers.conftest import house
 from tests.workers.house import MIGRATIONS, ZONE, House
 from workers import rollouts as executor
+from workers import snapshots, sweep
 
 __all__ = ["house"]
 
@@ -107,6 +109,30 @@ def test_a_tenant_can_be_suspended_while_its_migration_fails(house: House) -> No
     house.databases.fail_migration("0003_stars.sql", fail=False)
     with house.ctx.registry.connection() as conn:
         rollouts.retry(conn, rollout_id, None, actor="test")
+    executor.work(house.ctx, rollout_id)
+    house.work()
+    assert state(house, rollout_id) == "done"
+    assert disagreements(house, "0003") == []
+
+
+def test_the_sweep_rings_for_a_snapshot_until_it_is_there(house: House) -> None:
+    plans = dict(house.ctx.catalogue.plans)
+    plans["shared"] = replace(plans["shared"], snapshot_before_migration=True)
+    house.ctx = replace(house.ctx, catalogue=replace(house.ctx.catalogue, plans=plans))
+    register(house)
+    customer(house, 1)
+    house.work()
+    rollout_id = start(house, register(house, "0003_stars.sql"), waves=["100%"])
+    executor.work(house.ctx, rollout_id)
+    for _ in range(3):
+        house.rung.clear()
+        sweep.sweep(house.ctx)
+        if (snapshots.TASK, []) not in house.rung:
+            break
+        snapshots.work(house.ctx)
+        with house.ctx.registry.connection() as conn:
+            conn.execute("UPDATE rollout_snapshot SET next_look_at = clock_timestamp()")
+    assert (executor.TASK, [str(rollout_id)]) in house.rung
     executor.work(house.ctx, rollout_id)
     house.work()
     assert state(house, rollout_id) == "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -108,6 +109,51 @@ def test_a_rollout_is_steered_by_operators_and_watched_by_viewers(site: Site) ->
     assert site.post(f"{path}/abort", {"reason": "over"}, role="viewer").status_code == 403
 
 
+def test_the_fleet_is_listed_by_release(site: Site) -> None:
+    for subscription, release in (("sub_1", "0001"), ("sub_2", "0001"), ("sub_3", "0002"), ("sub_4", None)):
+        site.found(subscription, name=f"customer-{subscription[-1]}")
+        site.rows(
+            "UPDATE tenant SET release = %s, ready_at = now() WHERE slug = %s", release, slug(subscription)
+        )
+    site.found("sub_5", name="customer-5")  # it has not served yet
+    assert site.get("/v1/releases/fleet").json == {
+        "items": [
+            {"release": None, "tenants": 1, "example": "customer-4"},
+            {"release": "0001", "tenants": 2, "example": "customer-1"},
+            {"release": "0002", "tenants": 1, "example": "customer-3"},
+        ],
+        "next_cursor": None,
+    }
+
+
+def slug(subscription: str) -> str:
+    return f"customer-{subscription[-1]}"
+
+
+def test_a_rollouts_snapshots_are_told_with_the_day_until_which_they_are_kept(site: Site) -> None:
+    create(site, SAFE)
+    made = site.post("/v1/rollouts", {"release": "0001", "spec": {"snapshot_days": 3}}).json
+    assert made["snapshots"] == []
+    cluster = "c-" + "a" * 12
+    site.rows(
+        "INSERT INTO cluster (id, fit, slots, desired) VALUES (%s, 'x', 1, '{}'::jsonb)",
+        cluster,
+    )
+    site.rows(
+        "INSERT INTO rollout_snapshot (rollout_id, cluster_id, number, name, state, available_at)"
+        " VALUES (%s, %s, 1, 'snapshot-1', 'available', now())",
+        made["id"],
+        cluster,
+    )
+    path = f"/v1/rollouts/{made['id']}"
+    (snapshot,) = site.get(path).json["snapshots"]
+    assert (snapshot["cluster"], snapshot["name"], snapshot["state"]) == (cluster, "snapshot-1", "available")
+    assert snapshot["kept_until"] is None
+    ended = site.post(f"{path}/abort", {"reason": "over"}).json
+    kept = datetime.fromisoformat(ended["snapshots"][0]["kept_until"])
+    assert kept - datetime.fromisoformat(ended["finished_at"]) == timedelta(days=3)
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
@@ -120,6 +166,8 @@ def test_a_rollout_is_steered_by_operators_and_watched_by_viewers(site: Site) ->
         ({"waves": ["nobody-of-ours"]}, "waves"),
         ({"windows": ["sometimes"]}, "windows"),
         ({"windows": ["mon 10:00-11:00 Mars/Olympus"]}, "windows"),
+        ({"snapshot_days": 31}, "snapshot_days"),
+        ({"snapshot_timeout": 1}, "snapshot_timeout"),
         ({"colour": "red"}, "colour"),
     ],
 )

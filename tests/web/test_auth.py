@@ -28,6 +28,7 @@ READS = [
     "/v1/rollouts/1/targets",
     "/v1/rollouts/1/plot",
     "/v1/releases",
+    "/v1/releases/fleet",
     "/v1/releases/1",
     "/v1/rehearsals/1",
     "/v1/schema",

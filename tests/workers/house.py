@@ -30,9 +30,10 @@ from localcloud.simulated.aws import (
 )
 from localcloud.simulated.billing import FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
-from localcloud.simulated.copies import FakeCopies
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import DATABASE, FakeDatabases
+from localcloud.simulated.dumps import FakeDumps
+from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
 from localcloud.simulated.world import World
 from tests import builders
@@ -99,6 +100,7 @@ class House:
         self.terraform = FakeTerraform(self.world, latency=latency)
         self.databases = FakeDatabases(self.world, secrets)
         self.quotas = FakeQuotas(self.world)
+        self.snapshots = FakeSnapshots(self.world)
         self.hostnames = FakeCustomHostnames(self.world)
         self.rung: list[tuple[str, list[str]]] = []
         self.ctx = Context(
@@ -106,6 +108,7 @@ class House:
             providers=Providers(
                 terraform=self.terraform,
                 clusters=FakeClusters(self.world),
+                snapshots=self.snapshots,
                 quotas=self.quotas,
                 secrets=secrets,
                 identities=FakeIdentities(self.world),
@@ -114,7 +117,7 @@ class House:
                 hostnames=self.hostnames,
                 cache=self.cache,
                 billing=self.billing,
-                copies=FakeCopies(self.world, self.databases),
+                dumps=FakeDumps(self.world, self.databases),
             ),
             catalogue=parse_catalogue(CATALOGUE, source="house"),
             platform=Platform(

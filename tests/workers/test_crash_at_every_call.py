@@ -58,7 +58,7 @@ ROTATION_CALLS = (
 
 
 PURGE_CALLS = (
-    "copies.dump",
+    "dumps.make",
     "databases.drop.database",
     "databases.drop.roles",
     "terraform.destroy:module.tenant.aws_iam_role.this",
@@ -66,7 +66,7 @@ PURGE_CALLS = (
     "inventory.states",
 )
 DEDICATED_PURGE_CALLS = (
-    "copies.snapshot",
+    "snapshots.ensure",
     "terraform.destroy:module.tenant.aws_iam_role.this",
     "terraform.destroy:module.cluster.aws_rds_cluster.this",
     "inventory.tagged",
@@ -160,7 +160,8 @@ def _purged(house: House) -> list[str]:
         approved = purge.of_tenant(conn, row.id)
         copy = None if approved is None else data_copy.of_purge(conn, approved.id)
     wrong = [] if row.phase is Phase.PURGED else [f"the tenant is {row.phase}"]
-    if copy is None or copy.state != "kept" or not house.ctx.providers.copies.exists(copy.kind, copy.name):
+    there = {*house.world.all("dump"), *house.world.all("aws-snapshot")}
+    if copy is None or copy.state != "kept" or there != {copy.name}:
         wrong.append(f"its copy is not kept: {copy}")
     return wrong
 

@@ -46,7 +46,7 @@ def test_it_is_made_kept_and_deleted_in_time(house: House, export: data_copy.Cop
     time_passes(house)
     house.work()
     assert row(house, export.id).state == "deleted"
-    assert not house.ctx.providers.copies.exists("dump", made.name)
+    assert not house.ctx.providers.dumps.exists(made.name)
     assert house.violations() == []
 
 
@@ -75,7 +75,7 @@ def test_a_worker_that_loses_its_hold_stops(
         if stopped():
             raise LeaseLost
 
-    monkeypatch.setattr(house.ctx.providers.copies, "dump", dump)
+    monkeypatch.setattr(house.ctx.providers.dumps, "make", dump)
     assert exports.work(house.ctx, export.id)
     assert row(house, export.id).state == "making"
 
@@ -93,7 +93,7 @@ def test_a_failure_is_told_and_not_repeated_for_ever(
     def dump(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(house.ctx.providers.copies, "dump", dump)
+    monkeypatch.setattr(house.ctx.providers.dumps, "make", dump)
     for _ in range(8):
         time_passes(house)
         exports.work(house.ctx, export.id)
@@ -130,4 +130,4 @@ def test_a_purge_names_the_exports_that_are_still_there(house: House, export: da
         with pytest.raises(Conflict, match="no data"):
             services.request(conn, TENANT, actor="anna", reason="x", keep_days=1)
     kept = [copy["name"] for copy in found["certificate"]["certificate"]["kept"]]
-    assert kept == [export.name, f"purges/{tenant_id_for(SUBSCRIPTION)}-1-p1.dump"]
+    assert kept[:2] == [export.name, f"purges/{tenant_id_for(SUBSCRIPTION)}-1-p1.dump"]

@@ -266,9 +266,10 @@ def test_the_certificate_says_what_went_and_proves_that_nothing_is_left(house: H
         "Secrets Manager",
         "Terraform",
     }
-    [kept] = document["kept"]
-    assert kept["kind"] == "dump"
-    assert kept["until"] is not None
+    dump, backups = document["kept"]
+    assert (dump["kind"], backups["kind"]) == ("dump", "automatic backups")
+    assert backups["name"] == placed.cluster_id
+    assert None not in (dump["until"], backups["until"])
     document["order"]["approved_by"] = "anna"
     assert certificate.fault(envelope, CERTIFICATE_KEY.public_key) is not None
 

@@ -122,6 +122,22 @@ class Clusters(Protocol):
     def describe(self, cluster_id: str) -> ClusterSeen | None: ...
 
 
+class Snapshots(Protocol):
+    """Manual snapshots of clusters. The caller has recorded a name before it is used here."""
+
+    def ensure(self, cluster_id: str, name: str, *, tags: Mapping[str, str]) -> str:
+        """The status of the snapshot as RDS names it ("creating", "available", …); begun where there is
+        none, adopted where it is this cluster's and ours. Never waits. `tags`: beside `managed_by`;
+        `cluster` must be among them.
+
+        Raises Retryable, NeedsHuman("foreign-resource" | "aws-quota" | "aws-request")."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Gone already is success. Raises NeedsHuman("foreign-resource") where it is not ours."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class QuotaRoom:
     """How many more clusters and instances the account may have in this region; None where AWS does
@@ -374,7 +390,7 @@ class Databases(Protocol):
         ...
 
 
-# ------------------------------------------------------------------- what is kept of a tenant's data
+# ------------------------------------------------------------------- dumps of a tenant's data
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,31 +408,25 @@ class Dump:
         return {**asdict(self), "tables": dict(self.tables), "format": "pg_dump custom"}
 
 
-class Copies(Protocol):
-    """Copies of tenants' data outside their databases. Names are given by the caller, who has recorded
-    them."""
+class Dumps(Protocol):
+    """Dumps of tenants' databases in a bucket. Names are given by the caller, who has recorded them."""
 
-    def dump(
+    def make(
         self, at: ClusterEndpoint, credential: Credential, *, name: str, stopped: Callable[[], bool]
     ) -> Dump:
         """As the migrator: a standard dump of `credential.dbname` into the bucket, with its checksum and
-        a manifest, read back and compared. A dump of this name that is whole already is not made again.
+        a manifest, read back and compared. One of this name that is whole already is not made again.
         `stopped` is asked at least every second; once true LeaseLost is raised.
 
         Raises Retryable, NeedsHuman("copy") where no bucket is named or `pg_dump` is older than the
         server."""
         ...
 
-    def snapshot(self, cluster_id: str, *, name: str) -> str:
-        """The status of the cluster's snapshot of this name ("creating", "available"), which is begun
-        where there is none."""
+    def delete(self, name: str) -> None:
+        """Gone already is success."""
         ...
 
-    def delete(self, kind: str, name: str) -> None:
-        """`kind`: "dump" or "snapshot". Gone already is success."""
-        ...
-
-    def exists(self, kind: str, name: str) -> bool: ...
+    def exists(self, name: str) -> bool: ...
 
 
 # ------------------------------------------------------------------------------------- Cloudflare

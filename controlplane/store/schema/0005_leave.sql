@@ -26,6 +26,7 @@ ALTER TABLE placement
 
 -- A destroyed cluster's key stays as long as a snapshot of it does.
 ALTER TABLE cluster ADD COLUMN keeps_key boolean NOT NULL DEFAULT false;
+CREATE INDEX cluster_keeps_key ON cluster (id) WHERE keeps_key;
 
 -- The order to delete a tenant for good. `digest` binds the approval to `content`, which is all that goes.
 CREATE TABLE purge (

@@ -7,6 +7,7 @@ tool's release comes from the worker's own folder.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -35,6 +36,14 @@ def blueprint(edge: Edge) -> Blueprint:
             rows = releases.list_page(conn, before=before, limit=size + 1)
         rows, next_cursor = query.page("releases", rows, size, lambda row: [row.number])
         return render.listing([_brief(row) for row in rows], next_cursor)
+
+    @views.get("/fleet")
+    @edge.guard.allow(READERS)
+    def fleet() -> Response:
+        query.only()
+        with edge.registry.connection() as conn:
+            rows = releases.fleet(conn)
+        return render.listing([asdict(row) for row in rows], None)
 
     @views.get("/<number>")
     @edge.guard.allow(READERS)

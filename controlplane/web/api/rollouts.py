@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -14,6 +15,7 @@ from controlplane.services import rollout_plot, rollouts
 from controlplane.services.rollouts import RolloutDetail
 from controlplane.store.registry import Connection
 from controlplane.store.rollout import RolloutRow
+from controlplane.store.rollout_snapshot import SnapshotRow
 from controlplane.store.rollout_target import TargetRow
 from controlplane.web import body, query
 from controlplane.web.api import render
@@ -177,6 +179,23 @@ def _full(detail: RolloutDetail) -> dict[str, Any]:
             }
             for failure in detail.failures
         ],
+        "snapshots": [_snapshot(detail.rollout, row) for row in detail.snapshots],
+    }
+
+
+def _snapshot(row: RolloutRow, snapshot: SnapshotRow) -> dict[str, Any]:
+    """`kept_until` null: at least until the rollout has ended."""
+    ended = row.finished_at
+    kept = None if ended is None else ended + timedelta(days=row.spec.snapshot_days)
+    return {
+        "cluster": snapshot.cluster_id,
+        "name": snapshot.name,
+        "state": snapshot.state,
+        "error": snapshot.error,
+        "requested_at": render.moment(snapshot.requested_at),
+        "available_at": render.moment(snapshot.available_at),
+        "kept_until": render.moment(kept),
+        "deleted_at": render.moment(snapshot.deleted_at),
     }
 
 

@@ -5,6 +5,7 @@ export const proxy = createTenantProxy({
     "unknown-host": "/state/unknown",
     suspended: "/state/suspended",
     provisioning: "/state/provisioning",
+    "being-updated": "/state/updating",
     waking: "/state/waking",
     "routing-unavailable": "/state/unavailable",
     "database-unavailable": "/state/unavailable",

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "unknown-host"
   | "suspended"
   | "provisioning"
+  | "being-updated"
   | "routing-unavailable"
   | "busy"
   | "waking"
@@ -55,6 +56,11 @@ export const WORDING: Readonly<Record<ErrorCode, Wording>> = {
     status: 503,
     title: "Almost there",
     explanation: "This account is being set up at this moment. This page works as soon as it is ready.",
+  },
+  "being-updated": {
+    status: 503,
+    title: "Being updated",
+    explanation: "This account is being updated at this moment. This page works again as soon as that is done.",
   },
   "routing-unavailable": {
     status: 503,

@@ -13,4 +13,5 @@ export { DataPlaneError, isDataPlaneError, type ErrorCode } from "./errors.js";
 export { FleetBudget, type FleetOptions } from "./fleet.js";
 export { BadHost, normaliseHost, rawHost, Zones } from "./hosts.js";
 export { NoticeListener, RedisLevel } from "./redis.js";
+export { Releases } from "./releases.js";
 export { Resolver, type Level, type Resolved } from "./resolve.js";

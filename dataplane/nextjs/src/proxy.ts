@@ -14,6 +14,7 @@ import { NextResponse, type NextRequest } from "next/server.js";
 
 import type { TenantConfig } from "./contract.js";
 import { DataPlaneError, errorResponse, isDataPlaneError, WORDING, type ErrorCode } from "./errors.js";
+import type { Releases } from "./releases.js";
 import type { Resolved } from "./resolve.js";
 import { ENTRY_HEADER, hostOf, PASS_HEADER, runtime, type Runtime } from "./runtime.js";
 import { hostOfPass, passFor, segmentOf } from "./seal.js";
@@ -68,7 +69,7 @@ async function admit(
   if (settings.zones.classify(host).kind === "platform" || isWithin(pathname, options.cacheRoot)) {
     throw new DataPlaneError("unknown-host", "host: no tenant can have it");
   }
-  const { config, entry } = serving(await resolver.resolve(host));
+  const { config, entry } = serving(await resolver.resolve(host), settings.releases);
   if (options.wake !== false) await databases.ready(config, options.wake);
 
   headers.set(ENTRY_HEADER, entry);
@@ -81,12 +82,16 @@ async function admit(
   return NextResponse.rewrite(target, { request: { headers } });
 }
 
-function serving(resolved: Resolved | null): Resolved {
+function serving(resolved: Resolved | null, releases: Releases): Resolved {
   const status: TenantConfig["status"] = resolved?.config.status ?? "gone";
   if (resolved === null || status === "gone") throw new DataPlaneError("unknown-host", "host: no tenant lives here");
   if (status === "suspended") throw new DataPlaneError("suspended", "tenant: suspended");
   if (status === "provisioning") {
     throw new DataPlaneError("provisioning", "tenant: being set up", { retryAfter: RETRY_SECONDS });
+  }
+  if (!releases.serve(resolved.config.release)) {
+    const message = `tenant: of release ${resolved.config.release}, which is not served here`;
+    throw new DataPlaneError("being-updated", message, { retryAfter: RETRY_SECONDS });
   }
   return resolved;
 }

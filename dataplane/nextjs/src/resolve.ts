@@ -20,6 +20,7 @@ import { LRUCache } from "lru-cache";
 
 import { verify, type ConfigKeys, type TenantConfig } from "./contract.js";
 import { DataPlaneError } from "./errors.js";
+import type { Releases } from "./releases.js";
 
 /** A source of signed entries. Null: it has none for this host. It throws where it can't answer. */
 export interface Level {
@@ -78,6 +79,8 @@ export interface ResolverParts {
   readonly cache?: Level;
   readonly authority?: Level;
   readonly limits?: Partial<ResolverLimits>;
+  /** Those that the application serves; an entry of another release is looked at again soon. */
+  readonly releases?: Releases;
   /** Milliseconds that only rise. */
   readonly now?: () => number;
   /** From 0 to 1. */
@@ -290,7 +293,9 @@ export class Resolver {
     }
     // Without notices an entry may change unseen, so it is looked at again after `retry` already.
     let fresh = this.#heard ? this.#limits.fresh : Math.min(this.#limits.retry, this.#limits.fresh);
-    if (found.config.status === "provisioning") fresh = Math.min(fresh, this.#limits.unknown);
+    const { status, release } = found.config;
+    const updating = status === "active" && this.parts.releases?.serve(release) === false;
+    if (status === "provisioning" || updating) fresh = Math.min(fresh, this.#limits.unknown);
     this.#unknown.delete(host);
     this.#floors.delete(host);
     this.#known.set(host, {

@@ -61,6 +61,7 @@ function build(settings: Settings): Runtime {
   const resolver = new Resolver({
     keys: settings.keys,
     ...levels,
+    releases: settings.releases,
     limits: { serveStale: settings.staleSeconds * 1000 },
     warn,
   });

@@ -107,7 +107,10 @@ async function segmentConfig(segment: string): Promise<TenantConfig> {
 }
 
 function active(config: TenantConfig): TenantConfig {
-  if (config.status === "active") return config;
+  if (config.status === "active") {
+    if (runtime().settings.releases.serve(config.release)) return config;
+    throw new DataPlaneError("being-updated", `tenant: of release ${config.release}`, { retryAfter: 5 });
+  }
   const code = config.status === "gone" ? "unknown-host" : config.status;
   throw new DataPlaneError(code, `tenant: ${config.status}`, code === "provisioning" ? { retryAfter: 5 } : {});
 }

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 
 import type { ConfigKeys } from "./contract.js";
 import { Zones } from "./hosts.js";
+import { Releases } from "./releases.js";
 
 export type SslMode = "disable" | "require" | "verify-ca" | "verify-full";
 
@@ -20,6 +21,8 @@ export interface Settings {
   readonly resolveToken: string | null;
   /** DATAPLANE_PLATFORM_ZONES, comma separated. */
   readonly zones: Zones;
+  /** DATAPLANE_RELEASES: the tenants' releases that this version of the application serves; all unless said. */
+  readonly releases: Releases;
   /** DATAPLANE_TRUSTED_PROXIES: how many proxies of one's own write X-Forwarded-Host. 0: only Host counts. */
   readonly trustedProxies: number;
   /** DATAPLANE_ENDPOINT_MAP: see `endpoints.ts`. Empty in production. */
@@ -68,6 +71,7 @@ export function settingsFrom(environment: Readonly<Record<string, string | undef
     resolveUrl,
     resolveToken,
     zones: new Zones((text("DATAPLANE_PLATFORM_ZONES") ?? "").split(",").flatMap((zone) => zone.trim() || [])),
+    releases: releasesFrom(text("DATAPLANE_RELEASES")),
     trustedProxies: number("DATAPLANE_TRUSTED_PROXIES", 0, 0, 10),
     endpointMap: text("DATAPLANE_ENDPOINT_MAP"),
     sslMode: sslMode as SslMode,
@@ -90,6 +94,15 @@ function keysFrom(text: string | null): ConfigKeys {
     keys.set(id, key);
   }
   return keys;
+}
+
+function releasesFrom(text: string | null): Releases {
+  if (text === null) return Releases.ALL;
+  try {
+    return Releases.parse(text);
+  } catch (error) {
+    throw new Error(`DATAPLANE_RELEASES: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function integer(name: string, text: string, least: number, most: number): number {

@@ -6,6 +6,7 @@ const PAGES: Record<string, ErrorCode> = {
   unknown: "unknown-host",
   suspended: "suspended",
   provisioning: "provisioning",
+  updating: "being-updated",
   waking: "waking",
   unavailable: "routing-unavailable",
 };

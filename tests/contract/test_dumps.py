@@ -1,4 +1,4 @@
-"""`ports.Copies`: real `pg_dump`, real database, emulated S3 and RDS; the simulated one to the same rules."""
+"""`ports.Dumps`: real `pg_dump`, real database, emulated S3; the simulated one to the same rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ import psycopg
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
-from controlplane.domain.placement import Placement, cluster_id_for
+from controlplane.domain.placement import Placement
 from localcloud.aws.emulator import REGION, AwsEmulator
 from localcloud.postgres_install import program
-from localcloud.simulated.aws import FakeAccount
-from localcloud.simulated.copies import FakeCopies
 from localcloud.simulated.databases import FakeDatabases
+from localcloud.simulated.dumps import FakeDumps
 from localcloud.simulated.world import World
 from tests.contract.databases_rig import (
     MASTER_ARN,
@@ -33,10 +32,10 @@ from tests.contract.databases_rig import (
     run_server,
     write_migrations,
 )
-from workers.providers.copies import AwsCopies, PgDump
 from workers.providers.databases.sessions import Sessions
+from workers.providers.dumps import PgDump, S3Dumps
 from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Copies, Credential, Databases
+from workers.providers.ports import ClusterEndpoint, Credential, Databases, Dumps
 
 
 def go_on() -> bool:
@@ -45,10 +44,9 @@ def go_on() -> bool:
 
 @dataclass
 class Rig:
-    copies: Copies
+    dumps: Dumps
     databases: Databases
     at: ClusterEndpoint
-    make_cluster: Callable[[str], None]
 
     def ready(self, tmp_path: Path) -> tuple[Placement, Credential]:
         """A tenant's database with a table in it, and its migrator."""
@@ -77,16 +75,8 @@ def bucket(aws: AwsEmulator) -> str:
 
 @pytest.fixture
 def real(server: Server, bucket: str) -> Rig:
-    def make_cluster(cluster_id: str) -> None:
-        boto3.client("rds").create_db_cluster(
-            DBClusterIdentifier=cluster_id,
-            Engine="aurora-postgresql",
-            MasterUsername="platform",
-            MasterUserPassword="canary-9a8b7c",
-        )
-
-    copies = AwsCopies(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=bucket)
-    return Rig(copies, server.provider(), server.at, make_cluster)
+    dumps = S3Dumps(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=bucket)
+    return Rig(dumps, server.provider(), server.at)
 
 
 @pytest.fixture(params=["simulated", "real"])
@@ -97,12 +87,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     world = World()
     at = ClusterEndpoint("c-1.example.internal", 5432, MASTER_ARN, "cluster-RESOURCE")
     databases = FakeDatabases(world, MemorySecrets({MASTER_ARN: Credential("platform", "x")}))
-    account = FakeAccount(world)
-
-    def make_cluster(cluster_id: str) -> None:
-        account.make("cluster", cluster_id)
-
-    yield Rig(FakeCopies(world, databases), databases, at, make_cluster)
+    yield Rig(FakeDumps(world, databases), databases, at)
     world.close()
 
 
@@ -125,37 +110,23 @@ def pg_dump() -> str:
 def test_a_dump_is_kept_until_it_is_deleted(rig: Rig, tmp_path: Path) -> None:
     _, migrator = rig.ready(tmp_path)
     name = f"purges/{uuid.uuid4().hex}.dump"
-    assert not rig.copies.exists("dump", name)
-    first = rig.copies.dump(rig.at, migrator, name=name, stopped=go_on)
+    assert not rig.dumps.exists(name)
+    first = rig.dumps.make(rig.at, migrator, name=name, stopped=go_on)
     assert (first.name, len(first.sha256)) == (name, 64)
     assert first.size > 0
-    assert rig.copies.exists("dump", name)
-    assert rig.copies.dump(rig.at, migrator, name=name, stopped=go_on).sha256 == first.sha256
+    assert rig.dumps.exists(name)
+    assert rig.dumps.make(rig.at, migrator, name=name, stopped=go_on).sha256 == first.sha256
     for _ in range(2):
-        rig.copies.delete("dump", name)
-        assert not rig.copies.exists("dump", name)
-
-
-def test_a_snapshot_is_begun_once_and_becomes_available(rig: Rig) -> None:
-    cluster_id, number = cluster_id_for(uuid.uuid4().bytes), 0
-    rig.make_cluster(cluster_id)
-    name = f"{cluster_id}-purge-1"
-    assert not rig.copies.exists("snapshot", name)
-    while rig.copies.snapshot(cluster_id, name=name) != "available":
-        number += 1
-        assert number < 10
-    assert rig.copies.exists("snapshot", name)
-    for _ in range(2):
-        rig.copies.delete("snapshot", name)
-        assert not rig.copies.exists("snapshot", name)
+        rig.dumps.delete(name)
+        assert not rig.dumps.exists(name)
 
 
 def test_who_has_lost_its_lease_keeps_nothing(rig: Rig, tmp_path: Path) -> None:
     _, migrator = rig.ready(tmp_path)
     name = f"purges/{uuid.uuid4().hex}.dump"
     with pytest.raises(LeaseLost):
-        rig.copies.dump(rig.at, migrator, name=name, stopped=lambda: True)
-    assert not rig.copies.exists("dump", name)
+        rig.dumps.make(rig.at, migrator, name=name, stopped=lambda: True)
+    assert not rig.dumps.exists(name)
 
 
 # ------------------------------------------------------------------------------------ the real one alone
@@ -167,7 +138,7 @@ def test_a_dump_restores_anywhere_with_the_rows_that_its_manifest_counts(
     _, migrator = real.ready(tmp_path)
     with server.login(migrator) as conn:
         conn.execute("INSERT INTO app.notes (body) SELECT 'note ' || n FROM generate_series(1, 1234) n")
-    made = real.copies.dump(real.at, migrator, name="purges/x.dump", stopped=go_on)
+    made = real.dumps.make(real.at, migrator, name="purges/x.dump", stopped=go_on)
     assert made.tables == {"app.notes": 1234}
     s3 = boto3.client("s3")
     body = s3.get_object(Bucket=bucket, Key="purges/x.dump")["Body"].read()
@@ -212,10 +183,10 @@ def test_a_program_that_fails_leaves_nothing_that_could_be_taken_for_a_copy(
         "echo PGDMPhalf\necho 'disk on fire' >&2\nexit 3\n"
     )
     broken.chmod(0o755)
-    copies = AwsCopies(PgDump(sessions(server), program=str(broken)), region=REGION, bucket=bucket)
+    dumps = S3Dumps(PgDump(sessions(server), program=str(broken)), region=REGION, bucket=bucket)
     with pytest.raises(Retryable, match="status 3: disk on fire"):
-        copies.dump(real.at, migrator, name="purges/broken.dump", stopped=go_on)
-    assert not copies.exists("dump", "purges/broken.dump")
+        dumps.make(real.at, migrator, name="purges/broken.dump", stopped=go_on)
+    assert not dumps.exists("purges/broken.dump")
 
 
 @pytest.mark.parametrize(
@@ -230,17 +201,17 @@ def test_a_program_that_can_not_dump_this_server_is_a_persons_case(
     if answer is not None:
         old.write_text(f"#!/bin/sh\necho '{answer}'\n")
         old.chmod(0o755)
-    copies = AwsCopies(PgDump(sessions(server), program=str(old)), region=REGION, bucket=bucket)
+    dumps = S3Dumps(PgDump(sessions(server), program=str(old)), region=REGION, bucket=bucket)
     with pytest.raises(NeedsHuman, match=said) as caught:
-        copies.dump(real.at, migrator, name="purges/old.dump", stopped=go_on)
+        dumps.make(real.at, migrator, name="purges/old.dump", stopped=go_on)
     assert caught.value.runbook == "copy"
 
 
 def test_without_a_bucket_a_person_is_asked(real: Rig, server: Server, tmp_path: Path) -> None:
     _, migrator = real.ready(tmp_path)
-    copies = AwsCopies(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=None)
+    dumps = S3Dumps(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=None)
     with pytest.raises(NeedsHuman, match="CONTROLPLANE_COPY_BUCKET"):
-        copies.dump(real.at, migrator, name="x", stopped=go_on)
+        dumps.make(real.at, migrator, name="x", stopped=go_on)
 
 
 def test_no_password_is_among_the_arguments_or_in_what_is_said(
@@ -253,11 +224,11 @@ def test_no_password_is_among_the_arguments_or_in_what_is_said(
         f'echo "$@" > {seen}\nexec {pg_dump()} "$@"\n'
     )
     spy.chmod(0o755)
-    copies = AwsCopies(PgDump(sessions(server), program=str(spy)), region=REGION, bucket=bucket)
-    copies.dump(real.at, migrator, name="purges/spy.dump", stopped=go_on)
+    dumps = S3Dumps(PgDump(sessions(server), program=str(spy)), region=REGION, bucket=bucket)
+    dumps.make(real.at, migrator, name="purges/spy.dump", stopped=go_on)
     assert "--snapshot" in seen.read_text()
     assert migrator.password not in seen.read_text()
     wrong: Any = Credential(migrator.username, "canary-wrong", dbname=migrator.dbname)
     with pytest.raises(Retryable) as caught:
-        copies.dump(real.at, wrong, name="purges/wrong.dump", stopped=go_on)
+        dumps.make(real.at, wrong, name="purges/wrong.dump", stopped=go_on)
     assert "canary" not in repr(caught.value)

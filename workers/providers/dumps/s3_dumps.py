@@ -1,8 +1,8 @@
-"""Dumps in an S3 bucket and snapshots of Aurora clusters.
+"""Dumps in an S3 bucket.
 
 A dump is written as it comes from `pg_dump`, in parts, and its SHA-256 is worked out on the way. Then it is
 read back whole and compared, and only then its manifest (`<name>.json`) is written: a dump without a
-manifest is no copy, so one that a killed worker left half written is simply made again.
+manifest is none, so one that a killed worker left half written is simply made again.
 """
 
 from __future__ import annotations
@@ -18,27 +18,24 @@ from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from workers.providers import aws
-from workers.providers.copies.pg_dump import RUNBOOK, PgDump, Stream
+from workers.providers.dumps.pg_dump import RUNBOOK, PgDump, Stream
 from workers.providers.ports import ClusterEndpoint, Credential, Dump
-from workers.providers.terraform.inventory.account import MANAGED_BY
 
 PART_BYTES = 64 * 1024 * 1024
 """S3 takes 10,000 parts of an object: dumps of up to 640 GB, with two parts in memory at most."""
 READ_BYTES = 1024 * 1024
 MANIFEST_BYTES = 4 * 1024 * 1024
-DUMP, SNAPSHOT = "dump", "snapshot"
 
 
-class AwsCopies:
-    """`ports.Copies`. `bucket` None: dumps can't be made, snapshots can."""
+class S3Dumps:
+    """`ports.Dumps`. `bucket` None: none can be made."""
 
     def __init__(self, pg_dump: PgDump, *, region: str, bucket: str | None) -> None:
         self._pg_dump = pg_dump
         self._bucket_name = bucket
         self._s3 = aws.client("s3", region=region, timeout=60)
-        self._rds = aws.client("rds", region=region)
 
-    def dump(
+    def make(
         self, at: ClusterEndpoint, credential: Credential, *, name: str, stopped: Callable[[], bool]
     ) -> Dump:
         made = self._manifest(name)
@@ -59,31 +56,11 @@ class AwsCopies:
             )
         return made
 
-    def snapshot(self, cluster_id: str, *, name: str) -> str:
-        status = self._snapshot_status(name)
-        if status is not None:
-            return status
-        with aws.errors(f"making snapshot {name}"):
-            made = self._rds.create_db_cluster_snapshot(
-                DBClusterSnapshotIdentifier=name,
-                DBClusterIdentifier=cluster_id,
-                Tags=[
-                    {"Key": "managed_by", "Value": MANAGED_BY},
-                    {"Key": "cluster", "Value": cluster_id},
-                ],
-            )
-        return str(made["DBClusterSnapshot"]["Status"])
+    def delete(self, name: str) -> None:
+        for key in (f"{name}.json", name):  # the manifest first: what has none is no dump
+            self._delete_object(key)
 
-    def delete(self, kind: str, name: str) -> None:
-        if kind == SNAPSHOT:
-            self._delete_snapshot(name)
-        else:
-            for key in (f"{name}.json", name):  # the manifest first: what has none is no copy
-                self._delete_object(key)
-
-    def exists(self, kind: str, name: str) -> bool:
-        if kind == SNAPSHOT:
-            return self._snapshot_status(name) is not None
+    def exists(self, name: str) -> bool:
         return self._manifest(name) is not None
 
     @property
@@ -148,24 +125,6 @@ class AwsCopies:
                 for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
                     if found["Key"] == key:
                         self._s3.delete_object(Bucket=self._bucket, Key=key, VersionId=found["VersionId"])
-
-    def _snapshot_status(self, name: str) -> str | None:
-        with aws.errors(f"describing snapshot {name}"):
-            try:
-                found = self._rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)
-            except ClientError as error:
-                if aws.code(error) == "DBClusterSnapshotNotFoundFault":
-                    return None
-                raise
-        return next((str(seen["Status"]) for seen in found["DBClusterSnapshots"]), None)
-
-    def _delete_snapshot(self, name: str) -> None:
-        with aws.errors(f"deleting snapshot {name}"):
-            try:
-                self._rds.delete_db_cluster_snapshot(DBClusterSnapshotIdentifier=name)
-            except ClientError as error:
-                if aws.code(error) != "DBClusterSnapshotNotFoundFault":
-                    raise
 
 
 class _Hashing:

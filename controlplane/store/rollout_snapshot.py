@@ -1,0 +1,178 @@
+"""Snapshots of clusters from before a rollout: wanted by its targets, made and removed by workers.
+
+Who needs one: a tenant whose plan asks for it, unless the rollout has an available snapshot of the
+cluster that it lives on, requested after it came there. So the tenants of a shared cluster share one,
+and a tenant that was moved there in the middle of the rollout gets another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from controlplane.domain.rollout import snapshot_name
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """`overdue`: it has been in the making for longer than the rollout allows, by the registry's clock."""
+
+    rollout_id: int
+    cluster_id: str
+    number: int
+    name: str
+    state: str
+    error: str | None
+    requested_at: datetime
+    available_at: datetime | None
+    deleted_at: datetime | None
+    overdue: bool
+
+
+_COLUMNS = (
+    "s.rollout_id, s.cluster_id, s.number, s.name, s.state, s.error, s.requested_at, s.available_at,"
+    " s.deleted_at, clock_timestamp() > s.requested_at"
+    "   + make_interval(secs => coalesce((r.spec->>'snapshot_timeout')::float8, 3600)) AS overdue"
+)
+_UNPROTECTED = """
+      FROM rollout_target t
+      JOIN tenant ON tenant.id = t.tenant_id AND tenant.desired->>'plan' = ANY(%(plans)s)
+      JOIN placement p ON p.tenant_id = t.tenant_id AND p.state = 'current'
+     WHERE t.rollout_id = %(rollout)s AND tenant.desired->>'lifecycle' <> 'closed'
+       AND NOT EXISTS (SELECT FROM rollout_snapshot s
+                        WHERE s.rollout_id = t.rollout_id AND s.cluster_id = p.cluster_id
+                          AND s.state = 'available' AND s.requested_at >= p.created_at)
+"""
+_EXPIRED = (
+    "r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14)) < clock_timestamp()"
+)
+
+
+def unprotected(
+    conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, plans: Sequence[str]
+) -> dict[str, str]:
+    """tenant id → the cluster it lives on, of those that need a snapshot first. `plans`: that ask for one."""
+    rows = conn.execute(
+        f"SELECT t.tenant_id, p.cluster_id {_UNPROTECTED} AND t.tenant_id = ANY(%(tenants)s)",
+        {"rollout": rollout_id, "plans": list(plans), "tenants": list(tenant_ids)},
+    ).fetchall()
+    return {row["tenant_id"]: row["cluster_id"] for row in rows}
+
+
+def hold(conn: Connection, rollout_id: int, waiting: dict[str, str]) -> None:
+    """Want a snapshot of each of these clusters, unless one is in the making; its tenants (tenant id →
+    cluster) are not started before it is available. The rollout's row must be locked."""
+    conn.execute(
+        "UPDATE rollout_target t SET cluster_id = w.cluster_id"
+        "  FROM unnest(%s::text[], %s::text[]) AS w (tenant_id, cluster_id)"
+        " WHERE t.rollout_id = %s AND t.tenant_id = w.tenant_id AND t.cluster_id <> w.cluster_id",
+        [list(waiting), list(waiting.values()), rollout_id],
+    )
+    for cluster_id in sorted(set(waiting.values())):
+        row = conn.execute(
+            "SELECT count(*) AS n, bool_or(state = 'making') AS making FROM rollout_snapshot"
+            " WHERE rollout_id = %s AND cluster_id = %s",
+            [rollout_id, cluster_id],
+        ).fetchone()
+        if one(row)["making"]:
+            continue
+        number = int(one(row)["n"]) + 1
+        conn.execute(
+            "INSERT INTO rollout_snapshot (rollout_id, cluster_id, number, name) VALUES (%s, %s, %s, %s)",
+            [rollout_id, cluster_id, number, snapshot_name(cluster_id, rollout_id, number)],
+        )
+
+
+# --------------------------------------------------------------------------------------- making
+
+
+def is_due(conn: Connection) -> bool:
+    """Is one in the making to be looked at, or one to be removed?"""
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"  # noqa: S608
+        "   WHERE s.next_look_at <= clock_timestamp() AND s.state <> 'deleted'"
+        f"    AND ((s.state = 'making' AND r.state = 'running') OR {_EXPIRED})) AS due"
+    ).fetchone()
+    return bool(one(row)["due"])
+
+
+def take_making(conn: Connection, *, limit: int, again: float) -> list[SnapshotRow]:
+    """Those of running rollouts that are to be looked at now; nobody else does for `again` seconds."""
+    return _take(conn, "s.state = 'making' AND r.state = 'running'", limit=limit, again=again)
+
+
+def take_expired(conn: Connection, *, limit: int, again: float) -> list[SnapshotRow]:
+    """Those whose rollout ended so long ago that they are to be removed now."""
+    return _take(conn, f"s.state <> 'deleted' AND {_EXPIRED}", limit=limit, again=again)
+
+
+def _take(conn: Connection, condition: str, *, limit: int, again: float) -> list[SnapshotRow]:
+    with conn.cursor(row_factory=class_row(SnapshotRow)) as cur:
+        return cur.execute(
+            "WITH due AS (SELECT s.rollout_id, s.cluster_id, s.number"  # noqa: S608 — constants
+            "   FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
+            f" WHERE s.next_look_at <= clock_timestamp() AND {condition}"
+            "  ORDER BY s.next_look_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED)"
+            " UPDATE rollout_snapshot s"
+            "   SET next_look_at = clock_timestamp() + make_interval(secs => %(again)s)"
+            "  FROM due, rollout r WHERE r.id = due.rollout_id AND (s.rollout_id, s.cluster_id, s.number)"
+            f"   = (due.rollout_id, due.cluster_id, due.number) RETURNING {_COLUMNS}",
+            {"limit": limit, "again": again},
+        ).fetchall()
+
+
+def mark_available(conn: Connection, row: SnapshotRow) -> bool:
+    """making → available. False where somebody has recorded what became of it."""
+    return _mark(conn, row, "state = 'available', available_at = clock_timestamp(), error = NULL", "making")
+
+
+def mark_deleted(conn: Connection, row: SnapshotRow) -> bool:
+    return _mark(conn, row, "state = 'deleted', deleted_at = clock_timestamp()", row.state)
+
+
+def note(conn: Connection, row: SnapshotRow, error: str) -> None:
+    """What went wrong at this look, of one that is in the making still."""
+    _mark(conn, row, "error = %(error)s", "making", error=error[:500])
+
+
+def mark_failed(conn: Connection, row: SnapshotRow, error: str) -> bool:
+    """making → failed."""
+    return _mark(conn, row, "state = 'failed', error = %(error)s", "making", error=error[:500])
+
+
+def fail_targets(conn: Connection, row: SnapshotRow, *, plans: Sequence[str], error: str) -> int:
+    """pending → failed, of the targets that can't be started without it; how many."""
+    return conn.execute(
+        "UPDATE rollout_target SET state = 'failed', finished_at = clock_timestamp(),"  # noqa: S608
+        " file = NULL, statement = NULL, error = %(error)s"
+        " WHERE rollout_id = %(rollout)s AND state = 'pending' AND tenant_id IN"
+        f" (SELECT t.tenant_id {_UNPROTECTED} AND p.cluster_id = %(cluster)s)",
+        {"rollout": row.rollout_id, "cluster": row.cluster_id, "plans": list(plans), "error": error[:500]},
+    ).rowcount
+
+
+def _mark(conn: Connection, row: SnapshotRow, change: str, state: str, **values: str) -> bool:
+    return (
+        conn.execute(
+            f"UPDATE rollout_snapshot SET {change} WHERE name = %(name)s AND state = %(state)s".encode(),  # noqa: S608
+            {"name": row.name, "state": state, **values},
+        ).rowcount
+        > 0
+    )
+
+
+# -------------------------------------------------------------------------------------- reading
+
+
+def of_rollout(conn: Connection, rollout_id: int) -> list[SnapshotRow]:
+    """By cluster, the oldest first."""
+    with conn.cursor(row_factory=class_row(SnapshotRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"  # noqa: S608
+            " WHERE s.rollout_id = %s ORDER BY s.cluster_id, s.number LIMIT 1000",
+            [rollout_id],
+        ).fetchall()
