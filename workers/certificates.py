@@ -40,7 +40,7 @@ def certificate_of(
             "created_at": _moment(row.created_at),
             "ready_at": _moment(row.ready_at),
             "closed_at": _moment(row.closed_at),
-            "retention_ended_at": _moment(row.purge_after),
+            "retention_until": _moment(row.purge_after),
         },
         "deleted": {"content": purged.content, "begun_at": _moment(purged.begun_at)},
         "order": {

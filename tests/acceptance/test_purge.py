@@ -86,9 +86,9 @@ def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
     restore = [program("pg_restore"), "--no-owner", "--dbname", url, tmp_path / "kilo.dump"]
     subprocess.run(restore, check=True, timeout=60)
     with psycopg.connect(url) as conn:
-        rows = conn.execute("SELECT body FROM app.notes").fetchall()
+        rows = conn.execute("SELECT body FROM app.note").fetchall()
     assert rows == [("what was written before the end",)]
-    assert kept["rows"]["app.notes"] == 1
+    assert kept["rows"]["app.note"] == 1
 
     assert customers.page("kilo").status_code == 404
     status, found = ledger.verify(house, "--tenant", placed.tenant_id)
