@@ -97,6 +97,7 @@ def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
     assert not [key for key in states if placed.workspace in key]
 
 
+@pytest.mark.soak
 def test_a_dedicated_tenant_takes_its_cluster_along(house: DemoHouse, customers: Customers) -> None:
     subscription = customers.subscribe("lima", "team_monthly")
     customers.wait_for_page("lima", timeout=420)
