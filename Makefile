@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast soak lint format bench bench-dataplane bench-migrations lock clean
+.PHONY: help demo test test-fast soak faults lint format bench bench-dataplane bench-migrations lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,9 @@ test: $(STAMP) lint ## Lint, type-check and run the whole suite, real Terraform 
 
 soak: $(STAMP) ## The long runs: minutes of load, a million requests, outages (sizes by environment, see tests/dataplane)
 	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+faults: $(STAMP) ## Inject every fault of the catalogue, the long ones too, and print what held (docs/faults.md; about an hour)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)

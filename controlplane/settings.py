@@ -74,8 +74,8 @@ class Settings:
     """Durations and intervals are in seconds."""
 
     environment: str = field(metadata=_from(read.environment_name, default="production"))
-    lease_seconds: float = field(metadata=_from(read.seconds(10, 600), default=30.0))
-    heartbeat_seconds: float = field(metadata=_from(read.seconds(1, 60), default=5.0))
+    lease_seconds: float = field(metadata=_from(read.seconds(10, 600), default=15.0))
+    heartbeat_seconds: float = field(metadata=_from(read.seconds(1, 60), default=3.0))
     sweep_interval: float = field(metadata=_from(read.seconds(1, 60), default=5.0))
     republish_interval: float = field(metadata=_from(read.seconds(10, 3600), default=300.0))
     compare_interval: float = field(metadata=_from(read.seconds(60, 86400), default=900.0))

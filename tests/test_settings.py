@@ -74,7 +74,7 @@ def test_a_complete_environment_is_read_and_typed() -> None:
 def test_the_defaults_are_those_of_production() -> None:
     settings = Settings.from_environment(environment())
     assert settings.environment == "production"
-    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.sweep_interval) == (30, 5, 5)
+    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.sweep_interval) == (15, 3, 5)
     assert (settings.stripe_api_base, settings.cloudflare_api_base) == (None, None)
     assert settings.database_endpoint_map is None
     assert settings.terraform_binary == "terraform"
@@ -94,7 +94,7 @@ def test_what_leaving_needs_may_be_left_out_but_notices_are_never_unsigned() -> 
 def test_an_empty_variable_is_not_set() -> None:
     empty = {"STRIPE_API_BASE": "", "LEASE_SECONDS": " "}
     settings = Settings.from_environment(environment(**empty))
-    assert (settings.stripe_api_base, settings.lease_seconds) == (None, 30)
+    assert (settings.stripe_api_base, settings.lease_seconds) == (None, 15)
     assert errors_of(VPC_ID="") == ("CONTROLPLANE_VPC_ID: expected to be set",)
 
 
@@ -166,7 +166,7 @@ def test_settings_can_not_be_changed() -> None:
         ("LEASE_SECONDS", "9", "seconds, 10 to 600, got '9'"),
         ("LEASE_SECONDS", "nan", "seconds, 10 to 600, got 'nan'"),
         ("HEARTBEAT_SECONDS", "0", "seconds, 1 to 60, got '0'"),
-        ("HEARTBEAT_SECONDS", "11", "at most a third of the lease (30)"),
+        ("HEARTBEAT_SECONDS", "11", "at most a third of the lease (15)"),
         ("SWEEP_INTERVAL", "61", "seconds, 1 to 60, got '61'"),
         ("STRIPE_LIVEMODE", "yes", "true or false, got 'yes'"),
         ("STRIPE_LIVEMODE", "true", "false, as the API key is of that mode"),

@@ -20,6 +20,9 @@ from workers.converge import TASK as CONVERGE
 SWEEP = "workers.tasks.sweep"
 REPUBLISH = "workers.tasks.republish"
 COMPARE = "workers.tasks.compare"
+CLOCKS_DIFFER = 900.0
+"""Seconds. A worker judges by its own clock whether a message of beat's has expired; one whose clock is
+wrong by less must not throw away every sweep."""
 
 settings = Settings.from_environment(os.environ, require=("registry", "broker"))
 
@@ -49,17 +52,17 @@ app.conf.update(
         "sweep": {
             "task": SWEEP,
             "schedule": settings.sweep_interval,
-            "options": {"expires": settings.sweep_interval * 2},
+            "options": {"expires": CLOCKS_DIFFER},
         },
         "republish": {
             "task": REPUBLISH,
             "schedule": settings.republish_interval,
-            "options": {"expires": settings.republish_interval},
+            "options": {"expires": settings.republish_interval + CLOCKS_DIFFER},
         },
         "compare": {
             "task": COMPARE,
             "schedule": settings.compare_interval,
-            "options": {"expires": settings.compare_interval},
+            "options": {"expires": settings.compare_interval + CLOCKS_DIFFER},
         },
     },
     task_routes={

@@ -55,7 +55,13 @@ from workers.providers.ports import (
 )
 from workers.room import room_left
 from workers.rotation import retire_login, rotate_credential
-from workers.stacks import KEY_ADDRESSES, cluster_addresses, cluster_variables, tenant_variables
+from workers.stacks import (
+    KEY_ADDRESSES,
+    cluster_addresses,
+    cluster_variables,
+    superfluous_readers,
+    tenant_variables,
+)
 from workers.terraform_runs import apply_stack, destroy_stack
 from workers.wanted import TenantFacts, tombstone
 
@@ -118,7 +124,14 @@ class TenantWork(Work):
 def apply_cluster_stack(work: ClusterWork) -> None:
     _require_room(work)
     variables = cluster_variables(work.ctx.platform, work.row)
-    apply_stack(work, "cluster", work.row.id, variables, work.wanted.stack_digest)
+    apply_stack(
+        work,
+        "cluster",
+        work.row.id,
+        variables,
+        work.wanted.stack_digest,
+        approved=superfluous_readers(work.row),
+    )
 
 
 def _require_room(work: ClusterWork) -> None:

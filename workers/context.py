@@ -36,8 +36,8 @@ class Platform:
     app_role_arn: str
     permissions_boundary_arn: str
     secret_recovery_days: int = 7
-    lease: float = 30.0
-    heartbeat: float = 5.0
+    lease: float = 15.0
+    heartbeat: float = 3.0
     look_every: float = 3600.0
     hostname_poll: float = 15.0
     cluster_poll: float = 10.0

@@ -37,6 +37,7 @@ from controlplane.domain.operation import (
 )
 from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step
+from controlplane.domain.tenant import Lifecycle
 from controlplane.services import purges
 from controlplane.store import cluster, data_copy, hostname, lease, operation, step, tenant
 from controlplane.store.registry import Connection, RegistryUnavailable
@@ -49,6 +50,7 @@ from workers.wanted import TenantFacts, cluster_wanted, tenant_wanted
 log = logging.getLogger(__name__)
 
 SAME_STEP_AT_MOST = 3
+ORPHANED_UNTIL_BACKOFF = 3
 TASK = "workers.tasks.converge"
 
 
@@ -59,11 +61,30 @@ def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | 
         held = lease.claim(
             conn, holder=ctx.holder, seconds=ctx.platform.lease, kind=kind, resource_id=resource_id
         )
-    if held is None:
-        return None
+    if held is not None:
+        _pass(ctx, held)
+    return held
+
+
+def take_over(ctx: Context) -> Held | None:
+    """Make one pass over a resource whose holder died, as soon as its lease has run out; what was held,
+    None where nobody died.
+
+    For a worker that is about to do something else: the ring of the sweep stands at the end of the
+    queue, behind every customer who came meanwhile. Raises as `converge` does.
+    """
+    with ctx.registry.connection() as conn:
+        held = lease.claim(conn, holder=ctx.holder, seconds=ctx.platform.lease, orphaned=True)
+    if held is not None:
+        _pass(ctx, held)
+    return held
+
+
+def _pass(ctx: Context, held: Held) -> None:
     look = _look_at_tenant if held.kind is ResourceKind.TENANT else _look_at_cluster
     with LeaseKeeper(ctx.registry, held, seconds=ctx.platform.lease, every=ctx.platform.heartbeat) as keeper:
         try:
+            _spare_the_workers(ctx, held)
             _loop(ctx, keeper, look)
         except (LeaseLost, RegistryUnavailable) as error:
             log.warning("%s: pass given up: %s", held.resource_id, error)
@@ -75,7 +96,17 @@ def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | 
             what = type(error).__name__
             log.error("%s: unexpected %s\n%s", held.resource_id, what, _where(error))  # noqa: TRY400
             _record_failure(ctx, held, error)
-    return held
+
+
+def _spare_the_workers(ctx: Context, held: Held) -> None:
+    """What kills every worker that takes it (out of memory, say) waits longer each time, as what fails
+    does: it must not cost a worker with every lease."""
+    if not held.orphan:
+        return
+    with ctx.registry.connection() as conn:
+        died = step.died_in_a_row(conn, held.operation_id)
+    if died >= ORPHANED_UNTIL_BACKOFF:
+        raise Retryable(f"its worker died {died} times in a row")
 
 
 Apply = Callable[[int], None]
@@ -173,11 +204,9 @@ def _look_in(ctx: Context, conn: Connection, facts: TenantFacts, seen: TenantObs
     """Seconds until the next periodic look; None where there is nothing left to look at."""
     if facts.row.purged_at is not None:
         return None if facts.copy is None else data_copy.seconds_left(conn, facts.copy.id)
-    due = [
-        ctx.platform.look_every,
-        hostname.next_poll(conn, facts.row.id),
-        tenant.retention_left(conn, facts.row.id),
-    ]
+    due = [ctx.platform.look_every, tenant.retention_left(conn, facts.row.id)]
+    if facts.row.desired.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
+        due.append(hostname.next_poll(conn, facts.row.id))
     if seen.app.retire_in is not None and seen.app.retire_in > 0:
         due.append(seen.app.retire_in)
     return min(seconds for seconds in due if seconds is not None)

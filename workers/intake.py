@@ -33,7 +33,7 @@ from workers.context import Context
 log = logging.getLogger(__name__)
 
 TASK = "workers.tasks.handle_event"
-HOLD = 60.0
+HOLD = 20.0  # seconds after which an event whose worker died is due again
 FETCHES = 5
 _CONVERGE = "workers.tasks.converge"
 

@@ -17,6 +17,9 @@ from controlplane.domain.placement import Placement
 from controlplane.store.cluster import ClusterRow
 from workers.context import Platform
 
+MOST_INSTANCES = 16
+"""A writer and Aurora's fifteen readers."""
+
 
 def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
     desired = row.desired
@@ -56,6 +59,15 @@ def tenant_addresses() -> frozenset[str]:
     resources = ["secretsmanager_secret.app", "secretsmanager_secret.migrator", "iam_role.this"]
     return frozenset(
         f"module.tenant.aws_{resource}" for resource in [*resources, "iam_role_policy.read_app_secret"]
+    )
+
+
+def superfluous_readers(row: ClusterRow) -> frozenset[str]:
+    """The instances that a plan with fewer of them does without. An instance holds no data, the cluster's
+    volume does; where it is the writer, Aurora makes one of those that stay the writer."""
+    return frozenset(
+        f'module.cluster.aws_rds_cluster_instance.this["{number}"]'
+        for number in range(row.desired.instance_count + 1, MOST_INSTANCES + 1)
     )
 
 

@@ -19,14 +19,17 @@ from workers import converge as engine
 from workers import exports, intake, notices, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers import sweep as sweeping
-from workers.app import COMPARE, REPUBLISH, SWEEP, app
+from workers.app import COMPARE, REPUBLISH, SWEEP, app, settings
 from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
 from workers.orphans import end_with_parent
+from workers.pace import Pace
 
 log = logging.getLogger(__name__)
 
 ROLLOUT_SLICE = 60.0  # seconds
+sweep_pace = Pace(settings.sweep_interval / 2)
+"""Messages that piled up while no worker was there are one sweep, not hundreds one behind the other."""
 
 
 def ring(task: str, args: list[str]) -> None:
@@ -69,7 +72,9 @@ def handle_event(event_id: str) -> None:
 
 @app.task(name=engine.TASK)
 def converge(kind: str, resource_id: str) -> None:
+    """Where another worker died over something, that goes first."""
     try:
+        engine.take_over(context())
         engine.converge(context(), ResourceKind(kind), resource_id)
     except Retryable as error:
         log.warning("%s %s: %s", kind, resource_id, error)
@@ -126,6 +131,8 @@ def rollout_snapshots() -> None:
 
 @app.task(name=SWEEP)
 def sweep() -> None:
+    if not sweep_pace.allows():
+        return
     try:
         sweeping.sweep(context())
     except Retryable as error:

@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check every outside system, one line each."),
     "verify": ("verify", "Hold the registry against everything outside; find leaks and open walls."),
     "catalogue": ("catalogue", "Check a plan catalogue."),
+    "simulate": ("simulate", "Prove that the order of billing events makes no difference."),
     "db": ("db", "The registry's schema: upgrade, check."),
     "web": ("processes", "Serve webhooks and the API."),
     "worker": ("processes", "Converge tenants and clusters."),

@@ -40,6 +40,8 @@ class Held:
     attempts: int
     reason: str
     actor: str
+    orphan: bool = False
+    """Its holder before died."""
 
 
 PERIODIC_LOOK = "periodic look"

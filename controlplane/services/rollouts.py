@@ -249,7 +249,7 @@ def take(
                 if row.spec.pace:
                     pause = timedelta(seconds=row.spec.pace)
                     rollout.hold_until(conn, row.id, rollout.now(conn) + pause)
-            elif candidates or not room or rollout_target.counts(conn, row.id, up_to_wave=row.wave).open:
+            elif candidates or not room or rollout_target.is_open(conn, row.id, up_to_wave=row.wave):
                 return Taken(Next.LATER)
             else:
                 return Taken(_next_wave(conn, row))

@@ -26,11 +26,12 @@ def claim(
     seconds: float,
     kind: ResourceKind | None = None,
     resource_id: str | None = None,
+    orphaned: bool = False,
 ) -> Held | None:
     """The next operation that is due, of one resource or of any; None where nothing is.
 
-    An operation that died running is taken before one that waits. Rows that another claimer has
-    locked are skipped, so no worker ever queues behind another.
+    An operation that died running is taken before one that waits; `orphaned`: no other is. Rows that
+    another claimer has locked are skipped, so no worker ever queues behind another.
     """
     with conn.transaction():
         row = conn.execute(
@@ -38,7 +39,7 @@ def claim(
             SELECT o.id, o.kind, o.resource_id, o.reason, o.actor, o.state
               FROM operation o JOIN lease l USING (kind, resource_id)
              WHERE ((o.state = 'running' AND l.until < clock_timestamp())
-                 OR (o.state = 'waiting' AND o.next_attempt_at <= clock_timestamp()
+                 OR (NOT %(orphaned)s AND o.state = 'waiting' AND o.next_attempt_at <= clock_timestamp()
                      AND NOT EXISTS (SELECT 1 FROM operation r WHERE r.kind = o.kind
                                       AND r.resource_id = o.resource_id AND r.state = 'running')))
                AND (%(kind)s::text IS NULL OR o.kind = %(kind)s)
@@ -47,7 +48,7 @@ def claim(
              LIMIT 1
                FOR UPDATE OF o, l SKIP LOCKED
             """,
-            {"kind": kind, "id": resource_id},
+            {"kind": kind, "id": resource_id, "orphaned": orphaned},
         ).fetchone()
         if row is None:
             return None
@@ -80,6 +81,7 @@ def claim(
         attempts=attempts,
         reason=row["reason"],
         actor=row["actor"],
+        orphan=row["state"] == "running",
     )
 
 

@@ -113,15 +113,17 @@ def put_back(
 
 
 def due(conn: Connection, *, limit: int) -> list[tuple[ResourceKind, str]]:
-    """Resources with an operation that may be claimed now."""
+    """Resources with an operation that may be claimed now: first those whose holder died, then the
+    ones that have waited longest."""
     rows = conn.execute(
         """
-        SELECT DISTINCT ON (o.kind, o.resource_id) o.kind, o.resource_id, o.next_attempt_at
+        SELECT o.kind, o.resource_id
           FROM operation o JOIN lease l USING (kind, resource_id)
          WHERE (o.state = 'running' AND l.until < clock_timestamp())
             OR (o.state = 'waiting' AND o.next_attempt_at <= clock_timestamp()
                 AND l.until < clock_timestamp())
-         ORDER BY o.kind, o.resource_id, o.next_attempt_at
+         GROUP BY o.kind, o.resource_id
+         ORDER BY bool_or(o.state = 'running') DESC, min(o.next_attempt_at)
          LIMIT %s
         """,
         [limit],

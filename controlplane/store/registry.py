@@ -19,6 +19,19 @@ from controlplane.domain.errors import Retryable
 
 Connection = psycopg.Connection[DictRow]
 
+SILENT_AT_MOST = 15.0
+"""Seconds that a transaction may hold its locks without saying anything. A process that was stopped in the
+middle of one (SIGSTOP, a machine that is gone) would keep the whole fleet waiting, for the sweep's lock or
+the audit trail's."""
+
+
+_UNAVAILABLE = (
+    PoolTimeout,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+
 
 class RegistryUnavailable(Retryable):
     """The registry database can't be reached."""
@@ -43,7 +56,8 @@ class Registry:
                 "autocommit": True,
                 "connect_timeout": max(2, int(wait)),
                 "application_name": "controlplane",
-                "options": f"-c statement_timeout={int(statement_timeout * 1000)} -c TimeZone=UTC",
+                "options": f"-c statement_timeout={int(statement_timeout * 1000)} -c TimeZone=UTC"
+                f" -c idle_in_transaction_session_timeout={int(SILENT_AT_MOST * 1000)}",
             },
         )
 
@@ -54,7 +68,7 @@ class Registry:
         try:
             with self._pool.connection() as conn:
                 yield conn
-        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except _UNAVAILABLE as error:
             raise RegistryUnavailable(f"the registry can't be reached ({type(error).__name__})") from error
 
     def close(self) -> None:

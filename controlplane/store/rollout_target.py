@@ -71,26 +71,36 @@ class Outcome:
     seconds: float
 
 
-_STARTABLE = """
+_LOOK_AHEAD = 20  # rows looked at for each that may be started, so that the clusters take turns
+_STARTABLE = f"""
     WITH r AS MATERIALIZED (
       SELECT id, wave, (spec->>'per_cluster')::int AS per_cluster, (spec->>'concurrency')::int AS most
-        FROM rollout WHERE id = %(rollout)s)
-    SELECT t.cluster_id, NULL AS tenant_id, count(*) AS n, 0 AS turn FROM rollout_target t
-     WHERE t.rollout_id = %(rollout)s AND t.state = 'running' AND t.until > clock_timestamp() GROUP BY 1
+        FROM rollout WHERE id = %(rollout)s),
+    busy AS MATERIALIZED (
+      SELECT cluster_id, count(*) AS n FROM rollout_target
+       WHERE rollout_id = %(rollout)s AND state = 'running' AND until > clock_timestamp() GROUP BY 1),
+    shut AS MATERIALIZED (
+      SELECT cluster_id FROM busy WHERE n >= (SELECT per_cluster FROM r)
+      UNION ALL
+      SELECT cluster_id FROM rollout_snapshot WHERE rollout_id = %(rollout)s AND state = 'making'),
+    due AS (
+      (SELECT cluster_id, tenant_id, next_attempt_at FROM rollout_target
+        WHERE rollout_id = %(rollout)s AND state = 'running' AND until <= clock_timestamp()
+          AND cluster_id NOT IN (SELECT cluster_id FROM shut) LIMIT (SELECT most FROM r))
+      UNION ALL
+      (SELECT cluster_id, tenant_id, next_attempt_at FROM rollout_target
+        WHERE rollout_id = %(rollout)s AND state = 'pending' AND wave <= (SELECT wave FROM r)
+          AND next_attempt_at <= clock_timestamp() AND cluster_id NOT IN (SELECT cluster_id FROM shut)
+        ORDER BY wave, next_attempt_at, tenant_id LIMIT (SELECT {_LOOK_AHEAD} * most FROM r)))
+    SELECT cluster_id, NULL AS tenant_id, n, 0 AS turn FROM busy
     UNION ALL
     (SELECT cluster_id, tenant_id, 0, turn FROM (
-      SELECT t.tenant_id, t.cluster_id,
-             row_number() OVER (PARTITION BY t.cluster_id ORDER BY t.next_attempt_at, t.tenant_id) AS turn
-        FROM rollout_target t
-       WHERE t.rollout_id = %(rollout)s AND t.wave <= (SELECT wave FROM r)
-         AND ((t.state = 'pending' AND t.next_attempt_at <= clock_timestamp())
-           OR (t.state = 'running' AND t.until <= clock_timestamp()))
-         AND NOT EXISTS (SELECT FROM rollout_snapshot s
-                          WHERE s.rollout_id = %(rollout)s AND s.cluster_id = t.cluster_id
-                            AND s.state = 'making')) AS c
+      SELECT cluster_id, tenant_id,
+             row_number() OVER (PARTITION BY cluster_id ORDER BY next_attempt_at, tenant_id) AS turn
+        FROM due) AS c
      WHERE turn <= (SELECT per_cluster FROM r)
      ORDER BY turn, cluster_id LIMIT (SELECT most FROM r))
-"""
+"""  # noqa: S608 — a constant
 _COLUMNS = (
     "t.tenant_id, tenant.slug, t.wave, t.cluster_id, t.from_release, t.state, t.attempts, t.next_attempt_at,"
     " t.holder, t.file, t.statement, t.error, t.seconds, t.started_at, t.finished_at"
@@ -141,8 +151,8 @@ def turn(conn: Connection, rollout_id: int) -> tuple[RolloutRow, dict[str, int],
     committed; in a pipeline they are one round trip.
 
     A target whose holder's lease has run out may be started and does not count as running. Of each
-    cluster no more are listed than may run on it, the clusters in turn, and none while a snapshot of it
-    is in the making.
+    cluster no more are listed than may run on it, the clusters in turn, and none while it is full or a
+    snapshot of it is in the making. What it costs does not grow with the number of targets.
     """
     locked = rollout.lock(conn, rollout_id)
     listed = conn.execute(_STARTABLE, {"rollout": rollout_id})
@@ -173,7 +183,8 @@ def claim(
              AND (r.state = 'pending' OR (r.state = 'running' AND r.until <= clock_timestamp()))
              FOR UPDATE OF r SKIP LOCKED),
         gone AS (
-          UPDATE rollout_target r SET state = 'skipped', error = 'the tenant was closed',
+          UPDATE rollout_target r SET state = 'skipped', error = CASE f.lifecycle
+                   WHEN 'closed' THEN 'the tenant was closed' ELSE 'the tenant has no database' END,
                  finished_at = clock_timestamp(), holder = NULL
             FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
              AND (f.lifecycle = 'closed' OR f.endpoint IS NULL))
@@ -317,6 +328,18 @@ def counts(conn: Connection, rollout_id: int, *, up_to_wave: int | None = None) 
         {"id": rollout_id, "wave": up_to_wave},
     ).fetchone()
     return Counts(**one(row))
+
+
+def is_open(conn: Connection, rollout_id: int, *, up_to_wave: int) -> bool:
+    """Is one of these waves' targets pending or running?"""
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM rollout_target"
+        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'running')"
+        "    OR EXISTS (SELECT FROM rollout_target"
+        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'pending') AS open",
+        {"id": rollout_id, "wave": up_to_wave},
+    ).fetchone()
+    return bool(one(row)["open"])
 
 
 def by_wave(conn: Connection, rollout_id: int) -> list[WaveRow]:

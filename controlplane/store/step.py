@@ -69,6 +69,18 @@ def end(conn: Connection, held: Held, seq: int, *, state: str, error: str | None
     )
 
 
+def died_in_a_row(conn: Connection, operation_id: int) -> int:
+    """How many of its newest steps ended with the death of their worker."""
+    row = one(
+        conn.execute(
+            "SELECT count(*) AS n FROM step WHERE operation_id = %(op)s AND seq > coalesce((SELECT max(seq)"
+            "  FROM step WHERE operation_id = %(op)s AND state <> 'abandoned'), 0)",
+            {"op": operation_id},
+        ).fetchone()
+    )
+    return int(row["n"])
+
+
 def note(
     conn: Connection,
     held: Held,

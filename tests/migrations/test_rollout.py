@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.placement import Placement
+from controlplane.domain.release import Release
 from controlplane.services import rollouts
 from controlplane.store import release
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
 from workers import rollouts as executor
+from workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
 
 WAVES = ["customer-2", "50%", "100%"]
 BREAKS_FOR_ONE = (
@@ -202,6 +207,74 @@ def test_a_closed_tenant_is_skipped(make_fleet: MakeFleet) -> None:
         )
     detail = fleet.work(rollout_id)
     assert (detail.rollout.state, detail.counts.done, detail.counts.skipped) == ("done", 1, 1)
+
+
+def test_a_tenant_that_is_purged_before_its_turn_is_skipped_and_says_why(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(3)
+    rollout_id = fleet.start(fleet.release(counting(2)), waves=["customer-1", "100%"], wave_pause=3600)
+    executor.work(fleet.ctx, rollout_id)
+    purge(fleet, fleet.tenants[1])
+    with fleet.registry.connection() as conn:  # it lost its database some other way, and is not closed
+        conn.execute(
+            "UPDATE placement SET state = 'released' WHERE tenant_id = %s", [fleet.tenants[2].tenant_id]
+        )
+    detail = fleet.work(rollout_id)
+    assert (detail.rollout.state, detail.counts.done, detail.counts.skipped) == ("done", 1, 2)
+    assert reasons(fleet, rollout_id) == [
+        ("customer-2", "the tenant was closed"),
+        ("customer-3", "the tenant has no database"),
+    ]
+
+
+def test_one_that_is_purged_in_the_middle_of_its_migration_is_no_failure(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(2)
+    gone = fleet.tenants[1]
+    fleet.ctx = dataclasses.replace(
+        fleet.ctx,
+        providers=dataclasses.replace(
+            fleet.ctx.providers,
+            databases=PurgedUnderneath(fleet, gone),  # type: ignore[arg-type]
+        ),
+    )
+    rollout_id = fleet.start(fleet.release(counting(2)), waves=["customer-1", "100%"], attempts=1)
+    detail = fleet.work(rollout_id)
+    assert (detail.rollout.state, detail.counts.done, detail.counts.skipped) == ("done", 1, 1)
+    ((slug, reason),) = reasons(fleet, rollout_id)
+    assert slug == "customer-2"
+    assert reason.startswith("the tenant was closed; ")
+    assert "does not exist" in reason
+
+
+class PurgedUnderneath:
+    """`ports.Databases`, in which a tenant is purged at the moment its migration begins."""
+
+    def __init__(self, fleet: Fleet, gone: Placement) -> None:
+        self._fleet, self._gone = fleet, gone
+        self._real = fleet.ctx.providers.databases
+
+    def bring_to(
+        self, at: ClusterEndpoint, credential: Credential, wanted: Release, bounds: Bounds
+    ) -> list[FileRun]:
+        if credential.dbname == self._gone.database:
+            purge(self._fleet, self._gone)
+        return self._real.bring_to(at, credential, wanted, bounds)
+
+
+def purge(fleet: Fleet, placed: Placement) -> None:
+    with fleet.registry.connection() as conn:
+        conn.execute(
+            "UPDATE tenant SET desired = jsonb_set(desired, '{lifecycle}', '\"closed\"') WHERE id = %s",
+            [placed.tenant_id],
+        )
+        conn.execute("UPDATE placement SET state = 'released' WHERE tenant_id = %s", [placed.tenant_id])
+    fleet.server.drop_database(placed.database)
+
+
+def reasons(fleet: Fleet, rollout_id: int) -> list[tuple[str, str]]:
+    """Of the skipped, by slug."""
+    with fleet.registry.connection() as conn:
+        rows = rollouts.targets_page(conn, rollout_id, after=None, limit=9, state="skipped")
+    return sorted((row.slug, str(row.error)) for row in rows)
 
 
 def test_a_rollout_of_what_nobody_registered_is_refused(make_fleet: MakeFleet) -> None:

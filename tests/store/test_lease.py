@@ -128,3 +128,21 @@ def test_due_names_what_may_be_claimed(asked: Registry) -> None:
         assert operation.due(conn, limit=10) == []
         conn.execute("SELECT pg_sleep(0.1)")
         assert operation.due(conn, limit=10) == [(TENANT, ONE)]
+
+
+def test_of_much_that_is_due_what_a_dead_worker_left_comes_first(registry: Registry) -> None:
+    """Or its tenant would wait behind every customer who came meanwhile."""
+    died = "t-zzzzzzzzzzzz"
+    with registry.connection() as conn:
+        for resource in ("t-bbbbbbbbbbbb", "t-aaaaaaaaaaaa", died):
+            lease.register(conn, TENANT, resource)
+            operation.request(conn, TENANT, resource, reason="test", actor="test")
+        held = lease.claim(conn, holder="w1", seconds=0.05, kind=TENANT, resource_id=died)
+        assert lease.claim(conn, holder="w2", seconds=30, orphaned=True) is None
+        conn.execute("SELECT pg_sleep(0.1)")
+        assert operation.due(conn, limit=2) == [(TENANT, died), (TENANT, "t-bbbbbbbbbbbb")]
+        taken = lease.claim(conn, holder="w2", seconds=30, orphaned=True)
+        assert held is not None
+        assert taken is not None
+        assert (taken.operation_id, taken.fence) == (held.operation_id, held.fence + 1)
+        assert lease.claim(conn, holder="w3", seconds=30, orphaned=True) is None

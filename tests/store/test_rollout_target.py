@@ -66,6 +66,35 @@ def test_a_claim_passes_over_what_another_one_has_locked(registry: Registry, sta
         assert claim(second, started, *TENANTS, holder="two") == [(TENANTS[1], 1), (TENANTS[2], 1)]
 
 
+def test_who_may_be_started_is_listed_while_its_cluster_has_room(registry: Registry, started: int) -> None:
+    with registry.connection() as conn:
+        conn.execute("UPDATE rollout SET spec = spec || '{\"per_cluster\": 2}'")
+        assert turn(conn, started) == ({}, TENANTS[:2])
+        claim(conn, started, TENANTS[0])
+        assert turn(conn, started) == ({CLUSTER: 1}, TENANTS[1:])
+        claim(conn, started, TENANTS[1])
+        assert turn(conn, started) == ({CLUSTER: 2}, [])
+        assert rollout_target.is_open(conn, started, up_to_wave=0)
+        expire(conn)
+        assert turn(conn, started) == ({}, TENANTS[:2])
+        conn.execute("UPDATE rollout_target SET wave = 1, state = 'pending'")
+        assert turn(conn, started) == ({}, [])
+        assert not rollout_target.is_open(conn, started, up_to_wave=0)
+
+
+def test_clusters_take_turns(registry: Registry, started: int) -> None:
+    other = "c-" + "b" * 12
+    with registry.connection() as conn:
+        conn.execute("UPDATE rollout_target SET cluster_id = %s WHERE tenant_id = %s", [other, TENANTS[2]])
+        assert turn(conn, started) == ({}, [TENANTS[0], TENANTS[2], TENANTS[1]])
+
+
+def turn(conn: Connection, rollout_id: int) -> tuple[dict[str, int], list[str]]:
+    with conn.transaction():
+        _, running, candidates = rollout_target.turn(conn, rollout_id)
+    return running, [candidate.tenant_id for candidate in candidates]
+
+
 def test_a_superseded_holder_records_nothing(registry: Registry, started: int) -> None:
     stale = Outcome(TENANTS[0], fence=1, seconds=1.0)
     with registry.connection() as conn:

@@ -1,0 +1,256 @@
+"""A control plane in a box: the product's intake, engine and comparison on a simulated outside world.
+
+One thread does everything in an order that the seed decides, so a run can be repeated exactly. A worker
+dies by an exception that nothing in the product catches: what it had in hand is left just as `kill -9`
+leaves it, with the lease held, the transaction undone and the world as far as the call had come. Time
+passes by decree: whatever waits for less than an hour is due.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from controlplane.domain.billing import desired_from_subscription
+from controlplane.domain.catalogue import Catalogue
+from controlplane.domain.operation import ResourceKind
+from controlplane.services import billing
+from controlplane.store import subscription
+from controlplane.store.registry import Registry
+from localcloud.simulated.aws import FakeClusters, FakeIdentities, FakeInventory, FakeQuotas, FakeSecrets
+from localcloud.simulated.billing import SUBSCRIPTION, FakeBilling
+from localcloud.simulated.config_cache import FakeConfigCache
+from localcloud.simulated.custom_hostnames import FakeCustomHostnames
+from localcloud.simulated.databases import FakeDatabases
+from localcloud.simulated.dumps import FakeDumps
+from localcloud.simulated.snapshots import FakeSnapshots
+from localcloud.simulated.terraform import OWNER, FakeTerraform
+from localcloud.simulated.world import World
+from localcloud.simulator.schedule import Trouble, schedule
+from localcloud.simulator.stream import Moment
+from workers import compare, intake, pool
+from workers.context import Context, Platform, Providers
+from workers.converge import converge
+from workers.providers.databases import new_password
+from workers.providers.databases.migrations import load
+
+ZONE = "tenants.simulated.dev"
+MIGRATION = "CREATE TABLE app.note (id bigint PRIMARY KEY, body text NOT NULL);\n"
+ROUNDS = 200
+"""After so many times an hour there must be nothing left to do."""
+_SOON = "clock_timestamp() + interval '1 hour'"
+_DUE = """
+    SELECT o.kind, o.resource_id FROM operation o JOIN lease l USING (kind, resource_id)
+     WHERE l.until < clock_timestamp() AND (o.state = 'running' OR (o.state = 'waiting'
+       AND o.next_attempt_at <= clock_timestamp()))
+     ORDER BY o.id LIMIT 1
+"""
+
+
+class Killed(BaseException):
+    """The worker is dead. No handler of the product's may catch it: a dead process handles nothing."""
+
+
+@dataclass
+class Told:
+    """What happened in a run, for the report. `crashes`: the points at which a worker died, in order."""
+
+    events: int = 0
+    deliveries: int = 0
+    doubled: frozenset[str] = frozenset()
+    late: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
+    crashes: list[str] = field(default_factory=list)
+    found_by_comparison: int = 0
+    rounds: int = 0
+
+
+class Box:
+    """Use as a context manager. `registry_url`: an empty registry, its schema up to date. `folder`: for
+    the application's migration."""
+
+    def __init__(
+        self, registry_url: str, folder: Path, catalogue: Catalogue, *, livemode: bool, name: str
+    ) -> None:
+        self.world = World(crash=self._reach)
+        self.told = Told()
+        self._rng = random.Random()
+        self._crash = 0.0
+        migrations = folder / "migrations"
+        migrations.mkdir(exist_ok=True)
+        (migrations / "0001_notes.sql").write_text(MIGRATION)
+        self._billing = FakeBilling(self.world)
+        self.terraform = FakeTerraform(self.world)
+        secrets = FakeSecrets(self.world)
+        databases = FakeDatabases(self.world, secrets)
+        self.ctx = Context(
+            registry=Registry(registry_url, size=3),
+            providers=Providers(
+                terraform=self.terraform,
+                clusters=FakeClusters(self.world),
+                snapshots=FakeSnapshots(self.world),
+                quotas=FakeQuotas(self.world),
+                secrets=secrets,
+                identities=FakeIdentities(self.world),
+                inventory=FakeInventory(self.world),
+                databases=databases,
+                hostnames=FakeCustomHostnames(self.world),
+                cache=FakeConfigCache(self.world),
+                billing=self._billing,
+                dumps=FakeDumps(self.world, databases),
+            ),
+            catalogue=catalogue,
+            platform=Platform(
+                environment="simulation",
+                zone=ZONE,
+                livemode=livemode,
+                vpc_id="vpc-1",
+                subnet_ids=("subnet-1", "subnet-2"),
+                app_security_group_ids=("sg-1",),
+                app_role_arn="arn:aws:iam::123456789012:role/app",
+                permissions_boundary_arn="arn:aws:iam::123456789012:policy/boundary",
+            ),
+            migrations=migrations,
+            release=load(migrations)[-1].number,
+            stacks={"cluster": "simulated", "tenant": "simulated"},
+            holder=f"simulator/{name}",
+            lock_owner=OWNER,
+            ring=lambda _task, _args: None,
+            new_password=new_password,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ctx.registry.close()
+        self.world.close()
+
+    def play(self, moments: Sequence[Moment], trouble: Trouble, *, seed: int) -> Told:
+        """Let it all happen, then let the workers finish. Stops after ROUNDS with what is left undone."""
+        self._rng = random.Random(seed)
+        planned = schedule(moments, trouble, self._rng)
+        self._crash = trouble.crash
+        told = self.told
+        told.events = sum(moment.event is not None for moment in moments)
+        told.doubled, told.late, told.dropped = planned.doubled, planned.late, planned.dropped
+        waiting = list(planned.deliveries)
+        for place, moment in enumerate(moments):
+            for item in moment.objects:
+                self._put(item)
+            while waiting and waiting[0][0] <= place:
+                self._deliver(waiting.pop(0)[1])
+            for _ in range(self._rng.choice((0, 0, 1, 2))):
+                self._survive(self._act)
+        for _, event in waiting:
+            self._deliver(event)
+            self._survive(self._act)
+        self._finish()
+        told.found_by_comparison = len(self.out_of_step())
+        while self._survive(lambda: compare.compare(self.ctx) is None):
+            pass
+        self._finish()
+        self._crash = 0.0
+        return told
+
+    def out_of_step(self) -> dict[str, str]:
+        """Subscriptions whose tenant is not what Stripe's object says, with what the registry has."""
+        objects: dict[str, dict[str, Any]] = self.world.all(SUBSCRIPTION)
+        with self.ctx.registry.connection() as conn:
+            known = subscription.known(conn, list(objects))
+        found = {}
+        for subscription_id, item in objects.items():
+            decision = desired_from_subscription(
+                item, self.ctx.catalogue, platform_zone=ZONE, now=datetime.now(UTC)
+            )
+            if not compare.in_step(decision, known.get(subscription_id)):
+                found[subscription_id] = f"{known.get(subscription_id)}, not {decision}"
+        return found
+
+    # ------------------------------------------------------------------------------------- Stripe
+
+    def _put(self, item: dict[str, Any]) -> None:
+        put = {
+            "subscription": self._billing.put_subscription,
+            "customer": self._billing.put_customer,
+            "checkout.session": self._billing.put_checkout_session,
+        }
+        put[item["object"]](item)
+
+    def _deliver(self, event: dict[str, Any]) -> None:
+        self.told.deliveries += 1
+        with self.ctx.registry.connection() as conn:
+            billing.record_event(conn, event, json.dumps(event).encode(), livemode=self.ctx.platform.livemode)
+
+    # ------------------------------------------------------------------------------------ workers
+
+    def _act(self) -> bool:
+        """One event or one pass, the oldest that is due; was there one?"""
+        with self.ctx.registry.connection() as conn:
+            event = conn.execute(
+                "SELECT id FROM stripe_event WHERE state = 'received'"
+                " AND next_attempt_at <= clock_timestamp() ORDER BY received_at, id LIMIT 1"
+            ).fetchone()
+            due = conn.execute(_DUE).fetchone()
+        if event is not None and (due is None or self._rng.random() < 0.7):
+            intake.handle_event(self.ctx, event["id"])
+        elif due is not None:
+            converge(self.ctx, ResourceKind(due["kind"]), due["resource_id"])
+        return event is not None or due is not None
+
+    def _finish(self) -> None:
+        for _ in range(ROUNDS):
+            while self._survive(self._act):
+                pass
+            self.told.rounds += 1
+            tended = self._survive(lambda: pool.tend(self.ctx) > 0)
+            if not self._time_passes() and not tended:
+                return
+
+    def _survive(self, act: Callable[[], bool]) -> bool:
+        """What `act` says; True where the worker died over it, so there is more to do."""
+        try:
+            return act()
+        except Killed:
+            self._successor()
+            return True
+
+    def _reach(self, point: str) -> None:
+        if self._crash and self._rng.random() < self._crash:
+            self.told.crashes.append(point)
+            raise Killed(point)
+
+    def _successor(self) -> None:
+        """Its lease has run out and its event is due again."""
+        with self.ctx.registry.connection() as conn:
+            conn.execute("UPDATE lease SET until = '-infinity'")
+            conn.execute(
+                "UPDATE stripe_event SET next_attempt_at = clock_timestamp()"
+                " WHERE state = 'received' AND attempts > 0"
+            )
+
+    def _time_passes(self) -> int:
+        """What waits for less than an hour is due; how much waited."""
+        with self.ctx.registry.connection() as conn:
+            conn.execute("UPDATE lease SET until = '-infinity'")
+            conn.execute("UPDATE hostname SET next_poll_at = clock_timestamp() WHERE next_poll_at > now()")
+            rows = [
+                conn.execute(
+                    "UPDATE operation SET next_attempt_at = clock_timestamp()"
+                    f" WHERE state = 'waiting' AND next_attempt_at < {_SOON}"
+                ),
+                conn.execute("SELECT FROM operation WHERE state = 'running'"),
+                conn.execute(
+                    "UPDATE stripe_event SET next_attempt_at = clock_timestamp()"
+                    f" WHERE state = 'received' AND next_attempt_at < {_SOON}"
+                ),
+            ]
+            return sum(row.rowcount for row in rows)

@@ -1,0 +1,163 @@
+"""A fleet of real worker processes that are killed and take each other's place.
+
+`kill_one` is what the out-of-memory killer does: a pool process, or a whole worker with its pool, gets
+SIGKILL in the middle of whatever it does. The victim is stopped first, so that what it held at that
+moment can be read off the registry; `Resumed` then watches until somebody else has claimed it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controlplane.store.registry import Registry
+from localcloud.process import Child, spawn
+
+ROOT = Path(__file__).parents[2]
+
+
+class Fleet:
+    """`workers` Celery workers of `pool` processes each, and one beat. Use as a context manager."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        registry_url: str,
+        broker_url: str,
+        workers: int = 3,
+        pool: int = 2,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._pool = pool
+        self._environment = {
+            **os.environ,
+            "CONTROLPLANE_REGISTRY_URL": registry_url,
+            "CONTROLPLANE_BROKER_URL": broker_url,
+            "FLEET_WORLD": str(folder / "world.sqlite"),
+            **(settings or {}),
+        }
+        self._workers: list[Child] = []
+        self._beat: Child | None = None
+        self._size = workers
+        self.started = 0
+
+    def __enter__(self) -> Fleet:
+        self.tend()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in [*self._workers, *([self._beat] if self._beat else [])]:
+            child.kill()
+
+    @property
+    def workers(self) -> list[Child]:
+        return [child for child in self._workers if child.running]
+
+    def tend(self) -> None:
+        """Start what has ended, as a platform would."""
+        for child in [child for child in self._workers if not child.running]:
+            child.kill()  # reaps it
+            self._workers.remove(child)
+        while len(self._workers) < self._size:
+            self.started += 1
+            self._workers.append(self._start(f"worker-{self.started}", "worker", *self._options()))
+        if self._beat is None or not self._beat.running:
+            schedule = str(self._folder / "beat")
+            self._beat = self._start("beat", "beat", "--schedule", schedule, "--loglevel", "WARNING")
+
+    def grow(self) -> None:
+        """One worker more."""
+        self._size += 1
+        self.tend()
+
+    def kill_one(self, rng: random.Random, registry: Registry) -> list[Cut]:
+        """Kill a pool process or a whole worker; the operations that it held."""
+        worker = rng.choice(self._workers)
+        pool = children_of(worker.pid)
+        victims = [rng.choice(pool)] if pool and rng.random() < 0.5 else [worker.pid, *pool]
+        for pid in victims:
+            send(pid, signal.SIGSTOP)
+        with registry.connection() as conn:
+            rows = conn.execute(
+                "SELECT kind, resource_id, l.fence FROM lease l JOIN operation o USING (kind, resource_id)"
+                " WHERE o.state = 'running' AND l.holder LIKE ANY(%s)",
+                [[f"test/{pid}/%" for pid in victims]],
+            ).fetchall()
+        for pid in victims:
+            send(pid, signal.SIGKILL)
+        return [Cut(row["kind"], row["resource_id"], row["fence"], time.monotonic()) for row in rows]
+
+    def _options(self) -> list[str]:
+        queues = ("--queues", "events,controlplane", "--loglevel", "WARNING")
+        return ["--concurrency", str(self._pool), *queues, "--without-gossip", "--without-mingle"]
+
+    def _start(self, name: str, *arguments: str) -> Child:
+        return spawn(
+            name,
+            [sys.executable, "-m", "celery", "-A", "tests.faults.fleet_app", *arguments],
+            log=self._folder / f"{name}.log",
+            env=self._environment,
+            cwd=ROOT,
+            death_signal=signal.SIGKILL,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An operation whose worker died; `at`: when, on the monotonic clock."""
+
+    kind: str
+    resource_id: str
+    fence: int
+    at: float
+
+
+@dataclass
+class Resumed:
+    """How long each operation whose worker died waited for the next one. `seconds` is in order of
+    resumption; `open` have not been taken yet."""
+
+    open: list[Cut] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def look(self, registry: Registry) -> None:
+        if not self.open:
+            return
+        with registry.connection() as conn:
+            rows = conn.execute(
+                "SELECT kind, resource_id, fence FROM lease WHERE resource_id = ANY(%s)",
+                [[cut.resource_id for cut in self.open]],
+            ).fetchall()
+        now = time.monotonic()
+        fences = {(row["kind"], row["resource_id"]): row["fence"] for row in rows}
+        taken = [cut for cut in self.open if fences[cut.kind, cut.resource_id] > cut.fence]
+        self.seconds += [now - cut.at for cut in taken]
+        self.open = [cut for cut in self.open if cut not in taken]
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # it ended by itself, which the platform allows it to
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The smallest value that `share` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,61 @@
+"""A worker of the fleet: `celery -A tests.faults.fleet_app worker`.
+
+Tasks, broker, prefork children, registry and every duration are the product's own; only the outside
+world is a file. CONTROLPLANE_REGISTRY_URL, CONTROLPLANE_BROKER_URL and FLEET_WORLD say where they are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import Self
+
+import celery.worker.request
+
+from controlplane.services import billing
+from controlplane.settings import Settings
+from tests.workers.house import House
+from workers import intake, tasks
+from workers.app import app
+from workers.context import Context
+from workers.providers.terraform import locks
+
+__all__ = ["app"]
+
+LATENCY = 0.2
+"""Seconds that each of Terraform's resources takes: what a kill should hit must last."""
+
+
+@lru_cache(maxsize=1)
+def _context() -> Context:
+    latency = float(os.environ.get("FLEET_LATENCY", str(LATENCY)))
+    house = House(os.environ["CONTROLPLANE_REGISTRY_URL"], os.environ["FLEET_WORLD"], latency=latency)
+    settings = Settings.from_environment(os.environ, require=())
+    platform = replace(house.ctx.platform, lease=settings.lease_seconds, heartbeat=settings.heartbeat_seconds)
+    return replace(house.ctx, platform=platform, ring=tasks.ring)
+
+
+class _WrongClock(datetime):
+    """A clock that is FLEET_SKEW seconds ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        skewed = datetime.now(tz) + timedelta(seconds=SKEW)
+        return cls.fromtimestamp(skewed.timestamp(), tz)
+
+
+def _set_clock_wrong() -> None:
+    """Wherever a worker reads the wall clock. What it decides by is the registry's."""
+    real = time.time
+    for module in (intake, locks, billing, celery.worker.request):
+        module.datetime = _WrongClock  # type: ignore[attr-defined]
+    time.time = lambda: real() + SKEW
+
+
+SKEW = float(os.environ.get("FLEET_SKEW", "0"))
+if SKEW:
+    _set_clock_wrong()
+tasks.context = _context

@@ -1,0 +1,82 @@
+"""Events that are late, lost, answered to nobody, or about a Stripe that does not answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from controlplane.cli.simulate import command
+from controlplane.domain.errors import Retryable
+from controlplane.domain.tenant import Phase
+from controlplane.store.registry import Registry
+from tests.faults.storm import broken, out_of_step
+from tests.web.site import Site, event
+from tests.workers.house import House
+from workers import intake, sweep
+
+
+class Dying(Site):
+    """Ends where it would ring, after the commit and before the answer."""
+
+    def _ring(self, task: str, args: list[str]) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.fault(2, 4, 15)
+def test_shuffled_late_and_lost_events_end_where_stripe_says(database_url: str) -> None:
+    done = CliRunner().invoke(
+        command,
+        f"--tenants 12 --events 80 --seed 20261124 --shuffle 60 --late 0.3 --drop 0.1 --crash 0 --json"
+        f" --registry {database_url}",
+    )
+    told = json.loads(done.stdout)
+    assert told["differences"] == []
+    assert told["late"] > 10
+    assert told["dropped"] > 2
+
+
+@pytest.mark.fault(14)
+def test_a_web_process_that_dies_before_its_answer_has_stored_the_event_once(registry: Registry) -> None:
+    """Stripe was told nothing, so it delivers again; the ring was lost as well."""
+    body = event("evt_cut")
+    dying = Dying(registry)
+    with pytest.raises(KeyboardInterrupt):
+        dying.deliver(body)
+    stored = dying.rows("SELECT id, state FROM stripe_event")
+    assert stored == [{"id": "evt_cut", "state": "received"}]
+    again = Site(registry)
+    answer = again.deliver(body)
+    assert answer.get_json() == {"event": "evt_cut", "new": False}
+    assert len(again.rows("SELECT id FROM stripe_event")) == 1
+
+
+@pytest.mark.fault(16)
+@pytest.mark.parametrize("failures", [1, 3])
+def test_stripe_that_does_not_answer_defers_and_nothing_is_guessed(house: House, failures: int) -> None:
+    subscription = house.subscribe(1)
+    event_id = house.hear(subscription)
+    house.billing.fail(*[Retryable("Stripe: 429", after=30) for _ in range(failures)])
+    for attempt in range(failures):
+        assert intake.handle_event(house.ctx, event_id) == "received"
+        with house.ctx.registry.connection() as conn:
+            row = conn.execute(
+                "SELECT attempts, reason, (SELECT count(*) FROM tenant) AS tenants,"
+                " next_attempt_at > clock_timestamp() + interval '15 seconds' AS later FROM stripe_event"
+            ).fetchone()
+        assert row == {"attempts": attempt + 1, "reason": "Stripe: 429", "tenants": 0, "later": True}
+        assert intake.handle_event(house.ctx, event_id) is None
+        house.pass_time()
+    house.work()
+    assert house.tenant(subscription).phase is Phase.ACTIVE
+    assert out_of_step(house) == []
+    assert broken(house) == []
+
+
+@pytest.mark.fault(14)
+def test_an_event_whose_ring_was_lost_is_rung_by_the_sweep(house: House) -> None:
+    event_id = house.hear(house.subscribe(1))
+    house.rung.clear()
+    assert sweep.sweep(house.ctx).events == 1
+    assert house.rung == [(intake.TASK, [event_id])]
