@@ -34,10 +34,11 @@ class Evidence:
 def look_for_what_is_left(ctx: Context, purged: PurgeRow) -> tuple[list[Evidence], list[str]]:
     """All that was asked, and what is still there. Raises Retryable and NeedsHuman."""
     content = purged.content
-    with ctx.registry.connection() as conn:
-        placed = placement.last(conn, purged.tenant_id)
     found = [*_hosts(ctx, content)]
-    if placed is not None and content["placement"] == placed.key:
+    if content["placement"] is not None:
+        number = int(content["placement"].rpartition("-")[2])
+        with ctx.registry.connection() as conn:
+            placed = placement.get(conn, purged.tenant_id, number)
         found += [*_database(ctx, placed, content), *_secrets(ctx, placed), *_role(ctx, placed)]
         found += [*_states(ctx, placed, content), *_tags(ctx, placed, content)]
     return found, [f"{line.book}: {line.asked}" for line in found if line.left]

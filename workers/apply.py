@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Pending, Refused, Retryable
 from controlplane.domain.operation import Held
@@ -25,6 +24,7 @@ from controlplane.store import (
     data_copy,
     hostname,
     lease,
+    move,
     placement,
     purge,
     release,
@@ -46,6 +46,16 @@ from workers.leave import (
     note_approval,
     release_placement,
 )
+from workers.moving import (
+    begin_copy,
+    confirm_move,
+    copy_rows,
+    cut_over,
+    end_copy,
+    give_up_move,
+    place_move,
+    remove_placement,
+)
 from workers.observe import endpoint_of
 from workers.providers.ports import (
     Bounds,
@@ -53,6 +63,7 @@ from workers.providers.ports import (
     Credential,
     HostnameSeen,
 )
+from workers.publishing import publish_route
 from workers.room import room_left
 from workers.rotation import retire_login, rotate_credential
 from workers.stacks import (
@@ -149,17 +160,17 @@ def _require_room(work: ClusterWork) -> None:
 
 
 def destroy_cluster_stack(work: ClusterWork) -> None:
-    """Approved for all that the stack has, for a cluster that never held a tenant or only those whose
-    purge was approved: nothing can be placed on it any more, so nothing can change between the question
-    and the deletion. Its key stays while a snapshot of it is kept, which is unreadable without."""
+    """Approved for all that the stack has, and only for a cluster that holds no tenant's data, since nobody
+    was ever on it or all that were are purged or have moved away: nothing can be placed on it any more, so
+    nothing can change between the question and the deletion. Its key stays while a snapshot of it is kept,
+    which is unreadable without."""
     workspace = work.row.id
     approved = cluster_addresses(work.row)
     with work.recording() as conn:
-        approvals = purge.approvals_of_cluster(conn, workspace)
-        if approvals is None:
+        if cluster.in_use(conn, workspace):
             raise NeedsHuman(f"{workspace} is or was a tenant's home", runbook="cluster-in-use")
         keeps_key = data_copy.snapshot_kept(conn, workspace)
-        for given in approvals:
+        for given in purge.of_cluster(conn, workspace):
             note_approval(conn, work, given)
     if keeps_key:
         approved -= KEY_ADDRESSES
@@ -189,7 +200,7 @@ def harden_cluster(work: ClusterWork) -> None:
 def announce(work: TenantWork) -> None:
     with work.recording() as conn:
         tenant.mark_started(conn, work.facts.row.id)
-    _publish(work, work.wanted.announcement[work.step.target])
+    publish_route(work, work.wanted.announcement[work.step.target])
 
 
 def apply_tenant_stack(work: TenantWork) -> None:
@@ -274,12 +285,15 @@ def prove(work: TenantWork) -> None:
     lines = work.ctx.providers.databases.shape(work.at, work.placement)
     with work.recording() as conn:
         schema_shape.see(conn, work.facts.row.id, release=work.wanted.release, lines=lines)
-        tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
+        if work.step.placement is None:
+            tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
+        elif work.facts.move is not None:
+            move.set_proof(conn, work.facts.move.id, work.wanted.proof)
 
 
 def publish(work: TenantWork) -> None:
     payload = work.wanted.routes[work.step.target]
-    _publish(work, payload)
+    publish_route(work, payload)
     if payload["status"] == "active":
         with work.recording() as conn:
             tenant.mark_ready(conn, work.facts.row.id)
@@ -343,20 +357,6 @@ def _distrust_password(work: TenantWork, login: str) -> None:
         placement.set_password_from(conn, work.placement, login, None)
 
 
-def _publish(work: TenantWork, payload: Mapping[str, Any]) -> None:
-    host = payload["host"]
-    with work.recording() as conn:
-        epoch = route.decide(conn, host, work.facts.row.id, payload)
-    if work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
-        return
-    entry = work.ctx.providers.cache.read(host)
-    with work.recording() as conn:
-        epoch = route.redraw(conn, host, beyond=epoch if entry is None else entry.epoch)
-    log.warning("%s: the cache held a newer epoch than the registry knew, drew %s", host, epoch)
-    if not work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
-        raise Retryable(f"the cache keeps a newer entry for {host}")
-
-
 def _hostname_seen(work: TenantWork, seen: HostnameSeen) -> None:
     with work.recording() as conn:
         hostname.seen(
@@ -403,4 +403,26 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.AWAIT_CLUSTER_END: await_cluster_end,
     StepName.CERTIFY: certify,
     StepName.DELETE_COPY: delete_copy,
+    StepName.PLACE_MOVE: place_move,
+    StepName.BEGIN_COPY: begin_copy,
+    StepName.COPY_ROWS: copy_rows,
+    StepName.CUT_OVER: cut_over,
+    StepName.END_COPY: end_copy,
+    StepName.CONFIRM_MOVE: confirm_move,
+    StepName.GIVE_UP_MOVE: give_up_move,
+    StepName.REMOVE_PLACEMENT: remove_placement,
 }
+
+MOVING = frozenset(
+    {
+        StepName.PLACE_MOVE,
+        StepName.BEGIN_COPY,
+        StepName.COPY_ROWS,
+        StepName.CUT_OVER,
+        StepName.END_COPY,
+        StepName.CONFIRM_MOVE,
+        StepName.GIVE_UP_MOVE,
+        StepName.REMOVE_PLACEMENT,
+    }
+)
+"""Steps that are about both ends of a move; any other with a placement is one of that placement's own."""

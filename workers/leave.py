@@ -116,7 +116,7 @@ def release_placement(work: TenantWork) -> None:
     _no_way_back(work)
     with work.recording() as conn:
         audit.hold(conn)  # before a fit's lock, as in a tenant's placing: one order, no deadlock
-        placement.mark_purged(conn, placed)
+        placement.mark_gone(conn, placed)
         audit.append(
             conn,
             actor=str(approved.approved_by),

@@ -24,8 +24,10 @@ MOST_INSTANCES = 16
 def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
     desired = row.desired
     closing = {"deletion_protection": False, "skip_final_snapshot": True}
+    group = platform.cluster_parameter_group
     return {
         **(closing if desired.lifecycle is ClusterLifecycle.CLOSED else {}),
+        **({} if group is None else {"cluster_parameter_group_name": group}),
         "cluster_id": row.id,
         "engine_version": desired.engine_version,
         "min_acu": desired.min_acu,

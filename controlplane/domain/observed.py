@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.domain.move import MoveObserved
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterObserved:
@@ -105,7 +107,8 @@ class LeavingObserved:
 @dataclass(frozen=True, slots=True)
 class TenantObserved:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
-    host → payload without its epoch. `leaving`: only of a tenant whose purge was approved."""
+    host → payload without its epoch. `move`: how far one is, where there is one; `beside`: the same seen of
+    the placement that it goes to. `leaving`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
     stack_digest: str | None
@@ -116,6 +119,8 @@ class TenantObserved:
     routes: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[HostnameObserved, ...]
     leaving: LeavingObserved | None = None
+    move: MoveObserved | None = None
+    beside: TenantObserved | None = None
 
     def to_json(self) -> dict[str, Any]:
         database = self.database

@@ -9,16 +9,18 @@ that this file decides order and nothing else:
 - a suspended or closed tenant is taken off the routes before its logins are closed;
 - what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
 - a purge that was approved takes a copy before it drops anything, and its slot is given up last;
+- a move makes its target before anything is copied, and while writing is paused nothing else is done;
 - a custom domain that is not verified holds nothing up: its steps come last and never block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.move import MovePhase, MoveWanted, plan_move
 from controlplane.domain.observed import ClusterObserved, LeavingObserved, TenantObserved
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
@@ -49,7 +51,8 @@ class TenantWanted:
     alone: a rollout has been there, and every release serves under the one before and behind it.
     `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
     to work together; None while one of them is not known yet. `rotate_after`: the age in seconds
-    at which a login gets a new password; None for never. `purge`: what was approved to be deleted."""
+    at which a login gets a new password; None for never. `move`: one that is not over; `beside`: what the
+    placement that it goes to should be. `purge`: what was approved to be deleted."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -61,6 +64,8 @@ class TenantWanted:
     withdrawn: tuple[str, ...]
     rotate_after: float | None = None
     purge: PurgeWanted | None = None
+    move: MoveWanted | None = None
+    beside: TenantWanted | None = None
 
 
 def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
@@ -86,11 +91,15 @@ def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
 
 
 def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    move = _move(wanted, seen)
     if wanted.lifecycle is Lifecycle.ACTIVE:
+        if wanted.move is not None and wanted.move.phase is MovePhase.PAUSED:
+            return move
         return [
             *_announce(wanted, seen),
             *_make(wanted, seen),
             *_publish(wanted, seen),
+            *move,
             *_hostnames(wanted, seen),
         ]
     steps = [*_publish(wanted, seen)]
@@ -102,6 +111,7 @@ def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
         ]
     if seen.database is not None and seen.database.exists and seen.database.logins_open:
         steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {wanted.lifecycle.value}"))
+    steps += move
     if wanted.purge is not None and wanted.lifecycle is Lifecycle.CLOSED and seen.leaving is not None:
         return steps + _purge(wanted.purge, seen, seen.leaving)
     if seen.database is not None and seen.database.exists:
@@ -129,6 +139,21 @@ def _purge(wanted: PurgeWanted, seen: TenantObserved, leaving: LeavingObserved) 
     if wanted.cluster_goes and not leaving.cluster_gone:
         steps.append(Step(StepName.AWAIT_CLUSTER_END, "its cluster is being destroyed"))
     return [*steps, Step(StepName.CERTIFY, "nothing is left to delete")]
+
+
+def _move(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    """A tenant that is suspended or leaves does not go on moving: it stays where its data is."""
+    move = wanted.move
+    if move is None or seen.move is None:
+        return []
+    if wanted.lifecycle is not Lifecycle.ACTIVE and move.phase.before_cut:
+        return [Step(StepName.GIVE_UP_MOVE, f"the tenant is {wanted.lifecycle.value}")]
+    if move.pointless:
+        return [Step(StepName.GIVE_UP_MOVE, "its plan asks for another kind of cluster by now")]
+    making: list[Step] = []
+    if wanted.beside is not None and seen.beside is not None:
+        making = [replace(step, placement=move.number) for step in _make(wanted.beside, seen.beside)]
+    return plan_move(move, seen.move, making)
 
 
 def _announce(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:

@@ -19,7 +19,7 @@ from controlplane.domain.purge import (
     require_second_person,
 )
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, cluster, data_copy, operation, placement, purge, route, tenant
+from controlplane.store import audit, cluster, data_copy, move, operation, placement, purge, route, tenant
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
@@ -181,6 +181,8 @@ def _carry_out(conn: Connection, tenant_id: str, purge_id: int, *, digest: str, 
 def _content(conn: Connection, row: TenantRow) -> Content:
     if row.desired.lifecycle is not Lifecycle.CLOSED or row.closed_at is None:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: only one that is closed can be purged")
+    if move.current(conn, row.id) is not None:
+        raise Conflict(f"tenant {row.id} has a move that is not over: confirm it or give it up first")
     placed = placement.current(conn, row.id)
     home = None if placed is None else cluster.get(conn, placed.cluster_id)
     return content_of(

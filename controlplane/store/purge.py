@@ -115,16 +115,12 @@ def finish(conn: Connection, purge_id: int, *, certificate: dict[str, Any]) -> N
     )
 
 
-def approvals_of_cluster(conn: Connection, cluster_id: str) -> list[PurgeRow] | None:
-    """The approved purges of all that ever lived on this cluster; empty where nobody did, None where
-    somebody does or did whose purge was not approved."""
+def of_cluster(conn: Connection, cluster_id: str) -> list[PurgeRow]:
+    """Those by which tenants that lived on this cluster were deleted."""
     with conn.cursor(row_factory=class_row(PurgeRow)) as cur:
-        found = cur.execute(
-            f"SELECT {', '.join('g.' + c.strip() for c in _COLUMNS.split(','))} FROM purge g"  # noqa: S608
-            " JOIN placement p ON p.tenant_id = g.tenant_id AND p.state = 'purged'"
-            " WHERE p.cluster_id = %s AND g.state IN ('approved', 'done') AND g.begun_at IS NOT NULL"
-            " ORDER BY g.id",
-            [cluster_id],
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM purge"  # noqa: S608 — a constant
+            " WHERE content->>'cluster' = %s AND state IN ('approved', 'done') AND begun_at IS NOT NULL"
+            " AND tenant_id IN (SELECT tenant_id FROM placement WHERE cluster_id = %s) ORDER BY id",
+            [cluster_id, cluster_id],
         ).fetchall()
-    placements = conn.execute("SELECT FROM placement WHERE cluster_id = %s", [cluster_id]).rowcount
-    return found if len(found) == placements else None

@@ -169,10 +169,11 @@ def _mark(conn: Connection, row: SnapshotRow, change: str, state: str, **values:
 
 
 def of_rollout(conn: Connection, rollout_id: int) -> list[SnapshotRow]:
-    """By cluster, the oldest first."""
+    """At most 1,000; those that are not (yet) there first, then by cluster, the oldest first."""
     with conn.cursor(row_factory=class_row(SnapshotRow)) as cur:
         return cur.execute(
             f"SELECT {_COLUMNS} FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"  # noqa: S608
-            " WHERE s.rollout_id = %s ORDER BY s.cluster_id, s.number LIMIT 1000",
+            " WHERE s.rollout_id = %s"
+            " ORDER BY s.state IN ('available', 'deleted'), s.cluster_id, s.number LIMIT 1000",
             [rollout_id],
         ).fetchall()

@@ -14,6 +14,7 @@ from controlplane.web.api import (
     clusters,
     events,
     exports,
+    moves,
     notices,
     operations,
     pool,
@@ -58,7 +59,18 @@ def create_app(
     problem.install(app)
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
-    for resource in (tenants, previews, operations, events, clusters, pool, subscriptions, routes, summary):
+    for resource in (
+        tenants,
+        moves,
+        previews,
+        operations,
+        events,
+        clusters,
+        pool,
+        subscriptions,
+        routes,
+        summary,
+    ):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (purges, exports, notices, releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))

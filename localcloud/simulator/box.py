@@ -29,6 +29,7 @@ from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import FakeDatabases
 from localcloud.simulated.dumps import FakeDumps
+from localcloud.simulated.moves import FakeMoves
 from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
 from localcloud.simulated.world import World
@@ -100,6 +101,7 @@ class Box:
                 identities=FakeIdentities(self.world),
                 inventory=FakeInventory(self.world),
                 databases=databases,
+                moves=FakeMoves(self.world, databases),
                 hostnames=FakeCustomHostnames(self.world),
                 cache=FakeConfigCache(self.world),
                 billing=self._billing,

@@ -46,6 +46,24 @@ def test_a_folder_becomes_a_release_and_a_rollout(desk: Desk, folder: Path, tmp_
     assert drawing.read_text().startswith("<svg")
 
 
+def test_snapshots_are_shown_and_counted_while_they_are_made(desk: Desk, folder: Path) -> None:
+    desk.ok("releases", "create", folder)
+    number = desk.json("rollouts", "start", "0001")["id"]
+    assert "SNAPSHOT" not in desk.ok("rollouts", "show", number)
+    desk.site.rows(
+        "INSERT INTO cluster (id, fit, slots, desired) VALUES ('c-aaaaaaaaaaaa', 'x', 1, '{}'::jsonb)"
+    )
+    desk.site.rows(
+        "INSERT INTO rollout_snapshot (rollout_id, cluster_id, number, name, error)"
+        " VALUES (%s, 'c-aaaaaaaaaaaa', 1, 'c-aaaaaaaaaaaa-rollout-7-1', 'AWS answered Throttling')",
+        number,
+    )
+    told = desk.ok("rollouts", "show", number)
+    assert "c-aaaaaaaaaaaa-rollout-7-1" in told
+    assert "AWS answered Throttling" in told
+    assert "1 snapshots in the making" in desk.ok("rollouts", "pause", number, "--reason", "lunch")
+
+
 def test_compat_tells_whom_an_application_would_turn_away(desk: Desk) -> None:
     assert "no tenant is active" in desk.ok("releases", "compat", "0002..0003")
     for number, release in enumerate(("0001", "0002", "0003"), start=1):

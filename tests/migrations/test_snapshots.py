@@ -59,9 +59,11 @@ MakeCareful = Callable[..., Careful]
 
 @pytest.fixture
 def make_careful(make_fleet: MakeFleet) -> MakeCareful:
-    def make(count: int, *, clusters: int = 1, looks: int = 2) -> Careful:
+    def make(
+        count: int, *, clusters: int = 1, looks: int = 2, crash: Callable[[str], None] | None = None
+    ) -> Careful:
         fleet = make_fleet(count, clusters=clusters)
-        world = World()
+        world = World(crash=crash)
         account, provider = FakeAccount(world), FakeSnapshots(world, looks=looks)
         for number in range(clusters):
             account.make("cluster", fleet.cluster(number), status="available")
@@ -157,6 +159,32 @@ def test_trouble_that_may_pass_is_waited_out_and_no_longer_than_the_bound(make_c
     halted = fleet.show(rollout_id)
     assert halted.rollout.state == "halted"
     assert "not available in time (AWS answered Throttling)" in str(halted.failures[0].error)
+
+
+class Killed(BaseException):
+    """As `kill -9` is: nobody catches it."""
+
+
+def test_a_worker_that_dies_behind_the_call_leaves_a_snapshot_that_is_adopted(
+    make_careful: MakeCareful,
+) -> None:
+    deaths = ["snapshots.ensure:before", "snapshots.ensure:after"]
+
+    def die(point: str) -> None:
+        if deaths and point == deaths[0]:
+            raise Killed(deaths.pop(0))
+
+    careful = make_careful(1, crash=die)
+    fleet = careful.fleet
+    rollout_id = fleet.start(fleet.release(counting(2)), waves=["100%"])
+    executor.work(fleet.ctx, rollout_id)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            snapshots.work(fleet.ctx)
+        careful.pass_time()
+    assert careful.work(rollout_id).rollout.state == "done"
+    assert len(careful.account.names(SNAPSHOT)) == 1
+    assert careful.account.duplicates() == []
 
 
 def test_it_is_kept_and_then_removed(make_careful: MakeCareful) -> None:

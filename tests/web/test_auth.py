@@ -36,6 +36,8 @@ READS = [
 ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
     "/v1/tenants/t-aaaaaaaaaaaa/rotate",
+    "/v1/tenants/t-aaaaaaaaaaaa/move/confirm",
+    "/v1/tenants/t-aaaaaaaaaaaa/move/give-up",
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
     "/v1/tenants/t-aaaaaaaaaaaa/purge/withdraw",
     "/v1/tenants/t-aaaaaaaaaaaa/export",
@@ -43,6 +45,7 @@ ACTS = [
     "/v1/events/evt_1/replay",
 ]
 MAKES = [
+    "/v1/tenants/t-aaaaaaaaaaaa/move",
     "/v1/tenants/t-aaaaaaaaaaaa/purge/approve",
     "/v1/events/evt_1/dismiss",
     "/v1/rollouts/1/pause",
