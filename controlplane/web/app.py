@@ -13,10 +13,13 @@ from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
     clusters,
     events,
+    exports,
     moves,
+    notices,
     operations,
     pool,
     previews,
+    purges,
     rehearsals,
     releases,
     rollouts,
@@ -69,6 +72,6 @@ def create_app(
         summary,
     ):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (releases, rehearsals, rollouts, schema):
+    for resource in (purges, exports, notices, releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))
     return app
