@@ -244,7 +244,16 @@ TERRAFORM = (
             "::test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored",
         ),
     ),
-    Fault(48, "the final snapshot's name is taken", "I6"),
+    Fault(
+        48,
+        "the snapshot's name is taken by an earlier try",
+        "I6",
+        (
+            "tests/contract/test_snapshots.py::test_a_snapshot_is_begun_once_and_becomes_available",
+            "tests/localcloud/test_aws_rds.py"
+            "::test_a_taken_snapshot_name_stops_the_deletion_before_anything_is_lost",
+        ),
+    ),
     Fault(
         49,
         "the account's quota used up",
