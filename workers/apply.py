@@ -36,6 +36,7 @@ from controlplane.store import (
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
+from workers.cloning import copy_source, place_tenant
 from workers.context import Context
 from workers.keeper import LeaseKeeper
 from workers.moving import (
@@ -439,6 +440,8 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.REGISTER_HOSTNAME: register_hostname,
     StepName.POLL_HOSTNAME: poll_hostname,
     StepName.REMOVE_HOSTNAME: remove_hostname,
+    StepName.PLACE_TENANT: place_tenant,
+    StepName.COPY_SOURCE: copy_source,
     StepName.PLACE_MOVE: place_move,
     StepName.BEGIN_COPY: begin_copy,
     StepName.COPY_ROWS: copy_rows,

@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from controlplane.cli import moves, operations, options, show
+from controlplane.cli import clones, moves, operations, options, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.requested import preview, requested
 
 
 @click.group("tenants")
 def command() -> None:
-    """Tenants: list, show, reprovision, rotate, move. A tenant is named by its id or its slug."""
+    """Tenants: list, show, reprovision, rotate, move, clone. A tenant is named by its id or its slug."""
 
 
-command.add_command(moves.command)
+for _made_elsewhere in (moves.command, clones.clone, clones.close):
+    command.add_command(_made_elsewhere)
 
 
 @command.command("list")
@@ -122,6 +123,7 @@ def _print(found: Json) -> None:
         ("tenant", f"{found['slug']} ({found['id']})"),
         ("name", found["display_name"]),
         ("customer", found["customer"]),
+        ("clone of", found["clone_of"] or False),
         ("phase", found["phase"]),
         ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
         ("plan", f"{desired['plan']}, {desired['lifecycle']}"),

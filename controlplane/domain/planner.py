@@ -40,8 +40,9 @@ class TenantWanted:
     `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
     to work together; None while one of them is not known yet. `keep_data`: False where nothing was
     ever made, so that closing such a tenant makes nothing either. `rotate_after`: the age in seconds
-    at which a login gets a new password; None for never. `move`: one that is not over; `beside`: what the
-    placement that it goes to should be."""
+    at which a login gets a new password; None for never. `placed`, `copied`: False for a clone that has no
+    placement or not the rows of its source yet. `move`: one that is not over; `beside`: what the placement
+    that it goes to should be."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -52,6 +53,8 @@ class TenantWanted:
     domains: tuple[str, ...]
     withdrawn: tuple[str, ...]
     rotate_after: float | None = None
+    placed: bool = True
+    copied: bool = True
     move: MoveWanted | None = None
     beside: TenantWanted | None = None
 
@@ -81,9 +84,12 @@ def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
     if wanted.lifecycle is Lifecycle.ACTIVE:
         if wanted.move is not None and wanted.move.phase is MovePhase.PAUSED:
             return move
+        if not wanted.placed:
+            return [Step(StepName.PLACE_TENANT, "it has no place to live yet")]
         return [
             *_announce(wanted, seen),
             *_make(wanted, seen),
+            *([] if wanted.copied else [Step(StepName.COPY_SOURCE, "it has no rows of its source yet")]),
             *_publish(wanted, seen),
             *move,
             *_hostnames(wanted, seen),

@@ -17,6 +17,7 @@ from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen,
 
 STREAM = "move-stream"
 PROGRESS = "move-progress"
+CLONED = "clone-fence"
 REFUSED = "move-refused"
 
 
@@ -62,6 +63,16 @@ class FakeMoves:
             self._take(target, run)
             rows = self._carry(source, target)
             self.world.put(PROGRESS, target.placement.database, {"fence": run.fence, "copied": True})
+        return Copied(tables=1, rows=rows, size=rows, seconds=0.0)
+
+    def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
+        run.check()
+        self._refused("clone")
+        with self.world.call("moves.clone"):
+            if (self.world.get(CLONED, target.placement.database) or 0) > run.fence:
+                raise LeaseLost(f"the copy has seen a later fence than {run.fence}")
+            rows = self._carry(source, target)
+            self.world.put(CLONED, target.placement.database, run.fence)
         return Copied(tables=1, rows=rows, size=rows, seconds=0.0)
 
     def follow(self, source: Home, target: Home, run: MoveRun) -> int:

@@ -182,3 +182,25 @@ def test_what_can_not_be_carried_is_refused_before_anything_begins(
     with pytest.raises(NeedsHuman, match=message):
         pair.moves.begin(pair.source, pair.target, going())
     assert pair.rows(0, "SELECT slot_name FROM pg_replication_slots") == []
+
+
+def test_a_clone_has_every_row_of_one_moment_and_leaves_nothing_at_the_source(pair: Pair) -> None:
+    with pair.writing() as conn:
+        conn.execute("INSERT INTO kinds (name, mood) VALUES ('k', 'bad')")
+        conn.execute("INSERT INTO log VALUES ('no key'), ('no key')")
+        conn.execute("INSERT INTO touched (by_trigger) VALUES (1)")
+        conn.execute("INSERT INTO items SELECT id, 1 FROM kinds")
+    with Writer(pair):
+        time.sleep(0.2)
+        assert pair.moves.clone(pair.source, pair.target, going(2)).tables == 7
+    for query in (
+        "SELECT id, name, mood FROM kinds ORDER BY id",
+        "SELECT line FROM log ORDER BY line",
+        "SELECT * FROM items",
+        "SELECT last_value, is_called FROM touched_id_seq",
+    ):
+        assert pair.rows(1, query) == pair.rows(0, query), query
+    assert set(pair.rows(1, "SELECT id FROM notes")) <= {(n,) for n in range(1, 100_000)}
+    assert pair.rows(0, "SELECT pubname FROM pg_publication") == []
+    with pytest.raises(LeaseLost):
+        pair.moves.clone(pair.source, pair.target, going(1))

@@ -489,6 +489,11 @@ class Moves(Protocol):
         what the target held at that moment."""
         ...
 
+    def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
+        """All rows and sequences as they are at one moment, in one transaction of the target, compared
+        before it ends. The source is only read, and may be another tenant's."""
+        ...
+
     def clear(self, source: Home, target: Home | None) -> None:
         """End what `begin` began, on either end; `target` None where it is not to be reached."""
         ...
