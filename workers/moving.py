@@ -183,7 +183,7 @@ def _remove(work: TenantWork, beside: TenantFacts) -> None:
     at = None if beside.cluster is None else endpoint_of(beside.cluster)
     if at is not None:
         work.keeper.check()
-        work.ctx.providers.moves.drop(Home(at, placed))
+        work.ctx.providers.databases.drop(at, placed)
     destroy_stack(
         work,
         "tenant",

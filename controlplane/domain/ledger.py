@@ -88,9 +88,12 @@ class TenantEntry:
 
 @dataclass(frozen=True, slots=True)
 class ClusterEntry:
+    """`keeps_key`: it is destroyed, and its key and with it its state are kept for a snapshot's sake."""
+
     id: str
     made: bool
     destroyed: bool
+    keeps_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,7 @@ def _states(books: Books) -> Iterator[Finding]:
         return
     registry = books.registry
     there = {(state.stack, state.workspace) for state in books.states if state.present}
-    clusters = {cluster.id for cluster in registry.clusters.values() if not cluster.destroyed}
+    clusters = {c.id for c in registry.clusters.values() if not c.destroyed or c.keeps_key}
     owners = {("tenant", placed.workspace): placed.tenant_id for placed in registry.placements}
     owners |= {("cluster", cluster): cluster for cluster in clusters}
     for placed in _complete(registry):

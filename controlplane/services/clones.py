@@ -79,6 +79,7 @@ def close(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
         if row.clone_of is None:
             raise Conflict(f"tenant {row.id} is a customer's: it closes with its subscription")
         tenant.set_desired(conn, row.id, row.desired.with_lifecycle(Lifecycle.CLOSED))
+        tenant.mark_closed(conn, row.id, retention_days=0)  # its rows are kept elsewhere
         audit.append(conn, actor=actor, action="tenant.close", resource=row.id, detail={"reason": reason})
         return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
 

@@ -29,7 +29,8 @@ def read(conn: Connection, *, since: datetime) -> Registry:
             "SELECT tenant_id, number, cluster_id, state FROM placement WHERE state <> 'purged'"
         ).fetchall()
         clusters = conn.execute(
-            "SELECT id, ready_at IS NOT NULL AS made, destroyed_at IS NOT NULL AS destroyed FROM cluster"
+            "SELECT id, ready_at IS NOT NULL AS made, destroyed_at IS NOT NULL AS destroyed, keeps_key"
+            " FROM cluster"
         ).fetchall()
         hostnames = conn.execute(
             "SELECT host, tenant_id, provider_id IS NOT NULL AS registered FROM hostname"
@@ -56,7 +57,7 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         },
         current={found.tenant_id: found for state, found in placed if state == "current"},
         placements=[found for _, found in placed],
-        clusters={row["id"]: ClusterEntry(row["id"], row["made"], row["destroyed"]) for row in clusters},
+        clusters={row["id"]: ClusterEntry(**row) for row in clusters},
         hostnames={row["host"]: HostnameEntry(**row) for row in hostnames},
         routes={row["host"]: {**row["payload"], "epoch": row["epoch"]} for row in routes},
         busy=frozenset(row["resource_id"] for row in busy) | {_subject(row["body"]) for row in waiting},

@@ -14,10 +14,13 @@ from controlplane.web.api import (
     clones,
     clusters,
     events,
+    exports,
     moves,
+    notices,
     operations,
     pool,
     previews,
+    purges,
     rehearsals,
     releases,
     rollouts,
@@ -59,6 +62,8 @@ def create_app(
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, moves, clones, previews, operations, events, clusters, pool):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (subscriptions, routes, summary, releases, rehearsals, rollouts, schema):
+    for resource in (subscriptions, routes, summary, purges, exports, notices):
+        app.register_blueprint(resource.blueprint(edge))
+    for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))
     return app

@@ -11,7 +11,7 @@ from typing import Any
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
-from localcloud.simulated.databases import DATABASE, ROLE, FakeDatabases
+from localcloud.simulated.databases import DATABASE, FakeDatabases
 from localcloud.simulated.world import World
 from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen, TableCompared
 
@@ -107,13 +107,6 @@ class FakeMoves:
                     self.world.drop(STREAM, name)
             if target is not None:
                 self.world.drop(PROGRESS, target.placement.database)
-
-    def drop(self, home: Home) -> None:
-        place = home.placement
-        with self.world.call("moves.drop"):
-            self.world.drop(DATABASE, self._key(home))
-            for role in (*place.app_roles, place.migrator_role):
-                self.world.drop(ROLE, f"{home.at.host}:{home.at.port}/{role}")
 
     # -------------------------------------------------------------------------------------- inside
 

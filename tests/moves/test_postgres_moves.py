@@ -43,8 +43,7 @@ def servers() -> Iterator[tuple[Server, Server]]:
 def pair(servers: tuple[Server, Server], tmp_path: Path) -> Iterator[Pair]:
     made = make_pair(*servers, write_migrations(tmp_path / "m", _0001_notes=NOTES))
     yield made
-    made.moves.drop(made.source)
-    made.moves.drop(made.target)
+    made.end()
 
 
 def cut_over(pair: Pair) -> HandedOver:
@@ -135,8 +134,7 @@ def test_two_databases_of_one_server(servers: tuple[Server, Server], tmp_path: P
     assert found.differing == []
     assert pair.rows(1, "SELECT * FROM notes ORDER BY id") == pair.rows(0, "SELECT * FROM notes ORDER BY id")
     pair.moves.clear(pair.source, pair.target)
-    pair.moves.drop(pair.source)
-    pair.moves.drop(pair.source)
+    pair.end()
     with pair.servers[0].superuser() as conn:
         named = conn.execute(
             "SELECT count(*) FROM pg_roles WHERE starts_with(rolname, %s)", [pair.source.placement.database]

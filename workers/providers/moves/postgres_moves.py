@@ -231,24 +231,6 @@ class PostgresMoves:
             except (NoSuchDatabase, DatabaseClosed):
                 return
 
-    def drop(self, home: Home) -> None:
-        place = home.placement
-        with self._sessions.master(home.at).open() as conn:
-            conn.execute(
-                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-                " WHERE database = %s AND active_pid IS NOT NULL",
-                (place.database,),
-            )
-            conn.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s",
-                (place.database,),
-            )
-            conn.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(place.database))
-            )
-            for role in (*place.app_roles, place.migrator_role, place.owner_role):
-                conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
-
     # ------------------------------------------------------------------------------------- carrying
 
     def _carry(self, ends: Ends, table: Table, run: MoveRun) -> tuple[int, int]:
