@@ -23,6 +23,9 @@ from controlplane.store.tenant import TenantRow
 INTERNAL = "internal"
 """Instead of a customer's id and of Stripe's word for the subscription."""
 
+RETENTION_DAYS = 1
+"""Of a clone that was closed: its rows are a copy."""
+
 
 def check(conn: Connection, source_id: str, *, slug: str) -> TenantRow:
     """The source of a clone that may be made under this slug. Raises Invalid, Conflict."""
@@ -79,7 +82,7 @@ def close(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
         if row.clone_of is None:
             raise Conflict(f"tenant {row.id} is a customer's: it closes with its subscription")
         tenant.set_desired(conn, row.id, row.desired.with_lifecycle(Lifecycle.CLOSED))
-        tenant.mark_closed(conn, row.id, retention_days=0)  # its rows are kept elsewhere
+        tenant.mark_closed(conn, row.id, retention_days=RETENTION_DAYS)
         audit.append(conn, actor=actor, action="tenant.close", resource=row.id, detail={"reason": reason})
         return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
 

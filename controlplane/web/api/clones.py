@@ -8,6 +8,7 @@ from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.quoting import shown
 from controlplane.services import clones, operations, tenants
+from controlplane.store.tenant import TenantRow
 from controlplane.web import body, query
 from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, caller
@@ -64,7 +65,7 @@ def _request() -> tuple[str, str, bool]:
     return slug, "" if dry_run and reason is None else body.why(reason), dry_run
 
 
-def _planned(source: tenants.TenantRow, slug: str, zone: str) -> dict[str, str | None]:
+def _planned(source: TenantRow, slug: str, zone: str) -> dict[str, str | None]:
     return {
         "of": source.id,
         "slug": slug,
