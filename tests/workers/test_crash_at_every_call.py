@@ -65,7 +65,7 @@ MOVE_CALLS = (
     "config_cache.publish",
     "moves.clear",
 )
-CONFIRM_CALLS = ("moves.drop", "terraform.destroy:module.tenant.aws_iam_role.this")
+CONFIRM_CALLS = ("databases.drop.database", "terraform.destroy:module.tenant.aws_iam_role.this")
 
 
 LOOKS = (".describe", ".role_exists", ".read", ".observe", ".find")
