@@ -34,6 +34,7 @@ from controlplane.store import (
 )
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
+from workers.cloning import copy_source, place_tenant
 from workers.context import Context
 from workers.keeper import LeaseKeeper
 from workers.leave import (
@@ -396,6 +397,8 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.REGISTER_HOSTNAME: register_hostname,
     StepName.POLL_HOSTNAME: poll_hostname,
     StepName.REMOVE_HOSTNAME: remove_hostname,
+    StepName.PLACE_TENANT: place_tenant,
+    StepName.COPY_SOURCE: copy_source,
     StepName.KEEP_COPY: keep_copy,
     StepName.DROP_DATABASE: drop_database,
     StepName.DESTROY_TENANT_STACK: destroy_tenant_stack,

@@ -118,18 +118,23 @@ def tenant_wanted(
         domains=desired.custom_domains if desired.lifecycle is not Lifecycle.CLOSED else (),
         withdrawn=tuple(host for host in facts.routed if host not in routes and host not in keep),
         rotate_after=None if facts.plan is None else rotate_after(facts.plan.rotation_days, row.id),
-        move=None if move is None else _move_wanted(move, facts.plan),
+        placed=facts.placement is not None or row.clone_of is None,
+        copied=row.cloned_at is not None or row.clone_of is None,
+        move=None if move is None else _move_wanted(move, facts),
         beside=beside,
         purge=None if facts.purge is None else PurgeWanted(facts.purge.id, facts.purge.cluster_goes),
     )
 
 
-def _move_wanted(move: MoveRow, plan: Plan | None) -> MoveWanted:
+def _move_wanted(move: MoveRow, facts: TenantFacts) -> MoveWanted:
+    """Who leaves need not wait for the time for which a source is kept."""
+    plan, lifecycle = facts.plan, facts.row.desired.lifecycle
     for_plan = move.by_hand or plan is None or plan.isolation.value == move.wish
+    over = move.overdue or lifecycle is Lifecycle.CLOSED
     return MoveWanted(
         move.phase,
         move.other,
-        overdue=move.overdue and move.compared is not None and not move.differing,
+        overdue=over and move.compared is not None and not move.differing,
         pointless=move.phase.before_cut and not for_plan,
     )
 

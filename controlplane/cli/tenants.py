@@ -6,17 +6,19 @@ from typing import Any
 
 import click
 
-from controlplane.cli import exports, moves, operations, options, purges, show
+from controlplane.cli import clones, exports, moves, operations, options, purges, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.requested import preview, requested
 
 
 @click.group("tenants")
 def command() -> None:
-    """Tenants: list, show, reprovision, rotate, move, purge. A tenant is named by its id or its slug."""
+    """Tenants: list, show, reprovision, rotate, move, clone, purge. Each is named by its id or its slug."""
 
 
 command.add_command(moves.command)
+command.add_command(clones.clone)
+command.add_command(clones.close)
 command.add_command(purges.purge)
 command.add_command(purges.certificate)
 command.add_command(exports.export)
@@ -125,6 +127,7 @@ def _print(found: Json) -> None:
         ("tenant", f"{found['slug']} ({found['id']})"),
         ("name", found["display_name"]),
         ("customer", found["customer"]),
+        ("clone of", found["clone_of"] or False),
         ("phase", found["phase"]),
         ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
         ("plan", f"{desired['plan']}, {desired['lifecycle']}"),

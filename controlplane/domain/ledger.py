@@ -72,12 +72,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class TenantEntry:
-    """`made`: it has been ready once, so everything of it was there."""
+    """`made`: it has been ready once, so everything of it was there. `internal`: nobody need pay for it."""
 
     id: str
     lifecycle: Lifecycle
     made: bool
     subscription_id: str | None
+    internal: bool = False
 
     @property
     def complete(self) -> bool:
@@ -433,7 +434,7 @@ def _subscriptions(books: Books) -> Iterator[Finding]:
         return
     owners = {t.subscription_id: t for t in books.registry.tenants.values() if t.subscription_id is not None}
     for tenant in books.registry.tenants.values():
-        if tenant.lifecycle is Lifecycle.CLOSED:
+        if tenant.lifecycle is Lifecycle.CLOSED or tenant.internal:
             continue
         if tenant.subscription_id is None or tenant.subscription_id not in books.subscriptions:
             name = tenant.subscription_id or tenant.id

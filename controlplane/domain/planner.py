@@ -51,8 +51,9 @@ class TenantWanted:
     alone: a rollout has been there, and every release serves under the one before and behind it.
     `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
     to work together; None while one of them is not known yet. `rotate_after`: the age in seconds
-    at which a login gets a new password; None for never. `move`: one that is not over; `beside`: what the
-    placement that it goes to should be. `purge`: what was approved to be deleted."""
+    at which a login gets a new password; None for never. `placed`, `copied`: False for a clone that has no
+    placement or not the rows of its source yet. `move`: one that is not over; `beside`: what the placement
+    that it goes to should be. `purge`: what was approved to be deleted."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -63,6 +64,8 @@ class TenantWanted:
     domains: tuple[str, ...]
     withdrawn: tuple[str, ...]
     rotate_after: float | None = None
+    placed: bool = True
+    copied: bool = True
     purge: PurgeWanted | None = None
     move: MoveWanted | None = None
     beside: TenantWanted | None = None
@@ -95,9 +98,12 @@ def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
     if wanted.lifecycle is Lifecycle.ACTIVE:
         if wanted.move is not None and wanted.move.phase is MovePhase.PAUSED:
             return move
+        if not wanted.placed:
+            return [Step(StepName.PLACE_TENANT, "it has no place to live yet")]
         return [
             *_announce(wanted, seen),
             *_make(wanted, seen),
+            *([] if wanted.copied else [Step(StepName.COPY_SOURCE, "it has no rows of its source yet")]),
             *_publish(wanted, seen),
             *move,
             *_hostnames(wanted, seen),

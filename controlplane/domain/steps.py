@@ -35,6 +35,9 @@ class StepName(StrEnum):
     REGISTER_HOSTNAME = "register_hostname"
     POLL_HOSTNAME = "poll_hostname"
     REMOVE_HOSTNAME = "remove_hostname"
+    # clones
+    PLACE_TENANT = "place_tenant"
+    COPY_SOURCE = "copy_source"
     # tenants that leave for good
     KEEP_COPY = "keep_copy"
     DROP_DATABASE = "drop_database"

@@ -109,7 +109,7 @@ def bring_to(
             )
     ring: list[tuple[ResourceKind, str]] = []
     if desired.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
-        ring += _place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+        ring += place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
         changed = True
     elif row is not None and changed and desired.lifecycle is not Lifecycle.CLOSED:
         ring += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
@@ -169,7 +169,7 @@ def _claim_domains(conn: Connection, request: Request) -> tuple[TenantDesired, l
     return replace(request.desired, custom_domains=tuple(granted)), taken
 
 
-def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
+def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
     desired = ClusterDesired.for_plan(plan, engine_version=ENGINE_VERSION)
     ring: list[tuple[ResourceKind, str]] = []

@@ -22,7 +22,8 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         tenants = conn.execute(
             "SELECT t.id, t.desired->>'lifecycle' AS lifecycle, t.ready_at IS NOT NULL AS made,"
-            " s.id AS subscription_id FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
+            " s.id AS subscription_id, t.clone_of IS NOT NULL AS internal"
+            " FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
         ).fetchall()
         placements = conn.execute(
             "SELECT tenant_id, number, cluster_id, state FROM placement WHERE state <> 'purged'"
@@ -50,7 +51,7 @@ def read(conn: Connection, *, since: datetime) -> Registry:
     return Registry(
         tenants={
             row["id"]: TenantEntry(
-                row["id"], Lifecycle(row["lifecycle"]), row["made"], row["subscription_id"]
+                row["id"], Lifecycle(row["lifecycle"]), row["made"], row["subscription_id"], row["internal"]
             )
             for row in tenants
         },

@@ -53,6 +53,8 @@ class TenantRow:
     closed_at: datetime | None
     purge_after: datetime | None
     purged_at: datetime | None
+    clone_of: str | None = None
+    cloned_at: datetime | None = None
 
     @property
     def phase(self) -> Phase:
@@ -72,7 +74,7 @@ def _row(row: DictRow) -> TenantRow:
 _COLUMNS = (
     "id, slug, display_name, customer_id, desired, generation, settled_generation, observed, observed_at,"
     " proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at, closed_at,"
-    " purge_after, purged_at"
+    " purge_after, purged_at, clone_of, cloned_at"
 )
 
 
@@ -86,17 +88,29 @@ def insert(
     desired: TenantDesired,
     paid_at: datetime | None,
     release: str | None = None,
+    clone_of: str | None = None,
 ) -> None:
-    """`release`: the one it is born with, None where none is registered.
+    """`release`: the one it is born with, None where none is registered. `clone_of`: whose rows it gets.
 
     Raises SlugTaken; the caller's transaction stays usable (a savepoint is around the insert).
     """
     try:
         with conn.transaction():
             conn.execute(
-                "INSERT INTO tenant (id, slug, display_name, customer_id, desired, paid_at, release)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                [tenant_id, slug, display_name, customer_id, Jsonb(desired.to_json()), paid_at, release],
+                "INSERT INTO tenant"
+                " (id, slug, display_name, customer_id, desired, paid_at, release, clone_of)"
+                " VALUES (%(id)s, %(slug)s, %(name)s, %(customer)s, %(desired)s, %(paid)s, %(release)s,"
+                "  %(clone_of)s)",
+                {
+                    "id": tenant_id,
+                    "slug": slug,
+                    "name": display_name,
+                    "customer": customer_id,
+                    "desired": Jsonb(desired.to_json()),
+                    "paid": paid_at,
+                    "release": release,
+                    "clone_of": clone_of,
+                },
             )
     except UniqueViolation as error:
         if error.diag.constraint_name == "tenant_slug_taken":
@@ -244,6 +258,14 @@ def retention_left(conn: Connection, tenant_id: str) -> float | None:
         [tenant_id],
     ).fetchone()
     return None if row is None else max(0.0, float(row["s"]))
+
+
+def mark_cloned(conn: Connection, tenant_id: str, *, rows: int) -> None:
+    conn.execute(
+        "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()), cloned_rows = %s"
+        " WHERE id = %s",
+        [rows, tenant_id],
+    )
 
 
 def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbook: str | None) -> None:

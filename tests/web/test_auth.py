@@ -36,6 +36,7 @@ READS = [
 ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
     "/v1/tenants/t-aaaaaaaaaaaa/rotate",
+    "/v1/tenants/t-aaaaaaaaaaaa/close",
     "/v1/tenants/t-aaaaaaaaaaaa/move/confirm",
     "/v1/tenants/t-aaaaaaaaaaaa/move/give-up",
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
@@ -46,6 +47,7 @@ ACTS = [
 ]
 MAKES = [
     "/v1/tenants/t-aaaaaaaaaaaa/move",
+    "/v1/tenants/t-aaaaaaaaaaaa/clone",
     "/v1/tenants/t-aaaaaaaaaaaa/purge/approve",
     "/v1/events/evt_1/dismiss",
     "/v1/rollouts/1/pause",

@@ -535,12 +535,13 @@ class Moves(Protocol):
         what the target held at that moment."""
         ...
 
-    def clear(self, source: Home, target: Home | None) -> None:
-        """End what `begin` began, on either end; `target` None where it is not to be reached."""
+    def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
+        """All rows and sequences as they are at one moment, in one transaction of the target, compared
+        before it ends. The source is only read, and may be another tenant's."""
         ...
 
-    def drop(self, home: Home) -> None:
-        """Delete the database and its logins. Gone already is success."""
+    def clear(self, source: Home, target: Home | None) -> None:
+        """End what `begin` began, on either end; `target` None where it is not to be reached."""
         ...
 
 

@@ -100,6 +100,7 @@ def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
         "slug": row.slug,
         "display_name": row.display_name,
         "customer": row.customer_id,
+        "clone_of": row.clone_of,
         "phase": row.phase.value,
         "needs_attention": render.attention(row.needs_attention, row.runbook),
         "host": subdomain(row.slug, zone),
