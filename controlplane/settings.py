@@ -109,6 +109,14 @@ class Settings:
     app_security_group_ids: tuple[str, ...] = field(metadata=_from(read.security_group_ids, Group.TERRAFORM))
     permissions_boundary_arn: str = field(metadata=_from(read.iam_policy, Group.TERRAFORM))
     app_role_arn: str = field(metadata=_from(read.iam_role, Group.TERRAFORM))
+    cluster_parameter_group: str | None = field(
+        metadata=_from(
+            read.text(r"[a-z](?:[a-z0-9]|-(?!-)){0,253}[a-z0-9]", "an RDS cluster parameter group's name"),
+            Group.TERRAFORM,
+            default=None,
+        )
+    )
+    """Shared by all clusters; moves between them need one with `rds.logical_replication = 1`."""
     database_endpoint_map: Path | None = field(
         metadata=_from(read.absolute_path, Group.DATABASES, default=None)
     )

@@ -176,6 +176,7 @@ def test_settings_can_not_be_changed() -> None:
         ("SUBNET_IDS", "subnet-0123abcd,sub", "subnets (subnet-…), got"),
         ("APP_SECURITY_GROUP_IDS", "sg-0123abcd,", "security groups (sg-…), got"),
         ("PERMISSIONS_BOUNDARY_ARN", "arn:aws:iam::1:policy/x", "the ARN of an IAM policy, got"),
+        ("CLUSTER_PARAMETER_GROUP", "Acme--Group", "an RDS cluster parameter group's name, got"),
         ("APP_ROLE_ARN", "arn:aws:iam::123456789012:user/x", "the ARN of an IAM role, got"),
         ("PLAN_CATALOGUE", "/nowhere/plans.toml", "a file that exists, got '/nowhere/plans.toml'"),
         ("TENANT_MIGRATIONS", "/nowhere", "a folder that exists, got '/nowhere'"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from controlplane.store import (
     cluster,
     hostname,
     lease,
+    move,
     placement,
     release,
     route,
@@ -37,6 +38,16 @@ from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
 from workers.context import Context
 from workers.keeper import LeaseKeeper
+from workers.moving import (
+    begin_copy,
+    confirm_move,
+    copy_rows,
+    cut_over,
+    end_copy,
+    give_up_move,
+    place_move,
+    remove_placement,
+)
 from workers.observe import endpoint_of
 from workers.providers.ports import (
     Bounds,
@@ -47,6 +58,7 @@ from workers.providers.ports import (
     ResourceEvent,
     StackRun,
 )
+from workers.publishing import publish_route
 from workers.room import room_left
 from workers.rotation import retire_login, rotate_credential
 from workers.stacks import cluster_addresses, cluster_variables, superfluous_readers, tenant_variables
@@ -186,11 +198,11 @@ def _require_room(work: ClusterWork) -> None:
 
 
 def destroy_cluster_stack(work: ClusterWork) -> None:
-    """Approved for all that the stack has, and only for a cluster that never held a tenant: nothing can
+    """Approved for all that the stack has, and only for a cluster that holds no tenant's data: nothing can
     be placed on it any more, so nothing can change between the question and the deletion."""
     workspace = work.row.id
     with work.recording() as conn:
-        if cluster.ever_used(conn, workspace):
+        if cluster.in_use(conn, workspace):
             raise NeedsHuman(f"{workspace} is or was a tenant's home", runbook="cluster-in-use")
     prior, on_event = _begin_run(work, workspace)
     variables = cluster_variables(work.ctx.platform, work.row)
@@ -231,7 +243,7 @@ def harden_cluster(work: ClusterWork) -> None:
 def announce(work: TenantWork) -> None:
     with work.recording() as conn:
         tenant.mark_started(conn, work.facts.row.id)
-    _publish(work, work.wanted.announcement[work.step.target])
+    publish_route(work, work.wanted.announcement[work.step.target])
 
 
 def apply_tenant_stack(work: TenantWork) -> None:
@@ -316,12 +328,15 @@ def prove(work: TenantWork) -> None:
     lines = work.ctx.providers.databases.shape(work.at, work.placement)
     with work.recording() as conn:
         schema_shape.see(conn, work.facts.row.id, release=work.wanted.release, lines=lines)
-        tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
+        if work.step.placement is None:
+            tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
+        elif work.facts.move is not None:
+            move.set_proof(conn, work.facts.move.id, work.wanted.proof)
 
 
 def publish(work: TenantWork) -> None:
     payload = work.wanted.routes[work.step.target]
-    _publish(work, payload)
+    publish_route(work, payload)
     if payload["status"] == "active":
         with work.recording() as conn:
             tenant.mark_ready(conn, work.facts.row.id)
@@ -385,20 +400,6 @@ def _distrust_password(work: TenantWork, login: str) -> None:
         placement.set_password_from(conn, work.placement, login, None)
 
 
-def _publish(work: TenantWork, payload: Mapping[str, Any]) -> None:
-    host = payload["host"]
-    with work.recording() as conn:
-        epoch = route.decide(conn, host, work.facts.row.id, payload)
-    if work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
-        return
-    entry = work.ctx.providers.cache.read(host)
-    with work.recording() as conn:
-        epoch = route.redraw(conn, host, beyond=epoch if entry is None else entry.epoch)
-    log.warning("%s: the cache held a newer epoch than the registry knew, drew %s", host, epoch)
-    if not work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
-        raise Retryable(f"the cache keeps a newer entry for {host}")
-
-
 def _hostname_seen(work: TenantWork, seen: HostnameSeen) -> None:
     with work.recording() as conn:
         hostname.seen(
@@ -438,4 +439,26 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.REGISTER_HOSTNAME: register_hostname,
     StepName.POLL_HOSTNAME: poll_hostname,
     StepName.REMOVE_HOSTNAME: remove_hostname,
+    StepName.PLACE_MOVE: place_move,
+    StepName.BEGIN_COPY: begin_copy,
+    StepName.COPY_ROWS: copy_rows,
+    StepName.CUT_OVER: cut_over,
+    StepName.END_COPY: end_copy,
+    StepName.CONFIRM_MOVE: confirm_move,
+    StepName.GIVE_UP_MOVE: give_up_move,
+    StepName.REMOVE_PLACEMENT: remove_placement,
 }
+
+MOVING = frozenset(
+    {
+        StepName.PLACE_MOVE,
+        StepName.BEGIN_COPY,
+        StepName.COPY_ROWS,
+        StepName.CUT_OVER,
+        StepName.END_COPY,
+        StepName.CONFIRM_MOVE,
+        StepName.GIVE_UP_MOVE,
+        StepName.REMOVE_PLACEMENT,
+    }
+)
+"""Steps that are about both ends of a move; any other with a placement is one of that placement's own."""

@@ -26,6 +26,7 @@ from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases, new_password
 from workers.providers.databases.migrations import load
 from workers.providers.endpoint_map import EndpointMap
+from workers.providers.moves import PostgresMoves
 from workers.providers.stripe_billing import StripeBilling
 from workers.providers.terraform import TerraformRunner, lock_owner
 
@@ -57,6 +58,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
     region = settings.aws_region
     secrets = AwsSecrets(region=region)
     catalogue_file = settings.plan_catalogue
+    endpoints = EndpointMap(settings.database_endpoint_map)
     return Context(
         registry=Registry(settings.registry_url),
         providers=Providers(
@@ -69,10 +71,16 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             inventory=AwsInventory(region=region, bucket=settings.terraform_state_bucket),
             databases=PostgresDatabases(
                 secrets,
-                EndpointMap(settings.database_endpoint_map),
+                endpoints,
                 sslmode=settings.database_sslmode,
                 sslrootcert=settings.database_sslrootcert,
                 projects=settings.tenant_migrations,
+            ),
+            moves=PostgresMoves(
+                secrets,
+                endpoints,
+                sslmode=settings.database_sslmode,
+                sslrootcert=settings.database_sslrootcert,
             ),
             hostnames=CloudflareHostnames(
                 settings.cloudflare_api_token,
@@ -91,6 +99,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             subnet_ids=settings.subnet_ids,
             app_security_group_ids=settings.app_security_group_ids,
             app_role_arn=settings.app_role_arn,
+            cluster_parameter_group=settings.cluster_parameter_group,
             permissions_boundary_arn=settings.permissions_boundary_arn,
             lease=settings.lease_seconds,
             heartbeat=settings.heartbeat_seconds,

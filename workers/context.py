@@ -35,6 +35,7 @@ class Platform:
     app_role_arn: str
     permissions_boundary_arn: str
     secret_recovery_days: int = 7
+    cluster_parameter_group: str | None = None
     lease: float = 15.0
     heartbeat: float = 3.0
     look_every: float = 3600.0
@@ -53,6 +54,7 @@ class Providers:
     identities: ports.Identities
     inventory: ports.Inventory
     databases: ports.Databases
+    moves: ports.Moves
     hostnames: ports.CustomHostnames
     cache: ports.ConfigCache
     billing: ports.Billing

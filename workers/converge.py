@@ -15,6 +15,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from controlplane.domain.errors import (
     ControlPlaneError,
@@ -24,6 +25,7 @@ from controlplane.domain.errors import (
     Refused,
     Retryable,
 )
+from controlplane.domain.move import MovePhase
 from controlplane.domain.observed import ClusterObserved, TenantObserved
 from controlplane.domain.operation import (
     ATTEMPTS_UNTIL_ATTENTION,
@@ -37,9 +39,10 @@ from controlplane.domain.operation import (
 from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import cluster, hostname, lease, operation, step, tenant
+from controlplane.services import moves
+from controlplane.store import cluster, hostname, lease, move, operation, step, tenant
 from controlplane.store.registry import RegistryUnavailable
-from workers.apply import CLUSTER_ACTS, TENANT_ACTS, ClusterWork, TenantWork
+from workers.apply import CLUSTER_ACTS, MOVING, TENANT_ACTS, ClusterWork, TenantWork
 from workers.context import Context
 from workers.keeper import LeaseKeeper
 from workers.observe import load_tenant, observe_cluster, observe_tenant
@@ -174,14 +177,24 @@ def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
     wanted = _wanted(ctx, facts, seen)
 
     def act(seq: int) -> None:
-        TENANT_ACTS[steps[0].name](TenantWork(ctx, keeper, steps[0], seq, facts, wanted))
+        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, keeper, steps[0], seq, facts, wanted)))
 
     return steps[0], act
 
 
+def _in_its_place(work: TenantWork) -> TenantWork:
+    """A step of the placement beside is taken there, by the act that takes it for the current one."""
+    if work.step.placement is None or work.step.name in MOVING:
+        return work
+    if work.facts.beside is None or work.wanted.beside is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no second placement", runbook="internal-error")
+    return replace(work, facts=work.facts.beside, wanted=work.wanted.beside)
+
+
 def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: TenantObserved) -> Next:
     held, row = keeper.held, facts.row
-    _refuse_mismatch(facts)
+    if _moves_for_plan(ctx, keeper, facts):
+        return _look_at_tenant(ctx, keeper)
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
         tenant.set_observed(conn, row.id, seen.to_json())
@@ -201,15 +214,33 @@ def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: 
     return None
 
 
-def _refuse_mismatch(facts: TenantFacts) -> None:
-    if facts.plan is None or facts.cluster is None or facts.row.desired.lifecycle.value != "active":
-        return
-    home = facts.cluster.desired.isolation
-    if facts.plan.isolation is not home:
+def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
+    """True where a move was recorded now, since the plan asks for another kind of cluster. Raises NeedsHuman
+    where a person has to decide first."""
+    row, moving = facts.row, facts.move
+    if moving is not None and moving.phase is MovePhase.MOVED and moving.differing:
         raise NeedsHuman(
-            f"plan {facts.plan.name} is {facts.plan.isolation.value}, its cluster is {home.value}",
-            runbook="move-between-clusters",
+            f"after its move {', '.join(moving.differing[:10])} were not the same", runbook="move-mismatch"
         )
+    if facts.plan is None or facts.cluster is None or row.desired.lifecycle is not Lifecycle.ACTIVE:
+        return False
+    wanted, home = facts.plan.isolation, facts.cluster.desired.isolation
+    if wanted is home:
+        return False
+    mismatch = f"plan {facts.plan.name} is {wanted.value}, its cluster is {home.value}"
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, keeper.held)
+        last = move.latest(conn, row.id)
+        if last is not None and last.plan == facts.plan.name and last.by_hand:
+            return False
+        if last is not None and (
+            last.finished_at is None or (last.declined and last.plan == facts.plan.name)
+        ):
+            raise NeedsHuman(
+                f"{mismatch}, and its last move is {last.phase.value}", runbook="move-between-clusters"
+            )
+        moves.record(conn, row, wish=wanted.value, by_hand=False, actor=keeper.held.actor, reason=mismatch)
+    return True
 
 
 # -------------------------------------------------------------------------------------- clusters

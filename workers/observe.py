@@ -7,17 +7,22 @@ still answer. Databases are asked only where the cluster is ready.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controlplane.domain.errors import NeedsHuman, NotFound
 from controlplane.domain.hostname import subdomain
+from controlplane.domain.move import MoveObserved
 from controlplane.domain.observed import (
     ClusterObserved,
     CredentialObserved,
     DatabaseObserved,
     TenantObserved,
 )
+from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import cluster, hostname, placement, route, stack, tenant
+from controlplane.store import cluster, hostname, move, placement, route, stack, tenant
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.registry import Connection
 from workers.context import Context
 from workers.providers.ports import ClusterEndpoint, SecretSeen
 from workers.wanted import TenantFacts
@@ -45,8 +50,11 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
     with ctx.registry.connection() as conn:
         row = tenant.get(conn, tenant_id)
         placed = placement.current(conn, tenant_id)
-        home = None if placed is None else cluster.get(conn, placed.cluster_id)
-        confirmed = None if placed is None else stack.get(conn, placed.workspace)
+        home, secret = _home(conn, placed)
+        moving = move.current(conn, tenant_id)
+        other = None if moving is None or moving.other is None else moving.other
+        elsewhere = None if other is None else placement.get(conn, tenant_id, other)
+        other_home, other_secret = _home(conn, elsewhere)
         routed = {host: payload["status"] for host, (payload, _) in route.of_tenant(conn, tenant_id).items()}
     try:
         plan = ctx.catalogue.plan(row.desired.plan)
@@ -54,14 +62,34 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
         if row.desired.lifecycle is not Lifecycle.CLOSED:
             raise NeedsHuman(str(error), runbook="unknown-plan") from error
         plan = None
-    return TenantFacts(
+    facts = TenantFacts(
         row=row,
         plan=plan,
         placement=placed,
         cluster=home,
         routed=routed,
-        app_secret_arn=None if confirmed is None else confirmed.outputs.get("app_secret_arn"),
+        app_secret_arn=secret,
+        move=moving,
     )
+    if moving is None or elsewhere is None:
+        return facts
+    beside = replace(
+        facts,
+        row=replace(row, proof=moving.proof),
+        placement=elsewhere,
+        cluster=other_home,
+        app_secret_arn=other_secret,
+    )
+    return replace(facts, beside=beside)
+
+
+def _home(conn: Connection, placed: Placement | None) -> tuple[ClusterRow | None, str | None]:
+    """The cluster of a placement, and the ARN of its application's secret once its stack was applied."""
+    if placed is None:
+        return None, None
+    confirmed = stack.get(conn, placed.workspace)
+    secret = None if confirmed is None else confirmed.outputs.get("app_secret_arn")
+    return cluster.get(conn, placed.cluster_id), secret
 
 
 def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> TenantObserved:
@@ -100,7 +128,27 @@ def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> Te
         proof=facts.row.proof,
         routes=routes,
         hostnames=domains,
+        move=_move(ctx, facts),
+        beside=_beside(ctx, facts),
     )
+
+
+def _beside(ctx: Context, facts: TenantFacts) -> TenantObserved | None:
+    """The target, as long as it is being made and filled."""
+    if facts.move is None or not facts.move.phase.before_cut or facts.beside is None:
+        return None
+    return observe_tenant(ctx, facts.beside)
+
+
+def _move(ctx: Context, facts: TenantFacts) -> MoveObserved | None:
+    """The databases are asked as long as one of them may keep something for the copy."""
+    if facts.move is None:
+        return None
+    ends = facts.ends()
+    if ends is None or facts.move.cleared_at is not None:
+        return MoveObserved(streaming=False, copied=False)
+    seen = ctx.providers.moves.observe(*ends)
+    return MoveObserved(streaming=seen.streaming, copied=seen.copied)
 
 
 def _pauses(facts: TenantFacts) -> bool:

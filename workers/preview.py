@@ -1,4 +1,4 @@
-"""What would a pass do? The same look and the same plan, and Terraform's own plan, but no act."""
+"""What would a pass do, or a move? The same look and the same plan, and Terraform's own plan, but no act."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.move import steps_of_move
 from controlplane.domain.steps import Step, StepName
+from controlplane.services import moves
 from controlplane.store import preview
 from workers.context import Context
 from workers.converge import look_at_tenant
@@ -24,9 +26,12 @@ def work_out(ctx: Context, preview_id: int) -> bool:
         taken = preview.take(conn, preview_id, hold=HOLD)
     if taken is None:
         return False
-    tenant_id, attempt = taken
+    tenant_id, move_to, attempt = taken
     try:
-        steps, changes = _what_if(ctx, tenant_id)
+        if move_to is None:
+            steps, changes = _what_if(ctx, tenant_id)
+        else:
+            steps, changes = _what_if_moved(ctx, tenant_id, move_to), []
     except ControlPlaneError as error:
         if not isinstance(error, Retryable) or attempt >= ATTEMPTS:
             with ctx.registry.connection() as conn:
@@ -46,4 +51,21 @@ def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[d
         changes = [asdict(change) for change in ctx.providers.terraform.plan(run)]
     if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
         steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
-    return [asdict(step) for step in steps], changes
+    return [_told(step) for step in steps], changes
+
+
+def _told(step: Step) -> dict[str, Any]:
+    return {"name": step.name, "target": step.label, "reason": step.reason}
+
+
+def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]]:
+    """First what a pass would do anyhow, then the move."""
+    facts, _, steps = look_at_tenant(ctx, tenant_id)
+    if facts.plan is None or facts.placement is None:
+        raise Retryable(f"{tenant_id} has no plan or no placement")
+    with ctx.registry.connection() as conn, conn.transaction():
+        where = moves.find_place(conn, ctx.catalogue, facts.plan, to, facts.placement)
+    number = facts.placement.number + 1
+    place = where.cluster_id or f"a new {where.desired.isolation.value} cluster, which has to be made first"
+    moving = steps_of_move(number, f"to {place}", f"its home is {facts.placement.cluster_id}")
+    return [_told(step) for step in (*steps, *moving)]

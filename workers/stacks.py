@@ -24,8 +24,10 @@ MOST_INSTANCES = 16
 def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
     desired = row.desired
     closing = {"deletion_protection": False, "skip_final_snapshot": True}
+    group = platform.cluster_parameter_group
     return {
         **(closing if desired.lifecycle is ClusterLifecycle.CLOSED else {}),
+        **({} if group is None else {"cluster_parameter_group_name": group}),
         "cluster_id": row.id,
         "engine_version": desired.engine_version,
         "min_acu": desired.min_acu,
@@ -48,6 +50,14 @@ def cluster_addresses(row: ClusterRow) -> frozenset[str]:
     resources += ["cloudwatch_log_group.postgresql", "rds_cluster.this"]
     resources += [f'rds_cluster_instance.this["{n}"]' for n in range(1, row.desired.instance_count + 1)]
     return frozenset(f"module.cluster.aws_{resource}" for resource in resources)
+
+
+def tenant_addresses() -> frozenset[str]:
+    """All that an approved purge of a tenant may delete of its stack."""
+    resources = ["secretsmanager_secret.app", "secretsmanager_secret.migrator", "iam_role.this"]
+    return frozenset(
+        f"module.tenant.aws_{resource}" for resource in [*resources, "iam_role_policy.read_app_secret"]
+    )
 
 
 def superfluous_readers(row: ClusterRow) -> frozenset[str]:

@@ -9,15 +9,18 @@ from typing import Any
 
 from controlplane.domain.catalogue import Plan
 from controlplane.domain.hostname import subdomain
+from controlplane.domain.move import MoveWanted
 from controlplane.domain.observed import HostnameObserved, TenantObserved
 from controlplane.domain.placement import Placement
 from controlplane.domain.planner import ClusterWanted, TenantWanted
 from controlplane.domain.rotation import rotate_after
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.move import MoveRow
 from controlplane.store.tenant import TenantRow
 from dataplane.contract import DatabaseAddress, Status, TenantConfig
 from workers.context import Platform
+from workers.providers.ports import ClusterEndpoint, Home
 from workers.stacks import cluster_variables, digest, tenant_variables
 
 _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pending_blocked"})
@@ -29,7 +32,8 @@ class TenantFacts:
 
     `plan` is None for a closed tenant whose plan has left the catalogue. `routed`: the hosts that were
     ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,
-    once it was applied.
+    once it was applied. `move`: one that is not over; `beside`: the same of the placement that is its other
+    end.
     """
 
     row: TenantRow
@@ -38,6 +42,22 @@ class TenantFacts:
     cluster: ClusterRow | None
     routed: Mapping[str, str]
     app_secret_arn: str | None
+    move: MoveRow | None = None
+    beside: TenantFacts | None = None
+
+    def ends(self) -> tuple[Home, Home] | None:
+        """(source, target) of the move, once both clusters are known."""
+        if self.move is None or self.beside is None:
+            return None
+        here, there = self._home(), self.beside._home()
+        if here is None or there is None:
+            return None
+        return (here, there) if self.move.other == self.move.target else (there, here)
+
+    def _home(self) -> Home | None:
+        if self.placement is None or self.cluster is None or self.cluster.endpoint is None:
+            return None
+        return Home(ClusterEndpoint(**self.cluster.endpoint), self.placement)
 
 
 def cluster_wanted(platform: Platform, row: ClusterRow, stack_version: str) -> ClusterWanted:
@@ -65,6 +85,12 @@ def tenant_wanted(
         kept = [home, *served]
         routes = {host: _route(facts, host, Status.SUSPENDED, release) for host in kept}
     keep = {home} if desired.lifecycle is Lifecycle.ACTIVE else set()
+    move, beside = facts.move, None
+    if facts.beside is not None and seen.beside is not None:
+        least = max(release or "", (seen.database.release if seen.database else None) or "") or None
+        beside = tenant_wanted(
+            platform, facts.beside, seen.beside, release=least, stack_version=stack_version
+        )
     return TenantWanted(
         lifecycle=desired.lifecycle,
         stack_digest=""
@@ -77,6 +103,18 @@ def tenant_wanted(
         domains=desired.custom_domains if desired.lifecycle is not Lifecycle.CLOSED else (),
         withdrawn=tuple(host for host in facts.routed if host not in routes and host not in keep),
         rotate_after=None if facts.plan is None else rotate_after(facts.plan.rotation_days, row.id),
+        move=None if move is None else _move_wanted(move, facts.plan),
+        beside=beside,
+    )
+
+
+def _move_wanted(move: MoveRow, plan: Plan | None) -> MoveWanted:
+    for_plan = move.by_hand or plan is None or plan.isolation.value == move.wish
+    return MoveWanted(
+        move.phase,
+        move.other,
+        overdue=move.overdue and move.compared is not None and not move.differing,
+        pointless=move.phase.before_cut and not for_plan,
     )
 
 

@@ -17,7 +17,7 @@ import click
 from controlplane.cli.failure import Exit, Failure
 
 COMMANDS = {
-    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate."),
+    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate, move."),
     "operations": ("operations", "Operations: list, show, watch."),
     "events": ("events", "Billing events: list, show, replay."),
     "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),

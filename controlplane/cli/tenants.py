@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
 
-from controlplane.cli import operations, options, show
+from controlplane.cli import moves, operations, options, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.cli.failure import Failure, GaveUp
-from controlplane.cli.watching import POLL, patient_get
+from controlplane.cli.requested import preview, requested
 
 
 @click.group("tenants")
 def command() -> None:
-    """Tenants: list, show, reprovision, rotate. A tenant is named by its id or its slug."""
+    """Tenants: list, show, reprovision, rotate, move. A tenant is named by its id or its slug."""
+
+
+command.add_command(moves.command)
 
 
 @command.command("list")
@@ -76,9 +77,9 @@ def reprovision(
         f"/v1/tenants/{in_path('tenant', tenant)}/reprovision", {"reason": reason, "dry_run": dry_run}
     )
     if dry_run:
-        _preview(api, answer["preview"]["id"], timeout=timeout, as_json=as_json)
+        preview(api, answer["preview"]["id"], timeout=timeout, as_json=as_json)
     else:
-        _requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
+        requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
 
 
 @command.command()
@@ -91,44 +92,7 @@ def rotate(*, tenant: str, reason: str, wait: bool, timeout: float, as_json: boo
     """Give its database logins new passwords; no request fails meanwhile."""
     api = Api.from_environment()
     answer = api.post(f"/v1/tenants/{in_path('tenant', tenant)}/rotate", {"reason": reason})
-    _requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
-
-
-def _requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json: bool) -> None:
-    if wait:
-        operations.follow(api, operation["id"], timeout=timeout, as_json=as_json)
-    elif as_json:
-        show.as_json(operation)
-    else:
-        show.line(f"operation {operation['id']} is {operation['state']}")
-        show.line(f"watch it with: controlplane operations watch {operation['id']}")
-
-
-def _preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> None:
-    deadline = time.monotonic() + timeout
-    path = f"/v1/previews/{preview_id}"
-    while (found := patient_get(api, path, until=deadline))["state"] == "waiting":
-        if time.monotonic() > deadline:
-            raise GaveUp(f"preview {preview_id} is not worked out after {timeout:g} s")
-        time.sleep(POLL)
-    if as_json:
-        show.as_json(found)
-    if found["state"] == "failed":
-        raise Failure(f"preview {preview_id}: {found['error']}")
-    if as_json:
-        return
-    show.table(
-        ["STEP", "TARGET", "WHY"],
-        [(step["name"], step["target"], step["reason"]) for step in found["steps"]],
-        none="nothing to do: it is as it should be",
-    )
-    if found["changes"]:
-        show.line()
-        show.table(
-            ["TERRAFORM WOULD", "RESOURCE", "DESTRUCTIVE"],
-            [(change["action"], change["address"], change["destructive"]) for change in found["changes"]],
-            none="",
-        )
+    requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _login(credential: Json) -> str:
@@ -137,6 +101,19 @@ def _login(credential: Json) -> str:
     if credential["rotation_wanted"]:
         text += ", a new one was asked for"
     return text + (", the one before is being retired" if credential["retiring"] else "")
+
+
+def _move(found: Json) -> str:
+    text = f"{found['phase']}, to {found['to']}"
+    if found["pause_seconds"] is not None:
+        text += f", no write for {found['pause_seconds']:.3f} s"
+    compared = found["compared"]
+    if compared is not None:
+        same = "the same" if not compared["differing"] else f"differing: {', '.join(compared['differing'])}"
+        text += f", {compared['rows']} rows of {compared['tables']} tables {same}"
+    if found["source_kept_until"]:
+        text += f", source kept until {show.moment(found['source_kept_until'])}"
+    return text
 
 
 def _print(found: Json) -> None:
@@ -153,6 +130,7 @@ def _print(found: Json) -> None:
         ("generation", f"{found['generation']}, {'settled' if found['settled'] else 'not settled yet'}"),
         ("database", placement and f"{placement['database']} on {placement['cluster']}"),
         ("login", found["credential"] and _login(found["credential"])),
+        ("last move", found["move"] and _move(found["move"])),
         ("paid", timings["paid_at"] and show.moment(timings["paid_at"])),
         ("ready", timings["ready_at"] and show.moment(timings["ready_at"])),
         (

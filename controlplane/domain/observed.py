@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.domain.move import MoveObserved
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterObserved:
@@ -83,7 +85,8 @@ class DatabaseObserved:
 @dataclass(frozen=True, slots=True)
 class TenantObserved:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
-    host → payload without its epoch."""
+    host → payload without its epoch. `move`: how far one is, where there is one; `beside`: the same seen of
+    the placement that it goes to."""
 
     cluster_ready: bool
     stack_digest: str | None
@@ -93,6 +96,8 @@ class TenantObserved:
     proof: str | None
     routes: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[HostnameObserved, ...]
+    move: MoveObserved | None = None
+    beside: TenantObserved | None = None
 
     def to_json(self) -> dict[str, Any]:
         database = self.database

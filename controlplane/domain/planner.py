@@ -8,16 +8,18 @@ that this file decides order and nothing else:
 - a host is announced (503, "being prepared") before anything slow begins;
 - a suspended or closed tenant is taken off the routes before its logins are closed;
 - what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
+- a move makes its target before anything is copied, and while writing is paused nothing else is done;
 - a custom domain that is not verified holds nothing up: its steps come last and never block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.move import MovePhase, MoveWanted, plan_move
 from controlplane.domain.observed import ClusterObserved, TenantObserved
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
@@ -38,7 +40,8 @@ class TenantWanted:
     `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
     to work together; None while one of them is not known yet. `keep_data`: False where nothing was
     ever made, so that closing such a tenant makes nothing either. `rotate_after`: the age in seconds
-    at which a login gets a new password; None for never."""
+    at which a login gets a new password; None for never. `move`: one that is not over; `beside`: what the
+    placement that it goes to should be."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -49,6 +52,8 @@ class TenantWanted:
     domains: tuple[str, ...]
     withdrawn: tuple[str, ...]
     rotate_after: float | None = None
+    move: MoveWanted | None = None
+    beside: TenantWanted | None = None
 
 
 def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
@@ -72,11 +77,15 @@ def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
 
 
 def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    move = _move(wanted, seen)
     if wanted.lifecycle is Lifecycle.ACTIVE:
+        if wanted.move is not None and wanted.move.phase is MovePhase.PAUSED:
+            return move
         return [
             *_announce(wanted, seen),
             *_make(wanted, seen),
             *_publish(wanted, seen),
+            *move,
             *_hostnames(wanted, seen),
         ]
     steps = [*_publish(wanted, seen)]
@@ -88,9 +97,25 @@ def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
         ]
     if seen.database is not None and seen.database.exists and seen.database.logins_open:
         steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {wanted.lifecycle.value}"))
+    steps += move
     if seen.database is not None and seen.database.exists:
         steps += _retire(seen)
     return steps
+
+
+def _move(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
+    """A tenant that is suspended or leaves does not go on moving: it stays where its data is."""
+    move = wanted.move
+    if move is None or seen.move is None:
+        return []
+    if wanted.lifecycle is not Lifecycle.ACTIVE and move.phase.before_cut:
+        return [Step(StepName.GIVE_UP_MOVE, f"the tenant is {wanted.lifecycle.value}")]
+    if move.pointless:
+        return [Step(StepName.GIVE_UP_MOVE, "its plan asks for another kind of cluster by now")]
+    making: list[Step] = []
+    if wanted.beside is not None and seen.beside is not None:
+        making = [replace(step, placement=move.number) for step in _make(wanted.beside, seen.beside)]
+    return plan_move(move, seen.move, making)
 
 
 def _announce(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:

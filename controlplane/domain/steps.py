@@ -35,12 +35,29 @@ class StepName(StrEnum):
     REGISTER_HOSTNAME = "register_hostname"
     POLL_HOSTNAME = "poll_hostname"
     REMOVE_HOSTNAME = "remove_hostname"
+    # tenants that move
+    PLACE_MOVE = "place_move"
+    BEGIN_COPY = "begin_copy"
+    COPY_ROWS = "copy_rows"
+    CUT_OVER = "cut_over"
+    END_COPY = "end_copy"
+    CONFIRM_MOVE = "confirm_move"
+    GIVE_UP_MOVE = "give_up_move"
+    REMOVE_PLACEMENT = "remove_placement"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`target`: the host or the login ("app", "migrator") that it is about, where there are several."""
+    """`target`: the host or the login ("app", "migrator") that it is about, where there are several.
+    `placement`: the number of the placement that it is about, where that is not the current one."""
 
     name: StepName
     reason: str
     target: str = ""
+    placement: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is about, for people."""
+        there = "" if self.placement is None else f"placement {self.placement}"
+        return f"{self.target}, {there}" if self.target and there else self.target or there

@@ -20,6 +20,7 @@ from controlplane.store import (
     cluster,
     hostname,
     lease,
+    move,
     operation,
     placement,
     preview,
@@ -29,6 +30,7 @@ from controlplane.store import (
     tenant,
 )
 from controlplane.store.hostname import HostnameRow
+from controlplane.store.move import MoveRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.placement import Login
 from controlplane.store.preview import PreviewRow
@@ -57,6 +59,8 @@ class TenantDetail:
     operations: list[OperationRow]
     login: Login | None
     """The application's, of the placement."""
+    move: MoveRow | None
+    """The last one."""
 
 
 def bring_to(
@@ -175,8 +179,8 @@ def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[
 
 
 def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
-    """A dedicated tenant's cluster follows its plan. A shared one's does not: it is not its alone; and a
-    plan of the other isolation needs a move, which the engine reports when it has done the rest."""
+    """A dedicated tenant's cluster follows its plan. A shared one's does not: it is not its alone; and for a
+    plan of the other isolation the engine moves it when it has done the rest."""
     placed = placement.current(conn, tenant_id)
     if placed is None:
         return []
@@ -252,6 +256,7 @@ def show(conn: Connection, name: str) -> TenantDetail:
         hostnames=hostname.of_tenant(conn, row.id),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
         login=None if placed is None else placement.login(conn, placed, "app"),
+        move=move.latest(conn, row.id),
     )
 
 

@@ -78,8 +78,9 @@ def hold_fit(conn: Connection, fit: str) -> None:
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-fit:' || %s, 0))", [fit])
 
 
-def with_free_slot(conn: Connection, fit: str) -> str | None:
-    """A cluster of this fit with room: ready ones first, then the fullest, so that few stay half empty.
+def with_free_slot(conn: Connection, fit: str, *, other_than: str | None = None) -> str | None:
+    """A cluster of this fit with room: ready ones first, then the fullest, so that few stay half empty. One
+    that was a tenant's alone is nobody else's afterwards: its backups hold that tenant's data.
 
     The caller's transaction holds the fit's advisory lock, so two tenants never take the last slot.
     """
@@ -87,23 +88,35 @@ def with_free_slot(conn: Connection, fit: str) -> str | None:
     row = conn.execute(
         """
         SELECT c.id FROM cluster c
-          LEFT JOIN placement p ON p.cluster_id = c.id AND p.state = 'current'
+          LEFT JOIN placement p ON p.cluster_id = c.id AND p.state IN ('current', 'target', 'source')
          WHERE c.fit = %s AND c.desired->>'lifecycle' = 'active' AND c.needs_attention IS NULL
+           AND c.id IS DISTINCT FROM %s
+           AND (c.slots > 1 OR NOT EXISTS (SELECT FROM placement e WHERE e.cluster_id = c.id))
          GROUP BY c.id HAVING count(p.*) < c.slots
          ORDER BY c.ready_at IS NULL, count(p.*) DESC, c.created_at, c.id
          LIMIT 1
         """,
-        [fit],
+        [fit, other_than],
     ).fetchone()
     return None if row is None else row["id"]
 
 
 def tenants_on(conn: Connection, cluster_id: str) -> list[str]:
+    """Those that live on it, that are moving to it, or have left something there."""
     rows = conn.execute(
-        "SELECT tenant_id FROM placement WHERE cluster_id = %s AND state = 'current' ORDER BY tenant_id",
+        "SELECT DISTINCT tenant_id FROM placement"
+        " WHERE cluster_id = %s AND state IN ('current', 'target', 'source') ORDER BY tenant_id",
         [cluster_id],
     ).fetchall()
     return [row["tenant_id"] for row in rows]
+
+
+def in_use(conn: Connection, cluster_id: str) -> bool:
+    """Is or was a tenant placed on it whose data was not deleted in a way that somebody approved?"""
+    row = conn.execute(
+        "SELECT FROM placement WHERE cluster_id = %s AND state <> 'purged' LIMIT 1", [cluster_id]
+    ).fetchone()
+    return row is not None
 
 
 def ever_used(conn: Connection, cluster_id: str) -> bool:

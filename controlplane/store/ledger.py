@@ -24,7 +24,9 @@ def read(conn: Connection, *, since: datetime) -> Registry:
             "SELECT t.id, t.desired->>'lifecycle' AS lifecycle, t.ready_at IS NOT NULL AS made,"
             " s.id AS subscription_id FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
         ).fetchall()
-        placements = conn.execute("SELECT tenant_id, number, cluster_id, state FROM placement").fetchall()
+        placements = conn.execute(
+            "SELECT tenant_id, number, cluster_id, state FROM placement WHERE state <> 'purged'"
+        ).fetchall()
         clusters = conn.execute(
             "SELECT id, ready_at IS NOT NULL AS made, destroyed_at IS NOT NULL AS destroyed FROM cluster"
         ).fetchall()

@@ -9,7 +9,7 @@ def used_slots(conn: Connection, cluster_ids: list[str]) -> dict[str, int]:
     """Tenants placed on each of these clusters; those without any are left out."""
     rows = conn.execute(
         "SELECT cluster_id, count(*) AS n FROM placement"
-        " WHERE state = 'current' AND cluster_id = ANY(%s) GROUP BY cluster_id",
+        " WHERE state IN ('current', 'target', 'source') AND cluster_id = ANY(%s) GROUP BY cluster_id",
         [cluster_ids],
     ).fetchall()
     return {row["cluster_id"]: row["n"] for row in rows}

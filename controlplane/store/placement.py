@@ -9,13 +9,14 @@ from psycopg.rows import class_row
 
 from controlplane.domain.observed import CredentialObserved
 from controlplane.domain.placement import Placement
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, one
 
 
-def insert(conn: Connection, placement: Placement) -> None:
+def insert(conn: Connection, placement: Placement, *, state: str = "current") -> None:
+    """`state`: "target" for the one that a tenant moves to."""
     conn.execute(
-        "INSERT INTO placement (tenant_id, number, cluster_id, state) VALUES (%s, %s, %s, 'current')",
-        [placement.tenant_id, placement.number, placement.cluster_id],
+        "INSERT INTO placement (tenant_id, number, cluster_id, state) VALUES (%s, %s, %s, %s)",
+        [placement.tenant_id, placement.number, placement.cluster_id, state],
     )
     logins = (("app", placement.app_roles[0]), ("migrator", placement.migrator_role))
     for login, username in logins:
@@ -31,6 +32,29 @@ def current(conn: Connection, tenant_id: str) -> Placement | None:
         [tenant_id],
     ).fetchone()
     return None if row is None else Placement(row["tenant_id"], row["number"], row["cluster_id"])
+
+
+def get(conn: Connection, tenant_id: str, number: int) -> Placement:
+    row = conn.execute(
+        "SELECT tenant_id, number, cluster_id FROM placement WHERE tenant_id = %s AND number = %s",
+        [tenant_id, number],
+    ).fetchone()
+    return Placement(**one(row))
+
+
+def next_number(conn: Connection, tenant_id: str) -> int:
+    row = conn.execute(
+        "SELECT coalesce(max(number), 0) + 1 AS n FROM placement WHERE tenant_id = %s", [tenant_id]
+    ).fetchone()
+    return int(one(row)["n"])
+
+
+def mark_gone(conn: Connection, placement: Placement) -> None:
+    """Nothing is left of it outside, and its slot is free."""
+    conn.execute(
+        "UPDATE placement SET state = 'purged' WHERE tenant_id = %s AND number = %s",
+        [placement.tenant_id, placement.number],
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ def clusters(conn: Connection) -> list[PooledCluster]:
                extract(epoch FROM clock_timestamp() - o.finished_at)::float AS parked_for,
                s.digest AS stack_digest
           FROM cluster c
-          LEFT JOIN (SELECT cluster_id, count(*) AS ever, count(*) FILTER (WHERE state = 'current') AS used
+          LEFT JOIN (SELECT cluster_id, count(*) AS ever,
+                            count(*) FILTER (WHERE state NOT IN ('released', 'purged')) AS used
                        FROM placement GROUP BY cluster_id) p ON p.cluster_id = c.id
           LEFT JOIN stack s ON s.workspace = c.id
           LEFT JOIN LATERAL (SELECT state, finished_at FROM operation

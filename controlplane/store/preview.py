@@ -32,12 +32,14 @@ class PreviewRow:
 _COLUMNS = "id, tenant_id, actor, state, steps, changes, error, requested_at, finished_at"
 
 
-def request(conn: Connection, tenant_id: str, *, actor: str) -> int:
+def request(conn: Connection, tenant_id: str, *, actor: str, move_to: str | None = None) -> int:
+    """`move_to`: the wish of a move whose steps are asked for."""
     return int(
         one(
             conn.execute(
-                "INSERT INTO preview (tenant_id, actor, state) VALUES (%s, %s, 'waiting') RETURNING id",
-                [tenant_id, actor],
+                "INSERT INTO preview (tenant_id, actor, state, move_to)"
+                " VALUES (%s, %s, 'waiting', %s) RETURNING id",
+                [tenant_id, actor, move_to],
             ).fetchone()
         )["id"]
     )
@@ -54,16 +56,16 @@ def get(conn: Connection, preview_id: int) -> PreviewRow:
     return row
 
 
-def take(conn: Connection, preview_id: int, *, hold: float) -> tuple[str, int] | None:
-    """(tenant, attempt), held for `hold` seconds; None where it is done or in other hands."""
+def take(conn: Connection, preview_id: int, *, hold: float) -> tuple[str, str | None, int] | None:
+    """(tenant, wish of a move, attempt), held for `hold` seconds; None where it is done or in other hands."""
     row = conn.execute(
         "UPDATE preview SET attempts = attempts + 1,"
         " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
         " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " RETURNING tenant_id, attempts",
+        " RETURNING tenant_id, move_to, attempts",
         [hold, preview_id],
     ).fetchone()
-    return None if row is None else (row["tenant_id"], row["attempts"])
+    return None if row is None else (row["tenant_id"], row["move_to"], row["attempts"])
 
 
 def finish(

@@ -83,14 +83,19 @@ _STARTABLE = f"""
       SELECT cluster_id FROM busy WHERE n >= (SELECT per_cluster FROM r)
       UNION ALL
       SELECT cluster_id FROM rollout_snapshot WHERE rollout_id = %(rollout)s AND state = 'making'),
+    moving AS MATERIALIZED (
+      SELECT tenant_id FROM move
+       WHERE finished_at IS NULL AND target IS NOT NULL AND phase IN ('preparing', 'paused')),
     due AS (
       (SELECT cluster_id, tenant_id, next_attempt_at FROM rollout_target
         WHERE rollout_id = %(rollout)s AND state = 'running' AND until <= clock_timestamp()
-          AND cluster_id NOT IN (SELECT cluster_id FROM shut) LIMIT (SELECT most FROM r))
+          AND cluster_id NOT IN (SELECT cluster_id FROM shut)
+          AND tenant_id NOT IN (SELECT tenant_id FROM moving) LIMIT (SELECT most FROM r))
       UNION ALL
       (SELECT cluster_id, tenant_id, next_attempt_at FROM rollout_target
         WHERE rollout_id = %(rollout)s AND state = 'pending' AND wave <= (SELECT wave FROM r)
           AND next_attempt_at <= clock_timestamp() AND cluster_id NOT IN (SELECT cluster_id FROM shut)
+          AND tenant_id NOT IN (SELECT tenant_id FROM moving)
         ORDER BY wave, next_attempt_at, tenant_id LIMIT (SELECT {_LOOK_AHEAD} * most FROM r)))
     SELECT cluster_id, NULL AS tenant_id, n, 0 AS turn FROM busy
     UNION ALL
@@ -167,7 +172,8 @@ def claim(
     conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, holder: str, seconds: float
 ) -> Claim:
     """Take these, but for what another one holds or has locked at this moment. A tenant that was closed
-    meanwhile is skipped on the way, one that moved is taken where it lives now.
+    meanwhile is skipped on the way, one that moved is taken where it lives now, and one that is just moving
+    waits until it has.
 
     What is handed back says which were taken, to be called after the commit: so the two are one round
     trip of a pipeline.
@@ -181,6 +187,8 @@ def claim(
             LEFT JOIN cluster c ON c.id = p.cluster_id
            WHERE r.rollout_id = %(rollout)s AND r.tenant_id = ANY(%(tenants)s)
              AND (r.state = 'pending' OR (r.state = 'running' AND r.until <= clock_timestamp()))
+             AND NOT EXISTS (SELECT FROM move m WHERE m.tenant_id = r.tenant_id AND m.target IS NOT NULL
+                              AND m.phase IN ('preparing', 'paused'))
              FOR UPDATE OF r SKIP LOCKED),
         gone AS (
           UPDATE rollout_target r SET state = 'skipped', error = CASE f.lifecycle

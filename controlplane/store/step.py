@@ -51,7 +51,7 @@ def begin(conn: Connection, held: Held, step: Step) -> int:
                 {
                     "op": held.operation_id,
                     "name": step.name,
-                    "target": step.target,
+                    "target": step.label,
                     "reason": step.reason,
                     "fence": held.fence,
                 },

@@ -61,7 +61,7 @@ def clusters(conn: Connection) -> ClusterCounts:
             "SELECT count(*) AS total,"
             " count(*) FILTER (WHERE ready_at IS NOT NULL AND endpoint IS NOT NULL) AS ready,"
             " coalesce(sum(slots), 0)::bigint AS slots,"
-            " (SELECT count(*) FROM placement WHERE state = 'current') AS used_slots"
+            " (SELECT count(*) FROM placement WHERE state NOT IN ('released', 'purged')) AS used_slots"
             " FROM cluster WHERE destroyed_at IS NULL"
         ).fetchone()
     )

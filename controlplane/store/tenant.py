@@ -132,6 +132,11 @@ def set_desired(conn: Connection, tenant_id: str, desired: TenantDesired) -> boo
     )
 
 
+def rise(conn: Connection, tenant_id: str) -> None:
+    """Something else than `desired` is wanted of it: what was settled is so no longer."""
+    conn.execute("UPDATE tenant SET generation = generation + 1 WHERE id = %s", [tenant_id])
+
+
 def set_display_name(conn: Connection, tenant_id: str, name: str) -> None:
     conn.execute("UPDATE tenant SET display_name = %s WHERE id = %s", [name, tenant_id])
 

@@ -13,6 +13,7 @@ from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
     clusters,
     events,
+    moves,
     operations,
     pool,
     previews,
@@ -55,7 +56,18 @@ def create_app(
     problem.install(app)
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
-    for resource in (tenants, previews, operations, events, clusters, pool, subscriptions, routes, summary):
+    for resource in (
+        tenants,
+        moves,
+        previews,
+        operations,
+        events,
+        clusters,
+        pool,
+        subscriptions,
+        routes,
+        summary,
+    ):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))

@@ -33,6 +33,9 @@ MASTER: tuple[LiteralString, ...] = (
     "GRANT pg_monitor, pg_signal_backend, rds_iam, rds_replication TO rds_superuser WITH ADMIN OPTION",
     "CREATE ROLE {master} LOGIN CREATEDB CREATEROLE",
     "GRANT rds_superuser TO {master}",
+    # On RDS members of rds_replication may replicate; plain PostgreSQL asks for the attribute itself.
+    "ALTER ROLE {master} REPLICATION",
+    "GRANT SET ON PARAMETER session_replication_role TO rds_superuser",
     "ALTER DATABASE postgres OWNER TO {master}",
     "ALTER DATABASE template1 OWNER TO {master}",
 )
@@ -67,7 +70,10 @@ class ClusterDatabases:
         server = self._servers.get(cluster)
         if server is None:
             server = PostgresServer(
-                self._clusters_dir / cluster, user=ADMIN, password=secrets.token_urlsafe(24)
+                self._clusters_dir / cluster,
+                user=ADMIN,
+                password=secrets.token_urlsafe(24),
+                options={"wal_level": "logical"},
             )
             self._servers[cluster] = server
         if not server.running:

@@ -56,6 +56,16 @@ class FakeDatabases:
         """Somebody grants this login CONNECT on another tenant's database."""
         self._change(at, username, also=[dbname])
 
+    def write(self, at: ClusterEndpoint, credential: Credential, row: str) -> None:
+        """As the application: it raises, or the row is there."""
+        self._enter(at, credential)
+        key = _key(at, credential.dbname)
+        database = self._database(at, credential.dbname)
+        self.world.put(DATABASE, key, database | {"rows": [*database.get("rows", ()), row]})
+
+    def rows(self, at: ClusterEndpoint, dbname: str) -> list[str]:
+        return list(self._database(at, dbname).get("rows", ()))
+
     def fail_migration(self, name: str, *, fail: bool = True) -> None:
         """`name`: the file's."""
         if fail:

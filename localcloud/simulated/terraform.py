@@ -74,6 +74,7 @@ class FakeTerraform:
             for kind in ("key", "alias", "network", "cluster", "instance", "secret", "role", "policy")
             for name in self._account.names(kind)
             if (kind, name) not in known and not name.startswith("rds!")
+            if not (self._account.get(kind, name) or {}).get("deleting")
         )
 
     # ---------------------------------------------------------------------------------------- port

@@ -27,6 +27,7 @@ from localcloud.simulated.billing import SUBSCRIPTION, FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import FakeDatabases
+from localcloud.simulated.moves import FakeMoves
 from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
 from localcloud.simulated.world import World
@@ -86,6 +87,7 @@ class Box:
         self._billing = FakeBilling(self.world)
         self.terraform = FakeTerraform(self.world)
         secrets = FakeSecrets(self.world)
+        databases = FakeDatabases(self.world, secrets)
         self.ctx = Context(
             registry=Registry(registry_url, size=3),
             providers=Providers(
@@ -96,7 +98,8 @@ class Box:
                 secrets=secrets,
                 identities=FakeIdentities(self.world),
                 inventory=FakeInventory(self.world),
-                databases=FakeDatabases(self.world, secrets),
+                databases=databases,
+                moves=FakeMoves(self.world, databases),
                 hostnames=FakeCustomHostnames(self.world),
                 cache=FakeConfigCache(self.world),
                 billing=self._billing,

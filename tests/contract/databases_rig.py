@@ -6,7 +6,7 @@ import glob
 import itertools
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,11 +84,16 @@ class Server:
 
 
 @contextmanager
-def run_server(*, superuser_master: bool = False) -> Iterator[Server]:
+def run_server(
+    *, superuser_master: bool = False, options: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     root = make_data_root("databases-")
     try:
         server = PostgresServer(
-            root / "pg", user="rdsadmin", password="rdsadmin", options={"log_statement": "all"}
+            root / "pg",
+            user="rdsadmin",
+            password="rdsadmin",
+            options={"log_statement": "all", "wal_level": "logical", **(options or {})},
         )
         with server:
             with psycopg.connect(server.url(), autocommit=True) as conn:
@@ -109,6 +114,9 @@ def _make_master(conn: psycopg.Connection, *, superuser: bool) -> None:
         sql.SQL("CREATE ROLE platform LOGIN {} PASSWORD {}").format(kind, sql.Literal(verifier.decode()))
     )
     conn.execute("GRANT rds_superuser TO platform")
+    # On RDS members of rds_replication may replicate; plain PostgreSQL asks for the attribute itself.
+    conn.execute("ALTER ROLE platform REPLICATION")
+    conn.execute("GRANT SET ON PARAMETER session_replication_role TO rds_superuser")
     conn.execute("ALTER DATABASE postgres OWNER TO platform")
     conn.execute("ALTER DATABASE template1 OWNER TO platform")
 

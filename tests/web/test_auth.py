@@ -31,9 +31,12 @@ READS = [
 ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
     "/v1/tenants/t-aaaaaaaaaaaa/rotate",
+    "/v1/tenants/t-aaaaaaaaaaaa/move/confirm",
+    "/v1/tenants/t-aaaaaaaaaaaa/move/give-up",
     "/v1/events/evt_1/replay",
 ]
 MAKES = [
+    "/v1/tenants/t-aaaaaaaaaaaa/move",
     "/v1/events/evt_1/dismiss",
     "/v1/rollouts/1/pause",
     "/v1/rollouts/1/resume",

@@ -11,14 +11,16 @@ import itertools
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from controlplane.domain.catalogue import parse_catalogue
+from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.services import billing
 from controlplane.store import cluster, placement, tenant
-from controlplane.store.registry import Registry
+from controlplane.store.registry import Registry, one
 from localcloud.simulated.aws import (
     FakeAccount,
     FakeClusters,
@@ -31,6 +33,7 @@ from localcloud.simulated.billing import FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import DATABASE, FakeDatabases
+from localcloud.simulated.moves import PROGRESS, STREAM, FakeMoves
 from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
 from localcloud.simulated.world import World
@@ -96,6 +99,7 @@ class House:
         self.cache = FakeConfigCache(self.world)
         self.terraform = FakeTerraform(self.world, latency=latency)
         self.databases = FakeDatabases(self.world, secrets)
+        self.moves = FakeMoves(self.world, self.databases)
         self.quotas = FakeQuotas(self.world)
         self.snapshots = FakeSnapshots(self.world)
         self.hostnames = FakeCustomHostnames(self.world)
@@ -111,6 +115,7 @@ class House:
                 identities=FakeIdentities(self.world),
                 inventory=FakeInventory(self.world),
                 databases=self.databases,
+                moves=self.moves,
                 hostnames=self.hostnames,
                 cache=self.cache,
                 billing=self.billing,
@@ -240,6 +245,26 @@ class House:
         credential = credential or self.ctx.providers.secrets.read(placed.app_secret)
         return self.ctx.providers.databases.accepts(self.endpoint(placed), credential)
 
+    def write(self, number: int, row: str) -> bool:
+        """As the customer's application, where the route leads; False where it was refused."""
+        entry = self.cache.read(f"customer-{number}.{ZONE}")
+        if entry is None or entry.payload["status"] != "active":
+            return False
+        place = entry.payload["database"]
+        with self.ctx.registry.connection() as conn:
+            clusters = [endpoint_of(found) for found in cluster.living(conn)]
+        at = next(at for at in clusters if at is not None and at.host == place["host"])
+        credential = self.ctx.providers.secrets.read(place["secret"])
+        try:
+            self.databases.write(at, replace(credential, dbname=place["name"]), row)
+        except ControlPlaneError:
+            return False
+        return True
+
+    def rows(self, subscription_id: str) -> list[str]:
+        placed = self.placement(subscription_id)
+        return self.databases.rows(self.endpoint(placed), placed.database)
+
     def violations(self) -> list[str]:
         """What does not hold, in words; empty where registry and world agree (I1, I2, I4, I5)."""
         with self.ctx.registry.connection() as conn:
@@ -248,6 +273,14 @@ class House:
                 " p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
                 " ON p.tenant_id = t.id AND p.state = 'current'"
             ).fetchall()
+            beside = [
+                Placement(**row)
+                for row in conn.execute(
+                    "SELECT tenant_id, number, cluster_id FROM placement WHERE state IN ('target', 'source')"
+                ).fetchall()
+            ]
+            moving = conn.execute("SELECT count(*) AS n FROM move WHERE phase IN ('preparing', 'paused')")
+            still_moving = one(moving.fetchone())["n"]
             clusters = {row["id"] for row in conn.execute(LIVING_CLUSTERS).fetchall()}
             events = conn.execute(
                 "SELECT id, state, reason FROM stripe_event WHERE state NOT IN ('applied', 'ignored')"
@@ -281,12 +314,21 @@ class House:
                     names["role"].add(placed.iam_role)
                     names["secret"] |= {placed.app_secret, placed.migrator_secret}
             found += self._route_violations(row)
+        for placed in beside:
+            allowed["database"].add(placed.database)
+            allowed["role"].add(placed.iam_role)
+            allowed["secret"] |= {placed.app_secret, placed.migrator_secret}
+        if not still_moving:
+            found += [
+                f"{name} is kept for a copy" for kind in (STREAM, PROGRESS) for name in self.world.all(kind)
+            ]
         account = FakeAccount(self.world)
         for kind, needed in required.items():
             if kind == "database":
                 there = {key.rpartition("/")[2] for key in self.world.all(DATABASE)}
             else:
                 there = {name for name in account.names(kind) if not name.startswith("rds!")}
+                there = {name for name in there if not (account.get(kind, name) or {}).get("deleting")}
             found += [f"{kind} {name} is missing" for name in sorted(needed - there)]
             found += [f"{kind} {name} is an orphan" for name in sorted(there - allowed[kind])]
         found += [f"{thing} is in no Terraform state" for thing in self.terraform.orphans()]

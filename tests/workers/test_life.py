@@ -126,24 +126,6 @@ def test_a_storm_of_changes_is_one_more_pass(house: House) -> None:
     assert house.violations() == []
 
 
-def test_a_change_of_isolation_keeps_the_tenant_running_and_says_what_is_missing(house: House) -> None:
-    subscription = paid(house)
-    house.subscribe(1, plan="dedicated")
-    house.hear(subscription)
-    poll.work_once(house.ctx)
-    row = house.tenant(subscription)
-    assert row.runbook == "move-between-clusters"
-    assert row.phase is Phase.ACTIVE
-    entry = house.cache.read(f"customer-1.{ZONE}")
-    assert entry is not None
-    assert entry.payload["plan"] == "dedicated"
-    house.subscribe(1)
-    house.hear(subscription)
-    house.work()
-    assert house.tenant(subscription).needs_attention is None
-    assert house.violations() == []
-
-
 def test_an_unknown_price_parks_and_leaves_the_tenant_as_it_is(house: House) -> None:
     subscription = paid(house)
     house.subscribe(1, plan="nobody-knows")

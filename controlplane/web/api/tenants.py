@@ -15,7 +15,7 @@ from controlplane.store.hostname import HostnameRow
 from controlplane.store.placement import Login
 from controlplane.store.tenant import TenantRow
 from controlplane.web import body, query
-from controlplane.web.api import render
+from controlplane.web.api import moves, render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
@@ -133,6 +133,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         if placed is None
         else {"number": placed.number, "cluster": placed.cluster_id, "database": placed.database},
         "credential": None if detail.login is None else _credential(detail.login),
+        "move": moves.rendered(detail.move),
         "hostnames": [
             {"host": own, "kind": "subdomain", "serves": serves.get(own)},
             *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),

@@ -1,0 +1,47 @@
+"""What the API was asked for: an operation to watch, or a preview to show."""
+
+from __future__ import annotations
+
+import time
+
+from controlplane.cli import operations, show
+from controlplane.cli.api import Api, Json
+from controlplane.cli.failure import Failure, GaveUp
+from controlplane.cli.watching import POLL, patient_get
+
+
+def requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json: bool) -> None:
+    if wait:
+        operations.follow(api, operation["id"], timeout=timeout, as_json=as_json)
+    elif as_json:
+        show.as_json(operation)
+    else:
+        show.line(f"operation {operation['id']} is {operation['state']}")
+        show.line(f"watch it with: controlplane operations watch {operation['id']}")
+
+
+def preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> None:
+    deadline = time.monotonic() + timeout
+    path = f"/v1/previews/{preview_id}"
+    while (found := patient_get(api, path, until=deadline))["state"] == "waiting":
+        if time.monotonic() > deadline:
+            raise GaveUp(f"preview {preview_id} is not worked out after {timeout:g} s")
+        time.sleep(POLL)
+    if as_json:
+        show.as_json(found)
+    if found["state"] == "failed":
+        raise Failure(f"preview {preview_id}: {found['error']}")
+    if as_json:
+        return
+    show.table(
+        ["STEP", "TARGET", "WHY"],
+        [(step["name"], step["target"], step["reason"]) for step in found["steps"]],
+        none="nothing to do: it is as it should be",
+    )
+    if found["changes"]:
+        show.line()
+        show.table(
+            ["TERRAFORM WOULD", "RESOURCE", "DESTRUCTIVE"],
+            [(change["action"], change["address"], change["destructive"]) for change in found["changes"]],
+            none="",
+        )

@@ -1,0 +1,126 @@
+"""A move: a tenant's database goes to another cluster while it is used. Pure.
+
+    preparing ──▶ paused ──▶ moved ──▶ confirmed ──▶ done
+        │  ▲        │                   (the source is deleted)
+        │  └────────┘ could not be cut over: the source is in use again
+        └──▶ abandoned ──▶ undone       (the target is deleted)
+
+While it is prepared the tenant has a second placement, which converges like any: stack, database, logins,
+schema. Then rows are copied and followed. `paused` is recorded before the source takes its last write, and
+is over in the transaction that makes the target current; nothing in between needs a decision, so whoever
+finds a move there goes on. From `moved` on there is no way back but another move: what was written since is
+in the target alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controlplane.domain.catalogue import Catalogue, Isolation, Plan
+from controlplane.domain.errors import Invalid, Refused
+from controlplane.domain.placement import CLUSTER_ID
+from controlplane.domain.steps import Step, StepName
+
+KEEP_SOURCE_DAYS = 7
+"""After which the source of a move whose tables were compared and the same is deleted unasked."""
+
+
+class MovePhase(StrEnum):
+    PREPARING = "preparing"
+    PAUSED = "paused"
+    MOVED = "moved"
+    CONFIRMED = "confirmed"
+    ABANDONED = "abandoned"
+    DONE = "done"
+    UNDONE = "undone"
+
+    @property
+    def before_cut(self) -> bool:
+        return self in (MovePhase.PREPARING, MovePhase.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveWanted:
+    """`number`: of the other placement, the target until the cut and the source from then on; None while it
+    has none. `overdue`: the source has been kept long enough and holds nothing that the target lacks.
+    `pointless`: the plan that it was made for is no longer the tenant's."""
+
+    phase: MovePhase
+    number: int | None
+    overdue: bool = False
+    pointless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MoveObserved:
+    streaming: bool
+    copied: bool
+
+
+def validate_wish(wish: object) -> str:
+    """Raises Invalid."""
+    if isinstance(wish, str) and (wish in tuple(Isolation) or CLUSTER_ID.fullmatch(wish)):
+        return wish
+    raise Invalid("to", "dedicated, shared or a cluster's id", got=wish)
+
+
+def plan_for_wish(catalogue: Catalogue, plan: Plan, isolation: Isolation) -> Plan:
+    """The plan whose kind of cluster is taken: the tenant's own where it has this isolation, else the
+    smallest that has. Raises Refused where none has."""
+    if plan.isolation is isolation:
+        return plan
+    fitting = [other for other in catalogue.plans.values() if other.isolation is isolation]
+    if not fitting:
+        raise Refused(f"no plan of the catalogue is {isolation.value}")
+    return min(fitting, key=lambda other: (other.max_acu, other.name))
+
+
+def plan_move(move: MoveWanted, seen: MoveObserved, making: Sequence[Step]) -> list[Step]:
+    """The steps that are left. `making`: those that the target lacks as a placement."""
+    match move.phase:
+        case MovePhase.PREPARING if move.number is None:
+            return [Step(StepName.PLACE_MOVE, "it has no place to move to yet")]
+        case MovePhase.PREPARING:
+            return [*making, *_carry(move, seen)]
+        case MovePhase.PAUSED:
+            return [Step(StepName.CUT_OVER, "writing is paused", placement=move.number)]
+        case MovePhase.MOVED:
+            end = [Step(StepName.CONFIRM_MOVE, "the source was kept for its time")] if move.overdue else []
+            return [*_end(move, seen), *end]
+        case MovePhase.CONFIRMED | MovePhase.ABANDONED:
+            why = f"the move was {move.phase.value}"
+            gone = Step(StepName.REMOVE_PLACEMENT, why, placement=move.number)
+            return [*_end(move, seen), gone]
+    return []
+
+
+def _carry(move: MoveWanted, seen: MoveObserved) -> list[Step]:
+    steps = []
+    if not seen.streaming:
+        steps.append(
+            Step(StepName.BEGIN_COPY, "the source does not keep its changes yet", placement=move.number)
+        )
+    if not seen.copied:
+        steps.append(Step(StepName.COPY_ROWS, "the target has no rows yet", placement=move.number))
+    return [*steps, Step(StepName.CUT_OVER, "the target follows", placement=move.number)]
+
+
+def _end(move: MoveWanted, seen: MoveObserved) -> list[Step]:
+    if not seen.streaming:
+        return []
+    return [Step(StepName.END_COPY, "the source must not keep its log any longer", placement=move.number)]
+
+
+def steps_of_move(number: int, place: str, home: str) -> list[Step]:
+    """All of a move that has not begun, for whoever asks what it would do."""
+    made = [StepName.APPLY_TENANT_STACK, StepName.CREATE_DATABASE, StepName.MIGRATE_SCHEMA, StepName.PROVE]
+    return [
+        Step(StepName.PLACE_MOVE, place),
+        *(Step(name, "the target is made like any placement", placement=number) for name in made),
+        Step(StepName.BEGIN_COPY, home, placement=number),
+        Step(StepName.COPY_ROWS, "in one transaction, while the source is used", placement=number),
+        Step(StepName.CUT_OVER, "the only moment without writes", placement=number),
+        Step(StepName.END_COPY, "the source is kept until somebody confirms", placement=number),
+    ]

@@ -1,0 +1,187 @@
+"""Moves: ask for one, confirm or give it up, find its place.
+
+`request`, `confirm` and `give_up` only change what is wanted; the engine does the rest. `place` is the
+engine's: the web process knows neither the catalogue nor which clusters there could be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.domain.catalogue import Catalogue, Isolation, Plan
+from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle
+from controlplane.domain.errors import Conflict, NeedsHuman
+from controlplane.domain.move import MovePhase, plan_for_wish, validate_wish
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.placement import Placement
+from controlplane.domain.tenant import Lifecycle
+from controlplane.services import clusters
+from controlplane.services.clusters import ENGINE_VERSION
+from controlplane.store import audit, cluster, move, occupancy, operation, placement, preview, tenant
+from controlplane.store.cluster import ClusterRow
+from controlplane.store.move import MoveRow
+from controlplane.store.registry import Connection
+from controlplane.store.tenant import TenantRow
+
+RUNBOOK = "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tenant would go. `cluster_id` None: to a cluster that is still to be recorded."""
+
+    cluster_id: str | None
+    desired: ClusterDesired
+    slots: int
+
+
+def request(conn: Connection, tenant_id: str, *, to: str, actor: str, reason: str) -> int:
+    """Move it `to` "dedicated", "shared" or a cluster; the operation's id. Raises Invalid, NotFound (the
+    cluster), Conflict (not active, has a move that is not over, lives there)."""
+    wish = validate_wish(to)
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        _movable(conn, row, wish)
+        record(conn, row, wish=wish, by_hand=True, actor=actor, reason=reason)
+        return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
+
+
+def request_preview(conn: Connection, tenant_id: str, *, to: str, actor: str) -> int:
+    """Ask a worker what the move would do; the preview's id. Raises as `request`."""
+    wish = validate_wish(to)
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id)
+        _movable(conn, row, wish)
+        return preview.request(conn, row.id, actor=actor, move_to=wish)
+
+
+def record(conn: Connection, row: TenantRow, *, wish: str, by_hand: bool, actor: str, reason: str) -> None:
+    """Within the caller's transaction, for a tenant that may move."""
+    placed = placement.current(conn, row.id)
+    if placed is None:
+        raise Conflict(f"tenant {row.id} has no placement to move from")
+    move.insert(
+        conn,
+        row.id,
+        wish=wish,
+        plan=row.desired.plan,
+        by_hand=by_hand,
+        source=placed.number,
+        reason=reason,
+        actor=actor,
+    )
+    tenant.rise(conn, row.id)
+    audit.append(
+        conn,
+        actor=actor,
+        action="tenant.move",
+        resource=row.id,
+        detail={"to": wish, "from": placed.cluster_id, "reason": reason},
+    )
+
+
+def confirm(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
+    """Delete what is left at the source; the operation's id. Raises Conflict where no move has come there."""
+    return _decide(conn, tenant_id, MovePhase.CONFIRMED, {MovePhase.MOVED}, actor=actor, reason=reason)
+
+
+def give_up(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
+    """Stay where it is and delete the target; the operation's id. Raises Conflict once the target is in
+    use: what was written since is there alone, and the way back is another move."""
+    return _decide(conn, tenant_id, MovePhase.ABANDONED, {MovePhase.PREPARING}, actor=actor, reason=reason)
+
+
+def _decide(
+    conn: Connection, tenant_id: str, to: MovePhase, fitting: set[MovePhase], *, actor: str, reason: str
+) -> int:
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        found = move.current(conn, row.id)
+        if found is None:
+            raise Conflict(f"tenant {row.id} has no move that is not over")
+        if not move.turn(conn, found.id, *fitting, to=to):
+            raise Conflict(
+                f"the move of {row.id} is {found.phase.value}, only one that is"
+                f" {' or '.join(sorted(fitting))} can be {to.value}"
+            )
+        if to is MovePhase.ABANDONED:
+            move.decline(conn, found.id)
+        tenant.rise(conn, row.id)
+        audit.append(
+            conn,
+            actor=actor,
+            action=f"move.{to.value}",
+            resource=row.id,
+            detail={"move": found.id, "reason": reason},
+        )
+        return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
+
+
+def _movable(conn: Connection, row: TenantRow, wish: str) -> None:
+    placed = placement.current(conn, row.id)
+    if row.desired.lifecycle is not Lifecycle.ACTIVE or placed is None or row.ready_at is None:
+        raise Conflict(f"tenant {row.id} is {row.phase.value}: only an active one moves")
+    found = move.current(conn, row.id)
+    if found is not None:
+        raise Conflict(f"tenant {row.id} has a move that is {found.phase.value}; it has to be over first")
+    if wish not in tuple(Isolation):
+        _free(conn, cluster.get(conn, wish), placed)
+
+
+def _free(conn: Connection, there: ClusterRow, placed: Placement) -> None:
+    if there.id == placed.cluster_id:
+        raise Conflict(f"{placed.tenant_id} lives on {there.id}")
+    if there.desired.lifecycle is not ClusterLifecycle.ACTIVE:
+        raise Conflict(f"{there.id} is closed")
+    if occupancy.used_slots(conn, [there.id]).get(there.id, 0) >= there.slots:
+        raise Conflict(f"{there.id} has no free slot")
+
+
+def find_place(conn: Connection, catalogue: Catalogue, plan: Plan, wish: str, placed: Placement) -> Place:
+    """Changes nothing; the caller's transaction holds the fit's lock afterwards."""
+    if wish not in tuple(Isolation):
+        there = cluster.get(conn, wish)
+        cluster.hold_fit(conn, there.fit)
+        _free(conn, there, placed)
+        return Place(there.id, there.desired, there.slots)
+    fitting = plan_for_wish(catalogue, plan, Isolation(wish))
+    desired = ClusterDesired.for_plan(fitting, engine_version=ENGINE_VERSION)
+    found = cluster.with_free_slot(conn, desired.fit, other_than=placed.cluster_id)
+    slots = 1 if fitting.isolation is Isolation.DEDICATED else fitting.slots
+    return Place(found, desired, slots)
+
+
+def place(
+    conn: Connection, catalogue: Catalogue, plan: Plan, found: MoveRow, *, actor: str
+) -> list[tuple[ResourceKind, str]]:
+    """Record the target placement; the clusters to ring. Within the caller's transaction. Raises
+    NeedsHuman where the wish can't be had any more."""
+    source = placement.get(conn, found.tenant_id, found.source)
+    try:
+        where = find_place(conn, catalogue, plan, found.wish, source)
+    except Conflict as error:
+        raise NeedsHuman(str(error), runbook=RUNBOOK) from error
+    ring: list[tuple[ResourceKind, str]] = []
+    cluster_id = where.cluster_id
+    if cluster_id is None:
+        cluster_id = clusters.record_new(
+            conn,
+            desired=where.desired,
+            slots=where.slots,
+            reason=f"move of {found.tenant_id}",
+            actor=actor,
+        )
+        ring.append((ResourceKind.CLUSTER, cluster_id))
+    elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
+        ring.append((ResourceKind.CLUSTER, cluster_id))
+    target = Placement(found.tenant_id, placement.next_number(conn, found.tenant_id), cluster_id)
+    placement.insert(conn, target, state="target")
+    move.set_target(conn, found.id, target.number)
+    audit.append(
+        conn,
+        actor=actor,
+        action="move.place",
+        resource=found.tenant_id,
+        detail={"move": found.id, "placement": target.key, "cluster": cluster_id},
+    )
+    return ring

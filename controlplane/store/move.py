@@ -1,0 +1,199 @@
+"""Moves of tenants between clusters: what was asked for, how far it is, what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.errors import UniqueViolation
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.errors import Conflict
+from controlplane.domain.move import MovePhase
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRow:
+    """`declined`: a person gave it up. `compared`: [{name, rows, checksum, same}], None while nothing was.
+    `overdue`: the time for which the source is kept is over."""
+
+    id: int
+    tenant_id: str
+    wish: str
+    plan: str
+    by_hand: bool
+    declined: bool
+    source: int
+    target: int | None
+    phase: MovePhase
+    reason: str
+    actor: str
+    proof: str | None
+    copied_rows: int | None
+    copied_bytes: int | None
+    paused_at: datetime | None
+    pause_seconds: float | None
+    compared: list[dict[str, Any]] | None
+    checked: str | None
+    moved_at: datetime | None
+    cleared_at: datetime | None
+    keep_until: datetime | None
+    created_at: datetime
+    finished_at: datetime | None
+    overdue: bool
+
+    @property
+    def differing(self) -> list[str]:
+        return [str(table["name"]) for table in self.compared or () if not table["same"]]
+
+    @property
+    def other(self) -> int | None:
+        """The number of the placement that is not current."""
+        if self.phase.before_cut or self.phase in (MovePhase.ABANDONED, MovePhase.UNDONE):
+            return self.target
+        return self.source
+
+
+_COLUMNS = (
+    "id, tenant_id, wish, plan, by_hand, declined, source, target, phase, reason, actor, proof, copied_rows,"
+    " copied_bytes, paused_at, pause_seconds, compared, checked, moved_at, cleared_at, keep_until,"
+    " created_at, finished_at, coalesce(keep_until <= clock_timestamp(), false) AS overdue"
+)
+
+
+def _row(row: DictRow) -> MoveRow:
+    return MoveRow(**{**row, "phase": MovePhase(row["phase"])})
+
+
+def insert(
+    conn: Connection,
+    tenant_id: str,
+    *,
+    wish: str,
+    plan: str,
+    by_hand: bool,
+    source: int,
+    reason: str,
+    actor: str,
+) -> int:
+    """Raises Conflict where one is open."""
+    try:
+        with conn.transaction():
+            return int(
+                one(
+                    conn.execute(
+                        "INSERT INTO move (tenant_id, wish, plan, by_hand, source, reason, actor)"
+                        " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+                        [tenant_id, wish, plan, by_hand, source, reason[:200], actor],
+                    ).fetchone()
+                )["id"]
+            )
+    except UniqueViolation as error:
+        raise Conflict(f"{tenant_id} has a move that is not over yet") from error
+
+
+def current(conn: Connection, tenant_id: str) -> MoveRow | None:
+    """The one that is not over."""
+    row = conn.execute(
+        f"SELECT {_COLUMNS} FROM move WHERE tenant_id = %s AND finished_at IS NULL",  # noqa: S608
+        [tenant_id],
+    ).fetchone()
+    return None if row is None else _row(row)
+
+
+def latest(conn: Connection, tenant_id: str) -> MoveRow | None:
+    row = conn.execute(
+        f"SELECT {_COLUMNS} FROM move WHERE tenant_id = %s ORDER BY id DESC LIMIT 1",  # noqa: S608
+        [tenant_id],
+    ).fetchone()
+    return None if row is None else _row(row)
+
+
+def set_target(conn: Connection, move_id: int, number: int) -> None:
+    conn.execute("UPDATE move SET target = %s WHERE id = %s", [number, move_id])
+
+
+def set_proof(conn: Connection, move_id: int, proof: str | None) -> None:
+    conn.execute("UPDATE move SET proof = %s WHERE id = %s", [proof, move_id])
+
+
+def set_copied(conn: Connection, move_id: int, *, rows: int, size: int) -> None:
+    conn.execute(
+        "UPDATE move SET copied_rows = %s, copied_bytes = %s WHERE id = %s",
+        [rows, size, move_id],
+    )
+
+
+def turn(conn: Connection, move_id: int, *phases: MovePhase, to: MovePhase) -> bool:
+    """From one of these phases to another; False where it is in none of them."""
+    return (
+        conn.execute(
+            "UPDATE move SET phase = %(to)s,"
+            " paused_at = CASE WHEN %(to)s = 'paused' THEN coalesce(paused_at, clock_timestamp())"
+            "                  WHEN %(to)s = 'preparing' THEN NULL ELSE paused_at END,"
+            " finished_at = CASE WHEN %(to)s IN ('done', 'undone') THEN clock_timestamp() END"
+            " WHERE id = %(id)s AND phase = ANY(%(from)s)",
+            {"to": to, "id": move_id, "from": list(phases)},
+        ).rowcount
+        > 0
+    )
+
+
+def cut(conn: Connection, row: MoveRow, *, keep_days: int) -> bool:
+    """The target is the one that is used; False where it was cut before."""
+    if not turn(conn, row.id, MovePhase.PAUSED, to=MovePhase.MOVED):
+        return False
+    conn.execute(
+        "UPDATE move SET moved_at = clock_timestamp(),"
+        " keep_until = clock_timestamp() + make_interval(days => %s) WHERE id = %s",
+        [keep_days, row.id],
+    )
+    for number, state in ((row.source, "source"), (row.target, "current")):
+        conn.execute(
+            "UPDATE placement SET state = %s WHERE tenant_id = %s AND number = %s",
+            [state, row.tenant_id, number],
+        )
+    return True
+
+
+def served_again(conn: Connection, move_id: int) -> None:
+    """Routes lead to the target: the write pause is over."""
+    conn.execute(
+        "UPDATE move SET pause_seconds = extract(epoch FROM clock_timestamp() - paused_at)"
+        " WHERE id = %s AND pause_seconds IS NULL",
+        [move_id],
+    )
+
+
+def pause_of(conn: Connection, move_id: int) -> float | None:
+    """Seconds for which no write was taken."""
+    row = conn.execute("SELECT pause_seconds FROM move WHERE id = %s", [move_id]).fetchone()
+    return None if row is None else row["pause_seconds"]
+
+
+def set_compared(conn: Connection, move_id: int, tables: list[dict[str, Any]], *, checked: str) -> None:
+    conn.execute(
+        "UPDATE move SET compared = %s, checked = %s WHERE id = %s", [Jsonb(tables), checked, move_id]
+    )
+
+
+def decline(conn: Connection, move_id: int) -> None:
+    conn.execute("UPDATE move SET declined = true WHERE id = %s", [move_id])
+
+
+def mark_cleared(conn: Connection, move_id: int) -> None:
+    """Neither end keeps anything for the copy any more."""
+    conn.execute("UPDATE move SET cleared_at = clock_timestamp() WHERE id = %s", [move_id])
+
+
+def rollout_is_at(conn: Connection, tenant_id: str) -> bool:
+    """Is a rollout changing the schema of its database now?"""
+    row = conn.execute(
+        "SELECT FROM rollout_target WHERE tenant_id = %s AND state = 'running'"
+        " AND until > clock_timestamp() LIMIT 1",
+        [tenant_id],
+    ).fetchone()
+    return row is not None

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Desk
+
+
+def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
+    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    desk.site.rows("UPDATE tenant SET ready_at = now()")
+    assert desk.json("tenants", "move", "acme", "--to", "dedicated")["resource"] == tenant_id
+    assert "preparing, to dedicated" in desk.ok("tenants", "show", "acme")
+    done = desk.run("tenants", "move", "acme", "--confirm")
+    assert (done.exit_code, "only one that is moved" in done.stderr) == (1, True)
+    assert "operations watch" in desk.ok("tenants", "move", "acme", "--give-up", "--reason", "not now")
+    desk.site.rows(
+        "UPDATE move SET phase = 'moved', pause_seconds = 0.1234, keep_until = now(), checked = 'before',"
+        """ compared = '[{"name": "app.notes", "rows": 7, "checksum": "1", "same": true}]'"""
+    )
+    shown = desk.ok("tenants", "show", "acme")
+    assert "no write for 0.123 s, 7 rows of 1 tables the same, source kept until 20" in shown
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--to", "shared", "--confirm"],
+        ["--confirm", "--dry-run"],
+        ["--to", "shared", "--dry-run", "--wait"],
+    ],
+)
+def test_what_does_not_go_together(desk: Desk, options: list[str]) -> None:
+    assert desk.run("tenants", "move", "acme", *options).exit_code == 2

@@ -1,0 +1,85 @@
+"""A tenant is promoted while its application writes, by everything that ships but Terraform and AWS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.domain.move import MovePhase
+from controlplane.domain.placement import Placement
+from controlplane.services import moves
+from controlplane.store import move
+from controlplane.store.registry import Registry
+from localcloud.valkey import ValkeyServer
+from tests.contract.databases_rig import Server, run_server
+from tests.moves.house import Journal, audit, moving_house
+from tests.workers.house import House
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[Server, Server]]:
+    with run_server() as first, run_server() as second:
+        yield first, second
+
+
+def bodies(server: Server, placed: Placement) -> list[str]:
+    with server.superuser(placed.database) as conn:
+        return [body for (body,) in conn.execute("SELECT body FROM app.note").fetchall()]
+
+
+def ask(house: House, placed: Placement) -> None:
+    with house.ctx.registry.connection() as conn:
+        moves.request(conn, placed.tenant_id, to="dedicated", actor="support", reason="it grows")
+
+
+@pytest.mark.parametrize("check_between", [0, 2**30], ids=["compared after", "compared before"])
+def test_a_tenant_is_promoted_under_writes(
+    registry: Registry,
+    database_url: str,
+    cache: ValkeyServer,
+    servers: tuple[Server, Server],
+    tmp_path: Path,
+    check_between: int,
+) -> None:
+    with moving_house(database_url, cache.url, servers, tmp_path, check_between=check_between) as (
+        house,
+        dataplane,
+    ):
+        before = house.placement("sub_00000001")
+        with Journal(dataplane, rate=100) as journal:
+            time.sleep(0.5)
+            ask(house, before)
+            house.work()
+            time.sleep(0.5)
+            written = len(journal.confirmed)
+            deadline = time.monotonic() + 60
+            while len(journal.confirmed) == written and time.monotonic() < deadline:
+                time.sleep(0.05)
+        after = house.placement("sub_00000001")
+        there = bodies(servers[1], after)
+        lost, wrong = audit(journal, there)
+        assert (lost, wrong) == ([], [])
+        assert len(journal.confirmed) > written
+        with house.ctx.registry.connection() as conn:
+            found = move.latest(conn, before.tenant_id)
+        assert found is not None
+        assert (found.phase, found.differing) == (MovePhase.MOVED, [])
+        assert found.checked == ("after" if check_between == 0 else "before")
+        assert found.pause_seconds is not None
+        print(
+            f"\n{len(journal.confirmed)} writes, no write for {found.pause_seconds:.3f} s by the registry,"
+            f" {journal.longest_gap:.3f} s by the writers; {dict(journal.errors)}"
+        )
+        with servers[0].superuser() as conn:
+            assert conn.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
+        with house.ctx.registry.connection() as conn:
+            moves.confirm(conn, before.tenant_id, actor="support", reason="looks good")
+        house.work()
+        with servers[0].superuser() as conn:
+            left = conn.execute(
+                "SELECT datname FROM pg_database WHERE datname = %s", [before.database]
+            ).fetchall()
+        assert left == []

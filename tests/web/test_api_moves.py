@@ -1,0 +1,69 @@
+from tests.web.site import Site
+
+GHOST = "t-aaaaaaaaaaaa"
+
+
+def _ready(site: Site) -> str:
+    tenant_id, _ = site.found("sub_1", name="Acme")
+    site.rows("UPDATE tenant SET ready_at = now()")
+    return tenant_id
+
+
+def test_a_move_is_asked_for_and_shown(site: Site) -> None:
+    tenant_id = _ready(site)
+    answer = site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "it grows"})
+    assert answer.status_code == 202
+    operation = answer.json["operation"]
+    assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
+    assert site.rings[-1] == ("workers.tasks.converge", ["tenant", tenant_id])
+    shown = site.get("/v1/tenants/acme").json
+    assert not shown["settled"]
+    named = ("to", "phase", "actor", "from_placement", "pause_seconds")
+    assert {key: shown["move"][key] for key in named} == {
+        "to": "dedicated",
+        "phase": "preparing",
+        "actor": "api:operator-bot",
+        "from_placement": 1,
+        "pause_seconds": None,
+    }
+    again = site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "it grows"})
+    assert again.status_code == 409
+
+
+def test_a_move_is_confirmed_or_given_up_where_that_can_be(site: Site) -> None:
+    _ready(site)
+    assert site.post("/v1/tenants/acme/move/confirm", {"reason": "x"}).status_code == 409
+    site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "it grows"})
+    assert site.post("/v1/tenants/acme/move/confirm", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/move/give-up", {"reason": "x"}).status_code == 202
+    assert site.rows("SELECT phase, declined FROM move") == [{"phase": "abandoned", "declined": True}]
+    site.rows("UPDATE move SET phase = 'moved'")
+    assert site.post("/v1/tenants/acme/move/give-up", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/move/confirm", {"reason": "x"}).status_code == 202
+    assert [row["action"] for row in site.rows("SELECT action FROM audit WHERE action LIKE 'move%%'")] == [
+        "move.abandoned",
+        "move.confirmed",
+    ]
+
+
+def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
+    tenant_id = _ready(site)
+    answer = site.post("/v1/tenants/acme/move", {"to": "dedicated", "dry_run": True})
+    assert answer.status_code == 202
+    assert answer.json["preview"]["tenant"] == tenant_id
+    assert site.rings[-1][0] == "workers.tasks.preview"
+    assert site.rows("SELECT move_to FROM preview") == [{"move_to": "dedicated"}]
+    assert site.rows("SELECT FROM move") == []
+
+
+def test_what_is_refused(site: Site) -> None:
+    site.found("sub_1", name="Acme")
+    for wrong in ({"to": "elsewhere"}, {"to": 1}, {}, {"to": "dedicated", "dry_run": "yes"}):
+        answer = site.post("/v1/tenants/acme/move", {"reason": "x", **wrong})
+        assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid")
+    assert site.post("/v1/tenants/acme/move", {"to": "dedicated"}).json["error"]["code"] == "invalid"
+    assert site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "x"}).status_code == 409
+    assert site.post(f"/v1/tenants/{GHOST}/move", {"to": "dedicated", "reason": "x"}).status_code == 404
+    unknown = {"to": "c-aaaaaaaaaaaa", "reason": "x"}
+    site.rows("UPDATE tenant SET ready_at = now()")
+    assert site.post("/v1/tenants/acme/move", unknown).status_code == 404
