@@ -86,6 +86,8 @@ def bring_to(
         changed = True
     else:
         changed = False
+        if row.desired.lifecycle is Lifecycle.CLOSED and request.desired.lifecycle is not Lifecycle.CLOSED:
+            release.welcome_back(conn, row.id)
     desired, taken = _claim_domains(conn, request)
     if tenant.set_desired(conn, request.tenant_id, desired):
         changed = True

@@ -16,7 +16,7 @@ from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import releases, rollouts
-from controlplane.store import tenant
+from controlplane.store import placement, tenant
 from localcloud.simulated.databases import APPLIED, DATABASE
 from tests.workers.conftest import house
 from tests.workers.house import MIGRATIONS, ZONE, House
@@ -46,8 +46,8 @@ def state(house: House, rollout_id: int) -> str:
         return rollouts.show(conn, rollout_id).rollout.state
 
 
-def customer(house: House, number: int, status: str = "active") -> str:
-    subscription = house.subscribe(number, status=status)
+def customer(house: House, number: int, status: str = "active", plan: str = "shared") -> str:
+    subscription = house.subscribe(number, status=status, plan=plan)
     house.hear(subscription)
     return subscription
 
@@ -61,7 +61,9 @@ def disagreements(house: House, release: str) -> list[str]:
         for row in tenant.page(conn, after=None, limit=1000):
             if row.desired.lifecycle is Lifecycle.CLOSED:
                 continue
-            newest = max(databases[f"{row.id.replace('-', '_')}_1"]["migrations"])
+            placed = placement.current(conn, row.id)
+            assert placed is not None
+            newest = max(databases[placed.database]["migrations"])
             if (row.release, newest) != (release, release):
                 found.append(f"{row.slug}: registry {row.release}, database {newest}, not {release}")
             entry = house.cache.read(f"{row.slug}.{ZONE}")
@@ -139,6 +141,46 @@ def test_the_sweep_rings_for_a_snapshot_until_it_is_there(house: House) -> None:
     assert disagreements(house, "0003") == []
 
 
+def test_who_comes_back_after_a_rollout_has_passed_over_it_gets_its_release(house: House) -> None:
+    register(house)
+    customer(house, 1)
+    customer(house, 2)
+    house.work()
+    customer(house, 2, status="canceled")
+    house.work()
+    rollout_id = start(house, register(house, "0003_stars.sql"), waves=["100%"])
+    executor.work(house.ctx, rollout_id)
+    assert state(house, rollout_id) == "done"
+    assert house.tenant("sub_00000002").release == "0002"
+    customer(house, 2)
+    house.work()
+    assert disagreements(house, "0003") == []
+
+
+def test_who_comes_back_in_the_canary_wave_is_taken_along_at_the_end(house: House) -> None:
+    register(house)
+    for number in (1, 2):
+        customer(house, number)
+    house.work()
+    rollout_id = start(house, register(house, "0003_stars.sql"), waves=["customer-1,customer-2"])
+    customer(house, 2, status="canceled")
+    house.work()
+    house.databases.fail_migration("0003_stars.sql")
+    executor.work(house.ctx, rollout_id)  # the canary halts it, and the closed one is skipped
+    customer(house, 2)
+    house.work()
+    assert house.tenant("sub_00000002").release == "0002"
+    house.databases.fail_migration("0003_stars.sql", fail=False)
+    with house.ctx.registry.connection() as conn:
+        rollouts.retry(conn, rollout_id, None, actor="test")
+    executor.work(house.ctx, rollout_id)
+    house.work()
+    assert state(house, rollout_id) == "done"
+    assert disagreements(house, "0003") == []
+    with house.ctx.registry.connection() as conn:
+        assert rollouts.show(conn, rollout_id).counts.done == 2
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_happens_in_the_middle_ends_consistent(house: House, seed: int) -> None:
     chance = random.Random(seed)
@@ -148,26 +190,31 @@ def test_whatever_happens_in_the_middle_ends_consistent(house: House, seed: int)
     house.work()
     number = register(house, *NEW)
     rollout_id = start(house, number, waves=["customer-1", "40%", "100%"], concurrency=2)
-    newest = 8
+    newest, plans = 8, dict[int, str]()
     for _ in range(60):
         if state(house, rollout_id) != "running":
             break
         turns = iter(range(chance.randint(1, 3)))
         executor.work(house.ctx, rollout_id, stopping=lambda turns=turns: next(turns, None) is None)
-        event = chance.choice(("come", "stop paying", "come back", "leave", "nothing"))
+        event = chance.choice(("come", "stop paying", "come back", "leave", "be promoted", "nothing"))
         if event == "come":
             newest += 1
             customer(house, newest)
+        elif event == "be promoted":  # to a cluster of its own, by a move
+            who = chance.randint(1, newest)
+            plans[who] = "dedicated"
+            customer(house, who, plan=plans[who])
         elif event != "nothing":
             status = {"stop paying": "unpaid", "come back": "active", "leave": "canceled"}[event]
-            customer(house, chance.randint(2, newest), status=status)
+            who = chance.randint(2, newest)
+            customer(house, who, status=status, plan=plans.get(who, "shared"))
         if chance.random() < 0.5:
             house.work()
-        if chance.random() < 0.2:
+        if chance.random() < 0.2 and state(house, rollout_id) == "running":
             with pytest.raises(Conflict, match="another rollout is open"):
                 start(house, number)
-    while state(house, rollout_id) == "running":
+    for _ in range(30):
         executor.work(house.ctx, rollout_id)
-    house.work()
+        house.work()  # a tenant that is just moving is waited for
     assert state(house, rollout_id) == "done"
     assert disagreements(house, number) == []
