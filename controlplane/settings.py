@@ -53,6 +53,8 @@ class Group(StrEnum):
     DATABASES = "databases"
     CATALOGUE = "catalogue"
     MIGRATIONS = "migrations"
+    LEAVING = "leaving"  # copies, certificates
+    NOTICES = "notices"
 
 
 WEB = (Group.REGISTRY, Group.BROKER, Group.WEBHOOK, Group.PLATFORM, Group.SIGNING, Group.API)
@@ -135,6 +137,20 @@ class Settings:
     plan_catalogue: Path = field(metadata=_from(read.existing_file, Group.CATALOGUE, default=_PLANS))
     tenant_migrations: Path = field(metadata=_from(read.existing_folder, Group.MIGRATIONS))
 
+    copy_bucket: str | None = field(metadata=_from(read.s3_bucket, Group.LEAVING, default=None))
+    """Where dumps of tenants' databases are kept; without it none can be made."""
+    pg_dump: str = field(metadata=_from(read.program, Group.LEAVING, default="pg_dump"))
+    certificate_key: tuple[str, bytes] | None = field(
+        repr=False, metadata=_from(read.certificate_key, Group.LEAVING, default=None)
+    )
+    """Signs deletion certificates; without it they are not signed."""
+
+    notice_url: str | None = field(metadata=_from(read.api_base, Group.NOTICES, default=None))
+    notice_secrets: tuple[bytes, ...] = field(
+        repr=False, metadata=_from(read.notice_secrets, Group.NOTICES, default=())
+    )
+    """The first is the newest; all sign, so that a receiver may change over at any moment."""
+
     @classmethod
     def from_environment(cls, env: Mapping[str, str], *, require: Iterable[str] = Group) -> Self:
         """Read what every process has and the fields of the groups in `require`.
@@ -205,6 +221,8 @@ def _contradictions(found: Mapping[str, Any]) -> Iterable[str]:
     key, livemode = found.get("stripe_api_key"), found.get("stripe_livemode")
     if key and livemode is not None and ("_live_" in key[:8]) is not livemode:
         yield f"{PREFIX}STRIPE_LIVEMODE: expected {str(not livemode).lower()}, as the API key is of that mode"
+    if found.get("notice_url") and found.get("notice_secrets") == ():
+        yield f"{PREFIX}NOTICE_SECRETS: expected to be set, as {PREFIX}NOTICE_URL is: notices are signed"
 
 
 def _server(url: str) -> tuple[str | None, int]:

@@ -216,6 +216,30 @@ def signing_keys(value: str) -> tuple[tuple[str, bytes], ...]:
     return keys
 
 
+def certificate_key(value: str) -> tuple[str, bytes]:
+    """`<id>:<base64>` of an Ed25519 seed."""
+    key_id, seed = signing_key(value)
+    if len(seed) != LEAST_KEY_BYTES:
+        raise Unfit(f"<id>:<base64 of {LEAST_KEY_BYTES} bytes>")
+    return key_id, seed
+
+
+def notice_secret(value: str) -> bytes:
+    """`whsec_<base64>`, as the Standard Webhooks specification writes them: 24 to 64 bytes."""
+    expected = "whsec_<base64 of 24 to 64 bytes>"
+    prefix, encoded = value[:6], value[6:]
+    try:
+        secret = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise Unfit(expected) from error
+    if prefix != "whsec_" or not 24 <= len(secret) <= 64:
+        raise Unfit(expected)
+    return secret
+
+
+notice_secrets = listed(notice_secret, least=1, most=4, of="secrets")
+
+
 def api_token(value: str) -> ApiToken:
     """`<name>:<role>:<token>`."""
     name, _, rest = value.partition(":")

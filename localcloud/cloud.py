@@ -23,6 +23,7 @@ from localcloud.aws.emulator import AwsEmulator
 from localcloud.credentials import Credentials
 from localcloud.http_service import HttpService
 from localcloud.postgres import PostgresServer
+from localcloud.postgres_install import program
 from localcloud.process import ServiceError
 from localcloud.terraform_mirror import terraform_environment
 from localcloud.valkey import ValkeyServer
@@ -145,7 +146,8 @@ class LocalCloud:
             "CONTROLPLANE_CONFIG_SIGNING_KEYS": keys.signing_keys,
             "DATAPLANE_CONFIG_KEYS": keys.signing_keys,
             "CONTROLPLANE_API_TOKENS": (
-                f"support:operator:{keys.operator_token},monitoring:viewer:{keys.viewer_token}"
+                f"support:operator:{keys.operator_token},oversight:operator:{keys.second_operator_token},"
+                f"monitoring:viewer:{keys.viewer_token}"
             ),
             **self._terraform_environment(),
             **self._aws_environment(),
@@ -181,6 +183,9 @@ class LocalCloud:
             "CONTROLPLANE_DATABASE_ENDPOINT_MAP": endpoints,
             "DATAPLANE_ENDPOINT_MAP": endpoints,
             "CONTROLPLANE_TERRAFORM_STATE_BUCKET": account.state_bucket,
+            "CONTROLPLANE_COPY_BUCKET": account.copy_bucket,
+            "CONTROLPLANE_PG_DUMP": str(program("pg_dump")),
+            "CONTROLPLANE_CERTIFICATE_KEY": self.credentials.certificate_key,
             "CONTROLPLANE_VPC_ID": account.vpc_id,
             "CONTROLPLANE_SUBNET_IDS": ",".join(account.subnet_ids),
             "CONTROLPLANE_APP_SECURITY_GROUP_IDS": account.app_security_group_id,

@@ -21,8 +21,16 @@ class Credentials:
     cloudflare_token: str = field(default_factory=_token)
     cloudflare_zone_id: str = field(default_factory=lambda: secrets.token_hex(16))
     operator_token: str = field(default_factory=_token)
+    second_operator_token: str = field(default_factory=_token)  # a purge takes two persons
     viewer_token: str = field(default_factory=_token)
     signing_key: bytes = field(default_factory=lambda: secrets.token_bytes(SIGNING_KEY_BYTES))
+
+    certificate_seed: bytes = field(default_factory=lambda: secrets.token_bytes(SIGNING_KEY_BYTES))
+
+    @property
+    def certificate_key(self) -> str:
+        """As settings read it: `<key id>:<base64>`."""
+        return f"c1:{base64.b64encode(self.certificate_seed).decode()}"
 
     @property
     def signing_keys(self) -> str:

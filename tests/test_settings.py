@@ -35,6 +35,9 @@ ENVIRONMENT = {
     "PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::123456789012:policy/tenant-boundary",
     "APP_ROLE_ARN": "arn:aws:iam::123456789012:role/app",
     "TENANT_MIGRATIONS": str(Path(__file__).parent),
+    "CERTIFICATE_KEY": f"c1:{base64.b64encode(KEY).decode()}",
+    "NOTICE_URL": "https://hooks.example/tenants",
+    "NOTICE_SECRETS": f"whsec_{base64.b64encode(KEY).decode()}",
 }
 
 
@@ -64,6 +67,8 @@ def test_a_complete_environment_is_read_and_typed() -> None:
     assert settings.aws_region == "eu-central-1"
     assert settings.subnet_ids == ("subnet-0123abcd", "subnet-0123abce")
     assert settings.terraform_work_dir == Path("/var/lib/terraform")
+    assert settings.certificate_key == ("c1", KEY)
+    assert (settings.notice_url, settings.notice_secrets) == ("https://hooks.example/tenants", (KEY,))
 
 
 def test_the_defaults_are_those_of_production() -> None:
@@ -74,6 +79,16 @@ def test_the_defaults_are_those_of_production() -> None:
     assert settings.database_endpoint_map is None
     assert settings.terraform_binary == "terraform"
     assert settings.plan_catalogue.name == "plans.toml"
+
+
+def test_what_leaving_needs_may_be_left_out_but_notices_are_never_unsigned() -> None:
+    without = dict.fromkeys(("CERTIFICATE_KEY", "NOTICE_URL", "NOTICE_SECRETS"))
+    settings = Settings.from_environment(environment(**without))
+    assert (settings.certificate_key, settings.notice_url, settings.notice_secrets) == (None, None, ())
+    assert (settings.copy_bucket, settings.pg_dump) == (None, "pg_dump")
+    assert errors_of(NOTICE_SECRETS=None) == (
+        "CONTROLPLANE_NOTICE_SECRETS: expected to be set, as CONTROLPLANE_NOTICE_URL is: notices are signed",
+    )
 
 
 def test_an_empty_variable_is_not_set() -> None:
@@ -211,6 +226,9 @@ def test_a_mistake_is_one_line_with_variable_and_expectation(
         ("STRIPE_WEBHOOK_SECRETS", f"whsec_1,whsec_2,whsec_{SECRET}", "1 to 2 different signing secrets"),
         ("STRIPE_WEBHOOK_SECRETS", f"whsec_{SECRET},whsec_{SECRET}", "1 to 2 different signing secrets"),
         ("CLOUDFLARE_API_TOKEN", SECRET, "an API token of 20 characters or more"),
+        ("CERTIFICATE_KEY", f"c1:{'A' * 64}", "<id>:<base64 of 32 bytes>"),
+        ("NOTICE_SECRETS", f"whsec_{SECRET}", "whsec_<base64 of 24 to 64 bytes>"),
+        ("NOTICE_URL", "http://hooks.example", "https://host[:port][/path], or http:// on loopback"),
         ("CONFIG_SIGNING_KEYS", SECRET, "<id>:<base64 of 32 bytes or more>"),
         ("CONFIG_SIGNING_KEYS", f"k.1:{SECRET}", "<id>:<base64 of 32 bytes or more>"),
         ("CONFIG_SIGNING_KEYS", f"k1:{SECRET}", "<id>:<base64 of 32 bytes or more> for k1"),
@@ -279,7 +297,7 @@ def test_no_repr_shows_a_secret() -> None:
 def test_every_field_that_a_canary_stands_in_is_kept_from_repr() -> None:
     secret = {name for name, value in ENVIRONMENT.items() if SECRET in value or "canary" in value}
     hidden = {name.upper() for name, field in Settings.__dataclass_fields__.items() if not field.repr}
-    assert secret | {"CONFIG_SIGNING_KEYS"} == hidden
+    assert secret | {"CONFIG_SIGNING_KEYS", "CERTIFICATE_KEY", "NOTICE_SECRETS"} == hidden
 
 
 def test_roles_are_those_of_the_api() -> None:

@@ -13,7 +13,7 @@ import os
 from celery import Celery
 
 from controlplane.settings import Settings
-from workers import intake, rehearsals, rollouts, snapshots
+from workers import exports, intake, notices, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.converge import TASK as CONVERGE
 
@@ -67,6 +67,7 @@ app.conf.update(
     },
     task_routes={
         intake.TASK: {"queue": "events"},
+        notices.TASK: {"queue": "events"},
         SWEEP: {"queue": "events"},
         previews.TASK: {"queue": "controlplane"},
         REPUBLISH: {"queue": "events"},
@@ -74,6 +75,7 @@ app.conf.update(
         CONVERGE: {"queue": "controlplane"},
         rollouts.TASK: {"queue": "rollouts"},
         rehearsals.TASK: {"queue": "rollouts"},
+        exports.TASK: {"queue": "rollouts"},
         snapshots.TASK: {"queue": "controlplane"},
     },
 )

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Pending, Refused, Retryable
 from controlplane.domain.operation import Held
@@ -22,22 +21,32 @@ from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.steps import Step, StepName
 from controlplane.store import (
     cluster,
+    data_copy,
     hostname,
     lease,
     move,
     placement,
+    purge,
     release,
     route,
     schema_shape,
-    stack,
-    step,
     tenant,
 )
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
-from controlplane.store.stack import OpenRun
+from workers.cloning import copy_source, place_tenant
 from workers.context import Context
 from workers.keeper import LeaseKeeper
+from workers.leave import (
+    await_cluster_end,
+    certify,
+    delete_copy,
+    destroy_tenant_stack,
+    drop_database,
+    keep_copy,
+    note_approval,
+    release_placement,
+)
 from workers.moving import (
     begin_copy,
     confirm_move,
@@ -54,14 +63,18 @@ from workers.providers.ports import (
     ClusterEndpoint,
     Credential,
     HostnameSeen,
-    PriorRun,
-    ResourceEvent,
-    StackRun,
 )
 from workers.publishing import publish_route
 from workers.room import room_left
 from workers.rotation import retire_login, rotate_credential
-from workers.stacks import cluster_addresses, cluster_variables, superfluous_readers, tenant_variables
+from workers.stacks import (
+    KEY_ADDRESSES,
+    cluster_addresses,
+    cluster_variables,
+    superfluous_readers,
+    tenant_variables,
+)
+from workers.terraform_runs import apply_stack, destroy_stack
 from workers.wanted import TenantFacts, tombstone
 
 log = logging.getLogger(__name__)
@@ -117,63 +130,13 @@ class TenantWork(Work):
         return at
 
 
-# ------------------------------------------------------------------------------------ Terraform
-
-
-def _apply_stack(
-    work: Work,
-    name: str,
-    workspace: str,
-    variables: dict[str, Any],
-    digest: str,
-    *,
-    approved: frozenset[str] = frozenset(),
-) -> dict[str, Any]:
-    prior, on_event = _begin_run(work, workspace)
-    outputs = work.ctx.providers.terraform.apply(
-        StackRun(
-            stack=name,
-            workspace=workspace,
-            variables={**variables, "operation_id": str(work.held.operation_id)},
-            prior_runs=prior,
-            approved=approved,
-        ),
-        on_event=on_event,
-        stopped=work.keeper.lost,
-    )
-    with work.recording() as conn:
-        stack.confirm(conn, workspace, digest=digest, outputs=outputs)
-        stack.end_runs(conn, workspace)
-    return outputs
-
-
-def _begin_run(work: Work, workspace: str) -> tuple[list[PriorRun], Callable[[ResourceEvent], None]]:
-    """Record the run before it starts; the earlier ones that may have left something behind, and where
-    the events of this one go."""
-    with work.recording() as conn:
-        prior = stack.open_runs(conn, workspace)
-        run = stack.begin_run(conn, work.held, workspace, who=work.ctx.lock_owner)
-
-    def on_event(event: ResourceEvent) -> None:
-        with work.ctx.registry.connection() as conn:
-            if event.kind == "lock_taken":
-                stack.note_lock(conn, run, event.address)
-            step.note(conn, work.held, work.seq, **asdict(event))
-
-    return [_prior(r) for r in prior], on_event
-
-
-def _prior(run: OpenRun) -> PriorRun:
-    return PriorRun(who=run.who, started_at=run.started_at, lock_id=run.lock_id)
-
-
 # ------------------------------------------------------------------------------------- clusters
 
 
 def apply_cluster_stack(work: ClusterWork) -> None:
     _require_room(work)
     variables = cluster_variables(work.ctx.platform, work.row)
-    _apply_stack(
+    apply_stack(
         work,
         "cluster",
         work.row.id,
@@ -198,29 +161,24 @@ def _require_room(work: ClusterWork) -> None:
 
 
 def destroy_cluster_stack(work: ClusterWork) -> None:
-    """Approved for all that the stack has, and only for a cluster that holds no tenant's data: nothing can
-    be placed on it any more, so nothing can change between the question and the deletion."""
+    """Approved for all that the stack has, and only for a cluster that holds no tenant's data, since nobody
+    was ever on it or all that were are purged or have moved away: nothing can be placed on it any more, so
+    nothing can change between the question and the deletion. Its key stays while a snapshot of it is kept,
+    which is unreadable without."""
     workspace = work.row.id
+    approved = cluster_addresses(work.row)
     with work.recording() as conn:
         if cluster.in_use(conn, workspace):
             raise NeedsHuman(f"{workspace} is or was a tenant's home", runbook="cluster-in-use")
-    prior, on_event = _begin_run(work, workspace)
+        keeps_key = data_copy.snapshot_kept(conn, workspace)
+        for given in purge.of_cluster(conn, workspace):
+            note_approval(conn, work, given)
+    if keeps_key:
+        approved -= KEY_ADDRESSES
     variables = cluster_variables(work.ctx.platform, work.row)
-    work.ctx.providers.terraform.destroy(
-        StackRun(
-            stack="cluster",
-            workspace=workspace,
-            variables={**variables, "operation_id": str(work.held.operation_id)},
-            prior_runs=prior,
-            approved=cluster_addresses(work.row),
-        ),
-        on_event=on_event,
-        stopped=work.keeper.lost,
-    )
+    destroy_stack(work, "cluster", workspace, variables, approved=approved)
     with work.recording() as conn:
-        stack.forget(conn, workspace)
-        stack.end_runs(conn, workspace)
-        cluster.mark_destroyed(conn, workspace)
+        cluster.mark_destroyed(conn, workspace, keeps_key=keeps_key)
 
 
 def await_available(work: ClusterWork) -> None:
@@ -248,7 +206,7 @@ def announce(work: TenantWork) -> None:
 
 def apply_tenant_stack(work: TenantWork) -> None:
     variables = tenant_variables(work.ctx.platform, work.placement)
-    _apply_stack(work, "tenant", work.placement.workspace, variables, work.wanted.stack_digest)
+    apply_stack(work, "tenant", work.placement.workspace, variables, work.wanted.stack_digest)
 
 
 def await_cluster(work: TenantWork) -> None:
@@ -439,6 +397,15 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.REGISTER_HOSTNAME: register_hostname,
     StepName.POLL_HOSTNAME: poll_hostname,
     StepName.REMOVE_HOSTNAME: remove_hostname,
+    StepName.PLACE_TENANT: place_tenant,
+    StepName.COPY_SOURCE: copy_source,
+    StepName.KEEP_COPY: keep_copy,
+    StepName.DROP_DATABASE: drop_database,
+    StepName.DESTROY_TENANT_STACK: destroy_tenant_stack,
+    StepName.RELEASE_PLACEMENT: release_placement,
+    StepName.AWAIT_CLUSTER_END: await_cluster_end,
+    StepName.CERTIFY: certify,
+    StepName.DELETE_COPY: delete_copy,
     StepName.PLACE_MOVE: place_move,
     StepName.BEGIN_COPY: begin_copy,
     StepName.COPY_ROWS: copy_rows,

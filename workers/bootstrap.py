@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from controlplane import migration_project
+from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.settings import WORKER, Group, Settings
@@ -25,10 +26,13 @@ from workers.providers.cloudflare_hostnames import CloudflareHostnames
 from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases, new_password
 from workers.providers.databases.migrations import load
+from workers.providers.databases.sessions import Sessions
+from workers.providers.dumps import PgDump, S3Dumps
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.moves import PostgresMoves
 from workers.providers.stripe_billing import StripeBilling
 from workers.providers.terraform import TerraformRunner, lock_owner
+from workers.providers.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             ),
             cache=RedisConfigCache(settings.cache_url, settings.config_signing_keys),
             billing=StripeBilling(settings.stripe_api_key, settings.stripe_api_base or ""),
+            dumps=_dumps(settings, secrets),
         ),
         catalogue=parse_catalogue(catalogue_file.read_text(), source=str(catalogue_file)),
         platform=Platform(
@@ -111,6 +116,27 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         lock_owner=lock_owner(),
         ring=ring,
         new_password=new_password,
+        certificate_key=None
+        if settings.certificate_key is None
+        else CertificateKey(*settings.certificate_key),
+        listener=None
+        if settings.notice_url is None
+        else Webhook(settings.notice_url, settings.notice_secrets),
+    )
+
+
+def _dumps(settings: Settings, secrets: AwsSecrets) -> S3Dumps:
+    sessions = Sessions(
+        secrets,
+        EndpointMap(settings.database_endpoint_map),
+        sslmode=settings.database_sslmode,
+        sslrootcert=settings.database_sslrootcert,
+        connect_timeout=20,
+        statement_timeout=60,
+        lock_timeout=5,
+    )
+    return S3Dumps(
+        PgDump(sessions, program=settings.pg_dump), region=settings.aws_region, bucket=settings.copy_bucket
     )
 
 

@@ -44,7 +44,9 @@ def compare(ctx: Context) -> Compared:
             known = subscription.known(conn, [str(found["id"]) for found in batch])
         for found in batch:
             total += 1
-            decision = desired_from_subscription(found, ctx.catalogue, platform_zone=ctx.platform.zone)
+            decision = desired_from_subscription(
+                found, ctx.catalogue, platform_zone=ctx.platform.zone, now=datetime.now(UTC)
+            )
             if in_step(decision, known.get(str(found["id"]))):
                 continue
             differing += 1

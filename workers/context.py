@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import Catalogue
 from controlplane.store.registry import Registry
 from workers.providers import ports
@@ -58,6 +59,7 @@ class Providers:
     hostnames: ports.CustomHostnames
     cache: ports.ConfigCache
     billing: ports.Billing
+    dumps: ports.Dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class Context:
     they decide until the first release is registered, and the registry from then on. `release` is None
     where the folder is the project of another tool.
     `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
-    process holds leases; `lock_owner`: the one that Terraform writes into its locks."""
+    process holds leases; `lock_owner`: the one that Terraform writes into its locks. `certificate_key`:
+    signs deletion certificates; without it they are not signed. `listener`: who hears
+    the notices."""
 
     registry: Registry
     providers: Providers
@@ -79,3 +83,5 @@ class Context:
     lock_owner: str
     ring: Ring
     new_password: Callable[[], str]
+    certificate_key: CertificateKey | None = None
+    listener: ports.Listener | None = None

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from controlplane.domain import purge
 from controlplane.domain.errors import (
     ControlPlaneError,
     LeaseLost,
@@ -39,9 +40,9 @@ from controlplane.domain.operation import (
 from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
-from controlplane.services import moves
-from controlplane.store import cluster, hostname, lease, move, operation, step, tenant
-from controlplane.store.registry import RegistryUnavailable
+from controlplane.services import moves, purges
+from controlplane.store import cluster, data_copy, hostname, lease, move, operation, step, tenant
+from controlplane.store.registry import Connection, RegistryUnavailable
 from workers.apply import CLUSTER_ACTS, MOVING, TENANT_ACTS, ClusterWork, TenantWork
 from workers.context import Context
 from workers.keeper import LeaseKeeper
@@ -193,25 +194,52 @@ def _in_its_place(work: TenantWork) -> TenantWork:
 
 def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: TenantObserved) -> Next:
     held, row = keeper.held, facts.row
-    if _moves_for_plan(ctx, keeper, facts):
+    if _moves_for_plan(ctx, keeper, facts) or _purge_is_due(ctx, keeper, facts):
         return _look_at_tenant(ctx, keeper)
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
         tenant.set_observed(conn, row.id, seen.to_json())
-        due = [ctx.platform.look_every]
-        poll = hostname.next_poll(conn, row.id)
-        if poll is not None and row.desired.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's
-            due.append(poll)
-        if seen.app.retire_in is not None and seen.app.retire_in > 0:
-            due.append(seen.app.retire_in)
-        look_in = min(due)
-        settled = tenant.settle(conn, row.id, generation=row.generation, look_in=look_in)
+        settled = tenant.settle(
+            conn, row.id, generation=row.generation, look_in=_look_in(ctx, conn, facts, seen)
+        )
         if settled:
             operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
             lease.release(conn, held)
     if not settled:
         return _look_at_tenant(ctx, keeper)
     return None
+
+
+def _look_in(ctx: Context, conn: Connection, facts: TenantFacts, seen: TenantObserved) -> float | None:
+    """Seconds until the next periodic look; None where there is nothing left to look at."""
+    if facts.row.purged_at is not None:
+        return None if facts.copy is None else data_copy.seconds_left(conn, facts.copy.id)
+    due = [ctx.platform.look_every, tenant.retention_left(conn, facts.row.id)]
+    if facts.row.desired.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
+        due.append(hostname.next_poll(conn, facts.row.id))
+    if seen.app.retire_in is not None and seen.app.retire_in > 0:
+        due.append(seen.app.retire_in)
+    return min(seconds for seconds in due if seconds is not None)
+
+
+def _purge_is_due(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
+    """True where it was ordered now, since the plan says that nobody need be asked. Raises NeedsHuman
+    where somebody must be."""
+    row = facts.row
+    if row.closed_at is None or row.purged_at is not None or facts.purge is not None:
+        return False
+    if facts.move is not None:  # its source is another copy of the data: it has its time first
+        return False
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, keeper.held)
+        if tenant.retention_left(conn, row.id) != 0.0:
+            return False
+        if facts.plan is not None and facts.plan.purge_without_approval:
+            return purges.order_by_policy(conn, row.id)
+    until = "" if row.purge_after is None else row.purge_after.isoformat(timespec="seconds")
+    raise NeedsHuman(
+        f"its retention ended at {until}: two persons decide about its purge", runbook=purge.RUNBOOK
+    )
 
 
 def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
@@ -249,8 +277,9 @@ def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bo
 def _look_at_cluster(ctx: Context, keeper: LeaseKeeper) -> Next:
     with ctx.registry.connection() as conn:
         row = cluster.get(conn, keeper.held.resource_id)
+        kept = data_copy.snapshot_kept(conn, row.id)
     seen = observe_cluster(ctx, row)
-    wanted = cluster_wanted(ctx.platform, row, ctx.stacks["cluster"])
+    wanted = cluster_wanted(ctx.platform, row, ctx.stacks["cluster"], key=kept)
     steps = plan_cluster(wanted, seen)
     if not steps:
         return _settle_cluster(ctx, keeper, row, seen)

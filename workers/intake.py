@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.billing import (
@@ -116,7 +116,12 @@ def _decide(ctx: Context, subscription_id: str, session_id: str | None) -> tuple
     if subscription.get("livemode") is not ctx.platform.livemode:
         return Park(f"subscription.livemode: expected {ctx.platform.livemode} here"), None
     decision = desired_from_subscription(
-        subscription, ctx.catalogue, platform_zone=ctx.platform.zone, session=session, customer=customer
+        subscription,
+        ctx.catalogue,
+        platform_zone=ctx.platform.zone,
+        now=datetime.now(UTC),
+        session=session,
+        customer=customer,
     )
     status = subscription.get("status")
     return decision, status if isinstance(status, str) else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -110,7 +111,9 @@ class Reader:
         return found
 
     def _decide(self, item: dict[str, object]) -> Decision:
-        return desired_from_subscription(item, self._ctx.catalogue, platform_zone=self._ctx.platform.zone)
+        return desired_from_subscription(
+            item, self._ctx.catalogue, platform_zone=self._ctx.platform.zone, now=datetime.now(UTC)
+        )
 
     def _databases(self) -> dict[str, Collection[str]]:
         with self._ctx.registry.connection() as conn:

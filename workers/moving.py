@@ -125,7 +125,8 @@ def end_copy(work: TenantWork) -> None:
 
 
 def confirm_move(work: TenantWork) -> None:
-    """By the clock: the source has been kept for its time, and holds nothing that the target lacks."""
+    """Unasked: the source has been kept for its time, or its tenant leaves, and it holds nothing that the
+    target lacks."""
     found = _move(work)
     with work.recording() as conn:
         move.turn(conn, found.id, MovePhase.MOVED, to=MovePhase.CONFIRMED)
@@ -134,7 +135,7 @@ def confirm_move(work: TenantWork) -> None:
             actor=work.held.actor,
             action="move.confirmed",
             resource=found.tenant_id,
-            detail={"move": found.id, "reason": f"kept for {KEEP_SOURCE_DAYS} days"},
+            detail={"move": found.id, "reason": work.step.reason},
         )
 
 
@@ -182,7 +183,7 @@ def _remove(work: TenantWork, beside: TenantFacts) -> None:
     at = None if beside.cluster is None else endpoint_of(beside.cluster)
     if at is not None:
         work.keeper.check()
-        work.ctx.providers.moves.drop(Home(at, placed))
+        work.ctx.providers.databases.drop(at, placed)
     destroy_stack(
         work,
         "tenant",

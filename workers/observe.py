@@ -16,11 +16,12 @@ from controlplane.domain.observed import (
     ClusterObserved,
     CredentialObserved,
     DatabaseObserved,
+    LeavingObserved,
     TenantObserved,
 )
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import cluster, hostname, move, placement, route, stack, tenant
+from controlplane.store import cluster, data_copy, hostname, move, placement, purge, route, stack, tenant
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from workers.context import Context
@@ -42,6 +43,7 @@ def observe_cluster(ctx: Context, row: ClusterRow) -> ClusterObserved:
         writer_status=None if seen is None else seen.writer_status,
         hardened=row.hardened_at is not None,
         destroyed=row.destroyed_at is not None,
+        keeps_key=row.keeps_key,
     )
 
 
@@ -56,6 +58,8 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
         elsewhere = None if other is None else placement.get(conn, tenant_id, other)
         other_home, other_secret = _home(conn, elsewhere)
         routed = {host: payload["status"] for host, (payload, _) in route.of_tenant(conn, tenant_id).items()}
+        asked = purge.of_tenant(conn, tenant_id) if row.desired.lifecycle is Lifecycle.CLOSED else None
+        copy = None if asked is None else data_copy.of_purge(conn, asked.id)
     try:
         plan = ctx.catalogue.plan(row.desired.plan)
     except NotFound as error:
@@ -70,6 +74,8 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
         routed=routed,
         app_secret_arn=secret,
         move=moving,
+        purge=None if asked is None or asked.state == "requested" else asked,
+        copy=copy,
     )
     if moving is None or elsewhere is None:
         return facts
@@ -105,18 +111,20 @@ def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> Te
             routes[host] = {key: value for key, value in entry.payload.items() if key != "epoch"}
     nothing = CredentialObserved(None, None)
     if facts.placement is None or facts.cluster is None:
-        return TenantObserved(False, None, None, nothing, nothing, None, routes, domains)
+        leaving = _leaving(ctx, facts, stack_made=False)
+        return TenantObserved(False, None, None, nothing, nothing, None, routes, domains, leaving)
 
     placed, secrets = facts.placement, ctx.providers.secrets
     app, migrator = secrets.describe(placed.app_secret), secrets.describe(placed.migrator_secret)
     made = _usable(app) and _usable(migrator) and ctx.providers.identities.role_exists(placed.iam_role)
     at = endpoint_of(facts.cluster) if facts.cluster.ready else None
-    database = None if wake or not _pauses(facts) else _seen_last(facts)
+    database = None if wake or facts.leaving or not _pauses(facts) else _seen_last(facts)
     if at is not None and database is None:
         seen = ctx.providers.databases.observe(at, placed)
-        database = DatabaseObserved(seen.exists, seen.hardened, seen.logins_open, seen.release)
+        database = DatabaseObserved(seen.exists, seen.hardened, seen.logins_open, seen.release, seen.roles)
     with ctx.registry.connection() as conn:
         confirmed = stack.get(conn, placed.workspace)
+        begun = bool(stack.open_runs(conn, placed.workspace))
         app_login = placement.credential(conn, placed, "app", _version(app))
         migrator_login = placement.credential(conn, placed, "migrator", _version(migrator))
     return TenantObserved(
@@ -130,6 +138,32 @@ def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> Te
         hostnames=domains,
         move=_move(ctx, facts),
         beside=_beside(ctx, facts),
+        leaving=_leaving(
+            ctx,
+            facts,
+            stack_made=confirmed is not None
+            or begun
+            or _usable(app)
+            or _usable(migrator)
+            or ctx.providers.identities.role_exists(placed.iam_role),
+        ),
+    )
+
+
+def _leaving(ctx: Context, facts: TenantFacts, *, stack_made: bool) -> LeavingObserved | None:
+    if facts.purge is None:
+        return None
+    cluster_id = facts.purge.content["cluster"]
+    with ctx.registry.connection() as conn:
+        home = None if cluster_id is None else cluster.get(conn, cluster_id)
+    copy = facts.copy
+    return LeavingObserved(
+        placed=facts.placement is not None,
+        stack_made=stack_made,
+        copied=copy is not None and copy.state == "kept",
+        cluster_gone=home is not None and home.destroyed_at is not None,
+        purged=facts.row.purged_at is not None,
+        copy_overdue=copy is not None and copy.overdue,
     )
 
 

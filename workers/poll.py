@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 
 from controlplane.domain.errors import Retryable
-from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
-from controlplane.store import event, operation, preview, tenant
-from workers import intake, pool, rollouts
+from controlplane.services import timers
+from controlplane.store import data_copy, event, preview
+from workers import exports, intake, notices, pool, rollouts
 from workers import preview as previews
 from workers.context import Context
 from workers.converge import converge
@@ -25,14 +25,17 @@ IDLE = 1.0
 
 
 def work_once(ctx: Context) -> int:
-    """Handle every event, preview and operation that is due now, and look after the warm pool; how many
-    there were."""
+    """Handle every event, preview and operation that is due now, deliver notices and look after the warm
+    pool; how many there were."""
     with ctx.registry.connection() as conn:
-        for tenant_id in tenant.due_for_a_look(conn, limit=100):
-            operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor="sweep")
+        with conn.transaction():
+            timers.run(conn, limit=100)
         events, waiting = event.due(conn, limit=100), preview.due(conn, limit=100)
+        wanted = data_copy.due_exports(conn, limit=100)
     done = sum(intake.handle_event(ctx, event_id) is not None for event_id in events)
     done += sum(previews.work_out(ctx, preview_id) for preview_id in waiting)
+    done += sum(exports.work(ctx, export_id) for export_id in wanted)
+    done += notices.deliver(ctx)
     while converge(ctx) is not None:
         done += 1
     return done + pool.tend(ctx)

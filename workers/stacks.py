@@ -52,6 +52,10 @@ def cluster_addresses(row: ClusterRow) -> frozenset[str]:
     return frozenset(f"module.cluster.aws_{resource}" for resource in resources)
 
 
+KEY_ADDRESSES = frozenset({"module.cluster.aws_kms_key.this", "module.cluster.aws_kms_alias.this"})
+"""What a snapshot of the cluster can't be read without."""
+
+
 def tenant_addresses() -> frozenset[str]:
     """All that an approved purge of a tenant may delete of its stack."""
     resources = ["secretsmanager_secret.app", "secretsmanager_secret.migrator", "iam_role.this"]

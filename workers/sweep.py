@@ -11,19 +11,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
+from controlplane.services import timers
 from controlplane.store import (
+    data_copy,
     event,
     history,
+    notice,
     operation,
     preview,
     rehearsal,
     rollout,
     rollout_snapshot,
     route,
-    tenant,
 )
-from workers import converge, intake, pool, rehearsals, rollouts, snapshots
+from workers import converge, exports, intake, notices, pool, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.context import Context
 
@@ -42,6 +43,8 @@ class Swept:
     previews: int = 0
     rollouts: int = 0
     pool: int = 0
+    notices: int = 0
+    exports: int = 0
     skipped: bool = False
 
 
@@ -50,12 +53,12 @@ def sweep(ctx: Context) -> Swept:
         row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
         if row is None or not row["mine"]:
             return Swept(skipped=True)
-        looks = tenant.due_for_a_look(conn, limit=AT_MOST)
-        for tenant_id in looks:
-            operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor="sweep")
+        looks = timers.run(conn, limit=AT_MOST)
         events = event.due(conn, limit=AT_MOST)
         operations = operation.due(conn, limit=AT_MOST)
         waiting = preview.due(conn, limit=AT_MOST)
+        untold = notice.due(conn)
+        wanted = data_copy.due_exports(conn, limit=AT_MOST)
         running = rollout.running(conn)
         rehearsing = rehearsal.due(conn)
         snapping = rollout_snapshot.is_due(conn)
@@ -65,14 +68,26 @@ def sweep(ctx: Context) -> Swept:
         ctx.ring(converge.TASK, [kind, resource_id])
     for preview_id in waiting:
         ctx.ring(previews.TASK, [str(preview_id)])
+    for export_id in wanted:
+        ctx.ring(exports.TASK, [str(export_id)])
+    if untold:
+        ctx.ring(notices.TASK, [])
     if running is not None:
         ctx.ring(rollouts.TASK, [str(running)])
     if rehearsing:
         ctx.ring(rehearsals.TASK, [])
     if snapping:
         ctx.ring(snapshots.TASK, [])
-    rolling = int(running is not None)
-    return Swept(len(events), len(operations), len(looks), len(waiting), rolling, pool.tend(ctx))
+    return Swept(
+        events=len(events),
+        operations=len(operations),
+        looks=looks,
+        previews=len(waiting),
+        rollouts=int(running is not None),
+        pool=pool.tend(ctx),
+        notices=int(untold),
+        exports=len(wanted),
+    )
 
 
 def republish(ctx: Context) -> int:

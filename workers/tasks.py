@@ -16,7 +16,7 @@ from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
 from workers import converge as engine
-from workers import intake, rehearsals, rollouts, snapshots
+from workers import exports, intake, notices, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers import sweep as sweeping
 from workers.app import COMPARE, REPUBLISH, SWEEP, app, settings
@@ -86,6 +86,22 @@ def preview(preview_id: str) -> None:
         previews.work_out(context(), int(preview_id))
     except Retryable as error:
         log.warning("preview %s: %s", preview_id, error)
+
+
+@app.task(name=notices.TASK)
+def deliver() -> None:
+    try:
+        notices.deliver(context())
+    except Retryable as error:
+        log.warning("notices: %s", error)
+
+
+@app.task(name=exports.TASK)
+def export(export_id: str) -> None:
+    try:
+        exports.work(context(), int(export_id))
+    except Retryable as error:
+        log.warning("export %s: %s", export_id, error)
 
 
 @app.task(name=rollouts.TASK)

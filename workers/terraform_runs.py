@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 
 
 def apply_stack(
-    work: Work, name: str, workspace: str, variables: dict[str, Any], digest: str
+    work: Work,
+    name: str,
+    workspace: str,
+    variables: dict[str, Any],
+    digest: str,
+    *,
+    approved: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Its outputs. `digest`: what is confirmed by it."""
+    """Its outputs. `digest`: what is confirmed by it. `approved`: the addresses that the guard lets go."""
     prior, on_event = _begin(work, workspace)
     outputs = work.ctx.providers.terraform.apply(
-        _run(work, name, workspace, variables, prior), on_event=on_event, stopped=work.keeper.lost
+        _run(work, name, workspace, variables, prior, approved=approved),
+        on_event=on_event,
+        stopped=work.keeper.lost,
     )
     with work.recording() as conn:
         stack.confirm(conn, workspace, digest=digest, outputs=outputs)
@@ -73,7 +81,7 @@ def _run(
     variables: dict[str, Any],
     prior: list[PriorRun],
     *,
-    approved: frozenset[str] = frozenset(),
+    approved: frozenset[str],
 ) -> StackRun:
     return StackRun(
         stack=name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from controlplane.domain.catalogue import Plan
@@ -12,11 +13,13 @@ from controlplane.domain.hostname import subdomain
 from controlplane.domain.move import MoveWanted
 from controlplane.domain.observed import HostnameObserved, TenantObserved
 from controlplane.domain.placement import Placement
-from controlplane.domain.planner import ClusterWanted, TenantWanted
+from controlplane.domain.planner import ClusterWanted, PurgeWanted, TenantWanted
 from controlplane.domain.rotation import rotate_after
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.data_copy import CopyRow
 from controlplane.store.move import MoveRow
+from controlplane.store.purge import PurgeRow
 from controlplane.store.tenant import TenantRow
 from dataplane.contract import DatabaseAddress, Status, TenantConfig
 from workers.context import Platform
@@ -33,7 +36,7 @@ class TenantFacts:
     `plan` is None for a closed tenant whose plan has left the catalogue. `routed`: the hosts that were
     ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,
     once it was applied. `move`: one that is not over; `beside`: the same of the placement that is its other
-    end.
+    end. `purge`: the one that was approved, or carried out; `copy`: what it keeps.
     """
 
     row: TenantRow
@@ -44,6 +47,13 @@ class TenantFacts:
     app_secret_arn: str | None
     move: MoveRow | None = None
     beside: TenantFacts | None = None
+    purge: PurgeRow | None = None
+    copy: CopyRow | None = None
+
+    @property
+    def leaving(self) -> bool:
+        """Is its purge approved and not over?"""
+        return self.purge is not None and self.row.purged_at is None
 
     def ends(self) -> tuple[Home, Home] | None:
         """(source, target) of the move, once both clusters are known."""
@@ -60,9 +70,14 @@ class TenantFacts:
         return Home(ClusterEndpoint(**self.cluster.endpoint), self.placement)
 
 
-def cluster_wanted(platform: Platform, row: ClusterRow, stack_version: str) -> ClusterWanted:
+def cluster_wanted(
+    platform: Platform, row: ClusterRow, stack_version: str, *, key: bool = False
+) -> ClusterWanted:
+    """`key`: a snapshot of it is kept."""
     return ClusterWanted(
-        lifecycle=row.desired.lifecycle, stack_digest=digest(cluster_variables(platform, row), stack_version)
+        lifecycle=row.desired.lifecycle,
+        stack_digest=digest(cluster_variables(platform, row), stack_version),
+        key=key,
     )
 
 
@@ -103,17 +118,23 @@ def tenant_wanted(
         domains=desired.custom_domains if desired.lifecycle is not Lifecycle.CLOSED else (),
         withdrawn=tuple(host for host in facts.routed if host not in routes and host not in keep),
         rotate_after=None if facts.plan is None else rotate_after(facts.plan.rotation_days, row.id),
-        move=None if move is None else _move_wanted(move, facts.plan),
+        placed=facts.placement is not None or row.clone_of is None,
+        copied=row.cloned_at is not None or row.clone_of is None,
+        move=None if move is None else _move_wanted(move, facts),
         beside=beside,
+        purge=None if facts.purge is None else PurgeWanted(facts.purge.id, facts.purge.cluster_goes),
     )
 
 
-def _move_wanted(move: MoveRow, plan: Plan | None) -> MoveWanted:
+def _move_wanted(move: MoveRow, facts: TenantFacts) -> MoveWanted:
+    """Who leaves need not wait for the time for which a source is kept."""
+    plan, lifecycle = facts.plan, facts.row.desired.lifecycle
     for_plan = move.by_hand or plan is None or plan.isolation.value == move.wish
+    over = move.overdue or lifecycle is Lifecycle.CLOSED
     return MoveWanted(
         move.phase,
         move.other,
-        overdue=move.overdue and move.compared is not None and not move.differing,
+        overdue=over and move.compared is not None and not move.differing,
         pointless=move.phase.before_cut and not for_plan,
     )
 
@@ -172,8 +193,14 @@ def _route(facts: TenantFacts, host: str, status: Status, release: str | None) -
             "subscription_status": row.desired.subscription_status,
             "quantity": row.desired.quantity,
             "limits": {} if plan is None else plan.limits,
+            "trial_ends_at": _moment(row.desired.trial_ends_at),
+            "closes_at": _moment(row.desired.closes_at),
             "pauses": plan is not None and plan.seconds_until_auto_pause is not None,
         },
     ).to_payload()
     del payload["epoch"]
     return payload
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

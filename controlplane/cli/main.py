@@ -17,7 +17,7 @@ import click
 from controlplane.cli.failure import Exit, Failure
 
 COMMANDS = {
-    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate, move."),
+    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate, move, clone, purge."),
     "operations": ("operations", "Operations: list, show, watch."),
     "events": ("events", "Billing events: list, show, replay."),
     "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),
@@ -26,6 +26,8 @@ COMMANDS = {
     "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),
     "clusters": ("clusters", "Database clusters: list, show."),
     "pool": ("pool", "The warm pool: free slots ahead of demand."),
+    "notices": ("notices", "What the company's own systems were told."),
+    "certificate": ("certificates", "Check a deletion certificate."),
     "summary": ("summary", "The state of everything in a few numbers."),
     "doctor": ("doctor", "Check every outside system, one line each."),
     "verify": ("verify", "Hold the registry against everything outside; find leaks and open walls."),

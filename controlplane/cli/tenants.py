@@ -6,17 +6,22 @@ from typing import Any
 
 import click
 
-from controlplane.cli import moves, operations, options, show
+from controlplane.cli import clones, exports, moves, operations, options, purges, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.requested import preview, requested
 
 
 @click.group("tenants")
 def command() -> None:
-    """Tenants: list, show, reprovision, rotate, move. A tenant is named by its id or its slug."""
+    """Tenants: list, show, reprovision, rotate, move, clone, purge. Each is named by its id or its slug."""
 
 
 command.add_command(moves.command)
+command.add_command(clones.clone)
+command.add_command(clones.close)
+command.add_command(purges.purge)
+command.add_command(purges.certificate)
+command.add_command(exports.export)
 
 
 @command.command("list")
@@ -122,11 +127,18 @@ def _print(found: Json) -> None:
         ("tenant", f"{found['slug']} ({found['id']})"),
         ("name", found["display_name"]),
         ("customer", found["customer"]),
+        ("clone of", found["clone_of"] or False),
         ("phase", found["phase"]),
         ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
         ("plan", f"{desired['plan']}, {desired['lifecycle']}"),
         ("subscription", f"{desired['subscription_status']}, quantity {desired['quantity']}"),
         ("period ends", desired["current_period_end"] and show.moment(desired["current_period_end"])),
+        ("trial ends", desired["trial_ends_at"] and show.moment(desired["trial_ends_at"])),
+        ("suspended at", desired["grace_ends_at"] and f"{show.moment(desired['grace_ends_at'])} unless paid"),
+        ("closes", desired["closes_at"] and show.moment(desired["closes_at"])),
+        ("closed", found["closed_at"] and show.moment(found["closed_at"])),
+        ("data kept until", found["purge_after"] and show.moment(found["purge_after"])),
+        ("purged", found["purged_at"] and show.moment(found["purged_at"])),
         ("generation", f"{found['generation']}, {'settled' if found['settled'] else 'not settled yet'}"),
         ("database", placement and f"{placement['database']} on {placement['cluster']}"),
         ("login", found["credential"] and _login(found["credential"])),

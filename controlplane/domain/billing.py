@@ -10,18 +10,23 @@ The caller passes the subscription as Stripe has it *now*; the order in which ev
 part (I12). Status by status:
 
     trialing, active         active
-    past_due                 active: dunning goes on, the customer is served meanwhile
+    past_due                 active until the plan's `dunning_grace_days` are over, then suspended
     unpaid, paused           suspended (`pause_collection` pauses invoices, not the service)
     canceled                 closed
     incomplete               Wait: the first payment is still open, nothing is provisioned or taken
     incomplete_expired       Close: the first payment never came
+
+The grace of a payment that is past due counts from the creation of the subscription's latest invoice, the
+one that is unpaid; where Stripe sent only its id, from the start of the period that it is for. Both are in
+the object, so the end of the grace is the same whenever and however often it is fetched. (Who leaves a
+second period unpaid gets that one's grace: Stripe's own dunning has an end of its own before that.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controlplane.domain.catalogue import Catalogue, Plan
@@ -62,6 +67,7 @@ EVENT_TYPES = _SUBSCRIPTION_LIFE | _CHECKOUT | _INVOICE | _ENTITLEMENTS | {"cust
 _MAX_METADATA = 500  # characters of a metadata value, Stripe's own limit
 _MAX_QUANTITY = 2**31 - 1
 _LAST_SECOND = 253_402_300_799  # of the year 9999, where datetime ends
+_LAST_DAY = datetime.fromtimestamp(_LAST_SECOND, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,7 @@ def desired_from_subscription(
     catalogue: Catalogue,
     *,
     platform_zone: str,
+    now: datetime,
     session: Any = None,
     customer: Any = None,
 ) -> Decision:
@@ -172,16 +179,17 @@ def desired_from_subscription(
     `subscription`, and where the caller has them the checkout `session` it came from and its
     `customer`, are Stripe's objects as plain JSON, of API versions old and new. The two latter serve
     the founding of a tenant alone (wish for a slug, display name): what it should have hangs on the
-    subscription, so it is the same whichever event asked. `platform_zone` is normalised.
+    subscription, so it is the same whichever event asked. `platform_zone` is normalised. `now` decides
+    one thing: whether the grace of a payment that is past due is over.
     """
     try:
-        return _decide(subscription, catalogue, platform_zone, session, customer)
+        return _decide(subscription, catalogue, platform_zone, now, session, customer)
     except Unclear as error:
         return Park(error.under("subscription"))
 
 
-def _decide(
-    subscription: Any, catalogue: Catalogue, platform_zone: str, session: Any, customer: Any
+def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
+    subscription: Any, catalogue: Catalogue, platform_zone: str, now: datetime, session: Any, customer: Any
 ) -> Decision:
     if not isinstance(subscription, dict):
         raise Unclear("", "an object", subscription)
@@ -205,6 +213,10 @@ def _decide(
         plan, item, where = _plan_item(subscription, catalogue)
         domains, warnings = _custom_domains(subscription, plan, platform_zone)
         wish = _slug_wish(subscription, session, customer)
+        period_end = _period(item, where, "end") or _period(subscription, "", "end")
+        grace_end = _grace_end(subscription, item, where, plan) if status == "past_due" else None
+        if grace_end is not None and grace_end <= now:
+            lifecycle = Lifecycle.SUSPENDED
         return Apply(
             subscription_id=subscription_id,
             customer_id=read_id(subscription, "customer", "cus"),
@@ -215,7 +227,10 @@ def _decide(
                 subscription_status=status,
                 quantity=_quantity(item, where),
                 custom_domains=domains,
-                current_period_end=_period_end(item, where) or _period_end(subscription, ""),
+                current_period_end=period_end,
+                trial_ends_at=_instant(subscription, "trial_end") if status == "trialing" else None,
+                grace_ends_at=grace_end,
+                closes_at=_closes_at(subscription, period_end),
             ),
             slug_wish=wish,
             display_name=_display_name(subscription, session, customer) or wish or subscription_id,
@@ -274,14 +289,37 @@ def _quantity(item: dict[str, Any], where: str) -> int:
     return quantity
 
 
-def _period_end(holder: dict[str, Any], where: str) -> datetime | None:
-    """On the item since API version 2025-03-31, on the subscription before."""
-    seconds = holder.get("current_period_end")
-    if seconds is None:
+def _period(holder: dict[str, Any], where: str, side: str) -> datetime | None:
+    """On the item since API version 2025-03-31, on the subscription before. `side`: "start" or "end"."""
+    return _instant(holder, f"current_period_{side}", where)
+
+
+def _grace_end(subscription: dict[str, Any], item: dict[str, Any], where: str, plan: Plan) -> datetime | None:
+    """None where the object does not say since when: nothing is guessed, and the customer is served."""
+    since = _instant(subscription, "latest_invoice", "", "created")
+    since = since or _period(item, where, "start") or _period(subscription, "", "start")
+    grace = timedelta(days=plan.dunning_grace_days)
+    return None if since is None else min(since, _LAST_DAY - grace) + grace
+
+
+def _closes_at(subscription: dict[str, Any], period_end: datetime | None) -> datetime | None:
+    """The moment for which it was cancelled; None where it was not, or has ended already."""
+    if subscription["status"] == "canceled":
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 <= seconds <= _LAST_SECOND:
-        raise Unclear(f"{where}current_period_end", "seconds since 1970", seconds)
-    return datetime.fromtimestamp(seconds, UTC)
+    at = _instant(subscription, "cancel_at")
+    return at or (period_end if subscription.get("cancel_at_period_end") is True else None)
+
+
+def _instant(holder: dict[str, Any], key: str, where: str = "", within: str = "") -> datetime | None:
+    """`within`: the field of the object that `key` names; None where that is only an id."""
+    found = holder.get(key)
+    if within:
+        found, key = dig(found, within), f"{key}.{within}"
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= _LAST_SECOND:
+        raise Unclear(f"{where}{key}", "seconds since 1970", found)
+    return datetime.fromtimestamp(found, UTC)
 
 
 def _custom_domains(

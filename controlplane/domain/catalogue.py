@@ -66,7 +66,9 @@ class Plan:
     `warm_slots`: free slots kept ready ahead of demand. `custom_domains`: how many the customer may
     bring. `retention_days`: how long data is kept after the tenant has closed. `rotation_days`: age at
     which the database logins get new passwords; 0 for never by themselves. `limits`: numbers for the
-    application's own use, passed through.
+    application's own use, passed through. `dunning_grace_days`: how long a customer whose payment is
+    past due is served. `purge_without_approval`: data goes at the end of its retention without two
+    persons' word. `copy_days`: how long the copy that a purge makes first is kept.
     """
 
     name: str
@@ -87,6 +89,9 @@ class Plan:
     snapshot_before_migration: bool = False
     limits: dict[str, int] = field(default_factory=dict)
     rotation_days: int = 30
+    dunning_grace_days: int = 14
+    purge_without_approval: bool = False
+    copy_days: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +200,9 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
         snapshot_before_migration=table.boolean("snapshot_before_migration"),
         limits=_limits(table),
         rotation_days=table.integer("rotation_days", 0, 3650, default=30),
+        dunning_grace_days=table.integer("dunning_grace_days", 0, 365, default=14),
+        purge_without_approval=table.boolean("purge_without_approval"),
+        copy_days=table.integer("copy_days", 1, 3650, default=30),
     )
 
 

@@ -72,12 +72,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class TenantEntry:
-    """`made`: it has been ready once, so everything of it was there."""
+    """`made`: it has been ready once, so everything of it was there. `internal`: nobody need pay for it."""
 
     id: str
     lifecycle: Lifecycle
     made: bool
     subscription_id: str | None
+    internal: bool = False
 
     @property
     def complete(self) -> bool:
@@ -87,9 +88,12 @@ class TenantEntry:
 
 @dataclass(frozen=True, slots=True)
 class ClusterEntry:
+    """`keeps_key`: it is destroyed, and its key and with it its state are kept for a snapshot's sake."""
+
     id: str
     made: bool
     destroyed: bool
+    keeps_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +262,7 @@ def _states(books: Books) -> Iterator[Finding]:
         return
     registry = books.registry
     there = {(state.stack, state.workspace) for state in books.states if state.present}
-    clusters = {cluster.id for cluster in registry.clusters.values() if not cluster.destroyed}
+    clusters = {c.id for c in registry.clusters.values() if not c.destroyed or c.keeps_key}
     owners = {("tenant", placed.workspace): placed.tenant_id for placed in registry.placements}
     owners |= {("cluster", cluster): cluster for cluster in clusters}
     for placed in _complete(registry):
@@ -430,7 +434,7 @@ def _subscriptions(books: Books) -> Iterator[Finding]:
         return
     owners = {t.subscription_id: t for t in books.registry.tenants.values() if t.subscription_id is not None}
     for tenant in books.registry.tenants.values():
-        if tenant.lifecycle is Lifecycle.CLOSED:
+        if tenant.lifecycle is Lifecycle.CLOSED or tenant.internal:
             continue
         if tenant.subscription_id is None or tenant.subscription_id not in books.subscriptions:
             name = tenant.subscription_id or tenant.id

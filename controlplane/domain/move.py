@@ -44,7 +44,7 @@ class MovePhase(StrEnum):
 @dataclass(frozen=True, slots=True)
 class MoveWanted:
     """`number`: of the other placement, the target until the cut and the source from then on; None while it
-    has none. `overdue`: the source has been kept long enough and holds nothing that the target lacks.
+    has none. `overdue`: the source need not be kept any longer, and holds nothing that the target lacks.
     `pointless`: the plan that it was made for is no longer the tenant's."""
 
     phase: MovePhase
@@ -87,7 +87,11 @@ def plan_move(move: MoveWanted, seen: MoveObserved, making: Sequence[Step]) -> l
         case MovePhase.PAUSED:
             return [Step(StepName.CUT_OVER, "writing is paused", placement=move.number)]
         case MovePhase.MOVED:
-            end = [Step(StepName.CONFIRM_MOVE, "the source was kept for its time")] if move.overdue else []
+            end = (
+                [Step(StepName.CONFIRM_MOVE, "the source need not be kept any longer")]
+                if move.overdue
+                else []
+            )
             return [*_end(move, seen), *end]
         case MovePhase.CONFIRMED | MovePhase.ABANDONED:
             why = f"the move was {move.phase.value}"

@@ -17,11 +17,14 @@ from controlplane.domain.move import MoveObserved
 
 @dataclass(frozen=True, slots=True)
 class ClusterObserved:
+    """`keeps_key`: it is destroyed but for its key, which a snapshot of it can't be read without."""
+
     stack_digest: str | None
     status: str | None
     writer_status: str | None
     hardened: bool
     destroyed: bool = False
+    keeps_key: bool = False
 
     @property
     def available(self) -> bool:
@@ -34,6 +37,7 @@ class ClusterObserved:
             "hardened": self.hardened,
             "stack": self.stack_digest,
             "destroyed": self.destroyed,
+            "keeps_key": self.keeps_key,
         }
 
 
@@ -76,17 +80,35 @@ class HostnameObserved:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseObserved:
+    """`roles`: is any of the placement's roles there? They outlive a database that was dropped."""
+
     exists: bool
     hardened: bool
     logins_open: bool
     release: str | None
+    roles: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingObserved:
+    """How far the purge of a tenant has come. `placed`: its placement still holds its slot. `stack_made`:
+    something of its Terraform stack is, or may be, there. `copied`: the copy that is kept was verified.
+    `cluster_gone`: so is its cluster, where that goes with it. `purged`: the certificate is written.
+    `copy_overdue`: the time for which the copy is kept is over, and it is still there."""
+
+    placed: bool
+    stack_made: bool
+    copied: bool
+    cluster_gone: bool
+    purged: bool
+    copy_overdue: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TenantObserved:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
     host → payload without its epoch. `move`: how far one is, where there is one; `beside`: the same seen of
-    the placement that it goes to."""
+    the placement that it goes to. `leaving`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
     stack_digest: str | None
@@ -96,6 +118,7 @@ class TenantObserved:
     proof: str | None
     routes: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[HostnameObserved, ...]
+    leaving: LeavingObserved | None = None
     move: MoveObserved | None = None
     beside: TenantObserved | None = None
 
@@ -111,6 +134,7 @@ class TenantObserved:
                 "hardened": database.hardened,
                 "logins_open": database.logins_open,
                 "release": database.release,
+                "roles": database.roles,
             },
             "app_credential": self.app.secret_version,
             "app_generation": self.app.generation,

@@ -8,6 +8,7 @@ that this file decides order and nothing else:
 - a host is announced (503, "being prepared") before anything slow begins;
 - a suspended or closed tenant is taken off the routes before its logins are closed;
 - what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
+- a purge that was approved takes a copy before it drops anything, and its slot is given up last;
 - a move makes its target before anything is copied, and while writing is paused nothing else is done;
 - a custom domain that is not verified holds nothing up: its steps come last and never block.
 """
@@ -20,15 +21,26 @@ from typing import Any
 
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.move import MovePhase, MoveWanted, plan_move
-from controlplane.domain.observed import ClusterObserved, TenantObserved
+from controlplane.domain.observed import ClusterObserved, LeavingObserved, TenantObserved
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterWanted:
+    """`key`: a snapshot of it is kept, which can't be read without its key."""
+
     lifecycle: ClusterLifecycle
     stack_digest: str
+    key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeWanted:
+    """`approval`: the purge's number. `cluster_goes`: its cluster is its alone and is destroyed with it."""
+
+    approval: int
+    cluster_goes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +50,10 @@ class TenantWanted:
     `release`: the least that its database is brought to. A database that is ahead of it is left
     alone: a rollout has been there, and every release serves under the one before and behind it.
     `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
-    to work together; None while one of them is not known yet. `keep_data`: False where nothing was
-    ever made, so that closing such a tenant makes nothing either. `rotate_after`: the age in seconds
-    at which a login gets a new password; None for never. `move`: one that is not over; `beside`: what the
-    placement that it goes to should be."""
+    to work together; None while one of them is not known yet. `rotate_after`: the age in seconds
+    at which a login gets a new password; None for never. `placed`, `copied`: False for a clone that has no
+    placement or not the rows of its source yet. `move`: one that is not over; `beside`: what the placement
+    that it goes to should be. `purge`: what was approved to be deleted."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -52,6 +64,9 @@ class TenantWanted:
     domains: tuple[str, ...]
     withdrawn: tuple[str, ...]
     rotate_after: float | None = None
+    placed: bool = True
+    copied: bool = True
+    purge: PurgeWanted | None = None
     move: MoveWanted | None = None
     beside: TenantWanted | None = None
 
@@ -61,6 +76,8 @@ def plan_cluster(wanted: ClusterWanted, seen: ClusterObserved) -> list[Step]:
     if wanted.lifecycle is ClusterLifecycle.CLOSED:
         if not seen.destroyed or seen.status is not None:
             steps.append(Step(StepName.DESTROY_CLUSTER_STACK, "the cluster is closed"))
+        elif seen.keeps_key and not wanted.key:
+            steps.append(Step(StepName.DESTROY_CLUSTER_STACK, "the last snapshot of it is gone", "key"))
         return steps
     if seen.stack_digest != wanted.stack_digest:
         why = (
@@ -81,9 +98,12 @@ def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
     if wanted.lifecycle is Lifecycle.ACTIVE:
         if wanted.move is not None and wanted.move.phase is MovePhase.PAUSED:
             return move
+        if not wanted.placed:
+            return [Step(StepName.PLACE_TENANT, "it has no place to live yet")]
         return [
             *_announce(wanted, seen),
             *_make(wanted, seen),
+            *([] if wanted.copied else [Step(StepName.COPY_SOURCE, "it has no rows of its source yet")]),
             *_publish(wanted, seen),
             *move,
             *_hostnames(wanted, seen),
@@ -98,9 +118,33 @@ def plan_tenant(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
     if seen.database is not None and seen.database.exists and seen.database.logins_open:
         steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {wanted.lifecycle.value}"))
     steps += move
+    if wanted.purge is not None and wanted.lifecycle is Lifecycle.CLOSED and seen.leaving is not None:
+        return steps + _purge(wanted.purge, seen, seen.leaving)
     if seen.database is not None and seen.database.exists:
         steps += _retire(seen)
     return steps
+
+
+def _purge(wanted: PurgeWanted, seen: TenantObserved, leaving: LeavingObserved) -> list[Step]:
+    """Hostnames and logins have gone before. What was never made is neither copied nor dropped, and a
+    database is not dropped where its whole cluster goes: the copy is the cluster's snapshot."""
+    why = f"approved as purge {wanted.approval}"
+    if leaving.purged:
+        overdue = Step(StepName.DELETE_COPY, "the time for which it was kept is over")
+        return [overdue] if leaving.copy_overdue else []
+    steps: list[Step] = []
+    if leaving.placed:
+        database = seen.database
+        if database is not None and database.exists and not leaving.copied:
+            steps.append(Step(StepName.KEEP_COPY, why, "snapshot" if wanted.cluster_goes else "dump"))
+        if database is not None and (database.exists or database.roles) and not wanted.cluster_goes:
+            steps.append(Step(StepName.DROP_DATABASE, why))
+        if leaving.stack_made:
+            steps.append(Step(StepName.DESTROY_TENANT_STACK, why))
+        steps.append(Step(StepName.RELEASE_PLACEMENT, why))
+    if wanted.cluster_goes and not leaving.cluster_gone:
+        steps.append(Step(StepName.AWAIT_CLUSTER_END, "its cluster is being destroyed"))
+    return [*steps, Step(StepName.CERTIFY, "nothing is left to delete")]
 
 
 def _move(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:

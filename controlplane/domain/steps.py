@@ -35,6 +35,17 @@ class StepName(StrEnum):
     REGISTER_HOSTNAME = "register_hostname"
     POLL_HOSTNAME = "poll_hostname"
     REMOVE_HOSTNAME = "remove_hostname"
+    # clones
+    PLACE_TENANT = "place_tenant"
+    COPY_SOURCE = "copy_source"
+    # tenants that leave for good
+    KEEP_COPY = "keep_copy"
+    DROP_DATABASE = "drop_database"
+    DESTROY_TENANT_STACK = "destroy_tenant_stack"
+    RELEASE_PLACEMENT = "release_placement"
+    AWAIT_CLUSTER_END = "await_cluster_end"
+    CERTIFY = "certify"
+    DELETE_COPY = "delete_copy"
     # tenants that move
     PLACE_MOVE = "place_move"
     BEGIN_COPY = "begin_copy"

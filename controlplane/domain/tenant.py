@@ -40,7 +40,8 @@ class TenantDesired:
     `plan` names an entry of the catalogue; what it means (pool size, capacity) is read from the
     catalogue at each pass, so that a corrected catalogue reaches every tenant. `custom_domains` are
     normalised hosts in the order they were wished for. `subscription_status` is Stripe's word, kept
-    for the application's profile and for support. `quantity`: seats paid for.
+    for the application's profile and for support. `quantity`: seats paid for. `grace_ends_at`: a payment
+    is past due, and unless it is made the tenant is suspended then. `closes_at`: it was cancelled for then.
     """
 
     lifecycle: Lifecycle
@@ -49,6 +50,9 @@ class TenantDesired:
     quantity: int = 1
     custom_domains: tuple[str, ...] = ()
     current_period_end: datetime | None = None
+    trial_ends_at: datetime | None = None
+    grace_ends_at: datetime | None = None
+    closes_at: datetime | None = None
 
     def with_lifecycle(self, lifecycle: Lifecycle) -> TenantDesired:
         return replace(self, lifecycle=lifecycle)
@@ -60,22 +64,33 @@ class TenantDesired:
             "subscription_status": self.subscription_status,
             "quantity": self.quantity,
             "custom_domains": list(self.custom_domains),
-            "current_period_end": None
-            if self.current_period_end is None
-            else self.current_period_end.isoformat(),
+            "current_period_end": _text(self.current_period_end),
+            "trial_ends_at": _text(self.trial_ends_at),
+            "grace_ends_at": _text(self.grace_ends_at),
+            "closes_at": _text(self.closes_at),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TenantDesired:
-        end = data["current_period_end"]
         return cls(
             lifecycle=Lifecycle(data["lifecycle"]),
             plan=data["plan"],
             subscription_status=data["subscription_status"],
             quantity=data["quantity"],
             custom_domains=tuple(data["custom_domains"]),
-            current_period_end=None if end is None else datetime.fromisoformat(end),
+            current_period_end=_moment(data["current_period_end"]),
+            trial_ends_at=_moment(data.get("trial_ends_at")),
+            grace_ends_at=_moment(data.get("grace_ends_at")),
+            closes_at=_moment(data.get("closes_at")),
         )
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def phase_of(

@@ -19,7 +19,7 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import tenants
-from controlplane.store import event, subscription, tenant
+from controlplane.store import event, purge, subscription, tenant
 from controlplane.store.event import EventRow
 from controlplane.store.registry import Connection
 from controlplane.store.subscription import SubscriptionRow
@@ -130,6 +130,7 @@ def apply(
     with conn.transaction():
         if not subscription.lock(conn, row.id, revision=row.revision):
             return Outcome(stale=True)
+        tenant_id = _life(conn, row.id, tenant_id, decision)
         outcome, why, request = _request(conn, tenant_id, row, decision)
         if (
             request is not None
@@ -152,6 +153,19 @@ def apply(
         if isinstance(decision, Park) and row.tenant_id is not None:
             tenant.set_attention(conn, row.tenant_id, reason=decision.reason, runbook="parked-subscription")
     return Outcome(state="applied" if outcome == "waiting" else outcome, reason=why, ring=tuple(ring))
+
+
+def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Decision) -> str:
+    """The tenant that this decision is about: a customer who comes back after its data is gone, or going,
+    begins anew as another tenant, whose id is derived likewise."""
+    if not isinstance(decision, Apply) or decision.desired.lifecycle is Lifecycle.CLOSED:
+        return tenant_id
+    tenant.find(conn, tenant_id, lock=True)  # so that a purge does not begin at this moment
+    life = 1
+    while purge.begun(conn, tenant_id):
+        life += 1
+        tenant_id = tenant_id_for(f"{subscription_id}#{life}")
+    return tenant_id
 
 
 def _request(

@@ -13,7 +13,7 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.slug import slug_from_wish, with_suffix
 from controlplane.domain.tenant import Lifecycle, TenantDesired
-from controlplane.services import clusters
+from controlplane.services import clusters, purges
 from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import (
     audit,
@@ -98,6 +98,8 @@ def bring_to(
             resource=request.tenant_id,
             detail={"desired": desired.to_json(), "reason": reason},
         )
+    if row is not None:
+        _turn(conn, row, desired, catalogue, actor=actor)
     for warning in (*request.warnings, *taken):
         if changed:
             audit.append(
@@ -109,9 +111,9 @@ def bring_to(
             )
     ring: list[tuple[ResourceKind, str]] = []
     if desired.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
-        ring += _place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+        ring += place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
         changed = True
-    elif row is not None and changed:
+    elif row is not None and changed and desired.lifecycle is not Lifecycle.CLOSED:
         ring += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
     if row is not None and row.runbook == "parked-subscription":
         tenant.set_attention(conn, request.tenant_id, reason=None, runbook=None)
@@ -119,6 +121,20 @@ def bring_to(
         operation.request(conn, ResourceKind.TENANT, request.tenant_id, reason=reason, actor=actor)
         ring.append((ResourceKind.TENANT, request.tenant_id))
     return ring
+
+
+def _turn(
+    conn: Connection, row: TenantRow, desired: TenantDesired, catalogue: Catalogue, *, actor: str
+) -> None:
+    """Start or stop the clock of its retention where it leaves or comes back. A plan that has left the
+    catalogue keeps its customers' data as long as the most patient one that is there."""
+    if desired.lifecycle is Lifecycle.CLOSED:
+        plan = catalogue.plans.get(desired.plan)
+        longest = max(p.retention_days for p in catalogue.plans.values())
+        tenant.mark_closed(conn, row.id, retention_days=longest if plan is None else plan.retention_days)
+    elif row.closed_at is not None:
+        purges.withdraw_for_return(conn, row.id, actor=actor)
+        tenant.mark_reopened(conn, row.id)
 
 
 def _insert(conn: Connection, request: Request) -> str:
@@ -155,7 +171,7 @@ def _claim_domains(conn: Connection, request: Request) -> tuple[TenantDesired, l
     return replace(request.desired, custom_domains=tuple(granted)), taken
 
 
-def _place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
+def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
     desired = ClusterDesired.for_plan(plan, engine_version=ENGINE_VERSION)
     ring: list[tuple[ResourceKind, str]] = []

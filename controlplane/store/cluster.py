@@ -31,6 +31,7 @@ class ClusterRow:
     ready_at: datetime | None
     created_at: datetime
     destroyed_at: datetime | None
+    keeps_key: bool = False
 
     @property
     def ready(self) -> bool:
@@ -44,7 +45,7 @@ def row_of(row: DictRow) -> ClusterRow:
 
 COLUMNS = (
     "id, fit, slots, desired, generation, settled_generation, observed, observed_at, hardened_at, endpoint,"
-    " needs_attention, runbook, ready_at, created_at, destroyed_at"
+    " needs_attention, runbook, ready_at, created_at, destroyed_at, keeps_key"
 )
 
 
@@ -152,10 +153,13 @@ def mark_hardened(conn: Connection, cluster_id: str) -> None:
     conn.execute("UPDATE cluster SET hardened_at = clock_timestamp() WHERE id = %s", [cluster_id])
 
 
-def mark_destroyed(conn: Connection, cluster_id: str) -> None:
-    """Nothing of it is left outside; the row stays for the audit trail and the operations."""
+def mark_destroyed(conn: Connection, cluster_id: str, *, keeps_key: bool = False) -> None:
+    """Nothing of it is left outside, but for its key where that is kept; the row stays for the audit trail
+    and the operations."""
     conn.execute(
-        "UPDATE cluster SET destroyed_at = clock_timestamp(), endpoint = NULL WHERE id = %s", [cluster_id]
+        "UPDATE cluster SET destroyed_at = coalesce(destroyed_at, clock_timestamp()), endpoint = NULL,"
+        " keeps_key = %s WHERE id = %s",
+        [keeps_key, cluster_id],
     )
 
 

@@ -22,13 +22,15 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         tenants = conn.execute(
             "SELECT t.id, t.desired->>'lifecycle' AS lifecycle, t.ready_at IS NOT NULL AS made,"
-            " s.id AS subscription_id FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
+            " s.id AS subscription_id, t.clone_of IS NOT NULL AS internal"
+            " FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
         ).fetchall()
         placements = conn.execute(
             "SELECT tenant_id, number, cluster_id, state FROM placement WHERE state <> 'purged'"
         ).fetchall()
         clusters = conn.execute(
-            "SELECT id, ready_at IS NOT NULL AS made, destroyed_at IS NOT NULL AS destroyed FROM cluster"
+            "SELECT id, ready_at IS NOT NULL AS made, destroyed_at IS NOT NULL AS destroyed, keeps_key"
+            " FROM cluster"
         ).fetchall()
         hostnames = conn.execute(
             "SELECT host, tenant_id, provider_id IS NOT NULL AS registered FROM hostname"
@@ -49,13 +51,13 @@ def read(conn: Connection, *, since: datetime) -> Registry:
     return Registry(
         tenants={
             row["id"]: TenantEntry(
-                row["id"], Lifecycle(row["lifecycle"]), row["made"], row["subscription_id"]
+                row["id"], Lifecycle(row["lifecycle"]), row["made"], row["subscription_id"], row["internal"]
             )
             for row in tenants
         },
         current={found.tenant_id: found for state, found in placed if state == "current"},
         placements=[found for _, found in placed],
-        clusters={row["id"]: ClusterEntry(row["id"], row["made"], row["destroyed"]) for row in clusters},
+        clusters={row["id"]: ClusterEntry(**row) for row in clusters},
         hostnames={row["host"]: HostnameEntry(**row) for row in hostnames},
         routes={row["host"]: {**row["payload"], "epoch": row["epoch"]} for row in routes},
         busy=frozenset(row["resource_id"] for row in busy) | {_subject(row["body"]) for row in waiting},

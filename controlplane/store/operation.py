@@ -8,7 +8,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from controlplane.domain.errors import NotFound
-from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.domain.operation import PERIODIC_LOOK, Held, OperationState, ResourceKind
 from controlplane.store.registry import Connection, one
 
 
@@ -39,7 +39,7 @@ def request(
     conn: Connection, kind: ResourceKind, resource_id: str, *, reason: str, actor: str, after: float = 0.0
 ) -> int:
     """Ensure one waiting operation, due now or `after` seconds from now; its id. One that waits already
-    is brought forward to now."""
+    is brought forward to now; a periodic look does not take its reason from it."""
     return int(
         one(
             conn.execute(
@@ -47,9 +47,10 @@ def request(
                 " VALUES (%s, %s, %s, %s, 'waiting', clock_timestamp() + make_interval(secs => %s))"
                 " ON CONFLICT (kind, resource_id) WHERE state = 'waiting'"
                 " DO UPDATE SET next_attempt_at = clock_timestamp(), attempts = 0,"
-                "  reason = excluded.reason, actor = excluded.actor"
+                "  reason = CASE WHEN excluded.reason = %s THEN operation.reason ELSE excluded.reason END,"
+                "  actor = CASE WHEN excluded.reason = %s THEN operation.actor ELSE excluded.actor END"
                 " RETURNING id",
-                [kind, resource_id, reason[:200], actor, after],
+                [kind, resource_id, reason[:200], actor, after, PERIODIC_LOOK, PERIODIC_LOOK],
             ).fetchone()
         )["id"]
     )

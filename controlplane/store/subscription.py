@@ -93,7 +93,7 @@ def record(
 ) -> None:
     conn.execute(
         "UPDATE subscription SET customer_id = coalesce(%s, customer_id), status = coalesce(%s, status),"
-        " outcome = %s, reason = %s, tenant_id = coalesce(tenant_id, %s), revision = revision + 1,"
+        " outcome = %s, reason = %s, tenant_id = coalesce(%s, tenant_id), revision = revision + 1,"
         " fetched_at = clock_timestamp() WHERE id = %s",
         [customer_id, status, outcome, reason, tenant_id, subscription_id],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +12,17 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict, NotFound
-from controlplane.domain.tenant import Phase, TenantDesired, phase_of
+from controlplane.domain.notice import NoticeKind
+from controlplane.domain.tenant import Lifecycle, Phase, TenantDesired, phase_of
+from controlplane.store import notice
 from controlplane.store.registry import Connection
+
+_TOLD = {
+    (Lifecycle.ACTIVE, Lifecycle.SUSPENDED): NoticeKind.SUSPENDED,
+    (Lifecycle.SUSPENDED, Lifecycle.ACTIVE): NoticeKind.RESUMED,
+    (Lifecycle.CLOSED, Lifecycle.ACTIVE): NoticeKind.RESUMED,
+}
+"""By what was last brought about and what is now. Closing is told when it is decided."""
 
 
 class SlugTaken(Conflict):
@@ -21,6 +31,8 @@ class SlugTaken(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class TenantRow:
+    """`purge_after`: the end of its retention; `purged_at`: since then nothing is left of it outside."""
+
     id: str
     slug: str
     display_name: str
@@ -38,6 +50,11 @@ class TenantRow:
     started_at: datetime | None
     ready_at: datetime | None
     created_at: datetime
+    closed_at: datetime | None
+    purge_after: datetime | None
+    purged_at: datetime | None
+    clone_of: str | None = None
+    cloned_at: datetime | None = None
 
     @property
     def phase(self) -> Phase:
@@ -46,6 +63,7 @@ class TenantRow:
             settled=self.settled_generation == self.generation,
             ever_ready=self.ready_at is not None,
             started=self.started_at is not None,
+            purged=self.purged_at is not None,
         )
 
 
@@ -55,7 +73,8 @@ def _row(row: DictRow) -> TenantRow:
 
 _COLUMNS = (
     "id, slug, display_name, customer_id, desired, generation, settled_generation, observed, observed_at,"
-    " proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at"
+    " proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at, closed_at,"
+    " purge_after, purged_at, clone_of, cloned_at"
 )
 
 
@@ -69,17 +88,29 @@ def insert(
     desired: TenantDesired,
     paid_at: datetime | None,
     release: str | None = None,
+    clone_of: str | None = None,
 ) -> None:
-    """`release`: the one it is born with, None where none is registered.
+    """`release`: the one it is born with, None where none is registered. `clone_of`: whose rows it gets.
 
     Raises SlugTaken; the caller's transaction stays usable (a savepoint is around the insert).
     """
     try:
         with conn.transaction():
             conn.execute(
-                "INSERT INTO tenant (id, slug, display_name, customer_id, desired, paid_at, release)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                [tenant_id, slug, display_name, customer_id, Jsonb(desired.to_json()), paid_at, release],
+                "INSERT INTO tenant"
+                " (id, slug, display_name, customer_id, desired, paid_at, release, clone_of)"
+                " VALUES (%(id)s, %(slug)s, %(name)s, %(customer)s, %(desired)s, %(paid)s, %(release)s,"
+                "  %(clone_of)s)",
+                {
+                    "id": tenant_id,
+                    "slug": slug,
+                    "name": display_name,
+                    "customer": customer_id,
+                    "desired": Jsonb(desired.to_json()),
+                    "paid": paid_at,
+                    "release": release,
+                    "clone_of": clone_of,
+                },
             )
     except UniqueViolation as error:
         if error.diag.constraint_name == "tenant_slug_taken":
@@ -158,39 +189,137 @@ def set_observed(conn: Connection, tenant_id: str, observed: dict[str, Any]) -> 
     )
 
 
-def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float) -> bool:
-    """Desired of this generation is reality. False where desired has moved on: look again.
+def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float | None) -> bool:
+    """Desired of this generation is reality. False where desired has moved on: look again. `look_in`:
+    seconds until the next periodic look, None for never.
 
     What needs attention is over with it, but for a subscription that is parked: that is about what
-    desired should have become.
+    desired should have become. Where the tenant was suspended or came back it is told here, when it is so.
     """
-    return (
-        conn.execute(
-            "UPDATE tenant t SET settled_generation = %(generation)s,"
-            " needs_attention = CASE WHEN s.parked THEN needs_attention END,"
-            " runbook = CASE WHEN s.parked THEN runbook END,"
-            " next_look_at = clock_timestamp() + make_interval(secs => %(look)s)"
-            " FROM (SELECT EXISTS (SELECT FROM subscription"
-            "        WHERE tenant_id = %(id)s AND outcome = 'parked') AS parked) s"
-            " WHERE t.id = %(id)s AND t.generation = %(generation)s",
-            {"id": tenant_id, "generation": generation, "look": look_in},
-        ).rowcount
-        > 0
-    )
+    row = conn.execute(
+        "UPDATE tenant t SET settled_generation = %(generation)s,"
+        " needs_attention = CASE WHEN s.parked THEN needs_attention END,"
+        " runbook = CASE WHEN s.parked THEN runbook END,"
+        " settled_lifecycle = desired->>'lifecycle',"
+        " next_look_at = clock_timestamp() + make_interval(secs => %(look)s)"
+        " FROM (SELECT o.settled_lifecycle AS before, EXISTS (SELECT FROM subscription"
+        "        WHERE tenant_id = %(id)s AND outcome = 'parked') AS parked"
+        "         FROM tenant o WHERE o.id = %(id)s) s"
+        " WHERE t.id = %(id)s AND t.generation = %(generation)s"
+        " RETURNING s.before, desired->>'lifecycle' AS now, desired->>'subscription_status' AS status",
+        {"id": tenant_id, "generation": generation, "look": look_in},
+    ).fetchone()
+    if row is None:
+        return False
+    kind = _TOLD.get((row["before"], row["now"]))
+    if kind is not None:
+        notice.tell(conn, tenant_id, kind, once=str(generation), subscription_status=row["status"])
+    return True
 
 
 def mark_ready(conn: Connection, tenant_id: str) -> None:
     """Its own host serves it: the moment from which the customer can use what it paid for."""
-    conn.execute(
+    first = conn.execute(
         "UPDATE tenant SET ready_at = clock_timestamp() WHERE id = %s AND ready_at IS NULL", [tenant_id]
+    )
+    if first.rowcount:
+        notice.tell(conn, tenant_id, NoticeKind.READY, once="first")
+
+
+def mark_closed(conn: Connection, tenant_id: str, *, retention_days: int) -> None:
+    """Its subscription has ended: the clock of its retention runs from now."""
+    row = conn.execute(
+        "UPDATE tenant SET closed_at = clock_timestamp(),"
+        " purge_after = clock_timestamp() + make_interval(days => %s)"
+        " WHERE id = %s AND closed_at IS NULL RETURNING closed_at, purge_after",
+        [retention_days, tenant_id],
+    ).fetchone()
+    if row is not None:
+        closed, until = row["closed_at"].isoformat(), row["purge_after"].isoformat()
+        notice.tell(conn, tenant_id, NoticeKind.CLOSING, once=closed, closed_at=closed, purge_after=until)
+
+
+def mark_reopened(conn: Connection, tenant_id: str) -> None:
+    conn.execute("UPDATE tenant SET closed_at = NULL, purge_after = NULL WHERE id = %s", [tenant_id])
+
+
+def mark_purged(conn: Connection, tenant_id: str) -> None:
+    conn.execute(
+        "UPDATE tenant SET purged_at = clock_timestamp(), proof = NULL WHERE id = %s AND purged_at IS NULL",
+        [tenant_id],
+    )
+
+
+def retention_left(conn: Connection, tenant_id: str) -> float | None:
+    """Seconds until its data may go, 0 from then on; None for one that is not closed, or is purged."""
+    row = conn.execute(
+        "SELECT extract(epoch FROM purge_after - clock_timestamp())::float8 AS s FROM tenant"
+        " WHERE id = %s AND purge_after IS NOT NULL AND purged_at IS NULL",
+        [tenant_id],
+    ).fetchone()
+    return None if row is None else max(0.0, float(row["s"]))
+
+
+def mark_cloned(conn: Connection, tenant_id: str, *, rows: int) -> None:
+    conn.execute(
+        "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()), cloned_rows = %s"
+        " WHERE id = %s",
+        [rows, tenant_id],
     )
 
 
 def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbook: str | None) -> None:
-    conn.execute(
-        "UPDATE tenant SET needs_attention = %s, runbook = %s WHERE id = %s",
-        [None if reason is None else reason[:1000], runbook, tenant_id],
+    """The same runbook again is not told again; a new one is."""
+    row = conn.execute(
+        "UPDATE tenant t SET needs_attention = %(reason)s, runbook = %(runbook)s"
+        " FROM (SELECT runbook AS before FROM tenant WHERE id = %(id)s) o WHERE t.id = %(id)s"
+        " RETURNING o.before",
+        {"reason": None if reason is None else reason[:1000], "runbook": runbook, "id": tenant_id},
+    ).fetchone()
+    if row is None or runbook is None or row["before"] == runbook:
+        return
+    once = secrets.token_hex(8)  # each time that it begins
+    notice.tell(
+        conn,
+        tenant_id,
+        NoticeKind.NEEDS_ATTENTION,
+        once=once,
+        reason="" if reason is None else reason[:1000],
+        runbook=runbook,
     )
+
+
+_NOW = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00'"
+"""As `desired` writes moments that came from Stripe, whole seconds in UTC: their order is that of the text,
+which an index can have."""
+
+
+def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
+    """Tenants that are still served and whose grace is over, locked."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM tenant WHERE desired->>'lifecycle' = 'active'"  # noqa: S608 — constants
+        f" AND desired->>'grace_ends_at' <= {_NOW}"
+        " ORDER BY desired->>'grace_ends_at' LIMIT %s FOR UPDATE SKIP LOCKED",
+        [limit],
+    ).fetchall()
+    return [_row(row) for row in rows]
+
+
+TRIAL_WARNING_DAYS = 3
+
+
+def tell_trials(conn: Connection, *, limit: int) -> None:
+    """A notice for each trial that ends within three days, once for each end."""
+    rows = conn.execute(
+        "SELECT t.id, t.desired->>'trial_ends_at' AS ends FROM tenant t"
+        " WHERE t.desired->>'lifecycle' = 'active' AND t.desired->>'trial_ends_at' IS NOT NULL"
+        " AND (t.desired->>'trial_ends_at')::timestamptz - make_interval(days => %s) <= clock_timestamp()"
+        " AND NOT EXISTS (SELECT FROM notice n WHERE n.tenant_id = t.id AND n.kind = %s"
+        "  AND n.once = t.desired->>'trial_ends_at') LIMIT %s",
+        [TRIAL_WARNING_DAYS, NoticeKind.TRIAL_ENDING.value, limit],
+    ).fetchall()
+    for row in rows:
+        notice.tell(conn, row["id"], NoticeKind.TRIAL_ENDING, once=row["ends"], trial_ends_at=row["ends"])
 
 
 def due_for_a_look(conn: Connection, *, limit: int) -> list[str]:

@@ -11,12 +11,16 @@ from controlplane.settings import Settings
 from controlplane.store.registry import Registry
 from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
+    clones,
     clusters,
     events,
+    exports,
     moves,
+    notices,
     operations,
     pool,
     previews,
+    purges,
     rehearsals,
     releases,
     rollouts,
@@ -56,18 +60,9 @@ def create_app(
     problem.install(app)
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
-    for resource in (
-        tenants,
-        moves,
-        previews,
-        operations,
-        events,
-        clusters,
-        pool,
-        subscriptions,
-        routes,
-        summary,
-    ):
+    for resource in (tenants, moves, clones, previews, operations, events, clusters, pool):
+        app.register_blueprint(resource.blueprint(edge))
+    for resource in (subscriptions, routes, summary, purges, exports, notices):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))

@@ -15,6 +15,7 @@ import boto3
 from botocore.config import Config
 
 STATE_BUCKET = "controlplane-terraform-state"
+COPY_BUCKET = "controlplane-copies"
 SECRETS_OF_TENANTS = "arn:aws:secretsmanager:*:*:secret:tenants/*"
 
 
@@ -23,6 +24,7 @@ class Account:
     """Names and ids of what is there."""
 
     state_bucket: str
+    copy_bucket: str
     permissions_boundary_arn: str
     app_role_arn: str
     vpc_id: str
@@ -43,7 +45,8 @@ def furnish(environ: Mapping[str, str]) -> Account:
             config=Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}),
         )
 
-    _make_state_bucket(client("s3"), environ["AWS_REGION"])
+    for bucket in (STATE_BUCKET, COPY_BUCKET):
+        _make_bucket(client("s3"), bucket, environ["AWS_REGION"])
     iam, ec2 = client("iam"), client("ec2")
     vpc_id = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
     subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]
@@ -52,6 +55,7 @@ def furnish(environ: Mapping[str, str]) -> Account:
     )
     return Account(
         state_bucket=STATE_BUCKET,
+        copy_bucket=COPY_BUCKET,
         permissions_boundary_arn=_make_boundary(iam),
         app_role_arn=_make_app_role(iam),
         vpc_id=vpc_id,
@@ -60,12 +64,12 @@ def furnish(environ: Mapping[str, str]) -> Account:
     )
 
 
-def _make_state_bucket(s3: Any, region: str) -> None:
-    """Versioned, so that a state which was overwritten or deleted can be had back."""
-    s3.create_bucket(Bucket=STATE_BUCKET, CreateBucketConfiguration={"LocationConstraint": region})
-    s3.put_bucket_versioning(Bucket=STATE_BUCKET, VersioningConfiguration={"Status": "Enabled"})
+def _make_bucket(s3: Any, name: str, region: str) -> None:
+    """Versioned, so that what was overwritten or deleted can be had back."""
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region})
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     s3.put_public_access_block(
-        Bucket=STATE_BUCKET,
+        Bucket=name,
         PublicAccessBlockConfiguration=dict.fromkeys(
             ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
         ),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import http.client
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 UPSTREAM_TIMEOUT = 120.0
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
@@ -72,8 +73,7 @@ class HttpProxy:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 — the base's name
                 """Nothing: a Terraform run makes hundreds of requests."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="fault-proxy", daemon=True)
 
@@ -100,7 +100,8 @@ class HttpProxy:
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=UPSTREAM_TIMEOUT)
         try:
-            connection.request(asked.method, asked.path, asked.body, dict(asked.headers))
+            kept = {name: value for name, value in asked.headers.items() if name.lower() not in _HOP}
+            connection.request(asked.method, asked.path, asked.body or None, kept)
             answer = connection.getresponse()
             body = answer.read()
         except OSError:
@@ -112,9 +113,9 @@ class HttpProxy:
             handler.close_connection = True
             return
         self.passed += 1
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
+        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
         length = answer.getheader("Content-Length") if asked.method == "HEAD" else None
-        _answer(handler, answer.status, kept, body, length=length)
+        _answer(handler, answer.status, headers, body, length=length)
 
     def _take(self, asked: Asked) -> HttpFault | None:
         with self._lock:
@@ -125,6 +126,15 @@ class HttpProxy:
                     fault.done += 1
                     return fault
         return None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed in the middle is nothing to tell."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _body(handler: BaseHTTPRequestHandler) -> bytes:

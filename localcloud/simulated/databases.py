@@ -56,6 +56,11 @@ class FakeDatabases:
         """Somebody grants this login CONNECT on another tenant's database."""
         self._change(at, username, also=[dbname])
 
+    def content(self, at: ClusterEndpoint, credential: Credential) -> dict[str, Any]:
+        """What a dump of the login's database holds. Raises as a login does."""
+        self._enter(at, credential)
+        return self._database(at, credential.dbname)
+
     def write(self, at: ClusterEndpoint, credential: Credential, row: str) -> None:
         """As the application: it raises, or the row is there."""
         self._enter(at, credential)
@@ -97,6 +102,7 @@ class FakeDatabases:
             hardened=whole and self._role(at, placement.migrator_role) is not None,
             logins_open=ready and any(role is not None and _is_open(role) for role in apps),
             release=max(database.get("migrations", ()), default=None),
+            roles=any(self._role(at, name) is not None for name in _roles(placement)),
         )
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
@@ -148,6 +154,19 @@ class FakeDatabases:
         with self.world.call("databases.retire_login"):
             if self._role(at, username) is not None:
                 self._change(at, username, digest=None)
+
+    def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
+        self._as_master(at)
+        with self.world.call("databases.drop.database"):
+            marker = self._database(at, placement.database).get("tenant_id")
+            if marker not in {None, placement.tenant_id}:
+                raise NeedsHuman(
+                    f"{placement.database}: the marker says {marker}", runbook="cross-tenant-marker"
+                )
+            self.world.drop(DATABASE, _key(at, placement.database))
+        with self.world.call("databases.drop.roles"):
+            for name in _roles(placement):
+                self.world.drop(ROLE, _key(at, name))
 
     def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
         files = tenant_migrations.load(migrations)
@@ -293,6 +312,10 @@ class FakeDatabases:
 
 def _key(at: ClusterEndpoint, name: str = "") -> str:
     return f"{at.host}:{at.port}" + (f"/{name}" if name else "")
+
+
+def _roles(placement: Placement) -> tuple[str, ...]:
+    return (placement.migrator_role, *placement.app_roles)
 
 
 def _digest(credential: Credential) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
-from localcloud.simulated.databases import DATABASE, ROLE, FakeDatabases
+from localcloud.simulated.databases import DATABASE, FakeDatabases
 from localcloud.simulated.world import World
 from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen, TableCompared
 
 STREAM = "move-stream"
 PROGRESS = "move-progress"
+CLONED = "clone-fence"
 REFUSED = "move-refused"
 
 
@@ -64,6 +65,16 @@ class FakeMoves:
             self.world.put(PROGRESS, target.placement.database, {"fence": run.fence, "copied": True})
         return Copied(tables=1, rows=rows, size=rows, seconds=0.0)
 
+    def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
+        run.check()
+        self._refused("clone")
+        with self.world.call("moves.clone"):
+            if (self.world.get(CLONED, target.placement.database) or 0) > run.fence:
+                raise LeaseLost(f"the copy has seen a later fence than {run.fence}")
+            rows = self._carry(source, target)
+            self.world.put(CLONED, target.placement.database, run.fence)
+        return Copied(tables=1, rows=rows, size=rows, seconds=0.0)
+
     def follow(self, source: Home, target: Home, run: MoveRun) -> int:
         run.check()
         with self.world.call("moves.follow"):
@@ -96,13 +107,6 @@ class FakeMoves:
                     self.world.drop(STREAM, name)
             if target is not None:
                 self.world.drop(PROGRESS, target.placement.database)
-
-    def drop(self, home: Home) -> None:
-        place = home.placement
-        with self.world.call("moves.drop"):
-            self.world.drop(DATABASE, self._key(home))
-            for role in (*place.app_roles, place.migrator_role):
-                self.world.drop(ROLE, f"{home.at.host}:{home.at.port}/{role}")
 
     # -------------------------------------------------------------------------------------- inside
 

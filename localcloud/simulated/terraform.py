@@ -65,7 +65,7 @@ class FakeTerraform:
         self.world.put(LOCK, _key(run), {"id": lock_id, "who": who, "created": created.isoformat()})
 
     def orphans(self) -> list[str]:
-        """Resources that no state names."""
+        """Resources that no state names, but for secrets that wait for their deletion."""
         known = {
             tuple(thing) for state in self.world.all(STATE).values() for thing in state["things"].values()
         }
@@ -195,6 +195,10 @@ class FakeTerraform:
             return
         if thing.kind == "cluster":
             self._account.delete("secret", f"rds!{thing.name}")
+            for kind in ("database", "database-role", "database-cluster"):
+                for key in self.world.all(kind):
+                    if key.startswith(aws.endpoint_of(thing.name).host):
+                        self.world.drop(kind, key)
             if not thing.values["skip_final_snapshot"]:
                 self._account.make("snapshot", thing.values["final_snapshot"], cluster=thing.name)
         self._account.delete(thing.kind, thing.name)

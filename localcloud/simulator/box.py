@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +28,7 @@ from localcloud.simulated.billing import SUBSCRIPTION, FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import FakeDatabases
+from localcloud.simulated.dumps import FakeDumps
 from localcloud.simulated.moves import FakeMoves
 from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
@@ -103,6 +105,7 @@ class Box:
                 hostnames=FakeCustomHostnames(self.world),
                 cache=FakeConfigCache(self.world),
                 billing=self._billing,
+                dumps=FakeDumps(self.world, databases),
             ),
             catalogue=catalogue,
             platform=Platform(
@@ -167,7 +170,9 @@ class Box:
             known = subscription.known(conn, list(objects))
         found = {}
         for subscription_id, item in objects.items():
-            decision = desired_from_subscription(item, self.ctx.catalogue, platform_zone=ZONE)
+            decision = desired_from_subscription(
+                item, self.ctx.catalogue, platform_zone=ZONE, now=datetime.now(UTC)
+            )
             if not compare.in_step(decision, known.get(subscription_id)):
                 found[subscription_id] = f"{known.get(subscription_id)}, not {decision}"
         return found

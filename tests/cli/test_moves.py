@@ -32,3 +32,14 @@ def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
 )
 def test_what_does_not_go_together(desk: Desk, options: list[str]) -> None:
     assert desk.run("tenants", "move", "acme", *options).exit_code == 2
+
+
+def test_a_clone_is_planned_made_and_closed(desk: Desk) -> None:
+    desk.site.found("sub_1", name="Acme")
+    desk.site.rows("UPDATE tenant SET ready_at = now()")
+    assert "copy.tenants.example" in desk.ok("tenants", "clone", "acme", "--slug", "copy", "--dry-run")
+    assert desk.json("tenants", "clone", "acme", "--slug", "copy")["state"] == "waiting"
+    assert "clone of" in desk.ok("tenants", "show", "copy")
+    assert "operations watch" in desk.ok("tenants", "close", "copy", "--reason", "done")
+    assert desk.run("tenants", "close", "acme").exit_code == 1
+    assert desk.run("tenants", "clone", "acme", "--slug", "x2", "--dry-run", "--wait").exit_code == 2

@@ -87,7 +87,7 @@ def test_create_makes_it_hardened_and_repeats_harmlessly(subject: Subject) -> No
     for _ in range(2):
         subject.databases.create(subject.at, placement, connection_limit=5)
         assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
-            exists=True, hardened=True, logins_open=True, release=None
+            exists=True, hardened=True, logins_open=True, release=None, roles=True
         )
 
 
@@ -138,7 +138,7 @@ def test_closed_and_opened_again(subject: Subject, tmp_path: Path) -> None:
     for _ in range(2):
         subject.databases.close_logins(subject.at, placement)
     assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
-        exists=True, hardened=True, logins_open=False, release="0001"
+        exists=True, hardened=True, logins_open=False, release="0001", roles=True
     )
     assert not subject.databases.accepts(subject.at, app)
     for _ in range(2):
@@ -163,6 +163,22 @@ def test_closing_what_is_not_there_is_done(subject: Subject) -> None:
     subject.databases.close_logins(subject.at, new_placement())
 
 
+def test_a_dropped_database_takes_its_roles_and_sessions_with_it(subject: Subject, tmp_path: Path) -> None:
+    placement, other = new_placement(), new_placement()
+    _, app = subject.ready(placement, tmp_path)
+    subject.ready(other, tmp_path)
+    for _ in range(2):
+        subject.databases.drop(subject.at, placement)
+        assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
+            exists=False, hardened=False, logins_open=False, release=None, roles=False
+        )
+    assert placement.database not in subject.databases.names(subject.at)
+    assert not subject.databases.accepts(subject.at, app)
+    assert subject.databases.observe(subject.at, other).hardened
+    subject.ready(placement, tmp_path)
+    assert subject.databases.observe(subject.at, placement).hardened
+
+
 def test_opening_what_is_not_there_is_a_persons_case(subject: Subject) -> None:
     with pytest.raises(NeedsHuman, match="42704"):
         subject.databases.open_logins(subject.at, new_placement(), connection_limit=5)
@@ -178,7 +194,7 @@ def test_a_retired_login_gets_in_no_more_and_the_other_one_does(subject: Subject
     assert not subject.databases.accepts(subject.at, old)
     assert subject.databases.accepts(subject.at, new)
     assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
-        exists=True, hardened=True, logins_open=True, release="0001"
+        exists=True, hardened=True, logins_open=True, release="0001", roles=True
     )
     subject.databases.set_password(subject.at, old)
     assert subject.databases.accepts(subject.at, old)
@@ -316,5 +332,5 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
         subject.databases.prove(server.at, app, placement)
         subject.databases.close_logins(server.at, placement)
         assert subject.databases.observe(server.at, placement) == DatabaseSeen(
-            exists=True, hardened=True, logins_open=False, release="0001"
+            exists=True, hardened=True, logins_open=False, release="0001", roles=True
         )

@@ -387,6 +387,10 @@ def test_another_tenants_marker_stops_everything(server: Server) -> None:
     with pytest.raises(NeedsHuman, match="t-aaaaaaaaaaaa") as caught:
         databases.create(server.at, placement, connection_limit=4)
     assert caught.value.runbook == "cross-tenant-marker"
+    with pytest.raises(NeedsHuman, match="t-aaaaaaaaaaaa") as caught:
+        databases.drop(server.at, placement)
+    assert caught.value.runbook == "cross-tenant-marker"
+    assert databases.observe(server.at, placement).exists
 
 
 def test_the_marker_is_one_row(server: Server, drifting: Placement) -> None:

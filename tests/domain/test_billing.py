@@ -1,6 +1,7 @@
 import json
 import string
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ CATALOGUE = parse_catalogue(
     """,
     source="plans.toml",
 )
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 END = 1_900_000_000
 END_AT = datetime.fromtimestamp(END, UTC)
 
@@ -73,7 +75,7 @@ def subscription(*items: Any, **changes: Any) -> dict[str, Any]:
 
 
 def decide(*items: Any, **changes: Any) -> Decision:
-    return desired_from_subscription(subscription(*items, **changes), CATALOGUE, platform_zone=ZONE)
+    return desired_from_subscription(subscription(*items, **changes), CATALOGUE, platform_zone=ZONE, now=NOW)
 
 
 def applied(*items: Any, **changes: Any) -> Apply:
@@ -83,6 +85,43 @@ def applied(*items: Any, **changes: Any) -> Apply:
 
 
 # ------------------------------------------------------------------------------ the table of statuses
+
+
+START = int(NOW.timestamp()) - 20 * 86400
+"""Of the period that is unpaid; the catalogue's grace is 14 days."""
+
+
+@pytest.mark.parametrize(
+    ("invoice", "days", "lifecycle"),
+    [
+        ("in_1", 20, Lifecycle.SUSPENDED),
+        (None, 20, Lifecycle.SUSPENDED),
+        ({"object": "invoice", "created": int(NOW.timestamp()) - 13 * 86400}, 13, Lifecycle.ACTIVE),
+        ({"object": "invoice", "created": int(NOW.timestamp()) - 14 * 86400}, 14, Lifecycle.SUSPENDED),
+    ],
+)
+def test_a_payment_past_due_has_a_grace_that_counts_from_its_invoice(
+    invoice: Any, days: int, lifecycle: Lifecycle
+) -> None:
+    unpaid = item(current_period_start=START)
+    desired = applied(unpaid, status="past_due", latest_invoice=invoice).desired
+    assert desired.grace_ends_at == NOW - timedelta(days=days) + timedelta(days=14)
+    assert desired.lifecycle is lifecycle
+    assert applied(unpaid, status="active", latest_invoice=invoice).desired.grace_ends_at is None
+
+
+def test_the_periods_start_of_older_shapes_and_none_at_all() -> None:
+    desired = applied(status="past_due", current_period_start=START).desired
+    assert desired.grace_ends_at == NOW - timedelta(days=6)
+    assert applied(status="past_due").desired.lifecycle is Lifecycle.ACTIVE
+    late = applied(item(current_period_start=253_402_300_799), status="past_due").desired
+    assert late.grace_ends_at is not None
+    assert isinstance(decide(status="past_due", latest_invoice={"created": "yesterday"}), Park)
+
+
+def test_a_trial_has_an_end() -> None:
+    assert applied(status="trialing", trial_end=END).desired.trial_ends_at == END_AT
+    assert applied(status="active", trial_end=END).desired.trial_ends_at is None
 
 
 def test_everything_that_a_subscription_says() -> None:
@@ -151,7 +190,11 @@ def test_paused_collection_goes_on_serving(pause: Any) -> None:
 
 
 def test_cancelling_at_the_periods_end_goes_on_until_then() -> None:
-    assert applied(cancel_at_period_end=True).desired == applied().desired
+    desired = applied(cancel_at_period_end=True).desired
+    assert desired == replace(applied().desired, closes_at=END_AT)
+    sooner = applied(cancel_at=END - 86400, cancel_at_period_end=False).desired.closes_at
+    assert sooner == END_AT - timedelta(days=1)
+    assert applied(status="canceled", cancel_at=END).desired.closes_at is None
 
 
 # ------------------------------------------------------------------------------ shapes old and new
@@ -279,7 +322,7 @@ def test_a_malformed_subscription_parks_and_names_the_field(changes: dict[str, A
 
 @pytest.mark.parametrize("whole", [None, [], "sub_1", 7])
 def test_what_is_no_object_parks(whole: Any) -> None:
-    decision = desired_from_subscription(whole, CATALOGUE, platform_zone=ZONE)
+    decision = desired_from_subscription(whole, CATALOGUE, platform_zone=ZONE, now=NOW)
     assert isinstance(decision, Park)
     assert decision.reason.startswith("subscription: expected an object, got")
 
@@ -315,7 +358,7 @@ CUSTOMER = {"id": "cus_1", "name": "Customer Ltd", "metadata": {"slug": "from-cu
 def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], wish: str | None) -> None:
     session, customer = changes.pop("session", None), changes.pop("customer_object", None)
     decision = desired_from_subscription(
-        subscription(**changes), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+        subscription(**changes), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
     )
     assert isinstance(decision, Apply)
     assert decision.slug_wish == wish
@@ -338,7 +381,12 @@ def test_a_display_name_is_always_there_and_fit_to_show(
     metadata: dict[str, str], session: Any, customer: Any, name: str
 ) -> None:
     decision = desired_from_subscription(
-        subscription(metadata=metadata), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+        subscription(metadata=metadata),
+        CATALOGUE,
+        platform_zone=ZONE,
+        now=NOW,
+        session=session,
+        customer=customer,
     )
     assert isinstance(decision, Apply)
     assert decision.display_name == name
@@ -369,7 +417,7 @@ def test_domains_beyond_the_plans_allowance_are_cut_with_a_warning() -> None:
 def test_what_a_tenant_should_have_hangs_on_the_subscription_alone() -> None:
     session, customer = SESSION | {"metadata": {"custom_domain": "a.com"}}, CUSTOMER | {"id": "cus_2"}
     decision = desired_from_subscription(
-        subscription(), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+        subscription(), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
     )
     assert isinstance(decision, Apply)
     assert (decision.desired, decision.customer_id) == (applied().desired, "cus_1")
@@ -524,7 +572,12 @@ def storable(decision: Decision) -> None:
 def test_no_subscription_raises(changes: dict[str, Any], session: Any, customer: Any) -> None:
     storable(
         desired_from_subscription(
-            subscription(**changes), CATALOGUE, platform_zone=ZONE, session=session, customer=customer
+            subscription(**changes),
+            CATALOGUE,
+            platform_zone=ZONE,
+            now=NOW,
+            session=session,
+            customer=customer,
         )
     )
 
@@ -575,12 +628,13 @@ REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "stripe"
 def test_stripes_own_examples_are_understood() -> None:
     objects = json.loads(REFERENCE.read_text(encoding="utf-8"))
     example = objects["subscription"]
-    assert isinstance(desired_from_subscription(example, CATALOGUE, platform_zone=ZONE), Park)
+    assert isinstance(desired_from_subscription(example, CATALOGUE, platform_zone=ZONE, now=NOW), Park)
     example["items"]["data"][0]["price"]["lookup_key"] = "team"
     decision = desired_from_subscription(
         example,
         CATALOGUE,
         platform_zone=ZONE,
+        now=NOW,
         session=objects["checkout.session"],
         customer=objects["customer"],
     )

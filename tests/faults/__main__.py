@@ -8,7 +8,7 @@ Other arguments go to pytest: `python -m tests.faults -k postgres`.
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from rich.table import Table
 from tests.faults.catalogue import FAULTS
 
 HERE = Path(__file__).parent
-STYLE = {"held": "green", "failed": "bold red", "skipped": "yellow", "not covered": "dim"}
+STYLE = {"held": "green", "failed": "bold red", "skipped": "yellow", "not run": "dim", "not covered": "dim"}
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Recorder:
         self.cases: dict[str, Case] = defaultdict(Case)
         self.of: dict[int, set[str]] = defaultdict(set)
 
+    @pytest.hookimpl(tryfirst=True)  # before -k and -m take any away
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             function = item.nodeid.partition("[")[0]
@@ -68,20 +69,24 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _table(recorder: Recorder) -> Table:
+    count: Counter[str] = Counter()
     table = Table("#", "injected", "must hold", "result", "tests", "seconds", box=None, pad_edge=False)
     for number, fault in FAULTS.items():
         cases = [recorder.cases[node] for node in sorted(recorder.of[number]) if node in recorder.cases]
-        result = _result(cases)
+        result = _result(cases, known=bool(recorder.of[number]))
+        count[result] += 1
         seconds = f"{sum(case.seconds for case in cases):.1f}" if cases else ""
         shown = f"[{STYLE[result]}]{result}[/]"
         table.add_row(str(number), fault.injected, fault.invariant, shown, str(len(cases) or ""), seconds)
+    table.caption = ", ".join(f"{number} {result}" for result, number in count.most_common())
     return table
 
 
-def _result(cases: list[Case]) -> str:
+def _result(cases: list[Case], *, known: bool) -> str:
+    """`known`: there are tests of it."""
     outcomes = {case.outcome for case in cases}
     if not outcomes:
-        return "not covered"
+        return "not run" if known else "not covered"
     if "failed" in outcomes:
         return "failed"
     return "held" if "passed" in outcomes else "skipped"

@@ -25,6 +25,7 @@ _SIGNATURE = "tests/web/test_signature.py::"
 _SERVER = "tests/web/test_server.py::"
 _ENGINE = "tests/workers/test_faults.py::"
 _LIFE = "tests/workers/test_life.py::"
+_LEAVE = "tests/workers/test_leave.py::"
 _ORDER = "tests/workers/test_order.py::"
 _BROKER = "tests/workers/test_broker_lost.py::"
 _POOL = "tests/workers/test_pool.py::"
@@ -243,7 +244,16 @@ TERRAFORM = (
             "::test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored",
         ),
     ),
-    Fault(48, "the final snapshot's name is taken", "I6"),
+    Fault(
+        48,
+        "the snapshot's name is taken by an earlier try",
+        "I6",
+        (
+            "tests/contract/test_snapshots.py::test_a_snapshot_is_begun_once_and_becomes_available",
+            "tests/localcloud/test_aws_rds.py"
+            "::test_a_taken_snapshot_name_stops_the_deletion_before_anything_is_lost",
+        ),
+    ),
     Fault(
         49,
         "the account's quota used up",
@@ -322,8 +332,13 @@ LIFE = (
     Fault(59, "cancelled at every outside call", "I4 I5"),
     Fault(60, "cancelled while it is being made", "I4", (f"{_LIFE}test_cancelled_while_it_is_being_made",)),
     Fault(61, "fifty changes of plan at once", "I10", (f"{_LIFE}test_a_storm_of_changes_is_one_more_pass",)),
-    Fault(62, "back within the retention", "I6"),
-    Fault(63, "back after the purge", "I7"),
+    Fault(
+        62,
+        "back within the retention",
+        "I6",
+        (f"{_LEAVE}test_a_customer_who_comes_back_in_time_finds_everything",),
+    ),
+    Fault(63, "back after the purge", "I7", (f"{_LEAVE}test_who_comes_back_after_the_purge_begins_anew",)),
     Fault(64, "a hundred sign-ups for one slug", "I2", (f"{_LIFE}test_one_slug_for_a_hundred_sign_ups",)),
     Fault(
         65,
@@ -378,7 +393,11 @@ LIFE = (
         74,
         "a deletion that nobody approved",
         "I6",
-        (f"{_TERRAFORM_PORT}test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is",),
+        (
+            f"{_TERRAFORM_PORT}test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is",
+            f"{_LEAVE}test_nobody_orders_a_purge_alone_early_or_of_something_else",
+            f"{_LEAVE}test_an_approval_of_what_has_changed_since_is_refused",
+        ),
     ),
     Fault(
         75,

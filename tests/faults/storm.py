@@ -13,6 +13,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from controlplane import wsgi
 from controlplane.domain.billing import desired_from_subscription
@@ -130,7 +131,8 @@ def out_of_step(house: House) -> list[str]:
         f"{found['id']} is {found['status']}, the registry has {known.get(found['id'])}"
         for found in objects
         if not in_step(
-            desired_from_subscription(found, catalogue, platform_zone=zone), known.get(found["id"])
+            desired_from_subscription(found, catalogue, platform_zone=zone, now=datetime.now(UTC)),
+            known.get(found["id"]),
         )
     ]
 

@@ -71,6 +71,7 @@ class Run:
     returned: list[Returned] = field(default_factory=list)
     kills: int = 0
     most_rings: int = 0
+    deadly: bool = True
 
     @property
     def registry(self) -> Registry:
@@ -130,6 +131,7 @@ class Run:
 
 
 @pytest.mark.soak
+@pytest.mark.fault(21, 24, 25)
 @pytest.mark.timeout(2400)
 def test_every_tenant_ends_where_stripe_says(
     postgres: PostgresServer,
@@ -170,6 +172,44 @@ def test_every_tenant_ends_where_stripe_says(
     house.close()
 
 
+@pytest.mark.soak
+@pytest.mark.fault(11)
+@pytest.mark.timeout(2400)
+def test_all_at_once(
+    postgres: PostgresServer,
+    broker: ValkeyServer,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The whole storm in one burst, before the first worker is there."""
+    url = postgres.create_database("burst")
+    house = House(url, tmp_path / "world.sqlite")
+    with house.ctx.registry.connection() as conn:
+        schema_version.upgrade(conn)
+    few = max(1, TENANTS // 10)
+    places = {"registry_url": url, "broker_url": broker.url}
+    storm = Storm(house, **places, tenants=few, events=EVENTS, seconds=0, seed=SEED)
+    began = time.monotonic()
+    while not storm.over:
+        storm.step()
+    taken = time.monotonic() - began
+    with Fleet(tmp_path, registry_url=url, broker_url=broker.url) as fleet:
+        run = Run(house, fleet, storm, postgres, broker, random.Random(SEED), deadly=False)
+        _settle(run)
+        took = time.monotonic() - began
+    house.work()
+    figure = (
+        f"{storm.deliveries} deliveries answered in {taken:.0f} s, all of it done after {took:.0f} s,"
+        f" {run.most_rings} rings waiting at most"
+    )
+    print(f"{EVENTS} events at once: {figure}")
+    record_property(f"{EVENTS} events at once", figure)
+    assert storm.refused == 0
+    assert out_of_step(house) == []
+    assert broken(house) == []
+    house.close()
+
+
 def _storm(run: Run) -> None:
     plan = [
         (0.25 * SECONDS, run.flush),
@@ -193,13 +233,13 @@ def _storm(run: Run) -> None:
 
 
 def _settle(run: Run) -> None:
-    """Go on killing until nothing is left to do."""
+    """Go on, killing where the run is a deadly one, until nothing is left to do."""
     deadline, next_kill = time.monotonic() + SETTLED_WITHIN, time.monotonic() + KILL_EVERY
     while any((left := run.left()).values()) or run.resumed.open:
         assert time.monotonic() < deadline, f"{left}: {run.house.open_work()[:5]}"
         run.fleet.tend()
         run.look()
-        if time.monotonic() >= next_kill:
+        if run.deadly and time.monotonic() >= next_kill:
             next_kill = time.monotonic() + KILL_EVERY
             run.kill()
         time.sleep(0.2)

@@ -53,6 +53,11 @@ class Pair:
     def close(self) -> None:
         self.servers[0].provider().close_logins(self.source.at, self.source.placement)
 
+    def end(self) -> None:
+        self.moves.clear(self.source, self.target)
+        for server, home in zip(self.servers, (self.source, self.target), strict=True):
+            server.provider().drop(home.at, home.placement)
+
 
 def make_pair(source: Server, target: Server, migrations: Path) -> Pair:
     """`target` may be the same server. Both databases have the schema of `migrations`."""

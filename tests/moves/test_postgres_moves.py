@@ -43,8 +43,7 @@ def servers() -> Iterator[tuple[Server, Server]]:
 def pair(servers: tuple[Server, Server], tmp_path: Path) -> Iterator[Pair]:
     made = make_pair(*servers, write_migrations(tmp_path / "m", _0001_notes=NOTES))
     yield made
-    made.moves.drop(made.source)
-    made.moves.drop(made.target)
+    made.end()
 
 
 def cut_over(pair: Pair) -> HandedOver:
@@ -135,8 +134,7 @@ def test_two_databases_of_one_server(servers: tuple[Server, Server], tmp_path: P
     assert found.differing == []
     assert pair.rows(1, "SELECT * FROM notes ORDER BY id") == pair.rows(0, "SELECT * FROM notes ORDER BY id")
     pair.moves.clear(pair.source, pair.target)
-    pair.moves.drop(pair.source)
-    pair.moves.drop(pair.source)
+    pair.end()
     with pair.servers[0].superuser() as conn:
         named = conn.execute(
             "SELECT count(*) FROM pg_roles WHERE starts_with(rolname, %s)", [pair.source.placement.database]
@@ -182,3 +180,25 @@ def test_what_can_not_be_carried_is_refused_before_anything_begins(
     with pytest.raises(NeedsHuman, match=message):
         pair.moves.begin(pair.source, pair.target, going())
     assert pair.rows(0, "SELECT slot_name FROM pg_replication_slots") == []
+
+
+def test_a_clone_has_every_row_of_one_moment_and_leaves_nothing_at_the_source(pair: Pair) -> None:
+    with pair.writing() as conn:
+        conn.execute("INSERT INTO kinds (name, mood) VALUES ('k', 'bad')")
+        conn.execute("INSERT INTO log VALUES ('no key'), ('no key')")
+        conn.execute("INSERT INTO touched (by_trigger) VALUES (1)")
+        conn.execute("INSERT INTO items SELECT id, 1 FROM kinds")
+    with Writer(pair):
+        time.sleep(0.2)
+        assert pair.moves.clone(pair.source, pair.target, going(2)).tables == 7
+    for query in (
+        "SELECT id, name, mood FROM kinds ORDER BY id",
+        "SELECT line FROM log ORDER BY line",
+        "SELECT * FROM items",
+        "SELECT last_value, is_called FROM touched_id_seq",
+    ):
+        assert pair.rows(1, query) == pair.rows(0, query), query
+    assert set(pair.rows(1, "SELECT id FROM notes")) <= {(n,) for n in range(1, 100_000)}
+    assert pair.rows(0, "SELECT pubname FROM pg_publication") == []
+    with pytest.raises(LeaseLost):
+        pair.moves.clone(pair.source, pair.target, going(1))

@@ -25,6 +25,9 @@ RDS = "creating RDS Cluster (c-x): operation error RDS: CreateDBCluster, respons
         "timeout while waiting for state to become 'available' (last state: 'creating', timeout: 2h0m0s)",
         "Failed to save state",
         "api error RequestLimitExceeded: slow down",
+        "Plugin did not respond",
+        "Request cancelled",
+        "Plugin error: rpc error: code = Unavailable desc = transport is closing",
     ],
 )
 def test_what_time_mends(text: str) -> None:

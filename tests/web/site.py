@@ -45,7 +45,9 @@ CATALOGUE = Catalogue(
 )
 
 
-TOKENS = {role: f"{role}-token-of-22-characters" for role in ("operator", "viewer", "dataplane")}
+ROLES = {"operator": "operator", "second": "operator", "viewer": "viewer", "dataplane": "dataplane"}
+"""Callers and their roles: two operators, since some things take two."""
+TOKENS = {name: f"{name}-token-of-22-characters" for name in ROLES}
 ENVIRONMENT = {
     "CONTROLPLANE_REGISTRY_URL": "postgresql://127.0.0.1/nowhere",
     "CONTROLPLANE_BROKER_URL": "redis://127.0.0.1:1/0",
@@ -53,7 +55,7 @@ ENVIRONMENT = {
     "CONTROLPLANE_STRIPE_LIVEMODE": "false",
     "CONTROLPLANE_PLATFORM_ZONE": ZONE,
     "CONTROLPLANE_CONFIG_SIGNING_KEYS": f"{KEY_ID}:{base64.b64encode(KEY).decode()}",
-    "CONTROLPLANE_API_TOKENS": ",".join(f"{role}-bot:{role}:{token}" for role, token in TOKENS.items()),
+    "CONTROLPLANE_API_TOKENS": ",".join(f"{name}-bot:{role}:{TOKENS[name]}" for name, role in ROLES.items()),
 }
 
 
@@ -100,6 +102,15 @@ class Site:
         request = tenants.Request(tenant_id, f"cus_{subscription}", name, name, wanted, None)
         with self.registry.connection() as conn, conn.transaction():
             return tenant_id, tenants.bring_to(conn, request, CATALOGUE, actor="billing", reason="a test")
+
+    def closed(self, subscription: str) -> str:
+        """Found a tenant and end it as billing does; its id."""
+        tenant_id, _ = self.found(subscription)
+        wanted = TenantDesired(Lifecycle.CLOSED, "team", "canceled")
+        request = tenants.Request(tenant_id, f"cus_{subscription}", "Acme", None, wanted, None)
+        with self.registry.connection() as conn, conn.transaction():
+            tenants.bring_to(conn, request, CATALOGUE, actor="billing", reason="a test")
+        return tenant_id
 
     def rows(self, statement: str, *args: Any) -> list[dict[str, Any]]:
         with self.registry.connection() as conn:

@@ -8,6 +8,11 @@ from tests.web.site import TOKENS, Site, bearer
 READS = [
     "/v1/tenants",
     "/v1/tenants/t-aaaaaaaaaaaa",
+    "/v1/tenants/t-aaaaaaaaaaaa/purge",
+    "/v1/tenants/t-aaaaaaaaaaaa/certificate",
+    "/v1/exports/1",
+    "/v1/notices",
+    "/v1/notices/msg_1",
     "/v1/previews/1",
     "/v1/operations",
     "/v1/operations/1",
@@ -31,12 +36,19 @@ READS = [
 ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
     "/v1/tenants/t-aaaaaaaaaaaa/rotate",
+    "/v1/tenants/t-aaaaaaaaaaaa/close",
     "/v1/tenants/t-aaaaaaaaaaaa/move/confirm",
     "/v1/tenants/t-aaaaaaaaaaaa/move/give-up",
+    "/v1/tenants/t-aaaaaaaaaaaa/purge",
+    "/v1/tenants/t-aaaaaaaaaaaa/purge/withdraw",
+    "/v1/tenants/t-aaaaaaaaaaaa/export",
+    "/v1/notices/msg_1/redeliver",
     "/v1/events/evt_1/replay",
 ]
 MAKES = [
     "/v1/tenants/t-aaaaaaaaaaaa/move",
+    "/v1/tenants/t-aaaaaaaaaaaa/clone",
+    "/v1/tenants/t-aaaaaaaaaaaa/purge/approve",
     "/v1/events/evt_1/dismiss",
     "/v1/rollouts/1/pause",
     "/v1/rollouts/1/resume",

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.placement import Placement, tenant_id_for
@@ -33,6 +34,7 @@ from localcloud.simulated.billing import FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
 from localcloud.simulated.databases import DATABASE, FakeDatabases
+from localcloud.simulated.dumps import FakeDumps
 from localcloud.simulated.moves import PROGRESS, STREAM, FakeMoves
 from localcloud.simulated.snapshots import FakeSnapshots
 from localcloud.simulated.terraform import OWNER, FakeTerraform
@@ -75,6 +77,7 @@ custom_domains = 3
 retention_days = 30
 """
 LIVING_CLUSTERS = "SELECT id FROM cluster WHERE desired->>'lifecycle' = 'active'"
+CERTIFICATE_KEY = CertificateKey("c1", b"s" * 32)
 _numbers = itertools.count(1)
 
 
@@ -119,6 +122,7 @@ class House:
                 hostnames=self.hostnames,
                 cache=self.cache,
                 billing=self.billing,
+                dumps=FakeDumps(self.world, self.databases),
             ),
             catalogue=parse_catalogue(CATALOGUE, source="house"),
             platform=Platform(
@@ -141,6 +145,7 @@ class House:
             lock_owner=OWNER,
             ring=lambda task, args: self.rung.append((task, args)),
             new_password=new_password,
+            certificate_key=CERTIFICATE_KEY,
         )
 
     def close(self) -> None:
@@ -233,6 +238,12 @@ class House:
             placed = placement.current(conn, tenant_id_for(subscription_id))
         assert placed is not None
         return placed
+
+    def last_placement(self, subscription_id: str) -> Placement:
+        """The newest, given up or not."""
+        tenant_id = tenant_id_for(subscription_id)
+        with self.ctx.registry.connection() as conn:
+            return placement.get(conn, tenant_id, placement.next_number(conn, tenant_id) - 1)
 
     def endpoint(self, placed: Placement) -> ClusterEndpoint:
         with self.ctx.registry.connection() as conn:

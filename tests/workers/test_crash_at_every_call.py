@@ -1,5 +1,5 @@
 """Kill the worker before and after every outside call of provisioning, of a rotation, of a warm cluster's
-end and of a move; each time the next one finishes.
+end, of a move and of a purge; each time the next one finishes.
 
 The calls are not listed here: a first run records them, so a new step or a new call joins by being made.
 Each run is a process of its own that ends by `os._exit(137)` in the middle of the call, with a registry
@@ -21,8 +21,9 @@ import pytest
 
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
-from controlplane.services import moves, tenants
-from controlplane.store import placement, schema_version
+from controlplane.domain.tenant import Phase
+from controlplane.services import moves, purges, tenants
+from controlplane.store import data_copy, placement, purge, schema_version
 from controlplane.store.registry import Registry
 from localcloud.postgres import PostgresServer
 from tests.workers.house import House
@@ -64,11 +65,27 @@ MOVE_CALLS = (
     "config_cache.publish",
     "moves.clear",
 )
-CONFIRM_CALLS = ("moves.drop", "terraform.destroy:module.tenant.aws_iam_role.this")
+CONFIRM_CALLS = ("databases.drop.database", "terraform.destroy:module.tenant.aws_iam_role.this")
 
 
 LOOKS = (".describe", ".role_exists", ".read", ".observe", ".find")
 """Calls that change nothing: a worker that dies between two of them is one that dies before the act."""
+
+
+PURGE_CALLS = (
+    "dumps.make",
+    "databases.drop.database",
+    "databases.drop.roles",
+    "terraform.destroy:module.tenant.aws_iam_role.this",
+    "terraform.destroy:module.tenant.aws_secretsmanager_secret.app",
+    "inventory.states",
+)
+DEDICATED_PURGE_CALLS = (
+    "snapshots.ensure",
+    "terraform.destroy:module.tenant.aws_iam_role.this",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
+    "inventory.tagged",
+)
 
 
 def _work(url: str, world: str, crash_at: int | None, record: str | None) -> None:
@@ -129,6 +146,48 @@ def _support_rotates(url: str, world: Path) -> House:
     with house.ctx.registry.connection() as conn:
         tenants.rotate(conn, tenant_id_for("sub_00000001"), actor="support", reason="test")
     return house
+
+
+def _purge_is_approved(url: str, world: Path, plan: str) -> House:
+    house = _house(url, world)
+    for status in ("active", "canceled"):
+        house.hear(house.subscribe(1, plan=plan, status=status))
+        house.work()
+    tenant_id = tenant_id_for("sub_00000001")
+    with house.ctx.registry.connection() as conn:
+        asked = purges.request(conn, tenant_id, actor="anna", reason="test", early=True)
+        purges.approve(conn, tenant_id, actor="bert", digest=asked.digest)
+    return house
+
+
+def _shared_is_purged(url: str, world: Path) -> House:
+    return _purge_is_approved(url, world, "shared")
+
+
+def _dedicated_is_purged(url: str, world: Path) -> House:
+    return _purge_is_approved(url, world, "dedicated")
+
+
+def _purged(house: House) -> list[str]:
+    """Certified, with its copy, and only then."""
+    row = house.tenant("sub_00000001")
+    with house.ctx.registry.connection() as conn:
+        approved = purge.of_tenant(conn, row.id)
+        copy = None if approved is None else data_copy.of_purge(conn, approved.id)
+    wrong = [] if row.phase is Phase.PURGED else [f"the tenant is {row.phase}"]
+    there = {*house.world.all("dump"), *house.world.all("aws-snapshot")}
+    if copy is None or copy.state != "kept" or there != {copy.name}:
+        wrong.append(f"its copy is not kept: {copy}")
+    return wrong
+
+
+def _copied_before_it_goes(house: House) -> list[str]:
+    """At no moment is the data gone without a copy that was verified."""
+    placed = house.last_placement("sub_00000001")
+    with house.ctx.registry.connection() as conn:
+        found = conn.execute("SELECT state FROM data_copy").fetchone()
+    there = f"{placed.cluster_id}." in str(list(house.world.all("database")))
+    return [] if there or (found is not None and found["state"] == "kept") else ["gone without a copy"]
 
 
 def _support_moves(url: str, world: Path) -> House:
@@ -227,6 +286,17 @@ def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
     [
         pytest.param(_customer_pays, CALLS, _nothing, _gets_in, 80, (), id="provisioning"),
         pytest.param(_support_rotates, ROTATION_CALLS, _gets_in, _rotated, 40, (), id="rotation"),
+        pytest.param(
+            _shared_is_purged, PURGE_CALLS, _copied_before_it_goes, _purged, 20, id="purge of a shared tenant"
+        ),
+        pytest.param(
+            _dedicated_is_purged,
+            DEDICATED_PURGE_CALLS,
+            _copied_before_it_goes,
+            _purged,
+            20,
+            id="purge of a dedicated tenant",
+        ),
         pytest.param(
             _nobody_needs_the_warm_cluster,
             CALLS_OF_AN_END,

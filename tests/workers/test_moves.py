@@ -8,11 +8,12 @@ from controlplane.domain.errors import Conflict, Invalid, NotFound
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import moves
+from controlplane.services import moves, tenants
 from controlplane.store import move
 from controlplane.store.move import MoveRow
 from tests.workers.house import House
 from tests.workers.test_life import paid
+from workers import preview
 
 TENANT = tenant_id_for("sub_00000001")
 
@@ -125,6 +126,35 @@ def test_a_source_that_nobody_confirms_goes_after_its_time(house: House) -> None
     house.work()
     assert last(house).phase is MovePhase.DONE
     assert house.violations() == []
+
+
+def test_who_leaves_after_a_move_leaves_no_source_behind(house: House) -> None:
+    subscription = paid(house)
+    ask(house)
+    house.work()
+    house.subscribe(1, status="canceled")
+    house.hear(subscription)
+    house.work()
+    assert last(house).phase is MovePhase.DONE
+    assert house.tenant(subscription).phase is Phase.CLOSED
+    assert house.violations() == []
+
+
+def test_a_dry_run_names_the_steps_and_makes_nothing(house: House) -> None:
+    paid(house)
+    with house.ctx.registry.connection() as conn:
+        preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
+    assert preview.work_out(house.ctx, preview_id)
+    with house.ctx.registry.connection() as conn:
+        found = tenants.show_preview(conn, preview_id)
+        assert move.latest(conn, TENANT) is None
+        clusters = conn.execute("SELECT FROM cluster").rowcount
+    assert clusters == 1
+    assert found.error is None
+    told = [(step["name"], step["target"]) for step in found.steps or []]
+    assert told[0] == ("place_move", "")
+    assert ("cut_over", "placement 2") in told
+    assert "a new dedicated cluster" in (found.steps or [])[0]["reason"]
 
 
 def test_tables_that_were_not_the_same_are_a_persons_case_and_the_source_stays(house: House) -> None:

@@ -10,7 +10,7 @@ bound their own time. No value that holds a secret has a repr that shows it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -261,6 +261,7 @@ class DatabaseSeen:
     hardened: bool  # roles, grants, schema, marker: all of the recipe holds
     logins_open: bool  # may the application's logins connect?
     release: str | None  # the newest migration recorded in the database, e.g. "0002"
+    roles: bool = False  # is any of the placement's roles there?
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +365,12 @@ class Databases(Protocol):
         """The schema as lines, the same for every tenant of a release: see `databases.shape`."""
         ...
 
+    def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
+        """Delete the database with all sessions on it, then its roles: there is no way back. Resumed
+        wherever an earlier try stopped; nothing there is success. Raises NeedsHuman("cross-tenant-marker")
+        where the database says that it is another tenant's."""
+        ...
+
     def names(self, at: ClusterEndpoint) -> list[str]:
         """Every database of the cluster but its templates and AWS's own."""
         ...
@@ -382,6 +389,45 @@ class Databases(Protocol):
         """Log in as the tenant's application would and read: right database, right marker, the
         schema is there. Raises NeedsHuman("cross-tenant-marker") where the marker is another's."""
         ...
+
+
+# ------------------------------------------------------------------- dumps of a tenant's data
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A dump that was read back and is what was written. `size` in bytes; `tables`: rows of each, in the
+    same snapshot as the dump."""
+
+    name: str
+    sha256: str
+    size: int
+    tables: Mapping[str, int]
+    server_version: str
+
+    def to_manifest(self) -> dict[str, Any]:
+        return {**asdict(self), "tables": dict(self.tables), "format": "pg_dump custom"}
+
+
+class Dumps(Protocol):
+    """Dumps of tenants' databases in a bucket. Names are given by the caller, who has recorded them."""
+
+    def make(
+        self, at: ClusterEndpoint, credential: Credential, *, name: str, stopped: Callable[[], bool]
+    ) -> Dump:
+        """As the migrator: a standard dump of `credential.dbname` into the bucket, with its checksum and
+        a manifest, read back and compared. One of this name that is whole already is not made again.
+        `stopped` is asked at least every second; once true LeaseLost is raised.
+
+        Raises Retryable, NeedsHuman("copy") where no bucket is named or `pg_dump` is older than the
+        server."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Gone already is success."""
+        ...
+
+    def exists(self, name: str) -> bool: ...
 
 
 # ------------------------------------------------------------------------------------------ moves
@@ -489,12 +535,13 @@ class Moves(Protocol):
         what the target held at that moment."""
         ...
 
-    def clear(self, source: Home, target: Home | None) -> None:
-        """End what `begin` began, on either end; `target` None where it is not to be reached."""
+    def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
+        """All rows and sequences as they are at one moment, in one transaction of the target, compared
+        before it ends. The source is only read, and may be another tenant's."""
         ...
 
-    def drop(self, home: Home) -> None:
-        """Delete the database and its logins. Gone already is success."""
+    def clear(self, source: Home, target: Home | None) -> None:
+        """End what `begin` began, on either end; `target` None where it is not to be reached."""
         ...
 
 
@@ -608,4 +655,16 @@ class ConfigCache(Protocol):
 
     def remove(self, host: str, *, epoch: int) -> bool:
         """Leave a tombstone with this epoch, so that a late `publish` of a lower one loses."""
+        ...
+
+
+# ------------------------------------------------------------------------------------- notices
+
+
+class Listener(Protocol):
+    """The company's own system, which wants to hear what happens to tenants."""
+
+    def tell(self, notice_id: str, payload: Mapping[str, Any]) -> str:
+        """One try; what was answered. Not idempotent: whoever listens knows a notice by its id. Raises
+        Retryable, with `after` where it was asked for."""
         ...

@@ -53,8 +53,12 @@ class StripeBilling:
         )
 
     def subscription(self, subscription_id: str) -> dict[str, Any]:
-        """With its items and their prices."""
-        return self._get("subscription", subscription_id, self._client.v1.subscriptions.retrieve)
+        """With its items, their prices, and its latest invoice."""
+
+        def retrieve(key: str) -> Any:
+            return self._client.v1.subscriptions.retrieve(key, {"expand": ["latest_invoice"]})
+
+        return self._get("subscription", subscription_id, retrieve)
 
     def checkout_session(self, session_id: str) -> dict[str, Any]:
         return self._get("checkout session", session_id, self._client.v1.checkout.sessions.retrieve)
@@ -87,6 +91,7 @@ class StripeBilling:
         return self._pages("events", query, self._client.v1.events.list)
 
     def _subscriptions(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        query = {**query, "expand": ["data.latest_invoice"]}
         return self._pages("subscriptions", query, self._client.v1.subscriptions.list)
 
     def _get(self, noun: str, key: str, fetch: Callable[[str], Any]) -> dict[str, Any]:

@@ -119,6 +119,7 @@ class PostgresDatabases:
             ),
             logins_open=_logins_open(server, placement),
             release=None if inside is None else inside.release,
+            roles=bool(server.roles),
         )
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
@@ -205,6 +206,29 @@ class PostgresDatabases:
             conn.execute(sql.SQL("ALTER ROLE {} PASSWORD NULL").format(sql.Identifier(username)))
             _await_sessions(conn, username)
             _end_sessions(conn, [username])
+
+    def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
+        """The marker is read first: a database that says it is another's is not dropped. Doors are shut
+        before sessions are ended, so that none comes back; FORCE ends what slipped in all the same."""
+        master = self._sessions.master(at)
+        try:
+            with master.open(placement.database) as conn:
+                _require_own_marker(_recipe(conn, placement), see_inside(conn, placement))
+        except NoSuchDatabase:
+            pass  # dropped by an earlier try, or never made
+        except DatabaseClosed:
+            pass  # half made, or half dropped: nobody was ever let in, or will be
+        name = sql.Identifier(placement.database)
+        roles = (*placement.app_roles, placement.migrator_role, placement.owner_role)
+        with master.open() as conn:
+            seen = see_server(conn, placement)
+            if seen.database_owner is not None:
+                conn.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+                _end_sessions(conn, roles)
+                conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            with conn.transaction():
+                for role in roles:
+                    conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
 
     def names(self, at: ClusterEndpoint) -> list[str]:
         with self._sessions.master(at).open() as conn:

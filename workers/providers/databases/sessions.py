@@ -150,6 +150,22 @@ class Sessions:
             "PGCONNECT_TIMEOUT": str(self._connect_timeout),
         }
 
+    def libpq_environment(self, at: ClusterEndpoint, credential: Credential) -> dict[str, str]:
+        """The same login for a program of PostgreSQL's own, as libpq's variables."""
+        place = self._endpoint_map.resolve(at.host, at.port)
+        address = {"PGHOSTADDR": str(place["hostaddr"])} if "hostaddr" in place else {}
+        return {
+            "PGHOST": at.host,
+            "PGPORT": str(place.get("port", at.port)),
+            "PGUSER": credential.username,
+            "PGPASSWORD": credential.password,
+            "PGDATABASE": credential.dbname,
+            "PGAPPNAME": APPLICATION_NAME,
+            "PGCONNECT_TIMEOUT": str(self._connect_timeout),
+            **{f"PG{name.upper()}": value for name, value in self._tls.items()},
+            **address,
+        }
+
     def _bounds(self, statement_timeout: float | None, lock_timeout: float | None) -> dict[str, Any]:
         statement = statement_timeout or self._statement_timeout
         return {

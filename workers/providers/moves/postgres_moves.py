@@ -40,6 +40,7 @@ from workers.providers.moves.pgoutput import RUNBOOK
 from workers.providers.moves.tables import Table
 from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen, Secrets
 
+CLONE = "clone"
 LITTLE = 500
 """Changes: once a look at the log finds no more than these, the rest is left to the hand-over."""
 CHECK_BETWEEN_BYTES = 16 * 2**20
@@ -111,6 +112,7 @@ class PostgresMoves:
             stream.drop(here, name)
             with self._migrator(source) as reader:
                 stream.publish(reader, name, [t for t in catalogue.tables(reader) if t.streams])
+            run.check()
             stream.keep(here, name)
 
     def copy(self, source: Home, target: Home, run: MoveRun) -> Copied:
@@ -129,12 +131,44 @@ class PostgresMoves:
                 for table in carried:
                     more_rows, more = self._carry(ends, table, run)
                     rows, size = rows + more_rows, size + more
-                for view in catalogue.materialised_views(ends.reader):
-                    ends.writer.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
+                _refresh(ends)
                 progress.copied(ends.writer, snapshot=snapshot, copied_to=position)
             for table in carried:
                 ends.writer.execute(sql.SQL("ANALYZE {}").format(table.identifier))
         return Copied(len(carried), rows, size, time.monotonic() - began)
+
+    def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
+        """The progress row stays in the target: it keeps the fence, since a clone is served once this is
+        recorded and a worker that slept must not empty it then."""
+        began = time.monotonic()
+        with self._master(target) as there, self._master(source) as here:
+            _require_same_shape(here, there)
+            if catalogue.large_objects(here):
+                raise NeedsHuman("the database has large objects, which are not carried", runbook=RUNBOOK)
+            run.check()
+            progress.make(there, target.placement)
+            progress.start(there, CLONE, run.fence)
+            _end_others(there, target.placement)
+            there.execute(_replica(target.placement, on=True))
+        with self._ends(source, target) as ends:
+            tables = catalogue.tables(ends.reader)
+            rows = size = 0
+            with _snapshot(ends.reader), ends.writer.transaction():
+                progress.take(ends.writer, run.fence)
+                _empty(ends.writer, catalogue.tables(ends.writer))
+                for table in tables:
+                    more_rows, more = self._carry(ends, table, run)
+                    rows, size = rows + more_rows, size + more
+                catalogue.carry_sequences(ends.reader, ends.writer, catalogue.sequences(ends.reader))
+                _refresh(ends)
+                sums = self._compare(ends, tables)
+                if sums.differing:
+                    raise NeedsHuman(f"the copy differs in {', '.join(sums.differing[:10])}", runbook=RUNBOOK)
+            for table in tables:
+                ends.writer.execute(sql.SQL("ANALYZE {}").format(table.identifier))
+        with self._master(target) as there:
+            there.execute(_replica(target.placement, on=False))
+        return Copied(len(tables), rows, size, time.monotonic() - began)
 
     def follow(self, source: Home, target: Home, run: MoveRun) -> int:
         with self._ends(source, target) as ends:
@@ -196,24 +230,6 @@ class PostgresMoves:
                     progress.drop(conn)
             except (NoSuchDatabase, DatabaseClosed):
                 return
-
-    def drop(self, home: Home) -> None:
-        place = home.placement
-        with self._sessions.master(home.at).open() as conn:
-            conn.execute(
-                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-                " WHERE database = %s AND active_pid IS NOT NULL",
-                (place.database,),
-            )
-            conn.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s",
-                (place.database,),
-            )
-            conn.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(place.database))
-            )
-            for role in (*place.app_roles, place.migrator_role, place.owner_role):
-                conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
 
     # ------------------------------------------------------------------------------------- carrying
 
@@ -331,6 +347,11 @@ def _empty(writer: psycopg.Connection, tables: Sequence[Table]) -> None:
     if tables:
         names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in tables)
         writer.execute(sql.SQL("TRUNCATE {}").format(names))
+
+
+def _refresh(ends: Ends) -> None:
+    for view in catalogue.materialised_views(ends.reader):
+        ends.writer.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
 
 
 def _end_others(master: psycopg.Connection, target: Placement) -> None:

@@ -58,15 +58,17 @@ def exists(conn: psycopg.Connection) -> bool:
 
 
 def start(conn: psycopg.Connection, slot: str, fence: int) -> None:
-    """A copy that is to be made from the beginning."""
-    conn.execute(
+    """A copy that is to be made from the beginning. Raises LeaseLost where a later holder has been here."""
+    begun = conn.execute(
         sql.SQL(
             "INSERT INTO {} (slot, fence) VALUES (%s, %s) ON CONFLICT (one) DO UPDATE"
-            " SET slot = excluded.slot, fence = greatest(move_progress.fence, excluded.fence),"
-            " snapshot = NULL, copied_to = 0, applied = 0"
+            " SET slot = excluded.slot, fence = excluded.fence, snapshot = NULL, copied_to = 0, applied = 0"
+            " WHERE move_progress.fence <= excluded.fence"
         ).format(TABLE),
         (slot, fence),
-    )
+    ).rowcount
+    if not begun:
+        raise LeaseLost(f"the copy has seen a later fence than {fence}")
 
 
 def see(conn: psycopg.Connection) -> Progress | None:

@@ -33,6 +33,11 @@ NETWORK = re.compile(
     r"|connection reset|i/o timeout|no such host|TLS handshake|unexpected EOF|\bEOF\b|deadline exceeded"
     r"|request send failed|timeout while waiting|Failed to save state|error uploading state|broken pipe"
 )
+# The provider died under Terraform (out of memory, killed) or was told to stop.
+PLUGIN = re.compile(
+    r"Plugin did not respond|Request cancelled|rpc error: code = (?:Unavailable|Canceled)"
+    r"|Unrecognized remote plugin message"
+)
 CREDENTIALS = re.compile(
     r"AccessDenied|UnauthorizedOperation|UnrecognizedClient|InvalidClientTokenId|SignatureDoesNotMatch"
     r"|AuthFailure|No valid credential sources|failed to refresh cached credentials"
@@ -65,7 +70,7 @@ def failure(what: str, code: int, errors: Sequence[Diagnostic]) -> ControlPlaneE
             if pattern.search(error.text) and not THROTTLED.search(error.text):
                 return NeedsHuman(_message(what, error), runbook=runbook)
     for error in errors:
-        if not any(p.search(error.text) for p in (THROTTLED, LOCKED, SETTLING, NETWORK)):
+        if not any(p.search(error.text) for p in (THROTTLED, LOCKED, SETTLING, NETWORK, PLUGIN)):
             return NeedsHuman(_message(what, error), runbook="terraform-configuration")
     slow = [e for e in errors if THROTTLED.search(e.text) or LOCKED.search(e.text)]
     return Retryable(_message(what, (slow or list(errors))[0]), after=30 if slow else 10)

@@ -1,0 +1,196 @@
+"""Purges: what would be deleted, the order to do it, and the second person's word.
+
+All of it only records. The engine reads an approved purge as part of what a closed tenant should be, and
+deletes (see `domain.planner`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.purge import (
+    CATALOGUE,
+    POLICY,
+    Content,
+    content_of,
+    require_same,
+    require_second_person,
+)
+from controlplane.domain.tenant import Lifecycle
+from controlplane.store import audit, cluster, data_copy, move, operation, placement, purge, route, tenant
+from controlplane.store.data_copy import CopyRow
+from controlplane.store.purge import PurgeRow
+from controlplane.store.registry import Connection
+from controlplane.store.tenant import TenantRow
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeDetail:
+    """`content`: what would be deleted now; None once it is gone. `due_in`: seconds until the end of its
+    retention. `purge`: the one that was asked for. `copy`: what is kept of it."""
+
+    tenant: TenantRow
+    content: Content | None
+    due_in: float | None
+    purge: PurgeRow | None
+    copy: CopyRow | None
+
+
+def show(conn: Connection, tenant_id: str) -> PurgeDetail:
+    """Raises NotFound, and Conflict for a tenant that is not closed."""
+    row = tenant.get(conn, tenant_id)
+    found = purge.of_tenant(conn, row.id)
+    return PurgeDetail(
+        tenant=row,
+        content=None if row.purged_at is not None else _content(conn, row),
+        due_in=tenant.retention_left(conn, row.id),
+        purge=found,
+        copy=None if found is None else data_copy.of_purge(conn, found.id),
+    )
+
+
+def request(conn: Connection, tenant_id: str, *, actor: str, reason: str, early: bool) -> PurgeRow:
+    """Ask for it. `early`: before the end of its retention, because the customer demands it. The same
+    request again by the same person finds the first. Raises Conflict."""
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        content = _content(conn, row)
+        found = purge.of_tenant(conn, row.id)
+        if found is not None:
+            if found.state == "requested" and (found.digest, found.requested_by) == (content.digest, actor):
+                return found
+            raise Conflict(f"tenant {row.id} has a purge already, which is {found.state}")
+        left = tenant.retention_left(conn, row.id)
+        if left and not early:
+            until = "" if row.purge_after is None else row.purge_after.isoformat(timespec="seconds")
+            raise Conflict(f"tenant {row.id} keeps its data until {until}: only an early purge may take it")
+        asked = purge.request(
+            conn, row.id, reason=reason, content=content.to_json(), digest=content.digest, actor=actor
+        )
+        audit.append(
+            conn,
+            actor=actor,
+            action="purge.request",
+            resource=row.id,
+            detail={"purge": asked.id, "digest": asked.digest, "reason": reason, "early": early},
+        )
+    return asked
+
+
+def approve(conn: Connection, tenant_id: str, *, actor: str, digest: str) -> tuple[PurgeRow, int]:
+    """Approve what was looked at, which `digest` names; the purge and the operation that carries it out.
+
+    Raises NotFound where none was asked for, Conflict for the one who asked, for a digest that is stale
+    and for a tenant that has come back.
+    """
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        found = purge.of_tenant(conn, row.id)
+        if found is None:
+            raise NotFound(f"no purge of tenant {row.id} was asked for")
+        require_second_person(requested_by=found.requested_by, approver=actor)
+        require_same(requested=found.digest, now=_content(conn, row).digest, approved=digest)
+        purge.approve(conn, found.id, actor=actor)
+        operation_id = _carry_out(conn, row.id, found.id, digest=digest, actor=actor)
+        approved = purge.of_tenant(conn, row.id)
+    assert approved is not None  # noqa: S101 — it was approved in this transaction
+    return approved, operation_id
+
+
+def withdraw(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
+    """The purge that was withdrawn. Raises NotFound, and Conflict for one that has begun."""
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        if purge.begun(conn, row.id):
+            raise Conflict(f"the purge of tenant {row.id} has begun: there is nothing to go back to")
+        purge_id = _withdraw(conn, row.id, actor=actor, reason=reason)
+        if purge_id is None:
+            raise NotFound(f"no purge of tenant {row.id} was asked for")
+    return purge_id
+
+
+def withdraw_for_return(conn: Connection, tenant_id: str, *, actor: str) -> None:
+    """The customer is back: nobody's earlier word deletes the data. Within the transaction that opens the
+    tenant, which has locked its row."""
+    _withdraw(conn, tenant_id, actor=actor, reason="the customer came back")
+
+
+def order_by_policy(conn: Connection, tenant_id: str) -> bool:
+    """The plan says that nobody need be asked: order the purge if it is due. Within the caller's
+    transaction; False where one was asked for already."""
+    row = tenant.get(conn, tenant_id, lock=True)
+    if purge.of_tenant(conn, row.id) is not None or tenant.retention_left(conn, row.id) != 0.0:
+        return False
+    content = _content(conn, row)
+    asked = purge.request(
+        conn,
+        row.id,
+        reason="the end of its retention",
+        content=content.to_json(),
+        digest=content.digest,
+        actor=POLICY,
+    )
+    purge.approve(conn, asked.id, actor=CATALOGUE)
+    audit.append(
+        conn,
+        actor=CATALOGUE,
+        action="purge.approve",
+        resource=row.id,
+        detail={"purge": asked.id, "digest": content.digest},
+    )
+    return True
+
+
+def certificate(conn: Connection, tenant_id: str) -> dict[str, object]:
+    """Raises NotFound before the tenant is purged."""
+    row = tenant.get(conn, tenant_id)
+    found = purge.of_tenant(conn, row.id)
+    if found is None or found.certificate is None:
+        raise NotFound(f"tenant {row.id} is {row.phase.value}: it has no deletion certificate")
+    return found.certificate
+
+
+def _withdraw(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int | None:
+    purge_id = purge.withdraw(conn, tenant_id)
+    if purge_id is not None:
+        audit.append(
+            conn,
+            actor=actor,
+            action="purge.withdraw",
+            resource=tenant_id,
+            detail={"purge": purge_id, "reason": reason},
+        )
+    return purge_id
+
+
+def _carry_out(conn: Connection, tenant_id: str, purge_id: int, *, digest: str, actor: str) -> int:
+    audit.append(
+        conn,
+        actor=actor,
+        action="purge.approve",
+        resource=tenant_id,
+        detail={"purge": purge_id, "digest": digest},
+    )
+    return operation.request(
+        conn, ResourceKind.TENANT, tenant_id, reason=f"purge {purge_id} was approved", actor=actor
+    )
+
+
+def _content(conn: Connection, row: TenantRow) -> Content:
+    if row.desired.lifecycle is not Lifecycle.CLOSED or row.closed_at is None:
+        raise Conflict(f"tenant {row.id} is {row.phase.value}: only one that is closed can be purged")
+    if move.current(conn, row.id) is not None:
+        raise Conflict(f"tenant {row.id} has a move that is not over: confirm it or give it up first")
+    placed = placement.current(conn, row.id)
+    home = None if placed is None else cluster.get(conn, placed.cluster_id)
+    return content_of(
+        tenant_id=row.id,
+        slug=row.slug,
+        customer_id=row.customer_id,
+        closed_at=row.closed_at,
+        placement=placed,
+        isolation=None if home is None else home.desired.isolation,
+        hosts=sorted({*route.of_tenant(conn, row.id), *row.desired.custom_domains}),
+    )

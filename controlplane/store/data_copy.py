@@ -1,0 +1,248 @@
+"""Copies of a tenant's data that are kept outside its database: dumps and snapshots.
+
+Those of a purge are the engine's, made and deleted by its steps. The others are exports, which somebody
+asked for: a worker takes one, renews its hold while it dumps, and deletes it when its days are over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.errors import NotFound
+from controlplane.store.registry import Connection, one
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    """`manifest`: what was verified of it (see `workers.providers.ports.Dump`), empty for a snapshot.
+    `overdue`: the time for which it is kept is over."""
+
+    id: int
+    tenant_id: str
+    cluster_id: str
+    purge_id: int | None
+    kind: str
+    name: str
+    state: str
+    manifest: dict[str, Any] | None
+    keep_days: int
+    actor: str
+    attempts: int
+    error: str | None
+    created_at: datetime
+    verified_at: datetime | None
+    kept_until: datetime | None
+    deleted_at: datetime | None
+    overdue: bool
+
+
+_COLUMNS = (
+    "id, tenant_id, cluster_id, purge_id, kind, name, state, manifest, keep_days, actor, attempts, error,"
+    " created_at, verified_at, kept_until, deleted_at,"
+    " coalesce(state = 'kept' AND kept_until <= clock_timestamp(), false) AS overdue"
+)
+
+
+def of_purge(conn: Connection, purge_id: int) -> CopyRow | None:
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE purge_id = %s",  # noqa: S608 — a constant
+            [purge_id],
+        ).fetchone()
+
+
+def record(
+    conn: Connection,
+    *,
+    tenant_id: str,
+    cluster_id: str,
+    purge_id: int | None,
+    kind: str,
+    name: str,
+    keep_days: int,
+    actor: str,
+) -> CopyRow:
+    """Before it is made; the one that a purge has already stays."""
+    conn.execute(
+        "INSERT INTO data_copy (tenant_id, cluster_id, purge_id, kind, name, keep_days, actor)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING",
+        [tenant_id, cluster_id, purge_id, kind, name, keep_days, actor],
+    )
+    return _by_name(conn, name)
+
+
+def keep(conn: Connection, copy_id: int, *, manifest: dict[str, Any]) -> None:
+    """It is there, whole and readable; from now on its days count."""
+    conn.execute(
+        "UPDATE data_copy SET state = 'kept', manifest = %s, verified_at = clock_timestamp(), error = NULL,"
+        " kept_until = clock_timestamp() + make_interval(days => keep_days)"
+        " WHERE id = %s AND state = 'making'",
+        [Jsonb(manifest), copy_id],
+    )
+
+
+def get_export(conn: Connection, copy_id: int) -> CopyRow:
+    """Raises NotFound."""
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE id = %s AND purge_id IS NULL",  # noqa: S608
+            [copy_id],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"export {copy_id} does not exist")
+    return row
+
+
+_EXPORT_DUE = (
+    "purge_id IS NULL AND ((state = 'making' AND next_attempt_at <= clock_timestamp())"
+    " OR (state = 'kept' AND kept_until <= clock_timestamp() AND next_attempt_at <= clock_timestamp()))"
+)
+
+
+def due_exports(conn: Connection, *, limit: int) -> list[int]:
+    """To be made, or to be deleted."""
+    rows = conn.execute(
+        f"SELECT id FROM data_copy WHERE {_EXPORT_DUE} ORDER BY next_attempt_at LIMIT %s",  # noqa: S608
+        [limit],
+    ).fetchall()
+    return [row["id"] for row in rows]
+
+
+def take_export(conn: Connection, copy_id: int, *, hold: float) -> CopyRow | None:
+    """Held for `hold` seconds; None where it is not due or in other hands."""
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        return cur.execute(
+            "UPDATE data_copy SET attempts = attempts + 1,"  # noqa: S608 — constants
+            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+            f" WHERE id = %s AND {_EXPORT_DUE} RETURNING {_COLUMNS}",
+            [hold, copy_id],
+        ).fetchone()
+
+
+def renew_export(conn: Connection, row: CopyRow, *, hold: float) -> bool:
+    """False where another worker has taken it since."""
+    return (
+        conn.execute(
+            "UPDATE data_copy SET next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE id = %s AND attempts = %s AND state = 'making'",
+            [hold, row.id, row.attempts],
+        ).rowcount
+        > 0
+    )
+
+
+def put_back_export(conn: Connection, row: CopyRow, *, after: float, error: str) -> None:
+    conn.execute(
+        "UPDATE data_copy SET error = %s, next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND attempts = %s",
+        [error[:1000], after, row.id, row.attempts],
+    )
+
+
+def fail_export(conn: Connection, row: CopyRow, *, error: str) -> None:
+    conn.execute(
+        "UPDATE data_copy SET state = 'failed', error = %s"
+        " WHERE id = %s AND attempts = %s AND state = 'making'",
+        [error[:1000], row.id, row.attempts],
+    )
+
+
+def kept_of_tenant(conn: Connection, tenant_id: str) -> list[CopyRow]:
+    """All that there still is, or may be."""
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE tenant_id = %s"  # noqa: S608 — a constant
+            " AND state IN ('making', 'kept') ORDER BY id",
+            [tenant_id],
+        ).fetchall()
+
+
+def mark_deleted(conn: Connection, copy_id: int) -> None:
+    conn.execute(
+        "UPDATE data_copy SET state = 'deleted', deleted_at = clock_timestamp()"
+        " WHERE id = %s AND state <> 'deleted'",
+        [copy_id],
+    )
+
+
+def snapshot_kept(conn: Connection, cluster_id: str) -> bool:
+    """Is there a snapshot of this cluster, a purge's or a rollout's, or one being made?"""
+    row = conn.execute(
+        f"SELECT FROM cluster c WHERE c.id = %s AND {_SNAPSHOT_OF_CLUSTER}",
+        [cluster_id],
+    ).fetchone()
+    return row is not None
+
+
+def useless_keys(conn: Connection, *, limit: int) -> list[str]:
+    """Destroyed clusters whose key is kept though no snapshot needs it any more, and at which nobody is."""
+    rows = conn.execute(
+        f"SELECT c.id FROM cluster c WHERE c.keeps_key AND NOT {_SNAPSHOT_OF_CLUSTER}"  # noqa: S608
+        " AND NOT EXISTS (SELECT FROM operation WHERE kind = 'cluster' AND resource_id = c.id"
+        "  AND state IN ('waiting', 'running', 'parked')) ORDER BY c.id LIMIT %s",
+        [limit],
+    ).fetchall()
+    return [row["id"] for row in rows]
+
+
+_SNAPSHOT_OF_CLUSTER = (
+    "(EXISTS (SELECT FROM data_copy WHERE cluster_id = c.id AND kind = 'snapshot'"
+    "  AND state IN ('making', 'kept'))"
+    " OR EXISTS (SELECT FROM rollout_snapshot WHERE cluster_id = c.id AND state <> 'deleted'))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Of a whole cluster: a rollout's snapshot, or RDS's own backups. `until`: when it is gone at the
+    latest, None for a snapshot whose rollout has not ended."""
+
+    kind: str
+    name: str
+    until: datetime | None
+
+
+def backups_of(conn: Connection, cluster_id: str | None) -> list[Backup]:
+    """What still has a tenant in it that was deleted from this cluster now. RDS's own backups of a cluster
+    go with the cluster, and otherwise after its retention."""
+    with conn.cursor(row_factory=class_row(Backup)) as cur:
+        return cur.execute(
+            "SELECT 'automatic backups' AS kind, c.id AS name, clock_timestamp()"
+            "   + make_interval(days => (c.desired->>'backup_retention_days')::int) AS until"
+            "  FROM cluster c WHERE c.id = %(id)s AND c.destroyed_at IS NULL AND c.ready_at IS NOT NULL"
+            " UNION ALL"
+            " SELECT 'snapshot before a rollout', s.name,"
+            "   r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14))"
+            "  FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
+            " WHERE s.cluster_id = %(id)s AND s.state <> 'deleted' ORDER BY 1, 2",
+            {"id": cluster_id},
+        ).fetchall()
+
+
+def seconds_left(conn: Connection, copy_id: int) -> float | None:
+    """Until it is to be deleted; None for one that is not kept."""
+    row = one(
+        conn.execute(
+            "SELECT extract(epoch FROM kept_until - clock_timestamp())::float8 AS s FROM data_copy"
+            " WHERE id = %s AND state = 'kept'"
+            " UNION ALL SELECT NULL LIMIT 1",
+            [copy_id],
+        ).fetchone()
+    )
+    return None if row["s"] is None else max(0.0, float(row["s"]))
+
+
+def _by_name(conn: Connection, name: str) -> CopyRow:
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        row = cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE name = %s",  # noqa: S608 — a constant
+            [name],
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"copy {name} does not exist")
+    return row

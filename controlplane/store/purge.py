@@ -1,0 +1,126 @@
+"""Purges: asked for, approved, begun, done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from controlplane.domain.errors import Conflict
+from controlplane.store.registry import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeRow:
+    """`content`: see `domain.purge.Content`. `begun_at`: from then on there is no way back."""
+
+    id: int
+    tenant_id: str
+    state: str
+    reason: str
+    content: dict[str, Any]
+    digest: str
+    requested_by: str
+    requested_at: datetime
+    approved_by: str | None
+    approved_at: datetime | None
+    begun_at: datetime | None
+    done_at: datetime | None
+    certificate: dict[str, Any] | None
+
+    @property
+    def cluster_goes(self) -> bool:
+        return bool(self.content["cluster_goes"])
+
+
+_COLUMNS = (
+    "id, tenant_id, state, reason, content, digest, requested_by, requested_at, approved_by, approved_at,"
+    " begun_at, done_at, certificate"
+)
+
+
+def request(
+    conn: Connection, tenant_id: str, *, reason: str, content: dict[str, Any], digest: str, actor: str
+) -> PurgeRow:
+    """The tenant's row is locked by the caller, and it has no open purge."""
+    with conn.cursor(row_factory=class_row(PurgeRow)) as cur:
+        row = cur.execute(
+            "INSERT INTO purge (tenant_id, reason, content, digest, requested_by)"  # noqa: S608 — a constant
+            f" VALUES (%s, %s, %s, %s, %s) RETURNING {_COLUMNS}",
+            [tenant_id, reason, Jsonb(content), digest, actor],
+        ).fetchone()
+    assert row is not None  # noqa: S101 — RETURNING
+    return row
+
+
+def of_tenant(conn: Connection, tenant_id: str) -> PurgeRow | None:
+    """The one that was not withdrawn."""
+    with conn.cursor(row_factory=class_row(PurgeRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM purge WHERE tenant_id = %s AND state <> 'withdrawn'",  # noqa: S608
+            [tenant_id],
+        ).fetchone()
+
+
+def approve(conn: Connection, purge_id: int, *, actor: str) -> None:
+    """Raises Conflict where it does not wait for an approval."""
+    done = conn.execute(
+        "UPDATE purge SET state = 'approved', approved_by = %s, approved_at = clock_timestamp()"
+        " WHERE id = %s AND state = 'requested'",
+        [actor, purge_id],
+    )
+    if not done.rowcount:
+        raise Conflict(f"purge {purge_id} does not wait for an approval")
+
+
+def withdraw(conn: Connection, tenant_id: str) -> int | None:
+    """The purge that was withdrawn, None where there is none that has not begun."""
+    row = conn.execute(
+        "UPDATE purge SET state = 'withdrawn' WHERE tenant_id = %s AND begun_at IS NULL"
+        " AND state IN ('requested', 'approved') RETURNING id",
+        [tenant_id],
+    ).fetchone()
+    return None if row is None else int(row["id"])
+
+
+def begin(conn: Connection, purge_id: int) -> bool:
+    """From here on there is no way back. False where it was withdrawn. The tenant's row is locked by the
+    caller, so nobody brings it back at the same moment."""
+    return (
+        conn.execute(
+            "UPDATE purge SET begun_at = coalesce(begun_at, clock_timestamp())"
+            " WHERE id = %s AND state = 'approved'",
+            [purge_id],
+        ).rowcount
+        > 0
+    )
+
+
+def begun(conn: Connection, tenant_id: str) -> bool:
+    """Is this tenant's data gone, or going?"""
+    row = conn.execute(
+        "SELECT FROM purge WHERE tenant_id = %s AND begun_at IS NOT NULL", [tenant_id]
+    ).fetchone()
+    return row is not None
+
+
+def finish(conn: Connection, purge_id: int, *, certificate: dict[str, Any]) -> None:
+    conn.execute(
+        "UPDATE purge SET state = 'done', done_at = clock_timestamp(), certificate = %s"
+        " WHERE id = %s AND state = 'approved'",
+        [Jsonb(certificate), purge_id],
+    )
+
+
+def of_cluster(conn: Connection, cluster_id: str) -> list[PurgeRow]:
+    """Those by which tenants that lived on this cluster were deleted."""
+    with conn.cursor(row_factory=class_row(PurgeRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM purge"  # noqa: S608 — a constant
+            " WHERE content->>'cluster' = %s AND state IN ('approved', 'done') AND begun_at IS NOT NULL"
+            " AND tenant_id IN (SELECT tenant_id FROM placement WHERE cluster_id = %s) ORDER BY id",
+            [cluster_id, cluster_id],
+        ).fetchall()

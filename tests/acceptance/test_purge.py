@@ -1,0 +1,130 @@
+"""Two customers leave for good, on real Terraform, PostgreSQL and an emulated account: nothing is left."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from controlplane.certificate import CertificateKey, fault
+from controlplane.cli.demo.house import DemoHouse
+from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.store import placement, tenant
+from localcloud.postgres_install import program
+from tests.acceptance import ledger
+from tests.acceptance.customers import Customers, wait_for
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
+
+
+def _placed(house: DemoHouse, subscription: str) -> Placement:
+    with house.registry.connection() as conn:
+        found = placement.last(conn, tenant_id_for(subscription))
+    assert found is not None
+    return found
+
+
+def _cancel(customers: Customers, subscription: str) -> None:
+    customers.stripe.v1.subscriptions.cancel(subscription)
+
+    def closed() -> bool | None:
+        with customers.house.registry.connection() as conn:
+            row = tenant.get(conn, tenant_id_for(subscription))
+        return True if row.phase.value == "closed" else None
+
+    wait_for(closed, timeout=120, what=lambda: customers.state(subscription))
+
+
+def _purge(house: DemoHouse, customers: Customers, subscription: str) -> dict[str, Any]:
+    """Asked for by one, approved by another; the certificate."""
+    keys, path = house.cloud.credentials, f"{house.web_url}/v1/tenants/{tenant_id_for(subscription)}"
+
+    def post(url: str, token: str, body: dict[str, Any]) -> httpx.Response:
+        return httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+    asked = post(f"{path}/purge", keys.operator_token, {"reason": "art. 17", "early": True}).json()
+    alone = post(f"{path}/purge/approve", keys.operator_token, {"digest": asked["digest"]})
+    assert alone.status_code == 409
+    post(f"{path}/purge/approve", keys.second_operator_token, {"digest": asked["digest"]}).raise_for_status()
+
+    def certificate() -> dict[str, Any] | None:
+        answer = httpx.get(
+            f"{path}/certificate", headers={"Authorization": f"Bearer {keys.viewer_token}"}, timeout=30
+        )
+        return answer.json() if answer.status_code == 200 else None
+
+    return wait_for(certificate, timeout=420, what=lambda: customers.state(subscription), every=0.5)
+
+
+def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
+    house: DemoHouse, customers: Customers, tmp_path: Path
+) -> None:
+    subscription = customers.subscribe("kilo", "starter_monthly")
+    customers.wait_for_page("kilo", timeout=420)
+    customers.write("kilo", "what was written before the end")
+    placed = _placed(house, subscription)
+    _cancel(customers, subscription)
+    envelope = _purge(house, customers, subscription)
+
+    seed = base64.b64decode(house.cloud.credentials.certificate_key.partition(":")[2])
+    assert fault(envelope, CertificateKey("c1", seed).public_key) is None
+    [kept, backups] = envelope["certificate"]["kept"]
+    assert (backups["kind"], backups["name"]) == ("automatic backups", placed.cluster_id)
+    bucket = house.environment()["CONTROLPLANE_COPY_BUCKET"]
+    body = ledger.account(house).client("s3").get_object(Bucket=bucket, Key=kept["name"])["Body"].read()
+    assert hashlib.sha256(body).hexdigest() == kept["sha256"]
+    (tmp_path / "kilo.dump").write_bytes(body)
+    url = house.cloud.registry.create_database("kilo_restored")
+    restore = [program("pg_restore"), "--no-owner", "--dbname", url, tmp_path / "kilo.dump"]
+    subprocess.run(restore, check=True, timeout=60)
+    with psycopg.connect(url) as conn:
+        rows = conn.execute("SELECT body FROM app.note").fetchall()
+    assert rows == [("what was written before the end",)]
+    assert kept["rows"]["app.note"] == 1
+
+    assert customers.page("kilo").status_code == 404
+    status, found = ledger.verify(house, "--tenant", placed.tenant_id)
+    assert (status, found["findings"], found["unread"]) == (0, [], [])
+    states = ledger.account(house).state_files()
+    assert not [key for key in states if placed.workspace in key]
+
+
+@pytest.mark.soak
+def test_a_dedicated_tenant_takes_its_cluster_along(house: DemoHouse, customers: Customers) -> None:
+    subscription = customers.subscribe("lima", "team_monthly")
+    customers.wait_for_page("lima", timeout=420)
+    placed = _placed(house, subscription)
+    _cancel(customers, subscription)
+    envelope = _purge(house, customers, subscription)
+    [kept] = envelope["certificate"]["kept"]
+    account = ledger.account(house)
+    rds = account.client("rds")
+    clusters = {c["DBClusterIdentifier"] for c in rds.describe_db_clusters()["DBClusters"]}
+    assert placed.cluster_id not in clusters
+    [snapshot] = rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=kept["name"])[
+        "DBClusterSnapshots"
+    ]
+    assert snapshot["Status"] == "available"
+    assert placed.cluster_id in set(account.keys())
+    assert ledger.violations(house) == []
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", "tenants", "certificate", "lima", "--json"],
+        env=house.environment()
+        | {
+            "CONTROLPLANE_API_URL": house.web_url,
+            "CONTROLPLANE_API_TOKEN": house.cloud.credentials.viewer_token,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout) == envelope

@@ -1,0 +1,83 @@
+"""Deleting for good takes two tokens, the whole id and the right digest."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.web.site import Site
+
+
+@pytest.fixture
+def closed(site: Site) -> str:
+    return site.closed("sub_1")
+
+
+def test_it_is_shown_asked_for_and_approved_by_another(site: Site, closed: str) -> None:
+    path = f"/v1/tenants/{closed}/purge"
+    shown = site.get(path).json
+    assert (shown["purge"], shown["due"]) == (None, False)
+    assert shown["would_delete"]["database"] == closed.replace("-", "_") + "_1"
+    assert site.post(path, {"reason": "gone"}).status_code == 409
+    asked = site.post(path, {"reason": "art. 17", "early": True}).json
+    assert asked["purge"]["requested_by"] == "api:operator-bot"
+    assert site.post(path, {"reason": "art. 17", "early": True}).json["purge"]["id"] == asked["purge"]["id"]
+    alone = site.post(f"{path}/approve", {"digest": asked["digest"]})
+    assert (alone.status_code, "somebody else" in alone.json["error"]["message"]) == (409, True)
+    stale = site.post(f"{path}/approve", {"digest": "0" * 64}, role="second")
+    assert stale.status_code == 409
+    done = site.post(f"{path}/approve", {"digest": asked["digest"]}, role="second")
+    assert (done.status_code, done.json["purge"]["approved_by"]) == (202, "api:second-bot")
+    assert site.rings[-1] == ("workers.tasks.converge", ["tenant", closed])
+    assert site.get(f"/v1/tenants/{closed}/certificate").status_code == 404
+    back = site.post(f"{path}/withdraw", {"reason": "a mistake"})
+    assert (back.status_code, back.json["purge"]) == (200, None)
+    actions = [row["action"] for row in site.rows("SELECT action FROM audit ORDER BY seq")]
+    assert actions[-3:] == ["purge.request", "purge.approve", "purge.withdraw"]
+
+
+@pytest.mark.parametrize("act", ["", "/approve", "/withdraw"])
+def test_a_slug_is_not_enough(site: Site, closed: str, act: str) -> None:
+    answer = site.post(
+        f"/v1/tenants/acme/purge{act}", {"reason": "x"} if act != "/approve" else {"digest": "x"}
+    )
+    assert answer.status_code == 400
+    assert answer.json["error"]["field"] == "tenant"
+    assert site.get("/v1/tenants/acme/purge").json["tenant"] == closed
+
+
+@pytest.mark.parametrize(
+    ("act", "body", "field"),
+    [
+        ("", {}, "reason"),
+        ("", {"reason": "x", "early": "yes"}, "early"),
+        ("/approve", {}, "digest"),
+        ("/withdraw", {"reason": ""}, "reason"),
+    ],
+)
+def test_what_is_missing_is_named(
+    site: Site, closed: str, act: str, body: dict[str, object], field: str
+) -> None:
+    answer = site.post(f"/v1/tenants/{closed}/purge{act}", body)
+    assert (answer.status_code, answer.json["error"]["field"]) == (400, field)
+
+
+def test_a_living_tenant_is_not_purged(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    assert site.get(f"/v1/tenants/{tenant_id}/purge").status_code == 409
+    assert site.post(f"/v1/tenants/{tenant_id}/purge", {"reason": "x", "early": True}).status_code == 409
+
+
+def test_notices_are_listed_shown_and_sent_again(site: Site, closed: str) -> None:
+    listed = site.get("/v1/notices").json
+    [notice] = listed["items"]
+    assert (notice["kind"], notice["tenant"], notice["state"]) == ("closing", closed, "waiting")
+    shown = site.get(f"/v1/notices/{notice['id']}").json
+    assert shown["payload"]["type"] == "tenant.closing"
+    assert shown["payload"]["data"]["tenant"] == closed
+    assert site.post(f"/v1/notices/{notice['id']}/redeliver", {}).status_code == 409
+    site.rows("UPDATE notice SET state = 'dead', finished_at = now()")
+    assert site.get("/v1/notices?state=dead").json["items"][0]["id"] == notice["id"]
+    again = site.post(f"/v1/notices/{notice['id']}/redeliver", {})
+    assert (again.status_code, again.json["notice"]["state"]) == (202, "waiting")
+    assert site.rings[-1] == ("workers.tasks.deliver", [])
+    assert site.get("/v1/notices?state=lost").status_code == 400
