@@ -195,8 +195,9 @@ def of_birth(conn: Connection) -> str | None:
 
 
 def welcome_back(conn: Connection, tenant_id: str) -> None:
-    """A tenant that had closed is back, and rollouts have passed over it meanwhile: it is to have what a
-    new one gets, and its own operation brings it there. As with a birth, no rollout ends at this moment."""
+    """A tenant is to be served again, and while it was closed rollouts have passed over it: it is to have
+    what a new one gets, and its own operation brings it there. As with a birth, no rollout ends at this
+    moment."""
     number = of_birth(conn)
     conn.execute(
         "UPDATE tenant SET release = %(number)s WHERE id = %(id)s AND release < %(number)s",
