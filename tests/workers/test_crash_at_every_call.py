@@ -287,7 +287,13 @@ def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
         pytest.param(_customer_pays, CALLS, _nothing, _gets_in, 80, (), id="provisioning"),
         pytest.param(_support_rotates, ROTATION_CALLS, _gets_in, _rotated, 40, (), id="rotation"),
         pytest.param(
-            _shared_is_purged, PURGE_CALLS, _copied_before_it_goes, _purged, 20, id="purge of a shared tenant"
+            _shared_is_purged,
+            PURGE_CALLS,
+            _copied_before_it_goes,
+            _purged,
+            20,
+            LOOKS,
+            id="purge of a shared tenant",
         ),
         pytest.param(
             _dedicated_is_purged,
@@ -295,6 +301,7 @@ def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
             _copied_before_it_goes,
             _purged,
             20,
+            LOOKS,
             id="purge of a dedicated tenant",
         ),
         pytest.param(
