@@ -11,6 +11,7 @@ import pytest
 from controlplane.domain.errors import LeaseLost, NeedsHuman
 from tests.contract.databases_rig import Server, run_server, write_migrations
 from tests.moves.rig import Pair, Writer, going, make_pair
+from workers.providers.moves import stream
 from workers.providers.ports import HandedOver, MoveSeen
 
 NOTES = """
@@ -47,9 +48,13 @@ def pair(servers: tuple[Server, Server], tmp_path: Path) -> Iterator[Pair]:
 
 
 def cut_over(pair: Pair) -> HandedOver:
+    return cut_over_as(pair, 1)
+
+
+def cut_over_as(pair: Pair, fence: int) -> HandedOver:
     done: list[str] = []
     found = pair.moves.hand_over(
-        pair.source, pair.target, going(), pause=pair.close, cut=lambda: done.append("cut")
+        pair.source, pair.target, going(fence), pause=pair.close, cut=lambda: done.append("cut")
     )
     assert done == ["cut"]
     return found
@@ -150,6 +155,27 @@ def test_a_worker_that_slept_through_its_lease_is_refused(pair: Pair) -> None:
     with pytest.raises(LeaseLost):
         pair.moves.follow(pair.source, pair.target, going(1))
     pair.moves.follow(pair.source, pair.target, going(2))
+
+
+def test_a_piece_that_was_made_and_not_given_up_is_not_made_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.moves.begin(pair.source, pair.target, going())
+    pair.moves.copy(pair.source, pair.target, going())
+    with pair.writing() as conn:
+        conn.execute("INSERT INTO notes (id, body) VALUES (1, 'one'), (2, 'two')")
+        conn.execute("UPDATE notes SET body = body || '!' WHERE id = 1")
+
+    def dies(*_: object) -> None:
+        raise ConnectionError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "advance", dies)
+        with pytest.raises(ConnectionError):
+            pair.moves.follow(pair.source, pair.target, going())
+    assert pair.rows(1, "SELECT id, body FROM notes ORDER BY id") == [(1, "one!"), (2, "two")]
+    assert pair.moves.follow(pair.source, pair.target, going(2)) == 0
+    assert cut_over_as(pair, 2).differing == []
 
 
 def test_a_copy_that_has_come_apart_is_not_handed_over(pair: Pair) -> None:
