@@ -29,7 +29,7 @@ def certificate_of(
     """Signed where the worker has a key for it."""
     with ctx.registry.connection() as conn:
         copies = data_copy.kept_of_tenant(conn, row.id)
-        backups = data_copy.backups_of(conn, purged.content["cluster"])
+        backups = data_copy.backups_of(conn, row.id)
     document = {
         "type": "deletion-certificate",
         "version": 1,

@@ -93,6 +93,7 @@ def _print(found: Json) -> None:
             ("Terraform", content["workspace"]),
             ("hosts", ", ".join(content["hosts"])),
             ("copy first", content["copy"]),
+            ("clones that stay", ", ".join(content["clones"])),
             ("digest", found["digest"]),
         ]
     if asked is not None:

@@ -48,6 +48,7 @@ class Content:
     iam_role: str | None
     workspace: str | None
     hosts: tuple[str, ...]
+    clones: tuple[str, ...]
 
     @property
     def digest(self) -> str:
@@ -55,7 +56,7 @@ class Content:
         return hashlib.sha256(b"purge\0" + text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        lists = ("roles", "secrets", "hosts")
+        lists = ("roles", "secrets", "hosts", "clones")
         return {name: list(v) if name in lists else v for name, v in asdict(self).items()}
 
 
@@ -68,9 +69,10 @@ def content_of(
     placement: Placement | None,
     isolation: Isolation | None,
     hosts: Sequence[str],
+    clones: Sequence[str],
 ) -> Content:
     """`isolation`: of the cluster that it lives on. `hosts`: all that were ever routed to it, and its
-    custom domains."""
+    custom domains. `clones`: tenants that hold its rows and are *not* deleted with it."""
     whole = isolation is Isolation.DEDICATED
     placed = placement
     return Content(
@@ -88,6 +90,7 @@ def content_of(
         iam_role=None if placed is None else placed.iam_role,
         workspace=None if placed is None else placed.workspace,
         hosts=tuple(sorted(hosts)),
+        clones=tuple(sorted(clones)),
     )
 
 

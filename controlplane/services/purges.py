@@ -192,5 +192,6 @@ def _content(conn: Connection, row: TenantRow) -> Content:
         closed_at=row.closed_at,
         placement=placed,
         isolation=None if home is None else home.desired.isolation,
+        clones=tenant.clones_of(conn, row.id),
         hosts=sorted({*route.of_tenant(conn, row.id), *row.desired.custom_domains}),
     )

@@ -289,6 +289,7 @@ def _next_wave(conn: Connection, row: RolloutRow) -> Next:
     late = rollout_target.candidates(conn, row.release, rollout_id=row.id)
     if late:
         rollout_target.enrol(conn, row.id, dict.fromkeys((member.tenant_id for member in late), last))
+    if rollout_target.take_back(conn, row.id) or late:
         return Next.AGAIN
     failed = rollout_target.counts(conn, row.id).failed
     if failed:

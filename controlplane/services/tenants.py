@@ -86,6 +86,8 @@ def bring_to(
         changed = True
     else:
         changed = False
+        if row.desired.lifecycle is not Lifecycle.ACTIVE and request.desired.lifecycle is Lifecycle.ACTIVE:
+            release.welcome_back(conn, row.id)
     desired, taken = _claim_domains(conn, request)
     if tenant.set_desired(conn, request.tenant_id, desired):
         changed = True

@@ -199,28 +199,33 @@ _SNAPSHOT_OF_CLUSTER = (
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """Of a whole cluster: a rollout's snapshot, or RDS's own backups. `until`: when it is gone at the
-    latest, None for a snapshot whose rollout has not ended."""
+    """What else holds a tenant's rows: RDS's own backups and a rollout's snapshot of a cluster it lived on,
+    and clones of it. `until`: when it is gone at the latest, None where that is not known yet."""
 
     kind: str
     name: str
     until: datetime | None
 
 
-def backups_of(conn: Connection, cluster_id: str | None) -> list[Backup]:
-    """What still has a tenant in it that was deleted from this cluster now. RDS's own backups of a cluster
-    go with the cluster, and otherwise after its retention."""
+def backups_of(conn: Connection, tenant_id: str) -> list[Backup]:
+    """Of a tenant whose last placement was deleted now. RDS's own backups go with their cluster, and
+    otherwise after its retention."""
     with conn.cursor(row_factory=class_row(Backup)) as cur:
         return cur.execute(
-            "SELECT 'automatic backups' AS kind, c.id AS name, clock_timestamp()"
+            "WITH home AS (SELECT DISTINCT cluster_id AS id FROM placement WHERE tenant_id = %(id)s)"
+            " SELECT 'automatic backups' AS kind, c.id AS name, clock_timestamp()"
             "   + make_interval(days => (c.desired->>'backup_retention_days')::int) AS until"
-            "  FROM cluster c WHERE c.id = %(id)s AND c.destroyed_at IS NULL AND c.ready_at IS NOT NULL"
+            "  FROM cluster c JOIN home USING (id) WHERE c.destroyed_at IS NULL AND c.ready_at IS NOT NULL"
             " UNION ALL"
             " SELECT 'snapshot before a rollout', s.name,"
             "   r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14))"
             "  FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
-            " WHERE s.cluster_id = %(id)s AND s.state <> 'deleted' ORDER BY 1, 2",
-            {"id": cluster_id},
+            "  JOIN home ON home.id = s.cluster_id WHERE s.state <> 'deleted'"
+            " UNION ALL"
+            " SELECT 'clone', t.id, t.purge_after FROM tenant t"
+            "  WHERE t.clone_of = %(id)s AND t.purged_at IS NULL"
+            " ORDER BY 1, 2",
+            {"id": tenant_id},
         ).fetchall()
 
 

@@ -194,8 +194,19 @@ def of_birth(conn: Connection) -> str | None:
     return None if row["number"] is None else str(row["number"])
 
 
+def welcome_back(conn: Connection, tenant_id: str) -> None:
+    """A tenant is to be served again, and while it was closed rollouts have passed over it: it is to have
+    what a new one gets, and its own operation brings it there. As with a birth, no rollout ends at this
+    moment."""
+    number = of_birth(conn)
+    conn.execute(
+        "UPDATE tenant SET release = %(number)s WHERE id = %(id)s AND release < %(number)s",
+        {"id": tenant_id, "number": number},
+    )
+
+
 def hold_births(conn: Connection) -> None:
-    """Within a transaction: nobody is being born."""
+    """Within a transaction: nobody is being born, or coming back."""
     conn.execute("SELECT pg_advisory_xact_lock(%s)", [_BIRTHS])
 
 

@@ -1,7 +1,8 @@
 """Snapshots of clusters from before a rollout: wanted by its targets, made and removed by workers.
 
 Who needs one: a tenant whose plan asks for it, unless the rollout has an available snapshot of the
-cluster that it lives on, requested after it came there. So the tenants of a shared cluster share one,
+cluster that it lives on, requested after it came there (after its placement was made, or with a move
+after it took over). So the tenants of a shared cluster share one,
 and a tenant that was moved there in the middle of the rollout gets another.
 """
 
@@ -45,7 +46,9 @@ _UNPROTECTED = """
      WHERE t.rollout_id = %(rollout)s AND tenant.desired->>'lifecycle' <> 'closed'
        AND NOT EXISTS (SELECT FROM rollout_snapshot s
                         WHERE s.rollout_id = t.rollout_id AND s.cluster_id = p.cluster_id
-                          AND s.state = 'available' AND s.requested_at >= p.created_at)
+                          AND s.state = 'available' AND s.requested_at >= greatest(p.created_at,
+                            (SELECT max(m.moved_at) FROM move m
+                              WHERE m.tenant_id = p.tenant_id AND m.target = p.number)))
 """
 _EXPIRED = (
     "r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14)) < clock_timestamp()"

@@ -147,6 +147,22 @@ def enrol(conn: Connection, rollout_id: int, waves: dict[str, int]) -> int:
     ).rowcount
 
 
+def take_back(conn: Connection, rollout_id: int) -> int:
+    """skipped → pending, of those whose tenant had closed and is back, on an older release; how many."""
+    taken = conn.execute(
+        "UPDATE rollout_target r SET state = 'pending', was_closed = false, attempts = 0, error = NULL,"
+        " next_attempt_at = clock_timestamp(), finished_at = NULL"
+        "  FROM tenant t, rollout o"
+        " WHERE r.rollout_id = %s AND o.id = r.rollout_id AND t.id = r.tenant_id AND r.state = 'skipped'"
+        "   AND r.was_closed AND t.desired->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
+        "   AND (t.release IS NULL OR t.release < o.release)"
+        "   AND EXISTS (SELECT FROM placement p WHERE p.tenant_id = t.id AND p.state = 'current')"
+        " RETURNING r.tenant_id",
+        [rollout_id],
+    )
+    return len(taken.fetchall())  # in a pipeline a rowcount is not known yet
+
+
 # ---------------------------------------------------------------------------------------- claims
 
 
@@ -193,6 +209,7 @@ def claim(
         gone AS (
           UPDATE rollout_target r SET state = 'skipped', error = CASE f.lifecycle
                    WHEN 'closed' THEN 'the tenant was closed' ELSE 'the tenant has no database' END,
+                 was_closed = f.lifecycle = 'closed',
                  finished_at = clock_timestamp(), holder = NULL
             FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
              AND (f.lifecycle = 'closed' OR f.endpoint IS NULL))
@@ -265,6 +282,7 @@ def fail(
         conn.execute(
             "UPDATE rollout_target r SET holder = NULL, finished_at = clock_timestamp(),"
             " state = CASE WHEN t.desired->>'lifecycle' = 'closed' THEN 'skipped' ELSE 'failed' END,"
+            " was_closed = t.desired->>'lifecycle' = 'closed',"
             " seconds = %s, file = nullif(%s, ''), statement = nullif(%s, ''),"
             " error = CASE WHEN t.desired->>'lifecycle' = 'closed' THEN 'the tenant was closed; ' ELSE '' END"
             "   || %s::text"

@@ -260,6 +260,14 @@ def retention_left(conn: Connection, tenant_id: str) -> float | None:
     return None if row is None else max(0.0, float(row["s"]))
 
 
+def clones_of(conn: Connection, tenant_id: str) -> list[str]:
+    """Tenants that have its rows, or are getting them, and are not purged."""
+    rows = conn.execute(
+        "SELECT id FROM tenant WHERE clone_of = %s AND purged_at IS NULL ORDER BY id", [tenant_id]
+    ).fetchall()
+    return [row["id"] for row in rows]
+
+
 def mark_cloned(conn: Connection, tenant_id: str, *, rows: int) -> None:
     conn.execute(
         "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()), cloned_rows = %s"

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 def _placed(house: DemoHouse, subscription: str) -> Placement:
     with house.registry.connection() as conn:
-        found = placement.last(conn, tenant_id_for(subscription))
+        found = placement.current(conn, tenant_id_for(subscription))
     assert found is not None
     return found
 

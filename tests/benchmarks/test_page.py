@@ -37,14 +37,13 @@ def test_a_name_that_would_break_the_markers_is_refused(written: Path) -> None:
         page.write("one -->", "x", page=written)
 
 
-def test_every_section_says_when_it_was_measured_and_its_pictures_are_there() -> None:
+def test_every_section_says_when_it_was_measured_and_what_it_shows_is_there() -> None:
     text = page.PAGE.read_text()
     sections = re.findall(r"<!-- begin ([a-z-]+) -->\n(.*?)<!-- end \1 -->", text, re.DOTALL)
     assert len(sections) >= 2
     for name, body in sections:
         assert re.search(r"Measured on \d{4}-\d\d-\d\d", body), name
         pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", body)
-        assert pictures, name
         assert [p for p in pictures if not (page.PAGE.parent / p).is_file()] == []
 
 

@@ -1,4 +1,5 @@
-"""A rollout while customers come, stop paying, come back and leave: in the end everything agrees.
+"""A rollout while customers come, stop paying, leave, come back, are promoted and are purged: in the end
+everything agrees.
 
 The whole engine on fakes, with a rollout that is cut into small slices; between two of them something
 happens to somebody. A tenant whose lease the engine holds is migrated all the same.
@@ -7,16 +8,17 @@ happens to somebody. A tenant whose lease the engine holds is migrated all the s
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from controlplane.domain.errors import Conflict
+from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle
-from controlplane.services import releases, rollouts
-from controlplane.store import tenant
+from controlplane.services import purges, releases, rollouts
+from controlplane.store import placement, tenant
 from localcloud.simulated.databases import APPLIED, DATABASE
 from tests.workers.conftest import house
 from tests.workers.house import MIGRATIONS, ZONE, House
@@ -46,10 +48,25 @@ def state(house: House, rollout_id: int) -> str:
         return rollouts.show(conn, rollout_id).rollout.state
 
 
-def customer(house: House, number: int, status: str = "active") -> str:
-    subscription = house.subscribe(number, status=status)
+def customer(house: House, number: int, status: str = "active", plan: str = "shared") -> str:
+    subscription = house.subscribe(number, status=status, plan=plan)
     house.hear(subscription)
     return subscription
+
+
+def left(house: House, number: int) -> bool:
+    """Has this customer left, and has the engine heard of it?"""
+    house.work()
+    with house.ctx.registry.connection() as conn:
+        found = tenant.find(conn, tenant_id_for(f"sub_{number:08d}"))
+    return found is not None and found.desired.lifecycle is Lifecycle.CLOSED
+
+
+def purge(house: House, number: int) -> None:
+    tenant_id = tenant_id_for(f"sub_{number:08d}")
+    with house.ctx.registry.connection() as conn:
+        asked = purges.request(conn, tenant_id, actor="anna", reason="the customer demands it", early=True)
+        purges.approve(conn, tenant_id, actor="bert", digest=asked.digest)
 
 
 def disagreements(house: House, release: str) -> list[str]:
@@ -61,8 +78,11 @@ def disagreements(house: House, release: str) -> list[str]:
         for row in tenant.page(conn, after=None, limit=1000):
             if row.desired.lifecycle is Lifecycle.CLOSED:
                 continue
-            newest = max(databases[f"{row.id.replace('-', '_')}_1"]["migrations"])
-            if (row.release, newest) != (release, release):
+            placed = placement.current(conn, row.id)
+            assert placed is not None
+            newest = max(databases[placed.database]["migrations"])
+            expected = release if row.desired.lifecycle is Lifecycle.ACTIVE else row.release
+            if (row.release, newest) != (expected, expected):
                 found.append(f"{row.slug}: registry {row.release}, database {newest}, not {release}")
             entry = house.cache.read(f"{row.slug}.{ZONE}")
             told = None if entry is None else entry.payload["release"]
@@ -139,35 +159,102 @@ def test_the_sweep_rings_for_a_snapshot_until_it_is_there(house: House) -> None:
     assert disagreements(house, "0003") == []
 
 
+def test_who_comes_back_after_a_rollout_has_passed_over_it_gets_its_release(house: House) -> None:
+    register(house)
+    customer(house, 1)
+    customer(house, 2)
+    house.work()
+    customer(house, 2, status="canceled")
+    house.work()
+    rollout_id = start(house, register(house, "0003_stars.sql"), waves=["100%"])
+    executor.work(house.ctx, rollout_id)
+    assert state(house, rollout_id) == "done"
+    assert house.tenant("sub_00000002").release == "0002"
+    customer(house, 2)
+    house.work()
+    assert disagreements(house, "0003") == []
+
+
+def test_who_comes_back_in_the_canary_wave_is_taken_along_at_the_end(house: House) -> None:
+    register(house)
+    for number in (1, 2):
+        customer(house, number)
+    house.work()
+    rollout_id = start(house, register(house, "0003_stars.sql"), waves=["customer-1,customer-2"])
+    customer(house, 2, status="canceled")
+    house.work()
+    house.databases.fail_migration("0003_stars.sql")
+    executor.work(house.ctx, rollout_id)  # the canary halts it, and the closed one is skipped
+    customer(house, 2)
+    house.work()
+    assert house.tenant("sub_00000002").release == "0002"
+    house.databases.fail_migration("0003_stars.sql", fail=False)
+    with house.ctx.registry.connection() as conn:
+        rollouts.retry(conn, rollout_id, None, actor="test")
+    executor.work(house.ctx, rollout_id)
+    house.work()
+    assert state(house, rollout_id) == "done"
+    assert disagreements(house, "0003") == []
+    with house.ctx.registry.connection() as conn:
+        assert rollouts.show(conn, rollout_id).counts.done == 2
+
+
+@dataclass
+class Town:
+    """Customers 1 to `newest`, to whom things happen. `gone`: those that were purged."""
+
+    house: House
+    chance: random.Random
+    newest: int = 0
+    plans: dict[int, str] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
+
+    def something_happens(self) -> None:
+        event = self.chance.choice(
+            ("come", "stop paying", "leave", "leave", "come back", "be promoted", "be purged", "be purged")
+        )
+        if event == "come":
+            self.newest += 1
+            customer(self.house, self.newest)
+            return
+        who = self.chance.choice([n for n in range(1, self.newest + 1) if n not in self.gone])
+        if event == "be purged":
+            if left(self.house, who):
+                purge(self.house, who)
+                self.gone.add(who)
+            return
+        if event == "be promoted":  # to a cluster of its own, by a move
+            self.plans[who] = "dedicated"
+        status = {"stop paying": "unpaid", "leave": "canceled"}.get(event, "active")
+        customer(self.house, who, status=status, plan=self.plans.get(who, "shared"))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_happens_in_the_middle_ends_consistent(house: House, seed: int) -> None:
     chance = random.Random(seed)
+    town = Town(house, chance)
     register(house)
-    for number in range(1, 9):
-        customer(house, number)
+    for town.newest in range(1, 9):
+        customer(house, town.newest)
     house.work()
     number = register(house, *NEW)
-    rollout_id = start(house, number, waves=["customer-1", "40%", "100%"], concurrency=2)
-    newest = 8
+    rollout_id = start(house, number, waves=["customer-1", "40%", "100%"], concurrency=1)
     for _ in range(60):
         if state(house, rollout_id) != "running":
             break
-        turns = iter(range(chance.randint(1, 3)))
-        executor.work(house.ctx, rollout_id, stopping=lambda turns=turns: next(turns, None) is None)
-        event = chance.choice(("come", "stop paying", "come back", "leave", "nothing"))
-        if event == "come":
-            newest += 1
-            customer(house, newest)
-        elif event != "nothing":
-            status = {"stop paying": "unpaid", "come back": "active", "leave": "canceled"}[event]
-            customer(house, chance.randint(2, newest), status=status)
+        for _ in range(chance.randint(1, 4)):
+            town.something_happens()
         if chance.random() < 0.5:
             house.work()
-        if chance.random() < 0.2:
+        turns = iter(range(chance.randint(1, 2)))
+        executor.work(house.ctx, rollout_id, stopping=lambda turns=turns: next(turns, None) is None)
+        if chance.random() < 0.2 and state(house, rollout_id) == "running":
             with pytest.raises(Conflict, match="another rollout is open"):
                 start(house, number)
-    while state(house, rollout_id) == "running":
+    for _ in range(30):
         executor.work(house.ctx, rollout_id)
-    house.work()
+        house.work()  # a tenant that is just moving is waited for
+        if state(house, rollout_id) != "running":
+            break
     assert state(house, rollout_id) == "done"
     assert disagreements(house, number) == []

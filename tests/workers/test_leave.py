@@ -10,7 +10,7 @@ from controlplane import certificate
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import purges
+from controlplane.services import clones, moves, purges
 from controlplane.store import purge
 from tests.workers.house import CERTIFICATE_KEY, ZONE, House
 from workers import poll
@@ -311,3 +311,61 @@ def test_a_tenant_that_was_never_made_leaves_nothing_and_is_certified(house: Hou
     assert house.tenant(subscription).phase is Phase.PURGED
     assert house.violations() == []
     assert Reader(house.ctx).read().unread == ()
+
+
+def test_whoever_holds_its_rows_is_named(house: House) -> None:
+    paid(house)
+    with house.ctx.registry.connection() as conn:
+        clone_id, _ = clones.request(conn, TENANT, slug="copy-of-it", actor="anna", reason="a bug")
+    house.work()
+    house.subscribe(1, status="canceled")
+    house.hear(SUBSCRIPTION)
+    house.work()
+    asked = ask(house, early=True)
+    assert asked.content["clones"] == [clone_id]
+    approve(house, asked.digest)
+    house.work()
+    with house.ctx.registry.connection() as conn:
+        document = purges.certificate(conn, TENANT)["certificate"]
+    assert isinstance(document, dict)
+    assert ("clone", clone_id) in {(kept["kind"], kept["name"]) for kept in document["kept"]}
+    assert house.violations() == []
+
+
+def test_a_tenant_that_has_moved_is_purged_where_it_lives_and_names_where_it_lived(house: House) -> None:
+    paid(house)
+    old = house.placement(SUBSCRIPTION)
+    with house.ctx.registry.connection() as conn:
+        moves.request(conn, TENANT, to="dedicated", actor="anna", reason="grows")
+    house.work()
+    house.subscribe(1, status="canceled")
+    house.hear(SUBSCRIPTION)
+    house.work()
+    new = house.placement(SUBSCRIPTION)
+    assert new.cluster_id != old.cluster_id
+    approve(house, ask(house, early=True).digest)
+    house.work()
+    assert house.tenant(SUBSCRIPTION).phase is Phase.PURGED
+    with house.ctx.registry.connection() as conn:
+        document = purges.certificate(conn, TENANT)["certificate"]
+    assert isinstance(document, dict)
+    assert document["deleted"]["content"]["placement"] == new.key
+    kept = {(copy["kind"], copy["name"]) for copy in document["kept"]}
+    assert kept == {
+        ("snapshot", f"{new.cluster_id}-purge-1"),
+        ("automatic backups", old.cluster_id),
+    }
+    assert house.world.all("aws-cluster").keys() == {old.cluster_id}
+    assert house.violations() == []
+
+
+def test_an_open_move_is_over_before_a_purge(house: House) -> None:
+    paid(house)
+    with house.ctx.registry.connection() as conn:
+        moves.request(conn, TENANT, to="dedicated", actor="anna", reason="grows")
+        conn.execute(
+            'UPDATE tenant SET desired = desired || \'{"lifecycle": "closed"}\', closed_at = now(),'
+            " purge_after = now()"
+        )
+        with pytest.raises(Conflict, match="a move that is not over"):
+            purges.request(conn, TENANT, actor="anna", reason="x", early=True)
