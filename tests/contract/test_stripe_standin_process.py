@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.processes import is_running
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "stripe": ["localcloud.stripe"],
@@ -45,14 +47,6 @@ def test_a_missing_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{TOKEN}: expected" in done.stderr.splitlines()[-1]
 
 
-def running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_it_dies_with_its_parent(name: str) -> None:
     with subprocess.Popen(
@@ -65,11 +59,11 @@ def test_it_dies_with_its_parent(name: str) -> None:
         assert parent.stdout is not None
         pid, url = parent.stdout.readline().split()
         assert httpx.get(f"{url}/_localcloud/health").json()["service"] == name
-        assert running(int(pid))
+        assert is_running(int(pid))
         parent.kill()
         parent.wait()
     deadline = time.monotonic() + 10
-    while running(int(pid)):
+    while is_running(int(pid)):
         assert time.monotonic() < deadline, f"{name} outlived its parent"
         time.sleep(0.05)
 

@@ -14,17 +14,9 @@ from pathlib import Path
 import pytest
 
 from localcloud.process import ServiceError, free_port, spawn
+from tests.processes import is_running
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-
-
-def alive(pid: int) -> bool:
-    """Is there such a process, and is it more than an exit status?"""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in {"Z", "X"}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 15) -> bool:
@@ -77,12 +69,14 @@ time.sleep(600)
             assert parent.stdout is not None
             pids = [int(word) for word in parent.stdout.readline().split()]
             assert len(pids) == 4
-            assert all(alive(pid) for pid in pids)
+            assert all(is_running(pid) for pid in pids)
             parent.send_signal(ending)
             parent.wait(timeout=10)
         finally:
             parent.kill()
-    assert wait_for(lambda: not any(alive(pid) for pid in pids)), [pid for pid in pids if alive(pid)]
+    assert wait_for(lambda: not any(is_running(pid) for pid in pids)), [
+        pid for pid in pids if is_running(pid)
+    ]
 
 
 def test_a_child_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
@@ -103,9 +97,9 @@ def test_stopping_takes_the_children_of_the_child_along(tmp_path: Path) -> None:
     child = spawn("family", [sys.executable, "-c", family, *SLEEP], log=tmp_path / "log")
     child.wait_until(lambda: child.log_tail().isdigit())
     grandchild = int(child.log_tail())
-    assert alive(grandchild)
+    assert is_running(grandchild)
     child.stop()
-    assert wait_for(lambda: not alive(grandchild))
+    assert wait_for(lambda: not is_running(grandchild))
 
 
 def test_a_child_that_does_not_listen_is_killed_after_the_grace(tmp_path: Path) -> None:
@@ -143,7 +137,7 @@ def test_a_child_can_be_started_after_a_fork(tmp_path: Path) -> None:
             os._exit(0)
         finally:
             os._exit(1)
-    assert wait_for(lambda: not alive(pid))
+    assert wait_for(lambda: not is_running(pid))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 

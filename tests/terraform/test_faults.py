@@ -64,13 +64,19 @@ class Killer(Events):
 
 
 def terraform_children() -> list[int]:
+    """The pids of terraform that `child.py`, a child of ours, has started."""
+    ours = {
+        int(pid)
+        for children in Path(f"/proc/{os.getpid()}/task").glob("*/children")
+        for pid in children.read_text().split()
+    }
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if fields["Name"] == "terraform" and int(fields["PPid"]) == os.getpid():
+        if fields["Name"] == "terraform" and int(fields["PPid"]) in ours:
             found.append(int(fields["Pid"]))
     return found
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import LeaseLost, Retryable
+from tests.processes import is_running
 from workers.providers.terraform import process
 
 # Like terraform: on SIGINT it says so, saves, and ends.
@@ -107,6 +108,7 @@ def test_whatever_a_listener_raises_stops_the_child(tmp_path: Path) -> None:
 PARENT = """
 import os, sys
 from pathlib import Path
+from tests.processes import is_running
 from workers.providers.terraform import process
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Celery's children do, and children inherit it
@@ -160,9 +162,9 @@ def test_several_interrupts_are_one_and_nobody_stays_behind(tmp_path: Path) -> N
         parent.kill()
         parent.wait()
     assert (tmp_path / "interrupts").read_text() == "1"
-    helper = Path("/proc", (tmp_path / "helper").read_text())
+    helper = int((tmp_path / "helper").read_text())
     end = time.monotonic() + 15
-    while helper.exists():
+    while is_running(helper):
         assert time.monotonic() < end, "the helper outlived its terraform"
         time.sleep(0.05)
 

@@ -15,6 +15,7 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.store.registry import Registry
 from localcloud.process import Child, spawn
 from localcloud.valkey import ValkeyServer
+from tests.processes import is_running
 from tests.workers.house import House
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,6 @@ def test_pool_processes_end_with_the_worker_that_is_killed(
     assert len(children) == 2
     os.kill(worker.pid, signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+    while alive := [pid for pid in children if is_running(pid)]:
         assert time.monotonic() < deadline, f"{alive} outlived the worker"
         time.sleep(0.1)

@@ -30,6 +30,7 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "NODE_PATH", "PYT
 TAIL_BYTES = 8192
 LINES = 3
 GRACE = 5.0  # seconds between the request to end and the kill
+MARGIN = 5.0  # seconds that child.py may take for both
 _PASSING = (
     "canceling statement due to lock timeout",
     "could not connect",
@@ -48,7 +49,7 @@ def _run(door: Door, project: Project) -> None:
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | door.environment()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", child.__file__, str(os.getpid()), *project.command],
+            [sys.executable, "-I", "-S", child.__file__, str(os.getpid()), str(GRACE), *project.command],
             cwd=project.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -76,17 +77,13 @@ def _run(door: Door, project: Project) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The whole group, whatever it has started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
+    """SIGINT, after the grace SIGKILL, and whatever it has started ends with it: `child.py` sees to that."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(GRACE + MARGIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _last_lines(door: Door, told: str, status: int) -> str:
