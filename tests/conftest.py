@@ -9,8 +9,10 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
@@ -24,14 +26,18 @@ ONE_WORKER = ("acceptance", "browser")
 """Folders whose tests share something that is dear to start: one worker of a parallel run has them all."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A parallel run (`-n 2 --dist loadgroup`) hands out whole files, so module fixtures start once."""
-    here = Path(__file__).parent
-    for item in items:
-        file = item.path.relative_to(here)
-        group = file.parts[0] if file.parts[0] in ONE_WORKER else str(file)
-        item.add_marker(pytest.mark.xdist_group(group))
+class WholeFiles(LoadScopeScheduling):
+    """A parallel run hands out whole files, so module fixtures start once. By the names of tests and not
+    by xdist's groups: those have no effect under pytest 9.2, which keeps an item's name elsewhere."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        folder = file.split("/")[1]
+        return folder if folder in ONE_WORKER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFiles:
+    return WholeFiles(config, log)
 
 
 @pytest.fixture(scope="session")
