@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,9 +58,9 @@ def _configuration(work_dir: Path, environ: Mapping[str, str], add_ons: Path) ->
     mirror = find_mirror(environ, add_ons=add_ons)
     blocks = "" if mirror is None else _installation(mirror)
     written = work_dir / "terraform.rc"
-    draft = written.with_name(f".{written.name}.{os.getpid()}")
-    draft.write_text(blocks)
-    draft.replace(written)
+    with tempfile.NamedTemporaryFile("w", dir=work_dir, prefix=".terraform.rc.", delete=False) as draft:
+        draft.write(blocks)  # a draft for each caller, also for threads of one process
+    Path(draft.name).replace(written)
     return written
 
 

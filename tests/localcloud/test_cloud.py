@@ -21,7 +21,8 @@ from cloudflare import Cloudflare
 
 from localcloud.cloud import LocalCloud
 from localcloud.process import ServiceError, make_data_root
-from tests.localcloud.test_process import alive, wait_for
+from tests.localcloud.test_process import wait_for
+from tests.processes import is_running
 
 WEBHOOK = "http://127.0.0.1:9/webhooks/stripe"
 
@@ -178,5 +179,5 @@ def test_the_command_leaves_no_process(root: Path, ending: signal.Signals) -> No
     assert names == ["registry", "broker", "cache", "aws", "stripe", "cloudflare", "data", "ready"]
     assert variables.stat().st_mode & 0o777 == 0o600
     assert len(started) >= 6
-    assert wait_for(lambda: not any(alive(pid) for pid in started))
+    assert wait_for(lambda: not any(map(is_running, started)))
     assert status == (-signal.SIGKILL if ending is signal.SIGKILL else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_a_tree_among_the_add_ons_is_used(tmp_path: Path, environ: dict[str, str
     assert f'path    = "{add_ons / "plugins"}"' in text
     assert f'include = ["{REGISTRY}/hashicorp/aws"]' in text
     assert f'exclude = ["{REGISTRY}/hashicorp/aws"]' in text
+
+
+def test_threads_may_ask_at_once(tmp_path: Path, environ: dict[str, str], add_ons: Path) -> None:
+    def ask(_: int) -> str:
+        return Path(configuration(tmp_path / "work", environ, add_ons)).read_text()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(200)))) == 1
+    assert {entry.name for entry in (tmp_path / "work").glob("*.rc*")} == {"terraform.rc"}
 
 
 @pytest.mark.parametrize(
