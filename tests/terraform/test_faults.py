@@ -64,7 +64,7 @@ class Killer(Events):
 
 
 def terraform_children() -> list[int]:
-    """The pids of terraform that `child.py`, a child of ours, has started."""
+    """The pids of terraform that the supervisor, a child of ours, has started."""
     ours = {
         int(pid)
         for children in Path(f"/proc/{os.getpid()}/task").glob("*/children")

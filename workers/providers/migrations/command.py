@@ -10,9 +10,7 @@ without PostgreSQL's DETAIL, which quotes rows.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -24,13 +22,12 @@ from workers.providers.databases.errors import shorten
 from workers.providers.migrations.books import project_of, run_recorded
 from workers.providers.migrations.port import Door
 from workers.providers.ports import FileRun
-from workers.providers.terraform import child
+from workers.providers.supervised import Supervised
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "NODE_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 TAIL_BYTES = 8192
 LINES = 3
 GRACE = 5.0  # seconds between the request to end and the kill
-MARGIN = 5.0  # seconds that child.py may take for both
 _PASSING = (
     "canceling statement due to lock timeout",
     "could not connect",
@@ -48,23 +45,18 @@ class CommandMigrator:
 def _run(door: Door, project: Project) -> None:
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | door.environment()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", child.__file__, str(os.getpid()), str(GRACE), *project.command],
-            cwd=project.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        process = Supervised(
+            project.command,
+            grace=GRACE,
+            folder=project.folder,
+            environment=environment,
+            output=output,
+            errors=subprocess.STDOUT,
         )
         try:
-            status: int | None = process.wait(project.timeout)
-        except subprocess.TimeoutExpired:
-            status = None
-            _end(process)
-        except BaseException:
-            _end(process)
-            raise
+            status = process.wait(project.timeout)
+        finally:
+            process.stop()
         output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL_BYTES))
         told = output.read().decode(errors="replace")
     if status == 0:
@@ -74,16 +66,6 @@ def _run(door: Door, project: Project) -> None:
     if any(text in told for text in _PASSING):
         raise Retryable(f"{name}: {error}")
     raise MigrationFailed(f"{name}: {error}", file=name, statement="", error=error)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGINT, after the grace SIGKILL, and whatever it has started ends with it: `child.py` sees to that."""
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(GRACE + MARGIN)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _last_lines(door: Door, told: str, status: int) -> str:

@@ -2,26 +2,21 @@
 
 Output goes to files in the run's own folder, not to pipes: a terraform whose parent has died gets
 SIGINT, says so on its standard output, and a broken pipe there would kill it before it saved its
-state. Between us and terraform stands `child.py`, which interrupts it once and alone, never its group:
+state. Between us and terraform stands a supervisor, which interrupts it once and alone, never its group:
 a provider that dies with terraform leaves what it was creating out of the state.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.domain.errors import LeaseLost, Retryable
+from workers.providers.supervised import Supervised
 
-CHILD = Path(__file__).with_name("child.py")
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
-MARGIN = 5.0  # seconds that child.py may take for both
 TICK = 0.1  # seconds between two looks at the process
 ASK = 0.5  # seconds between two questions to `stopped`
 ERRORS_LIMIT = 64 * 1024  # bytes of standard error that are kept
@@ -65,21 +60,20 @@ def run(
     output, errors = folder / f"{name}.out", folder / f"{name}.err"
     began = time.monotonic()
     with output.open("wb") as out, errors.open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(GRACE), *command],
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-            pass_fds=tuple(keep_open),
+        process = Supervised(
+            command,
+            grace=GRACE,
+            folder=folder,
+            environment=environment,
+            output=out,
+            errors=err,
+            keep_open=keep_open,
         )
     try:
         with output.open("rb") as lines:
             tail, asked = b"", began
             while True:
-                code = _wait(process, TICK)
+                code = process.wait(TICK)
                 tail = _feed(tail + lines.read(OUTPUT_LIMIT), on_line)
                 if code is not None:
                     return Finished(code, output, _end_of(errors), time.monotonic() - began)
@@ -92,24 +86,7 @@ def run(
                 if now - began > timeout:
                     raise Retryable(f"terraform {name} took longer than {timeout:.0f} s and was stopped")
     finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGINT, so that terraform saves its state and gives back its lock; SIGKILL after the grace."""
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGINT)
-    if _wait(process, GRACE + MARGIN) is None:
-        process.kill()
-        process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
+        process.stop()  # it saves its state and gives back its lock
 
 
 def _feed(data: bytes, on_line: Callable[[str], None]) -> bytes:

@@ -1,5 +1,5 @@
 """Run a command that ends with its parent, is interrupted once, and leaves nobody behind:
-`child.py PARENT_PID GRACE COMMAND …`.
+`supervisor.py PARENT_PID GRACE COMMAND …`.
 
 Terraform saves its state and gives its lock back on the *first* SIGINT; at the second it runs away at
 once and leaves its provider to the machine, where it goes on creating and never ends. A worker that
@@ -12,7 +12,7 @@ The kernel sends SIGINT here when the thread that started this process ends, how
 (prctl(2), PR_SET_PDEATHSIG), and to the command when this process does. A process of its own, not a
 `preexec_fn`: Python code between fork and exec can deadlock in a worker that has threads. Signals
 that the parent ignores or blocks are made ordinary again for the command, because Celery's children
-ignore SIGINT and would hand that on. This file runs alone (`python -I -S child.py`) and imports
+ignore SIGINT and would hand that on. This file runs alone (`python -I -S supervisor.py`) and imports
 nothing of ours.
 """
 
