@@ -13,10 +13,9 @@ from typing import Any
 from celery import Celery
 from flask import Flask
 
+from controlplane import bells
 from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
-from controlplane.web import stripe_webhook
-from controlplane.web.api import rehearsals, rollouts
 from controlplane.web.app import create_app
 from controlplane.web.edge import Ring, Sign
 from dataplane import contract
@@ -25,10 +24,6 @@ RING_TIMEOUT = 0.25  # seconds, to connect and for each answer
 REGISTRY_CONNECTIONS = 8  # of each process
 REGISTRY_WAIT = 2.0  # seconds for one of them
 STATEMENT_TIMEOUT = 5.0  # seconds; every request is a few lookups by key
-
-# As in `workers/app.py`, which the web side must not import; a test compares the two.
-QUEUE_OF_OPERATIONS = "controlplane"
-QUEUES = {stripe_webhook.TASK: "events", rollouts.WORK: "rollouts", rehearsals.REHEARSE: "rollouts"}
 
 
 def create(env: Mapping[str, str] = os.environ) -> Flask:
@@ -62,8 +57,8 @@ def celery_ring(broker_url: str) -> Ring:
             "socket_connect_timeout": RING_TIMEOUT,
             "retry_on_timeout": False,
         },
-        task_default_queue=QUEUE_OF_OPERATIONS,
-        task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
+        task_default_queue=bells.OPERATIONS,
+        task_routes=bells.ROUTES,
         task_publish_retry=False,
         task_ignore_result=True,
     )

@@ -12,14 +12,9 @@ import os
 
 from celery import Celery
 
+from controlplane import bells
 from controlplane.settings import Settings
-from workers import exports, intake, notices, rehearsals, rollouts, snapshots
-from workers import preview as previews
-from workers.converge import TASK as CONVERGE
 
-SWEEP = "workers.tasks.sweep"
-REPUBLISH = "workers.tasks.republish"
-COMPARE = "workers.tasks.compare"
 CLOCKS_DIFFER = 900.0
 """Seconds. A worker judges by its own clock whether a message of beat's has expired; one whose clock is
 wrong by less must not throw away every sweep."""
@@ -33,7 +28,7 @@ app.conf.update(
     task_acks_late=False,
     task_serializer="json",
     accept_content=["json"],
-    task_default_queue="controlplane",
+    task_default_queue=bells.OPERATIONS,
     worker_prefetch_multiplier=1,
     worker_max_tasks_per_child=500,
     worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -50,32 +45,20 @@ app.conf.update(
     task_publish_retry=False,
     beat_schedule={
         "sweep": {
-            "task": SWEEP,
+            "task": bells.SWEEP,
             "schedule": settings.sweep_interval,
             "options": {"expires": CLOCKS_DIFFER},
         },
         "republish": {
-            "task": REPUBLISH,
+            "task": bells.REPUBLISH,
             "schedule": settings.republish_interval,
             "options": {"expires": settings.republish_interval + CLOCKS_DIFFER},
         },
         "compare": {
-            "task": COMPARE,
+            "task": bells.COMPARE,
             "schedule": settings.compare_interval,
             "options": {"expires": settings.compare_interval + CLOCKS_DIFFER},
         },
     },
-    task_routes={
-        intake.TASK: {"queue": "events"},
-        notices.TASK: {"queue": "events"},
-        SWEEP: {"queue": "events"},
-        previews.TASK: {"queue": "controlplane"},
-        REPUBLISH: {"queue": "events"},
-        COMPARE: {"queue": "events"},
-        CONVERGE: {"queue": "controlplane"},
-        rollouts.TASK: {"queue": "rollouts"},
-        rehearsals.TASK: {"queue": "rollouts"},
-        exports.TASK: {"queue": "rollouts"},
-        snapshots.TASK: {"queue": "controlplane"},
-    },
+    task_routes=bells.ROUTES,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from controlplane import bells
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.services import clones
 from controlplane.store import audit, step, tenant
@@ -13,7 +14,6 @@ from workers.providers.ports import Home, MoveRun
 if TYPE_CHECKING:
     from workers.apply import TenantWork
 
-CONVERGE = "workers.tasks.converge"
 RUNBOOK = "clone"
 
 
@@ -22,7 +22,7 @@ def place_tenant(work: TenantWork) -> None:
         row = tenant.get(conn, work.facts.row.id, lock=True)
         ring = clones.place(conn, work.ctx.catalogue, row, actor=work.held.actor)
     for kind, resource_id in ring:
-        work.ctx.ring(CONVERGE, [kind, resource_id])
+        work.ctx.ring(bells.CONVERGE, [kind, resource_id])
 
 
 def copy_source(work: TenantWork) -> None:

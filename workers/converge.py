@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from controlplane import bells
 from controlplane.domain import purge
 from controlplane.domain.errors import (
     ControlPlaneError,
@@ -53,7 +54,7 @@ log = logging.getLogger(__name__)
 
 SAME_STEP_AT_MOST = 3
 ORPHANED_UNTIL_BACKOFF = 3
-TASK = "workers.tasks.converge"
+TASK = bells.CONVERGE
 
 
 def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | None = None) -> Held | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 
+from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NotFound, Pending, Retryable
 from controlplane.domain.operation import backoff
 from controlplane.store import audit, cluster, data_copy, placement
@@ -20,7 +21,7 @@ from workers.observe import endpoint_of
 
 log = logging.getLogger(__name__)
 
-TASK = "workers.tasks.export"
+TASK = bells.EXPORT
 HOLD = 60.0
 RENEW_EVERY = 15.0
 ATTEMPTS = 5

@@ -15,6 +15,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+from controlplane import bells
 from controlplane.domain.billing import (
     Decision,
     Park,
@@ -32,10 +33,9 @@ from workers.context import Context
 
 log = logging.getLogger(__name__)
 
-TASK = "workers.tasks.handle_event"
+TASK = bells.HANDLE_EVENT
 HOLD = 20.0  # seconds after which an event whose worker died is due again
 FETCHES = 5
-_CONVERGE = "workers.tasks.converge"
 
 
 def handle_event(ctx: Context, event_id: str) -> str | None:
@@ -96,7 +96,7 @@ def settle_subscription(
             outcome = billing.apply(conn, known, decision, ctx.catalogue, status=status, reason=reason)
         if not outcome.stale:
             for kind, resource_id in outcome.ring:
-                ctx.ring(_CONVERGE, [kind, resource_id])
+                ctx.ring(bells.CONVERGE, [kind, resource_id])
             return outcome
     raise Retryable(f"{subscription_id} changed under every one of {FETCHES} fetches")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from controlplane import bells
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notice import NoticeKind
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
 COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
-CONVERGE = "workers.tasks.converge"
 
 
 def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
@@ -127,7 +127,7 @@ def release_placement(work: TenantWork) -> None:
         if approved.cluster_goes:
             _close_cluster(conn, placed.cluster_id, approved)
     if approved.cluster_goes:
-        work.ctx.ring(CONVERGE, [ResourceKind.CLUSTER, placed.cluster_id])
+        work.ctx.ring(bells.CONVERGE, [ResourceKind.CLUSTER, placed.cluster_id])
 
 
 def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
+from controlplane import bells
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
 from controlplane.domain.move import KEEP_SOURCE_DAYS, MovePhase
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONVERGE = "workers.tasks.converge"
 ROLLOUT_POLL = 5.0  # seconds
 
 
@@ -44,7 +44,7 @@ def place_move(work: TenantWork) -> None:
     with work.recording() as conn:
         ring = moves.place(conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor)
     for kind, resource_id in ring:
-        work.ctx.ring(CONVERGE, [kind, resource_id])
+        work.ctx.ring(bells.CONVERGE, [kind, resource_id])
 
 
 def begin_copy(work: TenantWork) -> None:

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 
+from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.notice import ATTEMPTS, backoff
 from controlplane.store import notice
@@ -20,7 +21,7 @@ from workers.context import Context
 
 log = logging.getLogger(__name__)
 
-TASK = "workers.tasks.deliver"
+TASK = bells.DELIVER_NOTICES
 HOLD = 60.0
 PASS_SECONDS = 15.0
 

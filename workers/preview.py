@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.move import steps_of_move
 from controlplane.domain.steps import Step, StepName
@@ -15,7 +16,7 @@ from workers.converge import look_at_tenant
 from workers.providers.ports import StackRun
 from workers.stacks import tenant_variables
 
-TASK = "workers.tasks.preview"
+TASK = bells.PREVIEW
 HOLD = 120.0
 ATTEMPTS = 3
 

@@ -10,6 +10,7 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
+from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
@@ -21,7 +22,7 @@ from workers.providers.ports import Bounds, ClusterEndpoint
 
 log = logging.getLogger(__name__)
 
-TASK = "workers.tasks.rehearsal"
+TASK = bells.REHEARSE
 HOLD = 3600.0  # seconds for one copy
 ATTEMPTS = 3
 TRIED_AT_MOST = 5  # for each copy that was asked for

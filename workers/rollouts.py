@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
 from controlplane.domain.operation import ResourceKind, backoff
 from controlplane.domain.placement import Placement
@@ -39,7 +40,7 @@ from workers.providers.ports import Bounds, ClusterEndpoint
 
 log = logging.getLogger(__name__)
 
-TASK = "workers.tasks.rollout"
+TASK = bells.ROLLOUT
 THREADS = 16
 IDLE = 0.2  # seconds between looks where nothing can be started
 LONGEST_PAUSE = 30.0  # seconds before a target is tried again

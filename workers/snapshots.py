@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 
+from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.services import rollouts
 from controlplane.store import rollout_snapshot
@@ -19,7 +20,7 @@ from workers.context import Context
 
 log = logging.getLogger(__name__)
 
-TASK = "workers.tasks.rollout_snapshots"
+TASK = bells.TAKE_SNAPSHOTS
 POLL = 10.0  # seconds between two looks at one that is being made
 AGAIN = 300.0  # seconds until one that could not be removed is tried again
 AT_MOST = 20  # of each kind in one pass

@@ -12,6 +12,7 @@ from functools import lru_cache
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 from kombu.exceptions import OperationalError as BrokerError
 
+from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.operation import ResourceKind
 from workers import compare as comparing
@@ -19,7 +20,7 @@ from workers import converge as engine
 from workers import exports, intake, notices, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers import sweep as sweeping
-from workers.app import COMPARE, REPUBLISH, SWEEP, app, settings
+from workers.app import app, settings
 from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
 from workers.orphans import end_with_parent
@@ -129,7 +130,7 @@ def rollout_snapshots() -> None:
         log.warning("snapshots: %s", error)
 
 
-@app.task(name=SWEEP)
+@app.task(name=bells.SWEEP)
 def sweep() -> None:
     if not sweep_pace.allows():
         return
@@ -139,7 +140,7 @@ def sweep() -> None:
         log.warning("sweep: %s", error)
 
 
-@app.task(name=REPUBLISH)
+@app.task(name=bells.REPUBLISH)
 def republish() -> None:
     try:
         log.info("republish wrote %d routes", sweeping.republish(context()))
@@ -147,7 +148,7 @@ def republish() -> None:
         log.warning("republish: %s", error)
 
 
-@app.task(name=COMPARE)
+@app.task(name=bells.COMPARE)
 def compare() -> None:
     try:
         found = comparing.compare(context())

@@ -55,8 +55,24 @@ def read_json(known: frozenset[str]) -> dict[str, Any]:
     return value
 
 
-def why(reason: Any) -> str:
-    """The `reason` that a person gave, for the audit trail. Raises Invalid."""
+def read_reason() -> str:
+    """Of a body that holds a `reason` and nothing else. Raises Invalid."""
+    return why(read_json(frozenset({"reason"})).get("reason"))
+
+
+def flag(fields: dict[str, Any], name: str) -> bool:
+    """A field that is true or false; false where it is left out. Raises Invalid."""
+    value = fields.get(name, False)
+    if not isinstance(value, bool):
+        raise Invalid(name, "true or false", got=shown(value))
+    return value
+
+
+def why(reason: Any, *, needed: bool = True) -> str:
+    """The `reason` that a person gave, for the audit trail; empty where none was given or `needed`.
+    Raises Invalid."""
+    if reason is None and not needed:
+        return ""
     if (
         not isinstance(reason, str)
         or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON

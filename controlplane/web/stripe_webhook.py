@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from controlplane import bells
 from controlplane.services import billing
 from controlplane.settings import Settings
 from controlplane.web import body
@@ -20,7 +21,7 @@ from controlplane.web.edge import Edge
 from controlplane.web.problem import problem
 from controlplane.web.signature import BadSignature, Malformed, verify_stripe
 
-TASK = "workers.tasks.handle_event"
+TASK = bells.HANDLE_EVENT
 
 
 def blueprint(edge: Edge, settings: Settings) -> Blueprint:

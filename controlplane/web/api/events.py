@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from controlplane import bells
 from controlplane.services import billing, events
 from controlplane.store.event import EventRow
 from controlplane.web import body, query
@@ -13,7 +14,7 @@ from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, Role, caller
 from controlplane.web.edge import Edge
 
-HANDLE = "workers.tasks.handle_event"
+HANDLE = bells.HANDLE_EVENT
 
 
 def blueprint(edge: Edge) -> Blueprint:
@@ -61,7 +62,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def dismiss(event_id: str) -> Response:
         query.only()
         known = query.event_id(event_id)
-        reason = body.why(body.read_json(frozenset({"reason"})).get("reason"))
+        reason = body.read_reason()
         with edge.registry.connection() as conn:
             events.dismiss(conn, known, actor=caller().actor, reason=reason)
             row, _ = billing.show_event(conn, known)

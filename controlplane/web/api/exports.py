@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from controlplane import bells
 from controlplane.domain.errors import Invalid
 from controlplane.domain.quoting import shown
 from controlplane.services import exports, tenants
@@ -15,7 +16,7 @@ from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-EXPORT = "workers.tasks.export"
+EXPORT = bells.EXPORT
 KEEP_DAYS, MOST_DAYS = 7, 365
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from controlplane import bells
 from controlplane.services import notices
 from controlplane.store.notice import NoticeRow
 from controlplane.web import query
@@ -13,7 +14,7 @@ from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-DELIVER = "workers.tasks.deliver"
+DELIVER = bells.DELIVER_NOTICES
 
 
 def blueprint(edge: Edge) -> Blueprint:

@@ -1,0 +1,39 @@
+"""What is rung for: the workers' tasks by name, and the queue that each goes to.
+
+The web side must not import workers, and both sides publish. So the names and queues stand here once,
+below both: a task that one side sent to a queue of its own would wait behind what it was kept apart from.
+"""
+
+from __future__ import annotations
+
+HANDLE_EVENT = "workers.tasks.handle_event"
+DELIVER_NOTICES = "workers.tasks.deliver"
+SWEEP = "workers.tasks.sweep"
+REPUBLISH = "workers.tasks.republish"
+COMPARE = "workers.tasks.compare"
+CONVERGE = "workers.tasks.converge"
+PREVIEW = "workers.tasks.preview"
+TAKE_SNAPSHOTS = "workers.tasks.rollout_snapshots"
+ROLLOUT = "workers.tasks.rollout"
+REHEARSE = "workers.tasks.rehearsal"
+EXPORT = "workers.tasks.export"
+
+EVENTS, OPERATIONS, ROLLOUTS = "events", "controlplane", "rollouts"
+
+QUEUES = {
+    HANDLE_EVENT: EVENTS,
+    DELIVER_NOTICES: EVENTS,
+    SWEEP: EVENTS,
+    REPUBLISH: EVENTS,
+    COMPARE: EVENTS,
+    CONVERGE: OPERATIONS,
+    PREVIEW: OPERATIONS,
+    TAKE_SNAPSHOTS: OPERATIONS,
+    ROLLOUT: ROLLOUTS,
+    REHEARSE: ROLLOUTS,
+    EXPORT: ROLLOUTS,
+}
+"""Short things, a customer's operations, and what may take hours, each with workers of its own."""
+
+ROUTES = {task: {"queue": queue} for task, queue in QUEUES.items()}
+"""The same as Celery's `task_routes`."""
