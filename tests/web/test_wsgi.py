@@ -5,18 +5,20 @@ import time
 import pytest
 import redis
 
-from controlplane import wsgi
+from controlplane import bells, wsgi
 from controlplane.settings import SettingsError
 from controlplane.web import stripe_webhook
-from controlplane.web.api import events, rehearsals, rollouts, tenants
+from controlplane.web.api import asking, events, exports, notices, rehearsals, rollouts
 from localcloud.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT
 
 TASKS = {
     stripe_webhook.TASK,
     events.HANDLE,
-    tenants.CONVERGE,
-    tenants.PREVIEW,
+    asking.CONVERGE,
+    asking.PREVIEW,
+    exports.EXPORT,
+    notices.DELIVER,
     rollouts.WORK,
     rehearsals.REHEARSE,
 }
@@ -37,6 +39,9 @@ def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
     wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
     assert rung == {queue: wanted.count(queue) for queue in rung}
     assert rung["celery"] == 0
+    import workers.tasks  # noqa: F401 — which registers them
+
+    assert {task for task in app.tasks if task.startswith("workers.")} == set(bells.QUEUES)
 
 
 @pytest.mark.parametrize("fault", ["dead", "silent"])

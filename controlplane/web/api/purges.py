@@ -17,11 +17,9 @@ from controlplane.services.purges import PurgeDetail
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.web import body, query
-from controlplane.web.api import render
+from controlplane.web.api import asking, render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
-
-CONVERGE = "workers.tasks.converge"
 
 
 def blueprint(edge: Edge) -> Blueprint:
@@ -40,9 +38,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def request(name: str) -> Response:
         query.only()
         fields = body.read_json(frozenset({"reason", "early"}))
-        reason, early = body.why(fields.get("reason")), fields.get("early", False)
-        if not isinstance(early, bool):
-            raise Invalid("early", "true or false", got=shown(early))
+        reason, early = body.why(fields.get("reason")), body.flag(fields, "early")
         with edge.registry.connection() as conn:
             tenant_id = _full_id(name)
             purges.request(conn, tenant_id, actor=caller().actor, reason=reason, early=early)
@@ -60,16 +56,13 @@ def blueprint(edge: Edge) -> Blueprint:
             tenant_id = _full_id(name)
             approved, operation_id = purges.approve(conn, tenant_id, actor=caller().actor, digest=digest)
             row = operations.show(conn, operation_id).operation
-        edge.ring(CONVERGE, ["tenant", tenant_id])
-        return render.accepted(
-            {"purge": _purge(approved), "operation": render.operation(row)}, f"/v1/operations/{operation_id}"
-        )
+        return asking.begun(edge, tenant_id, row, purge=_purge(approved))
 
     @views.post("/<name>/purge/withdraw")
     @edge.guard.allow(OPERATORS)
     def withdraw(name: str) -> Response:
         query.only()
-        reason = body.why(body.read_json(frozenset({"reason"})).get("reason"))
+        reason = body.read_reason()
         with edge.registry.connection() as conn:
             tenant_id = _full_id(name)
             purges.withdraw(conn, tenant_id, actor=caller().actor, reason=reason)

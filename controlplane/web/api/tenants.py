@@ -6,22 +6,16 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.quoting import shown
-from controlplane.services import operations, routes, tenants
+from controlplane.services import routes, tenants
 from controlplane.services.tenants import TenantDetail
 from controlplane.store.hostname import HostnameRow
 from controlplane.store.placement import Login
 from controlplane.store.tenant import TenantRow
 from controlplane.web import body, query
-from controlplane.web.api import moves, render
+from controlplane.web.api import asking, moves, render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
-
-CONVERGE = "workers.tasks.converge"
-PREVIEW = "workers.tasks.preview"
-_FIELDS = frozenset({"reason", "dry_run"})
 
 
 def blueprint(edge: Edge) -> Blueprint:
@@ -50,47 +44,29 @@ def blueprint(edge: Edge) -> Blueprint:
     @edge.guard.allow(OPERATORS)
     def reprovision(name: str) -> Response:
         query.only()
-        reason, dry_run = _reprovision_request()
-        actor = caller().actor
-        with edge.registry.connection() as conn:
-            tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
-            if dry_run:
-                preview_id = tenants.request_preview(conn, tenant_id, actor=actor)
-            else:
-                operation_id = tenants.reprovision(conn, tenant_id, actor=actor, reason=reason)
-                row = operations.show(conn, operation_id).operation
+        fields = body.read_json(frozenset({"reason", "dry_run"}))
+        dry_run, actor = body.flag(fields, "dry_run"), caller().actor
+        reason = body.why(fields.get("reason"), needed=not dry_run)
         if dry_run:
-            edge.ring(PREVIEW, [str(preview_id)])
-            return render.accepted(
-                {"preview": {"id": preview_id, "tenant": tenant_id, "state": "waiting"}},
-                f"/v1/previews/{preview_id}",
+            return asking.for_preview(
+                edge, name, lambda conn, tenant_id: tenants.request_preview(conn, tenant_id, actor=actor)
             )
-        edge.ring(CONVERGE, ["tenant", tenant_id])
-        return render.accepted({"operation": render.operation(row)}, f"/v1/operations/{operation_id}")
+        return asking.for_operation(
+            edge,
+            name,
+            lambda conn, tenant_id: tenants.reprovision(conn, tenant_id, actor=actor, reason=reason),
+        )
 
     @views.post("/<name>/rotate")
     @edge.guard.allow(OPERATORS)
     def rotate(name: str) -> Response:
         query.only()
-        reason = body.why(body.read_json(frozenset({"reason"})).get("reason"))
-        with edge.registry.connection() as conn:
-            tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
-            operation_id = tenants.rotate(conn, tenant_id, actor=caller().actor, reason=reason)
-            row = operations.show(conn, operation_id).operation
-        edge.ring(CONVERGE, ["tenant", tenant_id])
-        return render.accepted({"operation": render.operation(row)}, f"/v1/operations/{operation_id}")
+        reason, actor = body.read_reason(), caller().actor
+        return asking.for_operation(
+            edge, name, lambda conn, tenant_id: tenants.rotate(conn, tenant_id, actor=actor, reason=reason)
+        )
 
     return views
-
-
-def _reprovision_request() -> tuple[str, bool]:
-    fields = body.read_json(_FIELDS)
-    reason, dry_run = fields.get("reason"), fields.get("dry_run", False)
-    if not isinstance(dry_run, bool):
-        raise Invalid("dry_run", "true or false", got=shown(dry_run))
-    if reason is None and dry_run:
-        return "", True
-    return body.why(reason), dry_run
 
 
 def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
