@@ -75,6 +75,7 @@ from workers.stacks import (
     tenant_variables,
 )
 from workers.terraform_runs import apply_stack, destroy_stack
+from workers.waiting import wait_for
 from workers.wanted import TenantFacts, tombstone
 
 log = logging.getLogger(__name__)
@@ -210,13 +211,7 @@ def apply_tenant_stack(work: TenantWork) -> None:
 
 
 def await_cluster(work: TenantWork) -> None:
-    home = work.facts.cluster
-    if home is not None and home.needs_attention is not None:
-        reason = f"its cluster {home.id} needs attention: {home.needs_attention}"
-        with work.recording() as conn:
-            tenant.set_attention(conn, work.facts.row.id, reason=reason, runbook=home.runbook)
-        raise Retryable(reason)
-    raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)
+    wait_for(work, work.facts.cluster)
 
 
 def create_database(work: TenantWork) -> None:

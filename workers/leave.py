@@ -26,6 +26,7 @@ from workers.absence import look_for_what_is_left
 from workers.certificates import certificate_of
 from workers.stacks import tenant_addresses, tenant_variables
 from workers.terraform_runs import destroy_stack
+from workers.waiting import wait_for
 
 if TYPE_CHECKING:
     from workers.apply import TenantWork, Work
@@ -146,15 +147,9 @@ def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> Non
 
 
 def await_cluster_end(work: TenantWork) -> None:
-    """A cluster that can't be destroyed is this tenant's trouble too."""
     with work.ctx.registry.connection() as conn:
         home = cluster.get(conn, _purge(work).content["cluster"])
-    if home.needs_attention is not None:
-        reason = f"its cluster {home.id} needs attention: {home.needs_attention}"
-        with work.recording() as conn:
-            tenant.set_attention(conn, work.facts.row.id, reason=reason, runbook=home.runbook)
-        raise Retryable(reason)
-    raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)
+    wait_for(work, home)
 
 
 def certify(work: TenantWork) -> None:

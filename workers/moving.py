@@ -127,26 +127,21 @@ def end_copy(work: TenantWork) -> None:
 def confirm_move(work: TenantWork) -> None:
     """Unasked: the source has been kept for its time, or its tenant leaves, and it holds nothing that the
     target lacks."""
-    found = _move(work)
-    with work.recording() as conn:
-        move.turn(conn, found.id, MovePhase.MOVED, to=MovePhase.CONFIRMED)
-        audit.append(
-            conn,
-            actor=work.held.actor,
-            action="move.confirmed",
-            resource=found.tenant_id,
-            detail={"move": found.id, "reason": work.step.reason},
-        )
+    _decide(work, MovePhase.MOVED, to=MovePhase.CONFIRMED)
 
 
 def give_up_move(work: TenantWork) -> None:
+    _decide(work, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.ABANDONED)
+
+
+def _decide(work: TenantWork, *before: MovePhase, to: MovePhase) -> None:
     found = _move(work)
     with work.recording() as conn:
-        move.turn(conn, found.id, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.ABANDONED)
+        move.turn(conn, found.id, *before, to=to)
         audit.append(
             conn,
             actor=work.held.actor,
-            action="move.abandoned",
+            action=f"move.{to.value}",
             resource=found.tenant_id,
             detail={"move": found.id, "reason": work.step.reason},
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.cli.failure import Failure, GaveUp
-from controlplane.cli.watching import POLL, patient_get
+from controlplane.cli.failure import Failure
+from controlplane.cli.watching import await_end
 
 
 @click.command()
@@ -31,23 +29,19 @@ def export(*, tenant: str, reason: str, keep_days: int, wait: bool, timeout: flo
     path = f"/v1/tenants/{in_path('tenant', tenant)}/export"
     made = api.post(path, {"reason": reason, "keep_days": keep_days})["export"]
     if wait:
-        made = _await(api, made["id"], timeout=timeout)
+        made = await_end(
+            api,
+            f"/v1/exports/{made['id']}",
+            busy=("making",),
+            timeout=timeout,
+            late=lambda seen: f"export {seen['id']} is not made after {timeout:g} s",
+        )
     if as_json:
         show.as_json(made)
     else:
         _print(made)
     if made["state"] == "failed":
         raise Failure(f"export {made['id']}: {made['error']}")
-
-
-def _await(api: Api, export_id: int, *, timeout: float) -> Json:
-    deadline = time.monotonic() + timeout
-    path = f"/v1/exports/{export_id}"
-    while (found := patient_get(api, path, until=deadline))["state"] == "making":
-        if time.monotonic() > deadline:
-            raise GaveUp(f"export {export_id} is not made after {timeout:g} s")
-        time.sleep(POLL)
-    return found
 
 
 def _print(found: Json) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import click
 from controlplane import migration_project
 from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.cli.failure import Failure, GaveUp, clear_errors
-from controlplane.cli.watching import POLL, patient_get
+from controlplane.cli.failure import Failure, clear_errors
+from controlplane.cli.watching import await_end
 from dataplane.releases import ALL, Releases
 
 
@@ -173,12 +172,13 @@ def rehearse(*, release: str, copies: int, timeout: float, as_json: bool) -> Non
     """Migrate copies of the most divergent tenants, and tell how long it took and what it locked."""
     api = Api.from_environment()
     asked = api.post("/v1/rehearsals", {"release": release, "copies": copies})
-    deadline = time.monotonic() + timeout
-    path = f"/v1/rehearsals/{asked['id']}"
-    while (found := patient_get(api, path, until=deadline))["state"] in ("waiting", "running"):
-        if time.monotonic() > deadline:
-            raise GaveUp(f"rehearsal {asked['id']} is still {found['state']} after {timeout:g} s")
-        time.sleep(POLL)
+    found = await_end(
+        api,
+        f"/v1/rehearsals/{asked['id']}",
+        busy=("waiting", "running"),
+        timeout=timeout,
+        late=lambda seen: f"rehearsal {asked['id']} is still {seen['state']} after {timeout:g} s",
+    )
     if as_json:
         show.as_json(found)
     else:

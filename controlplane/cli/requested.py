@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from controlplane.cli import operations, show
 from controlplane.cli.api import Api, Json
-from controlplane.cli.failure import Failure, GaveUp
-from controlplane.cli.watching import POLL, patient_get
+from controlplane.cli.failure import Failure
+from controlplane.cli.watching import await_end
 
 
 def requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json: bool) -> None:
@@ -21,12 +19,13 @@ def requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json:
 
 
 def preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> None:
-    deadline = time.monotonic() + timeout
-    path = f"/v1/previews/{preview_id}"
-    while (found := patient_get(api, path, until=deadline))["state"] == "waiting":
-        if time.monotonic() > deadline:
-            raise GaveUp(f"preview {preview_id} is not worked out after {timeout:g} s")
-        time.sleep(POLL)
+    found = await_end(
+        api,
+        f"/v1/previews/{preview_id}",
+        busy=("waiting",),
+        timeout=timeout,
+        late=lambda _seen: f"preview {preview_id} is not worked out after {timeout:g} s",
+    )
     if as_json:
         show.as_json(found)
     if found["state"] == "failed":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import click
 
 from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json
-from controlplane.cli.failure import Failure, GaveUp
-from controlplane.cli.watching import POLL, patient_get
+from controlplane.cli.failure import Failure
+from controlplane.cli.watching import await_end
 from controlplane.domain.rollout import TargetState
 
 rollout_id = click.argument("rollout", type=click.IntRange(1))
@@ -173,19 +172,23 @@ def skip(*, rollout: int, tenants: tuple[str, ...], reason: str, as_json: bool) 
 def follow(api: Api, number: int, *, timeout: float, as_json: bool) -> None:
     """Print the rollout's progress until somebody must decide or it has ended; raises Failure unless it
     is done."""
-    deadline = time.monotonic() + timeout
     told = ""
-    while (seen := patient_get(api, f"/v1/rollouts/{number}", until=deadline))["state"] in (
-        "running",
-        "paused",
-    ):
+
+    def tell(seen: Json) -> None:
+        nonlocal told
         line = _progress(seen)
         if line != told and not as_json:
             show.line(line)
         told = line
-        if time.monotonic() > deadline:
-            raise GaveUp(f"rollout {number} is still {seen['state']} after {timeout:g} s")
-        time.sleep(POLL)
+
+    seen = await_end(
+        api,
+        f"/v1/rollouts/{number}",
+        busy=("running", "paused"),
+        timeout=timeout,
+        late=lambda last: f"rollout {number} is still {last['state']} after {timeout:g} s",
+        tell=tell,
+    )
     if as_json:
         show.as_json(seen)
     else:

@@ -7,7 +7,7 @@ for a moment (a deployment) does not end the watch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from controlplane.cli import show
@@ -29,6 +29,28 @@ def patient_get(api: Api, path: str, *, until: float, **query: int) -> Json:
             if time.monotonic() >= give_up:
                 raise
             time.sleep(POLL)
+
+
+def await_end(
+    api: Api,
+    path: str,
+    *,
+    busy: Collection[str],
+    timeout: float,
+    late: Callable[[Json], str],
+    tell: Callable[[Json], None] = lambda _seen: None,
+) -> Json:
+    """What is at `path` once its state is none of `busy`; `tell` hears of each look before.
+
+    Raises GaveUp after `timeout` seconds, with the words of `late`; Missing and the others of `Api`.
+    """
+    deadline = time.monotonic() + timeout
+    while (seen := patient_get(api, path, until=deadline))["state"] in busy:
+        tell(seen)
+        if time.monotonic() > deadline:
+            raise GaveUp(late(seen))
+        time.sleep(POLL)
+    return seen
 
 
 def watch(api: Api, operation_id: int, *, timeout: float, say: Callable[[str], None]) -> Json:

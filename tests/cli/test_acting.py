@@ -24,7 +24,6 @@ from tests.web.site import Site, event
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "POLL", 0.02)
-    monkeypatch.setattr("controlplane.cli.requested.POLL", 0.02)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def test_notices_are_listed_shown_and_sent_again(desk: Desk, closed: str) -> Non
 
 
 def test_an_export_is_asked_for_and_awaited(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controlplane.cli.exports.POLL", 0.01)
+    monkeypatch.setattr("controlplane.cli.watching.POLL", 0.01)
     desk.site.found("sub_1")
     desk.site.rows("UPDATE tenant SET ready_at = now()")
     assert "exports/t-" in desk.ok("tenants", "export", "acme")
