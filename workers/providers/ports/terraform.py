@@ -1,0 +1,83 @@
+"""Terraform: runs of a stack, one workspace at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRun:
+    """A Terraform run of ours on this workspace that was recorded before it started and never
+    recorded as ended. Its lock may be broken, nobody else's may."""
+
+    who: str  # `user@host`, as Terraform writes it into its lock
+    started_at: datetime
+    lock_id: str | None  # known once the run had taken its lock
+
+
+@dataclass(frozen=True, slots=True)
+class StackRun:
+    """One stack in one workspace, as it should be.
+
+    `variables` never hold a secret. `approved` are the resource addresses that this run may delete
+    or replace; anything else that the Terraform plan would delete or replace stops it (I6).
+    `prior_runs` come from the registry, the caller holds the lease, so none of them is alive.
+    """
+
+    stack: str  # "cluster" | "tenant": a folder of terraform/stacks
+    workspace: str
+    variables: Mapping[str, Any]
+    prior_runs: Sequence[PriorRun] = ()
+    approved: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceEvent:
+    """One line of a run's progress, from `terraform apply -json`, with no value in it."""
+
+    # "lock_taken" | "recovered" | "adopted" | "planned" | "started" | "progress" | "done" | "failed"
+    kind: str
+    address: str  # the resource's address, the lock's id for "lock_taken", "" for the run as a whole
+    action: str  # "create" | "update" | "delete" | "read" | "import" | "untaint" | "unlock" | …
+    seconds: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    address: str
+    action: str  # "create" | "update" | "delete" | "replace" | "import"
+    destructive: bool
+
+
+class Terraform(Protocol):
+    def apply(
+        self, run: StackRun, *, on_event: Callable[[ResourceEvent], None], stopped: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Bring the stack to `run.variables`; return its outputs.
+
+        Recovers first from whatever a killed run left behind (stale lock of ours, lost state,
+        tainted or orphaned resources), then plans, guards, applies. `stopped` is asked at least
+        every second; once true the child gets SIGINT, after 10 s SIGKILL, and LeaseLost is raised.
+
+        Raises Retryable (throttling, network, a lock that may still be alive),
+        NeedsHuman("destructive-terraform-plan" | "foreign-state-lock" | "aws-quota"
+        | "terraform-configuration").
+        """
+        ...
+
+    def plan(self, run: StackRun) -> list[PlannedChange]:
+        """What `apply` would change; changes nothing, takes no lock for longer than the plan."""
+        ...
+
+    def destroy(
+        self, run: StackRun, *, on_event: Callable[[ResourceEvent], None], stopped: Callable[[], bool]
+    ) -> None:
+        """Delete everything in the workspace that `run.approved` names, then the workspace itself.
+        An empty workspace is success."""
+        ...
+
+    def version(self) -> str: ...
