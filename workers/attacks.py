@@ -14,8 +14,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from controlplane.domain.books import Books
 from controlplane.domain.errors import ControlPlaneError
-from controlplane.domain.ledger import Books, Fault, Finding, secret_name
+from controlplane.domain.finding import Fault, Finding
+from controlplane.domain.ledger import secret_name
 from controlplane.domain.placement import Placement
 from controlplane.store import cluster
 from workers.context import Context

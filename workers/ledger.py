@@ -16,14 +16,8 @@ from itertools import islice
 from typing import TypeVar
 
 from controlplane.domain.billing import Decision, desired_from_subscription
+from controlplane.domain.books import Books, CustomHostname, StateEntry, Subscription, TaggedThing
 from controlplane.domain.errors import ControlPlaneError
-from controlplane.domain.ledger import (
-    Books,
-    CustomHostname,
-    StateEntry,
-    Subscription,
-    TaggedThing,
-)
 from controlplane.store import cluster, subscription
 from controlplane.store import ledger as registry_book
 from workers.compare import BATCH, in_step

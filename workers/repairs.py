@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
-from controlplane.domain.ledger import Finding, Repair
+from controlplane.domain.finding import Finding, Repair
 from controlplane.domain.operation import ResourceKind
 from controlplane.services import tenants
 from controlplane.store import audit, hostname, route

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from controlplane.domain.ledger import Finding, compare
+from controlplane.domain.finding import Finding
+from controlplane.domain.ledger import compare
 from workers.attacks import attack
 from workers.context import Context
 from workers.ledger import Reader

@@ -10,7 +10,7 @@ import click
 
 from controlplane.cli import options, show
 from controlplane.cli.failure import Failure, Unreachable, clear_errors
-from controlplane.domain.ledger import Finding
+from controlplane.domain.finding import Finding
 from controlplane.services import tenants
 
 if TYPE_CHECKING:

@@ -16,12 +16,11 @@ A book that could not be read is None, and nothing is said about it; the caller 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Iterator
 
 from controlplane.domain import prices
+from controlplane.domain.books import Books, Registry, TaggedThing
+from controlplane.domain.finding import Fault, Finding, Repair
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
 
@@ -29,146 +28,6 @@ _ARN = re.compile(r"^arn:[^:]*:(?P<service>[^:]+):[^:]*:[^:]*:(?P<kind>[^:/]+)[:
 _DATABASE = re.compile(r"^(t_[a-z2-7]{12})_\d+$")
 _ROLE = re.compile(r"^(t-[a-z2-7]{12})-\d+$")
 _SECRET = re.compile(r"^tenants/(t-[a-z2-7]{12})/\d+/(app|migrator)$")
-
-
-class Fault(StrEnum):
-    MISSING = "missing"
-    ORPHAN = "orphan"
-    DIFFERS = "differs"
-    BREACH = "breach"
-
-
-class Repair(StrEnum):
-    """What may be mended without a person: nothing here deletes or replaces anything with data in it."""
-
-    REPROVISION = "reprovision"  # ask the engine to look at this tenant and mend
-    REPUBLISH = "republish"  # write this host's route into the cache again
-    WITHDRAW = "withdraw"  # leave a tombstone for a host that nobody has
-    DELETE_HOSTNAME = "delete_hostname"  # a custom hostname of ours without a tenant
-    SETTLE = "settle"  # fetch this subscription and bring its tenant to it
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`system`: whose book; `kind`: what sort of thing, `name`: which; `owner`: the tenant or cluster it is
-    about, where one is known. `monthly_usd`: an estimate of what an orphan costs. `target`: of the repair,
-    the thing's name unless it is another."""
-
-    system: str
-    fault: Fault
-    kind: str
-    name: str
-    detail: str
-    owner: str | None = None
-    monthly_usd: float | None = None
-    repair: Repair | None = None
-    target: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """The same finding of another look."""
-        return self.system, self.fault, self.kind, self.name
-
-
-@dataclass(frozen=True, slots=True)
-class TenantEntry:
-    """`made`: it has been ready once, so everything of it was there. `internal`: nobody need pay for it."""
-
-    id: str
-    lifecycle: Lifecycle
-    made: bool
-    subscription_id: str | None
-    internal: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Everything of it must be there."""
-        return self.made and self.lifecycle is not Lifecycle.CLOSED
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterEntry:
-    """`keeps_key`: it is destroyed, and its key and with it its state are kept for a snapshot's sake."""
-
-    id: str
-    made: bool
-    destroyed: bool
-    keeps_key: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HostnameEntry:
-    """`registered`: Cloudflare has confirmed it."""
-
-    host: str
-    tenant_id: str
-    registered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """`current`: the placements that tenants live on, by tenant id; `placements`: all that have not been
-    purged. `routes`: payloads with their epoch, by host. `busy`: ids of tenants, clusters and
-    subscriptions that something is or was just being done about."""
-
-    tenants: Mapping[str, TenantEntry]
-    current: Mapping[str, Placement]
-    placements: Collection[Placement]
-    clusters: Mapping[str, ClusterEntry]
-    hostnames: Mapping[str, HostnameEntry]
-    routes: Mapping[str, Mapping[str, Any]]
-    busy: Collection[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class TaggedThing:
-    arn: str
-    tenant: str | None
-    placement: str | None
-    cluster: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StateEntry:
-    """`stack`: "cluster" or "tenant". `locked`: somebody holds, or left, its lock."""
-
-    stack: str
-    workspace: str
-    present: bool
-    locked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CustomHostname:
-    id: str
-    host: str
-    tenant_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """`in_step`: the registry holds what Stripe says."""
-
-    id: str
-    status: str
-    in_step: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What was read; None for a book that was not. `secrets`: name → waits for its deletion.
-    `cache`: host → payload, None for an entry that our keys did not sign. `databases`: names by cluster,
-    of those that could be asked."""
-
-    registry: Registry
-    tagged: Collection[TaggedThing] | None = None
-    states: Collection[StateEntry] | None = None
-    secrets: Mapping[str, bool] | None = None
-    roles: Collection[str] | None = None
-    hostnames: Collection[CustomHostname] | None = None
-    cache: Mapping[str, Mapping[str, Any] | None] | None = None
-    subscriptions: Mapping[str, Subscription] | None = None
-    databases: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 def compare(books: Books, *, tenant_id: str | None = None) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from controlplane.domain.ledger import ClusterEntry, HostnameEntry, Registry, TenantEntry
+from controlplane.domain.books import ClusterEntry, HostnameEntry, Registry, TenantEntry
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.registry import Connection, one

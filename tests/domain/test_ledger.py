@@ -9,20 +9,19 @@ from typing import Any
 import pytest
 
 from controlplane.domain import prices
-from controlplane.domain.ledger import (
+from controlplane.domain.books import (
     Books,
     ClusterEntry,
     CustomHostname,
-    Fault,
     HostnameEntry,
     Registry,
-    Repair,
     StateEntry,
     Subscription,
     TaggedThing,
     TenantEntry,
-    compare,
 )
+from controlplane.domain.finding import Fault, Repair
+from controlplane.domain.ledger import compare
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from controlplane.domain.errors import Retryable
-from controlplane.domain.ledger import Fault, Finding, Repair
+from controlplane.domain.finding import Fault, Finding, Repair
 from controlplane.domain.placement import Placement
 from localcloud.simulated.aws import FakeAccount
 from localcloud.simulated.config_cache import ENTRY
