@@ -93,7 +93,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             ),
             cache=RedisConfigCache(settings.cache_url, settings.config_signing_keys),
             billing=StripeBilling(settings.stripe_api_key, settings.stripe_api_base or ""),
-            dumps=_dumps(settings, secrets),
+            dumps=_dumps(settings, secrets, endpoints),
         ),
         catalogue=parse_catalogue(catalogue_file.read_text(), source=str(catalogue_file)),
         platform=Platform(
@@ -125,10 +125,10 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
     )
 
 
-def _dumps(settings: Settings, secrets: AwsSecrets) -> S3Dumps:
+def _dumps(settings: Settings, secrets: AwsSecrets, endpoints: EndpointMap) -> S3Dumps:
     sessions = Sessions(
         secrets,
-        EndpointMap(settings.database_endpoint_map),
+        endpoints,
         sslmode=settings.database_sslmode,
         sslrootcert=settings.database_sslrootcert,
         connect_timeout=20,

@@ -141,11 +141,14 @@ def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> Te
         leaving=_leaving(
             ctx,
             facts,
-            stack_made=confirmed is not None
-            or begun
-            or _usable(app)
-            or _usable(migrator)
-            or ctx.providers.identities.role_exists(placed.iam_role),
+            stack_made=facts.purge is not None
+            and (
+                confirmed is not None
+                or begun
+                or _usable(app)
+                or _usable(migrator)
+                or ctx.providers.identities.role_exists(placed.iam_role)
+            ),
         ),
     )
 

@@ -17,9 +17,9 @@ import click
 from controlplane.cli.failure import Exit, Failure
 
 COMMANDS = {
-    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate, move, clone, purge."),
+    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate, export, move, clone, purge."),
     "operations": ("operations", "Operations: list, show, watch."),
-    "events": ("events", "Billing events: list, show, replay."),
+    "events": ("events", "Billing events: list, show, replay, dismiss."),
     "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),
     "releases": ("releases", "Releases of the tenants' schema: create, list, accept."),
     "schema": ("schema", "Which tenants' schemas differ from their release."),

@@ -1,4 +1,4 @@
-"""Seven sets of books about the same tenants, and where they disagree. Pure.
+"""Eight sets of books about the same tenants, and where they disagree. Pure.
 
 The registry says what there should be. Terraform's states, AWS's tags, its secrets and roles, Cloudflare,
 the cache, Stripe and the databases on the clusters say what there is. `compare` holds the first against

@@ -92,8 +92,10 @@ def approve(conn: Connection, tenant_id: str, *, actor: str, digest: str) -> tup
             raise NotFound(f"no purge of tenant {row.id} was asked for")
         require_second_person(requested_by=found.requested_by, approver=actor)
         require_same(requested=found.digest, now=_content(conn, row).digest, approved=digest)
-        purge.approve(conn, found.id, actor=actor)
-        operation_id = _carry_out(conn, row.id, found.id, digest=digest, actor=actor)
+        _approve(conn, row.id, found.id, digest=digest, actor=actor)
+        operation_id = operation.request(
+            conn, ResourceKind.TENANT, row.id, reason=f"purge {found.id} was approved", actor=actor
+        )
         approved = purge.of_tenant(conn, row.id)
     assert approved is not None  # noqa: S101 — it was approved in this transaction
     return approved, operation_id
@@ -132,14 +134,7 @@ def order_by_policy(conn: Connection, tenant_id: str) -> bool:
         digest=content.digest,
         actor=POLICY,
     )
-    purge.approve(conn, asked.id, actor=CATALOGUE)
-    audit.append(
-        conn,
-        actor=CATALOGUE,
-        action="purge.approve",
-        resource=row.id,
-        detail={"purge": asked.id, "digest": content.digest},
-    )
+    _approve(conn, row.id, asked.id, digest=content.digest, actor=CATALOGUE)
     return True
 
 
@@ -165,16 +160,14 @@ def _withdraw(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> i
     return purge_id
 
 
-def _carry_out(conn: Connection, tenant_id: str, purge_id: int, *, digest: str, actor: str) -> int:
+def _approve(conn: Connection, tenant_id: str, purge_id: int, *, digest: str, actor: str) -> None:
+    purge.approve(conn, purge_id, actor=actor)
     audit.append(
         conn,
         actor=actor,
         action="purge.approve",
         resource=tenant_id,
         detail={"purge": purge_id, "digest": digest},
-    )
-    return operation.request(
-        conn, ResourceKind.TENANT, tenant_id, reason=f"purge {purge_id} was approved", actor=actor
     )
 
 

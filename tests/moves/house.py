@@ -26,7 +26,7 @@ from dataplane.settings import DataPlane, from_environment
 from localcloud.simulated.aws import FakeAccount, encode, endpoint_of
 from tests.contract.databases_rig import MASTER_PASSWORD, Server
 from tests.workers.house import ZONE, House
-from workers.providers.aws_secrets import render_credential
+from tests.workers.secrets_manager import SecretsManager
 from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
@@ -36,21 +36,6 @@ from workers.providers.ports import Credential
 KEY = ("k1", b"movement" * 4)
 HOST = f"customer-1.{ZONE}"
 RETRY = 0.02  # seconds
-
-
-class SecretsManager:
-    """What the data plane asks of boto3, answered from the house's world."""
-
-    def __init__(self, house: House) -> None:
-        self._secrets = house.ctx.providers.secrets
-
-    def client(self, service: str, **_: Any) -> SecretsManager:
-        assert service == "secretsmanager"
-        return self
-
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, str]:
-        assert VersionStage == "AWSCURRENT"
-        return {"SecretString": render_credential(self._secrets.read(SecretId))}
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -32,7 +31,7 @@ from localcloud.simulated.aws import FakeAccount, encode, endpoint_of
 from localcloud.valkey import ValkeyServer
 from tests.contract.databases_rig import MASTER_PASSWORD, Server, run_server
 from tests.workers.house import ZONE, House
-from workers.providers.aws_secrets import render_credential
+from tests.workers.secrets_manager import SecretsManager
 from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
@@ -50,21 +49,6 @@ HOST = f"customer-1.{ZONE}"
 def server() -> Iterator[Server]:
     with run_server() as running:
         yield running
-
-
-class SecretsManager:
-    """What the data plane asks of boto3, answered from the house's world."""
-
-    def __init__(self, house: House) -> None:
-        self._secrets = house.ctx.providers.secrets
-
-    def client(self, service: str, **_: Any) -> SecretsManager:
-        assert service == "secretsmanager"
-        return self
-
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, str]:
-        assert VersionStage == "AWSCURRENT"
-        return {"SecretString": render_credential(self._secrets.read(SecretId))}
 
 
 @pytest.fixture
