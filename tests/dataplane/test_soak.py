@@ -2,8 +2,9 @@
 
 Short by default, so that they belong to every test run; the full size is set by the environment:
 
-    DATAPLANE_SOAK_THREADS=200 DATAPLANE_SOAK_BUDGET=160 DATAPLANE_SOAK_TENANTS=50 DATAPLANE_SOAK_SECONDS=300 \\
-    DATAPLANE_SOAK_REQUESTS=1000000 DATAPLANE_SOAK_OUTAGE=600 pytest -m soak tests/dataplane --timeout 14400
+    DATAPLANE_SOAK_THREADS=200 DATAPLANE_SOAK_BUDGET=160 DATAPLANE_SOAK_TENANTS=50 \\
+    DATAPLANE_SOAK_SECONDS=300 DATAPLANE_SOAK_REQUESTS=1000000 DATAPLANE_SOAK_OUTAGE=600 \\
+    pytest -m soak tests/dataplane --timeout 14400
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def size(name: str, default: int) -> int:
 
 THREADS, TENANTS = size("THREADS", 40), size("TENANTS", 8)
 TOLD = 50_000  # requests between two lines of progress
-BUDGET = size("BUDGET", 24)  # far fewer than tenants × connections: they are opened, evicted and handed on all the time
+BUDGET = size("BUDGET", 24)  # far fewer than tenants × connections: opened, evicted, handed on all the time
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,15 @@ class Load:
 
 
 @pytest.fixture
-def dataplane(own_cache: ValkeyServer, many: list[TenantDatabase]) -> Iterator[DataPlane]:
+def endpoint(many: list[TenantDatabase]) -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    endpoint.entries = {tenant.host: tenant.entry()[1] for tenant in many}
+    yield endpoint
+    endpoint.stop()
+
+
+@pytest.fixture
+def dataplane(own_cache: ValkeyServer, endpoint: Endpoint, many: list[TenantDatabase]) -> Iterator[DataPlane]:
     logins = Logins()
     logins.add(*many)
     own_cache.start()
@@ -161,7 +170,10 @@ def dataplane(own_cache: ValkeyServer, many: list[TenantDatabase]) -> Iterator[D
         client.flushall()
         for tenant in many:
             client.set(*tenant.entry())
-    dataplane = from_environment(environment(own_cache), credentials=StaticCredentials(logins.logins))
+    dataplane = from_environment(
+        environment(own_cache) | {"DATAPLANE_RESOLVE_URL": endpoint.url, "DATAPLANE_RESOLVE_TOKEN": "token"},
+        credentials=StaticCredentials(logins.logins),
+    )
     yield dataplane
     dataplane.close()
 
@@ -181,20 +193,18 @@ def test_under_faults(
     dataplane: DataPlane,
     many: list[TenantDatabase],
     own_cache: ValkeyServer,
+    endpoint: Endpoint,
     postgres_server: PostgresServer,
 ) -> None:
     """Issue: 1,000,000 requests in the fault run: whatever breaks, the own row or an honest error."""
     load = Load(application(dataplane), many)
-    first = Client(load.app, use_cookies=False)
-    for tenant in many:  # to a data plane that has only Redis, a host that Redis lost before it was read is none
-        load._ask(first, tenant)
     stop = threading.Event()
     broken: list[BaseException] = []
     injected: Counter[str] = Counter()
 
     def breaker() -> None:
         try:
-            for fault in faults(dataplane, many, own_cache, postgres_server):
+            for fault in faults(dataplane, many, own_cache, endpoint, postgres_server):
                 if stop.wait(0.15):
                     return
                 fault()
@@ -218,7 +228,11 @@ def test_under_faults(
 
 
 def faults(
-    dataplane: DataPlane, many: list[TenantDatabase], cache: ValkeyServer, server: PostgresServer
+    dataplane: DataPlane,
+    many: list[TenantDatabase],
+    cache: ValkeyServer,
+    endpoint: Endpoint,
+    server: PostgresServer,
 ) -> Iterator[Callable[[], object]]:
     draw = random.Random(7)
 
@@ -246,7 +260,19 @@ def faults(
     def retire() -> None:
         dataplane.pools.retire(draw.choice(many).tenant_id)
 
-    kinds = [end_idle_backends, cache.kill, refill, notify, retire, dataplane.resolver.connected]
+    def control_plane() -> None:
+        down = (500, "text/plain", b"down")
+        endpoint.broken = down if endpoint.broken is None else None
+
+    kinds = [
+        end_idle_backends,
+        cache.kill,
+        refill,
+        notify,
+        retire,
+        dataplane.resolver.connected,
+        control_plane,
+    ]
     while True:
         yield draw.choice(kinds)
 
