@@ -12,6 +12,7 @@ from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import clones, moves, purges
 from controlplane.store import purge
+from controlplane.store.registry import Registry
 from tests.workers.house import CERTIFICATE_KEY, ZONE, House
 from workers import poll
 from workers.ledger import Reader
@@ -311,6 +312,39 @@ def test_a_tenant_that_was_never_made_leaves_nothing_and_is_certified(house: Hou
     assert house.tenant(subscription).phase is Phase.PURGED
     assert house.violations() == []
     assert Reader(house.ctx).read().unread == ()
+
+
+class Killed(BaseException):
+    """The worker's end, in the middle of a call."""
+
+
+@pytest.mark.parametrize("resource", ["aws_iam_role.this", "aws_secretsmanager_secret.app"])
+def test_what_a_killed_run_made_for_one_who_then_left_goes_with_the_purge(
+    registry: Registry, database_url: str, resource: str
+) -> None:
+    """It left before it was ever usable, so no second apply adopts what the first one made."""
+    killed = [f"terraform.apply:module.tenant.{resource}:after"]
+
+    def crash(point: str) -> None:
+        if point in killed:
+            killed.remove(point)
+            raise Killed
+
+    house = House(database_url, crash=crash)
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    with pytest.raises(Killed):
+        house.work()
+    assert house.terraform.orphans() != []
+    house.subscribe(1, status="canceled")
+    house.hear(subscription)
+    house.work()
+    approve(house, ask(house, early=True).digest)
+    house.work()
+    assert house.tenant(subscription).phase is Phase.PURGED
+    assert house.terraform.orphans() == []
+    assert house.violations() == []
+    house.close()
 
 
 def test_whoever_holds_its_rows_is_named(house: House) -> None:
