@@ -18,14 +18,14 @@ ROLLOUT = "workers.tasks.rollout"
 REHEARSE = "workers.tasks.rehearsal"
 EXPORT = "workers.tasks.export"
 
-EVENTS, OPERATIONS, ROLLOUTS = "events", "controlplane", "rollouts"
+EVENTS, OPERATIONS, ROLLOUTS, CLOCK = "events", "controlplane", "rollouts", "clock"
 
 QUEUES = {
     HANDLE_EVENT: EVENTS,
     DELIVER_NOTICES: EVENTS,
-    SWEEP: EVENTS,
-    REPUBLISH: EVENTS,
-    COMPARE: EVENTS,
+    SWEEP: CLOCK,
+    REPUBLISH: CLOCK,
+    COMPARE: CLOCK,
     CONVERGE: OPERATIONS,
     PREVIEW: OPERATIONS,
     TAKE_SNAPSHOTS: OPERATIONS,
@@ -33,7 +33,11 @@ QUEUES = {
     REHEARSE: ROLLOUTS,
     EXPORT: ROLLOUTS,
 }
-"""Short things, a customer's operations, and what may take hours, each with workers of its own."""
+"""Short things, a customer's operations, what may take hours, and what beat rings. A worker takes from its
+queues in turn, so the sweep, which finds lost rings, stands behind no backlog of the others."""
+
+EVERY_QUEUE = ",".join(dict.fromkeys(QUEUES.values()))
+"""As `--queues` takes them."""
 
 ROUTES = {task: {"queue": queue} for task, queue in QUEUES.items()}
 """The same as Celery's `task_routes`."""

@@ -15,10 +15,6 @@ from celery import Celery
 from controlplane import bells
 from controlplane.settings import Settings
 
-CLOCKS_DIFFER = 900.0
-"""Seconds. A worker judges by its own clock whether a message of beat's has expired; one whose clock is
-wrong by less must not throw away every sweep."""
-
 settings = Settings.from_environment(os.environ, require=("registry", "broker"))
 
 app = Celery("controlplane", broker=settings.broker_url, include=["workers.tasks"])
@@ -43,22 +39,11 @@ app.conf.update(
         "retry_on_timeout": True,
     },
     task_publish_retry=False,
+    beat_scheduler="workers.beat:Scheduler",
     beat_schedule={
-        "sweep": {
-            "task": bells.SWEEP,
-            "schedule": settings.sweep_interval,
-            "options": {"expires": CLOCKS_DIFFER},
-        },
-        "republish": {
-            "task": bells.REPUBLISH,
-            "schedule": settings.republish_interval,
-            "options": {"expires": settings.republish_interval + CLOCKS_DIFFER},
-        },
-        "compare": {
-            "task": bells.COMPARE,
-            "schedule": settings.compare_interval,
-            "options": {"expires": settings.compare_interval + CLOCKS_DIFFER},
-        },
+        "sweep": {"task": bells.SWEEP, "schedule": settings.sweep_interval},
+        "republish": {"task": bells.REPUBLISH, "schedule": settings.republish_interval},
+        "compare": {"task": bells.COMPARE, "schedule": settings.compare_interval},
     },
     task_routes=bells.ROUTES,
 )

@@ -1,14 +1,17 @@
-"""The sweep: ring whatever is due.
+"""The sweep: ring whatever is due and not rung already.
 
 It is why nothing hangs on a message: an event whose ring was lost, an operation whose worker died, a
 retry whose time has come and a look that is due are all found here, in the registry, every few seconds.
 One sweep runs at a time over the whole fleet (an advisory lock), and it rings at most a bounded number
-of each, oldest first; the rest is still there at the next sweep. The warm pool is looked after in the
-same pass.
+of each, oldest first; the rest is still there at the next sweep. What waits in the broker is not rung
+again (`workers/doorbell.py`), so that a long backlog holds each ring once: at every moment those that have
+been due the longest. The warm pool is looked after in the same pass.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controlplane.services import timers
@@ -27,6 +30,7 @@ from controlplane.store import (
 from workers import converge, exports, intake, notices, pool, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.context import Context
+from workers.doorbell import Rung
 
 _ADVISORY_LOCK = 0x7C9_0003
 AT_MOST = 500
@@ -48,7 +52,8 @@ class Swept:
     skipped: bool = False
 
 
-def sweep(ctx: Context) -> Swept:
+def sweep(ctx: Context, unheard: Callable[[list[Rung]], list[Rung]] = list) -> Swept:
+    """`unheard`: which of these rings wait in no queue; all, where there is no queue to look into."""
     with ctx.registry.connection() as conn, conn.transaction():
         row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
         if row is None or not row["mine"]:
@@ -62,31 +67,29 @@ def sweep(ctx: Context) -> Swept:
         running = rollout.running(conn)
         rehearsing = rehearsal.due(conn)
         snapping = rollout_snapshot.is_due(conn)
-    for event_id in events:
-        ctx.ring(intake.TASK, [event_id])
-    for kind, resource_id in operations:
-        ctx.ring(converge.TASK, [kind, resource_id])
-    for preview_id in waiting:
-        ctx.ring(previews.TASK, [str(preview_id)])
-    for export_id in wanted:
-        ctx.ring(exports.TASK, [str(export_id)])
-    if untold:
-        ctx.ring(notices.TASK, [])
-    if running is not None:
-        ctx.ring(rollouts.TASK, [str(running)])
-    if rehearsing:
-        ctx.ring(rehearsals.TASK, [])
-    if snapping:
-        ctx.ring(snapshots.TASK, [])
+    due: list[Rung] = [
+        *((intake.TASK, (event_id,)) for event_id in events),
+        *((converge.TASK, (kind, resource_id)) for kind, resource_id in operations),
+        *((previews.TASK, (str(preview_id),)) for preview_id in waiting),
+        *((exports.TASK, (str(export_id),)) for export_id in wanted),
+        *([(notices.TASK, ())] if untold else []),
+        *([(rollouts.TASK, (str(running),))] if running is not None else []),
+        *([(rehearsals.TASK, ())] if rehearsing else []),
+        *([(snapshots.TASK, ())] if snapping else []),
+    ]
+    rung = Counter[str]()
+    for task, args in unheard(due):
+        ctx.ring(task, list(args))
+        rung[task] += 1
     return Swept(
-        events=len(events),
-        operations=len(operations),
+        events=rung[intake.TASK],
+        operations=rung[converge.TASK],
         looks=looks,
-        previews=len(waiting),
-        rollouts=int(running is not None),
+        previews=rung[previews.TASK],
+        rollouts=rung[rollouts.TASK],
         pool=pool.tend(ctx),
-        notices=int(untold),
-        exports=len(wanted),
+        notices=rung[notices.TASK],
+        exports=rung[exports.TASK],
     )
 
 

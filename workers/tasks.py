@@ -23,6 +23,7 @@ from workers import sweep as sweeping
 from workers.app import app, settings
 from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
+from workers.doorbell import Doorbell
 from workers.orphans import end_with_parent
 from workers.pace import Pace
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 ROLLOUT_SLICE = 60.0  # seconds
 sweep_pace = Pace(settings.sweep_interval / 2)
-"""Messages that piled up while no worker was there are one sweep, not hundreds one behind the other."""
+"""Messages that a busy worker had fetched ahead are one sweep, not several one behind the other."""
 
 
 def ring(task: str, args: list[str]) -> None:
@@ -44,6 +45,11 @@ def ring(task: str, args: list[str]) -> None:
 @lru_cache(maxsize=1)
 def context() -> Context:
     return context_from_environment(ring)
+
+
+@lru_cache(maxsize=1)
+def doorbell() -> Doorbell:
+    return Doorbell(settings.broker_url)
 
 
 @worker_init.connect
@@ -135,7 +141,7 @@ def sweep() -> None:
     if not sweep_pace.allows():
         return
     try:
-        sweeping.sweep(context())
+        sweeping.sweep(context(), doorbell().unheard)
     except Retryable as error:
         log.warning("sweep: %s", error)
 

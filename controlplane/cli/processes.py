@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import click
 
+from controlplane import bells
 from controlplane.cli.failure import clear_errors
 from controlplane.settings import WEB, WORKER, Group, Settings
 
@@ -37,7 +38,7 @@ def web(*, bind: str, workers: int, threads: int) -> None:
 @click.option(
     "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Operations at once."
 )
-@click.option("--queues", default="events,controlplane,rollouts", show_default=True, help="What to work on.")
+@click.option("--queues", default=bells.EVERY_QUEUE, show_default=True, help="What to work on.")
 def worker(*, concurrency: int, queues: str) -> None:
     """Converge tenants and clusters, with Celery."""
     _check(WORKER)

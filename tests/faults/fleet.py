@@ -96,7 +96,7 @@ class Fleet:
         return [Cut(row["kind"], row["resource_id"], row["fence"], time.monotonic()) for row in rows]
 
     def _options(self) -> list[str]:
-        queues = ("--queues", "events,controlplane", "--loglevel", "WARNING")
+        queues = ("--queues", "events,controlplane,clock", "--loglevel", "WARNING")
         return ["--concurrency", str(self._pool), *queues, "--without-gossip", "--without-mingle"]
 
     def _start(self, name: str, *arguments: str) -> Child:

@@ -121,7 +121,7 @@ class Run:
     def rings(self) -> int:
         """Messages that wait in the broker's queues."""
         with redis.Redis(port=self.broker.port, socket_timeout=10) as client:
-            return sum(int(client.llen(queue)) for queue in ("events", "controlplane"))
+            return sum(int(client.llen(queue)) for queue in ("events", "controlplane", "clock"))
 
     def left(self) -> dict[str, int]:
         with self.registry.connection() as conn:

@@ -35,7 +35,7 @@ def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
     for task in TASKS:
         ring(task, ["x"])
     with redis.Redis(port=broker.port) as client:
-        rung = {queue: client.llen(queue) for queue in ("events", "controlplane", "rollouts", "celery")}
+        rung = {queue: client.llen(queue) for queue in (*bells.EVERY_QUEUE.split(","), "celery")}
     wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
     assert rung == {queue: wanted.count(queue) for queue in rung}
     assert rung["celery"] == 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store.registry import Registry
@@ -60,9 +61,15 @@ def house(registry: Registry, database_url: str, tmp_path: Path) -> Iterator[Hou
     opened.close()
 
 
+QUIET = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
+
+
 def _start(celery: Callable[..., Child], tmp_path: Path) -> None:
-    queues = ("--queues", "events,controlplane", "--loglevel", "WARNING")
-    celery("worker", "worker", "--concurrency", "2", *queues, "--without-gossip", "--without-mingle")
+    celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane,clock", *QUIET)
+    _start_beat(celery, tmp_path)
+
+
+def _start_beat(celery: Callable[..., Child], tmp_path: Path) -> None:
     celery("beat", "beat", "--schedule", str(tmp_path / "beat"), "--loglevel", "WARNING")
 
 
@@ -123,6 +130,41 @@ def test_a_broker_that_is_killed_and_comes_back_empty(
     assert house.violations() == []
 
 
+@pytest.mark.timeout(300)
+def test_queues_that_nobody_listens_to_do_not_grow(
+    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+) -> None:
+    """A sweep every second: first without any worker, then with one that only sweeps, then with all."""
+    subscriptions = [house.subscribe(number) for number in range(5)]
+    for subscription in subscriptions:
+        house.hear(subscription)
+    _start_beat(celery, tmp_path)
+    with redis.Redis(port=broker.port) as client:
+        _until(lambda: client.llen("clock") == 1, "beat has rung")
+        _stays(lambda: client.llen("clock") == 1, "the sweep that nobody hears")
+        celery("sweeper", "worker", "--concurrency", "1", "--queues", "clock", *QUIET)
+        for _ in range(2):
+            _until(lambda: client.llen("events") == len(subscriptions), "the sweep rings")
+            _stays(lambda: client.llen("events") == len(subscriptions), "the events that nobody hears")
+            broker.flush()
+    celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane", *QUIET)
+    _until_all_ready(house, subscriptions, lambda: None)
+
+
+def _until(what: Callable[[], bool], name: str) -> None:
+    deadline = time.monotonic() + WITHIN
+    while not what():
+        assert time.monotonic() < deadline, name
+        time.sleep(0.1)
+
+
+def _stays(what: Callable[[], bool], name: str, seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert what(), name
+        time.sleep(0.1)
+
+
 def _children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -131,10 +173,10 @@ def _children_of(pid: int) -> list[int]:
 def test_pool_processes_end_with_the_worker_that_is_killed(
     celery: Callable[..., Child], house: House, tmp_path: Path
 ) -> None:
-    worker = celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane")
+    worker = celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane,clock")
     subscription = house.subscribe(1)
     house.hear(subscription)
-    celery("beat", "beat", "--schedule", str(tmp_path / "beat"), "--loglevel", "WARNING")
+    _start_beat(celery, tmp_path)
     _until_all_ready(house, [subscription], lambda: None)
     children = _children_of(worker.pid)
     assert len(children) == 2

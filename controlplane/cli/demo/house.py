@@ -14,6 +14,7 @@ from typing import Self
 import httpx
 from rich.console import Console
 
+from controlplane import bells
 from controlplane.cli.demo import orphans
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
@@ -148,9 +149,9 @@ class DemoHouse:
         self._say(f"  web, worker, beat and the sample app run after {time.monotonic() - started:.1f} s")
 
     def start_worker(self) -> None:
-        """A Celery worker for both queues; the one before it, if any, must have ended."""
+        """A Celery worker for every queue; the one before it, if any, must have ended."""
         command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--loglevel", "INFO"]
-        command += ["--concurrency", "6", "--queues", "events,controlplane,rollouts"]
+        command += ["--concurrency", "6", "--queues", bells.EVERY_QUEUE]
         self._spawn("worker", [*command, "--without-gossip", "--without-mingle"], self.environment())
 
     def _start_product(self) -> None:
