@@ -55,19 +55,33 @@ def postgres_server(data_root: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def database_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """An empty database of the test's own, as its superuser."""
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database of the test's own without any schema, as its superuser."""
     name = f"test_{uuid.uuid4().hex}"
     yield postgres_server.create_database(name)
     postgres_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def registry_template(postgres_server: PostgresServer) -> str:
+    """The name of an up-to-date registry to copy: the schema's files are run once, not for each test."""
+    name = "registry_template"
+    with Registry(postgres_server.create_database(name)) as opened, opened.connection() as conn:
+        schema_version.upgrade(conn)
+    return name
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, registry_template: str) -> Iterator[str]:
+    """A registry of the test's own, its schema up to date, as its superuser."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield postgres_server.create_database(name, template=registry_template)
+    postgres_server.drop_database(name)
+
+
 @pytest.fixture
 def registry(database_url: str) -> Iterator[Registry]:
-    """A registry of the test's own, its schema up to date."""
     with Registry(database_url, size=16) as opened:
-        with opened.connection() as conn:
-            schema_version.upgrade(conn)
         yield opened
 
 
