@@ -22,6 +22,8 @@ from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
 from localcloud.valkey import ValkeyServer
 
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes that must be free, for the server's log of 1 GiB and more
+
 ONE_WORKER = ("acceptance", "browser")
 """Folders whose tests share something that is dear to start: one worker of a parallel run has them all."""
 
@@ -49,9 +51,14 @@ def data_root() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(data_root: Path) -> Iterator[PostgresServer]:
-    with PostgresServer(data_root / "postgres") as server:
+def postgres_server() -> Iterator[PostgresServer]:
+    """In memory where there is room: each database is some four hundred files, and making and deleting
+    them on a disk takes longer than most tests."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    root = make_data_root("localcloud-tests-", within=MEMORY if roomy else None)
+    with PostgresServer(root / "postgres") as server:
         yield server
+    shutil.rmtree(root)
 
 
 @pytest.fixture
