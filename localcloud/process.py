@@ -74,10 +74,10 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def make_data_root(prefix: str = "localcloud-") -> Path:
-    """A new folder below the system's temporary one that other users may pass through (0711), but
-    not list: a PostgreSQL that root runs as `nobody` has to reach its data below it."""
-    root = Path(tempfile.mkdtemp(prefix=prefix))
+def make_data_root(prefix: str = "localcloud-", *, within: Path | None = None) -> Path:
+    """A new folder that other users may pass through (0711), but not list: a PostgreSQL that root runs
+    as `nobody` has to reach its data below it. `within` None: below the system's temporary one."""
+    root = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
     root.chmod(0o711)
     return root
 

@@ -22,6 +22,8 @@ from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
 from localcloud.valkey import ValkeyServer
 
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes that must be free, for the server's log of 1 GiB and more
+
 ONE_WORKER = ("acceptance", "browser")
 """Folders whose tests share something that is dear to start: one worker of a parallel run has them all."""
 
@@ -49,25 +51,44 @@ def data_root() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(data_root: Path) -> Iterator[PostgresServer]:
-    with PostgresServer(data_root / "postgres") as server:
+def postgres_server() -> Iterator[PostgresServer]:
+    """In memory where there is room: each database is some four hundred files, and making and deleting
+    them on a disk takes longer than most tests."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    root = make_data_root("localcloud-tests-", within=MEMORY if roomy else None)
+    with PostgresServer(root / "postgres") as server:
         yield server
+    shutil.rmtree(root)
 
 
 @pytest.fixture
-def database_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """An empty database of the test's own, as its superuser."""
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database of the test's own without any schema, as its superuser."""
     name = f"test_{uuid.uuid4().hex}"
     yield postgres_server.create_database(name)
     postgres_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def registry_template(postgres_server: PostgresServer) -> str:
+    """The name of an up-to-date registry to copy: the schema's files are run once, not for each test."""
+    name = "registry_template"
+    with Registry(postgres_server.create_database(name)) as opened, opened.connection() as conn:
+        schema_version.upgrade(conn)
+    return name
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, registry_template: str) -> Iterator[str]:
+    """A registry of the test's own, its schema up to date, as its superuser."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield postgres_server.create_database(name, template=registry_template)
+    postgres_server.drop_database(name)
+
+
 @pytest.fixture
 def registry(database_url: str) -> Iterator[Registry]:
-    """A registry of the test's own, its schema up to date."""
     with Registry(database_url, size=16) as opened:
-        with opened.connection() as conn:
-            schema_version.upgrade(conn)
         yield opened
 
 

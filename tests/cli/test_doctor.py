@@ -119,8 +119,8 @@ def test_a_terraform_that_will_not_do(tmp_path: Path, env: dict[str, str], scrip
         doctor.LOOKS["Terraform"](Settings.from_environment(changed, require=WORKER))
 
 
-def test_an_old_schema_is_a_failure(env: dict[str, str], database_url: str) -> None:
-    changed = env | {"CONTROLPLANE_REGISTRY_URL": database_url}
+def test_an_old_schema_is_a_failure(env: dict[str, str], empty_database_url: str) -> None:
+    changed = env | {"CONTROLPLANE_REGISTRY_URL": empty_database_url}
     with pytest.raises(doctor.Refused, match="controlplane db upgrade"):
         doctor.LOOKS["registry"](Settings.from_environment(changed, require=WORKER))
 

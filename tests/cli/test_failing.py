@@ -76,8 +76,8 @@ def test_an_unreachable_registry_is_one_line() -> None:
         assert "canary" not in line
 
 
-def test_the_schema_is_upgraded_and_checked(database_url: str) -> None:
-    env = {"CONTROLPLANE_REGISTRY_URL": database_url}
+def test_the_schema_is_upgraded_and_checked(empty_database_url: str) -> None:
+    env = {"CONTROLPLANE_REGISTRY_URL": empty_database_url}
     assert "controlplane db upgrade" in line_of(controlplane("db", "check", env=env), 1)
     assert "applied 0001_registry.sql" in controlplane("db", "upgrade", env=env).stdout
     assert controlplane("db", "upgrade", env=env).stdout == "the schema is current\n"

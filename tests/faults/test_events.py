@@ -25,11 +25,11 @@ class Dying(Site):
 
 
 @pytest.mark.fault(2, 4, 15)
-def test_shuffled_late_and_lost_events_end_where_stripe_says(database_url: str) -> None:
+def test_shuffled_late_and_lost_events_end_where_stripe_says(empty_database_url: str) -> None:
     done = CliRunner().invoke(
         command,
         f"--tenants 12 --events 80 --seed 20261124 --shuffle 60 --late 0.3 --drop 0.1 --crash 0 --json"
-        f" --registry {database_url}",
+        f" --registry {empty_database_url}",
     )
     told = json.loads(done.stdout)
     assert told["differences"] == []

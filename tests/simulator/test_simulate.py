@@ -25,9 +25,9 @@ SMALL = ("--tenants", "8", "--events", "60", "--crash", "0.02", "--drop", "0.1",
 
 
 @pytest.fixture
-def simulate(database_url: str) -> Callable[..., Result]:
+def simulate(empty_database_url: str) -> Callable[..., Result]:
     """Run the command on this test's database."""
-    return lambda *args: CliRunner().invoke(command, [*args, "--registry", database_url])
+    return lambda *args: CliRunner().invoke(command, [*args, "--registry", empty_database_url])
 
 
 def test_a_small_stream_with_every_trouble_converges(simulate: Callable[..., Result]) -> None:

@@ -7,8 +7,8 @@ def test_a_current_registry_is_ready(site: Site) -> None:
     assert site.client.get("/readyz").json == {"status": "ready"}
 
 
-def test_an_old_schema_is_not_ready(database_url: str) -> None:
-    with Registry(database_url) as registry:
+def test_an_old_schema_is_not_ready(empty_database_url: str) -> None:
+    with Registry(empty_database_url) as registry:
         answer = Site(registry).client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json["error"]["code"] == "schema_outdated"

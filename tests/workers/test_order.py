@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from controlplane.store import schema_version
 from localcloud.postgres import PostgresServer
 from tests.workers.house import House
 from workers import intake
@@ -60,13 +59,13 @@ def _run(house: House, seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
-def test_fifty_tenants_shuffled_under_twenty_seeds_end_alike(postgres_server: PostgresServer) -> None:
+def test_fifty_tenants_shuffled_under_twenty_seeds_end_alike(
+    postgres_server: PostgresServer, registry_template: str
+) -> None:
     states = []
     for seed in range(20):
         name = f"order_{seed}_{random.getrandbits(32):x}"
-        house = House(postgres_server.create_database(name))
-        with house.ctx.registry.connection() as conn:
-            schema_version.upgrade(conn)
+        house = House(postgres_server.create_database(name, template=registry_template))
         states.append(_run(house, seed))
         house.close()
         postgres_server.drop_database(name)
