@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import random
 import re
 import time
@@ -69,14 +70,15 @@ class Storm:
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def step(self) -> int:
-        """Make every change and delivery whose time has come; how many deliveries there were."""
+    def step(self, *, until: float = math.inf) -> int:
+        """Make every change and delivery whose time has come; how many deliveries there were. Those that
+        are left at `until`, on the monotonic clock, wait for the next: to be refused takes seconds."""
         now = self.elapsed
         while self._next is not None and self._next[0] <= now:
             self._change(*self._next)
             self._next = next(self._changes, None)
         before = self.deliveries
-        while self._due and self._due[0][0] <= now:
+        while self._due and self._due[0][0] <= now and time.monotonic() < until:
             _, number, body = heapq.heappop(self._due)
             self._deliver(number, body)
         return self.deliveries - before

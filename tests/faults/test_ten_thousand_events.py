@@ -100,7 +100,7 @@ class Run:
     def _be_away(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self.storm.step()
+            self.storm.step(until=until)
             time.sleep(0.05)
 
     def look(self) -> None:
