@@ -105,11 +105,27 @@ resource "aws_rds_cluster" "this" {
   final_snapshot_identifier       = var.final_snapshot_identifier
   enabled_cloudwatch_logs_exports = ["postgresql"]
 
+  # The rows of another time. Copied in full: copy-on-write takes no moment, and would share storage with
+  # a cluster that is in use.
+  snapshot_identifier = try(var.origin.snapshot, null)
+
+  dynamic "restore_to_point_in_time" {
+    for_each = try(var.origin.at, null) == null ? [] : [var.origin]
+
+    content {
+      source_cluster_identifier = restore_to_point_in_time.value.cluster_id
+      restore_to_time           = restore_to_point_in_time.value.at
+      restore_type              = "full-copy"
+    }
+  }
+
   # The alias comes first: it is how a key is found again after a run died right behind making it.
   depends_on = [aws_cloudwatch_log_group.postgresql, aws_kms_alias.this]
 
   lifecycle {
-    ignore_changes = [tags["operation"]]
+    # What a cluster was made from RDS does not tell: one that is adopted by name after a run was killed
+    # would be planned to be replaced.
+    ignore_changes = [tags["operation"], snapshot_identifier, restore_to_point_in_time]
   }
 }
 
