@@ -93,6 +93,6 @@ def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreWish) -> list[d
             conn, ctx.catalogue, facts.plan, kind.value, facts.placement, elsewhere=False
         )
     place = where.cluster_id or f"a new {kind.value} cluster, which has to be made first"
-    source = f"{origin.cluster_id} {wish}, with all {then.slots} slots of it" if then.slots > 1 else str(wish)
+    source = f"{origin.cluster_id} {wish}" + (", with everybody's rows on it" if then.slots > 1 else "")
     restoring = steps_of_restore(number, source, f"to {place}", facts.placement.key)
     return [_told(step) for step in (*steps, *restoring)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from controlplane import bells
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 UNTIL_RESTORABLE = 60.0
 """Seconds between two looks at a log that AWS has not stored up to the moment yet."""
+STORED_WITHIN = timedelta(hours=1)
+"""AWS stores the log within minutes; who waits for longer than this waits for nothing."""
 
 
 def restore_cluster(work: TenantWork) -> None:
@@ -70,9 +72,10 @@ def _by_time(ctx: Context, tenant_id: str, at: datetime) -> tuple[Placement, Ori
             runbook=RUNBOOK,
         )
     if seen.latest_restorable is not None and at > seen.latest_restorable:
-        raise Pending(
-            f"AWS has stored the log up to {moment(seen.latest_restorable)}", after=UNTIL_RESTORABLE
-        )
+        stored = f"AWS has stored the log of {home.cluster_id} up to {moment(seen.latest_restorable)}"
+        if datetime.now(UTC) - at > STORED_WITHIN:
+            raise NeedsHuman(f"{stored}, asked for was {moment(at)}", runbook=RUNBOOK)
+        raise Pending(stored, after=UNTIL_RESTORABLE)
     return home, Origin(home.cluster_id, at=moment(at))
 
 

@@ -304,6 +304,17 @@ def test_a_moment_outside_of_the_window_waits_for_a_person_and_one_not_stored_ye
     assert house.rows(subscription) == ["good"]
 
 
+def test_a_log_that_aws_has_not_stored_after_an_hour_waits_for_a_person(house: House) -> None:
+    subscription, _ = damaged(house)
+    now = datetime.now(UTC)
+    home = house.placement(subscription).cluster_id
+    FakeClusters(house.world).change_window(home, now - timedelta(days=1), now - timedelta(hours=3))
+    ask(house, moment(now - timedelta(hours=2)))
+    house.work()
+    row = house.tenant(subscription)
+    assert (row.runbook, "has stored the log" in (row.needs_attention or "")) == ("restore", True)
+
+
 def test_snapshots_that_are_not_its_clusters_wait_for_a_person(house: House) -> None:
     subscription = paid_long_ago(house)
     elsewhere = paid_long_ago(house, 2, plan="dedicated")
