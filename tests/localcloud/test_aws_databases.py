@@ -286,6 +286,25 @@ def test_a_point_in_time_has_the_data_of_then(account: EmulatedAws, name: str) -
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
+def test_a_restored_cluster_with_a_key_is_encrypted(account: EmulatedAws, name: str) -> None:
+    account.create_cluster(name)
+    account.rds.create_db_cluster_snapshot(DBClusterIdentifier=name, DBClusterSnapshotIdentifier=f"{name}-s")
+    assert account.describe(name)["StorageEncrypted"] is False
+    key = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+    account.rds.restore_db_cluster_from_snapshot(
+        DBClusterIdentifier=f"{name}-a", SnapshotIdentifier=f"{name}-s", Engine=POSTGRES, KmsKeyId=key
+    )
+    account.rds.restore_db_cluster_to_point_in_time(
+        DBClusterIdentifier=f"{name}-b",
+        SourceDBClusterIdentifier=name,
+        UseLatestRestorableTime=True,
+        KmsKeyId=key,
+    )
+    for restored in (f"{name}-a", f"{name}-b"):
+        seen = account.describe(restored)
+        assert (seen["StorageEncrypted"], seen["KmsKeyId"]) == (True, key)
+
+
 def test_moments_that_can_not_be_had_are_refused(account: EmulatedAws, name: str) -> None:
     account.create_cluster(name)
     account.create_instance(name)

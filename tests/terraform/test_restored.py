@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
+from controlplane.domain.restore import moment
 from localcloud.aws.emulator import AwsEmulator
 from tests.terraform.rig import Events, RealRig, again, cluster_run, never, new_id
 from workers.providers.ports import PriorRun, StackRun
@@ -35,13 +37,19 @@ def make_source(rds: Any) -> str:
 
 @pytest.mark.acceptance
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("of", ["snapshot", pytest.param("moment", marks=pytest.mark.soak)])
 def test_a_restored_cluster_plans_nothing_and_is_adopted_without_being_replaced(
-    aws: AwsEmulator, tmp_path: Path
+    aws: AwsEmulator, tmp_path: Path, of: str
 ) -> None:
     rig, rds = RealRig(tmp_path), boto3.client("rds")
     source = make_source(rds)
-    rds.create_db_cluster_snapshot(DBClusterIdentifier=source, DBClusterSnapshotIdentifier=f"{source}-s")
-    origin = {"cluster_id": source, "snapshot": f"{source}-s"}
+    origin = {"cluster_id": source}
+    if of == "snapshot":
+        origin["snapshot"] = f"{source}-s"
+        rds.create_db_cluster_snapshot(DBClusterIdentifier=source, DBClusterSnapshotIdentifier=f"{source}-s")
+    else:
+        time.sleep(1.1)
+        origin["at"] = moment(datetime.now(UTC))
     run = cluster_run(rig, min_acu=0.5, seconds_until_auto_pause=None, origin=origin)
     outputs = rig.terraform.apply(run, on_event=Events(), stopped=never)
     assert outputs["master_secret_arn"]

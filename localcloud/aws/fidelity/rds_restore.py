@@ -28,13 +28,13 @@ def mend() -> None:
 
     @around(RDSBackend, "restore_db_cluster_from_snapshot")
     def from_snapshot(restore: Callable[..., Any], self: Any, from_snapshot_id: str, overrides: Any) -> Any:
-        return _with_unknown_password(restore(self, from_snapshot_id, overrides))
+        return _with_unknown_password(restore(self, from_snapshot_id, {**overrides, **_encrypted(overrides)}))
 
     @around(RDSBackend, "restore_db_cluster_to_point_in_time")
     def to_point_in_time(restore: Callable[..., Any], self: Any, **options: Any) -> Any:
         _require_restorable(self, options)
         placeholder = secrets.token_urlsafe(24)
-        defaults = _unprotected() | {"master_user_password": placeholder}
+        defaults = _unprotected() | {"master_user_password": placeholder} | _encrypted(options)
         return _with_unknown_password(restore(self, **(defaults | options)))
 
 
@@ -60,6 +60,12 @@ def _naive(at: datetime) -> datetime:
 
 def _unprotected() -> dict[str, Any]:
     return {"manage_master_user_password": False, "deletion_protection": False}
+
+
+def _encrypted(options: dict[str, Any]) -> dict[str, Any]:
+    """AWS: with a KMS key the restored cluster is encrypted, also where its source is not (API Reference,
+    RestoreDBClusterFromSnapshot, KmsKeyId). moto: copies the source's."""
+    return {"storage_encrypted": True} if options.get("kms_key_id") else {}
 
 
 def _with_unknown_password(cluster: Any) -> Any:

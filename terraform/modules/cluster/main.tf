@@ -88,9 +88,10 @@ resource "aws_rds_cluster" "this" {
   }
 
   # RDS makes, keeps and rotates the master's password in Secrets Manager: it never enters the state.
+  # Nobody logs in to a restored cluster by IAM, and the provider would turn it on at the second apply only.
   master_username                     = "platform_master"
   manage_master_user_password         = true
-  iam_database_authentication_enabled = true
+  iam_database_authentication_enabled = var.origin == null
 
   storage_encrypted               = true
   kms_key_id                      = aws_kms_key.this.arn

@@ -153,7 +153,7 @@ run "makes_an_empty_cluster_unless_told" {
   command = plan
 
   assert {
-    condition     = length(aws_rds_cluster.this.restore_to_point_in_time) == 0 && aws_rds_cluster.this.snapshot_identifier == null
+    condition     = length(aws_rds_cluster.this.restore_to_point_in_time) == 0 && aws_rds_cluster.this.snapshot_identifier == null && aws_rds_cluster.this.iam_database_authentication_enabled
     error_message = "A cluster without an origin must be empty."
   }
 }
@@ -176,8 +176,8 @@ run "restores_a_moment" {
   }
 
   assert {
-    condition     = aws_rds_cluster.this.manage_master_user_password && aws_rds_cluster.this.deletion_protection
-    error_message = "A restored cluster must be guarded like any."
+    condition     = aws_rds_cluster.this.manage_master_user_password && aws_rds_cluster.this.deletion_protection && !aws_rds_cluster.this.iam_database_authentication_enabled
+    error_message = "A restored cluster must be guarded like any, and let nobody in by IAM."
   }
 }
 
