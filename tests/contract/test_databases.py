@@ -340,6 +340,7 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
 def test_a_sealed_cluster_lets_in_nobody_but_who_gets_a_password(subject: Subject, tmp_path: Path) -> None:
     mine, anothers = new_placement(), new_placement()
     migrator, app = subject.ready(mine, tmp_path)
+    (tmp_path / "other").mkdir()
     others = subject.ready(anothers, tmp_path / "other")
     assert all(subject.databases.accepts(subject.at, login) for login in (migrator, app, *others))
     subject.databases.seal(subject.at)
