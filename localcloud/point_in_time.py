@@ -31,8 +31,9 @@ def make_past(source: PostgresServer, at: datetime, data_dir: Path) -> None:
     if not source.running:
         raise ServiceError(f"postgres in {source.data_dir.name}: it does not run, so its log has no end")
     with psycopg.connect(source.url(), autocommit=True) as conn:
-        # The replay ends at the first commit behind the moment, so there has to be one.
-        conn.execute("SELECT pg_current_xact_id()")
+        # The replay ends at the first commit behind the moment, so there has to be one, and on disk: one of a
+        # transaction that has written nothing would be flushed later.
+        conn.execute("SELECT pg_logical_emit_message(true, 'localcloud', 'behind the moment')")
     install.copy_empty_cluster(data_dir, source.user)
     needed = {path.name for path in _segments(data_dir)}
     log = _segments(source.data_dir)

@@ -205,8 +205,10 @@ class PostgresServer:
     def _replay(self) -> None:
         """Bring the data to the moment that its settings name (`localcloud.point_in_time`). Nobody can log
         in meanwhile: pg_hba.conf is still the empty cluster's. Single-user mode can't do it."""
+        port = self.port
         self._launch()
         self.stop()
+        self.port = port  # one that was free before need not be so afterwards
         if (self.data_dir / "recovery.signal").exists():
             raise ServiceError(f"postgres in {self.data_dir.name}: the log was not replayed to its end")
 
