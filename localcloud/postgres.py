@@ -90,6 +90,9 @@ class PostgresServer:
             return
         if not self._prepared:
             self._prepare()
+        self._launch()
+
+    def _launch(self) -> None:
         deadline = time.monotonic() + LEFTOVERS_SECONDS
         attempts = START_ATTEMPTS if self.port == 0 else 1
         while True:
@@ -187,6 +190,8 @@ class PostgresServer:
             install.copy_empty_cluster(self.data_dir, self.user)
         else:
             install.require_reachable(self.data_dir)
+        if (self.data_dir / "recovery.signal").exists():
+            self._replay()
         trusted = ""
         if self._password is None:
             trusted = f'host all,replication "{self.user}" 127.0.0.1/32 trust\n'
@@ -196,6 +201,16 @@ class PostgresServer:
         if self._password is not None:
             self._set_own_password(self._password)
         self._prepared = True
+
+    def _replay(self) -> None:
+        """Bring the data to the moment that its settings name (`localcloud.point_in_time`). Nobody can log
+        in meanwhile: pg_hba.conf is still the empty cluster's. Single-user mode can't do it."""
+        port = self.port
+        self._launch()
+        self.stop()
+        self.port = port  # one that was free before need not be so afterwards
+        if (self.data_dir / "recovery.signal").exists():
+            raise ServiceError(f"postgres in {self.data_dir.name}: the log was not replayed to its end")
 
     def _set_own_password(self, password: str) -> None:
         """In single-user mode, so that no moment exists in which the port is open without one, and

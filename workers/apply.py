@@ -28,8 +28,10 @@ from controlplane.store import (
     placement,
     purge,
     release,
+    restore,
     route,
     schema_shape,
+    step,
     tenant,
 )
 from controlplane.store.cluster import ClusterRow
@@ -65,6 +67,14 @@ from workers.providers.ports import (
     HostnameSeen,
 )
 from workers.publishing import publish_route
+from workers.restoring import (
+    await_restored,
+    await_restored_end,
+    copy_restored,
+    cut_restored,
+    open_restored,
+    restore_cluster,
+)
 from workers.room import room_left
 from workers.rotation import retire_login, rotate_credential
 from workers.stacks import (
@@ -174,12 +184,24 @@ def destroy_cluster_stack(work: ClusterWork) -> None:
         keeps_key = data_copy.snapshot_kept(conn, workspace)
         for given in purge.of_cluster(conn, workspace):
             note_approval(conn, work, given)
+        if work.row.desired.origin is not None:
+            _require_end_of_restore(conn, work)
     if keeps_key:
         approved -= KEY_ADDRESSES
     variables = cluster_variables(work.ctx.platform, work.row)
     destroy_stack(work, "cluster", workspace, variables, approved=approved)
     with work.recording() as conn:
         cluster.mark_destroyed(conn, workspace, keeps_key=keeps_key)
+
+
+def _require_end_of_restore(conn: Connection, work: ClusterWork) -> None:
+    """A restored cluster goes by the word of whoever asked for the restore, and when that is over with it."""
+    reason = restore.reason_to_end(conn, work.row.id)
+    if reason is None:
+        raise NeedsHuman(f"the restore reads from {work.row.id}", runbook="cluster-in-use")
+    step.note(
+        conn, work.held, work.seq, kind="approved", address="", action="delete", seconds=None, message=reason
+    )
 
 
 def await_available(work: ClusterWork) -> None:
@@ -267,7 +289,9 @@ def migrate_schema(work: TenantWork) -> None:
     with work.ctx.registry.connection() as conn:
         wanted = release.find(conn, work.wanted.release)
     if wanted is None:
-        work.ctx.providers.databases.migrate(work.at, credential, work.ctx.migrations)
+        work.ctx.providers.databases.migrate(
+            work.at, credential, work.ctx.migrations, up_to=work.wanted.release
+        )
     else:
         work.ctx.providers.databases.bring_to(work.at, credential, wanted, BOUNDS)
 
@@ -409,6 +433,12 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.CONFIRM_MOVE: confirm_move,
     StepName.GIVE_UP_MOVE: give_up_move,
     StepName.REMOVE_PLACEMENT: remove_placement,
+    StepName.RESTORE_CLUSTER: restore_cluster,
+    StepName.AWAIT_RESTORED: await_restored,
+    StepName.OPEN_RESTORED: open_restored,
+    StepName.COPY_RESTORED: copy_restored,
+    StepName.CUT_RESTORED: cut_restored,
+    StepName.AWAIT_RESTORED_END: await_restored_end,
 }
 
 MOVING = frozenset(
@@ -421,6 +451,12 @@ MOVING = frozenset(
         StepName.CONFIRM_MOVE,
         StepName.GIVE_UP_MOVE,
         StepName.REMOVE_PLACEMENT,
+        StepName.RESTORE_CLUSTER,
+        StepName.AWAIT_RESTORED,
+        StepName.OPEN_RESTORED,
+        StepName.COPY_RESTORED,
+        StepName.CUT_RESTORED,
+        StepName.AWAIT_RESTORED_END,
     }
 )
 """Steps that are about both ends of a move; any other with a placement is one of that placement's own."""

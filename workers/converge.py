@@ -27,7 +27,7 @@ from controlplane.domain.errors import (
     Refused,
     Retryable,
 )
-from controlplane.domain.move import MovePhase
+from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.observed import ClusterObserved, TenantObserved
 from controlplane.domain.operation import (
     ATTEMPTS_UNTIL_ATTENTION,
@@ -42,7 +42,7 @@ from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import moves, purges
-from controlplane.store import cluster, data_copy, hostname, lease, move, operation, step, tenant
+from controlplane.store import cluster, data_copy, hostname, lease, move, operation, restore, step, tenant
 from controlplane.store.registry import Connection, RegistryUnavailable
 from workers.apply import CLUSTER_ACTS, MOVING, TENANT_ACTS, ClusterWork, TenantWork
 from workers.context import Context
@@ -259,14 +259,15 @@ def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bo
     mismatch = f"plan {facts.plan.name} is {wanted.value}, its cluster is {home.value}"
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, keeper.held)
-        last = move.latest(conn, row.id)
+        last = move.latest(conn, row.id, kind=MoveKind.MOVE)
         if last is not None and last.plan == facts.plan.name and last.by_hand:
             return False
-        if last is not None and (
-            last.finished_at is None or (last.declined and last.plan == facts.plan.name)
-        ):
+        declined = last is not None and last.declined and last.plan == facts.plan.name
+        held_up = moving or (last if declined else None)
+        if held_up is not None:
             raise NeedsHuman(
-                f"{mismatch}, and its last move is {last.phase.value}", runbook="move-between-clusters"
+                f"{mismatch}, and its last {held_up.kind.value} is {held_up.phase.value}",
+                runbook="move-between-clusters",
             )
         moves.record(conn, row, wish=wanted.value, by_hand=False, actor=keeper.held.actor, reason=mismatch)
     return True
@@ -302,7 +303,7 @@ def _settle_cluster(
         if settled:
             operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
             lease.release(conn, held)
-            tenants = cluster.tenants_on(conn, row.id)
+            tenants = [*cluster.tenants_on(conn, row.id), *restore.waiting_for(conn, row.id)]
             tenants = operation.bring_forward(conn, ResourceKind.TENANT, tenants)
     if not settled:
         return _look_at_cluster(ctx, keeper)

@@ -117,6 +117,7 @@ class Reader:
             at = endpoint_of(row)
             if (
                 at is None
+                or row.desired.origin is not None
                 or not row.ready
                 or not (self._wake or row.desired.seconds_until_auto_pause is None)
             ):

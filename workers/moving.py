@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from controlplane import bells
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
-from controlplane.domain.move import KEEP_SOURCE_DAYS, MovePhase
+from controlplane.domain.move import KEEP_SOURCE_DAYS, MoveKind, MovePhase
 from controlplane.domain.operation import ResourceKind
 from controlplane.services import moves
 from controlplane.store import audit, cluster, move, operation, placement, step, tenant
@@ -68,7 +68,25 @@ def copy_rows(work: TenantWork) -> None:
         )
 
 
+HandOver = Callable[[Home, Home, Callable[[], None], Callable[[], None]], T]
+"""(source, target, pause, cut) → what came of it; calls `pause`, which ends all writing to the source, and
+`cut`, which makes the target the one that is used."""
+
+
 def cut_over(work: TenantWork) -> None:
+    moves = work.ctx.providers.moves
+
+    def hand_over(
+        source: Home, target: Home, pause: Callable[[], None], cut: Callable[[], None]
+    ) -> HandedOver:
+        return moves.hand_over(source, target, _run(work), pause=pause, cut=cut)
+
+    handed = change_over(work, hand_over)
+    _record_comparison(work, _move(work), handed)
+
+
+def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
+    """Until the cut a failure opens the source again."""
     found, (source, target) = _move(work), _ends(work)
     beside = work.wanted.beside
     if beside is None:
@@ -82,7 +100,7 @@ def cut_over(work: TenantWork) -> None:
             move.turn(conn, found.id, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.PAUSED)
         databases.close_logins(source.at, source.placement)
 
-    def change_over() -> None:
+    def take_over() -> None:
         nonlocal cut
         with work.recording() as conn:
             row = tenant.get(conn, work.facts.row.id, lock=True)
@@ -94,7 +112,7 @@ def cut_over(work: TenantWork) -> None:
             audit.append(
                 conn,
                 actor=work.held.actor,
-                action="move.cut",
+                action=f"{found.kind.value}.cut",
                 resource=row.id,
                 detail={"move": found.id, "placement": target.placement.key},
             )
@@ -105,16 +123,15 @@ def cut_over(work: TenantWork) -> None:
             move.served_again(conn, found.id)
 
     try:
-        handed = work.ctx.providers.moves.hand_over(source, target, _run(work), pause=pause, cut=change_over)
+        return hand_over(source, target, pause, take_over)
     except (LeaseLost, RegistryUnavailable):
         raise
     except ControlPlaneError as error:
         if not cut:
             _go_back(work, source)
-            if isinstance(error, NeedsHuman):
+            if isinstance(error, NeedsHuman) and found.kind is MoveKind.MOVE:
                 work.ctx.providers.moves.clear(source, target)
         raise
-    _record_comparison(work, found, handed)
 
 
 def end_copy(work: TenantWork) -> None:
@@ -138,6 +155,9 @@ def _decide(work: TenantWork, *before: MovePhase, to: MovePhase) -> None:
     found = _move(work)
     with work.recording() as conn:
         move.turn(conn, found.id, *before, to=to)
+        closed = None
+        if to is MovePhase.ABANDONED:
+            closed = moves.close_restored(conn, found.id, found.tenant_id, actor=work.held.actor)
         audit.append(
             conn,
             actor=work.held.actor,
@@ -145,6 +165,8 @@ def _decide(work: TenantWork, *before: MovePhase, to: MovePhase) -> None:
             resource=found.tenant_id,
             detail={"move": found.id, "reason": work.step.reason},
         )
+    if closed is not None:
+        work.ctx.ring(bells.CONVERGE, [ResourceKind.CLUSTER, closed])
 
 
 def remove_placement(work: TenantWork) -> None:

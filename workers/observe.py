@@ -17,11 +17,23 @@ from controlplane.domain.observed import (
     CredentialObserved,
     DatabaseObserved,
     LeavingObserved,
+    RestoreObserved,
     TenantObserved,
 )
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import cluster, data_copy, hostname, move, placement, purge, route, stack, tenant
+from controlplane.store import (
+    cluster,
+    data_copy,
+    hostname,
+    move,
+    placement,
+    purge,
+    restore,
+    route,
+    stack,
+    tenant,
+)
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from workers.context import Context
@@ -54,6 +66,10 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
         placed = placement.current(conn, tenant_id)
         home, secret = _home(conn, placed)
         moving = move.current(conn, tenant_id)
+        asked_back = None if moving is None else restore.of_move(conn, moving.id)
+        restored = None
+        if asked_back is not None and asked_back.cluster_id is not None:
+            restored = cluster.get(conn, asked_back.cluster_id)
         other = None if moving is None or moving.other is None else moving.other
         elsewhere = None if other is None else placement.get(conn, tenant_id, other)
         other_home, other_secret = _home(conn, elsewhere)
@@ -74,6 +90,8 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
         routed=routed,
         app_secret_arn=secret,
         move=moving,
+        restore=asked_back,
+        restored=restored,
         purge=None if asked is None or asked.state == "requested" else asked,
         copy=copy,
     )
@@ -137,6 +155,7 @@ def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> Te
         routes=routes,
         hostnames=domains,
         move=_move(ctx, facts),
+        restore=_restore(facts),
         beside=_beside(ctx, facts),
         leaving=_leaving(
             ctx,
@@ -177,9 +196,22 @@ def _beside(ctx: Context, facts: TenantFacts) -> TenantObserved | None:
     return observe_tenant(ctx, facts.beside)
 
 
+def _restore(facts: TenantFacts) -> RestoreObserved | None:
+    if facts.restore is None:
+        return None
+    there = facts.restored
+    return RestoreObserved(
+        made=there is not None,
+        ready=there is not None and there.ready,
+        opened=facts.restore.opened_at is not None,
+        copied=facts.restore.copied_at is not None,
+        gone=there is None or there.destroyed_at is not None,
+    )
+
+
 def _move(ctx: Context, facts: TenantFacts) -> MoveObserved | None:
     """The databases are asked as long as one of them may keep something for the copy."""
-    if facts.move is None:
+    if facts.move is None or facts.restore is not None:
         return None
     ends = facts.ends()
     if ends is None or facts.move.cleared_at is not None:

@@ -1,4 +1,4 @@
-"""What would a pass do, or a move? The same look and the same plan, and Terraform's own plan, but no act."""
+"""What would a pass do, a move, a restore? The same look and plan, and Terraform's own plan, but no act."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.move import steps_of_move
+from controlplane.domain.restore import RestoreWish, steps_of_restore
 from controlplane.domain.steps import Step, StepName
 from controlplane.services import moves
-from controlplane.store import preview
+from controlplane.store import cluster, placement, preview
+from controlplane.store.preview import Taken
 from workers.context import Context
 from workers.converge import look_at_tenant
 from workers.providers.ports import StackRun
+from workers.restoring import find_origin
 from workers.stacks import tenant_variables
 
 TASK = bells.PREVIEW
@@ -27,20 +30,24 @@ def work_out(ctx: Context, preview_id: int) -> bool:
         taken = preview.take(conn, preview_id, hold=HOLD)
     if taken is None:
         return False
-    tenant_id, move_to, attempt = taken
     try:
-        if move_to is None:
-            steps, changes = _what_if(ctx, tenant_id)
-        else:
-            steps, changes = _what_if_moved(ctx, tenant_id, move_to), []
+        steps, changes = _work_out(ctx, taken)
     except ControlPlaneError as error:
-        if not isinstance(error, Retryable) or attempt >= ATTEMPTS:
+        if not isinstance(error, Retryable) or taken.attempts >= ATTEMPTS:
             with ctx.registry.connection() as conn:
                 preview.fail(conn, preview_id, error=str(error))
         return True
     with ctx.registry.connection() as conn:
         preview.finish(conn, preview_id, steps=steps, changes=changes)
     return True
+
+
+def _work_out(ctx: Context, taken: Taken) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if taken.move_to is not None:
+        return _what_if_moved(ctx, taken.tenant_id, taken.move_to), []
+    if taken.restore is not None:
+        return _what_if_restored(ctx, taken.tenant_id, RestoreWish.from_json(taken.restore)), []
+    return _what_if(ctx, taken.tenant_id)
 
 
 def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -70,3 +77,22 @@ def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]
     place = where.cluster_id or f"a new {where.desired.isolation.value} cluster, which has to be made first"
     moving = steps_of_move(number, f"to {place}", f"its home is {facts.placement.cluster_id}")
     return [_told(step) for step in (*steps, *moving)]
+
+
+def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreWish) -> list[dict[str, Any]]:
+    """Raises NeedsHuman where AWS can't restore this."""
+    facts, _, steps = look_at_tenant(ctx, tenant_id)
+    if facts.plan is None or facts.placement is None or facts.cluster is None:
+        raise Retryable(f"{tenant_id} has no plan or no placement")
+    home, origin = find_origin(ctx, tenant_id, wish)
+    kind = facts.cluster.desired.isolation
+    with ctx.registry.connection() as conn, conn.transaction():
+        number = placement.next_number(conn, tenant_id)
+        then = cluster.get(conn, home.cluster_id)
+        where = moves.find_place(
+            conn, ctx.catalogue, facts.plan, kind.value, facts.placement, elsewhere=False
+        )
+    place = where.cluster_id or f"a new {kind.value} cluster, which has to be made first"
+    source = f"{origin.cluster_id} {wish}" + (", with everybody's rows on it" if then.slots > 1 else "")
+    restoring = steps_of_restore(number, source, f"to {place}", facts.placement.key)
+    return [_told(step) for step in (*steps, *restoring)]

@@ -25,7 +25,9 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
     desired = row.desired
     closing = {"deletion_protection": False, "skip_final_snapshot": True}
     group = platform.cluster_parameter_group
+    origin = {} if desired.origin is None else {"origin": desired.origin.to_json()}
     return {
+        **origin,
         **(closing if desired.lifecycle is ClusterLifecycle.CLOSED else {}),
         **({} if group is None else {"cluster_parameter_group_name": group}),
         "cluster_id": row.id,

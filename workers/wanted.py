@@ -20,6 +20,7 @@ from controlplane.store.cluster import ClusterRow
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.move import MoveRow
 from controlplane.store.purge import PurgeRow
+from controlplane.store.restore import RestoreRow
 from controlplane.store.tenant import TenantRow
 from dataplane.contract import DatabaseAddress, Status, TenantConfig
 from workers.context import Platform
@@ -36,7 +37,8 @@ class TenantFacts:
     `plan` is None for a closed tenant whose plan has left the catalogue. `routed`: the hosts that were
     ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,
     once it was applied. `move`: one that is not over; `beside`: the same of the placement that is its other
-    end. `purge`: the one that was approved, or carried out; `copy`: what it keeps.
+    end. `restore`: what the move restores, where it is one; `restored`: the cluster that its rows come from.
+    `purge`: the one that was approved, or carried out; `copy`: what it keeps.
     """
 
     row: TenantRow
@@ -47,6 +49,8 @@ class TenantFacts:
     app_secret_arn: str | None
     move: MoveRow | None = None
     beside: TenantFacts | None = None
+    restore: RestoreRow | None = None
+    restored: ClusterRow | None = None
     purge: PurgeRow | None = None
     copy: CopyRow | None = None
 
@@ -102,9 +106,12 @@ def tenant_wanted(
     keep = {home} if desired.lifecycle is Lifecycle.ACTIVE else set()
     move, beside = facts.move, None
     if facts.beside is not None and seen.beside is not None:
-        least = max(release or "", (seen.database.release if seen.database else None) or "") or None
         beside = tenant_wanted(
-            platform, facts.beside, seen.beside, release=least, stack_version=stack_version
+            platform,
+            facts.beside,
+            seen.beside,
+            release=_release_beside(facts, seen, release),
+            stack_version=stack_version,
         )
     return TenantWanted(
         lifecycle=desired.lifecycle,
@@ -124,6 +131,14 @@ def tenant_wanted(
         beside=beside,
         purge=None if facts.purge is None else PurgeWanted(facts.purge.id, facts.purge.cluster_goes),
     )
+
+
+def _release_beside(facts: TenantFacts, seen: TenantObserved, release: str | None) -> str | None:
+    """What the target is brought to: what the rows that it is to get have; once it has those of an earlier
+    time, what the tenant is served under."""
+    if facts.restore is not None and facts.restore.copied_at is None:
+        return facts.restore.release
+    return max(release or "", (seen.database.release if seen.database else None) or "") or None
 
 
 def _move_wanted(move: MoveRow, facts: TenantFacts) -> MoveWanted:

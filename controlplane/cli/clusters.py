@@ -29,7 +29,7 @@ def list_(*, limit: int, everything: bool, as_json: bool) -> None:
                 item["id"],
                 item["ready"],
                 item["desired"]["isolation"],
-                f"{item['used']} of {item['slots']}",
+                f"{item['used']} of {item['slots']}" if item["slots"] else "restored, none",
                 _capacity(item),
                 show.moment(item["created_at"]),
                 show.attention(item["needs_attention"]),
@@ -59,6 +59,7 @@ def show_(*, cluster: str, as_json: bool) -> None:
             ("isolation", found["desired"]["isolation"]),
             ("capacity", f"{_capacity(found)} ACU"),
             ("slots", f"{found['used']} of {found['slots']} used"),
+            *([("restored from", _origin(found))] if "origin" in found["desired"] else []),
             ("endpoint", endpoint and f"{endpoint.get('host')}:{endpoint.get('port')}"),
             ("created", show.moment(found["created_at"])),
             ("tenants", ", ".join(found["tenants"])),
@@ -66,6 +67,12 @@ def show_(*, cluster: str, as_json: bool) -> None:
     )
     show.line()
     operations.print_list(found["operations"])
+
+
+def _origin(item: Json) -> str:
+    origin = item["desired"]["origin"]
+    of = f"snapshot {origin['snapshot']}" if "snapshot" in origin else f"the state at {origin['at']}"
+    return f"{origin['cluster_id']}, {of}"
 
 
 def _capacity(item: Json) -> str:

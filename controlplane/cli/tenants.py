@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from controlplane.cli import clones, exports, moves, operations, options, purges, show
+from controlplane.cli import clones, exports, moves, operations, options, purges, restores, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.requested import preview, requested
 
 
 @click.group("tenants")
 def command() -> None:
-    """Tenants: list, show, reprovision, rotate, move, clone, purge. Each is named by its id or its slug."""
+    """Tenants: list, show, reprovision, rotate, move, restore, clone, purge. Each is named by id or slug."""
 
 
 command.add_command(moves.command)
+command.add_command(restores.command)
 command.add_command(clones.clone)
 command.add_command(clones.close)
 command.add_command(purges.purge)
@@ -109,7 +110,13 @@ def _login(credential: Json) -> str:
 
 
 def _move(found: Json) -> str:
+    restore = found["restore"]
     text = f"{found['phase']}, to {found['to']}"
+    if restore is not None:
+        what = f"snapshot {restore['snapshot']}" if restore["snapshot"] else show.moment(restore["at"])
+        text = f"{found['phase']}, to {what}"
+        if restore["cluster"] and not restore["copied_at"]:
+            text += f", rows come from cluster {restore['cluster']}"
     if found["pause_seconds"] is not None:
         text += f", no write for {found['pause_seconds']:.3f} s"
     compared = found["compared"]
@@ -142,7 +149,10 @@ def _print(found: Json) -> None:
         ("generation", f"{found['generation']}, {'settled' if found['settled'] else 'not settled yet'}"),
         ("database", placement and f"{placement['database']} on {placement['cluster']}"),
         ("login", found["credential"] and _login(found["credential"])),
-        ("last move", found["move"] and _move(found["move"])),
+        (
+            f"last {found['move']['kind'] if found['move'] else 'move'}",
+            found["move"] and _move(found["move"]),
+        ),
         ("paid", timings["paid_at"] and show.moment(timings["paid_at"])),
         ("ready", timings["ready_at"] and show.moment(timings["ready_at"])),
         (

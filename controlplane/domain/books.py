@@ -28,12 +28,17 @@ class TenantEntry:
 
 @dataclass(frozen=True, slots=True)
 class ClusterEntry:
-    """`keeps_key`: it is destroyed, and its key and with it its state are kept for a snapshot's sake."""
+    """`keeps_key`: it is destroyed, and its key and with it its state are kept for a snapshot's sake.
+    `restored`: rows are read from it and nobody lives there; `restored_for`: whose restore that is;
+    `left_over`: which does not need it any more."""
 
     id: str
     made: bool
     destroyed: bool
     keeps_key: bool = False
+    restored: bool = False
+    restored_for: str | None = None
+    left_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

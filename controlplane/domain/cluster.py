@@ -21,9 +21,28 @@ class ClusterLifecycle(StrEnum):
     CLOSED = "closed"
 
 
+LEAST_ACU = 0.5
+"""Of a cluster that never pauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a cluster is made from instead of nothing: `cluster_id` as it was `at` a moment (UTC, RFC 3339),
+    or a `snapshot` of it."""
+
+    cluster_id: str
+    at: str | None = None
+    snapshot: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        given = {"cluster_id": self.cluster_id, "at": self.at, "snapshot": self.snapshot}
+        return {key: value for key, value in given.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterDesired:
-    """Capacities are in ACU; `seconds_until_auto_pause` is None where the cluster never pauses."""
+    """Capacities are in ACU; `seconds_until_auto_pause` is None where the cluster never pauses. `origin`:
+    only of a restored one, which nobody is placed on."""
 
     lifecycle: ClusterLifecycle
     isolation: Isolation
@@ -33,6 +52,7 @@ class ClusterDesired:
     seconds_until_auto_pause: int | None
     backup_retention_days: int
     instance_count: int
+    origin: Origin | None = None
 
     @classmethod
     def for_plan(cls, plan: Plan, *, engine_version: str) -> ClusterDesired:
@@ -50,11 +70,25 @@ class ClusterDesired:
     def closed(self) -> ClusterDesired:
         return replace(self, lifecycle=ClusterLifecycle.CLOSED)
 
+    def restored(self, origin: Origin) -> ClusterDesired:
+        """A cluster of this kind to read rows from, for some hours: one instance, awake, hardly backed up."""
+        return replace(
+            self,
+            lifecycle=ClusterLifecycle.ACTIVE,
+            min_acu=max(self.min_acu, LEAST_ACU),
+            seconds_until_auto_pause=None,
+            backup_retention_days=1,
+            instance_count=1,
+            origin=origin,
+        )
+
     @property
     def fit(self) -> str:
-        """Which clusters may serve the same plans: equal for equal isolation, capacity and retention."""
+        """Which clusters may serve the same plans: equal for equal isolation, capacity and retention. A
+        restored one serves none."""
         parts = [self.isolation.value, self.min_acu, self.max_acu, self.seconds_until_auto_pause]
         parts += [self.backup_retention_days, self.instance_count]
+        parts += [] if self.origin is None else [json.dumps(self.origin.to_json())]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -67,6 +101,7 @@ class ClusterDesired:
             "seconds_until_auto_pause": self.seconds_until_auto_pause,
             "backup_retention_days": self.backup_retention_days,
             "instance_count": self.instance_count,
+            **({} if self.origin is None else {"origin": self.origin.to_json()}),
         }
 
     @classmethod
@@ -74,4 +109,5 @@ class ClusterDesired:
         return cls(
             **{**data, "lifecycle": ClusterLifecycle(data["lifecycle"])}
             | {"isolation": Isolation(data["isolation"])}
+            | {"origin": Origin(**data["origin"]) if "origin" in data else None}
         )

@@ -64,15 +64,21 @@ def _clusters(books: Books) -> Iterator[Finding]:
         return
     there = {name for thing in books.tagged for kind, name in [_of(thing)] if kind == ("rds", "cluster")}
     for cluster in books.registry.clusters.values():
-        if cluster.made and not cluster.destroyed and cluster.id not in there:
+        if cluster.left_over and not cluster.destroyed and cluster.id in there:
             yield Finding(
                 "AWS",
-                Fault.MISSING,
-                "cluster",
+                Fault.ORPHAN,
+                "restored cluster",
                 cluster.id,
-                "its tenants have no database: restore it from a snapshot",
-                cluster.id,
+                f"the restore of {cluster.restored_for} does not need it any more, and it was not destroyed",
+                cluster.restored_for,
+                prices.of_arn("rds", "cluster"),
             )
+        elif cluster.made and not cluster.destroyed and cluster.id not in there:
+            detail = "its tenants have no database: restore it from a snapshot"
+            if cluster.restored:
+                detail = f"the restore of {cluster.restored_for} has nothing to read from: give it up"
+            yield Finding("AWS", Fault.MISSING, "cluster", cluster.id, detail, cluster.id)
 
 
 def _of(thing: TaggedThing) -> tuple[tuple[str, str], str]:
@@ -205,6 +211,8 @@ def _databases(books: Books) -> Iterator[Finding]:
                 placed.tenant_id,
             )
     for cluster, names in books.databases.items():
+        if (known := registry.clusters.get(cluster)) is not None and known.restored:
+            continue  # what it holds is everybody's past
         for name in names:
             match = _DATABASE.match(name)
             if match is not None and (cluster, name) not in expected:

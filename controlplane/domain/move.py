@@ -27,6 +27,13 @@ KEEP_SOURCE_DAYS = 7
 """After which the source of a move whose tables were compared and the same is deleted unasked."""
 
 
+class MoveKind(StrEnum):
+    """`restore`: the rows are those of an earlier time, see `domain.restore`."""
+
+    MOVE = "move"
+    RESTORE = "restore"
+
+
 class MovePhase(StrEnum):
     PREPARING = "preparing"
     PAUSED = "paused"

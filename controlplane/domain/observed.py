@@ -105,10 +105,23 @@ class LeavingObserved:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreObserved:
+    """How far a restore has come. `made`: its cluster is recorded; `ready`: and can be asked; `opened`: it
+    was looked into, and the tenant's database is there; `copied`: the target has its rows, and the cluster
+    is not needed any more; `gone`: so it is."""
+
+    made: bool
+    ready: bool
+    opened: bool
+    copied: bool
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TenantObserved:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
-    host → payload without its epoch. `move`: how far one is, where there is one; `beside`: the same seen of
-    the placement that it goes to. `leaving`: only of a tenant whose purge was approved."""
+    host → payload without its epoch. `move`, `restore`: how far one is, where there is one; `beside`:
+    the same seen of the placement that it goes to. `leaving`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
     stack_digest: str | None
@@ -120,6 +133,7 @@ class TenantObserved:
     hostnames: tuple[HostnameObserved, ...]
     leaving: LeavingObserved | None = None
     move: MoveObserved | None = None
+    restore: RestoreObserved | None = None
     beside: TenantObserved | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ that this file decides order and nothing else:
 - what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
 - a purge that was approved takes a copy before it drops anything, and its slot is given up last;
 - a move makes its target before anything is copied, and while writing is paused nothing else is done;
+- a restore is a move whose rows come from a restored cluster;
 - a custom domain that is not verified holds nothing up: its steps come last and never block.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.move import MovePhase, MoveWanted, plan_move
 from controlplane.domain.observed import ClusterObserved, LeavingObserved, TenantObserved
+from controlplane.domain.restore import plan_restore
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
 
@@ -150,7 +152,7 @@ def _purge(wanted: PurgeWanted, seen: TenantObserved, leaving: LeavingObserved) 
 def _move(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
     """A tenant that is suspended or leaves does not go on moving: it stays where its data is."""
     move = wanted.move
-    if move is None or seen.move is None:
+    if move is None or (seen.move is None and seen.restore is None):
         return []
     if wanted.lifecycle is not Lifecycle.ACTIVE and move.phase.before_cut:
         return [Step(StepName.GIVE_UP_MOVE, f"the tenant is {wanted.lifecycle.value}")]
@@ -159,7 +161,9 @@ def _move(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:
     making: list[Step] = []
     if wanted.beside is not None and seen.beside is not None:
         making = [replace(step, placement=move.number) for step in _make(wanted.beside, seen.beside)]
-    return plan_move(move, seen.move, making)
+    if seen.restore is not None:
+        return plan_restore(move, seen.restore, making)
+    return [] if seen.move is None else plan_move(move, seen.move, making)
 
 
 def _announce(wanted: TenantWanted, seen: TenantObserved) -> list[Step]:

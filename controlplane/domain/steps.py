@@ -55,6 +55,13 @@ class StepName(StrEnum):
     CONFIRM_MOVE = "confirm_move"
     GIVE_UP_MOVE = "give_up_move"
     REMOVE_PLACEMENT = "remove_placement"
+    # tenants that are restored
+    RESTORE_CLUSTER = "restore_cluster"
+    AWAIT_RESTORED = "await_restored"
+    OPEN_RESTORED = "open_restored"
+    COPY_RESTORED = "copy_restored"
+    CUT_RESTORED = "cut_restored"
+    AWAIT_RESTORED_END = "await_restored_end"
 
 
 @dataclass(frozen=True, slots=True)

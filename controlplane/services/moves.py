@@ -1,4 +1,4 @@
-"""Moves: ask for one, confirm or give it up, find its place.
+"""Moves: ask for one, confirm or give it up, find its place. Restores are moves from here on.
 
 `request`, `confirm` and `give_up` only change what is wanted; the engine does the rest. `place` is the
 engine's: the web process knows neither the catalogue nor which clusters there could be.
@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle
 from controlplane.domain.errors import Conflict, NeedsHuman
-from controlplane.domain.move import MovePhase, plan_for_wish, validate_wish
+from controlplane.domain.move import MoveKind, MovePhase, plan_for_wish, validate_wish
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
-from controlplane.store import audit, cluster, move, occupancy, operation, placement, preview, tenant
+from controlplane.store import (
+    audit,
+    cluster,
+    move,
+    occupancy,
+    operation,
+    placement,
+    preview,
+    restore,
+    tenant,
+)
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection
@@ -106,6 +116,7 @@ def _decide(
             )
         if to is MovePhase.ABANDONED:
             move.decline(conn, found.id)
+            close_restored(conn, found.id, row.id, actor=actor)
         tenant.rise(conn, row.id)
         audit.append(
             conn,
@@ -117,13 +128,36 @@ def _decide(
         return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
 
 
-def _movable(conn: Connection, row: TenantRow, wish: str) -> None:
+def close_restored(conn: Connection, move_id: int, tenant_id: str, *, actor: str) -> str | None:
+    """The cluster that was restored for this move is to be destroyed; its id, None where there is none.
+    Within the caller's transaction."""
+    found = restore.of_move(conn, move_id)
+    if found is None or found.cluster_id is None:
+        return None
+    desired = cluster.get(conn, found.cluster_id).desired
+    cluster.set_desired(conn, found.cluster_id, desired.closed())
+    reason = f"restore {move_id} of {tenant_id} does not need it any more"
+    operation.request(conn, ResourceKind.CLUSTER, found.cluster_id, reason=reason, actor=actor)
+    return found.cluster_id
+
+
+def require_movable(conn: Connection, row: TenantRow) -> Placement:
+    """Where it lives. Raises Conflict."""
     placed = placement.current(conn, row.id)
     if row.desired.lifecycle is not Lifecycle.ACTIVE or placed is None or row.ready_at is None:
-        raise Conflict(f"tenant {row.id} is {row.phase.value}: only an active one moves")
+        raise Conflict(f"tenant {row.id} is {row.phase.value}: only an active one moves or is restored")
+    if row.clone_of is not None and row.cloned_at is None:
+        raise Conflict(f"tenant {row.id} is still being cloned")
     found = move.current(conn, row.id)
     if found is not None:
-        raise Conflict(f"tenant {row.id} has a move that is {found.phase.value}; it has to be over first")
+        raise Conflict(
+            f"tenant {row.id} has a {found.kind.value} that is {found.phase.value}; it has to be over first"
+        )
+    return placed
+
+
+def _movable(conn: Connection, row: TenantRow, wish: str) -> None:
+    placed = require_movable(conn, row)
     if wish not in tuple(Isolation):
         _free(conn, cluster.get(conn, wish), placed)
 
@@ -137,8 +171,17 @@ def _free(conn: Connection, there: ClusterRow, placed: Placement) -> None:
         raise Conflict(f"{there.id} has no free slot")
 
 
-def find_place(conn: Connection, catalogue: Catalogue, plan: Plan, wish: str, placed: Placement) -> Place:
-    """Changes nothing; the caller's transaction holds the fit's lock afterwards."""
+def find_place(
+    conn: Connection,
+    catalogue: Catalogue,
+    plan: Plan,
+    wish: str,
+    placed: Placement,
+    *,
+    elsewhere: bool = True,
+) -> Place:
+    """Changes nothing; the caller's transaction holds the fit's lock afterwards. `elsewhere`: on another
+    cluster than it lives on."""
     if wish not in tuple(Isolation):
         there = cluster.get(conn, wish)
         cluster.hold_fit(conn, there.fit)
@@ -146,7 +189,7 @@ def find_place(conn: Connection, catalogue: Catalogue, plan: Plan, wish: str, pl
         return Place(there.id, there.desired, there.slots)
     fitting = plan_for_wish(catalogue, plan, Isolation(wish))
     desired = ClusterDesired.for_plan(fitting, engine_version=ENGINE_VERSION)
-    found = cluster.with_free_slot(conn, desired.fit, other_than=placed.cluster_id)
+    found = cluster.with_free_slot(conn, desired.fit, other_than=placed.cluster_id if elsewhere else None)
     slots = 1 if fitting.isolation is Isolation.DEDICATED else fitting.slots
     return Place(found, desired, slots)
 
@@ -157,8 +200,9 @@ def place(
     """Record the target placement; the clusters to ring. Within the caller's transaction. Raises
     NeedsHuman where the wish can't be had any more."""
     source = placement.get(conn, found.tenant_id, found.source)
+    elsewhere = found.kind is MoveKind.MOVE
     try:
-        where = find_place(conn, catalogue, plan, found.wish, source)
+        where = find_place(conn, catalogue, plan, found.wish, source, elsewhere=elsewhere)
     except Conflict as error:
         raise NeedsHuman(str(error), runbook=RUNBOOK) from error
     ring: list[tuple[ResourceKind, str]] = []
@@ -168,7 +212,7 @@ def place(
             conn,
             desired=where.desired,
             slots=where.slots,
-            reason=f"move of {found.tenant_id}",
+            reason=f"{found.kind.value} of {found.tenant_id}",
             actor=actor,
         )
         ring.append((ResourceKind.CLUSTER, cluster_id))

@@ -25,6 +25,7 @@ from controlplane.store import (
     placement,
     preview,
     release,
+    restore,
     stack,
     step,
     tenant,
@@ -35,6 +36,7 @@ from controlplane.store.operation import OperationRow
 from controlplane.store.placement import Login
 from controlplane.store.preview import PreviewRow
 from controlplane.store.registry import Connection
+from controlplane.store.restore import RestoreRow
 from controlplane.store.tenant import SlugTaken, TenantRow
 
 
@@ -61,6 +63,8 @@ class TenantDetail:
     """The application's, of the placement."""
     move: MoveRow | None
     """The last one."""
+    restore: RestoreRow | None
+    """What that one restores, where it does."""
 
 
 def bring_to(
@@ -267,14 +271,15 @@ def resolve(conn: Connection, name: str) -> TenantRow:
 
 def show(conn: Connection, name: str) -> TenantDetail:
     row = resolve(conn, name)
-    placed = placement.current(conn, row.id)
+    placed, moved = placement.current(conn, row.id), move.latest(conn, row.id)
     return TenantDetail(
         tenant=row,
         placement=placed,
         hostnames=hostname.of_tenant(conn, row.id),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
         login=None if placed is None else placement.login(conn, placed, "app"),
-        move=move.latest(conn, row.id),
+        move=moved,
+        restore=None if moved is None else restore.of_move(conn, moved.id),
     )
 
 

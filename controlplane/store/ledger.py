@@ -29,8 +29,11 @@ def read(conn: Connection, *, since: datetime) -> Registry:
             "SELECT tenant_id, number, cluster_id, state FROM placement WHERE state <> 'purged'"
         ).fetchall()
         clusters = conn.execute(
-            "SELECT id, ready_at IS NOT NULL AS made, destroyed_at IS NOT NULL AS destroyed, keeps_key"
-            " FROM cluster"
+            "SELECT c.id, c.ready_at IS NOT NULL AS made, c.destroyed_at IS NOT NULL AS destroyed,"
+            " c.keeps_key, c.desired ? 'origin' AS restored, m.tenant_id AS restored_for,"
+            " c.desired ? 'origin' AND (m.id IS NULL OR r.copied_at IS NOT NULL"
+            "  OR m.phase NOT IN ('preparing', 'paused')) AS left_over"
+            " FROM cluster c LEFT JOIN restore r ON r.cluster_id = c.id LEFT JOIN move m ON m.id = r.move_id"
         ).fetchall()
         hostnames = conn.execute(
             "SELECT host, tenant_id, provider_id IS NOT NULL AS registered FROM hostname"

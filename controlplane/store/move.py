@@ -11,7 +11,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict
-from controlplane.domain.move import MovePhase
+from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.store.registry import Connection, one
 
 
@@ -22,6 +22,7 @@ class MoveRow:
 
     id: int
     tenant_id: str
+    kind: MoveKind
     wish: str
     plan: str
     by_hand: bool
@@ -58,14 +59,14 @@ class MoveRow:
 
 
 _COLUMNS = (
-    "id, tenant_id, wish, plan, by_hand, declined, source, target, phase, reason, actor, proof, copied_rows,"
-    " copied_bytes, paused_at, pause_seconds, compared, checked, moved_at, cleared_at, keep_until,"
-    " created_at, finished_at, coalesce(keep_until <= clock_timestamp(), false) AS overdue"
+    "id, tenant_id, kind, wish, plan, by_hand, declined, source, target, phase, reason, actor, proof,"
+    " copied_rows, copied_bytes, paused_at, pause_seconds, compared, checked, moved_at, cleared_at,"
+    " keep_until, created_at, finished_at, coalesce(keep_until <= clock_timestamp(), false) AS overdue"
 )
 
 
 def _row(row: DictRow) -> MoveRow:
-    return MoveRow(**{**row, "phase": MovePhase(row["phase"])})
+    return MoveRow(**{**row, "kind": MoveKind(row["kind"]), "phase": MovePhase(row["phase"])})
 
 
 def insert(
@@ -78,6 +79,7 @@ def insert(
     source: int,
     reason: str,
     actor: str,
+    kind: MoveKind = MoveKind.MOVE,
 ) -> int:
     """Raises Conflict where one is open."""
     try:
@@ -85,9 +87,9 @@ def insert(
             return int(
                 one(
                     conn.execute(
-                        "INSERT INTO move (tenant_id, wish, plan, by_hand, source, reason, actor)"
-                        " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
-                        [tenant_id, wish, plan, by_hand, source, reason[:200], actor],
+                        "INSERT INTO move (tenant_id, kind, wish, plan, by_hand, source, reason, actor)"
+                        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+                        [tenant_id, kind, wish, plan, by_hand, source, reason[:200], actor],
                     ).fetchone()
                 )["id"]
             )
@@ -104,12 +106,28 @@ def current(conn: Connection, tenant_id: str) -> MoveRow | None:
     return None if row is None else _row(row)
 
 
-def latest(conn: Connection, tenant_id: str) -> MoveRow | None:
+def get(conn: Connection, move_id: int) -> MoveRow:
+    return _row(one(conn.execute(f"SELECT {_COLUMNS} FROM move WHERE id = %s", [move_id]).fetchone()))  # noqa: S608
+
+
+def latest(conn: Connection, tenant_id: str, *, kind: MoveKind | None = None) -> MoveRow | None:
+    """`kind`: only of this one."""
     row = conn.execute(
-        f"SELECT {_COLUMNS} FROM move WHERE tenant_id = %s ORDER BY id DESC LIMIT 1",  # noqa: S608
-        [tenant_id],
+        f"SELECT {_COLUMNS} FROM move"  # noqa: S608
+        " WHERE tenant_id = %(tenant)s AND (%(kind)s::text IS NULL OR kind = %(kind)s)"
+        " ORDER BY id DESC LIMIT 1",
+        {"tenant": tenant_id, "kind": kind},
     ).fetchone()
     return None if row is None else _row(row)
+
+
+def left(conn: Connection, tenant_id: str) -> list[tuple[int, datetime]]:
+    """The placements that it has left: (number, when), oldest first."""
+    rows = conn.execute(
+        "SELECT source, moved_at FROM move WHERE tenant_id = %s AND moved_at IS NOT NULL ORDER BY moved_at",
+        [tenant_id],
+    ).fetchall()
+    return [(row["source"], row["moved_at"]) for row in rows]
 
 
 def set_target(conn: Connection, move_id: int, number: int) -> None:

@@ -32,14 +32,21 @@ class PreviewRow:
 _COLUMNS = "id, tenant_id, actor, state, steps, changes, error, requested_at, finished_at"
 
 
-def request(conn: Connection, tenant_id: str, *, actor: str, move_to: str | None = None) -> int:
-    """`move_to`: the wish of a move whose steps are asked for."""
+def request(
+    conn: Connection,
+    tenant_id: str,
+    *,
+    actor: str,
+    move_to: str | None = None,
+    restore: dict[str, str] | None = None,
+) -> int:
+    """`move_to`, `restore`: the wish of a move or of a restore whose steps are asked for."""
     return int(
         one(
             conn.execute(
-                "INSERT INTO preview (tenant_id, actor, state, move_to)"
-                " VALUES (%s, %s, 'waiting', %s) RETURNING id",
-                [tenant_id, actor, move_to],
+                "INSERT INTO preview (tenant_id, actor, state, move_to, restore)"
+                " VALUES (%s, %s, 'waiting', %s, %s) RETURNING id",
+                [tenant_id, actor, move_to, None if restore is None else Jsonb(restore)],
             ).fetchone()
         )["id"]
     )
@@ -56,16 +63,26 @@ def get(conn: Connection, preview_id: int) -> PreviewRow:
     return row
 
 
-def take(conn: Connection, preview_id: int, *, hold: float) -> tuple[str, str | None, int] | None:
-    """(tenant, wish of a move, attempt), held for `hold` seconds; None where it is done or in other hands."""
-    row = conn.execute(
-        "UPDATE preview SET attempts = attempts + 1,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " RETURNING tenant_id, move_to, attempts",
-        [hold, preview_id],
-    ).fetchone()
-    return None if row is None else (row["tenant_id"], row["move_to"], row["attempts"])
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """`move_to`, `restore`: as asked for; both None for an ordinary pass."""
+
+    tenant_id: str
+    move_to: str | None
+    restore: dict[str, str] | None
+    attempts: int
+
+
+def take(conn: Connection, preview_id: int, *, hold: float) -> Taken | None:
+    """Held for `hold` seconds; None where it is done or in other hands."""
+    with conn.cursor(row_factory=class_row(Taken)) as cur:
+        return cur.execute(
+            "UPDATE preview SET attempts = attempts + 1,"
+            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+            " RETURNING tenant_id, move_to, restore, attempts",
+            [hold, preview_id],
+        ).fetchone()
 
 
 def finish(

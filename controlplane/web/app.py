@@ -23,6 +23,7 @@ from controlplane.web.api import (
     purges,
     rehearsals,
     releases,
+    restores,
     rollouts,
     routes,
     schema,
@@ -60,7 +61,7 @@ def create_app(
     problem.install(app)
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
-    for resource in (tenants, moves, clones, previews, operations, events, clusters, pool):
+    for resource in (tenants, moves, restores, clones, previews, operations, events, clusters, pool):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (subscriptions, routes, summary, purges, exports, notices):
         app.register_blueprint(resource.blueprint(edge))

@@ -3,7 +3,8 @@
 A cluster's server is born with its first instance, sleeps while it has none, and goes when the
 cluster is deleted. Its superuser is `rdsadmin`, as on RDS, with a password that only this process
 knows. The cluster's master user has what RDS gives a master, and the password of the master secret.
-Snapshots are base backups, taken while the server runs; a restore starts a server on a copy of one.
+Snapshots are base backups, taken while the server runs; a restore starts a server on a copy of one. A
+moment of the past is replayed from the server's log.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import LiteralString
 
@@ -21,6 +23,7 @@ from psycopg import sql
 
 from localcloud import postgres_install
 from localcloud.aws.endpoint_map import EndpointMap
+from localcloud.point_in_time import KEPT_LOG, make_past
 from localcloud.postgres import PostgresServer
 
 ADMIN = "rdsadmin"
@@ -73,7 +76,7 @@ class ClusterDatabases:
                 self._clusters_dir / cluster,
                 user=ADMIN,
                 password=secrets.token_urlsafe(24),
-                options={"wal_level": "logical"},
+                options={"wal_level": "logical", "wal_keep_size": KEPT_LOG},
             )
             self._servers[cluster] = server
         if not server.running:
@@ -124,6 +127,13 @@ class ClusterDatabases:
         """Give a new cluster the data that `source` has now, if it has any."""
         if source in self._servers:
             self._copy_to(source, self._clusters_dir / cluster)
+
+    def restore_to(self, source: str, at: datetime, cluster: str) -> None:
+        """Give a new cluster the data that `source` had at this moment, if it ever had any. Raises
+        ServiceError where that can't be had: a sleeping server, or a past that is not kept."""
+        server = self._servers.get(source)
+        if server is not None:
+            make_past(server, at, self._clusters_dir / cluster)
 
     def delete_snapshot(self, snapshot: Path) -> None:
         shutil.rmtree(snapshot)

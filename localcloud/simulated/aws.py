@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
@@ -181,8 +182,12 @@ def _require_token(token: str) -> None:
         raise Invalid("token", "32 to 64 characters", got=len(token))
 
 
+_WINDOW = ("earliest_restorable", "latest_restorable")
+
+
 class FakeClusters:
-    """`ports.Clusters`. `change_status` makes a cluster and its writer "creating", "stopped", …"""
+    """`ports.Clusters`. `change_status` makes a cluster and its writer "creating", "stopped", …;
+    `change_window` says when it can be restored to: to any time, unless said."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -194,6 +199,10 @@ class FakeClusters:
             if name.startswith(f"{cluster_id}-"):
                 self._account.change("instance", name, status=status)
 
+    def change_window(self, cluster_id: str, earliest: datetime, latest: datetime) -> None:
+        window = zip(_WINDOW, (earliest.isoformat(), latest.isoformat()), strict=True)
+        self._account.change("cluster", cluster_id, **dict(window))
+
     def describe(self, cluster_id: str) -> ClusterSeen | None:
         with self._world.call("clusters.describe"):
             cluster = self._account.get("cluster", cluster_id)
@@ -204,6 +213,7 @@ class FakeClusters:
                 status=cluster["status"],
                 writer_status=None if writer is None else writer["status"],
                 endpoint=endpoint_of(cluster_id),
+                **{key: datetime.fromisoformat(cluster[key]) for key in _WINDOW if key in cluster},
             )
 
 

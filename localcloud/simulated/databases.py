@@ -148,6 +148,14 @@ class FakeDatabases:
                 if self._role(at, name) is not None:
                     self._change(at, name, login=False, limit=0)
 
+    def seal(self, at: ClusterEndpoint) -> None:
+        self._as_master(at)
+        with self.world.call("databases.seal"):
+            prefix = _key(at) + "/"
+            for key in self.world.all(ROLE):
+                if key.startswith(prefix):
+                    self._change(at, key.removeprefix(prefix), login=False)
+
     def retire_login(self, at: ClusterEndpoint, username: str) -> None:
         require_tenant_login(username)
         self._as_master(at)
@@ -168,8 +176,10 @@ class FakeDatabases:
             for name in _roles(placement):
                 self.world.drop(ROLE, _key(at, name))
 
-    def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
-        files = tenant_migrations.load(migrations)
+    def migrate(
+        self, at: ClusterEndpoint, credential: Credential, migrations: Path, *, up_to: str | None = None
+    ) -> str:
+        files = tenant_migrations.load(migrations, up_to=up_to)
         self._enter(at, credential)
         key = _key(at, credential.dbname)
         database = self._database(at, credential.dbname)

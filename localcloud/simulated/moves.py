@@ -71,9 +71,15 @@ class FakeMoves:
         with self.world.call("moves.clone"):
             if (self.world.get(CLONED, target.placement.database) or 0) > run.fence:
                 raise LeaseLost(f"the copy has seen a later fence than {run.fence}")
+            if source.reader is not None:
+                self._databases.content(source.at, source.reader)
+            here, there = (self._database(home).get("migrations") for home in (source, target))
+            if here != there:
+                raise NeedsHuman("the two databases differ in their schema", runbook="move")
             rows = self._carry(source, target)
             self.world.put(CLONED, target.placement.database, run.fence)
-        return Copied(tables=1, rows=rows, size=rows, seconds=0.0)
+        compared = TableCompared("app.rows", rows, "0", same=True)
+        return Copied(tables=1, rows=rows, size=rows, seconds=0.0, compared=(compared,))
 
     def follow(self, source: Home, target: Home, run: MoveRun) -> int:
         run.check()

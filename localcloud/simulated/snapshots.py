@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman
+from localcloud.simulated import past
 from localcloud.simulated.aws import FakeAccount
 from localcloud.simulated.world import World
+from workers.providers.ports import SnapshotSeen
 
 SNAPSHOT = "snapshot"
 
@@ -24,6 +27,14 @@ class FakeSnapshots:
     def fail(self, error: ControlPlaneError | None) -> None:
         self._error = error
 
+    def describe(self, name: str) -> SnapshotSeen | None:
+        with self._world.call("snapshots.describe"):
+            seen = self._account.get(SNAPSHOT, name)
+        if seen is None:
+            return None
+        status = "creating" if seen.get("looks") else "available"
+        return SnapshotSeen(name, seen["cluster"], status, datetime.fromisoformat(seen["taken_at"]))
+
     def ensure(self, cluster_id: str, name: str, *, tags: Mapping[str, str]) -> str:
         with self._world.call("snapshots.ensure"):
             if self._error is not None:
@@ -33,7 +44,13 @@ class FakeSnapshots:
                 if self._account.get("cluster", cluster_id) is None:
                     raise NeedsHuman(f"there is no cluster {cluster_id}", runbook="aws-request")
                 seen = self._account.make(
-                    SNAPSHOT, name, cluster=cluster_id, tags=dict(tags), looks=self.looks
+                    SNAPSHOT,
+                    name,
+                    cluster=cluster_id,
+                    tags=dict(tags),
+                    looks=self.looks,
+                    taken_at=datetime.now(UTC).isoformat(),
+                    server=past.server_of(self._world, cluster_id),
                 )
                 return "creating" if self.looks else "available"
             if seen["cluster"] != cluster_id or seen["tags"].get("cluster") != cluster_id:

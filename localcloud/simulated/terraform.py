@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
-from localcloud.simulated import aws
+from localcloud.simulated import aws, past
 from localcloud.simulated.aws import FakeAccount
 from localcloud.simulated.world import World
 from workers.providers.ports import Credential, PlannedChange, ResourceEvent, StackRun
@@ -169,6 +169,7 @@ class FakeTerraform:
             seen = self._account.get(thing.kind, thing.name)
             if seen is None:
                 if thing.kind == "cluster":
+                    self._restore(thing.name, run.variables.get("origin"))
                     self.make_master(thing.name)
                 self._account.make(thing.kind, thing.name, **thing.values)
                 on_event(ResourceEvent("done", thing.address, "create", self._latency, "created"))
@@ -182,6 +183,18 @@ class FakeTerraform:
                 if thing.address not in state["things"]:
                     on_event(ResourceEvent("adopted", thing.address, "import", None, "found by name"))
         state["things"][thing.address] = (thing.kind, thing.name)
+
+    def _restore(self, cluster_id: str, origin: Mapping[str, str] | None) -> None:
+        if origin is None:
+            return
+        if "snapshot" in origin:
+            kept = self._account.get("snapshot", origin["snapshot"])
+            if kept is None:
+                raise NeedsHuman(f"no snapshot {origin['snapshot']}", runbook="terraform-configuration")
+            past.bring_back(self.world, kept["server"], cluster_id)
+        else:
+            at = datetime.fromisoformat(origin["at"])
+            past.bring_back(self.world, past.at_moment(self.world, origin["cluster_id"], at), cluster_id)
 
     def make_master(self, cluster_id: str) -> None:
         """The login that RDS makes and keeps: it is in no state."""

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from localcloud.aws.emulator import REGION
+from localcloud.aws.emulator import REGION, AwsEmulator
 from localcloud.simulated.aws import FakeAccount, FakeClusters, FakeSecrets
 from localcloud.simulated.world import World
 from tests.terraform.rig import new_id
@@ -88,3 +88,19 @@ def test_a_ready_cluster_says_where_it_is_and_who_its_master_is(rig: ClustersRig
     assert seen.endpoint.port == 5432
     assert seen.endpoint.resource_id.startswith("cluster-")
     assert rig.secrets.read(seen.endpoint.master_secret_arn).username == "platform_master"
+
+
+def test_rds_says_between_which_times_a_cluster_can_be_restored(aws: AwsEmulator) -> None:
+    cluster_id = new_id("c-")
+    boto3.client("rds").create_db_cluster(
+        DBClusterIdentifier=cluster_id,
+        Engine="aurora-postgresql",
+        MasterUsername="platform_master",
+        ManageMasterUserPassword=True,
+    )
+    seen = AwsClusters(region=REGION).describe(cluster_id)
+    assert seen is not None
+    assert seen.earliest_restorable is not None
+    assert seen.latest_restorable is not None
+    assert seen.earliest_restorable.tzinfo is not None
+    assert seen.earliest_restorable <= seen.latest_restorable

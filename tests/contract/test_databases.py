@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
@@ -334,3 +335,28 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
         assert subject.databases.observe(server.at, placement) == DatabaseSeen(
             exists=True, hardened=True, logins_open=False, release="0001", roles=True
         )
+
+
+def test_a_sealed_cluster_lets_in_nobody_but_who_gets_a_password(subject: Subject, tmp_path: Path) -> None:
+    mine, anothers = new_placement(), new_placement()
+    migrator, app = subject.ready(mine, tmp_path)
+    (tmp_path / "other").mkdir()
+    others = subject.ready(anothers, tmp_path / "other")
+    assert all(subject.databases.accepts(subject.at, login) for login in (migrator, app, *others))
+    subject.databases.seal(subject.at)
+    subject.databases.seal(subject.at)
+    assert not any(subject.databases.admits(subject.at, login) for login in (migrator, app, *others))
+    assert subject.databases.observe(subject.at, mine).release == "0001"
+    reader = dataclasses.replace(migrator, password="of-this-copy-alone")
+    subject.databases.set_password(subject.at, reader)
+    assert subject.databases.accepts(subject.at, reader)
+    assert not any(subject.databases.admits(subject.at, login) for login in (migrator, app, *others))
+
+
+def test_sealing_ends_the_sessions_that_are_there(real_server: Server, tmp_path: Path) -> None:
+    subject = Subject(real_server.provider(), real_server.at, real_server.at)
+    _, app = subject.ready(new_placement(), tmp_path)
+    with real_server.login(app) as conn:
+        subject.databases.seal(subject.at)
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("SELECT 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -38,7 +39,12 @@ def rig(request: pytest.FixtureRequest) -> Rig:
             FakeSnapshots(world),
             make_cluster=lambda cluster: account.make("cluster", cluster, status="available"),
             plant_stranger=lambda cluster, name: account.make(
-                SNAPSHOT, name, cluster=cluster, tags={}, looks=0
+                SNAPSHOT,
+                name,
+                cluster=cluster,
+                tags={},
+                looks=0,
+                taken_at=datetime.now(UTC).isoformat(),
             ),
             names=lambda _: account.names(SNAPSHOT),
         )
@@ -129,3 +135,18 @@ def test_a_quota_that_is_used_up_says_so(aws: AwsEmulator) -> None:
     finally:
         httpx.post(settings, json={"rds_snapshot_quota": 100}).raise_for_status()
     assert caught.value.runbook == "aws-quota"
+
+
+def test_any_snapshot_is_described_ours_or_not(rig: Rig) -> None:
+    cluster = new_id("c-")
+    rig.make_cluster(cluster)
+    assert rig.snapshots.describe(f"{cluster}-none") is None
+    ensure(rig, cluster, f"{cluster}-ours")
+    ensure(rig, cluster, f"{cluster}-ours")
+    rig.plant_stranger(cluster, f"{cluster}-by-hand")
+    for name in (f"{cluster}-ours", f"{cluster}-by-hand"):
+        seen = rig.snapshots.describe(name)
+        assert seen is not None
+        assert (seen.name, seen.cluster_id, seen.status) == (name, cluster, "available")
+        assert seen.taken_at is not None
+        assert abs((datetime.now(UTC) - seen.taken_at).total_seconds()) < 120

@@ -282,3 +282,24 @@ def test_tombstones_are_no_routes() -> None:
     registry = replace(REGISTRY, routes={HOME: ROUTE, "old.example": gone})
     cache = {HOME: ROUTE, "older.example": gone}
     assert compare(replace(AGREED, registry=registry, cache=cache)) == []
+
+
+def test_a_restored_cluster_is_known_while_it_is_wanted_and_named_when_it_is_left() -> None:
+    restored = "c-restoredaaaa"
+    entry = ClusterEntry(restored, made=True, destroyed=False, restored=True, restored_for=A)
+    there = replace(
+        AGREED,
+        tagged=[*(AGREED.tagged or ()), TaggedThing(f"{RDS}:cluster:{restored}", None, None, restored)],
+        states=[*(AGREED.states or ()), StateEntry("cluster", restored, True, False)],
+        databases={**AGREED.databases, restored: [PLACED.database, "t_bbbbbbbbbbbb_1"]},
+    )
+
+    def compared(known: ClusterEntry) -> list[tuple[str, str, str | None]]:
+        registry = replace(REGISTRY, clusters={**REGISTRY.clusters, restored: known})
+        return [(f.fault, f.name, f.owner) for f in compare(replace(there, registry=registry))]
+
+    assert compared(entry) == []
+    assert compared(replace(entry, left_over=True)) == [("orphan", restored, A)]
+    assert ("orphan", restored, None) in {
+        (f.fault, f.name, None) for f in compare(there) if f.kind == "rds cluster"
+    }

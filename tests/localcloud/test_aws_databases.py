@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -255,6 +257,68 @@ def test_a_clone_has_the_data_of_now(account: EmulatedAws, name: str) -> None:
     wake(account, f"{name}-clone")
     with account.connect(f"{name}-clone") as connection:
         assert connection.execute("SELECT x FROM kept").fetchall() == [(1,)]
+
+
+def restore_to(account: EmulatedAws, source: str, cluster: str, at: datetime) -> None:
+    account.rds.restore_db_cluster_to_point_in_time(
+        DBClusterIdentifier=cluster, SourceDBClusterIdentifier=source, RestoreToTime=at
+    )
+
+
+def test_a_point_in_time_has_the_data_of_then(account: EmulatedAws, name: str) -> None:
+    account.create_cluster(name)
+    account.create_instance(name)
+    with account.connect(name) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS x")
+    time.sleep(1.1)
+    at = datetime.now(UTC).replace(microsecond=0)
+    time.sleep(1.1)
+    with account.connect(name) as connection:
+        connection.execute("DELETE FROM kept")
+        connection.execute("CREATE ROLE later")
+    restore_to(account, name, f"{name}-then", at)
+    wake(account, f"{name}-then")
+    with account.connect(f"{name}-then") as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+        assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'later'").fetchone() is None
+        connection.execute("INSERT INTO kept VALUES (0)")
+    with account.connect(name) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_a_restored_cluster_with_a_key_is_encrypted(account: EmulatedAws, name: str) -> None:
+    account.create_cluster(name)
+    account.rds.create_db_cluster_snapshot(DBClusterIdentifier=name, DBClusterSnapshotIdentifier=f"{name}-s")
+    assert account.describe(name)["StorageEncrypted"] is False
+    key = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+    account.rds.restore_db_cluster_from_snapshot(
+        DBClusterIdentifier=f"{name}-a", SnapshotIdentifier=f"{name}-s", Engine=POSTGRES, KmsKeyId=key
+    )
+    account.rds.restore_db_cluster_to_point_in_time(
+        DBClusterIdentifier=f"{name}-b",
+        SourceDBClusterIdentifier=name,
+        UseLatestRestorableTime=True,
+        KmsKeyId=key,
+    )
+    for restored in (f"{name}-a", f"{name}-b"):
+        seen = account.describe(restored)
+        assert (seen["StorageEncrypted"], seen["KmsKeyId"]) == (True, key)
+
+
+def test_moments_that_can_not_be_had_are_refused(account: EmulatedAws, name: str) -> None:
+    account.create_cluster(name)
+    account.create_instance(name)
+    now = datetime.now(UTC)
+    for at in (now - timedelta(hours=1), now + timedelta(hours=1)):
+        with pytest.raises(account.rds.exceptions.ClientError, match="restorable window"):
+            restore_to(account, name, f"{name}-never", at)
+    account.rds.create_db_cluster_snapshot(DBClusterIdentifier=name, DBClusterSnapshotIdentifier=f"{name}-s")
+    restore(account, f"{name}-s", f"{name}-restored")
+    time.sleep(1.1)
+    with pytest.raises(account.rds.exceptions.ClientError, match="its past is not kept"):
+        restore_to(account, f"{name}-restored", f"{name}-never", datetime.now(UTC))
+    with pytest.raises(account.rds.exceptions.DBClusterNotFoundFault):
+        account.describe(f"{name}-never")
 
 
 def test_other_engines_have_no_database(account: EmulatedAws, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -80,4 +81,4 @@ def test_every_variable_is_typed_and_described(stack: str) -> None:
     for path in (ROOT / "modules" / stack / "variables.tf", ROOT / "stacks" / stack / "variables.tf"):
         for block in path.read_text().split('variable "')[1:]:
             assert "  description = " in block, block.split('"')[0]
-            assert "  type        = " in block, block.split('"')[0]
+            assert re.search(r"^  type +=", block, re.M), block.split('"')[0]

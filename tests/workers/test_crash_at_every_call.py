@@ -1,5 +1,5 @@
 """Kill the worker before and after every outside call of provisioning, of a rotation, of a warm cluster's
-end, of a move and of a purge; each time the next one finishes.
+end, of a move, of a restore and of a purge; each time the next one finishes.
 
 The calls are not listed here: a first run records them, so a new step or a new call joins by being made.
 Each run is a process of its own that ends by `os._exit(137)` in the middle of the call, with a registry
@@ -15,17 +15,20 @@ import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
+from controlplane.domain.restore import moment
 from controlplane.domain.tenant import Phase
-from controlplane.services import moves, purges, tenants
-from controlplane.store import data_copy, placement, purge, schema_version
+from controlplane.services import moves, purges, restores, tenants
+from controlplane.store import data_copy, move, placement, purge, schema_version
 from controlplane.store.registry import Registry
 from localcloud.postgres import PostgresServer
+from localcloud.simulated import past
 from tests.workers.house import House
 
 KILLED = 137
@@ -64,6 +67,26 @@ MOVE_CALLS = (
     "moves.drain",
     "config_cache.publish",
     "moves.clear",
+)
+RESTORE_CALLS = (
+    "clusters.describe",
+    "terraform.apply:module.cluster.aws_rds_cluster.this",
+    "databases.harden_cluster",
+    "databases.seal",
+    "databases.create.doors",
+    "databases.set_password",
+    "moves.clone",
+    "databases.prove",
+    "databases.close_logins",
+    "config_cache.publish",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
+)
+RESTORE_FROM_COPY_CALLS = (
+    "databases.set_password",
+    "moves.clone",
+    "databases.close_logins",
+    "config_cache.publish",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
 )
 CONFIRM_CALLS = ("databases.drop.database", "terraform.destroy:module.tenant.aws_iam_role.this")
 
@@ -229,6 +252,78 @@ def _support_gives_up(url: str, world: Path) -> House:
     return house
 
 
+def _support_restores(url: str, world: Path) -> House:
+    house = _house(url, world)
+    house.hear(house.subscribe(1), "customer.subscription.created")
+    house.work()
+    house.write(1, "of then")
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1)
+    past.keep_moment(house.world, house.placement("sub_00000001").cluster_id, now)
+    house.write(1, "damage")
+    with house.ctx.registry.connection() as conn:
+        conn.execute("UPDATE tenant SET ready_at = ready_at - interval '1 hour'")
+        restores.request(
+            conn, tenant_id_for("sub_00000001"), at=moment(now), snapshot=None, actor="support", reason="test"
+        )
+    return house
+
+
+def _support_restores_on(url: str, world: Path) -> House:
+    """Both clusters and the target are made; what is left is the copy, the cut, and the cluster's end."""
+    house = _support_restores(url, world)
+    house.moves.refuse("clone")
+    house.work()
+    house.moves.refuse("clone", refuse=False)
+    with house.ctx.registry.connection() as conn:
+        tenants.reprovision(conn, tenant_id_for("sub_00000001"), actor="support", reason="test")
+    return house
+
+
+def _support_regrets_a_restore(url: str, world: Path) -> House:
+    house = _support_restores(url, world)
+    house.moves.refuse("clone")
+    house.work()
+    house.moves.refuse("clone", refuse=False)
+    with house.ctx.registry.connection() as conn:
+        moves.give_up(conn, tenant_id_for("sub_00000001"), actor="support", reason="test")
+    return house
+
+
+def _writes_on(house: House) -> list[str]:
+    """Where it is taken depends on whether the cut has been; it may be refused in the pause."""
+    with house.ctx.registry.connection() as conn:
+        found = move.latest(conn, tenant_id_for("sub_00000001"))
+    moved = found is not None and not found.phase.before_cut
+    if house.write(1, "after the cut") and moved:
+        house.world.put("journal", "after the cut", True)
+    return []
+
+
+def _restored(house: House) -> list[str]:
+    """The rows of then and what was confirmed since the cut; the damage kept, closed; one cluster gone."""
+    wrong = [] if house.write(1, "in the end") else ["a write is refused in the end"]
+    rows = [row for row in house.rows("sub_00000001") if row != "in the end"]
+    if rows != ["of then", *house.world.all("journal")]:
+        wrong.append(f"rows {rows}, confirmed since the cut were {list(house.world.all('journal'))}")
+    with house.ctx.registry.connection() as conn:
+        former = placement.get(conn, tenant_id_for("sub_00000001"), 1)
+        gone = conn.execute("SELECT destroyed_at FROM cluster WHERE slots = 0").fetchall()
+    kept = house.databases.rows(house.endpoint(former), former.database)
+    if kept[:2] != ["of then", "damage"] or house.lets_in(former):
+        wrong.append(f"the former database is open or holds {kept}")
+    return wrong + (
+        [] if [row["destroyed_at"] is None for row in gone] == [False] else [f"left over: {gone}"]
+    )
+
+
+def _not_restored(house: House) -> list[str]:
+    rows = house.rows("sub_00000001")
+    with house.ctx.registry.connection() as conn:
+        left = conn.execute("SELECT FROM cluster WHERE slots = 0 AND destroyed_at IS NULL").rowcount
+    wrong = [] if rows[:2] == ["of then", "damage"] and house.write(1, "still") else [f"rows {rows}"]
+    return wrong + [f"{left} restored clusters are left"] * (left > 0)
+
+
 def _write(house: House, row: str) -> bool:
     """What was confirmed to the customer is kept in the world, to be found again."""
     written = house.write(1, row)
@@ -325,6 +420,28 @@ def _nobody_needs_the_warm_cluster(url: str, world: Path) -> House:
             marks=pytest.mark.soak,
         ),
         pytest.param(_support_confirms, CONFIRM_CALLS, _writes, _moved, 8, LOOKS, id="move confirmed"),
+        pytest.param(
+            _support_restores_on, RESTORE_FROM_COPY_CALLS, _writes_on, _restored, 20, LOOKS, id="restore"
+        ),
+        pytest.param(
+            _support_restores,
+            RESTORE_CALLS,
+            _writes_on,
+            _restored,
+            80,
+            (),
+            id="restore with its clusters",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            _support_regrets_a_restore,
+            CONFIRM_CALLS,
+            _nothing,
+            _not_restored,
+            12,
+            LOOKS,
+            id="restore given up",
+        ),
         pytest.param(
             _support_gives_up, CONFIRM_CALLS, _writes, _keeps_its_rows, 12, LOOKS, id="move given up"
         ),

@@ -28,6 +28,8 @@ class AwsClusters:
             status=cluster["Status"],
             writer_status=self._writer_status(cluster),
             endpoint=endpoint_of(cluster),
+            earliest_restorable=cluster.get("EarliestRestorableTime"),
+            latest_restorable=cluster.get("LatestRestorableTime"),
         )
 
     def _writer_status(self, cluster: dict[str, Any]) -> str | None:

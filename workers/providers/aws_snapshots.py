@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import Pending
 from workers.providers import aws
+from workers.providers.ports import SnapshotSeen
 from workers.providers.terraform.inventory.account import MANAGED_BY, pairs, require
 
 
@@ -22,6 +23,17 @@ class AwsSnapshots:
 
     def __init__(self, *, region: str) -> None:
         self._client = aws.client("rds", region=region)
+
+    def describe(self, name: str) -> SnapshotSeen | None:
+        seen = self._find(name)
+        if seen is None:
+            return None
+        return SnapshotSeen(
+            name=name,
+            cluster_id=str(seen["DBClusterIdentifier"]),
+            status=str(seen["Status"]),
+            taken_at=seen.get("SnapshotCreateTime"),
+        )
 
     def ensure(self, cluster_id: str, name: str, *, tags: Mapping[str, str]) -> str:
         seen = self._find(name)

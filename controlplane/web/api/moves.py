@@ -11,8 +11,9 @@ from controlplane.domain.move import validate_wish
 from controlplane.domain.quoting import shown
 from controlplane.services import moves
 from controlplane.store.move import MoveRow
+from controlplane.store.restore import RestoreRow
 from controlplane.web import body, query
-from controlplane.web.api import asking, render
+from controlplane.web.api import asking, render, restores
 from controlplane.web.auth import OPERATORS, caller
 from controlplane.web.edge import Edge
 
@@ -68,12 +69,15 @@ def _request() -> tuple[str, str, bool]:
     return validate_wish(to), body.why(fields.get("reason"), needed=not dry_run), dry_run
 
 
-def rendered(row: MoveRow | None) -> dict[str, Any] | None:
-    """The tenant's last move. `pause_seconds`: for how long no write was taken."""
+def rendered(row: MoveRow | None, restore: RestoreRow | None) -> dict[str, Any] | None:
+    """The tenant's last move. `pause_seconds`: for how long no write was taken. `restore`: what it restores,
+    where it is one."""
     if row is None:
         return None
     return {
         "id": row.id,
+        "kind": row.kind.value,
+        "restore": restores.rendered(restore),
         "to": row.wish,
         "phase": row.phase.value,
         "reason": row.reason,

@@ -116,7 +116,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         if placed is None
         else {"number": placed.number, "cluster": placed.cluster_id, "database": placed.database},
         "credential": None if detail.login is None else _credential(detail.login),
-        "move": moves.rendered(detail.move),
+        "move": moves.rendered(detail.move, detail.restore),
         "hostnames": [
             {"host": own, "kind": "subdomain", "serves": serves.get(own)},
             *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),

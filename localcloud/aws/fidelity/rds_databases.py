@@ -6,13 +6,16 @@ AWS runs a database; moto only says that it does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from typing import Any
 
+from moto.rds.exceptions import RDSClientError
 from moto.rds.models import DBCluster, DBInstanceClustered, RDSBackend
 
 from localcloud.aws.databases import ClusterDatabases
 from localcloud.aws.fidelity.patch import around
 from localcloud.aws.fidelity.rds_passwords import master_login
+from localcloud.process import ServiceError
 
 ENGINES = {"aurora-postgresql", "postgres"}
 
@@ -99,8 +102,7 @@ def _changes(databases: ClusterDatabases) -> None:
 
 
 def _snapshots(databases: ClusterDatabases) -> None:
-    """The data of a snapshot is a folder, its attribute `data`, which copies of it share. What a
-    cluster held in the past is not kept: a restore to a point in time gets the data of now."""
+    """The data of a snapshot is a folder, its attribute `data`, which copies of it share."""
 
     @around(RDSBackend, "create_db_cluster_snapshot")
     def takes_the_data(create: Callable[..., Any], self: Any, *arguments: Any, **options: Any) -> Any:
@@ -132,8 +134,21 @@ def _snapshots(databases: ClusterDatabases) -> None:
         return cluster
 
     @around(RDSBackend, "restore_db_cluster_to_point_in_time")
-    def clones_the_data(restore: Callable[..., Any], self: Any, **options: Any) -> Any:
+    def has_the_data_of_then(restore: Callable[..., Any], self: Any, **options: Any) -> Any:
+        """What the server's log does not hold any more is refused: a cluster with other data than was
+        asked for would be worse than none."""
         cluster = restore(self, **options)
         source = self.clusters[options["source_db_cluster_identifier"]]
-        databases.clone(source.db_cluster_resource_id, cluster.db_cluster_resource_id)
+        ids, at = (
+            (source.db_cluster_resource_id, cluster.db_cluster_resource_id),
+            options.get("restore_to_time"),
+        )
+        if at is None:
+            databases.clone(*ids)
+            return cluster
+        try:
+            databases.restore_to(ids[0], at if at.tzinfo else at.replace(tzinfo=UTC), ids[1])
+        except ServiceError as error:
+            del self.clusters[cluster.db_cluster_identifier]
+            raise RDSClientError("InvalidRestoreFault", str(error)) from error
         return cluster

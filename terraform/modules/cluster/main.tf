@@ -88,9 +88,10 @@ resource "aws_rds_cluster" "this" {
   }
 
   # RDS makes, keeps and rotates the master's password in Secrets Manager: it never enters the state.
+  # Nobody logs in to a restored cluster by IAM, and the provider would turn it on at the second apply only.
   master_username                     = "platform_master"
   manage_master_user_password         = true
-  iam_database_authentication_enabled = true
+  iam_database_authentication_enabled = var.origin == null
 
   storage_encrypted               = true
   kms_key_id                      = aws_kms_key.this.arn
@@ -105,11 +106,27 @@ resource "aws_rds_cluster" "this" {
   final_snapshot_identifier       = var.final_snapshot_identifier
   enabled_cloudwatch_logs_exports = ["postgresql"]
 
+  # The rows of another time. Copied in full: copy-on-write takes no moment, and would share storage with
+  # a cluster that is in use.
+  snapshot_identifier = try(var.origin.snapshot, null)
+
+  dynamic "restore_to_point_in_time" {
+    for_each = try(var.origin.at, null) == null ? [] : [var.origin]
+
+    content {
+      source_cluster_identifier = restore_to_point_in_time.value.cluster_id
+      restore_to_time           = restore_to_point_in_time.value.at
+      restore_type              = "full-copy"
+    }
+  }
+
   # The alias comes first: it is how a key is found again after a run died right behind making it.
   depends_on = [aws_cloudwatch_log_group.postgresql, aws_kms_alias.this]
 
   lifecycle {
-    ignore_changes = [tags["operation"]]
+    # What a cluster was made from RDS does not tell: one that is adopted by name after a run was killed
+    # would be planned to be replaced.
+    ignore_changes = [tags["operation"], snapshot_identifier, restore_to_point_in_time]
   }
 }
 

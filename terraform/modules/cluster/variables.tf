@@ -130,6 +130,36 @@ variable "final_snapshot_identifier" {
   }
 }
 
+variable "origin" {
+  description = "What the cluster is made from instead of nothing: cluster_id as it was at a moment (UTC), or a snapshot of it. It decides at creation and never again."
+  type = object({
+    cluster_id = string
+    at         = optional(string)
+    snapshot   = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.origin == null ? true : can(regex("^c-[a-z2-7]{12}$", var.origin.cluster_id)) && var.origin.cluster_id != var.cluster_id
+    error_message = "origin.cluster_id: expected another cluster: c- and 12 characters of a-z and 2-7."
+  }
+
+  validation {
+    condition     = var.origin == null ? true : (var.origin.at == null) != (var.origin.snapshot == null)
+    error_message = "origin: expected one of at and snapshot."
+  }
+
+  validation {
+    condition     = try(var.origin.at, null) == null ? true : can(regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$", var.origin.at))
+    error_message = "origin.at: expected a moment in UTC such as 2026-11-24T10:00:00Z."
+  }
+
+  validation {
+    condition     = try(var.origin.snapshot, null) == null ? true : can(regex("^(rds:|awsbackup:)?[A-Za-z][A-Za-z0-9-]{0,254}$", var.origin.snapshot))
+    error_message = "origin.snapshot: expected the name of a cluster snapshot."
+  }
+}
+
 variable "deletion_protection" {
   description = "RDS refuses to delete the cluster while this is on; only an approved purge turns it off."
   type        = bool

@@ -16,6 +16,7 @@ module "cluster" {
   subnet_ids                   = var.subnet_ids
   allowed_security_group_ids   = var.allowed_security_group_ids
   final_snapshot_identifier    = var.final_snapshot_identifier
+  origin                       = var.origin
   deletion_protection          = var.deletion_protection
   skip_final_snapshot          = var.skip_final_snapshot
   log_retention_days           = var.log_retention_days

@@ -60,6 +60,16 @@ variable "final_snapshot_identifier" {
   type        = string
 }
 
+variable "origin" {
+  description = "What the cluster is made from instead of nothing: cluster_id as it was at a moment (UTC), or a snapshot of it. It decides at creation and never again."
+  type = object({
+    cluster_id = string
+    at         = optional(string)
+    snapshot   = optional(string)
+  })
+  default = null
+}
+
 variable "deletion_protection" {
   description = "RDS refuses to delete the cluster while this is on; only an approved purge turns it off."
   type        = bool

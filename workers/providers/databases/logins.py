@@ -31,9 +31,13 @@ def scram_verifier(conn: psycopg.Connection, username: str, password: str) -> st
     return conn.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256").decode()
 
 
+def is_tenant_login(username: str) -> bool:
+    return TENANT_LOGIN.fullmatch(username) is not None
+
+
 def require_tenant_login(username: str) -> None:
     """Raises Invalid for any other role, above all the master: its password is RDS's business."""
-    if not TENANT_LOGIN.fullmatch(username):
+    if not is_tenant_login(username):
         raise Invalid("username", "a tenant's migrator or application login", got=username)
 
 

@@ -52,16 +52,18 @@ class Migration:
         return digest_of(self.sql)
 
 
-def load(folder: Path) -> list[Migration]:
-    """The migrations of a folder, in order. Raises NeedsHuman("tenant-migration"), naming the file,
-    for a name that is not NNNN_name.sql, a number twice, a gap, and where there are none at all."""
+def load(folder: Path, *, up_to: str | None = None) -> list[Migration]:
+    """The migrations of a folder, in order; those `up_to` a number where one is given. Raises
+    NeedsHuman("tenant-migration"), naming the file, for a name that is not NNNN_name.sql, a number twice, a
+    gap, and where there are none at all."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == ".sql")
     except OSError as error:
         raise _wrong(f"{folder}: {error.strerror}") from error
     if not paths:
         raise _wrong(f"{folder}: no migrations there, expected at least 0001_<name>.sql")
-    return [_load_file(path, position) for position, path in enumerate(paths, start=1)]
+    found = [_load_file(path, position) for position, path in enumerate(paths, start=1)]
+    return [file for file in found if up_to is None or file.number <= up_to]
 
 
 def _load_file(path: Path, position: int) -> Migration:

@@ -20,7 +20,12 @@ from workers.providers.databases import migrations as tenant_migrations
 from workers.providers.databases import rehearsal, shape
 from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
 from workers.providers.databases.inspection import PUBLIC, InsideSeen, ServerSeen, see_inside, see_server
-from workers.providers.databases.logins import require_limit, require_tenant_login, scram_verifier
+from workers.providers.databases.logins import (
+    is_tenant_login,
+    require_limit,
+    require_tenant_login,
+    scram_verifier,
+)
 from workers.providers.databases.recipe import APP_SCHEMA, Recipe
 from workers.providers.databases.sessions import MAINTENANCE_DATABASE, Master, Sessions
 from workers.providers.endpoint_map import EndpointMap
@@ -197,6 +202,21 @@ class PostgresDatabases:
                     )
             _end_sessions(conn, placement.app_roles)
 
+    def seal(self, at: ClusterEndpoint) -> None:
+        """By name, since the roles are as many as the cluster had tenants. Returns once the last session
+        has ended."""
+        with self._sessions.master(at).open() as conn, conn.transaction():
+            names = [
+                name
+                for (name,) in conn.execute("SELECT rolname::text FROM pg_roles WHERE rolcanlogin")
+                if is_tenant_login(name)
+            ]
+            for name in names:
+                conn.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(name)))
+        if names:
+            with self._sessions.master(at).open() as conn:
+                _end_sessions(conn, names)
+
     def retire_login(self, at: ClusterEndpoint, username: str) -> None:
         """Sessions are ended whatever they do after 10 s; Retryable if one is left 10 s later."""
         require_tenant_login(username)
@@ -254,10 +274,12 @@ class PostgresDatabases:
 
     # --------------------------------------------------------------------------- schema and proof
 
-    def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
+    def migrate(
+        self, at: ClusterEndpoint, credential: Credential, migrations: Path, *, up_to: str | None = None
+    ) -> str:
         """Raises Retryable (a lock not had in time, unreachable), NeedsHuman("tenant-migration")
         naming the file, its line where the server tells, SQLSTATE and message."""
-        files = tenant_migrations.load(migrations)
+        files = tenant_migrations.load(migrations, up_to=up_to)
         with self._sessions.login(at, credential, statement_timeout=self._migration_timeout) as conn:
             tenant_migrations.apply(conn, files)
         return files[-1].number

@@ -168,7 +168,7 @@ class PostgresMoves:
                 ends.writer.execute(sql.SQL("ANALYZE {}").format(table.identifier))
         with self._master(target) as there:
             there.execute(_replica(target.placement, on=False))
-        return Copied(len(tables), rows, size, time.monotonic() - began)
+        return Copied(len(tables), rows, size, time.monotonic() - began, tuple(sums.tables))
 
     def follow(self, source: Home, target: Home, run: MoveRun) -> int:
         with self._ends(source, target) as ends:
@@ -292,7 +292,7 @@ class PostgresMoves:
 
     @contextmanager
     def _migrator(self, home: Home) -> Iterator[psycopg.Connection]:
-        credential = self._secrets.read(home.placement.migrator_secret)
+        credential = home.reader or self._secrets.read(home.placement.migrator_secret)
         with self._sessions.login(home.at, credential) as conn:
             for name, value in comparing.SETTINGS.items():
                 conn.execute("SELECT set_config(%s, %s, false)", (name, value))

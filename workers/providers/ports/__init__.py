@@ -19,7 +19,7 @@ from workers.providers.ports.listener import Listener
 from workers.providers.ports.moves import Copied, HandedOver, Home, MoveRun, Moves, MoveSeen, TableCompared
 from workers.providers.ports.quotas import QuotaRoom, Quotas
 from workers.providers.ports.secrets import Credential, Secrets, SecretSeen
-from workers.providers.ports.snapshots import Snapshots
+from workers.providers.ports.snapshots import Snapshots, SnapshotSeen
 from workers.providers.ports.terraform import PlannedChange, PriorRun, ResourceEvent, StackRun, Terraform
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "ResourceEvent",
     "SecretSeen",
     "Secrets",
+    "SnapshotSeen",
     "Snapshots",
     "StackRun",
     "StateObject",

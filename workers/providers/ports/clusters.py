@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 
@@ -18,11 +19,14 @@ class ClusterEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSeen:
-    """`status` as RDS names it ("creating", "available", …); `endpoint` None until it is known."""
+    """`status` as RDS names it ("creating", "available", …); `endpoint` None until it is known. `earliest_…`,
+    `latest_restorable`: the times between which it can be restored, None while there are none."""
 
     status: str
     writer_status: str | None
     endpoint: ClusterEndpoint | None
+    earliest_restorable: datetime | None = None
+    latest_restorable: datetime | None = None
 
 
 class Clusters(Protocol):

@@ -87,14 +87,22 @@ class Databases(Protocol):
         """Refuse the application's logins and end their sessions; data stays."""
         ...
 
+    def seal(self, at: ClusterEndpoint) -> None:
+        """Refuse every login of every tenant on this cluster and end their sessions, for a cluster that was
+        restored: its logins have the passwords of that time. `set_password` lets one in again."""
+        ...
+
     def retire_login(self, at: ClusterEndpoint, username: str) -> None:
         """Take the password from a login that was rotated away, so that nobody gets in as it, and end
         its sessions: those that are at work have 10 s to finish. Nothing to retire is success."""
         ...
 
-    def migrate(self, at: ClusterEndpoint, credential: Credential, migrations: Path) -> str:
-        """As the migrator: apply the numbered SQL files not applied yet, each in a transaction and
-        recorded in the same one, under an advisory lock; return the newest number."""
+    def migrate(
+        self, at: ClusterEndpoint, credential: Credential, migrations: Path, *, up_to: str | None = None
+    ) -> str:
+        """As the migrator: apply the numbered SQL files not applied yet, those `up_to` this number where
+        one is given, each in a transaction and recorded in the same one, under an advisory lock; return
+        the newest number."""
         ...
 
     def bring_to(

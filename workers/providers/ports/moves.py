@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from controlplane.domain.errors import LeaseLost
 from controlplane.domain.placement import Placement
 from workers.providers.ports.clusters import ClusterEndpoint
+from workers.providers.ports.secrets import Credential
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """One end of a move: a placement's database on its cluster."""
+    """One end of a move: a placement's database on its cluster. `reader`: the login that reads there, where
+    it is not the one that the migrator's secret holds."""
 
     at: ClusterEndpoint
     placement: Placement
+    reader: Credential | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,6 @@ class MoveSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
-    """`size` in bytes, as text."""
-
-    tables: int
-    rows: int
-    size: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class TableCompared:
     """`rows` of the source. `checksum`: None where counts alone were compared."""
 
@@ -46,6 +39,17 @@ class TableCompared:
     rows: int
     checksum: str | None
     same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """`size` in bytes, as text. `compared`: by `clone` alone."""
+
+    tables: int
+    rows: int
+    size: int
+    seconds: float
+    compared: tuple[TableCompared, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,3 +148,88 @@ run "takes_an_older_engine_with_a_group_that_forces_tls" {
     error_message = "The shared parameter group must be used."
   }
 }
+
+run "makes_an_empty_cluster_unless_told" {
+  command = plan
+
+  assert {
+    condition     = length(aws_rds_cluster.this.restore_to_point_in_time) == 0 && aws_rds_cluster.this.snapshot_identifier == null && aws_rds_cluster.this.iam_database_authentication_enabled
+    error_message = "A cluster without an origin must be empty."
+  }
+}
+
+run "restores_a_moment" {
+  command = plan
+
+  variables {
+    origin = { cluster_id = "c-mmmmmmmmmmmm", at = "2026-11-24T10:00:00Z" }
+  }
+
+  assert {
+    condition = (
+      aws_rds_cluster.this.restore_to_point_in_time[0].source_cluster_identifier == "c-mmmmmmmmmmmm" &&
+      aws_rds_cluster.this.restore_to_point_in_time[0].restore_to_time == "2026-11-24T10:00:00Z" &&
+      aws_rds_cluster.this.restore_to_point_in_time[0].restore_type == "full-copy" &&
+      aws_rds_cluster.this.snapshot_identifier == null
+    )
+    error_message = "The cluster must have the rows of that moment."
+  }
+
+  assert {
+    condition     = aws_rds_cluster.this.manage_master_user_password && aws_rds_cluster.this.deletion_protection && !aws_rds_cluster.this.iam_database_authentication_enabled
+    error_message = "A restored cluster must be guarded like any, and let nobody in by IAM."
+  }
+}
+
+run "restores_a_snapshot" {
+  command = plan
+
+  variables {
+    origin = { cluster_id = "c-mmmmmmmmmmmm", snapshot = "rds:c-mmmmmmmmmmmm-2026-11-24-03-07" }
+  }
+
+  assert {
+    condition     = aws_rds_cluster.this.snapshot_identifier == "rds:c-mmmmmmmmmmmm-2026-11-24-03-07" && length(aws_rds_cluster.this.restore_to_point_in_time) == 0
+    error_message = "The cluster must have the rows of the snapshot."
+  }
+}
+
+run "refuses_a_moment_and_a_snapshot" {
+  command = plan
+
+  variables {
+    origin = { cluster_id = "c-mmmmmmmmmmmm", at = "2026-11-24T10:00:00Z", snapshot = "nightly" }
+  }
+
+  expect_failures = [var.origin]
+}
+
+run "refuses_an_origin_without_either" {
+  command = plan
+
+  variables {
+    origin = { cluster_id = "c-mmmmmmmmmmmm" }
+  }
+
+  expect_failures = [var.origin]
+}
+
+run "refuses_a_moment_without_a_zone" {
+  command = plan
+
+  variables {
+    origin = { cluster_id = "c-mmmmmmmmmmmm", at = "2026-11-24 10:00" }
+  }
+
+  expect_failures = [var.origin]
+}
+
+run "refuses_itself_as_its_origin" {
+  command = plan
+
+  variables {
+    origin = { cluster_id = "c-abcdefghijkl", snapshot = "nightly" }
+  }
+
+  expect_failures = [var.origin]
+}
