@@ -1,0 +1,62 @@
+"""A customer is promoted on real parts: real Terraform, the account's emulator, Redis, the data plane."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.cli.demo.house import DemoHouse
+from controlplane.domain.move import MovePhase
+from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.services import moves
+from controlplane.store import move, placement
+from tests.acceptance import ledger
+from tests.acceptance.customers import Customers
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.soak, pytest.mark.timeout(1500)]
+
+MADE_WITHIN = 600
+MOVED_WITHIN = 600
+
+
+def _placed(house: DemoHouse, tenant_id: str) -> Placement:
+    with house.registry.connection() as conn:
+        found = placement.current(conn, tenant_id)
+    assert found is not None
+    return found
+
+
+def test_a_customer_is_promoted_and_the_source_deleted(house: DemoHouse, customers: Customers) -> None:
+    subscription = customers.subscribe("comet", "starter_monthly")
+    tenant_id = tenant_id_for(subscription)
+    before = customers.wait_for_page("comet", timeout=MADE_WITHIN)
+    customers.write("comet", "written on the shared cluster")
+    source = _placed(house, tenant_id)
+    with house.registry.connection() as conn:
+        moves.request(conn, tenant_id, to="dedicated", actor="acceptance", reason="it grows")
+    customers.wait_until_settled(subscription, timeout=MOVED_WITHIN)
+    target = _placed(house, tenant_id)
+    with house.registry.connection() as conn:
+        found = move.latest(conn, tenant_id)
+    assert found is not None
+    assert (found.phase, found.differing, target.number) == (MovePhase.MOVED, [], 2)
+    assert target.cluster_id != source.cluster_id
+    print(f"\nno write was taken for {found.pause_seconds} s")
+    page = customers.wait_for_page("comet", timeout=60)
+    assert page["database"] != before["database"]
+    customers.write("comet", "written on its own")
+    text = customers.page("comet").text
+    assert "written on the shared cluster" in text
+    assert "written on its own" in text
+    with house.registry.connection() as conn:
+        moves.confirm(conn, tenant_id, actor="acceptance", reason="it is good")
+    customers.wait_until_settled(subscription, timeout=MOVED_WITHIN)
+    with house.registry.connection() as conn:
+        over = move.latest(conn, tenant_id)
+    assert over is not None
+    assert over.phase is MovePhase.DONE
+    assert "written on its own" in customers.page("comet").text
+    assert ledger.violations(house) == []
+    iam = ledger.account(house).client("iam")
+    roles = {role["RoleName"] for role in iam.list_roles()["Roles"]}
+    assert target.iam_role in roles
+    assert source.iam_role not in roles
