@@ -30,7 +30,7 @@ def test_another_key_is_refused_and_not_repeated(rig: StripeRig, key: str) -> No
     with pytest.raises(stripe.AuthenticationError, match="Invalid API Key provided") as raised:
         make_client(rig.url, key=key).v1.customers.list()
     assert raised.value.http_status == 401
-    assert key not in str(raised.value)
+    assert key not in str(raised.value.user_message)  # without the request's id, whose letters are drawn
 
 
 def test_no_key_is_refused(rig: StripeRig) -> None:

@@ -47,6 +47,7 @@ ACTS = [
 ]
 MAKES = [
     "/v1/tenants/t-aaaaaaaaaaaa/move",
+    "/v1/tenants/t-aaaaaaaaaaaa/restore",
     "/v1/tenants/t-aaaaaaaaaaaa/clone",
     "/v1/tenants/t-aaaaaaaaaaaa/purge/approve",
     "/v1/events/evt_1/dismiss",
