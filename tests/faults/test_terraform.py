@@ -96,14 +96,20 @@ def test_aws_that_answers_500_and_throttles(
     rig: RealRig, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
     run = tenant_run(rig)
-    changing = ("Action=Create", "Action=Put", "secretsmanager.CreateSecret")
 
-    def changes(asked: Asked) -> bool:
-        return any(asked.mentions(text) for text in changing)
+    def changes_iam(asked: Asked) -> bool:
+        return asked.mentions("Action=Create") or asked.mentions("Action=Put")
 
+    def makes_secret(asked: Asked) -> bool:
+        return asked.mentions("secretsmanager.CreateSecret")
+
+    slow = b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
+    page = b"<html><body>502 Bad Gateway</body></html>"
     proxy.faults = [
-        HttpFault(changes, status=500, body=answered("InternalFailure"), share=0.3, times=20),
-        HttpFault(changes, status=400, body=answered("Throttling", who="Sender"), share=0.5, times=20),
+        HttpFault(changes_iam, status=500, body=answered("InternalFailure"), share=0.3, times=20),
+        HttpFault(changes_iam, status=400, body=answered("Throttling", who="Sender"), share=0.5, times=20),
+        HttpFault(makes_secret, status=400, body=slow, share=0.5, times=20),
+        HttpFault(makes_secret, status=400, body=page, times=1),
     ]
     converge(terraform, run)
     assert sum(fault.done for fault in proxy.faults) > 1

@@ -16,6 +16,7 @@ RDS = "creating RDS Cluster (c-x): operation error RDS: CreateDBCluster, respons
         RDS.format(400, "api error Throttling: Rate exceeded"),
         RDS.format(503, "api error ServiceUnavailable: try later"),
         RDS.format(500, "InternalFailure"),
+        RDS.format(400, "deserialization failed, failed to decode response body, invalid character '<'"),
         'request send failed, Post "https://rds": dial tcp: connection refused',
         "Error acquiring the state lock",
         "api error MalformedPolicyDocument: Invalid principal in policy",

@@ -32,6 +32,7 @@ NETWORK = re.compile(
     r"StatusCode: 5\d\d|InternalFailure|InternalError|ServiceUnavailable|RequestTimeout|connection refused"
     r"|connection reset|i/o timeout|no such host|TLS handshake|unexpected EOF|\bEOF\b|deadline exceeded"
     r"|request send failed|timeout while waiting|Failed to save state|error uploading state|broken pipe"
+    r"|failed to decode response body"  # not AWS's words: something in between answered
 )
 # The provider died under Terraform (out of memory, killed) or was told to stop.
 PLUGIN = re.compile(
