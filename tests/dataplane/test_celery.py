@@ -35,7 +35,8 @@ class Jobs:
         self.signal = threading.Semaphore(0)
         dataplane.celery.configure(self.app, resolver, pools)
 
-        @self.app.task(name="look", bind=True)
+        # shared=False: else every other app of the process would get these tasks, each time anew.
+        @self.app.task(name="look", shared=False, bind=True)
         def look(task: celery.Task, *_: Any) -> str:
             with tenant_connection() as conn:
                 row = conn.execute("SELECT body FROM note WHERE body LIKE 'canary%'").fetchone()
@@ -43,17 +44,17 @@ class Jobs:
             self.saw((current_tenant().slug, row[0], bool(task.request.id)))
             return str(current_tenant().slug)
 
-        @self.app.task(name="outer")
+        @self.app.task(name="outer", shared=False)
         def outer() -> None:
             look.delay()
 
-        @self.app.task(name="again", bind=True, max_retries=1)
+        @self.app.task(name="again", shared=False, bind=True, max_retries=1)
         def again(task: celery.Task) -> None:
             if not task.request.retries:
                 raise task.retry(countdown=0)
             self.saw(current_tenant().slug)
 
-        @self.app.task(name="nobody")
+        @self.app.task(name="nobody", shared=False)
         def nobody() -> None:
             self.saw(bound_tenant())
 
