@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Pending, Refused, Retryable
-from controlplane.domain.operation import Held
-from controlplane.domain.placement import Placement
-from controlplane.domain.planner import ClusterWanted, TenantWanted
 from controlplane.domain.pool import QUOTA_RUNBOOK
-from controlplane.domain.steps import Step, StepName
+from controlplane.domain.steps import StepName
 from controlplane.store import (
     cluster,
     data_copy,
     hostname,
-    lease,
     move,
     placement,
     purge,
@@ -31,14 +26,10 @@ from controlplane.store import (
     restore,
     route,
     schema_shape,
-    step,
     tenant,
 )
-from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from workers.cloning import copy_source, place_tenant
-from workers.context import Context
-from workers.keeper import LeaseKeeper
 from workers.leave import (
     await_cluster_end,
     certify,
@@ -59,17 +50,14 @@ from workers.moving import (
     place_move,
     remove_placement,
 )
-from workers.observe import endpoint_of
 from workers.providers.ports import (
     Bounds,
-    ClusterEndpoint,
     Credential,
     HostnameSeen,
 )
 from workers.publishing import publish_route
 from workers.restoring import (
     await_restored,
-    await_restored_end,
     copy_restored,
     cut_restored,
     open_restored,
@@ -86,59 +74,14 @@ from workers.stacks import (
 )
 from workers.terraform_runs import apply_stack, destroy_stack
 from workers.waiting import wait_for
-from workers.wanted import TenantFacts, tombstone
+from workers.wanted import tombstone
+from workers.work import ClusterWork, TenantWork
 
 log = logging.getLogger(__name__)
 
 BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
 """For a database that is brought to its release by its own operation: at its birth or after a move. A
 rollout has bounds of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One step of one pass. `seq`: its number in the operation's log."""
-
-    ctx: Context
-    keeper: LeaseKeeper
-    step: Step
-    seq: int
-
-    @property
-    def held(self) -> Held:
-        return self.keeper.held
-
-    @contextmanager
-    def recording(self) -> Iterator[Connection]:
-        """A transaction that is refused once another holder has claimed."""
-        with self.ctx.registry.connection() as conn, conn.transaction():
-            lease.guard(conn, self.held)
-            yield conn
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterWork(Work):
-    row: ClusterRow
-    wanted: ClusterWanted
-
-
-@dataclass(frozen=True, slots=True)
-class TenantWork(Work):
-    facts: TenantFacts
-    wanted: TenantWanted
-
-    @property
-    def placement(self) -> Placement:
-        if self.facts.placement is None:
-            raise NeedsHuman(f"{self.facts.row.id} has no placement", runbook="internal-error")
-        return self.facts.placement
-
-    @property
-    def at(self) -> ClusterEndpoint:
-        at = None if self.facts.cluster is None else endpoint_of(self.facts.cluster)
-        if at is None:
-            raise Pending("the cluster has no endpoint yet", after=self.ctx.platform.cluster_poll)
-        return at
 
 
 # ------------------------------------------------------------------------------------- clusters
@@ -199,9 +142,7 @@ def _require_end_of_restore(conn: Connection, work: ClusterWork) -> None:
     reason = restore.reason_to_end(conn, work.row.id)
     if reason is None:
         raise NeedsHuman(f"the restore reads from {work.row.id}", runbook="cluster-in-use")
-    step.note(
-        conn, work.held, work.seq, kind="approved", address="", action="delete", seconds=None, message=reason
-    )
+    work.note(conn, kind="approved", action="delete", message=reason)
 
 
 def await_available(work: ClusterWork) -> None:
@@ -438,7 +379,7 @@ TENANT_ACTS: dict[StepName, Callable[[TenantWork], None]] = {
     StepName.OPEN_RESTORED: open_restored,
     StepName.COPY_RESTORED: copy_restored,
     StepName.CUT_RESTORED: cut_restored,
-    StepName.AWAIT_RESTORED_END: await_restored_end,
+    StepName.AWAIT_RESTORED_END: await_restored,
 }
 
 MOVING = frozenset(

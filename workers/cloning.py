@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from controlplane import bells
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.services import clones
-from controlplane.store import audit, step, tenant
+from controlplane.store import audit, tenant
 from workers.observe import endpoint_of, load_tenant
 from workers.providers.ports import Home, MoveRun
-
-if TYPE_CHECKING:
-    from workers.apply import TenantWork
+from workers.work import TenantWork
 
 RUNBOOK = "clone"
 
@@ -31,16 +27,8 @@ def copy_source(work: TenantWork) -> None:
     copied = work.ctx.providers.moves.clone(_source(work), Home(work.at, work.placement), run)
     with work.recording() as conn:
         tenant.mark_cloned(conn, work.facts.row.id, rows=copied.rows)
-        step.note(
-            conn,
-            work.held,
-            work.seq,
-            kind="copied",
-            address="",
-            action="clone",
-            seconds=copied.seconds,
-            message=f"{copied.rows} rows of {copied.tables} tables, {copied.size} bytes, compared: the same",
-        )
+        told = f"{copied.told}, compared: the same"
+        work.note(conn, kind="copied", action="clone", message=told, seconds=copied.seconds)
         audit.append(
             conn,
             actor=work.held.actor,

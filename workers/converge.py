@@ -44,11 +44,12 @@ from controlplane.domain.tenant import Lifecycle
 from controlplane.services import moves, purges
 from controlplane.store import cluster, data_copy, hostname, lease, move, operation, restore, step, tenant
 from controlplane.store.registry import Connection, RegistryUnavailable
-from workers.apply import CLUSTER_ACTS, MOVING, TENANT_ACTS, ClusterWork, TenantWork
+from workers.apply import CLUSTER_ACTS, MOVING, TENANT_ACTS
 from workers.context import Context
 from workers.keeper import LeaseKeeper
 from workers.observe import load_tenant, observe_cluster, observe_tenant
 from workers.wanted import TenantFacts, cluster_wanted, tenant_wanted
+from workers.work import ClusterWork, TenantWork
 
 log = logging.getLogger(__name__)
 

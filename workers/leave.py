@@ -10,7 +10,7 @@ writes into its step's log by whose word it does so (I6, I11).
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from controlplane import bells
 from controlplane.domain.catalogue import Isolation
@@ -18,7 +18,7 @@ from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notice import NoticeKind
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, cluster, data_copy, notice, operation, placement, purge, step, tenant
+from controlplane.store import audit, cluster, data_copy, notice, operation, placement, purge, tenant
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
@@ -27,9 +27,7 @@ from workers.certificates import certificate_of
 from workers.stacks import tenant_addresses, tenant_variables
 from workers.terraform_runs import destroy_stack
 from workers.waiting import wait_for
-
-if TYPE_CHECKING:
-    from workers.apply import TenantWork, Work
+from workers.work import TenantWork, Work
 
 BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
 COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
@@ -37,17 +35,11 @@ COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
 
 def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
     """By whose word this step deletes; within its recording."""
-    step.note(
-        conn,
-        work.held,
-        work.seq,
-        kind="approved",
-        address="",
-        action="delete",
-        seconds=None,
-        message=f"purge {given.id} of {given.tenant_id}: asked for by {given.requested_by}, approved by"
-        f" {given.approved_by}, digest {given.digest[:12]}",
+    told = (
+        f"purge {given.id} of {given.tenant_id}: asked for by {given.requested_by}, approved by"
+        f" {given.approved_by}, digest {given.digest[:12]}"
     )
+    work.note(conn, kind="approved", action="delete", message=told)
 
 
 def keep_copy(work: TenantWork) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from controlplane import bells
 from controlplane.domain.catalogue import Isolation
@@ -20,7 +20,7 @@ from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman,
 from controlplane.domain.move import KEEP_SOURCE_DAYS, MoveKind, MovePhase
 from controlplane.domain.operation import ResourceKind
 from controlplane.services import moves
-from controlplane.store import audit, cluster, move, operation, placement, step, tenant
+from controlplane.store import audit, cluster, move, operation, placement, tenant
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection, RegistryUnavailable
 from workers.observe import endpoint_of
@@ -28,10 +28,8 @@ from workers.providers.ports import HandedOver, Home, MoveRun
 from workers.publishing import publish_route
 from workers.stacks import tenant_addresses, tenant_variables
 from workers.terraform_runs import destroy_stack
-
-if TYPE_CHECKING:
-    from workers.apply import TenantWork
-    from workers.wanted import TenantFacts
+from workers.wanted import TenantFacts
+from workers.work import TenantWork
 
 T = TypeVar("T")
 
@@ -59,13 +57,7 @@ def copy_rows(work: TenantWork) -> None:
     copied = _clearing_if_refused(work, lambda: work.ctx.providers.moves.copy(source, target, _run(work)))
     with work.recording() as conn:
         move.set_copied(conn, _move(work).id, rows=copied.rows, size=copied.size)
-        _note(
-            conn,
-            work,
-            "copied",
-            copied.seconds,
-            f"{copied.rows} rows of {copied.tables} tables, {copied.size} bytes",
-        )
+        work.note(conn, kind="copied", action="move", message=copied.told, seconds=copied.seconds)
 
 
 HandOver = Callable[[Home, Home, Callable[[], None], Callable[[], None]], T]
@@ -270,27 +262,25 @@ def _go_back(work: TenantWork, source: Home) -> None:
     )
     with work.recording() as conn:
         if move.turn(conn, _move(work).id, MovePhase.PAUSED, to=MovePhase.PREPARING):
-            _note(conn, work, "went back", time.monotonic() - began, "the source is in use again")
+            took = time.monotonic() - began
+            work.note(
+                conn, kind="went back", action="move", message="the source is in use again", seconds=took
+            )
 
 
 def _record_comparison(work: TenantWork, found: MoveRow, handed: HandedOver) -> None:
     with work.recording() as conn:
         move.set_compared(conn, found.id, [asdict(table) for table in handed.tables], checked=handed.checked)
-        pause = move.pause_of(conn, found.id)
-        _note(conn, work, "paused", pause, f"no write was taken for {pause or 0.0:.3f} s")
+        note_pause(conn, work)
         rows = sum(table.rows for table in handed.tables)
         differing = handed.differing
         result = "the same" if not differing else f"not the same: {', '.join(differing[:10])}"
-        _note(
-            conn,
-            work,
-            "compared",
-            None,
-            f"{len(handed.tables)} tables, {rows} rows, {handed.checked} the cut: {result}",
-        )
+        told = f"{len(handed.tables)} tables, {rows} rows, {handed.checked} the cut: {result}"
+        work.note(conn, kind="compared", action="move", message=told)
 
 
-def _note(conn: Connection, work: TenantWork, kind: str, seconds: float | None, message: str) -> None:
-    step.note(
-        conn, work.held, work.seq, kind=kind, address="", action="move", seconds=seconds, message=message
-    )
+def note_pause(conn: Connection, work: TenantWork) -> None:
+    found = _move(work)
+    pause = move.pause_of(conn, found.id)
+    message = f"no write was taken for {pause or 0.0:.3f} s"
+    work.note(conn, kind="paused", action=found.kind.value, message=message, seconds=pause)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from controlplane.domain.errors import Retryable
 from controlplane.store import route
-
-if TYPE_CHECKING:
-    from workers.apply import TenantWork
+from workers.work import TenantWork
 
 log = logging.getLogger(__name__)
 

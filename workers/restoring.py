@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from controlplane import bells
 from controlplane.domain.cluster import Origin
@@ -19,16 +18,14 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RUNBOOK, RestoreWish, moment
 from controlplane.services import restores
-from controlplane.store import audit, cluster, move, placement, restore, step
+from controlplane.store import audit, cluster, move, placement, restore
 from controlplane.store.restore import RestoreRow
 from workers.context import Context
-from workers.moving import change_over
+from workers.moving import change_over, note_pause
 from workers.observe import endpoint_of
 from workers.providers.ports import ClusterEndpoint, Credential, Home, MoveRun, SnapshotSeen
 from workers.waiting import wait_for
-
-if TYPE_CHECKING:
-    from workers.apply import TenantWork
+from workers.work import TenantWork
 
 UNTIL_RESTORABLE = 60.0
 """Seconds between two looks at a log that AWS has not stored up to the moment yet."""
@@ -100,6 +97,7 @@ def _by_snapshot(ctx: Context, tenant_id: str, seen: SnapshotSeen) -> tuple[Plac
 
 
 def await_restored(work: TenantWork) -> None:
+    """Until it can be asked, and in the end until it is gone."""
     wait_for(work, work.facts.restored)
 
 
@@ -116,7 +114,8 @@ def open_restored(work: TenantWork) -> None:
         )
     with work.recording() as conn:
         restore.mark_opened(conn, _move_id(work), release=seen.release)
-        _note(work, "opened", None, f"{home.database} has release {seen.release}, all logins are closed")
+        told = f"{home.database} has release {seen.release}, all logins are closed"
+        work.note(conn, kind="opened", action="restore", message=told)
 
 
 def copy_restored(work: TenantWork) -> None:
@@ -148,10 +147,10 @@ def copy_restored(work: TenantWork) -> None:
             resource=tenant_id,
             detail={"move": asked.move_id, "rows": copied.rows, **asked.wish.to_json()},
         )
+        told = f"{copied.told}, compared: the same"
+        work.note(conn, kind="copied", action="restore", message=told, seconds=copied.seconds)
     if cluster_id is not None:
         work.ctx.ring(bells.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
-    told = f"{copied.rows} rows of {copied.tables} tables, {copied.size} bytes, compared: the same"
-    _note(work, "copied", copied.seconds, told)
 
 
 def cut_restored(work: TenantWork) -> None:
@@ -163,13 +162,8 @@ def cut_restored(work: TenantWork) -> None:
         cut()
 
     change_over(work, hand_over)
-    with work.ctx.registry.connection() as conn:
-        pause = move.pause_of(conn, _move_id(work))
-    _note(work, "paused", pause, f"no write was taken for {pause or 0.0:.3f} s")
-
-
-def await_restored_end(work: TenantWork) -> None:
-    wait_for(work, work.facts.restored)
+    with work.recording() as conn:
+        note_pause(conn, work)
 
 
 # ------------------------------------------------------------------------------------------- shared
@@ -193,17 +187,3 @@ def _restored(work: TenantWork) -> tuple[ClusterEndpoint, Placement]:
         raise Pending("the restored cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
     with work.ctx.registry.connection() as conn:
         return at, placement.get(conn, work.facts.row.id, found.number)
-
-
-def _note(work: TenantWork, kind: str, seconds: float | None, message: str) -> None:
-    with work.recording() as conn:
-        step.note(
-            conn,
-            work.held,
-            work.seq,
-            kind=kind,
-            address="",
-            action="restore",
-            seconds=seconds,
-            message=message,
-        )

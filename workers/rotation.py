@@ -16,15 +16,11 @@ rotated in the same way without a second one, and who is refused in between is t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from controlplane.domain import rotation
 from controlplane.domain.errors import Retryable
 from controlplane.store import audit, placement
 from workers.providers.ports import Credential
-
-if TYPE_CHECKING:
-    from workers.apply import TenantWork
+from workers.work import TenantWork
 
 
 def rotate_credential(work: TenantWork) -> None:

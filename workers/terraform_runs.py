@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from controlplane.store import stack, step
 from controlplane.store.stack import OpenRun
 from workers.providers.ports import PriorRun, ResourceEvent, StackRun
-
-if TYPE_CHECKING:
-    from workers.apply import Work
+from workers.work import Work
 
 
 def apply_stack(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from controlplane.domain.errors import Pending, Retryable
 from controlplane.store import tenant
 from controlplane.store.cluster import ClusterRow
-
-if TYPE_CHECKING:
-    from workers.apply import TenantWork
+from workers.work import TenantWork
 
 
 def wait_for(work: TenantWork, home: ClusterRow | None) -> NoReturn:

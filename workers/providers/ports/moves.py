@@ -51,6 +51,10 @@ class Copied:
     seconds: float
     compared: tuple[TableCompared, ...] = ()
 
+    @property
+    def told(self) -> str:
+        return f"{self.rows} rows of {self.tables} tables, {self.size} bytes"
+
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
