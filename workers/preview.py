@@ -6,8 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from controlplane import bells
+from controlplane.domain.catalogue import Plan
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.move import steps_of_move
+from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RestoreWish, steps_of_restore
 from controlplane.domain.steps import Step, StepName
 from controlplane.services import moves
@@ -71,10 +73,7 @@ def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]
     facts, _, steps = look_at_tenant(ctx, tenant_id)
     if facts.plan is None or facts.placement is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
-    with ctx.registry.connection() as conn, conn.transaction():
-        where = moves.find_place(conn, ctx.catalogue, facts.plan, to, facts.placement)
-    number = facts.placement.number + 1
-    place = where.cluster_id or f"a new {where.desired.isolation.value} cluster, which has to be made first"
+    number, place = _place(ctx, facts.placement, facts.plan, to, elsewhere=True)
     moving = steps_of_move(number, f"to {place}", f"its home is {facts.placement.cluster_id}")
     return [_told(step) for step in (*steps, *moving)]
 
@@ -86,13 +85,18 @@ def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreWish) -> list[d
         raise Retryable(f"{tenant_id} has no plan or no placement")
     home, origin = find_origin(ctx, tenant_id, wish)
     kind = facts.cluster.desired.isolation
-    with ctx.registry.connection() as conn, conn.transaction():
-        number = placement.next_number(conn, tenant_id)
+    with ctx.registry.connection() as conn:
         then = cluster.get(conn, home.cluster_id)
-        where = moves.find_place(
-            conn, ctx.catalogue, facts.plan, kind.value, facts.placement, elsewhere=False
-        )
-    place = where.cluster_id or f"a new {kind.value} cluster, which has to be made first"
+    number, place = _place(ctx, facts.placement, facts.plan, kind.value, elsewhere=False)
     source = f"{origin.cluster_id} {wish}" + (", with everybody's rows on it" if then.slots > 1 else "")
     restoring = steps_of_restore(number, source, f"to {place}", facts.placement.key)
     return [_told(step) for step in (*steps, *restoring)]
+
+
+def _place(ctx: Context, home: Placement, plan: Plan, wish: str, *, elsewhere: bool) -> tuple[int, str]:
+    """The number of the placement that it would get, and where that would be, in words."""
+    with ctx.registry.connection() as conn, conn.transaction():
+        number = placement.next_number(conn, home.tenant_id)
+        where = moves.find_place(conn, ctx.catalogue, plan, wish, home, elsewhere=elsewhere)
+    made = f"a new {where.desired.isolation.value} cluster, which has to be made first"
+    return number, where.cluster_id or made
