@@ -29,7 +29,8 @@ def command(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Give it the rows of an earlier time. What it has now is kept, closed, until `move --confirm`."""
+    """Give it the rows of an earlier time. What it has now is kept, closed, for seven days or until
+    `move --confirm`."""
     if (at is None) == (snapshot is None):
         raise click.UsageError("one of --at and --snapshot is needed")
     if dry_run and wait:

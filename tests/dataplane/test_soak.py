@@ -63,10 +63,12 @@ def own_cache(data_root: Path) -> Iterator[ValkeyServer]:
         yield server
 
 
-def environment(cache: ValkeyServer) -> dict[str, str]:
+def environment(cache: ValkeyServer, endpoint: Endpoint) -> dict[str, str]:
     return {
         "DATAPLANE_CONFIG_KEYS": "k1:" + base64.b64encode(KEYS["k1"]).decode(),
         "DATAPLANE_CACHE_URL": cache.url,
+        "DATAPLANE_RESOLVE_URL": endpoint.url,
+        "DATAPLANE_RESOLVE_TOKEN": "token",
         "DATAPLANE_SSLMODE": "prefer",
         "DATAPLANE_POOL_BUDGET": str(BUDGET),
     }
@@ -171,7 +173,7 @@ def dataplane(own_cache: ValkeyServer, endpoint: Endpoint, many: list[TenantData
         for tenant in many:
             client.set(*tenant.entry())
     dataplane = from_environment(
-        environment(own_cache) | {"DATAPLANE_RESOLVE_URL": endpoint.url, "DATAPLANE_RESOLVE_TOKEN": "token"},
+        environment(own_cache, endpoint),
         credentials=StaticCredentials(logins.logins),
     )
     yield dataplane
@@ -300,10 +302,7 @@ def test_with_everything_stopped_every_known_tenant_answers(
             key, entry = tenant.entry(database=address, epoch=2)
             client.set(key, entry)
             endpoint.entries[tenant.host] = entry
-        dataplane = from_environment(
-            environment(own_cache)
-            | {"DATAPLANE_RESOLVE_URL": endpoint.url, "DATAPLANE_RESOLVE_TOKEN": "token"},
-        )
+        dataplane = from_environment(environment(own_cache, endpoint))
         load = Load(application(dataplane), many)
         known = Client(load.app, use_cookies=False)
         for tenant in many:
