@@ -8,15 +8,15 @@ import redis
 from controlplane import bells, wsgi
 from controlplane.settings import SettingsError
 from controlplane.web import stripe_webhook
-from controlplane.web.api import asking, events, exports, notices, rehearsals, rollouts
+from controlplane.web.api import events, exports, notices, rehearsals, rollouts
 from localcloud.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT
 
 TASKS = {
     stripe_webhook.TASK,
     events.HANDLE,
-    asking.CONVERGE,
-    asking.PREVIEW,
+    bells.CONVERGE,
+    bells.PREVIEW,
     exports.EXPORT,
     notices.DELIVER,
     rollouts.WORK,
