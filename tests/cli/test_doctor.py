@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -126,15 +126,15 @@ def test_an_old_schema_is_a_failure(env: dict[str, str], empty_database_url: str
 
 
 def test_a_look_that_hangs_is_left_behind(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LIMIT", 0.2)
+    let_go = threading.Event()
+    monkeypatch.setattr(doctor, "LIMIT", 2.0)
     monkeypatch.setattr(
         doctor,
         "LOOKS",
-        {"hangs": lambda _: time.sleep(1) or "late", "faults": lambda _: str(1 / 0), "well": lambda _: "yes"},
+        {"hangs": lambda _: str(let_go.wait(60)), "faults": lambda _: str(1 / 0), "well": lambda _: "yes"},
     )
-    started = time.monotonic()
     found = {check.name: check for check in doctor.checks(Settings.from_environment(env, require=WORKER))}
-    assert time.monotonic() - started < 0.9
-    assert (found["hangs"].ok, found["hangs"].detail) == (False, "no answer within 0.2 s")
+    let_go.set()
+    assert (found["hangs"].ok, found["hangs"].detail) == (False, "no answer within 2 s")
     assert (found["faults"].ok, found["faults"].detail) == (False, "ZeroDivisionError")
     assert found["well"].ok

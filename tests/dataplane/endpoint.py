@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         host = parse_qs(url.query)["host"][0]
         self.server.asked.append((url.path, self.headers["Authorization"]))
         if self.server.hang is not None:
-            self.server.hang.wait(10)
+            self.server.hang.wait(60)
         if self.server.broken is not None:
             self.answer(*self.server.broken)
         elif host in self.server.entries:

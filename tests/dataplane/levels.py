@@ -47,7 +47,7 @@ class FakeLevel:
         seen = self.entries.get(host)
         self.looked.set()
         if self.gate is not None:
-            assert self.gate.wait(10)
+            assert self.gate.wait(60)
         return seen
 
 

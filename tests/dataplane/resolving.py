@@ -16,7 +16,7 @@ HOST = "acme.example"
 POLICY = Policy(ttl=60, jitter=0, grace=30, unwatched_ttl=2, unknown_ttl=5, max_age=600, retry=1, wait=5)
 
 
-def eventually(true: Callable[[], bool], seconds: float = 5) -> None:
+def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "it did not come to pass"

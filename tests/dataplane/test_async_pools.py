@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -180,11 +179,11 @@ def test_one_that_hangs_holds_up_no_other(
             await read(pools, dead.config())
             proxy.frozen, proxy.mode = True, "hold"
             hanging = asyncio.create_task(read(pools, dead.config(profile={"pauses": True}, epoch=2)))
-            began = time.monotonic()
-            while time.monotonic() - began < 1:
-                started = time.monotonic()
+            others = 0
+            while not hanging.done():
                 assert (await read(pools, tenants[1].config()))[0] == tenants[1].name
-                assert time.monotonic() - started < 0.5
+                others += 1
+            assert others, "the others went on meanwhile"
             with pytest.raises(DatabaseWaking):
                 await hanging
             with pytest.raises(DatabaseError):

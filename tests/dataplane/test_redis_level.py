@@ -94,10 +94,8 @@ def test_a_cache_that_hangs_costs_its_timeout_once(cache: ValkeyServer) -> None:
     level = RedisLevel.from_url(cache.url, KEYS, timeout=0.2)
     level.read(HOST)
     with frozen(cache.pid):
-        began = time.monotonic()
         with pytest.raises(LevelDown, match="Timeout"):
             level.read(HOST)
         for _ in range(100):
-            with pytest.raises(LevelDown):
+            with pytest.raises(LevelDown, match="a moment ago"):
                 level.read(HOST)
-        assert time.monotonic() - began < 1

@@ -64,11 +64,11 @@ def test_a_slow_read_from_before_the_change_loses(resolver: Resolver, near: Fake
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(resolver.resolve, HOST)
-        assert near.looked.wait(5)
+        assert near.looked.wait(60)
         near.put(config(HOST, 2))
         resolver.noticed(notice(2))
         near.gate.set()
-        assert slow.result(5).epoch == 2
+        assert slow.result(60).epoch == 2
     assert resolver.resolve(HOST).epoch == 2
     assert resolver.statistics.late == 1
 
@@ -79,11 +79,11 @@ def test_a_slow_not_found_from_before_the_first_publication_loses(
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(resolver.resolve, "new.example")
-        assert near.looked.wait(5)
+        assert near.looked.wait(60)
         near.put(config("new.example", 9))
         resolver.noticed(notice(9, "new.example"))
         near.gate.set()
-        assert slow.result(5).epoch == 9
+        assert slow.result(60).epoch == 9
 
 
 def test_a_slow_read_from_before_the_listener_was_there_is_done_again(
@@ -92,11 +92,11 @@ def test_a_slow_read_from_before_the_listener_was_there_is_done_again(
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(resolver.resolve, HOST)
-        assert near.looked.wait(5)
+        assert near.looked.wait(60)
         near.put(config(HOST, 2))  # whose notice nobody heard
         resolver.connected()
         near.gate.set()
-        assert slow.result(5).epoch == 2
+        assert slow.result(60).epoch == 2
 
 
 def test_a_level_that_lags_behind_a_notice_is_not_believed(

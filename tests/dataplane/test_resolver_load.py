@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -69,13 +68,12 @@ def test_one_slow_host_holds_up_no_other(resolver: Resolver, near: FakeLevel) ->
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(resolver.resolve, HOST)
-        assert near.looked.wait(5)
-        began = time.perf_counter()
+        assert near.looked.wait(60)
         for _ in range(1000):
             resolver.resolve("other.example")
-        assert time.perf_counter() - began < 1
+        assert not slow.done(), "it still waits"
         near.gate.set()
-        slow.result(5)
+        slow.result(60)
 
 
 def test_who_waits_too_long_for_anothers_read_is_answered(near: FakeLevel) -> None:
@@ -83,11 +81,11 @@ def test_who_waits_too_long_for_anothers_read_is_answered(near: FakeLevel) -> No
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(resolver.resolve, HOST)
-        assert near.looked.wait(5)
+        assert near.looked.wait(60)
         with pytest.raises(RoutingUnavailable):
             resolver.resolve(HOST)
         near.gate.set()
-        assert first.result(5).slug == "acme"
+        assert first.result(60).slug == "acme"
 
 
 def test_memory_is_bounded_and_keeps_what_is_used(clock: Clock) -> None:

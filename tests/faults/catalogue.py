@@ -378,7 +378,10 @@ LIFE = (
         ("tests/dataplane/test_resolver_load.py::test_a_herd_on_a_cold_host_is_one_read",),
     ),
     Fault(
-        72, "one tenant's database a black hole", "I10", (f"{_POOLS}test_one_dead_database_slows_no_other",)
+        72,
+        "one tenant's database a black hole",
+        "I10",
+        (f"{_POOLS}test_one_dead_database_holds_up_no_other",),
     ),
     Fault(
         73,

@@ -222,8 +222,11 @@ def test_a_command_that_hangs_is_ended_with_all_it_started(tenant: Tenant, tmp_p
         f"child = subprocess.Popen(['sleep', '600'])\nopen({str(mark)!r}, 'w').write(str(child.pid))\n"
         "time.sleep(600)"
     )
-    with pytest.raises(MigrationFailed, match="no end after 1 s"):
-        tenant.bring(command(tmp_path / "p", script, timeout=1))
+    for seconds in (1, 10, 60):  # a busy machine may need more than a second to begin
+        with pytest.raises(MigrationFailed, match=f"no end after {seconds} s"):
+            tenant.bring(command(tmp_path / f"p{seconds}", script, timeout=seconds))
+        if mark.exists() and mark.read_text():
+            break
     state = Path(f"/proc/{mark.read_text()}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from controlplane.services import rehearsals, schemas
 from controlplane.services.rehearsals import RehearsalDetail
 from controlplane.store import schema_shape
@@ -81,9 +79,7 @@ def test_an_original_that_is_in_use_is_left_in_peace(make_fleet: MakeFleet) -> N
     fleet.bring_all_to(fleet.release(BASE))
     busy = min(fleet.tenants, key=lambda placed: placed.tenant_id)
     with fleet.superuser(busy.database) as conn:
-        began = time.monotonic()
         detail = rehearse(fleet, fleet.release(BASE | SLOW), copies=1)
-        assert time.monotonic() - began < 60
         assert conn.execute("SELECT 1").fetchone() == (1,)
     first, second = detail.rehearsal.results
     assert (first["tenant"], first["busy"]) == (busy.tenant_id, True)

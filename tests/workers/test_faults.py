@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
+from typing import cast
 
 import pytest
 
@@ -13,6 +17,7 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import tenants
 from controlplane.store import lease
+from controlplane.store.registry import Connection
 from tests.workers.house import House
 from workers import poll
 from workers.apply import TENANT_ACTS
@@ -148,13 +153,13 @@ def test_a_superseded_worker_is_refused_and_does_no_harm(house: House) -> None:
         if point == "secrets.write:after" and not once.is_set():
             once.set()
             stopped.set()
-            assert go_on.wait(30)
+            assert go_on.wait(120)
 
     slow = replace(house.ctx, holder="slow")
     house.world._crash = stop_once
     thread = threading.Thread(target=lambda: poll.work_once(slow))
     thread.start()
-    assert stopped.wait(30)
+    assert stopped.wait(120)
     house.pass_time()
     while converge(house.ctx) is not None or house.pass_time() > 0:
         pass
@@ -162,7 +167,7 @@ def test_a_superseded_worker_is_refused_and_does_no_harm(house: House) -> None:
     with house.ctx.registry.connection() as conn:
         before = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
     go_on.set()
-    thread.join(30)
+    thread.join(120)
     assert not thread.is_alive()
     house.work()
     assert house.violations() == []
@@ -181,18 +186,33 @@ def test_a_keeper_renews_and_learns_that_it_has_lost(house: House) -> None:
 
     handle_event(house.ctx, events[0]["id"])
     with house.ctx.registry.connection() as conn:
-        held = lease.claim(conn, holder="one", seconds=0.6, kind=ResourceKind.TENANT)
+        held = lease.claim(conn, holder="one", seconds=600, kind=ResourceKind.TENANT)
+        claimed = _lease_ends(conn)
     assert held is not None
-    with LeaseKeeper(house.ctx.registry, held, seconds=0.6, every=0.1) as keeper:
-        with house.ctx.registry.connection() as conn:
-            conn.execute("SELECT pg_sleep(1.2)")
-            assert lease.claim(conn, holder="two", seconds=30, kind=ResourceKind.TENANT) is None
+    with (
+        LeaseKeeper(house.ctx.registry, held, seconds=600, every=0.05) as keeper,
+        house.ctx.registry.connection() as conn,
+    ):
+        _eventually(lambda: _lease_ends(conn) > claimed)
+        assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is None
         assert not keeper.lost()
-        with house.ctx.registry.connection() as conn:
+        with conn.transaction():  # or a renewal comes in between
             conn.execute("UPDATE lease SET until = '-infinity' WHERE kind = 'tenant'")
-            assert lease.claim(conn, holder="two", seconds=30, kind=ResourceKind.TENANT) is not None
-            conn.execute("SELECT pg_sleep(0.4)")
-        assert keeper.lost()
+            assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is not None
+        _eventually(keeper.lost)
+
+
+def _lease_ends(conn: Connection) -> datetime:
+    row = conn.execute("SELECT until FROM lease WHERE kind = 'tenant'").fetchone()
+    assert row is not None
+    return cast("datetime", row["until"])
+
+
+def _eventually(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
 
 
 def test_an_event_that_always_fails_is_parked_and_the_others_go_on(house: House) -> None:
