@@ -97,7 +97,7 @@ def books(url: str, cluster: str = CLUSTER) -> list[int]:
     return sorted(int(value.partition(b":")[0]) for value in fields.values())
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10) -> None:
+def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it never came"

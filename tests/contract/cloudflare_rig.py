@@ -97,7 +97,7 @@ def _rig(url: str) -> Iterator[CloudflareRig]:
         yield CloudflareRig(url, client, control)
 
 
-def eventually(probe: Callable[[], Any], *, timeout: float = 10) -> Any:
+def eventually(probe: Callable[[], Any], *, timeout: float = 60) -> Any:
     """What `probe` returns once it is true."""
     deadline = time.monotonic() + timeout
     while not (found := probe()):

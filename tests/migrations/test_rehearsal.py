@@ -46,11 +46,11 @@ def test_copies_are_migrated_and_measured_and_the_originals_left_as_they_are(mak
     assert [result["error"] for result in detail.rehearsal.results] == [None, None]
     result = detail.rehearsal.results[0]
     assert [run["name"] for run in result["files"]] == ["0002_slow.sql"]
-    assert 0.3 <= result["seconds"] < 30
+    assert result["seconds"] >= 0.3
     assert result["size"] > 1_000_000
     (lock,) = result["locks"]
     assert (lock["table"], lock["mode"]) == ("notes", "AccessExclusiveLock")
-    assert 0.25 <= lock["seconds"] < 5
+    assert lock["seconds"] >= 0.25
     assert detail.estimate is not None
     assert detail.estimate.longest_lock >= lock["seconds"]
     assert detail.targets == 3
