@@ -42,7 +42,18 @@ from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import moves, purges
-from controlplane.store import cluster, data_copy, hostname, lease, move, operation, restore, step, tenant
+from controlplane.store import (
+    cluster,
+    data_copy,
+    history,
+    hostname,
+    lease,
+    move,
+    operation,
+    restore,
+    step,
+    tenant,
+)
 from controlplane.store.registry import Connection, RegistryUnavailable
 from workers.apply import CLUSTER_ACTS, MOVING, TENANT_ACTS
 from workers.context import Context
@@ -205,7 +216,8 @@ def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: 
             conn, row.id, generation=row.generation, look_in=_look_in(ctx, conn, facts, seen)
         )
         if settled:
-            operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
+            if not history.forget_idle_look(conn, held):
+                operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
             lease.release(conn, held)
     if not settled:
         return _look_at_tenant(ctx, keeper)
