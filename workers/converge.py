@@ -109,7 +109,7 @@ def _pass(ctx: Context, held: Held) -> None:
             _record_failure(ctx, held, error)
         except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the operation
             what = type(error).__name__
-            log.error("%s: unexpected %s\n%s", held.resource_id, what, _where(error))  # noqa: TRY400
+            log.error("%s: unexpected %s\n%s", held.resource_id, what, where(error))  # noqa: TRY400
             _record_failure(ctx, held, error)
 
 
@@ -370,7 +370,7 @@ def _judge(held: Held, error: Exception) -> tuple[str, str | None, float | None]
             )
 
 
-def _where(error: Exception) -> str:
+def where(error: Exception) -> str:
     """Where it happened, without the values: a message of an unknown exception may hold a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames[-12:])
