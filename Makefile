@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast soak faults lint format bench bench-dataplane bench-migrations bench-moves lock clean
+.PHONY: help demo test test-fast soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,7 +46,7 @@ format: $(STAMP) ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: bench-dataplane bench-migrations bench-moves ## Every benchmark, each against its peers and its floor in the same run
+bench: bench-dataplane bench-migrations bench-moves bench-history ## Every benchmark, each against its peers and its floor in the same run
 
 bench-dataplane: $(STAMP) ## The resolver, the pools and the middleware (ARGS=--quick for a short one)
 	@$(BIN)/python -m benchmarks.dataplane $(ARGS)
@@ -56,6 +56,9 @@ bench-migrations: $(STAMP) ## Fleet migrations over hundreds of databases
 
 bench-moves: $(STAMP) ## A tenant moved under writes: is a row lost, and for how long is none taken? (ARGS="--gigabytes 0.1" for a short one)
 	@$(BIN)/python -m benchmarks.moves $(ARGS)
+
+bench-history: $(STAMP) ## Pruning, by how large the registry is (ARGS=--quick for a short one)
+	@$(BIN)/python -m benchmarks.history $(ARGS)
 
 lock: ## Resolve the dependencies anew
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

@@ -11,6 +11,7 @@ DELIVER_NOTICES = "workers.tasks.deliver"
 SWEEP = "workers.tasks.sweep"
 REPUBLISH = "workers.tasks.republish"
 COMPARE = "workers.tasks.compare"
+PRUNE = "workers.tasks.prune"
 CONVERGE = "workers.tasks.converge"
 PREVIEW = "workers.tasks.preview"
 TAKE_SNAPSHOTS = "workers.tasks.rollout_snapshots"
@@ -26,6 +27,7 @@ QUEUES = {
     SWEEP: CLOCK,
     REPUBLISH: CLOCK,
     COMPARE: CLOCK,
+    PRUNE: CLOCK,
     CONVERGE: OPERATIONS,
     PREVIEW: OPERATIONS,
     TAKE_SNAPSHOTS: OPERATIONS,

@@ -14,6 +14,7 @@ from celery import Celery
 
 from controlplane import bells
 from controlplane.settings import Settings
+from workers.duties import DUTIES, name_of
 
 settings = Settings.from_environment(os.environ, require=("registry", "broker"))
 
@@ -42,8 +43,10 @@ app.conf.update(
     beat_scheduler="workers.beat:Scheduler",
     beat_schedule={
         "sweep": {"task": bells.SWEEP, "schedule": settings.sweep_interval},
-        "republish": {"task": bells.REPUBLISH, "schedule": settings.republish_interval},
-        "compare": {"task": bells.COMPARE, "schedule": settings.compare_interval},
+        **{
+            name_of(duty.task): {"task": duty.task, "schedule": getattr(settings, duty.interval)}
+            for duty in DUTIES
+        },
     },
     task_routes=bells.ROUTES,
 )

@@ -108,6 +108,8 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             permissions_boundary_arn=settings.permissions_boundary_arn,
             lease=settings.lease_seconds,
             heartbeat=settings.heartbeat_seconds,
+            republish_interval=settings.republish_interval,
+            compare_interval=settings.compare_interval,
         ),
         migrations=settings.tenant_migrations,
         release=_newest(settings.tenant_migrations),

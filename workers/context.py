@@ -43,6 +43,8 @@ class Platform:
     hostname_poll: float = 15.0
     cluster_poll: float = 10.0
     rotation_grace: float = 900.0
+    republish_interval: float = 300.0
+    compare_interval: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)

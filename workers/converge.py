@@ -42,7 +42,18 @@ from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import moves, purges
-from controlplane.store import cluster, data_copy, hostname, lease, move, operation, restore, step, tenant
+from controlplane.store import (
+    cluster,
+    data_copy,
+    history,
+    hostname,
+    lease,
+    move,
+    operation,
+    restore,
+    step,
+    tenant,
+)
 from controlplane.store.registry import Connection, RegistryUnavailable
 from workers.apply import CLUSTER_ACTS, MOVING, TENANT_ACTS
 from workers.context import Context
@@ -98,7 +109,7 @@ def _pass(ctx: Context, held: Held) -> None:
             _record_failure(ctx, held, error)
         except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the operation
             what = type(error).__name__
-            log.error("%s: unexpected %s\n%s", held.resource_id, what, _where(error))  # noqa: TRY400
+            log.error("%s: unexpected %s\n%s", held.resource_id, what, where(error))  # noqa: TRY400
             _record_failure(ctx, held, error)
 
 
@@ -205,7 +216,8 @@ def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: 
             conn, row.id, generation=row.generation, look_in=_look_in(ctx, conn, facts, seen)
         )
         if settled:
-            operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
+            if not history.forget_idle_look(conn, held):
+                operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
             lease.release(conn, held)
     if not settled:
         return _look_at_tenant(ctx, keeper)
@@ -358,7 +370,7 @@ def _judge(held: Held, error: Exception) -> tuple[str, str | None, float | None]
             )
 
 
-def _where(error: Exception) -> str:
+def where(error: Exception) -> str:
     """Where it happened, without the values: a message of an unknown exception may hold a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames[-12:])

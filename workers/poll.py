@@ -1,7 +1,8 @@
 """A worker without a broker: it takes what is due straight from the registry.
 
-The same passes as the Celery worker's, found by asking instead of by being rung. It is what keeps a
-fleet converging while Redis is down, and what the tests drive; `python -m workers.poll` runs it.
+The same work and the same duties as the Celery worker's (`workers/duties.py`), found by asking instead of by
+being rung. It is what keeps a fleet going while Redis is down, and what the tests drive;
+`python -m workers.poll` runs it.
 """
 
 from __future__ import annotations
@@ -9,61 +10,119 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from controlplane.domain.errors import Retryable
+from controlplane import bells
+from controlplane.domain.errors import ControlPlaneError
 from controlplane.services import timers
-from controlplane.store import data_copy, event, preview
-from workers import exports, intake, notices, pool, rollouts
-from workers import preview as previews
+from controlplane.store import duty as duties
+from workers import pool
 from workers.context import Context
-from workers.converge import converge
+from workers.converge import where
+from workers.duties import DUTIES, WORK, Duty, Stopping, Work, lasting, name_of
 
 log = logging.getLogger(__name__)
 
 IDLE = 1.0
+PASS_SECONDS = 60.0
+AT_MOST = 100
+
+LONG = tuple(work for work in WORK if bells.QUEUES[work.task] == bells.ROLLOUTS)
+SHORT = tuple(work for work in WORK if work not in LONG)
+"""What may take hours must not keep a customer waiting."""
+
+Pass = Callable[[Context, Stopping], int]
+"""Do what is to be done now, until nothing is left or it is time to stop; how much that was."""
 
 
-def work_once(ctx: Context) -> int:
-    """Handle every event, preview and operation that is due now, deliver notices and look after the warm
-    pool; how many there were."""
+def _never() -> bool:
+    return False
+
+
+def work_once(ctx: Context, stopping: Stopping = _never, *, kinds: Sequence[Work] = WORK) -> int:
+    """Do all the work that is due now and look after the warm pool; how much there was."""
+    with ctx.registry.connection() as conn, conn.transaction():
+        timers.run(conn, limit=AT_MOST)
+    return _work_through(ctx, stopping, kinds) + pool.tend(ctx)
+
+
+def work_short(ctx: Context, stopping: Stopping = _never) -> int:
+    return work_once(ctx, stopping, kinds=SHORT)
+
+
+def work_long(ctx: Context, stopping: Stopping = _never) -> int:
+    return _work_through(ctx, stopping, LONG)
+
+
+def do_duties(ctx: Context, stopping: Stopping = _never) -> int:
+    """Do the periodic duties that nobody in the fleet has begun in their interval; how many."""
+    return sum(_done(name_of(duty.task), partial(_take_turn, ctx, stopping, duty)) for duty in DUTIES)
+
+
+def _take_turn(ctx: Context, stopping: Stopping, duty: Duty) -> bool:
+    name = name_of(duty.task)
     with ctx.registry.connection() as conn:
-        with conn.transaction():
-            timers.run(conn, limit=100)
-        events, waiting = event.due(conn, limit=100), preview.due(conn, limit=100)
-        wanted = data_copy.due_exports(conn, limit=100)
-    done = sum(intake.handle_event(ctx, event_id) is not None for event_id in events)
-    done += sum(previews.work_out(ctx, preview_id) for preview_id in waiting)
-    done += sum(exports.work(ctx, export_id) for export_id in wanted)
-    done += notices.deliver(ctx)
-    while converge(ctx) is not None:
-        done += 1
-    return done + pool.tend(ctx)
+        mine = duties.begin(conn, name, interval=getattr(ctx.platform, duty.interval))
+    if mine:
+        log.info("%s: %s", name, duty.do(ctx, stopping))
+    return mine
 
 
-def run(ctx: Context, stopping: Callable[[float], bool]) -> None:
-    """Work until `stopping(seconds)`, which waits that long at most, says so. Rollouts have a thread of
-    their own: a long migration must not keep a customer waiting."""
-    migrating = threading.Thread(target=rollouts.run, args=(ctx, stopping), name="rollouts")
-    migrating.start()
+def _work_through(ctx: Context, stopping: Stopping, kinds: Sequence[Work]) -> int:
+    """In rounds, so that much of one kind does not keep the others waiting until it is done."""
+    total = 0
+    while not stopping():
+        done = sum(_work_at(ctx, stopping, work) for work in kinds)
+        if not done:
+            break
+        total += done
+    return total
+
+
+def _work_at(ctx: Context, stopping: Stopping, work: Work) -> int:
+    with ctx.registry.connection() as conn:
+        due = work.due(conn, AT_MOST)
+    name = name_of(work.task)
+    return sum(not stopping() and _done(name, partial(work.do, ctx, stopping, args)) for args in due)
+
+
+def _done(name: str, act: Callable[[], object]) -> bool:
+    """Whether it did anything. What goes wrong is told, and holds up nothing else."""
     try:
-        _converge(ctx, stopping)
-    finally:
-        migrating.join()
+        return bool(act())
+    except ControlPlaneError as error:
+        log.warning("%s: %s", name, error)
+    except Exception as error:  # noqa: BLE001 — the worker must outlive whatever it is
+        log.error("%s: unexpected %s\n%s", name, type(error).__name__, where(error))  # noqa: TRY400
+    return False
 
 
-def _converge(ctx: Context, stopping: Callable[[float], bool]) -> None:
+def run(
+    ctx: Context,
+    stopping: Callable[[float], bool],
+    passes: Sequence[Pass] = (work_short, work_long, do_duties),
+) -> None:
+    """Make each of these passes again and again, each in a thread of its own, until `stopping(seconds)`,
+    which waits that long at most, says so."""
+    threads = [
+        threading.Thread(target=_again_and_again, args=(ctx, stopping, act), name=act.__name__)
+        for act in passes
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _again_and_again(ctx: Context, stopping: Callable[[float], bool], act: Pass) -> None:
     while not stopping(0.0):
-        try:
-            done = work_once(ctx)
-        except Retryable as error:
-            log.warning("poll: %s", error)
-            done = 0
-        if not done and stopping(IDLE):
+        late = lasting(PASS_SECONDS, lambda: stopping(0.0))
+        if not _done("poll", partial(act, ctx, late)) and stopping(IDLE):
             return
 
 
-def main() -> None:
+def main(passes: Sequence[Pass] = (work_short, work_long, do_duties)) -> None:
     from workers.bootstrap import context_from_environment
 
     stop = threading.Event()
@@ -72,7 +131,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     ctx = context_from_environment()
     try:
-        run(ctx, stop.wait)
+        run(ctx, stop.wait, passes)
     finally:
         ctx.registry.close()
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ from controlplane.services.rollouts import Failure, Next
 from controlplane.store import release, rollout
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
-from workers import rehearsals, snapshots
+from workers import snapshots
 from workers.context import Context
 from workers.converge import TASK as CONVERGE
 from workers.providers.ports import Bounds, ClusterEndpoint
@@ -60,19 +59,18 @@ def work(
     rollout_id: int | None = None,
     *,
     threads: int = THREADS,
-    seconds: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Work on the rollout (None: the one that runs) until it is over, nothing can be started for a
-    moment, `seconds` have passed or `stopping()`; how many targets were finished. What has been begun is
-    finished first. Raises RegistryUnavailable."""
+    moment, or `stopping()`; how many targets were finished. What has been begun is finished first. Raises
+    RegistryUnavailable."""
     with ctx.registry.connection() as conn:
         rollout_id = rollout_id or rollout.running(conn)
         if rollout_id is None:
             return 0
         row = rollout.get(conn, rollout_id)
         number = release.load(conn, row.release)
-    return _Executor(ctx, rollout_id, number, row.spec, threads).run(seconds, stopping)
+    return _Executor(ctx, rollout_id, number, row.spec, threads).run(stopping)
 
 
 class _Executor:
@@ -91,8 +89,7 @@ class _Executor:
         self._lost = threading.Event()
         self._snapshot_plans = snapshots.plans(ctx)
 
-    def run(self, seconds: float | None, stopping: Callable[[], bool]) -> int:
-        until = None if seconds is None else time.monotonic() + seconds
+    def run(self, stopping: Callable[[], bool]) -> int:
         over = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(over,), name=f"rollout-{self._id}", daemon=True)
         keeper.start()
@@ -101,13 +98,7 @@ class _Executor:
                 ThreadPoolExecutor(self._threads, thread_name_prefix="migrate") as pool,
                 self._ctx.registry.connection() as conn,
             ):
-                return self._turns(
-                    conn,
-                    pool,
-                    lambda: (
-                        stopping() or self._lost.is_set() or (until is not None and time.monotonic() > until)
-                    ),
-                )
+                return self._turns(conn, pool, lambda: stopping() or self._lost.is_set())
         finally:
             over.set()
             keeper.join(timeout=self._ctx.platform.lease)
@@ -226,33 +217,11 @@ def _outcome(done: Done) -> Outcome:
     return Outcome(done.target.tenant_id, done.target.fence, done.seconds)
 
 
-def run(ctx: Context, stopping: Callable[[float], bool], *, threads: int = THREADS) -> None:
-    """Work on whatever rollout runs, on its snapshots and on rehearsals, until `stopping(seconds)`, which
-    waits that long at most, says so."""
-    while not stopping(0.0):
-        try:
-            done = work(ctx, threads=threads, stopping=lambda: stopping(0.0))
-            done += rehearsals.work(ctx) is not None
-            done += snapshots.work(ctx)
-        except Retryable as error:
-            log.warning("rollouts: %s", error)
-            done = 0
-        if not done and stopping(1.0):
-            return
-
-
 def main() -> None:
-    from workers.bootstrap import context_from_environment
+    """A polling worker for what may take hours and for nothing else."""
+    from workers import poll
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    ctx = context_from_environment()
-    try:
-        run(ctx, stop.wait)
-    finally:
-        ctx.registry.close()
+    poll.main((poll.work_long,))
 
 
 if __name__ == "__main__":

@@ -14,23 +14,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controlplane import bells
 from controlplane.services import timers
-from controlplane.store import (
-    data_copy,
-    event,
-    history,
-    notice,
-    operation,
-    preview,
-    rehearsal,
-    rollout,
-    rollout_snapshot,
-    route,
-)
-from workers import converge, exports, intake, notices, pool, rehearsals, rollouts, snapshots
-from workers import preview as previews
+from workers import pool
 from workers.context import Context
 from workers.doorbell import Rung
+from workers.duties import WORK
 
 _ADVISORY_LOCK = 0x7C9_0003
 AT_MOST = 500
@@ -59,44 +48,18 @@ def sweep(ctx: Context, unheard: Callable[[list[Rung]], list[Rung]] = list) -> S
         if row is None or not row["mine"]:
             return Swept(skipped=True)
         looks = timers.run(conn, limit=AT_MOST)
-        events = event.due(conn, limit=AT_MOST)
-        operations = operation.due(conn, limit=AT_MOST)
-        waiting = preview.due(conn, limit=AT_MOST)
-        untold = notice.due(conn)
-        wanted = data_copy.due_exports(conn, limit=AT_MOST)
-        running = rollout.running(conn)
-        rehearsing = rehearsal.due(conn)
-        snapping = rollout_snapshot.is_due(conn)
-    due: list[Rung] = [
-        *((intake.TASK, (event_id,)) for event_id in events),
-        *((converge.TASK, (kind, resource_id)) for kind, resource_id in operations),
-        *((previews.TASK, (str(preview_id),)) for preview_id in waiting),
-        *((exports.TASK, (str(export_id),)) for export_id in wanted),
-        *([(notices.TASK, ())] if untold else []),
-        *([(rollouts.TASK, (str(running),))] if running is not None else []),
-        *([(rehearsals.TASK, ())] if rehearsing else []),
-        *([(snapshots.TASK, ())] if snapping else []),
-    ]
+        due = [(work.task, args) for work in WORK for args in work.due(conn, AT_MOST)]
     rung = Counter[str]()
     for task, args in unheard(due):
         ctx.ring(task, list(args))
         rung[task] += 1
     return Swept(
-        events=rung[intake.TASK],
-        operations=rung[converge.TASK],
+        events=rung[bells.HANDLE_EVENT],
+        operations=rung[bells.CONVERGE],
         looks=looks,
-        previews=rung[previews.TASK],
-        rollouts=rung[rollouts.TASK],
+        previews=rung[bells.PREVIEW],
+        rollouts=rung[bells.ROLLOUT],
         pool=pool.tend(ctx),
-        notices=rung[notices.TASK],
-        exports=rung[exports.TASK],
+        notices=rung[bells.DELIVER_NOTICES],
+        exports=rung[bells.EXPORT],
     )
-
-
-def republish(ctx: Context) -> int:
-    """The full pass that mends a flushed or evicted cache: write every route that the cache does not
-    have as it should be; how many were written. Entries that are newer in the cache stay. Old history
-    goes in the same pass."""
-    with ctx.registry.connection() as conn:
-        history.prune(conn, limit=AT_MOST)
-        return ctx.providers.cache.publish_many(route.all_routes(conn))

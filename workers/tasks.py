@@ -14,24 +14,18 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError, Retryable
-from controlplane.domain.operation import ResourceKind
-from workers import compare as comparing
-from workers import converge as engine
-from workers import exports, intake, notices, rehearsals, rollouts, snapshots
-from workers import preview as previews
+from controlplane.store import duty as duties
 from workers import sweep as sweeping
 from workers.app import app, settings
 from workers.bootstrap import context_from_environment, prepare_from_environment
 from workers.context import Context
 from workers.doorbell import Doorbell
+from workers.duties import DUTIES, WORK, Duty, Work, lasting, name_of
 from workers.orphans import end_with_parent
-from workers.pace import Pace
 
 log = logging.getLogger(__name__)
 
-ROLLOUT_SLICE = 60.0  # seconds
-sweep_pace = Pace(settings.sweep_interval / 2)
-"""Messages that a busy worker had fetched ahead are one sweep, not several one behind the other."""
+SLICE = 60.0  # seconds
 
 
 def ring(task: str, args: list[str]) -> None:
@@ -69,96 +63,44 @@ def _close(**_: object) -> None:
         context().registry.close()
 
 
-@app.task(name=intake.TASK)
-def handle_event(event_id: str) -> None:
-    try:
-        intake.handle_event(context(), event_id)
-    except Retryable as error:
-        log.warning("event %s: %s", event_id, error)
+def _add_work(work: Work) -> None:
+    """A slice of it at most, so that a deployment is not held up; the sweep rings again."""
+
+    @app.task(name=work.task)
+    def do(*args: str) -> None:
+        try:
+            work.do(context(), lasting(SLICE), args)
+        except Retryable as error:
+            log.warning("%s %s: %s", name_of(work.task), " ".join(args), error)
 
 
-@app.task(name=engine.TASK)
-def converge(kind: str, resource_id: str) -> None:
-    """Where another worker died over something, that goes first."""
-    try:
-        engine.take_over(context())
-        engine.converge(context(), ResourceKind(kind), resource_id)
-    except Retryable as error:
-        log.warning("%s %s: %s", kind, resource_id, error)
+def _add_duty(duty: Duty) -> None:
+    @app.task(name=duty.task)
+    def do() -> None:
+        try:
+            if _begin_turn(duty.task, getattr(settings, duty.interval)):
+                log.info("%s: %s", name_of(duty.task), duty.do(context(), lambda: False))
+        except ControlPlaneError as error:
+            log.warning("%s: %s", name_of(duty.task), error)
 
 
-@app.task(name=previews.TASK)
-def preview(preview_id: str) -> None:
-    try:
-        previews.work_out(context(), int(preview_id))
-    except Retryable as error:
-        log.warning("preview %s: %s", preview_id, error)
-
-
-@app.task(name=notices.TASK)
-def deliver() -> None:
-    try:
-        notices.deliver(context())
-    except Retryable as error:
-        log.warning("notices: %s", error)
-
-
-@app.task(name=exports.TASK)
-def export(export_id: str) -> None:
-    try:
-        exports.work(context(), int(export_id))
-    except Retryable as error:
-        log.warning("export %s: %s", export_id, error)
-
-
-@app.task(name=rollouts.TASK)
-def rollout(rollout_id: str) -> None:
-    """A slice of it, so that a deployment is not held up; the sweep rings again."""
-    try:
-        rollouts.work(context(), int(rollout_id), seconds=ROLLOUT_SLICE)
-    except Retryable as error:
-        log.warning("rollout %s: %s", rollout_id, error)
-
-
-@app.task(name=rehearsals.TASK)
-def rehearsal() -> None:
-    try:
-        rehearsals.work(context())
-    except Retryable as error:
-        log.warning("rehearsal: %s", error)
-
-
-@app.task(name=snapshots.TASK)
-def rollout_snapshots() -> None:
-    try:
-        snapshots.work(context())
-    except Retryable as error:
-        log.warning("snapshots: %s", error)
+def _begin_turn(task: str, interval: float) -> bool:
+    """Messages that a busy worker had fetched ahead are one turn, not several one behind the other. Half an
+    interval, since beat's ticks are not that even."""
+    with context().registry.connection() as conn:
+        return duties.begin(conn, name_of(task), interval=interval / 2)
 
 
 @app.task(name=bells.SWEEP)
 def sweep() -> None:
-    if not sweep_pace.allows():
-        return
     try:
-        sweeping.sweep(context(), doorbell().unheard)
+        if _begin_turn(bells.SWEEP, settings.sweep_interval):
+            sweeping.sweep(context(), doorbell().unheard)
     except Retryable as error:
         log.warning("sweep: %s", error)
 
 
-@app.task(name=bells.REPUBLISH)
-def republish() -> None:
-    try:
-        log.info("republish wrote %d routes", sweeping.republish(context()))
-    except Retryable as error:
-        log.warning("republish: %s", error)
-
-
-@app.task(name=bells.COMPARE)
-def compare() -> None:
-    try:
-        found = comparing.compare(context())
-    except ControlPlaneError as error:
-        log.warning("compare: %s", error)
-    else:
-        log.info("compared %d subscriptions, %d were out of step", found.subscriptions, found.out_of_step)
+for _work in WORK:
+    _add_work(_work)
+for _duty in DUTIES:
+    _add_duty(_duty)

@@ -139,7 +139,7 @@ def dismiss(conn: Connection, event_id: str, *, reason: str) -> bool:
 
 def due(conn: Connection, *, limit: int) -> list[str]:
     rows = conn.execute(
-        "SELECT id FROM stripe_event WHERE state = 'received' AND next_attempt_at <= clock_timestamp()"
+        "SELECT id FROM stripe_event WHERE state = 'received' AND next_attempt_at <= statement_timestamp()"
         " ORDER BY next_attempt_at LIMIT %s",
         [limit],
     ).fetchall()

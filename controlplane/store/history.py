@@ -1,40 +1,126 @@
 """How long history is kept, so that the registry does not grow without end (I10).
 
 Operations that ended well are for people who ask what happened lately; what was changed by whom is in
-the audit trail, which is never pruned. Bodies of handled events go after Stripe itself has forgotten
-them (30 days), with a margin; the event's row stays, so a very late duplicate is still a duplicate.
+the audit trail, which is never pruned. A periodic look that found everything as it should be is no history at
+all: at one look an hour ten thousand tenants make 240,000 of them a day, so it goes when it settles. Bodies
+of handled events go after Stripe itself has forgotten them (30 days), with a margin; the event's row stays
+for a year more, so that a very late duplicate is still a duplicate. After that a duplicate is one more look
+at the subscription as it is now.
+
+What waits for a person is never removed: events that are parked, and the newest parked operation of a tenant
+or cluster, which says why it needs attention.
 """
 
 from __future__ import annotations
 
-from controlplane.domain.operation import PERIODIC_LOOK
+from dataclasses import dataclass
+
+from controlplane.domain.operation import PERIODIC_LOOK, Held
 from controlplane.store.registry import Connection
 
 KEEP_LOOKS_DAYS = 2
 KEEP_OPERATIONS_DAYS = 90
 KEEP_BODIES_DAYS = 60
+KEEP_EVENTS_DAYS = 425
+KEEP_NOTICES_DAYS = 90
+KEEP_PREVIEWS_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Rows of `table` that are `days` old by their column `since` and that meet `condition`; `remove` does
+    away with those of the given ids."""
+
+    table: str
+    days: int
+    since: str
+    condition: str
+    remove: tuple[str, ...]
+
+
+_ENDED = "state IN ('done', 'superseded')"
+_HANDLED = "state IN ('applied', 'ignored')"
+_WITH_ITS_STEPS = (
+    "DELETE FROM step_event WHERE operation_id = ANY(%s)",
+    "DELETE FROM step WHERE operation_id = ANY(%s)",
+    "DELETE FROM terraform_run WHERE operation_id = ANY(%s)",
+    "DELETE FROM operation WHERE id = ANY(%s)",
+)
+_NEWER = (
+    "EXISTS (SELECT FROM operation newer WHERE newer.kind = operation.kind"
+    " AND newer.resource_id = operation.resource_id AND newer.id > operation.id)"
+)
+_RULES = (
+    Rule(
+        "operation",
+        KEEP_LOOKS_DAYS,
+        "finished_at",
+        f"{_ENDED} AND reason = '{PERIODIC_LOOK}'",
+        _WITH_ITS_STEPS,
+    ),
+    Rule("operation", KEEP_OPERATIONS_DAYS, "finished_at", _ENDED, _WITH_ITS_STEPS),
+    Rule("operation", KEEP_OPERATIONS_DAYS, "finished_at", f"state = 'parked' AND {_NEWER}", _WITH_ITS_STEPS),
+    Rule(
+        "stripe_event",
+        KEEP_BODIES_DAYS,
+        "handled_at",
+        f"{_HANDLED} AND length(body) > 0",
+        ("UPDATE stripe_event SET body = '' WHERE id = ANY(%s)",),
+    ),
+    Rule(
+        "stripe_event",
+        KEEP_EVENTS_DAYS,
+        "received_at",
+        _HANDLED,
+        ("DELETE FROM stripe_event WHERE id = ANY(%s)",),
+    ),
+    Rule(
+        "notice",
+        KEEP_NOTICES_DAYS,
+        "finished_at",
+        "state <> 'waiting'",
+        ("DELETE FROM notice WHERE id = ANY(%s)",),
+    ),
+    Rule(
+        "preview",
+        KEEP_PREVIEWS_DAYS,
+        "finished_at",
+        "state <> 'waiting'",
+        ("DELETE FROM preview WHERE id = ANY(%s)",),
+    ),
+)
 
 
 def prune(conn: Connection, *, limit: int) -> int:
-    """Remove at most `limit` of each kind; how many operations went."""
+    """Remove at most `limit` by each rule, each in a transaction of its own, so that no lock is held for
+    long; how many there were. Call it again until it is 0."""
+    return sum(_remove(conn, rule, limit) for rule in _RULES)
+
+
+def _remove(conn: Connection, rule: Rule, limit: int) -> int:
     with conn.transaction():
-        old = conn.execute(
-            "SELECT id FROM operation WHERE state IN ('done', 'superseded')"
-            " AND finished_at < clock_timestamp()"
-            "   - make_interval(days => CASE WHEN reason = %s THEN %s ELSE %s END)"
-            " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED",
-            [PERIODIC_LOOK, KEEP_LOOKS_DAYS, KEEP_OPERATIONS_DAYS, limit],
+        rows = conn.execute(
+            f"SELECT id FROM {rule.table} WHERE {rule.condition}"  # noqa: S608 — constants
+            f" AND {rule.since} < statement_timestamp() - make_interval(days => %s)"
+            f" ORDER BY {rule.since} LIMIT %s FOR UPDATE SKIP LOCKED".encode(),
+            [rule.days, limit],
         ).fetchall()
-        ids = [row["id"] for row in old]
-        if ids:
-            conn.execute("DELETE FROM step_event WHERE operation_id = ANY(%s)", [ids])
-            conn.execute("DELETE FROM step WHERE operation_id = ANY(%s)", [ids])
-            conn.execute("DELETE FROM terraform_run WHERE operation_id = ANY(%s)", [ids])
-            conn.execute("DELETE FROM operation WHERE id = ANY(%s)", [ids])
+        if rows:
+            for statement in rule.remove:
+                conn.execute(statement.encode(), [[row["id"] for row in rows]])
+    return len(rows)
+
+
+def forget_idle_look(conn: Connection, held: Held) -> bool:
+    """Remove the operation that settles where it was a periodic look that found nothing to do at its first
+    attempt. False where it is history."""
+    if held.reason != PERIODIC_LOOK or held.attempts > 1:
+        return False
+    return (
         conn.execute(
-            "UPDATE stripe_event SET body = '' WHERE id IN (SELECT id FROM stripe_event"
-            " WHERE state IN ('applied', 'ignored') AND length(body) > 0"
-            " AND handled_at < clock_timestamp() - make_interval(days => %s) LIMIT %s)",
-            [KEEP_BODIES_DAYS, limit],
-        )
-    return len(ids)
+            "DELETE FROM operation WHERE id = %(id)s AND state = 'running' AND fence = %(fence)s"
+            " AND NOT EXISTS (SELECT FROM step WHERE operation_id = %(id)s)",
+            {"id": held.operation_id, "fence": held.fence},
+        ).rowcount
+        > 0
+    )

@@ -112,22 +112,35 @@ def put_back(
     return OperationState.WAITING
 
 
+_DUE = """
+    WITH died AS (
+        SELECT kind, resource_id, next_attempt_at FROM operation o
+         WHERE state = 'running'
+           AND (SELECT until FROM lease l WHERE l.kind = o.kind AND l.resource_id = o.resource_id)
+               < statement_timestamp()
+         ORDER BY next_attempt_at LIMIT %(limit)s
+    ), waiting AS (
+        SELECT kind, resource_id, next_attempt_at FROM operation o
+         WHERE state = 'waiting' AND next_attempt_at <= statement_timestamp()
+           AND (SELECT until FROM lease l WHERE l.kind = o.kind AND l.resource_id = o.resource_id)
+               < statement_timestamp()
+           AND NOT EXISTS (SELECT FROM operation r WHERE r.kind = o.kind
+                            AND r.resource_id = o.resource_id AND r.state = 'running')
+         ORDER BY next_attempt_at LIMIT %(limit)s
+    )
+    SELECT kind, resource_id
+      FROM (SELECT 1 AS turn, * FROM died UNION ALL SELECT 2, * FROM waiting) AS found
+     ORDER BY turn, next_attempt_at LIMIT %(limit)s
+"""
+"""A lease is looked up for each operation that may be due: a join would read the leases of the whole fleet,
+since the planner takes most operations that wait to be due. `statement_timestamp`, as `clock_timestamp`
+can't be looked for in an index."""
+
+
 def due(conn: Connection, *, limit: int) -> list[tuple[ResourceKind, str]]:
     """Resources with an operation that may be claimed now: first those whose holder died, then the
     ones that have waited longest."""
-    rows = conn.execute(
-        """
-        SELECT o.kind, o.resource_id
-          FROM operation o JOIN lease l USING (kind, resource_id)
-         WHERE (o.state = 'running' AND l.until < clock_timestamp())
-            OR (o.state = 'waiting' AND o.next_attempt_at <= clock_timestamp()
-                AND l.until < clock_timestamp())
-         GROUP BY o.kind, o.resource_id
-         ORDER BY bool_or(o.state = 'running') DESC, min(o.next_attempt_at)
-         LIMIT %s
-        """,
-        [limit],
-    ).fetchall()
+    rows = conn.execute(_DUE, {"limit": limit}).fetchall()
     return [(ResourceKind(row["kind"]), row["resource_id"]) for row in rows]
 
 

@@ -297,7 +297,7 @@ def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbo
     )
 
 
-_NOW = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00'"
+_MOMENT = "to_char(({}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00'"
 """As `desired` writes moments that came from Stripe, whole seconds in UTC: their order is that of the text,
 which an index can have."""
 
@@ -306,7 +306,7 @@ def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
     """Tenants that are still served and whose grace is over, locked."""
     rows = conn.execute(
         f"SELECT {_COLUMNS} FROM tenant WHERE desired->>'lifecycle' = 'active'"  # noqa: S608 — constants
-        f" AND desired->>'grace_ends_at' <= {_NOW}"
+        f" AND desired->>'grace_ends_at' <= {_MOMENT.format('statement_timestamp()')}"
         " ORDER BY desired->>'grace_ends_at' LIMIT %s FOR UPDATE SKIP LOCKED",
         [limit],
     ).fetchall()
@@ -318,10 +318,10 @@ TRIAL_WARNING_DAYS = 3
 
 def tell_trials(conn: Connection, *, limit: int) -> None:
     """A notice for each trial that ends within three days, once for each end."""
+    soon = _MOMENT.format("statement_timestamp() + make_interval(days => %s)")
     rows = conn.execute(
-        "SELECT t.id, t.desired->>'trial_ends_at' AS ends FROM tenant t"
-        " WHERE t.desired->>'lifecycle' = 'active' AND t.desired->>'trial_ends_at' IS NOT NULL"
-        " AND (t.desired->>'trial_ends_at')::timestamptz - make_interval(days => %s) <= clock_timestamp()"
+        "SELECT t.id, t.desired->>'trial_ends_at' AS ends FROM tenant t"  # noqa: S608 — constants
+        f" WHERE t.desired->>'lifecycle' = 'active' AND t.desired->>'trial_ends_at' <= {soon}"
         " AND NOT EXISTS (SELECT FROM notice n WHERE n.tenant_id = t.id AND n.kind = %s"
         "  AND n.once = t.desired->>'trial_ends_at') LIMIT %s",
         [TRIAL_WARNING_DAYS, NoticeKind.TRIAL_ENDING.value, limit],
@@ -334,7 +334,7 @@ def due_for_a_look(conn: Connection, *, limit: int) -> list[str]:
     """Tenants whose periodic look has come; it is postponed at once, so two sweeps don't both ask."""
     rows = conn.execute(
         "UPDATE tenant SET next_look_at = NULL WHERE id IN (SELECT id FROM tenant"
-        " WHERE next_look_at <= clock_timestamp() ORDER BY next_look_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+        " WHERE next_look_at <= statement_timestamp() ORDER BY next_look_at LIMIT %s FOR UPDATE SKIP LOCKED)"
         " RETURNING id",
         [limit],
     ).fetchall()

@@ -9,7 +9,7 @@ import pytest
 from controlplane.domain.errors import LeaseLost
 from controlplane.domain.operation import Held, OperationState, ResourceKind
 from controlplane.store import lease, operation
-from controlplane.store.registry import Registry
+from controlplane.store.registry import Connection, Registry
 
 TENANT = ResourceKind.TENANT
 ONE = "t-aaaaaaaaaaaa"
@@ -22,6 +22,11 @@ def asked(registry: Registry) -> Registry:
         lease.register(conn, TENANT, ONE)
         operation.request(conn, TENANT, ONE, reason="test", actor="test")
     return registry
+
+
+def run_out(conn: Connection) -> None:
+    """The time of every lease is over."""
+    conn.execute("UPDATE lease SET until = clock_timestamp() WHERE until > clock_timestamp()")
 
 
 def claim(registry: Registry, holder: str = "w1", seconds: float = 30.0) -> Held | None:
@@ -49,10 +54,10 @@ def test_only_one_of_many_claimers_gets_it(asked: Registry) -> None:
 def test_a_live_lease_is_respected_and_an_expired_one_is_taken_over_with_a_higher_fence(
     asked: Registry,
 ) -> None:
-    first = claim(asked, "w1", seconds=0.05)
+    first = claim(asked, "w1", seconds=30)
     assert first is not None
     with asked.connection() as conn:
-        conn.execute("SELECT pg_sleep(0.1)")
+        run_out(conn)
     second = claim(asked, "w2")
     assert second is not None
     assert second.operation_id == first.operation_id
@@ -122,11 +127,11 @@ def test_waiting_for_something_outside_counts_as_no_attempt(asked: Registry) -> 
 def test_due_names_what_may_be_claimed(asked: Registry) -> None:
     with asked.connection() as conn:
         assert operation.due(conn, limit=10) == [(TENANT, ONE)]
-    held = claim(asked, seconds=0.05)
+    held = claim(asked, seconds=30)
     assert held is not None
     with asked.connection() as conn:
         assert operation.due(conn, limit=10) == []
-        conn.execute("SELECT pg_sleep(0.1)")
+        run_out(conn)
         assert operation.due(conn, limit=10) == [(TENANT, ONE)]
 
 
@@ -137,9 +142,9 @@ def test_of_much_that_is_due_what_a_dead_worker_left_comes_first(registry: Regis
         for resource in ("t-bbbbbbbbbbbb", "t-aaaaaaaaaaaa", died):
             lease.register(conn, TENANT, resource)
             operation.request(conn, TENANT, resource, reason="test", actor="test")
-        held = lease.claim(conn, holder="w1", seconds=0.05, kind=TENANT, resource_id=died)
+        held = lease.claim(conn, holder="w1", seconds=30, kind=TENANT, resource_id=died)
         assert lease.claim(conn, holder="w2", seconds=30, orphaned=True) is None
-        conn.execute("SELECT pg_sleep(0.1)")
+        run_out(conn)
         assert operation.due(conn, limit=2) == [(TENANT, died), (TENANT, "t-bbbbbbbbbbbb")]
         taken = lease.claim(conn, holder="w2", seconds=30, orphaned=True)
         assert held is not None
