@@ -49,9 +49,10 @@ class WorldFolder:
         return lock
 
     def close(self) -> None:
-        self._lock.close()
-        if self._temporary:
+        """A second time does nothing."""
+        if self._temporary and not self._lock.closed:
             shutil.rmtree(self.path)
+        self._lock.close()
 
 
 def _locked(mark: Path) -> IO[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from controlplane import migration_project
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
-from controlplane.domain.errors import ControlPlaneError
+from controlplane.domain.errors import ControlPlaneError, Refused
 from controlplane.settings import WORKER, Group, Settings
 from controlplane.store.registry import Registry
 from workers.context import Context, Platform, Providers, Ring
@@ -36,7 +36,9 @@ from workers.providers.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
-STACKS = Path(__file__).parents[1] / "terraform" / "stacks"
+TERRAFORM = Path(__file__).parent / "terraform"
+"""In a checkout a link to the repository's folder `terraform/`, in a package its files."""
+STACKS = TERRAFORM / "stacks"
 STACK_NAMES = ("tenant", "cluster")
 
 
@@ -45,6 +47,11 @@ def context_from_environment(ring: Ring | None = None) -> Context:
     nobody is rung: the polling worker finds by itself what is due."""
     env = os.environ
     return context(Settings.from_environment(env, require=WORKER), env, ring or _nobody)
+
+
+def stack_versions() -> dict[str, str]:
+    """Stack → a digest of its files. Raises Refused where this installation has not all of them."""
+    return {stack: _version(stack) for stack in STACK_NAMES}
 
 
 def prepare_from_environment() -> None:
@@ -113,7 +120,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         ),
         migrations=settings.tenant_migrations,
         release=_newest(settings.tenant_migrations),
-        stacks={stack: _version(stack) for stack in STACK_NAMES},
+        stacks=stack_versions(),
         holder=f"{socket.gethostname()}/{os.getpid()}",
         lock_owner=lock_owner(),
         ring=ring,
@@ -164,7 +171,12 @@ def _nobody(task: str, args: list[str]) -> None:
 def _version(stack: str) -> str:
     """A digest of the stack's own files and of its module's; a README makes no difference."""
     digest = hashlib.sha256()
-    for folder in (STACKS / stack, STACKS.parent / "modules" / stack):
+    for folder in (STACKS / stack, TERRAFORM / "modules" / stack):
+        if not (folder / "main.tf").is_file():
+            raise Refused(
+                f"{folder}: expected a part of the Terraform stack {stack!r}, found none: this installation"
+                " of tenant-controlplane is incomplete, install it again"
+            )
         for path in sorted(folder.iterdir()):
             if path.suffix == ".tf" or path.name == ".terraform.lock.hcl":
                 digest.update(f"{folder.parent.name}/{path.name}\0".encode() + path.read_bytes())

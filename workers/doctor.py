@@ -1,4 +1,4 @@
-"""Is everything outside there, and does it let us in?
+"""Is everything outside there, and does it let us in? Is all here that a worker needs?
 
 Each look does the cheapest thing that needs what a worker needs: the same credentials, the same
 permission, the same endpoint. All run side by side and each ends within LIMIT seconds, because a
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import subprocess
 import threading
 import time
@@ -26,9 +27,11 @@ from redis.retry import Retry
 
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
+from controlplane.migration_project import is_project
 from controlplane.settings import Settings
 from controlplane.store import schema_version
 from controlplane.store.registry import one
+from workers.bootstrap import STACKS, stack_versions
 from workers.providers import aws
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
@@ -53,10 +56,12 @@ class Check:
     seconds: float
 
 
-def checks(settings: Settings) -> Iterator[Check]:
-    """One for each outside system, in a fixed order. `settings` hold the groups of a worker."""
+def checks(settings: Settings, *, local: bool = False) -> Iterator[Check]:
+    """One for each look, in a fixed order; `local`: of those alone that leave this machine alone.
+    `settings` hold the groups of a worker."""
     deadline = time.monotonic() + LIMIT
-    running = [(name, _start(name, look, settings)) for name, look in LOOKS.items()]
+    looks = HERE if local else LOOKS
+    running = [(name, _start(name, look, settings)) for name, look in looks.items()]
     for name, answer in running:
         try:
             yield answer.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -64,21 +69,28 @@ def checks(settings: Settings) -> Iterator[Check]:
             yield Check(name, False, f"no answer within {LIMIT:g} s", LIMIT)
 
 
+def look_at_stacks() -> Check:
+    """The one look that needs no settings."""
+    return _look("Terraform stacks", _stacks, Settings())
+
+
 def _start(name: str, look: Look, settings: Settings) -> queue.SimpleQueue[Check]:
     answer: queue.SimpleQueue[Check] = queue.SimpleQueue()
-
-    def run() -> None:
-        started = time.monotonic()
-        try:
-            ok, detail = True, look(settings)
-        except ControlPlaneError as error:
-            ok, detail = False, str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
-            ok, detail = False, type(error).__name__
-        answer.put(Check(name, ok, " ".join(detail.split()), round(time.monotonic() - started, 3)))
-
-    threading.Thread(target=run, name=f"doctor-{name}", daemon=True).start()
+    threading.Thread(
+        target=lambda: answer.put(_look(name, look, settings)), name=f"doctor-{name}", daemon=True
+    ).start()
     return answer
+
+
+def _look(name: str, look: Look, settings: Settings) -> Check:
+    started = time.monotonic()
+    try:
+        ok, detail = True, look(settings)
+    except ControlPlaneError as error:
+        ok, detail = False, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+        ok, detail = False, type(error).__name__
+    return Check(name, ok, " ".join(detail.split()), round(time.monotonic() - started, 3))
 
 
 def _registry(settings: Settings) -> str:
@@ -165,29 +177,66 @@ def _secrets(settings: Settings) -> str:
     return "secrets can be looked up"
 
 
+def _stacks(_: Settings) -> str:
+    found = stack_versions()
+    return f"{', '.join(f'{stack} {digest}' for stack, digest in found.items())} ({STACKS})"
+
+
 def _terraform(settings: Settings) -> str:
     binary = settings.terraform_binary
+    told = _output_of(binary, "version", "-json")
     try:
-        done = subprocess.run(
-            [binary, "version", "-json"],
+        version = str(json.loads(told)["terraform_version"])
+        major, minor, *_ = version.split(".")
+        number = (int(major), int(minor))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{binary}: does not answer `version -json` like Terraform") from error
+    if not TERRAFORM <= number < (2, 0):
+        raise Refused(f"{binary} is {version}, expected 1.11 or newer, below 2.0")
+    return f"{version} ({binary})"
+
+
+def _work_dir(settings: Settings) -> str:
+    """The folder itself is made by the first run."""
+    folder = settings.terraform_work_dir
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise Refused(f"{there}: expected a folder that this user may write to, for {folder}")
+    return str(folder)
+
+
+def _pg_dump(settings: Settings) -> str:
+    program = settings.pg_dump
+    if settings.copy_bucket is None and shutil.which(program) is None:
+        return (
+            f"{program} is not here; exports need it, and CONTROLPLANE_COPY_BUCKET, which is not set either"
+        )
+    return _output_of(program, "--version")
+
+
+def _tls(settings: Settings) -> str:
+    roots = settings.database_sslrootcert or "libpq's own root certificates"
+    return f"tenants' databases with sslmode={settings.database_sslmode}, {roots}"
+
+
+def _output_of(*command: str) -> str:
+    program, *arguments = command
+    try:
+        return subprocess.run(
+            command,
             capture_output=True,
             timeout=PATIENCE,
             check=True,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "CHECKPOINT_DISABLE": "1"},
-        )
-        version = str(json.loads(done.stdout)["terraform_version"])
-        major, minor, *_ = version.split(".")
-        number = (int(major), int(minor))
+            text=True,
+        ).stdout
     except OSError as error:
-        raise Refused(f"{binary}: {error.strerror}") from error
+        raise Refused(f"{program}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise Refused(f"{binary}: no answer within {PATIENCE:g} s") from error
-    except (subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{binary}: does not answer `version -json` like Terraform") from error
-    if not TERRAFORM <= number < (2, 0):
-        raise Refused(f"{binary} is {version}, expected 1.11 or newer, below 2.0")
-    return f"{version} ({binary})"
+        raise Refused(f"{program}: no answer within {PATIENCE:g} s") from error
+    except subprocess.CalledProcessError as error:
+        raise Refused(f"{program}: does not answer `{' '.join(arguments)}`") from error
 
 
 def _catalogue(settings: Settings) -> str:
@@ -197,9 +246,22 @@ def _catalogue(settings: Settings) -> str:
 
 
 def _migrations(settings: Settings) -> str:
+    if is_project(settings.tenant_migrations):
+        return f"a migration tool's project ({settings.tenant_migrations})"
     found = load(settings.tenant_migrations)
     return f"{len(found)} migrations, the newest is {found[-1].name}"
 
+
+HERE: dict[str, Look] = {
+    "Terraform stacks": _stacks,
+    "Terraform": _terraform,
+    "work folder": _work_dir,
+    "pg_dump": _pg_dump,
+    "TLS": _tls,
+    "plan catalogue": _catalogue,
+    "tenant migrations": _migrations,
+}
+"""What needs nothing but this machine: `worker --check`."""
 
 LOOKS: dict[str, Look] = {
     "registry": _registry,
@@ -210,7 +272,5 @@ LOOKS: dict[str, Look] = {
     "AWS identity": _aws_identity,
     "Terraform state": _state_bucket,
     "Secrets Manager": _secrets,
-    "Terraform": _terraform,
-    "plan catalogue": _catalogue,
-    "tenant migrations": _migrations,
+    **HERE,
 }

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from controlplane.cli import options, show
 from controlplane.cli.failure import Failure, Misuse
 from controlplane.settings import WORKER, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from workers.doctor import Check
 
 WHERE = "the doctor looks with a worker's eyes: run it where a worker runs, with a worker's environment"
 
@@ -24,8 +29,13 @@ def command(*, as_json: bool) -> None:
         settings = Settings.from_environment(os.environ, require=WORKER)
     except SettingsError as error:
         raise Misuse(f"{error}\n{WHERE}") from error
+    report(checks(settings), as_json=as_json)
+
+
+def report(checks: Iterable[Check], *, as_json: bool) -> None:
+    """A line for each as it comes, or all as one document. Raises Failure where one failed."""
     found = []
-    for check in checks(settings):
+    for check in checks:
         found.append(check)
         if not as_json:
             word = "ok    " if check.ok else "FAILED"

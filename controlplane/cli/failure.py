@@ -12,6 +12,8 @@ import click
 from controlplane.domain.errors import ControlPlaneError, NotFound
 from controlplane.settings import SettingsError
 
+EXTRA = "install the extra `localcloud` (pip install 'tenant-controlplane[localcloud]')"
+
 
 class Exit(IntEnum):
     OK = 0
@@ -74,4 +76,17 @@ def clear_errors() -> Iterator[None]:
     except NotFound as error:
         raise Missing(str(error)) from error
     except ControlPlaneError as error:
+        raise Failure(str(error)) from error
+
+
+@contextmanager
+def clear_services() -> Iterator[None]:
+    """The same for what the local cloud lacks or can't start, for commands that bring their own world."""
+    from localcloud.process import ServiceError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Failure(f"the Python package {error.name} is not installed: {EXTRA}") from error
+    except ServiceError as error:
         raise Failure(str(error)) from error

@@ -9,15 +9,20 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from controlplane import bells
-from controlplane.cli.failure import clear_errors
-from controlplane.settings import WEB, WORKER, Group, Settings
+from controlplane.cli import options
+from controlplane.cli.doctor import report
+from controlplane.cli.failure import Misuse, clear_errors
+from controlplane.settings import WEB, WORKER, Group, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from workers.doctor import Check
 
 
 @click.command()
@@ -39,11 +44,41 @@ def web(*, bind: str, workers: int, threads: int) -> None:
     "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Operations at once."
 )
 @click.option("--queues", default=bells.EVERY_QUEUE, show_default=True, help="What to work on.")
-def worker(*, concurrency: int, queues: str) -> None:
-    """Converge tenants and clusters, with Celery."""
+@click.option("--check", is_flag=True, help="Say whether it could start and what it would do; start nothing.")
+@options.as_json
+def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None:
+    """Converge tenants and clusters, with Celery.
+
+    --check looks at this machine alone (settings, Terraform, programs, files) and fails (1) where a worker
+    would not do; `doctor` looks at the systems outside too. --json is for --check.
+    """
+    if as_json and not check:
+        raise Misuse("--json: expected together with --check, a worker that runs prints its log")
+    if check:
+        report(_looks(concurrency, queues), as_json=as_json)
+        return
     _check(WORKER)
+    from workers.bootstrap import stack_versions
+
+    with clear_errors():
+        stack_versions()
     arguments = ["worker", "--concurrency", str(concurrency), "--queues", queues]
     _celery(*arguments, "--without-gossip", "--without-mingle", "--loglevel", "INFO")
+
+
+def _looks(concurrency: int, queues: str) -> Iterator[Check]:
+    """Without good settings nothing can be looked for where they say; the stacks need none."""
+    from workers.doctor import Check, checks, look_at_stacks
+
+    try:
+        settings = Settings.from_environment(os.environ, require=WORKER)
+    except SettingsError as error:
+        yield from (Check("settings", False, line, 0.0) for line in error.errors)
+        yield look_at_stacks()
+        return
+    work = f"{concurrency} operations at once, from the queues {queues}"
+    yield Check("settings", True, f"{settings.environment}: {work}", 0.0)
+    yield from checks(settings, local=True)
 
 
 @click.command()

@@ -16,7 +16,7 @@ import click
 import psycopg
 
 from controlplane.cli import options, show
-from controlplane.cli.failure import Failure, Misuse, Unreachable, clear_errors
+from controlplane.cli.failure import Failure, Misuse, Unreachable, clear_errors, clear_services
 from controlplane.domain.catalogue import parse_catalogue
 
 if TYPE_CHECKING:
@@ -92,14 +92,15 @@ def command(
     Touches nothing that is configured: the outside world is simulated and the registry is its own.
     Fails (1) where the end differs from what Stripe's objects say or from a plain run.
     """
-    from localcloud.simulator import customers
-    from localcloud.simulator.schedule import Trouble
-    from localcloud.simulator.stream import dump, load
+    with clear_services():
+        from localcloud.simulator import customers
+        from localcloud.simulator.schedule import Trouble
+        from localcloud.simulator.stream import dump, load
 
     seed = random.randrange(2**32) if seed is None else seed  # noqa: S311 — names a run, guards nothing
     trouble = Trouble(shuffle, duplicate, late, drop, crash)
     began = time.monotonic()
-    with clear_errors():
+    with clear_errors(), clear_services():
         plans = parse_catalogue(catalogue.read_text(), source=str(catalogue))
         if stream is not None:
             moments = load(stream)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
 from localcloud.http_service import HttpService
+from localcloud.process import ServiceError
 
 REGION = "eu-central-1"
 
@@ -22,6 +24,11 @@ class AwsEmulator(HttpService):
         self.endpoint_map = data_dir.resolve() / "endpoints.json"
         arguments = ("--endpoint-map", self.endpoint_map)
         super().__init__("localcloud.aws", data_dir, port, arguments=arguments, environment=environment)
+
+    def start(self) -> None:
+        if importlib.util.find_spec("moto") is None:
+            raise ServiceError("AWS: install the extra `localcloud`")
+        super().start()
 
     def environ(self) -> dict[str, str]:
         """Variables that boto3, the AWS CLI and Terraform's provider read."""

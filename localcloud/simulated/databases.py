@@ -8,6 +8,7 @@ finds none here either. `down` makes a cluster unreachable, `fail_migration` mak
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,16 @@ class FakeDatabases:
         """Somebody grants this login CONNECT on another tenant's database."""
         self._change(at, username, also=[dbname])
 
+    def alter_own(
+        self, at: ClusterEndpoint, credential: Credential, *, password: str | None = None, **settings: str
+    ) -> None:
+        """The login changes its own role, as every login may."""
+        self._enter(at, credential)
+        role = self._role(at, credential.username) or {}
+        self._change(at, credential.username, settings=role.get("settings", {}) | settings)
+        if password is not None:
+            self._change(at, credential.username, digest=_digest(replace(credential, password=password)))
+
     def content(self, at: ClusterEndpoint, credential: Credential) -> dict[str, Any]:
         """What a dump of the login's database holds. Raises as a login does."""
         self._enter(at, credential)
@@ -96,7 +107,8 @@ class FakeDatabases:
             database = self._database(at, placement.database)
             apps = [self._role(at, name) for name in placement.app_roles]
         ready = bool(database.get("doors"))
-        whole = ready and database["tenant_id"] == placement.tenant_id and all(apps)
+        plain = all(role is not None and not role.get("settings") for role in apps)
+        whole = ready and database["tenant_id"] == placement.tenant_id and plain
         return DatabaseSeen(
             exists=bool(database),
             hardened=whole and self._role(at, placement.migrator_role) is not None,
@@ -269,6 +281,9 @@ class FakeDatabases:
                 f"expected {placement.database} of {placement.tenant_id}",
                 runbook="cross-tenant-marker",
             )
+        role = self._role(at, credential.username) or {}
+        if role.get("settings", {}).get("default_transaction_read_only") == "on":
+            raise NeedsHuman(f"{credential.username} may only read in {credential.dbname}", runbook=RUNBOOK)
 
     # -------------------------------------------------------------------------------------- inside
 
@@ -304,7 +319,8 @@ class FakeDatabases:
         wanted[placement.migrator_role] = (True, MIGRATOR_CONNECTIONS)
         for name, (may_login, limit) in wanted.items():
             role = self._role(at, name) or {"digest": None, "database": placement.database}
-            self.world.put(ROLE, _key(at, name), role | {"login": may_login, "limit": limit})
+            changes = {"login": may_login, "limit": limit, "settings": {}}
+            self.world.put(ROLE, _key(at, name), role | changes)
 
     def _database(self, at: ClusterEndpoint, name: str) -> dict[str, Any]:
         """Empty where there is none."""

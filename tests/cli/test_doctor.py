@@ -48,7 +48,9 @@ def test_a_healthy_house_is_one_line_a_check(env: dict[str, str]) -> None:
     for name in doctor.LOOKS:
         assert sum(name in line[8:27] for line in lines) >= 1
     secrets = [value for name, value in env.items() if "KEY" in name or "TOKEN" in name or "URL" in name]
-    assert not any(secret in done.stdout for secret in secrets if secret)
+    # The emulator takes any key of AWS; the one it is given is a part of folders' names.
+    secrets = [secret for secret in secrets if secret not in ("", "localcloud")]
+    assert not any(secret in done.stdout for secret in secrets)
 
 
 def test_json_is_one_document_and_a_failure_a_status(env: dict[str, str]) -> None:

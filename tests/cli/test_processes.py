@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -19,6 +20,7 @@ import redis
 
 from controlplane.store.registry import Registry
 from localcloud.process import free_port
+from tests.test_settings import environment as settings_of
 from tests.web.site import event, signed
 
 
@@ -95,6 +97,101 @@ def state(registry: Registry, event_id: str) -> str:
         row = conn.execute("SELECT state FROM stripe_event WHERE id = %s", [event_id]).fetchone()
     assert row is not None
     return str(row["state"])
+
+
+def checked(*args: str, **changes: str | None) -> tuple[int, str, dict[str, Any]]:
+    """`worker --check` with a worker's settings, changed like this: status, stderr, name → check."""
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", "worker", "--check", "--json", *args],
+        env=settings_of(**changes),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    document = json.loads(done.stdout)
+    assert document["ok"] == (done.returncode == 0)
+    return done.returncode, done.stderr, {check["name"]: check for check in document["checks"]}
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> dict[str, str]:
+    """What makes a worker's settings of test_settings good on this machine."""
+    migrations, terraform, pg_dump = tmp_path / "migrations", tmp_path / "terraform", tmp_path / "pg_dump"
+    migrations.mkdir()
+    (migrations / "0001_note.sql").write_text("CREATE TABLE app.note (id bigint PRIMARY KEY);")
+    for program, said in ((terraform, '{"terraform_version": "1.11.4"}'), (pg_dump, "pg_dump 18.1")):
+        program.write_text(f"#!/bin/sh\necho '{said}'\n")
+        program.chmod(0o755)
+    return {
+        "TENANT_MIGRATIONS": str(migrations),
+        "TERRAFORM_BINARY": str(terraform),
+        "TERRAFORM_WORK_DIR": str(tmp_path / "work"),
+        "PG_DUMP": str(pg_dump),
+        "COPY_BUCKET": "acme-copies",
+    }
+
+
+def test_a_checked_worker_says_what_it_would_do_and_touches_nothing(
+    worker: dict[str, str], tmp_path: Path
+) -> None:
+    status, errors, found = checked("--concurrency", "3", **worker)
+    assert (status, errors) == (0, "")
+    assert "3 operations at once" in found["settings"]["detail"]
+    assert "sslmode=verify-full" in found["TLS"]["detail"]
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "words"),
+    [
+        ({"TERRAFORM_BINARY": "/no/such/terraform"}, "Terraform", "/no/such/terraform: No such file"),
+        ({"TERRAFORM_WORK_DIR": "/dev/null/work"}, "work folder", "/dev/null: expected a folder"),
+        ({"PG_DUMP": "/no/such/pg_dump"}, "pg_dump", "/no/such/pg_dump: No such file"),
+    ],
+)
+def test_a_check_names_what_is_missing_here(
+    worker: dict[str, str], change: dict[str, str], name: str, words: str
+) -> None:
+    status, errors, found = checked(**worker | change)
+    assert status == 1
+    assert [check["name"] for check in found.values() if not check["ok"]] == [name]
+    assert words in found[name]["detail"]
+    assert errors == f"error: 1 of {len(found)} checks failed: {name}\n"
+
+
+def test_a_pg_dump_that_nothing_needs_is_named_and_no_failure(worker: dict[str, str]) -> None:
+    status, _, found = checked(**worker | {"PG_DUMP": "no-such-pg_dump", "COPY_BUCKET": None})
+    assert status == 0
+    assert "no-such-pg_dump is not here" in found["pg_dump"]["detail"]
+
+
+def test_bad_settings_are_checks_that_failed(worker: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", "worker", "--check"],
+        env=settings_of(**worker | {"VPC_ID": "nonsense", "REGISTRY_URL": None}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("FAILED  settings")]
+    assert len(wrong) == 2
+    assert "CONTROLPLANE_REGISTRY_URL: expected to be set" in wrong[0]
+    assert "ok      Terraform stacks" in done.stdout
+
+
+def test_json_is_for_the_check() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", "worker", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: --json: expected together with --check")
 
 
 def test_the_procfile_names_commands_that_exist() -> None:

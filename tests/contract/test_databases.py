@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
@@ -32,6 +33,8 @@ class Subject:
     databases: Databases
     at: ClusterEndpoint
     unreachable: ClusterEndpoint
+    alter_own: Callable[..., None]
+    """(the login's credential, password="…" or a setting=…): what it may change about its own role."""
 
     def ready(self, placement: Placement, tmp_path: Path) -> tuple[Credential, Credential]:
         """A tenant's database as the engine leaves it: migrator's and application's credential."""
@@ -52,7 +55,22 @@ def real_server() -> Iterator[Server]:
 
 def real_subject(request: pytest.FixtureRequest) -> Subject:
     server: Server = request.getfixturevalue("real_server")
-    return Subject(server.provider(), server.at, dataclasses.replace(server.at, port=1))
+    return subject_of(server)
+
+
+def subject_of(server: Server) -> Subject:
+    def alter_own(credential: Credential, *, password: str | None = None, **settings: str) -> None:
+        with server.login(credential) as conn:
+            if password is not None:
+                conn.execute(sql.SQL("ALTER ROLE CURRENT_USER PASSWORD {}").format(sql.Literal(password)))
+            for name, value in settings.items():
+                conn.execute(
+                    sql.SQL("ALTER ROLE CURRENT_USER SET {} = {}").format(
+                        sql.Identifier(name), sql.Literal(value)
+                    )
+                )
+
+    return Subject(server.provider(), server.at, dataclasses.replace(server.at, port=1), alter_own)
 
 
 def fake_subject(request: pytest.FixtureRequest) -> Subject:
@@ -62,7 +80,11 @@ def fake_subject(request: pytest.FixtureRequest) -> Subject:
     databases = FakeDatabases(world, MemorySecrets({MASTER_ARN: Credential("platform", "x")}))
     unreachable = dataclasses.replace(at, port=1)
     databases.down(unreachable)
-    return Subject(databases, at, unreachable)
+
+    def alter_own(credential: Credential, **changes: str) -> None:
+        databases.alter_own(at, credential, **changes)
+
+    return Subject(databases, at, unreachable, alter_own)
 
 
 @pytest.fixture(params=[real_subject, fake_subject], ids=["real", "fake"])
@@ -266,6 +288,43 @@ def test_proof_with_a_refused_login_is_tried_again(subject: Subject, tmp_path: P
         subject.databases.prove(subject.at, dataclasses.replace(app, password="wrong"), placement)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"default_transaction_read_only": "on"}, {"statement_timeout": "1"}, {"work_mem": "1GB"}]
+)
+def test_what_a_login_set_for_itself_is_found_and_taken_back(
+    subject: Subject, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    placement = new_placement()
+    _, app = subject.ready(placement, tmp_path)
+    subject.alter_own(app, **settings)
+    assert not subject.databases.observe(subject.at, placement).hardened
+    subject.databases.create(subject.at, placement, connection_limit=5)
+    assert subject.databases.observe(subject.at, placement).hardened
+    subject.databases.prove(subject.at, app, placement)
+
+
+def test_proof_finds_a_login_that_may_only_read(subject: Subject, tmp_path: Path) -> None:
+    placement = new_placement()
+    _, app = subject.ready(placement, tmp_path)
+    subject.alter_own(app, default_transaction_read_only="on")
+    with pytest.raises(NeedsHuman, match="may only read") as caught:
+        subject.databases.prove(subject.at, app, placement)
+    assert caught.value.runbook == "tenant-database"
+
+
+def test_a_password_that_a_login_changed_itself_is_set_again(subject: Subject, tmp_path: Path) -> None:
+    """No catalogue that a master may read shows it: a login with the secret's password does."""
+    placement = new_placement()
+    _, app = subject.ready(placement, tmp_path)
+    subject.alter_own(app, password="known-to-somebody")
+    assert subject.databases.accepts(subject.at, dataclasses.replace(app, password="known-to-somebody"))
+    with pytest.raises(Retryable):
+        subject.databases.prove(subject.at, app, placement)
+    subject.databases.set_password(subject.at, app)
+    subject.databases.prove(subject.at, app, placement)
+    assert not subject.databases.accepts(subject.at, dataclasses.replace(app, password="known-to-somebody"))
+
+
 def test_a_login_reaches_no_other_database(subject: Subject, tmp_path: Path) -> None:
     mine, other = new_placement(), new_placement()
     _, app = subject.ready(mine, tmp_path)
@@ -324,7 +383,7 @@ def test_a_master_secret_without_a_value_is_tried_again(subject: Subject) -> Non
 
 def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
     with run_server(superuser_master=True) as server:
-        subject = Subject(server.provider(), server.at, server.at)
+        subject = subject_of(server)
         placement = new_placement()
         assert not subject.databases.cluster_hardened(server.at)
         subject.databases.harden_cluster(server.at)
@@ -354,7 +413,7 @@ def test_a_sealed_cluster_lets_in_nobody_but_who_gets_a_password(subject: Subjec
 
 
 def test_sealing_ends_the_sessions_that_are_there(real_server: Server, tmp_path: Path) -> None:
-    subject = Subject(real_server.provider(), real_server.at, real_server.at)
+    subject = subject_of(real_server)
     _, app = subject.ready(new_placement(), tmp_path)
     with real_server.login(app) as conn:
         subject.databases.seal(subject.at)

@@ -13,6 +13,7 @@ import pytest
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
+from controlplane.domain.release import Adapter, Release, ReleaseFile, digest_of
 from tests.contract.databases_rig import (
     MASTER_ARN,
     MASTER_PASSWORD,
@@ -26,7 +27,7 @@ from tests.contract.databases_rig import (
 )
 from workers.providers.databases.sessions import Sessions
 from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import Credential
+from workers.providers.ports import Bounds, Credential
 
 __all__ = ["server"]  # a fixture
 
@@ -139,15 +140,54 @@ MIGRATOR_MAY_NOT = [
     "CREATE RULE r AS ON INSERT TO platform.schema_migration DO INSTEAD NOTHING",
     "CREATE ROLE x",
     "SET ROLE platform",
+    "ALTER DATABASE {database} SET local_preload_libraries = 'x'",
+    "ALTER DATABASE {database} SET role = {owner}",
+    "ALTER DATABASE {database} IS_TEMPLATE true",
+    "ALTER DATABASE {database} CONNECTION LIMIT 0",
+    "ALTER DATABASE {database} OWNER TO {owner}",
+    "DROP DATABASE {database}",
 ]
 
 
 @pytest.mark.parametrize("statement", MIGRATOR_MAY_NOT)
 def test_the_migrator_may_not(server: Server, tenants: tuple[Tenant, Tenant], statement: str) -> None:
     with server.login(tenants[0].migrator) as conn:
-        assert conn.execute("SELECT current_user::text").fetchone() == (tenants[0].placement.owner_role,)
+        place = tenants[0].placement
+        assert conn.execute("SELECT current_user::text").fetchone() == (place.owner_role,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            conn.execute(statement)
+            conn.execute(statement.format(database=place.database, owner=place.owner_role))
+
+
+def test_the_migrator_makes_what_migrations_are_made_of(
+    server: Server, tenants: tuple[Tenant, Tenant]
+) -> None:
+    """Though the database is not its owner's."""
+    with server.login(tenants[0].migrator) as conn:
+        conn.execute("CREATE SCHEMA more")
+        conn.execute("CREATE TABLE more.t (id int)")
+        conn.execute("CREATE TEMPORARY TABLE scratch (id int)")
+        conn.execute("CREATE PUBLICATION notes_out FOR TABLE notes")
+        conn.execute("DROP PUBLICATION notes_out")
+        conn.execute("DROP SCHEMA more CASCADE")
+        trusted = conn.execute(
+            "SELECT name FROM pg_available_extension_versions WHERE trusted AND NOT installed ORDER BY 1"
+        ).fetchall()
+        for (name,) in trusted[:1]:
+            conn.execute(f"CREATE EXTENSION {name}")
+            conn.execute(f"DROP EXTENSION {name}")
+    assert server.provider().observe(server.at, tenants[0].placement).hardened
+
+
+def test_what_an_application_login_begins_with(server: Server, tenants: tuple[Tenant, Tenant]) -> None:
+    with server.login(tenants[0].app) as conn:
+        found = conn.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE source ~ 'user' AND name <> 'role'"
+        ).fetchall()
+    assert dict(found) == {
+        "search_path": "app, pg_temp",
+        "idle_in_transaction_session_timeout": "5min",
+        "statement_timeout": "15min",
+    }
 
 
 def test_functions_of_a_migration_are_not_for_everybody(
@@ -178,6 +218,46 @@ def test_identifiers_fit(server: Server) -> None:
     with server.superuser() as conn:
         found = conn.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", (names,)).fetchall()
     assert sorted(name for (name,) in found) == sorted(names[1:])
+
+
+# ---------------------------------------------------------------------------------------- rehearsals
+
+
+def test_no_neighbour_is_ever_let_into_a_rehearsals_copy(
+    server: Server, tenants: tuple[Tenant, Tenant]
+) -> None:
+    """Asked behind every statement: a neighbour needs one moment, and then stays inside."""
+    mine, neighbour = tenants
+    copy, open_to = f"rehearsal_{mine.placement.database}", []
+
+    class Watched(psycopg.Connection[Any]):
+        def wait(self, *args: Any, **options: Any) -> Any:
+            done = super().wait(*args, **options)
+            with server.superuser() as conn:
+                open_to.extend(
+                    conn.execute(
+                        "SELECT r.rolname::text FROM pg_roles AS r, pg_database AS d WHERE r.rolcanlogin"
+                        " AND NOT r.rolsuper AND d.datname = %s AND d.datallowconn"
+                        " AND has_database_privilege(r.oid, d.oid, 'CONNECT')",
+                        (copy,),
+                    ).fetchall()
+                )
+            return done
+
+    stars = b"ALTER TABLE notes ADD stars int"
+    files = (
+        ReleaseFile("0001_notes.sql", digest_of(NOTES.encode()), NOTES.encode()),
+        ReleaseFile("0002_stars.sql", digest_of(stars), stars),
+    )
+    release = Release("0002", Adapter.SQL, files)
+    done = server.provider(connection_class=Watched).rehearse(
+        server.at, mine.migrator, mine.placement, release, Bounds(lock_timeout=5, statement_timeout=60)
+    )
+    assert [run.name for run in done.files] == ["0002_stars.sql"]
+    who = {name for (name,) in open_to}
+    assert mine.migrator.username in who, "the copy was never seen open"
+    assert who == {mine.migrator.username, "platform"}
+    assert neighbour.app.username not in who
 
 
 # ----------------------------------------------------------------------------------- kills and races
@@ -283,6 +363,15 @@ def test_different_tenants_at_once(server: Server) -> None:
 
 # --------------------------------------------------------------------------------------------- drift
 
+LOCKED_OUT = [
+    "ALTER DATABASE {database} SET local_preload_libraries = 'nothing_of_this_name'",
+    "ALTER DATABASE {database} SET role = {owner}",
+    "ALTER DATABASE {database} SET default_transaction_read_only = on",
+    "ALTER DATABASE {database} IS_TEMPLATE true",
+    "ALTER DATABASE {database} CONNECTION LIMIT 0",
+]
+"""What a migration could do to its database while the tenant's owner owned it."""
+
 REPAIRED = [
     "GRANT CONNECT ON DATABASE {database} TO PUBLIC",
     "GRANT TEMPORARY ON DATABASE {database} TO {app_a}",
@@ -309,6 +398,17 @@ REPAIRED = [
     "ALTER ROLE {app_a} IN DATABASE {database} SET search_path = public",
     "ALTER DATABASE {database} ALLOW_CONNECTIONS false",
     "REVOKE {owner} FROM {migrator}",
+    "ALTER DATABASE {database} OWNER TO {owner}",
+    "REVOKE CREATE ON DATABASE {database} FROM {owner}",
+    "GRANT CONNECT ON DATABASE {database} TO {owner}",
+    "ALTER ROLE {app_a} SET default_transaction_read_only = on",
+    "ALTER ROLE {app_b} IN DATABASE {database} SET statement_timeout = 1",
+    "ALTER ROLE {app_a} IN DATABASE {database} SET session_replication_role = replica",
+    "ALTER ROLE {app_a} IN DATABASE {database} RESET idle_in_transaction_session_timeout",
+    "ALTER ROLE {migrator} SET search_path = public",
+    "ALTER ROLE {migrator} IN DATABASE {database} SET default_transaction_read_only = on",
+    "ALTER ROLE {owner} SET work_mem = '1GB'",
+    *LOCKED_OUT,
 ]
 
 
@@ -344,6 +444,45 @@ def test_drift_is_seen_and_repaired(server: Server, drifting: Placement, stateme
     assert not databases.observe(server.at, drifting).hardened
     databases.create(server.at, drifting, connection_limit=4)
     assert databases.observe(server.at, drifting).hardened
+
+
+@pytest.mark.parametrize("statement", LOCKED_OUT)
+def test_no_migration_locks_the_master_out(server: Server, statement: str) -> None:
+    """In a database as earlier releases made it: it is listed, seen, and dropped."""
+    databases, placement = server.provider(), new_placement()
+    databases.create(server.at, placement, connection_limit=4)
+    migrator = credential_of(placement, placement.migrator_role)
+    databases.set_password(server.at, migrator)
+    drift(server, placement, "ALTER DATABASE {database} OWNER TO {owner}")
+    with server.login(migrator) as conn:
+        conn.execute(statement.format(database=placement.database, owner=placement.owner_role))
+    assert placement.database in databases.names(server.at)
+    seen = databases.observe(server.at, placement)
+    assert (seen.exists, seen.hardened) == (True, False)
+    databases.drop(server.at, placement)
+    assert placement.database not in databases.names(server.at)
+
+
+def test_a_move_may_turn_its_migrator(server: Server, drifting: Placement) -> None:
+    """Neither drift nor undone by a repair: a worker that copies rows relies on it."""
+    databases = server.provider()
+    setting = "ALTER ROLE {migrator} IN DATABASE {database} SET session_replication_role = replica"
+    drift(server, drifting, setting)
+    assert databases.observe(server.at, drifting).hardened
+    drift(server, drifting, "ALTER ROLE {migrator} IN DATABASE {database} SET work_mem = '1GB'")
+    assert not databases.observe(server.at, drifting).hardened
+    databases.create(server.at, drifting, connection_limit=4)
+    assert databases.observe(server.at, drifting).hardened
+    with server.superuser() as conn:
+        (config,) = conn.execute(
+            "SELECT setconfig FROM pg_db_role_setting WHERE setrole = %s::regrole", (drifting.migrator_role,)
+        ).fetchone() or ([],)
+    assert sorted(config) == [
+        f"role={drifting.owner_role}",
+        "search_path=app, pg_temp",
+        "session_replication_role=replica",
+    ]
+    drift(server, drifting, setting.replace("SET", "RESET").partition(" = ")[0])
 
 
 NOT_REPAIRED = [

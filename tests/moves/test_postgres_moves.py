@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman
 from tests.contract.databases_rig import Server, run_server, write_migrations
 from tests.moves.rig import Pair, Writer, going, make_pair
-from workers.providers.moves import stream
+from workers.providers.endpoint_map import EndpointMap
+from workers.providers.moves import PostgresMoves, stream
 from workers.providers.ports import HandedOver, MoveSeen
 
 NOTES = """
@@ -127,6 +129,26 @@ def test_every_kind_of_change_is_carried(pair: Pair) -> None:
     with pair.servers[1].superuser(pair.target.placement.database) as conn:
         settings = conn.execute("SELECT setconfig FROM pg_db_role_setting").fetchall()
     assert "session_replication_role" not in str(settings)
+
+
+def test_a_neighbour_that_leaves_its_transaction_open_holds_up_no_move(
+    servers: tuple[Server, Server], pair: Pair, tmp_path: Path
+) -> None:
+    """Once more while the copy waits for those that ran when it began."""
+    neighbour = make_pair(*servers, write_migrations(tmp_path / "n", _0001_notes=NOTES))
+    moves = PostgresMoves(servers[0].secrets, EndpointMap(), sslmode="disable", lock_timeout=5, left_open=0)
+    for act in (moves.begin, moves.copy):
+        with pytest.raises(psycopg.OperationalError), neighbour.writing() as conn:  # noqa: PT012
+            conn.execute("BEGIN")
+            conn.execute("INSERT INTO notes (id, body) VALUES (1, 'held')")
+            act(pair.source, pair.target, going())
+            conn.execute("COMMIT")
+    with neighbour.writing() as conn:
+        conn.execute("BEGIN")
+        conn.execute("SELECT count(*) FROM notes")  # reads alone: in nobody's way
+        moves.copy(pair.source, pair.target, going())
+        conn.execute("COMMIT")
+    neighbour.end()
 
 
 def test_two_databases_of_one_server(servers: tuple[Server, Server], tmp_path: Path) -> None:

@@ -3,23 +3,22 @@
 Nothing here is staged: customers subscribe through Stripe's own SDK, the webhooks arrive signed over
 HTTP, a Celery worker runs the real Terraform with the real AWS provider, and the pages come from real
 PostgreSQL databases through the data plane. Only the endpoints are those of the local cloud.
+
+What it needs beyond the product (the extra `localcloud`, Terraform, the sample application of a checkout)
+is asked for when it runs: `--help` works without.
 """
 
 from __future__ import annotations
 
 import shutil
 import signal
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from controlplane.cli.demo.house import DemoFailed, DemoHouse
-from controlplane.cli.demo.story import Story
-from controlplane.cli.demo.warm import WarmStory, warm_catalogue
-from localcloud.process import ServiceError
+from controlplane.cli.failure import Exit, Failure, clear_services
 
 
 @click.command("demo")
@@ -37,14 +36,23 @@ from localcloud.process import ServiceError
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for the tenants at most.")
 def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -> None:
     """Start everything on this machine, subscribe customers, watch them become tenants."""
+    with clear_services():
+        from controlplane.cli.demo.house import MIGRATIONS, DemoFailed, DemoHouse
+        from controlplane.cli.demo.story import Story
+        from controlplane.cli.demo.warm import WarmStory, warm_catalogue
+    if not MIGRATIONS.is_dir():
+        raise Failure(
+            f"demo: its sample application is not at {MIGRATIONS.parent}, since packages have none of it:"
+            " run the demo in a checkout of the repository (make demo)"
+        )
+    if shutil.which("terraform") is None:
+        raise Failure("demo: terraform is not on PATH: install Terraform 1.11 or newer")
     for ending in (signal.SIGINT, signal.SIGTERM):  # a shell lets what it starts behind "&" ignore the first
         signal.signal(ending, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=True)
-    if shutil.which("terraform") is None:
-        console.print("[red]demo: terraform is not on PATH: install Terraform 1.11 or newer[/]")
-        sys.exit(1)
     try:
         with (
+            clear_services(),
             warm_catalogue() if warm else nullcontext() as catalogue,
             DemoHouse(console, data_dir, settings=catalogue) as house,
         ):
@@ -53,9 +61,8 @@ def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -
             if not exit_:
                 story.where_to_go_next()
                 house.wait_until_one_fails()
-    except (DemoFailed, ServiceError) as error:
-        console.print(f"[red]demo: {error}[/]")
-        sys.exit(1)
+    except DemoFailed as error:
+        raise Failure(f"demo: {error}") from error
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left running")
-        sys.exit(130)
+        raise SystemExit(Exit.INTERRUPTED) from None

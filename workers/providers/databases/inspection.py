@@ -53,8 +53,12 @@ class ServerSeen:
     memberships: Acl  # (group, member), wherever one of the placement's roles is either
     database_owner: str | None  # None: there is no such database
     accepts_connections: bool
+    is_template: bool
+    database_limit: int  # of connections; -1: none
     database_acl: Acl
-    settings: Mapping[str, frozenset[str]]  # role → "name=value", in this database
+    settings: Mapping[tuple[str, str], frozenset[str]]
+    """(role or "", this database or "") → "name=value": a role's settings in this database and in all,
+    and the database's for every role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,15 @@ SELECT current_user::text AS master,
       FROM pg_auth_members AS am
       JOIN pg_roles AS g ON g.oid = am.roleid JOIN pg_roles AS m ON m.oid = am.member
       WHERE g.rolname = ANY(%(roles)s) OR m.rolname = ANY(%(roles)s)) AS memberships,
-  (SELECT json_build_object('owner', pg_get_userbyid(datdba), 'accepts', datallowconn, 'acl', {acl})
+  (SELECT json_build_object('owner', pg_get_userbyid(datdba), 'accepts', datallowconn,
+        'template', datistemplate, 'limit', datconnlimit, 'acl', {acl})
       FROM pg_database WHERE datname = %(database)s) AS database,
-  (SELECT coalesce(json_object_agg(r.rolname, s.setconfig), '{{}}')
-      FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
-      JOIN pg_roles AS r ON r.oid = s.setrole WHERE d.datname = %(database)s) AS settings
+  (SELECT coalesce(json_agg(json_build_array(coalesce(r.rolname, ''), coalesce(d.datname, ''), s.setconfig)),
+        '[]')
+      FROM pg_db_role_setting AS s
+      LEFT JOIN pg_database AS d ON d.oid = s.setdatabase LEFT JOIN pg_roles AS r ON r.oid = s.setrole
+      WHERE (s.setrole = 0 OR r.rolname = ANY(%(roles)s)) AND (s.setdatabase = 0 OR d.datname = %(database)s)
+        AND (s.setrole <> 0 OR s.setdatabase <> 0)) AS settings
 """
 ).format(acl=_acl("datacl", "d", "datdba"))
 
@@ -143,7 +151,8 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerSeen:
             "database": placement.database,
         },
     )
-    database = row["database"] or {"owner": None, "accepts": False, "acl": []}
+    absent: dict[str, Any] = {"owner": None, "accepts": False, "template": False, "limit": -1, "acl": []}
+    database = row["database"] or absent
     return ServerSeen(
         master=row["master"],
         master_acts_as_owner=row["master_acts_as_owner"],
@@ -153,8 +162,10 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerSeen:
         memberships=_pairs(row["memberships"]),
         database_owner=database["owner"],
         accepts_connections=database["accepts"],
+        is_template=database["template"],
+        database_limit=database["limit"],
         database_acl=_pairs(database["acl"]),
-        settings={role: frozenset(settings) for role, settings in row["settings"].items()},
+        settings={(role, database): frozenset(config) for role, database, config in row["settings"]},
     )
 
 

@@ -19,6 +19,7 @@ from controlplane.domain.errors import Invalid
 PASSWORD_BYTES = 32
 TENANT_LOGIN = re.compile(r"t_[a-z2-7]{12}_[0-9]+_(migrator|app_a|app_b)")
 MOST_CONNECTIONS = 10_000
+LEFT_OPEN_SECONDS = 30.0
 
 
 def new_password() -> str:
@@ -44,3 +45,19 @@ def require_tenant_login(username: str) -> None:
 def require_limit(connection_limit: int) -> None:
     if not 1 <= connection_limit <= MOST_CONNECTIONS:
         raise Invalid("connection_limit", f"1 to {MOST_CONNECTIONS}", got=connection_limit)
+
+
+def end_left_open(master: psycopg.Connection, *, seconds: float = LEFT_OPEN_SECONDS) -> int:
+    """End the sessions of applications, of whichever tenant of the cluster, that have written and then left
+    their transaction idle for so many seconds; how many. What reads the log has to wait for each of them,
+    so one tenant could else hold up its neighbours' moves: the timeout that logins begin with is theirs to
+    lift."""
+    return len(
+        master.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename ~ '^t_[a-z2-7]{12}_[0-9]+_app_[ab]$' AND backend_xid IS NOT NULL"
+            " AND state LIKE 'idle in transaction%%'"
+            " AND state_change <= clock_timestamp() - make_interval(secs => %s)",
+            (seconds,),
+        ).fetchall()
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
 from workers.providers.databases import migrations as tenant_migrations
@@ -42,12 +42,15 @@ from workers.providers.ports import (
 
 OLDEST_SERVER_VERSION = 150000
 GRANT_OPTIONS_SINCE = 160000
-AWS_DATABASE = "rdsadmin"  # RDS lets nobody else in
+NOT_OURS = ("template0", "template1", "rdsadmin")
+"""By name: whoever owns a database may call it a template. RDS lets nobody else into the last."""
 HARDENED_DATABASES = (MAINTENANCE_DATABASE, "template1")
 SESSIONS_END_WITHIN_SECONDS = 10.0
 SESSIONS_POLL_SECONDS = 0.02
 SESSIONS_FINISH_WITHIN_SECONDS = 10.0
 SESSIONS_IDLE_SECONDS = 1.0
+PROOF_LOCK_SECONDS = 5
+PROOF_SECONDS = 20
 
 
 class PostgresDatabases:
@@ -105,16 +108,19 @@ class PostgresDatabases:
     # ------------------------------------------------------------------------------------ databases
 
     def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
-        """One session, or two where the database lets the master in not (yet)."""
+        """One session, or two where the database lets the master in not (yet), which is an error only
+        where nothing that `create` mends explains it."""
         master = self._sessions.master(at)
         inside: InsideSeen | None = None
         try:
             with master.open(placement.database) as conn:
                 recipe, server = _recipe(conn, placement), see_server(conn, placement)
                 inside = see_inside(conn, placement)
-        except (NoSuchDatabase, DatabaseClosed):
+        except ControlPlaneError as error:
             with master.open() as conn:
                 recipe, server = _recipe(conn, placement), see_server(conn, placement)
+            if not isinstance(error, NoSuchDatabase | DatabaseClosed) and not recipe.shut(server):
+                raise
         return DatabaseSeen(
             exists=server.database_owner is not None,
             hardened=not (
@@ -228,9 +234,14 @@ class PostgresDatabases:
             _end_sessions(conn, [username])
 
     def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
-        """The marker is read first: a database that says it is another's is not dropped. Doors are shut
-        before sessions are ended, so that none comes back; FORCE ends what slipped in all the same."""
+        """The marker is read first: a database that says it is another's is not dropped. What could keep
+        the master out, or the database from being dropped, is mended before. Doors are shut before sessions
+        are ended, so that none comes back; FORCE ends what slipped in all the same."""
         master = self._sessions.master(at)
+        with master.open() as conn, conn.transaction():
+            recipe, seen = _recipe(conn, placement), see_server(conn, placement)
+            for line in (recipe.master_owns_database, recipe.plain_database):
+                _execute(conn, line(seen))
         try:
             with master.open(placement.database) as conn:
                 _require_own_marker(_recipe(conn, placement), see_inside(conn, placement))
@@ -253,8 +264,8 @@ class PostgresDatabases:
     def names(self, at: ClusterEndpoint) -> list[str]:
         with self._sessions.master(at).open() as conn:
             rows = conn.execute(
-                "SELECT datname::text FROM pg_database WHERE NOT datistemplate AND datname <> %s ORDER BY 1",
-                (AWS_DATABASE,),
+                "SELECT datname::text FROM pg_database WHERE datname <> ALL(%s) ORDER BY 1",
+                (list(NOT_OURS),),
             )
             return [name for (name,) in rows]
 
@@ -314,25 +325,53 @@ class PostgresDatabases:
             return shape.lines(conn, APP_SCHEMA)
 
     def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
-        with self._sessions.login(at, credential) as conn:
+        """With what the login begins with by itself, as the application's sessions do. The write is a
+        DELETE that finds nothing, and is rolled back."""
+        with self._sessions.login(at, credential, bounded=False) as conn:
             row = conn.execute(
                 "SELECT current_database()::text, "
                 "coalesce(pg_catalog.has_schema_privilege(to_regnamespace(%s), 'USAGE'), false), "
+                "current_setting('transaction_read_only')::boolean, "
                 "ARRAY(SELECT tenant_id FROM platform.identity LIMIT 2)",
                 (APP_SCHEMA,),
             ).fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM
-        database, schema_is_there, marker = row
-        if database != placement.database or marker != [placement.tenant_id]:
-            raise NeedsHuman(
-                f"{credential.username} reached {database}, whose marker is {', '.join(marker) or 'empty'}; "
-                f"expected {placement.database} of {placement.tenant_id}",
-                runbook="cross-tenant-marker",
+            assert row is not None  # noqa: S101 - a SELECT without FROM
+            database, schema_is_there, read_only, marker = row
+            if database != placement.database or marker != [placement.tenant_id]:
+                raise NeedsHuman(
+                    f"{credential.username} reached {database}, whose marker is "
+                    f"{', '.join(marker) or 'empty'}; expected {placement.database} of {placement.tenant_id}",
+                    runbook="cross-tenant-marker",
+                )
+            if not schema_is_there:
+                raise NeedsHuman(
+                    f"{credential.username} has no schema {APP_SCHEMA} in {database}", runbook=RUNBOOK
+                )
+            if read_only:
+                raise NeedsHuman(
+                    f"{credential.username} may only read in {database}: its transactions begin read-only, "
+                    "expected default_transaction_read_only = off",
+                    runbook=RUNBOOK,
+                )
+            self._prove_a_write(conn)
+
+    def _prove_a_write(self, conn: psycopg.Connection) -> None:
+        """Where there is a table yet that rows may be deleted from."""
+        with conn.transaction(force_rollback=True):
+            conn.execute(
+                "SELECT pg_catalog.set_config('lock_timeout', %s, true),"
+                " pg_catalog.set_config('statement_timeout', %s, true)",
+                (f"{PROOF_LOCK_SECONDS}s", f"{PROOF_SECONDS}s"),
             )
-        if not schema_is_there:
-            raise NeedsHuman(
-                f"{credential.username} has no schema {APP_SCHEMA} in {database}", runbook=RUNBOOK
-            )
+            table = conn.execute(
+                "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class AS c"
+                " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = %s AND c.relkind IN ('r', 'p')"
+                " AND pg_catalog.has_table_privilege(c.oid, 'DELETE') ORDER BY c.oid LIMIT 1",
+                (APP_SCHEMA,),
+            ).fetchone()
+            if table is not None:
+                conn.execute(sql.SQL("DELETE FROM {} WHERE false").format(sql.Identifier(*table)))
 
 
 def _recipe(conn: psycopg.Connection, placement: Placement, connection_limit: int | None = None) -> Recipe:

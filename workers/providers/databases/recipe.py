@@ -7,6 +7,8 @@ argues each line; what it comes to:
 
 - an owner that nobody can log in as; a migrator that acts as the owner and inherits nothing; two
   application logins that are members of nothing and may only read and write rows in schema `app`;
+- the database itself is the master's, so that no migration changes how it is entered or dropped;
+- of each login exactly the settings below, and of the database none: whoever is logged in may set its own;
 - nothing for PUBLIC, and no schema `public`;
 - schema `platform`, the master's own: whose database this is, and which migrations it has had;
 - CONNECT for the tenant's logins comes *last*, so a half-made database lets nobody in.
@@ -30,6 +32,12 @@ from workers.providers.databases.inspection import PUBLIC, Acl, InsideSeen, Role
 
 MIGRATOR_CONNECTIONS = 3
 APP_SCHEMA = "app"
+SEARCH_PATH = "search_path=app, pg_temp"
+APP_LIMITS = ("idle_in_transaction_session_timeout=5min", "statement_timeout=15min")
+"""What an application login begins with, not what holds it: it may lift them for itself."""
+OF_A_MOVE = frozenset({"session_replication_role=replica"})
+"""The migrator's while a move fills its database; no tenant may set it."""
+OWNER_RIGHTS = ("CREATE", "TEMPORARY")
 TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 SEQUENCE_RIGHTS = ("USAGE", "SELECT")
 
@@ -68,7 +76,14 @@ class Recipe:
     @property
     def shell(self) -> tuple[ServerLine, ...]:
         """One transaction: from here on the master can get in, and nobody else."""
-        return (self.nothing_for_public, self.login_settings, self.accepts_connections)
+        return (
+            self.master_owns_database,
+            self.plain_database,
+            self.nothing_for_public,
+            self.owner_may_create,
+            self.login_settings,
+            self.accepts_connections,
+        )
 
     @property
     def inside(self) -> tuple[InsideLine, ...]:
@@ -85,6 +100,10 @@ class Recipe:
     @property
     def doors(self) -> tuple[ServerLine, ...]:
         return (self.logins_may_connect,)
+
+    def shut(self, server: ServerSeen) -> bool:
+        """Does the shell not hold, so that nobody, or not everybody, gets in who should?"""
+        return any(_says_anything(line(server)) for line in self.shell)
 
     def missing(self, server: ServerSeen, inside: InsideSeen | None) -> list[str]:
         """The lines that do not hold; `inside` None where nobody can get in to look."""
@@ -154,30 +173,62 @@ class Recipe:
         off, since PUBLIC may connect to every new database."""
         if seen.database_owner is None:
             yield _sql(
-                "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' OWNER {} ALLOW_CONNECTIONS false",
+                "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false",
                 self.placement.database,
-                self.placement.owner_role,
             )
+
+    def master_owns_database(self, seen: ServerSeen) -> Statements:
+        """The owner of a database may set what every session of it begins with, the master's too. Those
+        that earlier releases made belong to the tenant's owner."""
+        if seen.database_owner == self.placement.owner_role:
+            yield _sql("ALTER DATABASE {} OWNER TO CURRENT_USER", self.placement.database)
+
+    def plain_database(self, seen: ServerSeen) -> Statements:
+        """What its former owner may have done: a template can't be dropped, a limit of 0 lets nobody in,
+        and a setting (`local_preload_libraries`, `role`) can end or turn every session."""
+        name = self.placement.database
+        if seen.is_template:
+            yield _sql("ALTER DATABASE {} IS_TEMPLATE false", name)
+        if seen.database_limit != -1:
+            yield _sql("ALTER DATABASE {} CONNECTION LIMIT -1", name)
+        if ("", name) in seen.settings:
+            yield _sql("ALTER DATABASE {} RESET ALL", name)
 
     def nothing_for_public(self, seen: ServerSeen) -> Statements:
         if any(grantee == PUBLIC for grantee, _ in seen.database_acl) or seen.database_owner is None:
             yield _sql("REVOKE ALL ON DATABASE {} FROM PUBLIC", self.placement.database)
 
+    def owner_may_create(self, seen: ServerSeen) -> Statements:
+        """Schemas, trusted extensions, publications and temporary tables, which migrations may want."""
+        name, owner = self.placement.database, self.placement.owner_role
+        if {privilege for grantee, privilege in seen.database_acl if grantee == owner} != set(OWNER_RIGHTS):
+            yield _sql("REVOKE ALL ON DATABASE {} FROM {}", name, owner)
+            yield _sql("GRANT CREATE, TEMPORARY ON DATABASE {} TO {}", name, owner)
+
     def login_settings(self, seen: ServerSeen) -> Statements:
-        """What the migrator makes belongs to the owner, and unqualified names mean schema `app`."""
+        """What the migrator makes belongs to the owner, and unqualified names mean schema `app`. Nothing
+        beside: `default_transaction_read_only` or `statement_timeout=1`, which a login may set for itself
+        in this database or in all, would outlast whoever set it."""
         place = self.placement
-        if f"role={place.owner_role}" not in seen.settings.get(place.migrator_role, ()):
-            yield _sql(
-                "ALTER ROLE {} IN DATABASE {} SET role = {}",
-                place.migrator_role,
-                place.database,
-                place.owner_role,
-            )
-        for name in (place.migrator_role, *place.app_roles):
-            if "search_path=app, pg_temp" not in seen.settings.get(name, ()):
-                yield _sql(
-                    "ALTER ROLE {} IN DATABASE {} SET search_path = app, pg_temp", name, place.database
-                )
+        wanted: dict[str, tuple[str, ...]] = {
+            place.owner_role: (),
+            place.migrator_role: (f"role={place.owner_role}", SEARCH_PATH),
+        }
+        wanted |= dict.fromkeys(place.app_roles, (SEARCH_PATH, *APP_LIMITS))
+        for name, settings in wanted.items():
+            if (name, "") in seen.settings:
+                yield _sql("ALTER ROLE {} RESET ALL", name)
+            here = seen.settings.get((name, place.database), frozenset())
+            of_a_move = here & OF_A_MOVE if name == place.migrator_role else frozenset()
+            if here - of_a_move == frozenset(settings):
+                continue
+            change = _sql("ALTER ROLE {} IN DATABASE {} ", name, place.database)
+            if here:
+                yield change + sql.SQL("RESET ALL")
+            for setting in (*settings, *of_a_move):
+                key, _, value = setting.partition("=")
+                values = map(sql.Literal, value.split(", "))
+                yield change + sql.SQL("SET {} = ").format(sql.Identifier(key)) + sql.SQL(", ").join(values)
 
     def accepts_connections(self, seen: ServerSeen) -> Statements:
         if not seen.accepts_connections:
@@ -288,7 +339,7 @@ class Recipe:
             if (group, member) != (place.owner_role, place.migrator_role)
             and not (group in ours and member == server.master)
         ]
-        if server.database_owner not in {None, place.owner_role}:
+        if server.database_owner not in {None, place.owner_role, server.master}:
             found.append(f"the database belongs to {server.database_owner}")
         strangers = {grantee for grantee, _ in server.database_acl} - ours - {PUBLIC, server.master}
         found += [f"{name} has rights on the database" for name in sorted(strangers)]

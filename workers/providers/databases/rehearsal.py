@@ -40,24 +40,12 @@ def copy(master: Master, placement: Placement) -> Iterator[str]:
     """The copy's name. One that a killed rehearsal left is dropped first; this one in any case.
     Raises Retryable where the original is in use."""
     name = name_of(placement)
-    with master.open() as conn:
-        _drop(conn, name)
-        _create(conn, name, placement)
     try:
         with master.open() as conn:
-            for statement in (
-                sql.SQL("REVOKE ALL ON DATABASE {copy} FROM PUBLIC"),
-                sql.SQL("GRANT CONNECT ON DATABASE {copy} TO {migrator}"),
-                sql.SQL("ALTER ROLE {migrator} IN DATABASE {copy} SET role = {owner}"),
-                sql.SQL("ALTER ROLE {migrator} IN DATABASE {copy} SET search_path = app, pg_temp"),
-            ):
-                conn.execute(
-                    statement.format(
-                        copy=sql.Identifier(name),
-                        migrator=sql.Identifier(placement.migrator_role),
-                        owner=sql.Identifier(placement.owner_role),
-                    )
-                )
+            _drop(conn, name)
+            _create(conn, name, placement)
+            with conn.transaction():
+                _let_the_migrator_in(conn, name, placement)
         yield name
     finally:
         with master.open() as conn:
@@ -65,8 +53,10 @@ def copy(master: Master, placement: Placement) -> Iterator[str]:
 
 
 def _create(conn: psycopg.Connection, name: str, placement: Placement) -> None:
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-        sql.Identifier(name), sql.Identifier(placement.database), sql.Identifier(placement.owner_role)
+    """The master's, and closed: PUBLIC may connect to every new database, and to be in it is to read what
+    its catalogues say of the original."""
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} ALLOW_CONNECTIONS false").format(
+        sql.Identifier(name), sql.Identifier(placement.database)
     )
     until = time.monotonic() + PATIENCE
     while True:
@@ -78,6 +68,24 @@ def _create(conn: psycopg.Connection, name: str, placement: Placement) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+def _let_the_migrator_in(conn: psycopg.Connection, name: str, placement: Placement) -> None:
+    for statement in (
+        sql.SQL("REVOKE ALL ON DATABASE {copy} FROM PUBLIC"),
+        sql.SQL("GRANT CREATE, TEMPORARY ON DATABASE {copy} TO {owner}"),
+        sql.SQL("GRANT CONNECT ON DATABASE {copy} TO {migrator}"),
+        sql.SQL("ALTER ROLE {migrator} IN DATABASE {copy} SET role = {owner}"),
+        sql.SQL("ALTER ROLE {migrator} IN DATABASE {copy} SET search_path = app, pg_temp"),
+        sql.SQL("ALTER DATABASE {copy} ALLOW_CONNECTIONS true"),
+    ):
+        conn.execute(
+            statement.format(
+                copy=sql.Identifier(name),
+                migrator=sql.Identifier(placement.migrator_role),
+                owner=sql.Identifier(placement.owner_role),
+            )
+        )
 
 
 def _drop(conn: psycopg.Connection, name: str) -> None:

@@ -78,8 +78,10 @@ class Sessions:
         *,
         statement_timeout: float | None = None,
         lock_timeout: float | None = None,
+        bounded: bool = True,
     ) -> Iterator[psycopg.Connection]:
-        """A session of a tenant's login on `credential.dbname`. Raises LoginRefused, DatabaseClosed,
+        """A session of a tenant's login on `credential.dbname`; `bounded` False: with what the login
+        itself begins with, instead of our bounds. Raises LoginRefused, DatabaseClosed,
         NoSuchDatabase (all of them errors of the domain), Retryable, or NeedsHuman("tenant-database"),
         for the connecting and for what runs inside."""
         conn = self.connect(
@@ -88,6 +90,7 @@ class Sessions:
             credential.dbname,
             statement_timeout=statement_timeout,
             lock_timeout=lock_timeout,
+            bounded=bounded,
         )
         with _closing(conn, _name(at, credential, credential.dbname)):
             yield conn
@@ -101,9 +104,10 @@ class Sessions:
         search_path: str | None = None,
         statement_timeout: float | None = None,
         lock_timeout: float | None = None,
+        bounded: bool = True,
     ) -> psycopg.Connection:
         """`search_path` None leaves the login's own. Raises as `login`."""
-        settings = self._bounds(statement_timeout, lock_timeout) | (
+        settings = (self._bounds(statement_timeout, lock_timeout) if bounded else {}) | (
             {"search_path": search_path} if search_path else {}
         )
         parameters: dict[str, Any] = {

@@ -30,6 +30,7 @@ from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from workers.providers.databases import shape
 from workers.providers.databases.errors import DatabaseClosed, NoSuchDatabase
+from workers.providers.databases.logins import LEFT_OPEN_SECONDS, end_left_open
 from workers.providers.databases.recipe import APP_SCHEMA
 from workers.providers.databases.sessions import Sessions
 from workers.providers.endpoint_map import EndpointMap
@@ -53,7 +54,8 @@ OLD_TRANSACTIONS_SECONDS = 60.0
 class PostgresMoves:
     """`sslmode`, `sslrootcert`, `connect_timeout` as of `PostgresDatabases`. `statement_timeout`: seconds
     for one statement, the copy of a whole table among them. `patience`: seconds that `follow` tries to
-    come up with a source that is being written to. `check_between`: bytes, see CHECK_BETWEEN_BYTES."""
+    come up with a source that is being written to. `left_open`: seconds after which a transaction that an
+    application left idle is ended. `check_between`: bytes, see CHECK_BETWEEN_BYTES."""
 
     def __init__(
         self,
@@ -66,11 +68,13 @@ class PostgresMoves:
         statement_timeout: float = 6 * 3600,
         lock_timeout: float = 20,
         patience: float = 900,
+        left_open: float = LEFT_OPEN_SECONDS,
         check_between: int = CHECK_BETWEEN_BYTES,
         connection_class: type[psycopg.Connection] = psycopg.Connection,
     ) -> None:
         self._secrets = secrets
         self._patience = patience
+        self._left_open = left_open
         self._check_between = check_between
         self._sessions = Sessions(
             secrets,
@@ -113,6 +117,7 @@ class PostgresMoves:
             with self._migrator(source) as reader:
                 stream.publish(reader, name, [t for t in catalogue.tables(reader) if t.streams])
             run.check()
+            end_left_open(here, seconds=self._left_open)
             stream.keep(here, name)
 
     def copy(self, source: Home, target: Home, run: MoveRun) -> Copied:
@@ -120,6 +125,8 @@ class PostgresMoves:
         run.check()
         with self._master(target) as there:
             _end_others(there, target.placement)
+        with self._master(source) as here:
+            end_left_open(here, seconds=self._left_open)
         with self._ends(source, target) as ends:
             tables = catalogue.tables(ends.reader)
             carried = [table for table in tables if table.streams]
