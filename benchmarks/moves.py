@@ -38,7 +38,7 @@ from tests.workers.house import House
 
 GOAL = 2.0  # seconds without a write
 ROW = 1000  # bytes of a row of the ballast
-QUIET = {"log_statement": "none", "max_wal_size": "4GB"}
+QUIET = {"log_statement": "none", "max_wal_size": "4GB", "wal_level": "logical"}
 
 
 @dataclass(frozen=True)

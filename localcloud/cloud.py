@@ -191,6 +191,7 @@ class LocalCloud:
             "CONTROLPLANE_APP_SECURITY_GROUP_IDS": account.app_security_group_id,
             "CONTROLPLANE_PERMISSIONS_BOUNDARY_ARN": account.permissions_boundary_arn,
             "CONTROLPLANE_APP_ROLE_ARN": account.app_role_arn,
+            "CONTROLPLANE_CLUSTER_PARAMETER_GROUP": account.cluster_parameter_group,
         }
 
     def _stripe_environment(self) -> dict[str, str]:

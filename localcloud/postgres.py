@@ -33,7 +33,8 @@ class PostgresServer:
 
     `port` 0 takes a free one and keeps it over restarts. `user` is the superuser; with `password`
     None it is trusted, else every login needs SCRAM. `options` are configuration parameters, e.g.
-    {"wal_level": "logical"}. `fsync` True is for measuring honest commit times.
+    {"wal_level": "logical"}; the attribute is read at each start. `fsync` True is for measuring honest
+    commit times.
 
     Started by root it runs as `nobody`, who must be able to pass through the folders above
     `data_dir`: temporary folders are usually closed to others, those of `process.make_data_root`
@@ -54,7 +55,7 @@ class PostgresServer:
         self.port = port
         self.user = user
         self._password = password
-        self._options = dict(options or {})
+        self.options = dict(options or {})
         self._fsync = fsync
         self._child: Child | None = None
         self._prepared = False
@@ -243,7 +244,7 @@ class PostgresServer:
             "timezone": "UTC",
             "log_timezone": "UTC",
             **({} if self._fsync else {"fsync": "off", "full_page_writes": "off"}),
-            **self._options,
+            **self.options,
         }
         return [
             install.program("postgres"),

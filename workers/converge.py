@@ -355,7 +355,8 @@ def _judge(held: Held, error: Exception) -> tuple[str, str | None, float | None]
         case Pending():
             return str(error), None, error.after or wait
         case Retryable():
-            runbook = "retrying" if held.attempts >= ATTEMPTS_UNTIL_ATTENTION else None
+            lasts = held.attempts >= ATTEMPTS_UNTIL_ATTENTION
+            runbook = (error.runbook or "retrying") if lasts else None
             return str(error), runbook, max(error.after or 0.0, wait)
         case NeedsHuman():
             return str(error), error.runbook, None

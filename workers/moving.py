@@ -23,6 +23,7 @@ from controlplane.services import moves
 from controlplane.store import audit, cluster, move, operation, placement, tenant
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection, RegistryUnavailable
+from workers.context import Context
 from workers.observe import endpoint_of
 from workers.providers.ports import HandedOver, Home, MoveRun
 from workers.publishing import publish_route
@@ -39,10 +40,21 @@ ROLLOUT_POLL = 5.0  # seconds
 def place_move(work: TenantWork) -> None:
     if work.facts.plan is None:
         raise NeedsHuman(f"{work.facts.row.id} has no plan", runbook="unknown-plan")
+    if _move(work).kind is MoveKind.MOVE:  # before a cluster is made for it
+        require_followable(work.ctx, work.facts)
     with work.recording() as conn:
         ring = moves.place(conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor)
     for kind, resource_id in ring:
         work.ctx.ring(bells.CONVERGE, [kind, resource_id])
+
+
+def require_followable(ctx: Context, facts: TenantFacts) -> None:
+    """Raises NeedsHuman("move") where the cluster that the tenant lives on keeps no log for a move to follow:
+    a move that can't be ended must not begin."""
+    source = facts.home()
+    if source is None:
+        raise Pending("the cluster it lives on has no endpoint yet", after=ctx.platform.cluster_poll)
+    ctx.providers.moves.require_followable(source)
 
 
 def begin_copy(work: TenantWork) -> None:

@@ -17,6 +17,7 @@ from controlplane.store import cluster, placement, preview
 from controlplane.store.preview import Taken
 from workers.context import Context
 from workers.converge import look_at_tenant
+from workers.moving import require_followable
 from workers.providers.ports import StackRun
 from workers.restoring import find_origin
 from workers.stacks import tenant_variables
@@ -69,10 +70,11 @@ def _told(step: Step) -> dict[str, Any]:
 
 
 def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]]:
-    """First what a pass would do anyhow, then the move."""
+    """First what a pass would do anyhow, then the move. Raises NeedsHuman where it can't be made."""
     facts, _, steps = look_at_tenant(ctx, tenant_id)
     if facts.plan is None or facts.placement is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
+    require_followable(ctx, facts)
     number, place = _place(ctx, facts.placement, facts.plan, to, elsewhere=True)
     moving = steps_of_move(number, f"to {place}", f"its home is {facts.placement.cluster_id}")
     return [_told(step) for step in (*steps, *moving)]

@@ -63,12 +63,13 @@ class TenantFacts:
         """(source, target) of the move, once both clusters are known."""
         if self.move is None or self.beside is None:
             return None
-        here, there = self._home(), self.beside._home()
+        here, there = self.home(), self.beside.home()
         if here is None or there is None:
             return None
         return (here, there) if self.move.other == self.move.target else (there, here)
 
-    def _home(self) -> Home | None:
+    def home(self) -> Home | None:
+        """The placement on its cluster; None until that has an endpoint."""
         if self.placement is None or self.cluster is None or self.cluster.endpoint is None:
             return None
         return Home(ClusterEndpoint(**self.cluster.endpoint), self.placement)

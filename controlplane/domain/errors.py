@@ -5,7 +5,8 @@ the next minute would have mended. So every error that crosses a layer is one of
 what its reader needs: the machine a delay, the person a runbook, the caller the reason.
 
     ControlPlaneError
-    ├── Retryable     the engine acts next: the same pass is tried again after `after` seconds
+    ├── Retryable     the engine acts next: the same pass is tried again after `after` seconds; a person
+    │   │             is told where that has gone on for long
     │   └── Pending   nothing is wrong, something outside needs time; does not count as an attempt
     ├── NeedsHuman    a person acts next: `runbook` names the page in docs/runbooks/
     ├── Refused       the caller acts next: the request can't be granted as it stands
@@ -28,10 +29,14 @@ class ControlPlaneError(Exception):
 class Retryable(ControlPlaneError):
     """An outside system failed in a way that time may mend."""
 
-    def __init__(self, message: str | None = None, *, after: float | None = None) -> None:
-        """`after`: seconds to wait at least; None leaves it to the operation's backoff."""
+    def __init__(
+        self, message: str | None = None, *, after: float | None = None, runbook: str | None = None
+    ) -> None:
+        """`after`: seconds to wait at least; None leaves it to the operation's backoff. `runbook`: the page
+        in docs/runbooks/ for whoever is told once it has lasted; None where there is none of its own."""
         super().__init__(message)
         self.after = after
+        self.runbook = runbook
 
 
 class Pending(Retryable):

@@ -49,7 +49,8 @@ PERIODIC_LOOK = "periodic look"
 
 BACKOFF_FIRST = 2.0
 BACKOFF_CAP = 300.0
-ATTEMPTS_UNTIL_ATTENTION = 8
+ATTEMPTS_UNTIL_ATTENTION = 10
+"""Seven to fourteen minutes of backoff: AWS's passing states last for less."""
 UNEXPECTED_UNTIL_PARKED = 5
 
 

@@ -16,6 +16,7 @@ from botocore.config import Config
 
 STATE_BUCKET = "controlplane-terraform-state"
 COPY_BUCKET = "controlplane-copies"
+PARAMETER_GROUP = "controlplane-logical"
 SECRETS_OF_TENANTS = "arn:aws:secretsmanager:*:*:secret:tenants/*"
 
 
@@ -27,6 +28,7 @@ class Account:
     copy_bucket: str
     permissions_boundary_arn: str
     app_role_arn: str
+    cluster_parameter_group: str
     vpc_id: str
     subnet_ids: tuple[str, ...]
     app_security_group_id: str
@@ -58,6 +60,7 @@ def furnish(environ: Mapping[str, str]) -> Account:
         copy_bucket=COPY_BUCKET,
         permissions_boundary_arn=_make_boundary(iam),
         app_role_arn=_make_app_role(iam),
+        cluster_parameter_group=_make_parameter_group(client("rds")),
         vpc_id=vpc_id,
         subnet_ids=tuple(sorted(subnet["SubnetId"] for subnet in subnets)),
         app_security_group_id=group["GroupId"],
@@ -115,3 +118,19 @@ def _make_app_role(iam: Any) -> str:
     role = iam.create_role(RoleName="app-task", AssumeRolePolicyDocument=json.dumps(trust))
     arn: str = role["Role"]["Arn"]
     return arn
+
+
+def _make_parameter_group(rds: Any) -> str:
+    """With a log that a move can follow; a cluster without it has Aurora's default, which keeps none."""
+    rds.create_db_cluster_parameter_group(
+        DBClusterParameterGroupName=PARAMETER_GROUP,
+        DBParameterGroupFamily="aurora-postgresql17",
+        Description="Clusters of the control plane",
+    )
+    parameter = {
+        "ParameterName": "rds.logical_replication",
+        "ParameterValue": "1",
+        "ApplyMethod": "pending-reboot",
+    }
+    rds.modify_db_cluster_parameter_group(DBClusterParameterGroupName=PARAMETER_GROUP, Parameters=[parameter])
+    return PARAMETER_GROUP

@@ -5,6 +5,10 @@ cluster is deleted. Its superuser is `rdsadmin`, as on RDS, with a password that
 knows. The cluster's master user has what RDS gives a master, and the password of the master secret.
 Snapshots are base backups, taken while the server runs; a restore starts a server on a copy of one. A
 moment of the past is replayed from the server's log.
+
+On Aurora the DB cluster parameter group decides whether the log serves logical decoding, and where it does
+not, the functions that tell a position in the log are refused. PostgreSQL answers them always, so here they
+are replaced, in every database that the server is born with.
 """
 
 from __future__ import annotations
@@ -43,6 +47,31 @@ MASTER: tuple[LiteralString, ...] = (
     "ALTER DATABASE template1 OWNER TO {master}",
 )
 
+# Name, arguments, result. Aurora refuses them below `wal_level = logical`: jobinau/pg_gather#9 and
+# DataDog/integrations-core#20356 quote the error and its hint.
+WAL_FUNCTIONS: tuple[tuple[LiteralString, LiteralString, LiteralString], ...] = (
+    ("pg_create_restore_point", "text", "pg_lsn"),
+    ("pg_current_wal_flush_lsn", "", "pg_lsn"),
+    ("pg_current_wal_insert_lsn", "", "pg_lsn"),
+    ("pg_current_wal_lsn", "", "pg_lsn"),
+    ("pg_switch_wal", "", "pg_lsn"),
+)
+# PostgreSQL runs a function of its own whatever pg_proc says of it, so the name goes to another one.
+WAL_FUNCTION: tuple[LiteralString, ...] = (
+    "ALTER FUNCTION pg_catalog.{name}({arguments}) RENAME TO {real}",
+    """
+    CREATE FUNCTION pg_catalog.{name}({arguments}) RETURNS {returns} LANGUAGE plpgsql AS $$
+    BEGIN
+        IF pg_catalog.current_setting('wal_level') <> 'logical' THEN
+            RAISE object_not_in_prerequisite_state USING
+                MESSAGE = $m$wal_level must be set to 'logical'$m$,
+                HINT = 'WAL control functions cannot be executed when wal_level < logical.';
+        END IF;
+        RETURN pg_catalog.{real}({passed});
+    END $$
+    """,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class MasterLogin:
@@ -66,20 +95,28 @@ class ClusterDatabases:
         self._servers: dict[str, PostgresServer] = {}
 
     def open(
-        self, cluster: str, login: MasterLogin, *, database: str | None, endpoints: Iterable[str]
+        self,
+        cluster: str,
+        login: MasterLogin,
+        *,
+        database: str | None,
+        endpoints: Iterable[str],
+        logical: bool,
     ) -> None:
         """Start the cluster's server if it is not running, make the master user (and `database`,
-        if there is to be one from the start), and map its endpoints, "host:port"."""
+        if there is to be one from the start), and map its endpoints, "host:port". `logical`: does its log
+        serve logical decoding? Takes effect at a start."""
         server = self._servers.get(cluster)
         if server is None:
             server = PostgresServer(
                 self._clusters_dir / cluster,
                 user=ADMIN,
                 password=secrets.token_urlsafe(24),
-                options={"wal_level": "logical", "wal_keep_size": KEPT_LOG},
+                options={"wal_keep_size": KEPT_LOG},
             )
             self._servers[cluster] = server
         if not server.running:
+            server.options["wal_level"] = "logical" if logical else "replica"
             server.start()
             self._make_master(server, login, database)
         self.map(cluster, endpoints)
@@ -155,6 +192,7 @@ class ClusterDatabases:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             name = sql.Identifier(login.username)
             if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", login.username):
+                guard_wal_functions(server)
                 for statement in MASTER:
                     connection.execute(sql.SQL(statement).format(master=name))
             if login.password is not None:
@@ -167,3 +205,30 @@ class ClusterDatabases:
 
 def _exists(connection: psycopg.Connection, query: LiteralString, value: str) -> bool:
     return connection.execute(query, [value]).fetchone() is not None
+
+
+def guard_wal_functions(server: PostgresServer) -> None:
+    """Let a new server tell positions in its log as Aurora does: with `wal_level = logical` only. In every
+    database that it has, and so in all that will be made of them."""
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS true")
+        for database in ("template0", "template1", "postgres"):
+            with psycopg.connect(server.url(database)) as inside:
+                for function in WAL_FUNCTIONS:
+                    _guard(inside, *function)
+        connection.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS false")
+
+
+def _guard(
+    connection: psycopg.Connection, name: LiteralString, arguments: LiteralString, returns: LiteralString
+) -> None:
+    for statement in WAL_FUNCTION:
+        connection.execute(
+            sql.SQL(statement).format(
+                name=sql.SQL(name),
+                real=sql.SQL(f"{name}_of_postgresql"),
+                arguments=sql.SQL(arguments),
+                returns=sql.SQL(returns),
+                passed=sql.SQL("$1" if arguments else ""),
+            )
+        )

@@ -182,6 +182,8 @@ def _require_token(token: str) -> None:
         raise Invalid("token", "32 to 64 characters", got=len(token))
 
 
+LOGICAL_GROUP = "platform-logical"
+"""The one parameter group of the account; clusters without it have Aurora's default."""
 _WINDOW = ("earliest_restorable", "latest_restorable")
 
 

@@ -33,6 +33,8 @@ from workers.providers.ports import (
 SERVER_DOWN = "database-server-down"
 CLUSTER = "database-cluster"
 ROLE = "database-role"
+ROTATED = "database-master-rotated"
+VISITED = "database-visited"
 DATABASE = "database"
 FAILING = "database-failing-migration"
 APPLIED = "database-applied-migration"
@@ -52,6 +54,17 @@ class FakeDatabases:
             self.world.put(SERVER_DOWN, _key(at), True)
         else:
             self.world.drop(SERVER_DOWN, _key(at))
+
+    def rotate_master(self, at: ClusterEndpoint, password: str) -> None:
+        """The server has another password for its master from now on; the secret is not changed."""
+        self.world.put(ROTATED, _key(at), hashlib.sha256(password.encode()).hexdigest())
+
+    def visit(self, at: ClusterEndpoint, dbname: str, *, stay: bool = True) -> None:
+        """An agent of AWS's has a session there, which no master may end."""
+        if stay:
+            self.world.put(VISITED, _key(at, dbname), True)
+        else:
+            self.world.drop(VISITED, _key(at, dbname))
 
     def breach(self, at: ClusterEndpoint, username: str, dbname: str) -> None:
         """Somebody grants this login CONNECT on another tenant's database."""
@@ -183,6 +196,8 @@ class FakeDatabases:
                 raise NeedsHuman(
                     f"{placement.database}: the marker says {marker}", runbook="cross-tenant-marker"
                 )
+            if self.world.get(VISITED, _key(at, placement.database)):
+                raise Retryable("42501 permission denied to terminate process", runbook=RUNBOOK)
             self.world.drop(DATABASE, _key(at, placement.database))
         with self.world.call("databases.drop.roles"):
             for name in _roles(placement):
@@ -288,8 +303,11 @@ class FakeDatabases:
     # -------------------------------------------------------------------------------------- inside
 
     def _as_master(self, at: ClusterEndpoint) -> None:
-        self._secrets.read(at.master_secret_arn)
+        credential = self._secrets.read(at.master_secret_arn)
         self._reach(at)
+        known = self.world.get(ROTATED, _key(at))
+        if known is not None and known != hashlib.sha256(credential.password.encode()).hexdigest():
+            raise Retryable("the master's login is refused", runbook="master-credential")
 
     def _reach(self, at: ClusterEndpoint) -> None:
         if self.world.get(SERVER_DOWN, _key(at)):

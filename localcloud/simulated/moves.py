@@ -1,7 +1,8 @@
 """`ports.Moves` on the rows that `FakeDatabases.write` keeps: what was carried can be compared.
 
 The fence of a copy is kept with it, as in the real one's table, and each commit of the real one is a point
-at which a test may kill the worker.
+at which a test may kill the worker. Only a cluster of the parameter group with logical replication keeps a
+log that can be followed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
+from localcloud.simulated.aws import LOGICAL_GROUP, FakeAccount
 from localcloud.simulated.databases import DATABASE, FakeDatabases
 from localcloud.simulated.world import World
 from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen, TableCompared
@@ -25,6 +27,7 @@ class FakeMoves:
     def __init__(self, world: World, databases: FakeDatabases) -> None:
         self.world = world
         self._databases = databases
+        self._account = FakeAccount(world)
 
     # ------------------------------------------------------------------------------ for tests alone
 
@@ -43,12 +46,23 @@ class FakeMoves:
             progress = self.world.get(PROGRESS, target.placement.database)
         return MoveSeen(streaming, streaming and progress is not None and progress["copied"])
 
+    def require_followable(self, source: Home) -> None:
+        with self.world.call("moves.require_followable"):
+            cluster = self._account.get("cluster", source.placement.cluster_id) or {}
+        if cluster.get("parameter_group") != LOGICAL_GROUP:
+            raise NeedsHuman(
+                f"cluster {source.placement.cluster_id} keeps no log that can be followed: its parameter"
+                f" group is {cluster.get('parameter_group')}, expected one with rds.logical_replication = 1",
+                runbook="move",
+            )
+
     def begin(self, source: Home, target: Home, run: MoveRun) -> None:
         run.check()
         self._refused("begin")
         name = _name(source.placement, target.placement)
         if self.world.get(STREAM, name) is not None:
             return
+        self.require_followable(source)
         with self.world.call("moves.begin.progress"):
             fence = (self.world.get(PROGRESS, target.placement.database) or {"fence": 0})["fence"]
             fence = max(fence, run.fence)

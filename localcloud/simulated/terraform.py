@@ -227,7 +227,7 @@ class FakeTerraform:
         self.world.put(FAILING, address, told | {"times": told["times"] - 1})
         if told["kind"] == "NeedsHuman":
             raise NeedsHuman(told["message"], runbook=told["runbook"])
-        raise Retryable(told["message"], after=told["after"])
+        raise Retryable(told["message"], after=told["after"], runbook=told["runbook"])
 
     def _state(self, run: StackRun) -> dict[str, Any]:
         return self.world.get(STATE, _key(run)) or _empty()
@@ -280,6 +280,7 @@ def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     at = aws.endpoint_of(name)
     settings = {key: v[key] for key in ("engine_version", "min_acu", "max_acu", "backup_retention_days")}
     settings["auto_pause"] = v["seconds_until_auto_pause"]
+    settings["parameter_group"] = v.get("cluster_parameter_group_name")
     settings["final_snapshot"] = v["final_snapshot_identifier"]
     settings["deletion_protection"] = v.get("deletion_protection", True)
     settings["skip_final_snapshot"] = v.get("skip_final_snapshot", False)

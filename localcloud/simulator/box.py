@@ -23,7 +23,14 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.services import billing
 from controlplane.store import subscription
 from controlplane.store.registry import Registry
-from localcloud.simulated.aws import FakeClusters, FakeIdentities, FakeInventory, FakeQuotas, FakeSecrets
+from localcloud.simulated.aws import (
+    LOGICAL_GROUP,
+    FakeClusters,
+    FakeIdentities,
+    FakeInventory,
+    FakeQuotas,
+    FakeSecrets,
+)
 from localcloud.simulated.billing import SUBSCRIPTION, FakeBilling
 from localcloud.simulated.config_cache import FakeConfigCache
 from localcloud.simulated.custom_hostnames import FakeCustomHostnames
@@ -117,6 +124,7 @@ class Box:
                 app_security_group_ids=("sg-1",),
                 app_role_arn="arn:aws:iam::123456789012:role/app",
                 permissions_boundary_arn="arn:aws:iam::123456789012:policy/boundary",
+                cluster_parameter_group=LOGICAL_GROUP,
             ),
             migrations=migrations,
             release=load(migrations)[-1].number,

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from controlplane.domain.errors import Retryable
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from localcloud.aws.databases import guard_wal_functions
 from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
 from workers.providers.databases import PostgresDatabases
@@ -83,19 +84,24 @@ class Server:
             yield conn
 
 
+LOGICAL = {"wal_level": "logical"}
+
+
 @contextmanager
 def run_server(
     *, superuser_master: bool = False, options: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
+    """As on Aurora with its default parameter group; with `options=LOGICAL` as with one for moves."""
     root = make_data_root("databases-")
     try:
         server = PostgresServer(
             root / "pg",
             user="rdsadmin",
             password="rdsadmin",
-            options={"log_statement": "all", "wal_level": "logical", **(options or {})},
+            options={"log_statement": "all", "wal_level": "replica", **(options or {})},
         )
         with server:
+            guard_wal_functions(server)
             with psycopg.connect(server.url(), autocommit=True) as conn:
                 _make_master(conn, superuser=superuser_master)
             at = ClusterEndpoint("127.0.0.1", server.port, MASTER_ARN, "cluster-RESOURCE")

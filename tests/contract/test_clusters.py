@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 
+from controlplane.domain.errors import Retryable
 from localcloud.aws.emulator import REGION, AwsEmulator
 from localcloud.simulated.aws import FakeAccount, FakeClusters, FakeSecrets
 from localcloud.simulated.world import World
 from tests.terraform.rig import new_id
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_secrets import AwsSecrets
+from workers.providers.databases import PostgresDatabases
+from workers.providers.endpoint_map import EndpointMap
 
 
 @dataclass
@@ -30,6 +34,10 @@ def rig(request: pytest.FixtureRequest) -> ClustersRig:
     if request.param == "fake":
         return _fake()
     request.getfixturevalue("aws")
+    return _real()
+
+
+def _real() -> ClustersRig:
     rds = boto3.client("rds")
     return ClustersRig(
         AwsClusters(region=REGION),
@@ -104,3 +112,26 @@ def test_rds_says_between_which_times_a_cluster_can_be_restored(aws: AwsEmulator
     assert seen.latest_restorable is not None
     assert seen.earliest_restorable.tzinfo is not None
     assert seen.earliest_restorable <= seen.latest_restorable
+
+
+def test_a_rotation_under_way_is_waited_for(aws: AwsEmulator) -> None:
+    """The server has the new password, AWSCURRENT not yet."""
+    cluster_id, rds = new_id("c-"), boto3.client("rds")
+    rig = _real()
+    rig.make_cluster(cluster_id)
+    rig.make_instance(cluster_id)
+    at = rig.clusters.describe(cluster_id).endpoint
+    databases = PostgresDatabases(rig.secrets, EndpointMap(aws.endpoint_map), sslmode="prefer")
+    assert not databases.cluster_hardened(at)
+    settings = f"{aws.url}/_localcloud/settings"
+    httpx.post(settings, json={"rds_rotation_seconds": 3600}).raise_for_status()
+    try:
+        rds.modify_db_cluster(
+            DBClusterIdentifier=cluster_id, RotateMasterUserPassword=True, ApplyImmediately=True
+        )
+        with pytest.raises(Retryable, match="may be rotating") as caught:
+            databases.cluster_hardened(at)
+        assert caught.value.runbook == "master-credential"
+    finally:
+        httpx.post(settings, json={"rds_rotation_seconds": 0}).raise_for_status()
+    assert not databases.cluster_hardened(at)

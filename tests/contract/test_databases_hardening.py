@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
@@ -25,6 +26,7 @@ from tests.contract.databases_rig import (
     server,
     write_migrations,
 )
+from workers.providers.databases.errors import statement_error
 from workers.providers.databases.sessions import Sessions
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.ports import Bounds, Credential
@@ -588,12 +590,42 @@ def test_a_master_password_that_has_just_changed_is_read_again(server: Server, o
     assert secrets.answers == [MASTER_PASSWORD]
 
 
-def test_a_master_password_that_stays_wrong_is_a_persons_case(server: Server) -> None:
-    databases = server.provider(RotatingSecrets("canary-wrong"))
-    with pytest.raises(NeedsHuman, match="master's login is refused") as caught:
+def test_a_master_password_that_stays_wrong_is_tried_again_and_told_of(server: Server) -> None:
+    """For how long RDS's rotation leaves the two apart nobody knows."""
+    secrets = RotatingSecrets("canary-wrong")
+    databases = server.provider(secrets)
+    with pytest.raises(Retryable, match="master's login is refused") as caught:
         databases.observe(server.at, new_placement())
     assert caught.value.runbook == "master-credential"
     assert_no_canary(caught.value)
+    secrets.answers = [MASTER_PASSWORD]
+    assert not databases.observe(server.at, new_placement()).exists
+
+
+def test_a_visitor_whom_no_master_may_end_holds_a_drop_up(server: Server) -> None:
+    databases, placed = server.provider(), new_placement()
+    databases.create(server.at, placed, connection_limit=5)
+    with server.superuser(placed.database), pytest.raises(Retryable, match="42501") as caught:
+        databases.drop(server.at, placed)
+    assert caught.value.runbook == "tenant-database"
+    databases.drop(server.at, placed)
+    assert not databases.observe(server.at, placed).exists
+
+
+@pytest.mark.parametrize(
+    "text", ["permission denied to terminate process", "must be a superuser to terminate superuser process"]
+)
+def test_a_session_that_no_master_may_end_is_waited_for(server: Server, text: str) -> None:
+    """The texts of PostgreSQL 16 and later, and of 15."""
+    with server.superuser() as conn, pytest.raises(psycopg.Error) as caught:
+        conn.execute(
+            sql.SQL("DO {}").format(
+                sql.Literal(f"BEGIN RAISE insufficient_privilege USING MESSAGE = '{text}'; END")
+            )
+        )
+    error = statement_error(caught.value, "dropping", runbook="page")
+    assert type(error) is Retryable
+    assert error.runbook == "tenant-database"
 
 
 def assert_no_canary(error: BaseException | None) -> None:

@@ -113,7 +113,11 @@ def name(account: EmulatedAws) -> Iterator[str]:
     name = f"c-{uuid.uuid4().hex[:12]}"
     yield name
     account.settings(
-        rds_create_seconds=0, rds_cluster_quota=40, rds_instance_quota=40, rds_snapshot_quota=100
+        rds_create_seconds=0,
+        rds_rotation_seconds=0,
+        rds_cluster_quota=40,
+        rds_instance_quota=40,
+        rds_snapshot_quota=100,
     )
     for cluster in account.rds.describe_db_clusters()["DBClusters"]:
         account.rds.modify_db_cluster(

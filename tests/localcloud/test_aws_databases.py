@@ -78,6 +78,23 @@ def test_rotation_changes_the_password_and_keeps_the_last(account: EmulatedAws, 
         account.connect(name, before)
 
 
+def test_a_rotation_reaches_the_server_before_the_secret(account: EmulatedAws, name: str) -> None:
+    account.create_cluster(name)
+    account.create_instance(name)
+    before = account.master(name)
+    account.settings(rds_rotation_seconds=3600)
+    account.rds.modify_db_cluster(
+        DBClusterIdentifier=name, RotateMasterUserPassword=True, ApplyImmediately=True
+    )
+    assert account.master(name) == before
+    with pytest.raises(psycopg.OperationalError, match=WRONG):
+        account.connect(name)
+    account.settings(rds_rotation_seconds=0)
+    assert account.master(name) != before
+    account.connect(name).close()
+    assert account.master(name, VersionStage="AWSPREVIOUS") == before
+
+
 def test_asking_again_for_a_managed_password_changes_nothing(account: EmulatedAws, name: str) -> None:
     account.create_cluster(name)
     before = account.describe(name)["MasterUserSecret"]["SecretArn"]

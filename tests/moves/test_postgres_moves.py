@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman
-from tests.contract.databases_rig import Server, run_server, write_migrations
+from tests.contract.databases_rig import LOGICAL, Server, run_server, write_migrations
 from tests.moves.rig import Pair, Writer, going, make_pair
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.moves import PostgresMoves, stream
@@ -38,7 +38,7 @@ INSERT INTO kinds (name) VALUES ('born with');
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[Server, Server]]:
-    with run_server() as first, run_server() as second:
+    with run_server(options=LOGICAL) as first, run_server() as second:
         yield first, second
 
 

@@ -14,14 +14,14 @@ from controlplane.services import moves
 from controlplane.store import move
 from controlplane.store.registry import Registry
 from localcloud.valkey import ValkeyServer
-from tests.contract.databases_rig import Server, run_server
+from tests.contract.databases_rig import LOGICAL, Server, run_server
 from tests.moves.house import Journal, audit, moving_house
 from tests.workers.house import House
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[Server, Server]]:
-    with run_server() as first, run_server() as second:
+    with run_server(options=LOGICAL) as first, run_server() as second:
         yield first, second
 
 

@@ -35,9 +35,68 @@ def test_what_time_mends(text: str) -> None:
     assert isinstance(failure("apply", 1, [Diagnostic(text)]), Retryable)
 
 
+SLR = (
+    "api error InvalidParameterValue: Unable to create the resource. Verify that you have permission to"
+    " create service linked role. Otherwise wait and try again later"
+)
+NO_ANSWER = (
+    "No valid credential sources found\n\nError: failed to refresh cached credentials, no EC2 IMDS role"
+    " found, operation error ec2imds: GetMetadata, request canceled, context deadline exceeded"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "runbook", "least"),
+    [
+        (RDS.format(400, "api error InsufficientDBInstanceCapacity: not in the zone"), "aws-capacity", 60),
+        (RDS.format(403, "InsufficientDBClusterCapacityFault: not enough"), "aws-capacity", 60),
+        (RDS.format(400, "InsufficientStorageClusterCapacity: no storage"), "aws-capacity", 60),
+        (RDS.format(400, SLR), "aws-credentials", 30),
+        ("api error DependencyViolation: resource sg-1 has a dependent object", "aws-settling", 30),
+        ("StatusCode: 403, api error RequestTimeTooSkewed: The difference is too large", "clock-skew", 30),
+        ("StatusCode: 400, RequestExpired: Request has expired", "clock-skew", 30),
+        ("SignatureDoesNotMatch: Signature expired: 1 is now earlier than 2", "clock-skew", 30),
+        ("StatusCode: 400, api error RequestTimeout: Your socket connection", "aws-unavailable", 10),
+        ("PaginationTokenExpiredException", "aws-unavailable", 10),
+        (NO_ANSWER, "aws-credentials", 10),
+        ("unexpected state 'backing-up', wanted target 'available'", "aws-settling", 10),
+        ("unexpected state 'resetting-master-credentials', wanted 'available'", "aws-settling", 10),
+        (RDS.format(400, "api error Throttling: Rate exceeded"), "aws-unavailable", 30),
+        (
+            "Error acquiring the state lock\nStatusCode: 412, api error PreconditionFailed",
+            "foreign-state-lock",
+            30,
+        ),
+        ("InvalidDBClusterStateFault: the cluster is not available", "aws-settling", 10),
+        ("api error KMSKeyNotAccessibleFault: does not exist, is not enabled", "kms-key", 10),
+        ("a secret with this name is already scheduled for deletion.", "aws-settling", 10),
+        ("Plugin did not respond", "retrying", 10),
+    ],
+)
+def test_what_passes_says_what_to_do_once_it_has_lasted(text: str, runbook: str, least: float) -> None:
+    found = failure("apply", 1, [Diagnostic("creating it", text)])
+    assert isinstance(found, Retryable)
+    assert found.runbook == runbook
+    assert found.after is not None
+    assert found.after >= least
+
+
+def test_of_several_that_pass_the_longest_decides() -> None:
+    texts = ("connection refused", "api error InsufficientDBInstanceCapacity: x", "Throttling: Rate exceeded")
+    found = failure("apply", 1, [Diagnostic(f"{number}", text) for number, text in enumerate(texts)])
+    assert isinstance(found, Retryable)
+    assert (found.runbook, str(found)) == ("aws-capacity", "terraform apply: 1")
+
+
 @pytest.mark.parametrize(
     ("text", "runbook"),
     [
+        ("InvalidParameterCombination: Cannot find version 17.5 for aurora-postgresql", "engine-version"),
+        ("Cannot upgrade aurora-postgresql from 17.7 to 17.5", "engine-version"),
+        ("InvalidParameterValue: The engine version 17.5 is no longer available", "engine-version"),
+        ("unexpected state 'inaccessible-encryption-credentials-recoverable'", "kms-key"),
+        ("unexpected state 'incompatible-network', wanted 'available'", "terraform-configuration"),
+        ("Aurora Serverless v2 minimum capacity 0 isn't supported", "terraform-configuration"),
         ("api error DBClusterQuotaExceededFault: 40 clusters", "aws-quota"),
         ("InstanceQuotaExceeded: You have reached your quota", "aws-quota"),
         ("api error LimitExceeded: Cannot exceed quota for RolesPerAccount: 1000", "aws-quota"),

@@ -23,6 +23,7 @@ from controlplane.services import billing
 from controlplane.store import cluster, placement, tenant
 from controlplane.store.registry import Registry, one
 from localcloud.simulated.aws import (
+    LOGICAL_GROUP,
     FakeAccount,
     FakeClusters,
     FakeIdentities,
@@ -134,6 +135,7 @@ class House:
                 app_security_group_ids=("sg-1",),
                 app_role_arn="arn:aws:iam::123456789012:role/app",
                 permissions_boundary_arn="arn:aws:iam::123456789012:policy/boundary",
+                cluster_parameter_group=LOGICAL_GROUP,
                 lease=lease,
                 heartbeat=lease / 5,
                 rotation_grace=rotation_grace,

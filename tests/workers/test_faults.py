@@ -11,18 +11,21 @@ from typing import cast
 
 import pytest
 
-from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, UNEXPECTED_UNTIL_PARKED, ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import tenants
 from controlplane.store import lease
 from controlplane.store.registry import Connection
+from localcloud.simulated.aws import FakeAccount, encode
 from tests.workers.house import House
 from workers import poll
 from workers.apply import TENANT_ACTS
 from workers.converge import converge
 from workers.keeper import LeaseKeeper
+from workers.providers.ports import Credential
+from workers.providers.terraform.diagnostics import Diagnostic, failure
 
 ROLE = "module.tenant.aws_iam_role.this"
 CLUSTER = "module.cluster.aws_rds_cluster.this"
@@ -53,6 +56,92 @@ def test_a_lasting_failure_says_so_and_is_still_tried(house: House) -> None:
     assert house.tenant(subscription).runbook == "retrying"
     house.work()
     assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+CAPACITY = "api error InsufficientDBInstanceCapacity: not available in the specified zone"
+WITHDRAWN = "api error InvalidParameterCombination: Cannot find version 17.5 for aurora-postgresql"
+
+
+def terraforms(text: str) -> ControlPlaneError:
+    return failure("apply", 1, [Diagnostic("creating RDS Cluster", text, CLUSTER)])
+
+
+@pytest.mark.parametrize(
+    "text", [CAPACITY, "DependencyViolation: sg-1 has a dependent object", "RequestTimeTooSkewed"]
+)
+def test_a_passing_state_of_aws_leaves_no_mark(house: House, text: str) -> None:
+    house.terraform.fail(CLUSTER, terraforms(text))
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    house.work()
+    assert house.tenant(subscription).phase is Phase.ACTIVE
+    assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+def test_one_that_lasts_says_what_to_do_and_is_still_tried(house: House) -> None:
+    house.terraform.fail(CLUSTER, terraforms(CAPACITY), times=ATTEMPTS_UNTIL_ATTENTION + 1)
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION + 1):
+        _round(house)
+    assert house.tenant(subscription).runbook == "aws-capacity"
+    house.work()
+    assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+def test_a_version_that_is_not_offered_is_a_persons_case(house: House) -> None:
+    house.terraform.fail(CLUSTER, terraforms(WITHDRAWN))
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(3):
+        _round(house)
+    assert house.tenant(subscription).runbook == "engine-version"
+
+
+def _turn_password(house: House, subscription: str) -> None:
+    """RDS has given the server another master password, and the secret not yet."""
+    house.databases.rotate_master(house.endpoint(house.placement(subscription)), "rotated")
+
+
+def _turn_secret(house: House, subscription: str) -> None:
+    cluster_id = house.placement(subscription).cluster_id
+    rotated = encode(Credential("platform_master", "rotated"))
+    FakeAccount(house.world).change("secret", f"rds!{cluster_id}", versions={"2": rotated}, current="2")
+
+
+def test_a_rotation_of_the_masters_password_is_waited_for(house: House) -> None:
+    first = house.subscribe(1)
+    house.hear(first)
+    house.work()
+    _turn_password(house, first)
+    second = house.subscribe(2)
+    house.hear(second)
+    for _ in range(3):
+        _round(house)
+    assert house.tenant(second).phase is not Phase.ACTIVE
+    assert house.tenant(second).needs_attention is None
+    _turn_secret(house, first)
+    house.work()
+    assert house.tenant(second).phase is Phase.ACTIVE
+    assert house.violations() == []
+
+
+def test_one_that_does_not_end_is_told_of(house: House) -> None:
+    first = house.subscribe(1)
+    house.hear(first)
+    house.work()
+    _turn_password(house, first)
+    second = house.subscribe(2)
+    house.hear(second)
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION + 2):
+        _round(house)
+    assert house.tenant(second).runbook == "master-credential"
+    _turn_secret(house, first)
+    house.work()
+    assert house.tenant(second).needs_attention is None
     assert house.violations() == []
 
 

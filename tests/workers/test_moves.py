@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controlplane.domain.errors import Conflict, Invalid, NotFound
@@ -13,7 +15,7 @@ from controlplane.store import move
 from controlplane.store.move import MoveRow
 from tests.workers.house import House
 from tests.workers.test_life import paid
-from workers import preview
+from workers import poll, preview
 
 TENANT = tenant_id_for("sub_00000001")
 
@@ -190,6 +192,59 @@ def test_what_can_not_be_carried_leaves_the_tenant_where_it_is(house: House, cal
     house.work()
     assert last(house).phase is MovePhase.UNDONE
     assert house.rows(subscription) == ["still here"]
+    assert house.violations() == []
+
+
+def on_the_default_group(house: House) -> None:
+    house.ctx = replace(house.ctx, platform=replace(house.ctx.platform, cluster_parameter_group=None))
+
+
+def test_without_a_log_to_follow_nothing_is_made_and_nothing_paused(house: House) -> None:
+    on_the_default_group(house)
+    subscription = paid(house)
+    ask(house)
+    house.work()
+    found = house.tenant(subscription)
+    assert found.runbook == "move"
+    assert "rds.logical_replication" in str(found.needs_attention)
+    assert (last(house).phase, last(house).pause_seconds) == (MovePhase.PREPARING, None)
+    assert house.write(1, "still here")
+    with house.ctx.registry.connection() as conn:
+        assert conn.execute("SELECT FROM cluster").rowcount == 1
+        assert conn.execute("SELECT FROM step WHERE name = 'begin_copy'").rowcount == 0
+        moves.give_up(conn, TENANT, actor="support", reason="test")
+    house.work()
+    assert last(house).phase is MovePhase.UNDONE
+    assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+def test_a_dry_run_says_that_there_is_no_log_to_follow(house: House) -> None:
+    on_the_default_group(house)
+    paid(house)
+    with house.ctx.registry.connection() as conn:
+        preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
+    assert preview.work_out(house.ctx, preview_id)
+    with house.ctx.registry.connection() as conn:
+        found = tenants.show_preview(conn, preview_id)
+    assert "rds.logical_replication" in str(found.error)
+
+
+def test_a_visitor_from_aws_holds_the_end_of_a_source_up(house: House) -> None:
+    subscription = paid(house)
+    before = house.placement(subscription)
+    ask(house)
+    house.work()
+    house.databases.visit(house.endpoint(before), before.database)
+    confirm(house)
+    for _ in range(3):
+        poll.work_once(house.ctx)
+        house.pass_time()
+    assert house.tenant(subscription).needs_attention is None
+    assert last(house).phase is MovePhase.CONFIRMED
+    house.databases.visit(house.endpoint(before), before.database, stay=False)
+    house.work()
+    assert last(house).phase is MovePhase.DONE
     assert house.violations() == []
 
 

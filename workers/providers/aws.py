@@ -11,8 +11,9 @@ An error's message keeps the operation and AWS's code, never the request: a requ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -20,6 +21,8 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
+    MetadataRetrievalError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
@@ -32,14 +35,95 @@ from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 TIMEOUT = 10.0  # seconds for connecting and for each read
 ATTEMPTS = 3
 
-THROTTLED = re.compile(
-    r"Throttl|RequestLimitExceeded|TooManyRequests|SlowDown|PriorRequestNotComplete|RequestThrottled"
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an answer of AWS's means: `pattern` in its code and text. `after`: seconds to wait at least before
+    the same call may succeed, 0 where the operation's backoff will do; None where a person acts next.
+    `runbook`: for that person, or for whoever is told that it has lasted."""
+
+    pattern: re.Pattern[str]
+    runbook: str
+    after: float | None
+
+
+# The first that fits counts, so a code stands before those that its text would fit as well. Codes are from
+# the "Common Errors" and "Errors" of the services' API References, texts as provider and SDK quote them.
+MEANINGS = (
+    Meaning(
+        re.compile(
+            r"Throttl|RequestLimitExceeded|TooManyRequests|SlowDown|PriorRequestNotComplete"
+            r"|RequestThrottled|Rate exceeded|StatusCode: 429"
+        ),
+        "aws-unavailable",
+        30,
+    ),
+    # Where credentials come from (a container's or an instance's endpoint) did not answer in time.
+    Meaning(
+        re.compile(
+            r"(?:failed to refresh cached credentials|No valid credential sources)"
+            r".*(?:deadline exceeded|Client\.Timeout|i/o timeout|connection re(?:fused|set)"
+            r"|StatusCode: 5\d\d)",
+            re.DOTALL,
+        ),
+        "aws-credentials",
+        10,
+    ),
+    Meaning(
+        re.compile(
+            r"RequestTimeTooSkewed|RequestExpired|RequestInTheFuture"
+            r"|Signature expired|Signature not yet current"
+        ),
+        "clock-skew",
+        60,
+    ),
+    # RDS makes its role at an account's first use of it, and refuses until the role is there.
+    Meaning(re.compile(r"permission to create service linked role"), "aws-credentials", 60),
+    Meaning(re.compile(r"QuotaExceeded|LimitExceeded"), "aws-quota", None),
+    Meaning(re.compile(r"ExpiredToken"), "aws-credentials", 0),
+    Meaning(
+        re.compile(
+            r"AccessDenied|UnauthorizedOperation|UnrecognizedClient|InvalidClientTokenId|SignatureDoesNotMatch"
+            r"|AuthFailure|No valid credential sources|failed to refresh cached credentials"
+        ),
+        "aws-credentials",
+        None,
+    ),
+    Meaning(
+        re.compile(
+            r"Cannot find version \S+ for|Cannot upgrade \S+ from \S+ to|InvalidDBEngineVersion"
+            r"|[Ee]ngine version [^\n]{0,60}(?:isn't|is not|no longer) (?:available|offered|supported|valid)"
+        ),
+        "engine-version",
+        None,
+    ),
+    Meaning(re.compile(r"inaccessible-encryption-credentials"), "kms-key", None),
+    Meaning(re.compile(r"KMSKeyNotAccessible|KMSInvalidState"), "kms-key", 0),
+    Meaning(re.compile(r"Insufficient\w*Capacity"), "aws-capacity", 120),
+    Meaning(re.compile(r"DependencyViolation"), "aws-settling", 60),
+    Meaning(
+        re.compile(
+            r"NoSuchEntity|InvalidPrincipal|MalformedPolicy|ConcurrentModification|OperationAborted"
+            r"|Invalid\w*State|unexpected state '(?:backing-up|configuring-|maintenance|modifying|rebooting"
+            r"|renaming|resetting-master-credentials|upgrading)"
+        ),
+        "aws-settling",
+        0,
+    ),
+    Meaning(
+        re.compile(
+            r"InternalFailure|InternalError|InternalServiceError|ServiceUnavailable|RequestTimeout"
+            r"|PaginationTokenExpired|IDPCommunicationError"
+        ),
+        "aws-unavailable",
+        0,
+    ),
 )
-QUOTA = re.compile(r"QuotaExceeded|LimitExceeded")
-SETTLING = re.compile(r"NoSuchEntity|InvalidPrincipal|MalformedPolicy|ConcurrentModification|Invalid\w*State")
-CREDENTIALS = re.compile(
-    r"AccessDenied|UnauthorizedOperation|UnrecognizedClient|InvalidClientTokenId|SignatureDoesNotMatch|AuthFailure"
-)
+
+
+def meaning(text: str, table: Sequence[Meaning] = MEANINGS) -> Meaning | None:
+    """The first of the table that fits; None where nobody knows the text."""
+    return next((known for known in table if known.pattern.search(text)), None)
 
 
 def client(service: str, *, region: str, timeout: float = TIMEOUT, attempts: int = ATTEMPTS) -> Any:
@@ -64,25 +148,28 @@ def code(error: ClientError) -> str:
 def translate(error: ClientError | BotoCoreError, action: str) -> ControlPlaneError:
     """The error of ours that says who acts next; `action` as "reading secret t-…"."""
     if isinstance(error, ClientError):
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return _refusal(code(error), status, action)
+        return _refusal(error, action)
     message = f"{action}: {type(error).__name__}"
     if isinstance(error, NoCredentialsError | PartialCredentialsError | NoRegionError):
         return NeedsHuman(message, runbook="aws-credentials")
     if isinstance(error, ParamValidationError):
         return NeedsHuman(message, runbook="aws-request")
-    return Retryable(message)
+    if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
+        return Retryable(message, runbook="aws-credentials")
+    return Retryable(message, runbook="aws-unavailable")
 
 
-def _refusal(name: str, status: int, action: str) -> ControlPlaneError:
+def _refusal(error: ClientError, action: str) -> ControlPlaneError:
+    name = code(error)
     message = f"{action}: AWS answered {name}"
-    if THROTTLED.search(name):  # before QUOTA: RequestLimitExceeded is throttling
-        return Retryable(message, after=15)
-    if QUOTA.search(name):
-        return NeedsHuman(message, runbook="aws-quota")
-    if name.startswith("ExpiredToken") or SETTLING.search(name) or status >= 500:
-        return Retryable(message)
-    return NeedsHuman(message, runbook="aws-credentials" if CREDENTIALS.search(name) else "aws-request")
+    known = meaning(f"{name}: {error.response.get('Error', {}).get('Message', '')}")
+    if known is not None and known.after is not None:
+        return Retryable(message, after=known.after or None, runbook=known.runbook)
+    if known is not None:
+        return NeedsHuman(message, runbook=known.runbook)
+    if int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500:
+        return Retryable(message, runbook="aws-unavailable")
+    return NeedsHuman(message, runbook="aws-request")
 
 
 @contextmanager
@@ -99,4 +186,4 @@ def errors(action: str) -> Iterator[None]:
     except (ClientError, BotoCoreError) as error:
         raise translate(error, action) from error
     except ResponseParserError as error:  # a page of a proxy or a load balancer, not AWS's answer
-        raise Retryable(f"{action}: the answer can't be read") from error
+        raise Retryable(f"{action}: the answer can't be read", runbook="aws-unavailable") from error

@@ -15,6 +15,7 @@ from localcloud.aws.fidelity import (
     rds_clusters,
     rds_databases,
     rds_drift,
+    rds_parameters,
     rds_passwords,
     rds_restore,
     secretsmanager,
@@ -27,8 +28,9 @@ def mend(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
 
     The order counts where two functions replace the same method: the later one runs first.
     """
-    rds_passwords.mend()
+    rds_passwords.mend(settings)
     rds_drift.mend()
+    rds_parameters.mend()
     rds_restore.mend()
     rds_databases.mend(databases)
     rds_clusters.mend(settings)

@@ -14,6 +14,7 @@ from moto.rds.models import DBCluster, DBInstanceClustered, RDSBackend
 
 from localcloud.aws.databases import ClusterDatabases
 from localcloud.aws.fidelity.patch import around
+from localcloud.aws.fidelity.rds_parameters import logical_replication
 from localcloud.aws.fidelity.rds_passwords import master_login
 from localcloud.process import ServiceError
 
@@ -42,6 +43,7 @@ def _compute(databases: ClusterDatabases) -> None:
             master_login(cluster),
             database=cluster.database_name,
             endpoints=_endpoints(cluster),
+            logical=logical_replication(cluster),
         )
 
     @around(RDSBackend, "create_db_instance")
@@ -78,6 +80,15 @@ def _compute(databases: ClusterDatabases) -> None:
         if cluster.engine in ENGINES and cluster.members:
             wake(cluster)
         return answer
+
+    @around(RDSBackend, "reboot_db_instance")
+    def restarts(reboot: Callable[..., Any], self: Any, db_instance_identifier: str) -> Any:
+        """Which is when static parameters take effect."""
+        instance = reboot(self, db_instance_identifier)
+        if isinstance(instance, DBInstanceClustered) and instance.engine in ENGINES:
+            databases.sleep(instance.cluster.db_cluster_resource_id)
+            wake(instance.cluster)
+        return instance
 
     @around(RDSBackend, "delete_db_cluster")
     def goes_with_its_cluster(delete: Callable[..., Any], self: Any, *arguments: Any, **options: Any) -> Any:

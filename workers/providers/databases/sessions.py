@@ -2,8 +2,9 @@
 
 The master's password is RDS's own (`manage_master_user_password`), which RDS changes every seven
 days. It is read once for each call of the provider and kept no longer. Where the server refuses it,
-RDS may be in the middle of changing it (the server knows the new one a moment before AWSCURRENT
-does), so it is read again, at once and a little later, before a person is called.
+RDS may be in the middle of changing it (the server knows the new one before AWSCURRENT does, for how
+long AWS does not say), so it is read again, at once and a little later. Refused still, it is left to the
+operation's next attempts: a person is called after as many of them as for every other outage.
 
 The master is more powerful than the owner of the database it connects to, so its sessions search
 `pg_catalog` alone: a function or an operator that a tenant's migration put into a schema is never
@@ -21,7 +22,7 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 
-from controlplane.domain.errors import NeedsHuman
+from controlplane.domain.errors import Retryable
 from workers.providers.databases.errors import LoginRefused, connect_error, statement_error
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.ports import ClusterEndpoint, Credential, Secrets
@@ -190,8 +191,8 @@ class Master:
 
     @contextmanager
     def open(self, dbname: str = MAINTENANCE_DATABASE) -> Iterator[psycopg.Connection]:
-        """Raises as `Sessions.login`, and NeedsHuman("master-credential") where the server refuses
-        the password that Secrets Manager has, also after it was read anew."""
+        """Raises as `Sessions.login`. Where the server refuses the password that Secrets Manager has, also
+        after it was read anew, that is Retryable, with runbook "master-credential"."""
         conn = self._connect(dbname)
         with _closing(conn, f"{conn.info.user}@{dbname} on {self._at.host}"):
             yield conn
@@ -213,8 +214,9 @@ class Master:
                 )
             except LoginRefused as error:
                 refused = error
-        raise NeedsHuman(
-            f"the master's login is refused, though {self._at.master_secret_arn} was read again: {refused}",
+        raise Retryable(
+            f"the master's login is refused, though {self._at.master_secret_arn} was read again: {refused};"
+            " RDS may be rotating its password",
             runbook="master-credential",
         ) from refused
 

@@ -101,13 +101,17 @@ class PostgresMoves:
         copied = seen is not None and seen.slot == name and seen.snapshot is not None
         return MoveSeen(streaming=streaming, copied=streaming and copied)
 
+    def require_followable(self, source: Home) -> None:
+        with self._master(source) as conn:
+            stream.require_logical(conn, source)
+
     def begin(self, source: Home, target: Home, run: MoveRun) -> None:
         name = stream.name_of(source.placement, target.placement)
         with self._master(target) as there, self._master(source) as here:
             _require_same_shape(here, there)
             if stream.exists(here, name):
                 return
-            stream.require_logical(here)
+            stream.require_logical(here, source)
             _require_carriable(here)
             run.check()
             progress.make(there, target.placement)
@@ -132,7 +136,8 @@ class PostgresMoves:
             carried = [table for table in tables if table.streams]
             _await_old_transactions(ends.reader)
             rows = size = 0
-            with _snapshot(ends.reader) as (snapshot, position), ends.writer.transaction():
+            with _snapshot(ends.reader) as snapshot, ends.writer.transaction():
+                position = stream.position_behind(ends.reader)
                 progress.take(ends.writer, run.fence)
                 _empty(ends.writer, catalogue.tables(ends.writer))
                 for table in carried:
@@ -388,16 +393,14 @@ def _value(conn: psycopg.Connection, query: LiteralString) -> int:
 
 
 @contextmanager
-def _snapshot(conn: psycopg.Connection) -> Iterator[tuple[str, int]]:
-    """A transaction that sees one moment: (its snapshot, a position in the log behind it)."""
+def _snapshot(conn: psycopg.Connection) -> Iterator[str]:
+    """A transaction that sees one moment, which is the name of its snapshot."""
     conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     try:
         with conn.transaction():
-            row = conn.execute(
-                "SELECT pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::bigint"
-            ).fetchone()
+            row = conn.execute("SELECT pg_current_snapshot()::text").fetchone()
             assert row is not None  # noqa: S101 — a SELECT without FROM
-            yield row[0], row[1]
+            yield row[0]
     finally:
         if not conn.closed:
             conn.isolation_level = None

@@ -6,6 +6,9 @@ know a password of the other's, and nothing of a move stands in `pg_subscription
 
 A slot that is left behind keeps the whole cluster's log until its disk is full. So it is named after the
 move, and whoever looks at a tenant with a move looks for it.
+
+Aurora tells a position in its log where `wal_level` is logical and nowhere else. So everything here is asked
+of the source of a move, and nothing of a target or of the source of a clone.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from controlplane.domain.errors import NeedsHuman
 from controlplane.domain.placement import Placement
 from workers.providers.moves.pgoutput import RUNBOOK, Message, decode
 from workers.providers.moves.tables import Table
+from workers.providers.ports import Home
 
 PIECE = 20_000
 """Changes that one look at the log asks for; it ends at the end of a transaction."""
@@ -44,12 +48,14 @@ def exists(conn: psycopg.Connection, name: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def require_logical(conn: psycopg.Connection) -> None:
+def require_logical(conn: psycopg.Connection, source: Home) -> None:
     row = conn.execute("SELECT current_setting('wal_level')").fetchone()
-    if row is None or row[0] != "logical":
+    level = None if row is None else row[0]
+    if level != "logical":
         raise NeedsHuman(
-            "the cluster keeps no logical log: wal_level is"
-            f" {None if row is None else row[0]}, expected logical (rds.logical_replication = 1)",
+            f"cluster {source.placement.cluster_id} keeps no log that can be followed: wal_level is {level},"
+            " expected logical. Set rds.logical_replication = 1 in the cluster's parameter group"
+            " (CONTROLPLANE_CLUSTER_PARAMETER_GROUP) and reboot its writer: docs/moves.md, What it needs",
             runbook=RUNBOOK,
         )
 
@@ -88,6 +94,13 @@ def end_of_log(master: psycopg.Connection) -> str:
     row = master.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
     assert row is not None  # noqa: S101 — a SELECT without FROM
     return str(row[0])
+
+
+def position_behind(reader: psycopg.Connection) -> int:
+    """One behind all that the reader's transaction sees."""
+    row = reader.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").fetchone()
+    assert row is not None  # noqa: S101 — a SELECT without FROM
+    return int(row[0])
 
 
 def mark_end(master: psycopg.Connection) -> bytes:

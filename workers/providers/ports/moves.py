@@ -93,6 +93,11 @@ class Moves(Protocol):
 
     def observe(self, source: Home, target: Home) -> MoveSeen: ...
 
+    def require_followable(self, source: Home) -> None:
+        """Raises NeedsHuman("move") where the source's cluster keeps no log that `begin` could use; `clone`
+        needs none."""
+        ...
+
     def begin(self, source: Home, target: Home, run: MoveRun) -> None:
         """From here on the source keeps its log for the target, until `clear`. Begun before is success."""
         ...

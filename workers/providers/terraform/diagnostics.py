@@ -1,7 +1,8 @@
 """Terraform's errors as ours: who acts next.
 
-Terraform reports AWS's answers as text, so the decision is made on AWS's error codes within it. A
-message of ours is the summary alone, cut short: a detail may quote configuration.
+Terraform reports AWS's answers as text, so the decision is made on AWS's error codes within it, by the table
+that our own calls use (`workers.providers.aws`), and on what Terraform itself says. A message of ours is the
+summary alone, cut short: a detail may quote configuration.
 """
 
 from __future__ import annotations
@@ -11,38 +12,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
+from workers.providers import aws
+from workers.providers.aws import Meaning
 
 _LIMIT = 300  # characters of a summary that a message keeps
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _REQUEST = re.compile(r",?\s*(RequestID|Request ID|request id|HostID|Host ID):\s*[^,\s]*", re.IGNORECASE)
 
-THROTTLED = re.compile(
-    r"Throttl|RequestLimitExceeded|TooManyRequests|SlowDown|PriorRequestNotComplete|Rate exceeded"
-    r"|StatusCode: 429"
+_RUN_AGAIN = 10.0  # seconds until a run is worth its costs again
+# Behind what AWS's answers mean: what Terraform and its provider say of their own.
+_MEANINGS = (
+    *aws.MEANINGS,
+    Meaning(re.compile(r"Error acquiring the state lock"), "foreign-state-lock", 30),
+    # A moment later the same run may succeed: a name is about to be adopted or restored.
+    Meaning(
+        re.compile(
+            r"AlreadyExists|already exists|ResourceExistsException|scheduled for deletion|Saved plan is stale"
+        ),
+        "aws-settling",
+        _RUN_AGAIN,
+    ),
+    Meaning(
+        re.compile(
+            r"StatusCode: 5\d\d|connection refused|connection reset|i/o timeout|no such host|TLS handshake"
+            r"|unexpected EOF|\bEOF\b|deadline exceeded|request send failed|timeout while waiting|broken pipe"
+            r"|Failed to save state|error uploading state"
+            r"|failed to decode response body"  # not AWS's words: something in between answered
+        ),
+        "aws-unavailable",
+        _RUN_AGAIN,
+    ),
+    # The provider died under Terraform (out of memory, killed) or was told to stop.
+    Meaning(
+        re.compile(
+            r"Plugin did not respond|Request cancelled|rpc error: code = (?:Unavailable|Canceled)"
+            r"|Unrecognized remote plugin message"
+        ),
+        "retrying",
+        _RUN_AGAIN,
+    ),
 )
-QUOTA = re.compile(r"QuotaExceeded|LimitExceeded")
-LOCKED = re.compile(r"Error acquiring the state lock")
-# A moment later the same call may succeed: AWS is settling, a name is about to be adopted or restored.
-SETTLING = re.compile(
-    r"MalformedPolicyDocument|InvalidPrincipal|NoSuchEntity|ConcurrentModification|OperationAborted"
-    r"|Invalid\w+State|KMSKeyNotAccessible|ExpiredToken|AlreadyExists|already exists|ResourceExistsException"
-    r"|scheduled for deletion|Saved plan is stale"
-)
-NETWORK = re.compile(
-    r"StatusCode: 5\d\d|InternalFailure|InternalError|ServiceUnavailable|RequestTimeout|connection refused"
-    r"|connection reset|i/o timeout|no such host|TLS handshake|unexpected EOF|\bEOF\b|deadline exceeded"
-    r"|request send failed|timeout while waiting|Failed to save state|error uploading state|broken pipe"
-    r"|failed to decode response body"  # not AWS's words: something in between answered
-)
-# The provider died under Terraform (out of memory, killed) or was told to stop.
-PLUGIN = re.compile(
-    r"Plugin did not respond|Request cancelled|rpc error: code = (?:Unavailable|Canceled)"
-    r"|Unrecognized remote plugin message"
-)
-CREDENTIALS = re.compile(
-    r"AccessDenied|UnauthorizedOperation|UnrecognizedClient|InvalidClientTokenId|SignatureDoesNotMatch"
-    r"|AuthFailure|No valid credential sources|failed to refresh cached credentials"
-)
+_CONFIGURATION = Meaning(re.compile(""), "terraform-configuration", None)
+_WORST_FIRST = ("aws-quota", "aws-credentials", "engine-version", "kms-key", "terraform-configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +72,20 @@ class Diagnostic:
 def failure(what: str, code: int, errors: Sequence[Diagnostic]) -> ControlPlaneError:
     """The error for a command that ended with `code`; `what` as "apply".
 
-    Of several, the one that no retry mends decides: a quota, else credentials, else configuration.
+    Of several, the one that no retry mends decides: a quota first, configuration last. Else the one that
+    takes longest does.
     """
     if not errors:
         ended = f"by signal {-code}" if code < 0 else f"with status {code}"
         return Retryable(f"terraform {what} ended {ended} and gave no reason")
-    for pattern, runbook in ((QUOTA, "aws-quota"), (CREDENTIALS, "aws-credentials")):
-        for error in errors:
-            if pattern.search(error.text) and not THROTTLED.search(error.text):
+    meant = [(aws.meaning(error.text, _MEANINGS) or _CONFIGURATION, error) for error in errors]
+    for runbook in _WORST_FIRST:
+        for known, error in meant:
+            if known.after is None and known.runbook == runbook:
                 return NeedsHuman(_message(what, error), runbook=runbook)
-    for error in errors:
-        if not any(p.search(error.text) for p in (THROTTLED, LOCKED, SETTLING, NETWORK, PLUGIN)):
-            return NeedsHuman(_message(what, error), runbook="terraform-configuration")
-    slow = [e for e in errors if THROTTLED.search(e.text) or LOCKED.search(e.text)]
-    return Retryable(_message(what, (slow or list(errors))[0]), after=30 if slow else 10)
+    known, error = max(meant, key=lambda pair: pair[0].after or 0.0)
+    after = max(known.after or 0.0, _RUN_AGAIN)
+    return Retryable(_message(what, error), after=after, runbook=known.runbook)
 
 
 def of_stderr(text: str) -> list[Diagnostic]:
