@@ -324,14 +324,14 @@ class TenantSession(Session):
     def _admit(self, instance: object) -> None:
         """An object is about to become one of this session's."""
         state: Any = inspect(instance)
-        tenant_id = self._own(state.identity_token)
-        if state.identity_token is None:
-            if state.key is not None:
-                raise TenantChanged(
-                    f"{instance.__class__.__name__}: expected an object that a TenantSession has loaded or "
-                    f"saved; whose this one is nobody knows, the current tenant is {tenant_id}: load it here"
-                )
-            state.identity_token = tenant_id
+        token = state.identity_token if state.key is None else state.key[2]
+        tenant_id = self._own(token)
+        if token is None and state.key is not None:
+            raise TenantChanged(
+                f"{instance.__class__.__name__}: no TenantSession has loaded or saved this object, so nobody "
+                f"knows whose it is; the current tenant is {tenant_id}: load it with this session"
+            )
+        state.identity_token = tenant_id
 
 
 @event.listens_for(TenantSession, "before_attach")

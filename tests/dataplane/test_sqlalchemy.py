@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flask_sqlalchemy.session
 import psycopg
 import pytest
 from flask import Flask
@@ -19,7 +18,6 @@ from sqlalchemy import (
     NullPool,
     QueuePool,
     StaticPool,
-    String,
     create_engine,
     engine_from_config,
     event,
@@ -30,30 +28,15 @@ from sqlalchemy import (
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
 from dataplane.context import no_tenant, use_tenant
 from dataplane.errors import NoTenant, PoolExhausted, TenantChanged
 from dataplane.pools import KeyedPools
 from dataplane.settings import DataPlane
-from dataplane.sqlalchemy import TenantEngineError, TenantSession, tenant_engine
+from dataplane.sqlalchemy import TenantEngineError, tenant_engine
+from tests.dataplane.orm import URL, FlaskSession, Note
 from tests.dataplane.tenants import TenantDatabase
-
-URL = "postgresql+dataplane://"
-
-
-class Base(DeclarativeBase):
-    """Its classes are the same in every tenant's database."""
-
-
-class Note(Base):
-    __tablename__ = "note"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    body: Mapped[str] = mapped_column(String)
-
-
-class FlaskSession(TenantSession, flask_sqlalchemy.session.Session):
-    """As docs/dataplane.md has it."""
 
 
 @pytest.fixture
