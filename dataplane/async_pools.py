@@ -250,6 +250,7 @@ class AsyncKeyedPools:
         with contextlib.suppress(psycopg.Error):
             if conn.autocommit and not conn.broken:
                 await conn.set_autocommit(False)
+        conn.cursor_factory, conn.server_cursor_factory = psycopg.AsyncCursor, psycopg.AsyncServerCursor
         if not wire.send_reset(conn) or self._closed:
             self.statistics.broken += 1
             self._ledger.drop(held)

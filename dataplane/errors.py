@@ -19,7 +19,8 @@ two sentences for people. None of them names a database, a login or an address.
     │   ├── CredentialUnavailable 503 its login could not be fetched
     │   └── CrossTenantDetected  500  a connection led to another tenant's database; it was destroyed
     ├── NoTenant                 500  a programming error: a connection was asked for without a tenant
-    └── TenantChanged            500  a background job's host belongs to another tenant by now
+    └── TenantChanged            500  what was begun for one tenant goes on under another: a job whose host
+                                      changed hands, a session or an object kept beyond its request
 """
 
 from __future__ import annotations
@@ -159,6 +160,6 @@ class NoTenant(DataPlaneError):
 
 
 class TenantChanged(DataPlaneError):
-    """The host of this background job belongs to another tenant by now."""
+    """What was begun for one tenant goes on under another."""
 
     code = "tenant-changed"

@@ -109,6 +109,7 @@ class KeyedPools:
         with contextlib.suppress(psycopg.Error):
             if conn.autocommit and not conn.broken:
                 conn.autocommit = False
+        conn.cursor_factory, conn.server_cursor_factory = psycopg.Cursor, psycopg.ServerCursor
         fit = wire.send_reset(conn) and not self._closed.is_set()
         with self._lock:
             if fit:
