@@ -89,6 +89,15 @@ class Settings:
     stripe_webhook_secrets: tuple[str, ...] = field(
         repr=False, metadata=_from(read.stripe_signing_secrets, Group.WEBHOOK)
     )
+    stripe_account: str | None = field(
+        metadata=_from(
+            read.text(r"acct_[A-Za-z0-9]{1,250}", "a Stripe account's id (acct_…)"),
+            Group.STRIPE,
+            Group.WEBHOOK,
+            default=None,
+        )
+    )
+    """Whose events are acted on where they name one, as an organisation's do."""
     stripe_livemode: bool = field(metadata=_from(read.boolean, Group.STRIPE, Group.WEBHOOK))
 
     cloudflare_api_token: str = field(repr=False, metadata=_from(read.cloudflare_token, Group.CLOUDFLARE))
