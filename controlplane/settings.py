@@ -110,6 +110,8 @@ class Settings:
     )
     """Key ids and keys; the first signs, all verify."""
     api_tokens: tuple[ApiToken, ...] = field(repr=False, metadata=_from(read.api_tokens, Group.API))
+    waiting_per_address: int = field(metadata=_from(read.whole(0, 100_000), Group.API, default=100))
+    """Connections of one address that have sent no whole request, in each web process; 0: no bound."""
 
     aws_region: str = field(metadata=_from(read.aws_region, Group.AWS, variable="AWS_REGION"))
     terraform_binary: str = field(metadata=_from(read.program, Group.TERRAFORM, default="terraform"))
