@@ -89,6 +89,15 @@ class Settings:
     stripe_webhook_secrets: tuple[str, ...] = field(
         repr=False, metadata=_from(read.stripe_signing_secrets, Group.WEBHOOK)
     )
+    stripe_account: str | None = field(
+        metadata=_from(
+            read.text(r"acct_[A-Za-z0-9]{1,250}", "a Stripe account's id (acct_…)"),
+            Group.STRIPE,
+            Group.WEBHOOK,
+            default=None,
+        )
+    )
+    """Whose events are acted on where they name one, as an organisation's do."""
     stripe_livemode: bool = field(metadata=_from(read.boolean, Group.STRIPE, Group.WEBHOOK))
 
     cloudflare_api_token: str = field(repr=False, metadata=_from(read.cloudflare_token, Group.CLOUDFLARE))
@@ -101,6 +110,8 @@ class Settings:
     )
     """Key ids and keys; the first signs, all verify."""
     api_tokens: tuple[ApiToken, ...] = field(repr=False, metadata=_from(read.api_tokens, Group.API))
+    waiting_per_address: int = field(metadata=_from(read.whole(0, 100_000), Group.API, default=100))
+    """Connections of one address that have sent no whole request, in each web process; 0: no bound."""
 
     aws_region: str = field(metadata=_from(read.aws_region, Group.AWS, variable="AWS_REGION"))
     terraform_binary: str = field(metadata=_from(read.program, Group.TERRAFORM, default="terraform"))

@@ -85,6 +85,15 @@ def seconds(least: float, most: float) -> Reader[float]:
     return read
 
 
+def whole(least: int, most: int) -> Reader[int]:
+    def read(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+            raise Unfit(f"a whole number, {least} to {most}")
+        return int(value)
+
+    return read
+
+
 def text_list(pattern: str, of: str, *, least: int, most: int) -> Reader[tuple[str, ...]]:
     return listed(text(pattern, of), least=least, most=most, of=of)
 

@@ -3,7 +3,7 @@
 A message carries a task's name and an id. Losing it costs seconds (`workers/sweep.py`), so nothing is
 acknowledged late, retried, delayed or answered: late acknowledgement over Redis was measured to lose and
 to double tasks when workers are killed, and a visibility timeout redelivers a Terraform run that is
-still going on (docs/adr/0004-broker-is-a-doorbell.md).
+still going on (docs/adr/0004-broker-is-a-doorbell.md). Nor is a worker controlled by messages.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     task_default_queue=bells.OPERATIONS,
+    worker_enable_remote_control=False,  # or whoever reaches the broker shuts the workers down
     worker_prefetch_multiplier=1,
     worker_max_tasks_per_child=500,
     worker_cancel_long_running_tasks_on_connection_loss=False,

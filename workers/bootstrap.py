@@ -107,6 +107,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
             environment=settings.environment,
             zone=settings.platform_zone,
             livemode=settings.stripe_livemode,
+            stripe_account=settings.stripe_account,
             vpc_id=settings.vpc_id,
             subnet_ids=settings.subnet_ids,
             app_security_group_ids=settings.app_security_group_ids,

@@ -35,6 +35,7 @@ class Platform:
     app_security_group_ids: tuple[str, ...]
     app_role_arn: str
     permissions_boundary_arn: str
+    stripe_account: str | None = None
     secret_recovery_days: int = 7
     cluster_parameter_group: str | None = None
     lease: float = 15.0

@@ -21,6 +21,7 @@ from controlplane.domain.billing import (
     Park,
     SubscriptionRef,
     desired_from_subscription,
+    foreign_account,
     subscription_of_event,
 )
 from controlplane.domain.errors import ControlPlaneError, NotFound, Retryable
@@ -55,7 +56,11 @@ def handle_event(ctx: Context, event_id: str) -> str | None:
 
 
 def _handle(ctx: Context, row: EventRow, body: bytes) -> str:
-    ref = subscription_of_event(json.loads(body))
+    event = json.loads(body)
+    foreign = foreign_account(event, ctx.platform.stripe_account)
+    if foreign is not None:
+        return _finish(ctx, row, "ignored", foreign, None)
+    ref = subscription_of_event(event)
     if ref is None:
         return _finish(ctx, row, "ignored", "it is about no subscription", None)
     if isinstance(ref, Park):

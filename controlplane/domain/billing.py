@@ -130,6 +130,23 @@ class SubscriptionRef:
     customer_id: str | None
 
 
+def foreign_account(event: Any, own: str | None) -> str | None:
+    """Why an event is another account's and nothing of it can be fetched from ours; None where it is ours.
+
+    Connect's events name the connected account in `account`. An organisation's, of versions since 2025-04-30
+    and thin ones, name theirs in `context`, a path that ends with the account; there ours may stand as well,
+    so `own` is its id. Where that is not known, whoever is named is another: an event of ours names none
+    unless it comes through an organisation.
+    """
+    for field in ("account", "context"):
+        named = dig(event, field)
+        if named is None or (own is not None and isinstance(named, str) and named.split("/")[-1] == own):
+            continue
+        ours = own or "this endpoint's own account, which CONTROLPLANE_STRIPE_ACCOUNT may name"
+        return f"{field}: expected none or {ours}, got {shown(named)}"
+    return None
+
+
 def subscription_of_event(event: Any) -> SubscriptionRef | Park | None:
     """Which subscription a Stripe event (API versions old and new) is about.
 

@@ -74,5 +74,5 @@ def validate_custom_domain(raw: str, platform_zone: str) -> str:
 
 
 def subdomain(slug: str, zone: str) -> str:
-    """`<slug>.<zone>`; both are validated."""
-    return normalise_host(f"{validate_slug(slug)}.{zone}")
+    """`<slug>.<zone>`; both are validated. A slug that a tenant has may look like an id: its own."""
+    return normalise_host(f"{validate_slug(slug, tenant_id=slug)}.{zone}")

@@ -1,9 +1,10 @@
 """Slugs: the name of a tenant inside the platform's zone.
 
 A slug is a DNS label that people read and type, so it is short, ASCII, cannot pass for a punycode
-label, and never takes a name that the platform or a mail client expects to own. It comes from a
-customer's wish, which is free text; whatever can't be made a good slug falls back to a name of the
-tenant's own instead of stopping somebody who has paid. Who gets a slug that two want is settled by
+label, and never takes a name that the platform or a mail client expects to own. Support names a
+tenant by slug or id, so no slug looks like an id but the tenant's own. It comes from a
+customer's wish, which is free text; whatever can't be made a good slug falls back to the tenant's
+id instead of stopping somebody who has paid. Who gets a slug that two want is settled by
 the registry's unique index, and the loser is given `with_suffix`. Nothing outside is named by it.
 """
 
@@ -13,7 +14,7 @@ import re
 import unicodedata
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.placement import TENANT_ID
+from controlplane.domain.placement import CLUSTER_ID, TENANT_ID
 
 MAX_LENGTH = 30
 SLUG = re.compile(r"^[a-z](?:[a-z0-9]|-(?!-)){1,28}[a-z0-9]\Z")
@@ -48,8 +49,9 @@ _LETTERS = str.maketrans(
 )  # fmt: skip
 
 
-def validate_slug(slug: str) -> str:
-    """The slug itself. Raises Invalid("slug", …)."""
+def validate_slug(slug: str, *, tenant_id: str | None = None) -> str:
+    """The slug itself. `tenant_id`: of the tenant that it is for, which may be called by its own id.
+    Raises Invalid("slug", …)."""
     if not SLUG.match(slug):
         raise Invalid(
             "slug",
@@ -58,22 +60,26 @@ def validate_slug(slug: str) -> str:
         )
     if slug in RESERVED:
         raise Invalid("slug", "a name that is not reserved", got=slug)
+    if slug != tenant_id and (TENANT_ID.match(slug) or CLUSTER_ID.match(slug)):
+        raise Invalid(
+            "slug", "a name that is not of the shape of an id (t- or c- and 12 of a-z, 2-7)", got=slug
+        )
     return slug
 
 
-def slug_from_wish(wish: str | None, *, fallback: str) -> str:
-    """The slug nearest to a customer's wish, else `fallback`, which must be a valid slug.
+def slug_from_wish(wish: str | None, *, tenant_id: str) -> str:
+    """The slug nearest to a customer's wish, else the tenant's id.
 
-    "Café Zürich & Co." becomes "cafe-zurich-co". Names that have no Latin letters, begin with a digit
-    or are reserved get the fallback: a changed name would be a guess.
+    "Café Zürich & Co." becomes "cafe-zurich-co". Names that have no Latin letters, begin with a digit,
+    are reserved or look like an id get the tenant's: a changed name would be a guess.
     """
     letters = unicodedata.normalize("NFKD", (wish or "")[:256].lower().translate(_LETTERS))
     ascii_only = "".join(c for c in letters.translate(_LETTERS) if not unicodedata.combining(c))
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:MAX_LENGTH].rstrip("-")
     try:
-        return validate_slug(slug)
+        return validate_slug(slug, tenant_id=tenant_id)
     except Invalid:
-        return validate_slug(fallback)
+        return validate_slug(tenant_id, tenant_id=tenant_id)
 
 
 def with_suffix(slug: str, tenant_id: str) -> str:
@@ -84,4 +90,5 @@ def with_suffix(slug: str, tenant_id: str) -> str:
     if not TENANT_ID.match(tenant_id):
         raise Invalid("tenant_id", "t- and 12 of a-z, 2-7", got=tenant_id)
     suffix = "-" + tenant_id[2:8]
-    return validate_slug(validate_slug(slug)[: MAX_LENGTH - len(suffix)].rstrip("-") + suffix)
+    valid = validate_slug(slug, tenant_id=tenant_id)
+    return validate_slug(valid[: MAX_LENGTH - len(suffix)].rstrip("-") + suffix)

@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from controlplane.domain.billing import EVENT_TYPES, Apply, Close, Decision, Park, Wait
+from controlplane.domain.billing import (
+    EVENT_TYPES,
+    Apply,
+    Close,
+    Decision,
+    Park,
+    Wait,
+    foreign_account,
+)
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
@@ -47,12 +55,16 @@ class Outcome:
     ring: tuple[tuple[ResourceKind, str], ...] = ()
 
 
-def record_event(conn: Connection, payload: Mapping[str, Any], body: bytes, *, livemode: bool) -> Recorded:
-    """Store a verified event, once. An event of the other mode, or of a type that is not acted on, is
-    stored and done with."""
+def record_event(
+    conn: Connection, payload: Mapping[str, Any], body: bytes, *, livemode: bool, account: str | None = None
+) -> Recorded:
+    """Store a verified event, once. An event of another account or mode, or of a type that is not acted on,
+    is stored and done with. `account`: our own's id, where it is known."""
     event_id, type_ = str(payload["id"]), str(payload["type"])
-    state, reason = "received", None
-    if payload.get("livemode") is not livemode:
+    state, reason = "received", foreign_account(payload, account)
+    if reason is not None:
+        state = "ignored"
+    elif payload.get("livemode") is not livemode:
         state, reason = (
             "parked",
             f"the event's livemode is {payload.get('livemode')}, this endpoint's {livemode}",
@@ -73,8 +85,8 @@ def record_event(conn: Connection, payload: Mapping[str, Any], body: bytes, *, l
     return Recorded(event_id, new, due=new and state == "received")
 
 
-def park_body(conn: Connection, event_id: str, body: bytes, *, reason: str) -> None:
-    """Keep a body that was signed by Stripe and yet can't be understood, for a person."""
+def keep_body(conn: Connection, event_id: str, body: bytes, *, state: str, reason: str) -> None:
+    """Keep a body that was signed by Stripe and yet can't be understood: parked for a person, or ignored."""
     event.insert(
         conn,
         event_id=event_id,
@@ -83,7 +95,7 @@ def park_body(conn: Connection, event_id: str, body: bytes, *, reason: str) -> N
         livemode=False,
         created_at=datetime.now(UTC),
         body=body,
-        state="parked",
+        state=state,
         reason=reason,
     )
 

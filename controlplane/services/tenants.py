@@ -143,7 +143,7 @@ def _turn(
 
 def _insert(conn: Connection, request: Request) -> str:
     """The slug that was free: the wish, the wish with a part of the id, or the id itself."""
-    slug = slug_from_wish(request.slug_wish, fallback=request.tenant_id)
+    slug = slug_from_wish(request.slug_wish, tenant_id=request.tenant_id)
     born_with = release.of_birth(conn)
     for candidate in (slug, with_suffix(slug, request.tenant_id), request.tenant_id):
         try:

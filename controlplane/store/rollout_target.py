@@ -409,9 +409,8 @@ def named(conn: Connection, rollout_id: int, names: Sequence[str]) -> list[str]:
         " WHERE t.rollout_id = %(id)s AND (t.tenant_id = ANY(%(names)s) OR tenant.slug = ANY(%(names)s))",
         {"id": rollout_id, "names": list(names)},
     ).fetchall()
-    known: dict[str, Any] = {
-        name: row["tenant_id"] for row in rows for name in (row["tenant_id"], row["slug"])
-    }
+    known: dict[str, Any] = {row["slug"]: row["tenant_id"] for row in rows}
+    known |= {row["tenant_id"]: row["tenant_id"] for row in rows}
     for name in names:
         if name not in known:
             raise NotFound(f"tenant {name} is no target of rollout {rollout_id}")

@@ -49,6 +49,7 @@ def create_app(
     app = Flask("controlplane", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = body.READ_LIMIT
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # it would redirect to the host that the client has named
     edge = Edge(
         registry=registry,
         guard=Guard(settings.api_tokens),

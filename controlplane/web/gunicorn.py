@@ -10,6 +10,7 @@ bind = "127.0.0.1:8000"
 worker_class = "controlplane.web.worker.DeadlineWorker"
 workers = 2
 threads = 16
+worker_connections = 2000  # of each process; those that wait cost a file descriptor each
 timeout = 30  # seconds without a sign of life of the process until it is replaced
 graceful_timeout = 20  # seconds that a stopping process has for what it began
 keepalive = 75  # seconds, more than the idle time of a load balancer (ALB: 60), which closes first then

@@ -38,6 +38,7 @@ def _begin() -> None:
 
 def _end(response: Response) -> Response:
     response.headers[HEADER] = g.request_id
+    response.headers["Cache-Control"] = "no-store"
     caller = g.get("caller")
     log.log(
         logging.DEBUG if request.endpoint in _PROBES else logging.INFO,

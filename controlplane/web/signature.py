@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import stripe
@@ -41,12 +41,14 @@ class BadSignature(Refused):
 class Malformed(Refused):
     """The body is signed and can't be used; the message says why.
 
-    `event_id`: the event's id where that much could be read.
+    `event_id`: the event's id where that much could be read. `thin`: the event, where it is a thin one.
     """
 
-    def __init__(self, message: str, *, event_id: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, event_id: str | None = None, thin: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
-        self.event_id = event_id
+        self.event_id, self.thin = event_id, thin
 
 
 def verify_stripe(
@@ -156,7 +158,9 @@ def _check_envelope(event: Any) -> dict[str, Any]:
     if event.get("object") != "event":
         found = shown(event.get("object"))
         raise Malformed(
-            f"object: expected event (a snapshot, not a thin event), got {found}", event_id=event_id
+            f"object: expected event (a snapshot, not a thin event), got {found}",
+            event_id=event_id,
+            thin=event if event.get("object") == "v2.core.event" else None,
         )
     if event_id is None:
         raise Malformed(f"id: expected evt_…, got {shown(event.get('id'))}")

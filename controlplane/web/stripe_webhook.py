@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from controlplane import bells
+from controlplane.domain.billing import foreign_account
 from controlplane.services import billing
 from controlplane.settings import Settings
 from controlplane.web import body
@@ -27,6 +28,7 @@ TASK = bells.HANDLE_EVENT
 def blueprint(edge: Edge, settings: Settings) -> Blueprint:
     views = Blueprint("webhooks", __name__, url_prefix="/webhooks")
     secrets, livemode = tuple(settings.stripe_webhook_secrets), settings.stripe_livemode
+    account = settings.stripe_account
 
     @views.post("/stripe")
     def stripe() -> Response:
@@ -37,9 +39,9 @@ def blueprint(edge: Edge, settings: Settings) -> Blueprint:
         except BadSignature as error:
             return problem(400, "bad_signature", str(error))
         except Malformed as error:
-            return _park(edge, raw, error)
+            return _keep(edge, raw, error, account)
         with edge.registry.connection() as conn:
-            recorded = billing.record_event(conn, event, raw, livemode=livemode)
+            recorded = billing.record_event(conn, event, raw, livemode=livemode, account=account)
         if recorded.due:
             edge.ring(TASK, [recorded.event_id])
         return jsonify({"event": recorded.event_id, "new": recorded.new})
@@ -52,11 +54,14 @@ def _check_version(event: Mapping[str, Any]) -> None:
         raise Malformed("api_version: expected text or null", event_id=event["id"])
 
 
-def _park(edge: Edge, raw: bytes, why: Malformed) -> Response:
+def _keep(edge: Edge, raw: bytes, why: Malformed, account: str | None) -> Response:
     """Under a name made from its bytes: an id that a body which can't be trusted claims could be
     another event's, which would then count as received already."""
     name = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-    reason = str(why) if why.event_id is None else f"{why} (event {why.event_id})"
+    foreign = foreign_account(why.thin, account)
+    state, reason = ("parked", str(why)) if foreign is None else ("ignored", foreign)
+    if why.event_id is not None:
+        reason = f"{reason} (event {why.event_id})"
     with edge.registry.connection() as conn:
-        billing.park_body(conn, name, raw, reason=reason)
-    return jsonify({"event": name, "parked": reason})
+        billing.keep_body(conn, name, raw, state=state, reason=reason)
+    return jsonify({"event": name, state: reason})

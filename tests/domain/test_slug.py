@@ -12,7 +12,9 @@ FALLBACK = "t-abcdefghijkl"
 slugs = st.from_regex(SLUG, fullmatch=True).filter(lambda slug: slug not in RESERVED)
 
 
-@pytest.mark.parametrize("slug", ["abc", "a1b", "a-1", "acme-corp", "a" * 30, FALLBACK])
+@pytest.mark.parametrize(
+    "slug", ["abc", "a1b", "a-1", "acme-corp", "a" * 30, "t-abcdefghijk", "t-abcdefghijk1"]
+)
 def test_good_slugs(slug: str) -> None:
     assert validate_slug(slug) == slug
 
@@ -48,6 +50,16 @@ def test_reserved_slugs(slug: str) -> None:
         validate_slug(slug)
 
 
+@pytest.mark.parametrize("slug", [FALLBACK, "t-zzzzzzzzzz77", "c-abcdefghijkl"])
+def test_no_slug_looks_like_an_id_but_the_tenants_own(slug: str) -> None:
+    with pytest.raises(Invalid, match="shape of an id"):
+        validate_slug(slug)
+    with pytest.raises(Invalid, match="shape of an id"):
+        validate_slug(slug, tenant_id="t-bbbbbbbbbbbb")
+    assert slug_from_wish(slug.upper(), tenant_id="t-bbbbbbbbbbbb") == "t-bbbbbbbbbbbb"
+    assert validate_slug(slug, tenant_id=slug) == slug
+
+
 @pytest.mark.parametrize(
     ("wish", "slug"),
     [
@@ -68,17 +80,17 @@ def test_reserved_slugs(slug: str) -> None:
     ],
 )
 def test_a_wish_becomes_the_nearest_slug(wish: str, slug: str) -> None:
-    assert slug_from_wish(wish, fallback=FALLBACK) == slug
+    assert slug_from_wish(wish, tenant_id=FALLBACK) == slug
 
 
 @pytest.mark.parametrize("wish", [None, "", " ", "日本語", "1password", "ab", "www", "WWW!", "--", "🎉"])
 def test_what_can_not_be_one_falls_back(wish: str | None) -> None:
-    assert slug_from_wish(wish, fallback=FALLBACK) == FALLBACK
+    assert slug_from_wish(wish, tenant_id=FALLBACK) == FALLBACK
 
 
 def test_a_bad_fallback_is_refused() -> None:
     with pytest.raises(Invalid):
-        slug_from_wish(None, fallback="www")
+        slug_from_wish(None, tenant_id="www")
 
 
 @pytest.mark.parametrize(
@@ -101,9 +113,9 @@ def test_a_suffix_needs_a_tenant_id(tenant_id: str) -> None:
 
 @given(st.text())
 def test_any_wish_gives_a_valid_slug_that_is_stable(wish: str) -> None:
-    slug = slug_from_wish(wish, fallback=FALLBACK)
-    assert validate_slug(slug) == slug
-    assert slug_from_wish(slug, fallback="other") == slug
+    slug = slug_from_wish(wish, tenant_id=FALLBACK)
+    assert validate_slug(slug, tenant_id=FALLBACK) == slug
+    assert slug_from_wish(slug, tenant_id=FALLBACK) == slug
 
 
 @given(slugs, st.text())

@@ -61,15 +61,16 @@ ENVIRONMENT = {
 
 @dataclass
 class Site:
-    """`rings`: what the doorbell heard, in order."""
+    """`rings`: what the doorbell heard, in order. `settings`: variables over those of ENVIRONMENT."""
 
     registry: Registry
     rings: list[tuple[str, list[str]]] = field(default_factory=list)
     broker_down: bool = False
     clock: float | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings = Settings.from_environment(ENVIRONMENT, require=WEB)
+        settings = Settings.from_environment({**ENVIRONMENT, **self.settings}, require=WEB)
         self.app: Flask = create_app(self.registry, settings, self._ring, entry, clock=self._now)
 
     def _ring(self, task: str, args: list[str]) -> None:

@@ -7,7 +7,7 @@ from controlplane.store import cluster, route, subscription
 from controlplane.store.registry import Registry
 from dataplane.contract import ContractError, TenantConfig, verify
 from localcloud.process import free_port
-from tests.web.site import KEY, KEY_ID, Site, event
+from tests.web.site import KEY, KEY_ID, Site, bearer, event
 
 HOST = "acme.tenants.example"
 
@@ -87,6 +87,35 @@ def test_an_unknown_host_is_not_mistaken_for_a_wrong_address(site: Site) -> None
     for host in (HOST, "nobody.tenants.example"):
         answer = site.get(f"/v1/resolve?host={host}", role="dataplane")
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "unknown_host")
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "status"),
+    [
+        ("/v1/events/evt_1", "operator", 200),
+        ("/v1/tenants", "nobody", 401),
+        ("/v1/tenants", "dataplane", 403),
+        ("/v1/tenants/t-none", "viewer", 404),
+        ("/v1/no-such-url", "viewer", 404),
+        ("/v1/tenants/x/rotate", "operator", 405),
+        ("/v1/tenants?limit=0", "viewer", 400),
+    ],
+)
+def test_no_answer_is_kept_by_a_cache(site: Site, path: str, role: str, status: int) -> None:
+    """They hold customers' data, and an error may be none a moment later."""
+    site.deliver(event("evt_1"))
+    answer = site.client.get(path, headers=bearer(role) if role != "nobody" else {})
+    assert answer.status_code == status
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["//v1//tenants", "/v1//tenants", "/v1/tenants//", "//webhooks/stripe"])
+def test_no_answer_names_the_host_that_a_client_has_made_up(site: Site, path: str) -> None:
+    answer = site.client.get(
+        path, headers=bearer("viewer") | {"Host": "evil.example", "X-Forwarded-Host": "evil.example"}
+    )
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, "no_such_url")
+    assert "evil.example" not in str(answer.headers) + answer.text
 
 
 def test_the_summary_counts_what_there_is(site: Site) -> None:

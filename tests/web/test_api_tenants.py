@@ -79,6 +79,24 @@ def test_an_unknown_tenant_is_404(site: Site, name: str) -> None:
     assert site.post(f"/v1/tenants/{name}/reprovision", {"reason": "x"}).status_code == 404
 
 
+def test_a_customer_that_wishes_to_be_called_like_an_id_is_not(site: Site) -> None:
+    other, _ = site.found("sub_other", name="Other")
+    for number, wish in enumerate((other, other.upper(), "t-abcdefghijkl", "c-abcdefghijkl")):
+        own, _ = site.found(f"sub_{number}", name=wish)
+        assert site.get(f"/v1/tenants/{own}").json["slug"] == own
+    assert site.get(f"/v1/tenants/{other}").json["slug"] == "other"
+    assert site.get("/v1/tenants/t-abcdefghijkl").status_code == 404
+
+
+def test_an_id_names_its_tenant_before_anybody_who_is_called_so(site: Site) -> None:
+    """A slug that was given before such ones were refused: it goes on being served, and misleads nobody."""
+    other, _ = site.found("sub_other", name="Other")
+    alike, _ = site.found("sub_alike", name="Alike")
+    site.rows("UPDATE tenant SET slug = %s WHERE id = %s", other, alike)
+    assert site.get(f"/v1/tenants/{other}").json["id"] == other
+    assert site.get(f"/v1/tenants/{alike}").json["host"] == f"{other}.tenants.example"
+
+
 def test_reprovision_asks_for_one_operation_and_rings(site: Site) -> None:
     tenant_id, _ = site.found("sub_1", name="Acme")
     answer = site.post("/v1/tenants/acme/reprovision", {"reason": " database was restored "})

@@ -81,6 +81,55 @@ def test_what_is_signed_and_unusable_is_kept_and_parked(site: Site, body: bytes,
     assert site.rings == []
 
 
+@pytest.mark.parametrize(
+    ("named", "field"),
+    [
+        ({"account": "acct_other"}, "account"),
+        ({"account": "acct_other", "context": "acct_other"}, "account"),
+        ({"context": "acct_other"}, "context"),
+        ({"context": "org_1/acct_other"}, "context"),
+        ({"account": ["nonsense"]}, "account"),
+    ],
+)
+def test_an_event_of_another_account_is_ignored_and_says_why(
+    site: Site, named: dict[str, object], field: str
+) -> None:
+    """Of Connect or an organisation: nothing of it can be fetched from the own account."""
+    assert site.deliver(event("evt_a", **named)).json == {"event": "evt_a", "new": True}
+    shown = site.get("/v1/events/evt_a").json
+    assert (shown["state"], shown["handled_at"] is None) == ("ignored", False)
+    assert shown["reason"].startswith(f"{field}: expected none or this endpoint's own account")
+    assert "CONTROLPLANE_STRIPE_ACCOUNT" in shown["reason"]
+    assert [item["id"] for item in site.get("/v1/events?state=ignored").json["items"]] == ["evt_a"]
+    assert site.rings == []
+
+
+def test_a_thin_event_of_another_account_is_ignored_too(site: Site) -> None:
+    answers = [
+        site.deliver(event("evt_a", object="v2.core.event", created="2026-01-01T00:00:00Z", context=context))
+        for context in ("acct_other", None)
+    ]
+    foreign, own = (answer.json for answer in answers)
+    assert "context: expected none or" in foreign["ignored"]
+    assert "evt_a" in foreign["ignored"]
+    assert "a snapshot, not a thin event" in own["parked"]
+    assert site.get(f"/v1/events/{foreign['event']}").json["state"] == "ignored"
+
+
+@pytest.mark.parametrize(
+    "named", [{}, {"account": None, "context": None}, {"account": "acct_1"}, {"context": "org_1/acct_1"}]
+)
+def test_an_event_that_names_the_own_account_is_acted_on(
+    registry: Registry, named: dict[str, object]
+) -> None:
+    site = Site(registry, settings={"CONTROLPLANE_STRIPE_ACCOUNT": "acct_1"})
+    site.deliver(event("evt_a", **named))
+    site.deliver(event("evt_b", account="acct_2"))
+    states = site.rows("SELECT id, state FROM stripe_event ORDER BY id")
+    assert states == [{"id": "evt_a", "state": "received"}, {"id": "evt_b", "state": "ignored"}]
+    assert [args for _, args in site.rings] == [["evt_a"]]
+
+
 def test_a_parked_body_does_not_stand_in_the_way_of_the_event_it_names(site: Site) -> None:
     site.deliver(event("evt_a", data=None))
     assert site.deliver(event("evt_a")).json == {"event": "evt_a", "new": True}

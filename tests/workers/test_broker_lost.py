@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store.registry import Registry
@@ -149,6 +150,26 @@ def test_queues_that_nobody_listens_to_do_not_grow(
             broker.flush()
     celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane", *QUIET)
     _until_all_ready(house, subscriptions, lambda: None)
+
+
+@pytest.mark.timeout(300)
+def test_whoever_reaches_the_broker_controls_no_worker(
+    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+) -> None:
+    """Celery's remote control would answer, cancel what is consumed and shut the worker down."""
+    _start(celery, tmp_path)
+    _hear_and_wait(house, 1)
+    attacker = Celery(broker=broker.url)
+    assert attacker.control.ping(timeout=5) == []
+    attacker.control.cancel_consumer("events")
+    attacker.control.shutdown()
+    _hear_and_wait(house, 2)
+
+
+def _hear_and_wait(house: House, number: int) -> None:
+    subscription = house.subscribe(number)
+    house.hear(subscription)
+    _until_all_ready(house, [subscription], lambda: None)
 
 
 def _until(what: Callable[[], bool], name: str) -> None:

@@ -318,3 +318,23 @@ def test_an_event_that_always_fails_is_parked_and_the_others_go_on(house: House)
     house.hear(other)
     house.work()
     assert house.tenant(other).phase is Phase.ACTIVE
+
+
+def test_nothing_of_another_accounts_event_is_fetched(house: House) -> None:
+    """One that came before the webhook told them apart, or that somebody replays."""
+    subscription = house.subscribe(1)
+    event_id = house.hear(subscription)
+    with house.ctx.registry.connection() as conn:
+        conn.execute(
+            "UPDATE stripe_event SET body = convert_to("
+            "jsonb_set(convert_from(body, 'UTF8')::jsonb, '{account}', to_jsonb('acct_other'::text))::text,"
+            " 'UTF8')"
+        )
+    house.work()
+    with house.ctx.registry.connection() as conn:
+        row = conn.execute("SELECT id, state, reason FROM stripe_event").fetchone()
+        tenants_made = conn.execute("SELECT id FROM tenant").fetchall()
+    assert row is not None
+    assert (row["id"], row["state"]) == (event_id, "ignored")
+    assert "acct_other" in row["reason"]
+    assert tenants_made == []
