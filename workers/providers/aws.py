@@ -11,7 +11,7 @@ An error's message keeps the operation and AWS's code, never the request: a requ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -121,11 +121,6 @@ MEANINGS = (
 )
 
 
-def meaning(text: str, table: Sequence[Meaning] = MEANINGS) -> Meaning | None:
-    """The first of the table that fits; None where nobody knows the text."""
-    return next((known for known in table if known.pattern.search(text)), None)
-
-
 def client(service: str, *, region: str, timeout: float = TIMEOUT, attempts: int = ATTEMPTS) -> Any:
     """A boto3 client of `service`; `timeout` in seconds, for each of `attempts` tries."""
     return boto3.client(  # type: ignore[call-overload]
@@ -162,7 +157,8 @@ def translate(error: ClientError | BotoCoreError, action: str) -> ControlPlaneEr
 def _refusal(error: ClientError, action: str) -> ControlPlaneError:
     name = code(error)
     message = f"{action}: AWS answered {name}"
-    known = meaning(f"{name}: {error.response.get('Error', {}).get('Message', '')}")
+    text = f"{name}: {error.response.get('Error', {}).get('Message', '')}"
+    known = next((known for known in MEANINGS if known.pattern.search(text)), None)
     if known is not None and known.after is not None:
         return Retryable(message, after=known.after or None, runbook=known.runbook)
     if known is not None:

@@ -51,9 +51,8 @@ _MEANINGS = (
         "retrying",
         _RUN_AGAIN,
     ),
+    Meaning(re.compile(""), "terraform-configuration", None),  # everything else
 )
-_CONFIGURATION = Meaning(re.compile(""), "terraform-configuration", None)
-_WORST_FIRST = ("aws-quota", "aws-credentials", "engine-version", "kms-key", "terraform-configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +71,18 @@ class Diagnostic:
 def failure(what: str, code: int, errors: Sequence[Diagnostic]) -> ControlPlaneError:
     """The error for a command that ended with `code`; `what` as "apply".
 
-    Of several, the one that no retry mends decides: a quota first, configuration last. Else the one that
-    takes longest does.
+    Of several, the one that no retry mends decides: a quota first, configuration last, as in the table. Else
+    the one that takes longest does.
     """
     if not errors:
         ended = f"by signal {-code}" if code < 0 else f"with status {code}"
         return Retryable(f"terraform {what} ended {ended} and gave no reason")
-    meant = [(aws.meaning(error.text, _MEANINGS) or _CONFIGURATION, error) for error in errors]
-    for runbook in _WORST_FIRST:
-        for known, error in meant:
-            if known.after is None and known.runbook == runbook:
-                return NeedsHuman(_message(what, error), runbook=runbook)
-    known, error = max(meant, key=lambda pair: pair[0].after or 0.0)
+    met = [next((n, m, e) for n, m in enumerate(_MEANINGS) if m.pattern.search(e.text)) for e in errors]
+    persons = [found for found in met if found[1].after is None]
+    if persons:
+        _, known, error = min(persons, key=lambda found: found[0])
+        return NeedsHuman(_message(what, error), runbook=known.runbook)
+    _, known, error = max(met, key=lambda found: found[1].after or 0.0)
     after = max(known.after or 0.0, _RUN_AGAIN)
     return Retryable(_message(what, error), after=after, runbook=known.runbook)
 
