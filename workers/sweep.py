@@ -25,9 +25,8 @@ from controlplane.store import (
     rehearsal,
     rollout,
     rollout_snapshot,
-    route,
 )
-from workers import converge, exports, intake, notices, pool, rehearsals, rollouts, snapshots
+from workers import converge, exports, intake, notices, pool, publishing, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.context import Context
 from workers.doorbell import Rung
@@ -95,8 +94,7 @@ def sweep(ctx: Context, unheard: Callable[[list[Rung]], list[Rung]] = list) -> S
 
 def republish(ctx: Context) -> int:
     """The full pass that mends a flushed or evicted cache: write every route that the cache does not
-    have as it should be; how many were written. Entries that are newer in the cache stay. Old history
-    goes in the same pass."""
+    have as it should be; how many were written. Old history goes in the same pass."""
     with ctx.registry.connection() as conn:
         history.prune(conn, limit=AT_MOST)
-        return ctx.providers.cache.publish_many(route.all_routes(conn))
+    return publishing.publish_all(ctx)
