@@ -9,7 +9,9 @@ lives in Redis under `tenant:host:<host>` as
 The signature covers the host as well as the payload, so an entry copied under another host's key is
 refused (a request for A can't be sent to B by whoever can write to the cache). Two keys may be live
 at a time, which is how a key is rolled. `epoch` comes from one sequence of the registry, over all
-tenants, so that of two entries for one host the newer is known even when the host changed hands.
+tenants, so that of two entries for one host the newer is known even when the host changed hands. Whoever
+verifies can also sign, so a high epoch proves nothing: the registry's word stands above it
+(`workers/publishing.py`, `dataplane/resolver.py`).
 Notices on the channel `tenant:notices` say which host changed; they carry no configuration and no
 signature, so whoever hears one looks again and believes what is signed.
 """
@@ -33,7 +35,8 @@ NOTICE_CHANNEL = "tenant:notices"
 MAX_ENTRY_BYTES = 16 * 1024
 MAX_NOTICE_BYTES = 4096
 MIN_KEY_BYTES = 32
-MAX_EPOCH = 2**53 - 1  # what JavaScript's numbers hold exactly
+MAX_EPOCH = 2**48 - 1  # no sequence gets there; far below what JavaScript's numbers hold exactly
+EPOCH_STEP = 1_000_000  # an epoch further beyond the registry's sequence than this is forged
 MAX_POOL_SIZE = 1000
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)

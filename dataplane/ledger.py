@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic
 
-from dataplane.contract import TenantConfig
+from dataplane.contract import EPOCH_STEP, TenantConfig
 from dataplane.errors import DatabaseError, PoolExhausted
 from dataplane.grants import Blocked, C, Held, Limits, Opening, Tenant, Ticket
 
@@ -44,12 +44,15 @@ class Ledger(Generic[C]):
         """What a request for this tenant gets now. Raises PoolExhausted where the line is full.
 
         A tenant has one place at a time: where two configurations disagree the one of the newer
-        epoch counts, for whoever comes with the older one too.
+        epoch counts, for whoever comes with the older one too. One far behind is no older one: the
+        resolver has let go of a forged entry.
         """
         tenant = self.tenants.get(target.tenant_id)
         if tenant is None:
             tenant = self.tenants[target.tenant_id] = Tenant(target, target.dedicated)
-        elif target is not tenant.target and target.epoch >= tenant.target.epoch:
+        elif target is not tenant.target and (
+            target.epoch >= tenant.target.epoch or tenant.target.epoch - target.epoch > EPOCH_STEP
+        ):
             self._follow(tenant, target)
         if tenant.idle:
             return self._lend(tenant)

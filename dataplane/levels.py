@@ -125,7 +125,8 @@ class RedisLevel:
 class RegistryLevel:
     """A read-only registry of one's own: any callable that returns the entry, or None for no tenant.
 
-    Whatever it raises counts as "can't tell".
+    It reads what is committed, not a replica that lags: its word stands above the cache's. Whatever it raises
+    counts as "can't tell".
     """
 
     def __init__(self, read: Callable[[str], TenantConfig | None], *, pause: float = 1.0) -> None:

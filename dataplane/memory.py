@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dataplane.contract import Notice, Status, TenantConfig
+from dataplane.contract import EPOCH_STEP, Notice, Status, TenantConfig
 from dataplane.releases import ALL, Releases
 
 SECOND_CHANCES = 32  # looked at for one eviction
@@ -139,7 +139,7 @@ class Memory:
         slot = self.slots.get(name)
         if slot is None or now >= slot.hard_until:
             return Nothing.UNTOLD
-        if slot.floor is not None and now < slot.floor[1] and slot.config.epoch < slot.floor[0]:
+        if slot.config.epoch < self.noticed(name):
             return Nothing.UNTOLD  # known to be outdated: it may lead to another customer by now
         slot.fresh_until = now + self._spread(self._policy.retry)
         slot.soft_until = slot.hard_until  # nobody waits for the next try
@@ -148,13 +148,19 @@ class Memory:
     def floor(self, name: str) -> int:
         """The epoch below which an entry of this host is an old one."""
         slot = self.slots.get(name)
-        if slot is None:
+        known = 0 if slot is None or self._clock() >= slot.hard_until else slot.config.epoch
+        return max(known, self.noticed(name))
+
+    def noticed(self, name: str) -> int:
+        """The epoch that a notice insists on; 0 where none does."""
+        slot = self.slots.get(name)
+        if slot is None or slot.floor is None or self._clock() >= slot.floor[1]:
             return 0
-        if slot.floor is not None and self._clock() < slot.floor[1]:
-            return max(slot.config.epoch, slot.floor[0])
-        return slot.config.epoch if self._clock() < slot.hard_until else 0
+        return slot.floor[0]
 
     def heed(self, notice: Notice) -> None:
+        """An epoch a little below the known one is a late notice. One far below it says that the control
+        plane has overwritten a forged entry: the host is looked up again."""
         self.unknown.pop(notice.host, None)
         slot = self.slots.get(notice.host)
         if slot is None:
@@ -162,7 +168,7 @@ class Memory:
         if slot.config.epoch < notice.epoch:
             slot.floor = (notice.epoch, self._clock() + self._policy.hold_outdated)
             slot.doubt()
-        elif not notice.epoch:
+        elif not notice.epoch or slot.config.epoch - notice.epoch > EPOCH_STEP:
             slot.doubt()
 
     def doubt_all(self) -> None:

@@ -4,8 +4,13 @@ Three things can go wrong with a cache that decides whose data a request sees, a
 
 *It lies after a change.* A notice marks the entry as outdated at once and names the epoch that
 replaces it; from then on nothing older is served or stored, whatever a slow reader that began before
-the change may bring back (`_Flight`, and epochs, which only rise). Whoever could not hear
+the change may bring back (`_Flight`, and the epochs of the cache, which only rise). Whoever could not hear
 for a while treats all it knows as unconfirmed.
+
+*It is forged.* Who can verify an entry can sign one, with any epoch. So the last level's word stands above
+an epoch that came from the cache: where the control plane has overwritten a forged entry with its own, which
+is older by epoch, the cache's answer is not taken and the last level is asked. What a notice insists on binds
+that level as well, for as long as a notice is believed.
 
 *It calls an outage a 404.* "There is none" is believed only from a level that could tell. When none
 can, what was confirmed within `Policy.max_age` is served, and an unknown host is answered
@@ -74,7 +79,8 @@ class Resolver:
 
     `cache` and `fallback` are asked in this order. Without a `fallback`, "not in the cache" is taken
     as "no tenant" unless the host is known: after the loss of a cache cold hosts would get a 404
-    until they are published again, so production has a fallback. `notices`: None means that entries
+    until they are published again, and a forged entry would stay in memory until `policy.max_age` though the
+    cache was mended, so production has a fallback. `notices`: None means that entries
     are only as fresh as `policy.ttl`. `releases`: those of the tenants' schema that this application
     serves; who has another is answered BeingUpdated.
     """
@@ -268,9 +274,10 @@ class Resolver:
         for _ in range(READ_ATTEMPTS):
             with self._lock:
                 flight.suspect = flight.heard = False
-                floor = max(flight.wanted, self._memory.floor(name))
+                noticed = max(flight.wanted, self._memory.noticed(name))
+                floor = max(noticed, self._memory.floor(name))
             try:
-                config = self._ask(name, floor)
+                config = self._ask(name, floor, noticed)
             except LevelDown:
                 with self._lock:
                     return self._keep(name)
@@ -282,8 +289,11 @@ class Resolver:
         with self._lock:
             return self._keep(name)
 
-    def _ask(self, name: str, floor: int) -> TenantConfig | None:
-        """Level by level; the last one's "there is none" counts, the cache's only where it is last."""
+    def _ask(self, name: str, floor: int, noticed: int) -> TenantConfig | None:
+        """Level by level; the last one's "there is none" counts, the cache's only where it is last.
+
+        The cache's entry must be of epoch `floor` or more, the fallback's of `noticed`.
+        """
         trouble: LevelDown | None = None
         config: TenantConfig | None = None
         for level in self._levels:
@@ -292,10 +302,11 @@ class Resolver:
             except LevelDown as error:
                 trouble = error
                 continue
+            least = floor if level is self._cache else noticed
             if config is None:
                 trouble = None
-            elif config.epoch < floor:
-                trouble = LevelDown(f"an entry of epoch {config.epoch}, {floor} was seen already")
+            elif config.epoch < least:
+                trouble = LevelDown(f"an entry of epoch {config.epoch}, {least} was seen already")
             else:
                 return config
         if trouble is not None:

@@ -24,7 +24,6 @@ from controlplane.store import (
     purge,
     release,
     restore,
-    route,
     schema_shape,
     tenant,
 )
@@ -55,7 +54,7 @@ from workers.providers.ports import (
     Credential,
     HostnameSeen,
 )
-from workers.publishing import publish_route
+from workers.publishing import publish_route, withdraw_route
 from workers.restoring import (
     await_restored,
     copy_restored,
@@ -261,10 +260,7 @@ def publish(work: TenantWork) -> None:
 
 
 def withdraw(work: TenantWork) -> None:
-    host = work.step.target
-    with work.recording() as conn:
-        epoch = route.decide(conn, host, work.facts.row.id, tombstone(work.facts, host))
-    work.ctx.providers.cache.remove(host, epoch=epoch)
+    withdraw_route(work, tombstone(work.facts, work.step.target))
 
 
 def register_hostname(work: TenantWork) -> None:

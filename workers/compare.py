@@ -16,7 +16,8 @@ from itertools import islice
 from typing import Any
 
 from controlplane.domain.billing import Apply, Close, Decision, Park, Wait, desired_from_subscription
-from controlplane.domain.tenant import Lifecycle
+from controlplane.domain.hostname import TAKEN
+from controlplane.domain.tenant import Lifecycle, TenantDesired
 from controlplane.store import subscription
 from controlplane.store.subscription import Known
 from workers.context import Context
@@ -70,10 +71,19 @@ def in_step(decision: Decision, known: Known | None) -> bool:
         case Apply():
             if desired is None:
                 return decision.desired.lifecycle is Lifecycle.CLOSED
-            wished = decision.desired.custom_domains
             granted = desired.custom_domains
             alike = replace(decision.desired, custom_domains=granted) == desired
-            return known.outcome == "applied" and alike and set(granted) <= set(wished)
+            return known.outcome == "applied" and alike and _domains_in_step(decision, desired, known)
+
+
+def _domains_in_step(decision: Apply, desired: TenantDesired, known: Known) -> bool:
+    """Each wish is granted or refused as it would be now: a domain that another tenant had may be free."""
+    wished, granted = set(decision.desired.custom_domains), set(desired.custom_domains)
+    if desired.lifecycle is Lifecycle.CLOSED:
+        return granted <= wished
+    taken = {domain.host for domain in known.refused if domain.reason == TAKEN}
+    others = {domain for domain in known.refused if domain.reason != TAKEN}
+    return granted | taken == wished and not taken & known.free and others == set(decision.refused)
 
 
 def _created(found: Mapping[str, Any]) -> datetime:

@@ -27,10 +27,9 @@ from controlplane.store import (
     rehearsal,
     rollout,
     rollout_snapshot,
-    route,
 )
 from controlplane.store.registry import Connection
-from workers import compare, converge, exports, intake, notices, rehearsals, rollouts, snapshots
+from workers import compare, converge, exports, intake, notices, publishing, rehearsals, rollouts, snapshots
 from workers import preview as previews
 from workers.context import Context
 
@@ -143,13 +142,6 @@ WORK = (
 # -------------------------------------------------------------------------------------- the duties
 
 
-def republish(ctx: Context) -> int:
-    """The full pass that mends a flushed or evicted cache: write every route that the cache does not
-    have as it should be; how many were written. Entries that are newer in the cache stay."""
-    with ctx.registry.connection() as conn:
-        return ctx.providers.cache.publish_many(route.all_routes(conn))
-
-
 def prune(ctx: Context, stopping: Stopping) -> int:
     """Remove what is older than it is kept (`store/history.py`), batch by batch, until nothing is left or
     `stopping`; how much went."""
@@ -169,7 +161,7 @@ def _compare(ctx: Context) -> str:
 
 
 DUTIES = (
-    Duty(bells.REPUBLISH, "republish_interval", lambda ctx, _: f"wrote {republish(ctx)} routes"),
+    Duty(bells.REPUBLISH, "republish_interval", lambda ctx, _: f"wrote {publishing.publish_all(ctx)} routes"),
     Duty(bells.COMPARE, "compare_interval", lambda ctx, _: _compare(ctx)),
     Duty(
         bells.PRUNE,

@@ -23,6 +23,7 @@ from controlplane.store import audit, hostname, route
 from workers.context import Context
 from workers.converge import TASK
 from workers.intake import settle_subscription
+from workers.publishing import recording_of, take_back
 
 log = logging.getLogger(__name__)
 
@@ -69,24 +70,23 @@ def _reprovision(ctx: Context, finding: Finding) -> str:
 
 def _republish(ctx: Context, finding: Finding) -> str:
     with ctx.registry.connection() as conn:
-        found = route.find(conn, finding.target)
-    if found is None:
-        return "the registry no longer routes it"
-    payload, epoch = found
-    if ctx.providers.cache.publish({**payload, "epoch": epoch}):
-        return "published"
-    raise Retryable("the cache keeps a newer entry; reprovision the tenant")
+        if route.find(conn, finding.target) is None:
+            return "the registry no longer routes it"
+    take_back(ctx.providers.cache, recording_of(ctx), finding.target)
+    return "published"
 
 
 def _withdraw(ctx: Context, finding: Finding) -> str:
     with ctx.registry.connection() as conn:
         if route.find(conn, finding.target) is not None:
             return "the registry routes it by now"
+        epoch = route.draw(conn)  # not the entry's own: it may be forged
     entry = ctx.providers.cache.read(finding.target)
     if entry is None:
         return "it is gone"
-    ctx.providers.cache.remove(finding.target, epoch=entry.epoch)
-    return "withdrawn"
+    if ctx.providers.cache.remove(finding.target, epoch=epoch, instead_of=entry.epoch):
+        return "withdrawn"
+    raise Retryable("somebody else wrote the entry meanwhile")
 
 
 def _delete_hostname(ctx: Context, finding: Finding) -> str:

@@ -31,7 +31,7 @@ from typing import Any
 
 from controlplane.domain.catalogue import Catalogue, Plan
 from controlplane.domain.errors import Invalid
-from controlplane.domain.hostname import validate_custom_domain
+from controlplane.domain.hostname import RefusedDomain, validate_custom_domain
 from controlplane.domain.quoting import shown
 from controlplane.domain.stripe_json import (
     Unclear,
@@ -76,7 +76,8 @@ class Apply:
 
     Where there is no such tenant it is founded, unless `desired` is closed: what has ended founds
     nothing. `slug_wish` is the customer's free text, for `slug_from_wish`. `warnings` are for
-    support: wishes that could not be granted and that must not hold up a paying customer.
+    support: wishes that could not be granted and that must not hold up a paying customer. `refused`: the
+    custom domains among them.
     """
 
     subscription_id: str
@@ -86,6 +87,7 @@ class Apply:
     slug_wish: str | None
     display_name: str
     warnings: tuple[str, ...] = ()
+    refused: tuple[RefusedDomain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
         raise Unclear("status", "one that is known here", status)
     try:
         plan, item, where = _plan_item(subscription, catalogue)
-        domains, warnings = _custom_domains(subscription, plan, platform_zone)
+        domains, warnings, refused = _custom_domains(subscription, plan, platform_zone)
         wish = _slug_wish(subscription, session, customer)
         period_end = _period(item, where, "end") or _period(subscription, "", "end")
         grace_end = _grace_end(subscription, item, where, plan) if status == "past_due" else None
@@ -252,6 +254,7 @@ def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
             slug_wish=wish,
             display_name=_display_name(subscription, session, customer) or wish or subscription_id,
             warnings=warnings,
+            refused=refused,
         )
     except Unclear as error:
         if lifecycle is not Lifecycle.CLOSED:
@@ -341,10 +344,11 @@ def _instant(holder: dict[str, Any], key: str, where: str = "", within: str = ""
 
 def _custom_domains(
     subscription: dict[str, Any], plan: Plan, platform_zone: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The good ones among the wishes, as many as the plan allows, and a warning for every other."""
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[RefusedDomain, ...]]:
+    """The good ones among the wishes, as many as the plan allows; a warning and a refusal for every other."""
     good: dict[str, None] = {}
     warnings: list[str] = []
+    refused: list[RefusedDomain] = []
     for key in ("custom_domain", "custom_domains"):
         wish = read_text(dig(subscription, "metadata", key), limit=_MAX_METADATA) or ""
         for raw in filter(None, map(str.strip, wish.split(","))):
@@ -352,13 +356,16 @@ def _custom_domains(
                 good[validate_custom_domain(raw, platform_zone)] = None
             except Invalid as error:
                 warnings.append(f"metadata.{key}: {error}")
+                refused.append(RefusedDomain(raw[:80], f"can't be used: expected {error.expected}"))
     domains = tuple(good)
     if domains[plan.custom_domains :]:
         left_out = ", ".join(domains[plan.custom_domains :])
         warnings.append(
             f"custom_domains: plan {plan.name} allows {plan.custom_domains}, left out: {left_out}"
         )
-    return domains[: plan.custom_domains], tuple(warnings)
+    beyond = f"is one too many: plan {plan.name} allows {plan.custom_domains}"
+    refused += [RefusedDomain(host, beyond) for host in domains[plan.custom_domains :]]
+    return domains[: plan.custom_domains], tuple(warnings), tuple(dict.fromkeys(refused))
 
 
 def _slug_wish(subscription: dict[str, Any], session: Any, customer: Any) -> str | None:

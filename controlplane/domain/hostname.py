@@ -16,6 +16,7 @@ more (Cloudflare: `example.com` and kin), each its own set: that is their provid
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 
 import idna
@@ -27,6 +28,21 @@ MAX_LENGTH = 253
 _LABEL = re.compile(r"^(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _NUMBER = re.compile(r"^(?:[0-9]+|0x[0-9a-f]*)\Z")  # a last label like this makes it an IPv4 address
 _NOT_IN_DNS = frozenset({"arpa", "internal", "invalid", "local", "onion"})
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedDomain:
+    """A custom domain that a subscription names and its tenant did not get. `host`: as written if unfit."""
+
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"custom domain {self.host} {self.reason}"
+
+
+TAKEN = "belongs to another tenant"
+"""The one reason that ends without the customer's doing: the other tenant may give it up."""
 
 
 class HostnameKind(StrEnum):

@@ -268,18 +268,26 @@ def _cache(books: Books) -> Iterator[Finding]:
     if books.cache is None:
         return
     for host, route in books.registry.routes.items():
-        if route["status"] == "gone":
-            continue
         owner = str(route["tenant_id"])
-        if host not in books.cache:
+        entry = books.cache.get(host)
+        if route["status"] == "gone":
+            if entry is None or entry["status"] == "gone":
+                continue
+            fault, detail = (
+                Fault.DIFFERS,
+                f"the host was given up, it leads to {entry['tenant_id']}",
+            )
+        elif host not in books.cache:
             fault, detail = Fault.MISSING, "the cache has no entry"
-        elif (entry := books.cache[host]) is None:
+        elif entry is None:
             fault, detail = Fault.DIFFERS, "the entry is not signed with a key of ours"
         elif entry != route:
             changed = sorted(key for key in {*entry, *route} if entry.get(key) != route.get(key))
             fault, detail = Fault.DIFFERS, f"not what the registry decided: {', '.join(changed)}"
         else:
             continue
+        if entry is not None and entry["epoch"] >= route["epoch"]:
+            detail += f"; forged: its epoch {entry['epoch']} is not below the registry's {route['epoch']}"
         yield Finding("Cache", fault, "route", host, detail, owner, repair=Repair.REPUBLISH, target=host)
     for host, entry in books.cache.items():
         if host in books.registry.routes or (entry is not None and entry["status"] == "gone"):

@@ -23,6 +23,7 @@ from controlplane.domain.billing import (
     foreign_account,
 )
 from controlplane.domain.catalogue import Catalogue
+from controlplane.domain.hostname import TAKEN
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Lifecycle
@@ -153,6 +154,8 @@ def apply(
         ring: list[tuple[ResourceKind, str]] = []
         if request is not None:
             ring = tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
+            taken = [d for d in tenant.refused_domains(conn, tenant_id) if d.reason == TAKEN]
+            why = "; ".join(filter(None, (why, *map(str, taken)))) or None
         subscription.record(
             conn,
             row.id,
@@ -196,6 +199,7 @@ def _request(
                     desired=decision.desired,
                     paid_at=row.first_event_at,
                     warnings=decision.warnings,
+                    refused=decision.refused,
                 ),
             )
         case Close():

@@ -9,6 +9,7 @@ from datetime import datetime
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterDesired
 from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.hostname import TAKEN, RefusedDomain
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.slug import slug_from_wish, with_suffix
@@ -51,6 +52,7 @@ class Request:
     desired: TenantDesired
     paid_at: datetime | None
     warnings: Sequence[str] = ()
+    refused: Sequence[RefusedDomain] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,12 @@ def bring_to(
         )
     if row is not None:
         _turn(conn, row, desired, catalogue, actor=actor)
-    for warning in (*request.warnings, *taken):
-        if changed:
+    if row is not None and row.runbook == "parked-subscription":
+        tenant.set_attention(conn, request.tenant_id, reason=None, runbook=None)
+    refused = () if desired.lifecycle is Lifecycle.CLOSED else (*request.refused, *taken)
+    told = tenant.set_refused_domains(conn, request.tenant_id, refused)
+    for warning in (*request.warnings, *map(str, taken)):
+        if changed or told:
             audit.append(
                 conn,
                 actor=actor,
@@ -119,8 +125,6 @@ def bring_to(
         changed = True
     elif row is not None and changed and desired.lifecycle is not Lifecycle.CLOSED:
         ring += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
-    if row is not None and row.runbook == "parked-subscription":
-        tenant.set_attention(conn, request.tenant_id, reason=None, runbook=None)
     if changed:
         operation.request(conn, ResourceKind.TENANT, request.tenant_id, reason=reason, actor=actor)
         ring.append((ResourceKind.TENANT, request.tenant_id))
@@ -164,14 +168,15 @@ def _insert(conn: Connection, request: Request) -> str:
     raise SlugTaken(f"no slug is free for {request.tenant_id}")
 
 
-def _claim_domains(conn: Connection, request: Request) -> tuple[TenantDesired, list[str]]:
-    """The desired state with the domains that are this tenant's to use, and a line for each that is not."""
-    granted, taken = [], []
+def _claim_domains(conn: Connection, request: Request) -> tuple[TenantDesired, list[RefusedDomain]]:
+    """The desired state with the domains that are this tenant's to use, and those that are another's."""
+    granted: list[str] = []
+    taken: list[RefusedDomain] = []
     for host in request.desired.custom_domains:
         if hostname.want(conn, host, request.tenant_id) == request.tenant_id:
             granted.append(host)
         else:
-            taken.append(f"custom domain {host} belongs to another tenant")
+            taken.append(RefusedDomain(host, TAKEN))
     return replace(request.desired, custom_domains=tuple(granted)), taken
 
 

@@ -12,12 +12,17 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict
+from controlplane.domain.errors import Conflict, NotFound
 from controlplane.store.registry import Connection, one
+
+EPOCH_STEP = 1_000_000
+"""How far beyond the sequence an epoch in the cache may be and still be honest, of a registry restored
+from a backup: ten changes of each of 100,000 hosts. `dataplane.contract` has the same number."""
 
 
 def decide(conn: Connection, host: str, tenant_id: str, payload: Mapping[str, Any]) -> int:
-    """Record the payload (without epoch) and return its epoch, a new one only if it changed.
+    """Record the payload (without epoch) and return its epoch, a new one only if it changed. It is drawn with
+    the row locked, so a host's epochs only rise.
 
     Raises Conflict where the host is another tenant's and not given up (its payload is not "gone").
     """
@@ -27,7 +32,7 @@ def decide(conn: Connection, host: str, tenant_id: str, payload: Mapping[str, An
         " ON CONFLICT (host) DO UPDATE SET tenant_id = excluded.tenant_id, payload = excluded.payload,"
         "   decided_at = clock_timestamp(),"
         "   epoch = CASE WHEN r.payload = excluded.payload AND r.tenant_id = excluded.tenant_id"
-        "                THEN r.epoch ELSE excluded.epoch END"
+        "                THEN r.epoch ELSE nextval('epoch') END"
         " WHERE r.tenant_id = excluded.tenant_id OR r.payload->>'status' = 'gone'"
         " RETURNING epoch",
         {"host": host, "tenant": tenant_id, "payload": Jsonb(dict(payload))},
@@ -41,6 +46,27 @@ def find(conn: Connection, host: str) -> tuple[dict[str, Any], int] | None:
     """(payload, epoch)."""
     row = conn.execute("SELECT payload, epoch FROM route WHERE host = %s", [host]).fetchone()
     return None if row is None else (row["payload"], row["epoch"])
+
+
+def get(conn: Connection, host: str, *, lock: bool = False) -> tuple[dict[str, Any], int]:
+    """As `find`. Raises NotFound."""
+    row = conn.execute(
+        f"SELECT payload, epoch FROM route WHERE host = %s{' FOR UPDATE' if lock else ''}",  # noqa: S608
+        [host],
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"host {host} has no route")
+    return row["payload"], row["epoch"]
+
+
+def draw(conn: Connection) -> int:
+    """A new epoch, for a tombstone of a host that has no row."""
+    return int(one(conn.execute("SELECT nextval('epoch') AS epoch").fetchone())["epoch"])
+
+
+def newest_epoch(conn: Connection) -> int:
+    """The last that was drawn, over all tenants."""
+    return int(one(conn.execute("SELECT last_value FROM epoch").fetchone())["last_value"])
 
 
 def of_tenant(conn: Connection, tenant_id: str) -> dict[str, tuple[dict[str, Any], int]]:
@@ -65,8 +91,19 @@ def all_routes(conn: Connection) -> Iterator[dict[str, Any]]:
 
 def redraw(conn: Connection, host: str, *, beyond: int) -> int:
     """A new epoch for the host, above `beyond`: for a registry that was restored from a backup and
-    finds entries in the cache that are newer than its own sequence."""
-    conn.execute("SELECT setval('epoch', greatest(%s, nextval('epoch')))", [beyond])
+    finds entries in the cache that are newer than its own sequence.
+
+    `beyond` comes from outside, and the sequence is that of all tenants: raises Conflict where it is more
+    than EPOCH_STEP beyond the sequence.
+    """
+    newest = newest_epoch(conn)
+    if beyond > newest + EPOCH_STEP:
+        raise Conflict(
+            f"epoch {beyond} of {host}: expected at most {newest + EPOCH_STEP}, {EPOCH_STEP} beyond the last"
+            " that was drawn; it is forged, overwrite it"
+        )
+    if beyond > newest:
+        conn.execute("SELECT setval('epoch', %s)", [beyond])
     row = conn.execute(
         "UPDATE route SET epoch = nextval('epoch') WHERE host = %s RETURNING epoch", [host]
     ).fetchone()

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
+from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.tenant import TenantDesired
 from controlplane.store.registry import Connection
 
@@ -44,21 +45,29 @@ def touch(conn: Connection, subscription_id: str, *, event_at: datetime) -> Subs
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What became of a subscription, and what its tenant should be (None where there is none)."""
+    """What became of a subscription, and what its tenant should be (None where there is none). `refused`: the
+    custom domains that the tenant did not get; `free`: those of them that are nobody else's."""
 
     outcome: str
     desired: TenantDesired | None
+    refused: tuple[RefusedDomain, ...] = ()
+    free: frozenset[str] = frozenset()
 
 
 def known(conn: Connection, subscription_ids: list[str]) -> dict[str, Known]:
     rows = conn.execute(
-        "SELECT s.id, s.outcome, t.desired FROM subscription s LEFT JOIN tenant t ON t.id = s.tenant_id"
-        " WHERE s.id = ANY(%s)",
+        "SELECT s.id, s.outcome, t.desired, coalesce(t.refused_domains, '[]') AS refused,"
+        " ARRAY(SELECT d->>'host' FROM jsonb_array_elements(t.refused_domains) d WHERE NOT EXISTS"
+        "  (SELECT FROM hostname h WHERE h.host = d->>'host' AND h.tenant_id <> t.id)) AS free"
+        " FROM subscription s LEFT JOIN tenant t ON t.id = s.tenant_id WHERE s.id = ANY(%s)",
         [subscription_ids],
     ).fetchall()
     return {
         row["id"]: Known(
-            row["outcome"], None if row["desired"] is None else TenantDesired.from_json(row["desired"])
+            row["outcome"],
+            None if row["desired"] is None else TenantDesired.from_json(row["desired"]),
+            tuple(RefusedDomain(**found) for found in row["refused"]),
+            frozenset(row["free"]),
         )
         for row in rows
     }

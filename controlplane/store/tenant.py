@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.notice import NoticeKind
 from controlplane.domain.tenant import Lifecycle, Phase, TenantDesired, phase_of
 from controlplane.store import notice
@@ -55,6 +57,7 @@ class TenantRow:
     purged_at: datetime | None
     clone_of: str | None = None
     cloned_at: datetime | None = None
+    refused_domains: tuple[RefusedDomain, ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -68,14 +71,23 @@ class TenantRow:
 
 
 def _row(row: DictRow) -> TenantRow:
-    return TenantRow(**{**row, "desired": TenantDesired.from_json(row["desired"])})
+    refused = tuple(RefusedDomain(**found) for found in row["refused_domains"])
+    desired = TenantDesired.from_json(row["desired"])
+    return TenantRow(**{**row, "desired": desired, "refused_domains": refused})
 
 
 _COLUMNS = (
     "id, slug, display_name, customer_id, desired, generation, settled_generation, observed, observed_at,"
     " proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at, closed_at,"
-    " purge_after, purged_at, clone_of, cloned_at"
+    " purge_after, purged_at, clone_of, cloned_at, refused_domains"
 )
+
+RUNBOOK_REFUSED = "hostname-conflict"
+_REFUSALS = (
+    "(SELECT left(string_agg('custom domain ' || (d->>'host') || ' ' || (d->>'reason'), '; '), 1000)"
+    " FROM jsonb_array_elements(refused_domains) d)"
+)
+"""What `needs_attention` says of them; NULL where none is refused."""
 
 
 def insert(
@@ -193,13 +205,14 @@ def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float 
     """Desired of this generation is reality. False where desired has moved on: look again. `look_in`:
     seconds until the next periodic look, None for never.
 
-    What needs attention is over with it, but for a subscription that is parked: that is about what
-    desired should have become. Where the tenant was suspended or came back it is told here, when it is so.
+    What needs attention is over with it, but for a subscription that is parked and for custom domains that
+    are refused: both are about what desired should have become. Where the tenant was suspended or came back
+    it is told here, when it is so.
     """
     row = conn.execute(
-        "UPDATE tenant t SET settled_generation = %(generation)s,"
-        " needs_attention = CASE WHEN s.parked THEN needs_attention END,"
-        " runbook = CASE WHEN s.parked THEN runbook END,"
+        "UPDATE tenant t SET settled_generation = %(generation)s,"  # noqa: S608 — a constant
+        f" needs_attention = CASE WHEN s.parked THEN needs_attention ELSE {_REFUSALS} END,"
+        f" runbook = CASE WHEN s.parked THEN runbook WHEN {_REFUSALS} IS NOT NULL THEN %(refused)s END,"
         " settled_lifecycle = desired->>'lifecycle',"
         " next_look_at = clock_timestamp() + make_interval(secs => %(look)s)"
         " FROM (SELECT o.settled_lifecycle AS before, EXISTS (SELECT FROM subscription"
@@ -207,7 +220,7 @@ def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float 
         "         FROM tenant o WHERE o.id = %(id)s) s"
         " WHERE t.id = %(id)s AND t.generation = %(generation)s"
         " RETURNING s.before, desired->>'lifecycle' AS now, desired->>'subscription_status' AS status",
-        {"id": tenant_id, "generation": generation, "look": look_in},
+        {"id": tenant_id, "generation": generation, "look": look_in, "refused": RUNBOOK_REFUSED},
     ).fetchone()
     if row is None:
         return False
@@ -295,6 +308,46 @@ def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbo
         reason="" if reason is None else reason[:1000],
         runbook=runbook,
     )
+
+
+def refused_domains(conn: Connection, tenant_id: str) -> tuple[RefusedDomain, ...]:
+    row = find(conn, tenant_id)
+    return () if row is None else row.refused_domains
+
+
+def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[RefusedDomain]) -> bool:
+    """Record which custom domains it did not get and why; True where that differs from before.
+
+    A person is needed and a notice is sent as long as there is one. What else needs attention is not covered
+    up: `settle` puts this back once the other is over.
+    """
+    before = refused_domains(conn, tenant_id)
+    changed = before != tuple(refused)
+    if changed:
+        conn.execute(
+            "UPDATE tenant SET needs_attention = NULL, runbook = NULL"  # noqa: S608 — a constant
+            f" WHERE id = %s AND runbook = %s AND needs_attention = {_REFUSALS}",
+            [tenant_id, RUNBOOK_REFUSED],
+        )
+        conn.execute(
+            "UPDATE tenant SET refused_domains = %s WHERE id = %s",
+            [Jsonb([asdict(domain) for domain in refused]), tenant_id],
+        )
+    conn.execute(
+        f"UPDATE tenant SET needs_attention = {_REFUSALS}, runbook = %s"  # noqa: S608 — a constant
+        f" WHERE id = %s AND runbook IS NULL AND {_REFUSALS} IS NOT NULL",
+        [RUNBOOK_REFUSED, tenant_id],
+    )
+    if changed and refused:
+        notice.tell(
+            conn,
+            tenant_id,
+            NoticeKind.NEEDS_ATTENTION,
+            once=secrets.token_hex(8),
+            reason="; ".join(map(str, refused))[:1000],
+            runbook=RUNBOOK_REFUSED,
+        )
+    return changed
 
 
 _MOMENT = "to_char(({}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00'"

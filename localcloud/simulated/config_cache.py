@@ -43,23 +43,34 @@ class FakeConfigCache:
             payload = self.world.get(ENTRY, host)
         return None if payload is None else PublishedConfig(host, payload["epoch"], payload)
 
-    def publish(self, payload: dict[str, Any]) -> bool:
+    def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
         with self.world.call("config_cache.publish"):
             self._reach()
-            return self._write(payload)
+            return self._write(payload, instead_of)
 
-    def remove(self, host: str, *, epoch: int) -> bool:
+    def remove(self, host: str, *, epoch: int, instead_of: int | None = None) -> bool:
         with self.world.call("config_cache.remove"):
             self._reach()
-            return self._write(tombstone(host, epoch))
+            return self._write(tombstone(host, epoch), instead_of)
 
-    def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
+    def publish_many(self, payloads: Iterable[dict[str, Any]], *, newer: list[str] | None = None) -> int:
+        failed: list[Invalid] = []
+        written = 0
         with self.world.call("config_cache.publish_many"):
             self._reach()
-            return sum(
-                self.world.get(ENTRY, payload["host"]) != payload and self._write(payload)
-                for payload in payloads
-            )
+            for payload in payloads:
+                if self.world.get(ENTRY, payload["host"]) == payload:
+                    continue
+                try:
+                    if self._write(payload):
+                        written += 1
+                    elif newer is not None:
+                        newer.append(payload["host"])
+                except Invalid as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
+        return written
 
     def hosts(self) -> Iterator[str]:
         with self.world.call("config_cache.hosts"):
@@ -78,14 +89,14 @@ class FakeConfigCache:
     def ping(self) -> None:
         self._reach()
 
-    def _write(self, payload: dict[str, Any]) -> bool:
+    def _write(self, payload: dict[str, Any], instead_of: int | None = None) -> bool:
         try:
             config = TenantConfig.from_payload(payload)
             text = json.dumps(payload, allow_nan=False)
         except (ContractError, TypeError, ValueError) as error:
             raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
         found = self.world.get(ENTRY, config.host)
-        if found is not None and found["epoch"] > config.epoch:
+        if found is not None and found["epoch"] > config.epoch and found["epoch"] != instead_of:
             return False
         self.world.put(ENTRY, config.host, json.loads(text))
         self.world.count(NOTICES, config.host)

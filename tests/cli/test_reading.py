@@ -22,6 +22,14 @@ def test_tenants_are_listed_and_shown(desk: Desk) -> None:
     assert desk.json("tenants", "list") == desk.site.get("/v1/tenants").json
 
 
+def test_a_refused_domain_is_shown_with_the_reason(desk: Desk) -> None:
+    desk.site.found("sub_1", name="First", domains=("app.acme.example",))
+    desk.site.found("sub_2", name="Second", domains=("app.acme.example",))
+    shown = desk.ok("tenants", "show", "second")
+    for words in ("app.acme.example", "refused", "belongs to another tenant", "hostname-conflict"):
+        assert words in shown
+
+
 def test_limits_and_pages(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controlplane.cli.api.PAGE", 2)
     for number in range(5):

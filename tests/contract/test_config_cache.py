@@ -165,6 +165,34 @@ def test_a_full_pass_writes_what_is_missing_or_older(cache: AnyCache) -> None:
     assert newest.epoch == 5
 
 
+def test_a_full_pass_names_the_hosts_whose_entry_is_newer(cache: AnyCache) -> None:
+    cache.publish(payload(5))
+    newer: list[str] = []
+    assert cache.publish_many([payload(3), payload(3, "other.example")], newer=newer) == 1
+    assert newer == [HOST]
+
+
+def test_an_entry_that_was_judged_forged_does_not_stay(cache: AnyCache) -> None:
+    cache.publish(payload(9))
+    assert not cache.publish(payload(3), instead_of=8), "another was judged"
+    assert cache.publish(payload(3, slug="true"), instead_of=9)
+    seen = cache.read(HOST)
+    assert seen is not None
+    assert (seen.epoch, seen.payload["slug"]) == (3, "true")
+    cache.publish(payload(9))
+    assert not cache.remove(HOST, epoch=4, instead_of=8)
+    assert cache.remove(HOST, epoch=4, instead_of=9)
+
+
+def test_what_is_wrong_with_one_host_keeps_no_other_from_the_full_pass(cache: AnyCache) -> None:
+    hosts = [f"h{number}.tenants.example" for number in range(450)]
+    full_pass = [payload(3, host) for host in hosts]
+    full_pass[0] |= {"epoch": 2**53}
+    with pytest.raises(Invalid, match="epoch: expected an integer"):
+        cache.publish_many(full_pass)
+    assert sorted(cache.hosts()) == sorted(hosts[1:])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from dataplane.contract import MAX_EPOCH
 from dataplane.errors import DatabaseUnavailable, PoolExhausted
 from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
 from dataplane.ledger import Ledger
@@ -246,6 +247,19 @@ def test_the_newer_epoch_says_where_the_tenant_is() -> None:
     late = ledger.take(target("a", epoch=1, port=5432), 0, wake)
     assert isinstance(late, Held)
     assert late.conn == 2, "a request with the older configuration follows"
+
+
+def test_an_epoch_that_was_forged_does_not_keep_the_tenant_where_it_led() -> None:
+    ledger: Ledger[int] = Ledger(Limits())
+    held = opened(ledger, "a", 1)
+    ledger.give_back(held, 0)
+    forged = ledger.take(target("a", epoch=MAX_EPOCH, port=6666), 0, wake)
+    assert isinstance(forged, Opening)
+    ledger.give_back(ledger.opened(forged, 2), 0)
+    back = ledger.take(target("a", epoch=1), 0, wake)
+    assert isinstance(back, Opening)
+    assert back.tenant.target.database is not None
+    assert back.tenant.target.database.port == 5432
 
 
 def test_a_connection_that_was_being_opened_while_the_tenant_moved_is_used_once() -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dataplane.contract import Status
+from dataplane.contract import MAX_EPOCH, Status
 from dataplane.errors import (
     RoutingUnavailable,
     Suspended,
@@ -147,3 +147,46 @@ def test_while_nobody_listens_entries_live_short(near: FakeLevel, far: FakeLevel
     resolver.connected()
     assert resolver.resolve(HOST).epoch == 3, "what was missed is caught up with before it is served"
     resolver.close()
+
+
+def test_a_forged_entry_is_let_go_of_when_the_control_plane_has_overwritten_it(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel
+) -> None:
+    """Its epoch is signed and the highest there is; the true entry is older, and the last level knows it."""
+    near.put(config(HOST, MAX_EPOCH, tenant_id="t-attacker"))
+    assert resolver.resolve(HOST).tenant_id == "t-attacker"
+    near.put(config(HOST, 7))
+    far.put(config(HOST, 7))
+    resolver.noticed(notice(7))
+    assert resolver.resolve(HOST).epoch == 7
+    assert resolver.resolve(HOST).epoch == 7
+    near.put(config(HOST, 8, status=Status.SUSPENDED))
+    resolver.noticed(notice(8))
+    with pytest.raises(Suspended):
+        resolver.resolve(HOST)
+
+
+def test_without_the_notice_a_forged_entry_is_let_go_of_when_it_is_confirmed(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+) -> None:
+    near.put(config(HOST, 9, tenant_id="t-attacker"))
+    resolver.resolve(HOST)
+    near.put(config(HOST, 7))
+    far.put(config(HOST, 7))
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    assert resolver.resolve(HOST).epoch == 7
+
+
+def test_an_older_entry_of_the_cache_alone_is_not_taken(
+    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+) -> None:
+    """Somebody has put back an entry that was signed once."""
+    near.put(config(HOST, 9))
+    far.put(config(HOST, 9))
+    resolver.resolve(HOST)
+    near.put(config(HOST, 5, tenant_id="t-former"))
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    assert resolver.resolve(HOST).epoch == 9
+    far.down = True
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    assert resolver.resolve(HOST).epoch == 9

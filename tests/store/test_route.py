@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict
 from controlplane.store import route
-from controlplane.store.registry import Registry
+from controlplane.store.registry import Connection, Registry
 
 A, B = "t-aaaaaaaaaaaa", "t-bbbbbbbbbbbb"
 
@@ -53,3 +55,42 @@ def test_a_restored_registry_draws_beyond_what_the_cache_holds(two: Registry) ->
         drawn = route.redraw(conn, "h", beyond=1000)
         assert drawn > 1000
         assert route.decide(conn, "x", A, payload("active")) > drawn
+
+
+def test_the_sequence_of_all_tenants_follows_nobody_far(two: Registry) -> None:
+    """What the cache holds comes from outside: one forged epoch would stop every route."""
+    with two.connection() as conn:
+        last = route.decide(conn, "h", A, payload("active"))
+        for forged in (2**48 - 1, 2**53 - 2, last + 2 * route.EPOCH_STEP):
+            with pytest.raises(Conflict, match="forged"):
+                route.redraw(conn, "h", beyond=forged)
+        assert route.find(conn, "h") == (payload("active"), last)
+        assert route.decide(conn, "x", A, payload("active")) < last + 10
+
+
+def test_a_redraw_for_an_epoch_of_the_past_sets_nothing_back(two: Registry) -> None:
+    with two.connection() as conn:
+        first = route.decide(conn, "h", A, payload("active"))
+        last = route.decide(conn, "x", A, payload("active"))
+        assert route.redraw(conn, "h", beyond=first) > last
+
+
+def test_of_two_who_decide_at_once_the_later_has_the_higher_epoch(two: Registry) -> None:
+    """An epoch that was drawn before the wait for the row would be the lower one."""
+    with two.connection() as conn, two.connection() as other, ThreadPoolExecutor(1) as threads:
+        with conn.transaction():
+            route.decide(conn, "h", A, payload("provisioning"))
+            waiting = threads.submit(route.decide, other, "h", A, payload("suspended"))
+            until = time.monotonic() + 60
+            while not waits(conn, other):
+                assert time.monotonic() < until, "nobody waits for the row"
+                time.sleep(0.01)
+            before = route.decide(conn, "h", A, payload("active"))
+        assert waiting.result(60) > before
+
+
+def waits(conn: Connection, other: Connection) -> bool:
+    row = conn.execute(
+        "SELECT FROM pg_locks WHERE pid = %s AND NOT granted", [other.info.backend_pid]
+    ).fetchone()
+    return row is not None

@@ -76,6 +76,7 @@ def build() -> dict[str, Any]:
     ok("provisioning", config(status=Status.PROVISIONING, database=None, release=None).to_payload())
     ok("suspended", config(status=Status.SUSPENDED, database=None).to_payload())
     ok("gone: a tombstone", config(status=Status.GONE, database=None, epoch=42, profile={}).to_payload())
+    ok("the highest epoch", active | {"epoch": 2**48 - 1})
     ok("a field of a later version is kept out of the way", active | {"later": {"a": [1, None]}})
 
     bad("another host's entry", "entry", good, host="other.tenants.example.com")
@@ -111,6 +112,7 @@ def build() -> dict[str, Any]:
     wrong("epoch is a fraction", "epoch", epoch=41.5)
     wrong("epoch is negative", "epoch", epoch=-1)
     wrong("epoch is beyond what every language holds", "epoch", epoch=2**53)
+    wrong("epoch is beyond what a registry draws", "epoch", epoch=2**48)
     wrong("plan is null", "plan", plan=None)
     wrong("pool_size is nought", "pool_size", pool_size=0)
     wrong("pool_size is 1001", "pool_size", pool_size=1001)

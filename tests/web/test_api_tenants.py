@@ -239,3 +239,21 @@ def test_a_lost_ring_does_not_lose_the_operation(site: Site) -> None:
     assert site.rows("SELECT resource_id FROM operation WHERE state = 'waiting' AND kind = 'tenant'") == [
         {"resource_id": tenant_id}
     ]
+
+
+def test_a_custom_domain_that_was_refused_is_shown_with_the_reason(site: Site) -> None:
+    site.found("sub_1", name="First", domains=("app.acme.example",))
+    tenant_id, _ = site.found("sub_2", name="Second", domains=("app.acme.example",))
+    shown = site.get(f"/v1/tenants/{tenant_id}").json
+    assert shown["desired"]["custom_domains"] == []
+    assert [(host["host"], host["kind"], host.get("status")) for host in shown["hostnames"]] == [
+        ("second.tenants.example", "subdomain", None),
+        ("app.acme.example", "custom", "refused"),
+    ]
+    assert shown["hostnames"][1]["refused"] == "belongs to another tenant"
+    assert shown["needs_attention"] == {
+        "reason": "custom domain app.acme.example belongs to another tenant",
+        "runbook": "hostname-conflict",
+    }
+    (notice,) = site.get("/v1/notices").json["items"]
+    assert (notice["tenant"], notice["kind"]) == (tenant_id, "needs_attention")

@@ -8,7 +8,7 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import events, tenants
 from controlplane.store import hostname
 from tests.workers.house import ZONE, House
-from workers import duties, poll, preview
+from workers import poll, preview, publishing
 from workers.apply import CLUSTER_ACTS, TENANT_ACTS
 from workers.converge import converge
 
@@ -197,9 +197,9 @@ def test_a_flushed_cache_is_filled_by_the_full_pass(house: House) -> None:
     paid(house, 2)
     house.cache.flush()
     assert route(house) is None
-    assert duties.republish(house.ctx) == 2
+    assert publishing.publish_all(house.ctx) == 2
     assert route(house) == "active"
-    assert duties.republish(house.ctx) == 0
+    assert publishing.publish_all(house.ctx) == 0
 
 
 def test_a_registry_restored_from_a_backup_still_wins_over_a_newer_cache(house: House) -> None:
@@ -277,5 +277,5 @@ def test_the_full_pass_writes_tombstones_too_even_of_a_plan_that_is_gone(house: 
     with house.ctx.registry.connection() as conn:
         tenants.reprovision(conn, tenant_id_for(subscription), actor="support", reason="look")
     house.work()
-    assert duties.republish(house.ctx) == 1
+    assert publishing.publish_all(house.ctx) == 1
     assert route(house) == "gone"

@@ -16,6 +16,7 @@ is there already sends none from `publish_many`: a full pass must not make every
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ from dataplane.contract import (
 )
 from workers.providers.ports import PublishedConfig
 
+log = logging.getLogger(__name__)
+
 # Long enough that no delayed writer of an older epoch is still about; after it the key is freed.
 TOMBSTONE_SECONDS = 7 * 24 * 3600
 SOCKET_TIMEOUT_SECONDS = 2.0
@@ -67,7 +70,7 @@ return 1
 class _Entry:
     host: str
     epoch: int
-    tenant_id: str
+    payload: dict[str, Any]
     text: bytes
     lifetime: int  # seconds; 0 for no end
 
@@ -103,25 +106,29 @@ class RedisConfigCache:
         with _translated():
             return self._verified(host, self._redis.get(cache_key(host)))
 
-    def publish(self, payload: dict[str, Any]) -> bool:
+    def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
         """Sends the notice even where the same entry was there: whoever missed the last one asks.
 
         Raises Invalid for what is no TenantConfig v1 or too long, Retryable when Redis can't be
         reached or other writers kept coming in between.
         """
-        return self._write(self._sign(payload))
+        return self._write(self._sign(payload), instead_of)
 
-    def remove(self, host: str, *, epoch: int) -> bool:
+    def remove(self, host: str, *, epoch: int, instead_of: int | None = None) -> bool:
         """The tombstone stays for seven days."""
-        return self._write(self._sign(tombstone(host, epoch), lifetime=TOMBSTONE_SECONDS))
+        return self._write(self._sign(tombstone(host, epoch)), instead_of)
 
-    def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
+    def publish_many(self, payloads: Iterable[dict[str, Any]], *, newer: list[str] | None = None) -> int:
         """Publish entries, pipelined, for the periodic full pass; returns how many were written,
-        which are those that were missing, older, or signed with another key. Raises as `publish`."""
+        which are those that were missing, older, or signed with another key. Raises as `publish`, but what
+        is wrong with one host is raised once all others are written."""
         rest = iter(payloads)
         written = 0
-        while batch := [self._sign(payload) for payload in islice(rest, BATCH)]:
-            written += self._write_batch(batch)
+        failed: list[Invalid | Retryable] = []
+        while batch := list(islice(rest, BATCH)):
+            written += self._write_batch(self._signed(batch, failed), newer, failed)
+        if failed:
+            raise failed[0]
         return written
 
     def hosts(self) -> Iterator[str]:
@@ -153,40 +160,73 @@ class RedisConfigCache:
     def close(self) -> None:
         self._redis.close()
 
-    def _write(self, new: _Entry) -> bool:
+    def _write(self, new: _Entry, instead_of: int | None) -> bool:
         with _translated():
             for _ in range(ROUNDS):
                 found = self._redis.get(new.key)
-                if self._is_newer(found, new):
+                if self._newer(found, new) not in (None, instead_of):
                     return False
                 if self._swap(keys=[new.key], args=_arguments(found, new)):
                     return True
-        raise Retryable(f"{new.host}: other writers changed the entry {ROUNDS} times in between")
+        raise _contended(new)
 
-    def _write_batch(self, batch: list[_Entry]) -> int:
+    def _signed(self, payloads: list[dict[str, Any]], failed: list[Invalid | Retryable]) -> list[_Entry]:
+        signed: list[_Entry] = []
+        for payload in payloads:
+            try:
+                signed.append(self._sign(payload))
+            except Invalid as error:
+                log.error("the route of %s can't be published: %s", payload.get("host"), error)  # noqa: TRY400
+                failed.append(error)
+        return signed
+
+    def _write_batch(
+        self, batch: list[_Entry], newer: list[str] | None, failed: list[Invalid | Retryable]
+    ) -> int:
         waiting = batch
         written = 0
         with _translated(), self._redis.pipeline(transaction=False) as pipe:
             for _ in range(ROUNDS):
+                if not waiting:
+                    return written
                 for new in waiting:
                     pipe.get(new.key)
-                judged = [
-                    (found, new)
-                    for found, new in zip(pipe.execute(), waiting, strict=True)
-                    if found != new.text and not self._is_newer(found, new)
-                ]
+                judged: list[tuple[bytes | None, _Entry]] = []
+                for found, new in zip(pipe.execute(), waiting, strict=True):
+                    if found == new.text:
+                        continue
+                    if self._newer(found, new) is None:
+                        judged.append((found, new))
+                    elif newer is not None:
+                        newer.append(new.host)
                 for found, new in judged:
                     self._swap(keys=[new.key], args=_arguments(found, new), client=pipe)
                 swapped = pipe.execute() if judged else []
                 written += sum(swapped)
                 waiting = [new for (_, new), done in zip(judged, swapped, strict=True) if not done]
-                if not waiting:
-                    return written
-        raise Retryable(f"{waiting[0].host}: other writers changed the entry {ROUNDS} times in between")
+        failed += [_contended(new) for new in waiting]
+        return written
 
-    def _is_newer(self, found: bytes | str | None, new: _Entry) -> bool:
+    def _newer(self, found: bytes | str | None, new: _Entry) -> int | None:
+        """The epoch of what lies there, where it is higher than the new one's.
+
+        The registry draws an epoch for each payload, so two of one epoch are no honest ones; but a
+        tombstone is written in two ways.
+        """
         seen = self._verified(new.host, found)
-        return seen is not None and seen.epoch > new.epoch
+        if seen is None:
+            return None
+        if seen.epoch > new.epoch:
+            return seen.epoch
+        gone = seen.payload["status"] == new.payload["status"] == Status.GONE
+        if seen.epoch == new.epoch and seen.payload != new.payload and not gone:
+            log.error(
+                "%s: the cache held another entry of epoch %d than the registry decided: it is forged with a"
+                " key of ours, and is overwritten",
+                new.host,
+                new.epoch,
+            )
+        return None
 
     def _verified(self, host: str, entry: bytes | str | None) -> PublishedConfig | None:
         if entry is None:
@@ -198,7 +238,7 @@ class RedisConfigCache:
             return None  # nobody believes it, so it is no entry
         return PublishedConfig(host=host, epoch=epoch, payload=payload)
 
-    def _sign(self, payload: dict[str, Any], *, lifetime: int = 0) -> _Entry:
+    def _sign(self, payload: dict[str, Any]) -> _Entry:
         key_id, key = self._signing_key
         try:
             config = TenantConfig.from_payload(payload)
@@ -208,11 +248,16 @@ class RedisConfigCache:
             raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
         if not config.host:
             raise Invalid("tenant config: host", "a host name")
-        return _Entry(config.host, config.epoch, config.tenant_id, text, lifetime)
+        lifetime = TOMBSTONE_SECONDS if config.status is Status.GONE else 0
+        return _Entry(config.host, config.epoch, payload, text, lifetime)
+
+
+def _contended(new: _Entry) -> Retryable:
+    return Retryable(f"{new.host}: other writers changed the entry {ROUNDS} times in between")
 
 
 def _arguments(found: bytes | str | None, new: _Entry) -> list[bytes | str | int]:
-    notice = Notice("config", new.host, new.epoch, new.tenant_id).encode()
+    notice = Notice("config", new.host, new.epoch, new.payload["tenant_id"]).encode()
     return [found or b"", new.text, new.lifetime, NOTICE_CHANNEL, notice]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane.domain.hostname import subdomain
+from controlplane.domain.hostname import RefusedDomain, subdomain
 from controlplane.services import routes, tenants
 from controlplane.services.tenants import TenantDetail
 from controlplane.store.hostname import HostnameRow
@@ -120,6 +120,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         "hostnames": [
             {"host": own, "kind": "subdomain", "serves": serves.get(own)},
             *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),
+            *map(_refused, row.refused_domains),
         ],
         "observed": row.observed,
         "observed_at": render.moment(row.observed_at),
@@ -136,6 +137,20 @@ def _credential(login: Login) -> dict[str, Any]:
         "rotated_at": render.moment(login.rotated_at),
         "rotation_wanted": login.wanted > login.generation,
         "retiring": login.retire_in is not None,
+    }
+
+
+def _refused(domain: RefusedDomain) -> dict[str, Any]:
+    """The subscription names it, and the tenant did not get it."""
+    return {
+        "host": domain.host,
+        "kind": "custom",
+        "serves": None,
+        "status": "refused",
+        "ssl_status": None,
+        "dns": [],
+        "errors": [],
+        "refused": domain.reason,
     }
 
 

@@ -16,6 +16,9 @@ export const KEY_PREFIX = "tenant:host:";
 export const NOTICE_CHANNEL = "tenant:notices";
 export const MAX_ENTRY_BYTES = 16 * 1024;
 export const MAX_POOL_SIZE = 1000;
+export const MAX_EPOCH = 2 ** 48 - 1;
+/** An epoch further beyond the registry's sequence than this is forged. */
+export const EPOCH_STEP = 1_000_000;
 
 /** The entry is not a TenantConfig v1 that may be trusted. The message names the field. */
 export class ContractError extends Error {
@@ -119,7 +122,7 @@ export function configOf(payload: unknown): TenantConfig {
     tenant_id: stringIn(payload, "tenant_id"),
     slug: stringIn(payload, "slug"),
     status: status as Status,
-    epoch: integerIn(payload, "epoch", 0, Number.MAX_SAFE_INTEGER),
+    epoch: integerIn(payload, "epoch", 0, MAX_EPOCH),
     plan: stringIn(payload, "plan"),
     pool_size: integerIn(payload, "pool_size", 1, MAX_POOL_SIZE),
     dedicated,

@@ -12,13 +12,15 @@
  *   reader's stale copy never settles here.
  * - A notice carries no configuration and no signature, so the worst that a forged one can do is a
  *   load. The epoch it demands is forgotten after a while, and the authority's word stands above it.
+ * - An epoch proves nothing, as who can verify can sign. Where the control plane has overwritten a forged
+ *   entry with its own, which is older by epoch, the cache's answer is not taken and the authority is asked.
  * - A herd causes one load: single flight per host. All loads together are bounded too.
  * - Made-up hosts never push real tenants out of memory: unknown hosts are kept in a list of their own.
  */
 
 import { LRUCache } from "lru-cache";
 
-import { verify, type ConfigKeys, type TenantConfig } from "./contract.js";
+import { EPOCH_STEP, verify, type ConfigKeys, type TenantConfig } from "./contract.js";
 import { DataPlaneError } from "./errors.js";
 import type { Releases } from "./releases.js";
 
@@ -161,6 +163,8 @@ export class Resolver {
     if (slot.resolved.config.epoch < epoch) {
       slot.freshUntil = slot.refreshUntil = 0;
       this.#floors.set(host, { epoch, until: this.#now() + this.#limits.refresh });
+    } else if (epoch > 0 && slot.resolved.config.epoch - epoch > EPOCH_STEP) {
+      slot.freshUntil = slot.refreshUntil = 0; // a forged entry was overwritten
     }
   }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { MAX_EPOCH } from "../src/contract.js";
 import { isDataPlaneError } from "../src/errors.js";
 import { Resolver, RESOLVER_LIMITS, type Level, type Notice } from "../src/resolve.js";
 import { entryOf, KEYS } from "./entries.js";
@@ -160,6 +161,28 @@ test("a stale write-back into the cache loses against what is known, and the aut
   authority.entries.set(HOST, entryOf(HOST, { epoch: 13 }));
   clock.now += RESOLVER_LIMITS.refresh;
   assert.equal(await epochOf(resolver), 13);
+});
+
+test("a forged entry is let go of when the control plane has overwritten it with an older one", async () => {
+  const authority = new Source("control plane");
+  const { cache, resolver } = setting(authority);
+  cache.entries.set(HOST, entryOf(HOST, { epoch: MAX_EPOCH, tenant_id: "t-attackerdb12" }));
+  assert.equal(await epochOf(resolver), MAX_EPOCH);
+  cache.entries.set(HOST, entryOf(HOST));
+  authority.entries.set(HOST, entryOf(HOST));
+  resolver.heed(changed(10));
+  assert.equal((await resolver.resolve(HOST))?.config.tenant_id, "t-aaaaaaaaaaaa");
+  assert.equal(await epochOf(resolver), 10);
+  assert.deepEqual([cache.asked, authority.asked], [2, 1]);
+});
+
+test("a late notice of what was replaced costs nothing", async () => {
+  const { cache, resolver } = setting();
+  cache.entries.set(HOST, entryOf(HOST));
+  await resolver.resolve(HOST);
+  resolver.heed(changed(9));
+  await resolver.resolve(HOST);
+  assert.equal(cache.asked, 1);
 });
 
 test("an entry evicted from the cache does not make its tenant unknown", async () => {

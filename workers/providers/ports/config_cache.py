@@ -23,14 +23,16 @@ class ConfigCache(Protocol):
         """None where there is no entry, or none that our key signed."""
         ...
 
-    def publish(self, payload: dict[str, Any]) -> bool:
+    def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
         """Sign and store the entry of `payload["host"]`, then send the change notice. An entry with
-        a higher epoch stays (compared and set in one step on the server); False then."""
+        a higher epoch stays (compared and set in one step on the server); False then. But one of exactly
+        `instead_of` is not believed and does not stay."""
         ...
 
-    def publish_many(self, payloads: Iterable[dict[str, Any]]) -> int:
+    def publish_many(self, payloads: Iterable[dict[str, Any]], *, newer: list[str] | None = None) -> int:
         """`publish` for the periodic full pass, tombstones included; how many entries were written.
-        Entries that are the same already are passed over without a notice."""
+        Entries that are the same already are passed over without a notice. Hosts whose entry is newer and
+        stays are appended to `newer`. What can't be written for one host is raised once all others are."""
         ...
 
     def entries(self) -> Iterator[tuple[str, PublishedConfig | None]]:
@@ -43,6 +45,7 @@ class ConfigCache(Protocol):
         finds out when the old login is refused."""
         ...
 
-    def remove(self, host: str, *, epoch: int) -> bool:
-        """Leave a tombstone with this epoch, so that a late `publish` of a lower one loses."""
+    def remove(self, host: str, *, epoch: int, instead_of: int | None = None) -> bool:
+        """Leave a tombstone with this epoch, so that a late `publish` of a lower one loses. `instead_of`:
+        as for `publish`."""
         ...
