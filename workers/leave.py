@@ -2,9 +2,10 @@
 
     keep copy ─▶ drop database ─▶ destroy stack ─▶ release slot (─▶ cluster ends) ─▶ certify ··▶ delete copy
 
-Before the first act that deletes, the purge is marked as begun, under the lock of the tenant's row: until
-then a customer who comes back finds everything, from then on they begin anew. Each act that deletes
-writes into its step's log by whose word it does so (I6, I11).
+Before the first act that deletes, the billing system is asked what the customer has now, since a webhook
+may have been lost; then the purge is marked as begun, under the lock of the tenant's row. A customer with
+any subscription that has not ended stops it there, and from then on there is no way back. Each act that
+deletes writes into its step's log by whose word it does so (I6, I11).
 """
 
 from __future__ import annotations
@@ -13,17 +14,30 @@ from dataclasses import asdict
 from typing import Any
 
 from controlplane import bells
+from controlplane.domain.billing import ENDED
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notice import NoticeKind
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, cluster, data_copy, notice, operation, placement, purge, tenant
+from controlplane.services import billing, purges
+from controlplane.store import (
+    audit,
+    cluster,
+    data_copy,
+    notice,
+    operation,
+    placement,
+    purge,
+    subscription,
+    tenant,
+)
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
 from workers.absence import look_for_what_is_left
 from workers.certificates import certificate_of
+from workers.compare import settle_listed
 from workers.stacks import tenant_addresses, tenant_variables
 from workers.terraform_runs import destroy_stack
 from workers.waiting import wait_for
@@ -203,9 +217,45 @@ def _purge(work: TenantWork) -> PurgeRow:
 
 
 def _no_way_back(work: TenantWork) -> None:
+    """Raises Retryable where the purge was withdrawn, as it is for a customer who has a subscription, and
+    where the billing system does not answer."""
     approved = _purge(work)
+    unknown = _ask_billing(work, approved) if approved.begun_at is None else []
     with work.recording() as conn:
-        row = tenant.get(conn, work.facts.row.id, lock=True)
-        if row.desired.lifecycle is not Lifecycle.CLOSED or not purge.begin(conn, approved.id):
-            raise Retryable(f"purge {approved.id} was withdrawn")
-        note_approval(conn, work, approved)
+        why = purges.heed_return(conn, work.facts.row.id, actor=billing.ACTOR)
+        row = tenant.get(conn, work.facts.row.id)
+        begun = (
+            why is None
+            and not unknown
+            and row.desired.lifecycle is Lifecycle.CLOSED
+            and purge.begin(conn, approved.id)
+        )
+        if begun:
+            note_approval(conn, work, approved)
+    if why is None and unknown:
+        raise Retryable(
+            f"the billing system has {', '.join(unknown)} of {row.customer_id}, which has not ended and which"
+            " the registry doesn't know so: nothing is deleted before they agree"
+        )
+    if not begun:
+        raise Retryable(f"purge {approved.id} was withdrawn" + ("" if why is None else f": {why}"))
+
+
+def _ask_billing(work: TenantWork, approved: PurgeRow) -> list[str]:
+    """Handle what the registry has not heard of this customer's subscriptions; those that it still does not
+    know to be live. None are asked for where nobody pays: a clone."""
+    row = work.facts.row
+    if row.clone_of is not None:
+        return []
+    found = work.ctx.providers.billing.subscriptions_of(row.customer_id)
+    live = {str(item["id"]) for item in found if item["status"] not in ENDED}
+    known = _known_live(work)
+    for item in found:
+        if (item["id"] in live) != (item["id"] in known):
+            settle_listed(work.ctx, item, reason=f"asked before purge {approved.id}")
+    return sorted(live - _known_live(work))
+
+
+def _known_live(work: TenantWork) -> set[str]:
+    with work.ctx.registry.connection() as conn:
+        return {found.id for found in subscription.live_of_customer(conn, work.facts.row.customer_id)}
