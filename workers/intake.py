@@ -28,6 +28,7 @@ from controlplane.domain.operation import backoff
 from controlplane.domain.stripe_json import id_or_none
 from controlplane.services import billing
 from controlplane.services.billing import EVENT_ATTEMPTS, Outcome
+from controlplane.store import operation
 from controlplane.store.event import EventRow
 from controlplane.store.registry import RegistryUnavailable
 from workers.context import Context
@@ -48,7 +49,8 @@ def handle_event(ctx: Context, event_id: str) -> str | None:
         return None
     row, body = taken
     try:
-        return _handle(ctx, row, body)
+        with operation.caused_by(event=row.id):
+            return _handle(ctx, row, body)
     except RegistryUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 — an event that can't be handled must not hold up the others
