@@ -57,13 +57,17 @@ def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
 
 
 def keep_copy(work: TenantWork) -> None:
-    """Verified before anything is deleted: a snapshot that is available, a dump that was read back."""
+    """Verified before anything is deleted: a snapshot that is available, a dump that was read back. Not for
+    a customer who pays again: the copy of a purge that is withdrawn would be nobody's to delete."""
     placed, approved = work.placement, _purge(work)
+    _ask_billing(work, approved)
     kind = work.step.target
     name = f"purges/{placed.key}-p{approved.id}.dump"
     if kind == "snapshot":
         name = f"{placed.cluster_id}-purge-{approved.id}"
     with work.recording() as conn:
+        if purge.of_tenant(conn, placed.tenant_id) is None:
+            raise Retryable(f"purge {approved.id} was withdrawn")
         copy = data_copy.record(
             conn,
             tenant_id=placed.tenant_id,
@@ -218,42 +222,38 @@ def _purge(work: TenantWork) -> PurgeRow:
 
 def _no_way_back(work: TenantWork) -> None:
     """Raises Retryable where the purge was withdrawn, as it is for a customer who has a subscription, and
-    where the billing system does not answer."""
+    as `_ask_billing` does."""
     approved = _purge(work)
-    unknown = _ask_billing(work, approved) if approved.begun_at is None else []
+    _ask_billing(work, approved)
     with work.recording() as conn:
         why = purges.heed_return(conn, work.facts.row.id, actor=billing.ACTOR)
-        row = tenant.get(conn, work.facts.row.id)
-        begun = (
-            why is None
-            and not unknown
-            and row.desired.lifecycle is Lifecycle.CLOSED
-            and purge.begin(conn, approved.id)
-        )
+        closed = tenant.get(conn, work.facts.row.id).desired.lifecycle is Lifecycle.CLOSED
+        begun = why is None and closed and purge.begin(conn, approved.id)
         if begun:
             note_approval(conn, work, approved)
-    if why is None and unknown:
-        raise Retryable(
-            f"the billing system has {', '.join(unknown)} of {row.customer_id}, which has not ended and which"
-            " the registry doesn't know so: nothing is deleted before they agree"
-        )
     if not begun:
         raise Retryable(f"purge {approved.id} was withdrawn" + ("" if why is None else f": {why}"))
 
 
-def _ask_billing(work: TenantWork, approved: PurgeRow) -> list[str]:
-    """Handle what the registry has not heard of this customer's subscriptions; those that it still does not
-    know to be live. None are asked for where nobody pays: a clone."""
+def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
+    """Handle what the registry has not heard of this customer's subscriptions, as long as nothing is
+    deleted. Nobody is asked about a clone, for which nobody pays. Raises Retryable where the billing system
+    does not answer, or has one that has not ended and that the registry still does not know so."""
     row = work.facts.row
-    if row.clone_of is not None:
-        return []
+    if row.clone_of is not None or approved.begun_at is not None:
+        return
     found = work.ctx.providers.billing.subscriptions_of(row.customer_id)
     live = {str(item["id"]) for item in found if item["status"] not in ENDED}
     known = _known_live(work)
     for item in found:
         if (item["id"] in live) != (item["id"] in known):
             settle_listed(work.ctx, item, reason=f"asked before purge {approved.id}")
-    return sorted(live - _known_live(work))
+    unknown = sorted(live - _known_live(work))
+    if unknown:
+        raise Retryable(
+            f"the billing system has {', '.join(unknown)} of {row.customer_id}, which has not ended; nothing"
+            " is deleted before the registry knows it so"
+        )
 
 
 def _known_live(work: TenantWork) -> set[str]:

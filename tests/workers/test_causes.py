@@ -12,6 +12,7 @@ from controlplane.services import operations, tenants
 from controlplane.store import operation
 from tests.workers.house import House
 from workers import poll
+from workers.intake import handle_event
 
 SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)
@@ -39,8 +40,6 @@ def reasons(row: Any) -> list[tuple[str, str]]:
 def more_seats(house: House, event_id: str, quantity: int = 7) -> None:
     house.subscribe(1, quantity=quantity)
     house.hear(SUBSCRIPTION, event_id=event_id)
-    from workers.intake import handle_event
-
     assert handle_event(house.ctx, event_id) == "applied"
 
 
