@@ -66,7 +66,8 @@ def keep_copy(work: TenantWork) -> None:
     if kind == "snapshot":
         name = f"{placed.cluster_id}-purge-{approved.id}"
     with work.recording() as conn:
-        if purge.of_tenant(conn, placed.tenant_id) is None:
+        found = purge.of_tenant(conn, placed.tenant_id)
+        if found is None or found.id != approved.id:
             raise Retryable(f"purge {approved.id} was withdrawn")
         copy = data_copy.record(
             conn,
