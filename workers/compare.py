@@ -52,8 +52,13 @@ def compare(ctx: Context) -> Compared:
                 continue
             differing += 1
             log.warning("%s is not as Stripe has it", found["id"])
-            settle_subscription(ctx, str(found["id"]), event_at=_created(found), reason=REASON)
+            settle_listed(ctx, found, reason=REASON)
     return Compared(total, differing)
+
+
+def settle_listed(ctx: Context, found: Mapping[str, Any], *, reason: str) -> None:
+    """Handle a subscription of a listing as an event about it would have been."""
+    settle_subscription(ctx, str(found["id"]), event_at=_created(found), reason=reason)
 
 
 def in_step(decision: Decision, known: Known | None) -> bool:

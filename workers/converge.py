@@ -41,7 +41,7 @@ from controlplane.domain.operation import (
 from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
-from controlplane.services import moves, purges
+from controlplane.services import billing, moves, purges
 from controlplane.store import (
     cluster,
     data_copy,
@@ -228,7 +228,8 @@ def _look_in(ctx: Context, conn: Connection, facts: TenantFacts, seen: TenantObs
     """Seconds until the next periodic look; None where there is nothing left to look at."""
     if facts.row.purged_at is not None:
         return None if facts.copy is None else data_copy.seconds_left(conn, facts.copy.id)
-    due = [ctx.platform.look_every, tenant.retention_left(conn, facts.row.id)]
+    retention = tenant.retention_left(conn, facts.row.id)
+    due = [ctx.platform.look_every, retention or None]  # 0: it is over, and something holds the purge up
     if facts.row.desired.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
         due.append(hostname.next_poll(conn, facts.row.id))
     if seen.app.retire_in is not None and seen.app.retire_in > 0:
@@ -238,7 +239,7 @@ def _look_in(ctx: Context, conn: Connection, facts: TenantFacts, seen: TenantObs
 
 def _purge_is_due(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
     """True where it was ordered now, since the plan says that nobody need be asked. Raises NeedsHuman
-    where somebody must be."""
+    where somebody must be. Not due as long as its customer has a subscription."""
     row = facts.row
     if row.closed_at is None or row.purged_at is not None or facts.purge is not None:
         return False
@@ -246,6 +247,8 @@ def _purge_is_due(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool
         return False
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, keeper.held)
+        if purges.heed_return(conn, row.id, actor=billing.ACTOR) is not None:
+            return False
         if tenant.retention_left(conn, row.id) != 0.0:
             return False
         if facts.plan is not None and facts.plan.purge_without_approval:

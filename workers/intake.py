@@ -26,8 +26,10 @@ from controlplane.domain.billing import (
 )
 from controlplane.domain.errors import ControlPlaneError, NotFound, Retryable
 from controlplane.domain.operation import backoff
+from controlplane.domain.stripe_json import id_or_none
 from controlplane.services import billing
 from controlplane.services.billing import EVENT_ATTEMPTS, Outcome
+from controlplane.store import operation
 from controlplane.store.event import EventRow
 from controlplane.store.registry import RegistryUnavailable
 from workers.context import Context
@@ -48,7 +50,8 @@ def handle_event(ctx: Context, event_id: str) -> str | None:
         return None
     row, body = taken
     try:
-        return _handle(ctx, row, body)
+        with operation.caused_by(event=row.id):
+            return _handle(ctx, row, body)
     except RegistryUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 — an event that can't be handled must not hold up the others
@@ -96,9 +99,17 @@ def settle_subscription(
     for _ in range(FETCHES):
         with ctx.registry.connection() as conn:
             known = billing.begin(conn, subscription_id, event_at=event_at)
-        decision, status = _decide(ctx, subscription_id, session_id)
+        decision, status, customer_id = _decide(ctx, subscription_id, session_id)
         with ctx.registry.connection() as conn:
-            outcome = billing.apply(conn, known, decision, ctx.catalogue, status=status, reason=reason)
+            outcome = billing.apply(
+                conn,
+                known,
+                decision,
+                ctx.catalogue,
+                status=status,
+                customer_id=customer_id,
+                reason=reason,
+            )
         if not outcome.stale:
             for kind, resource_id in outcome.ring:
                 ctx.ring(bells.CONVERGE, [kind, resource_id])
@@ -110,16 +121,20 @@ def _reason(row: EventRow) -> str:
     return f"{row.type} {row.id}"
 
 
-def _decide(ctx: Context, subscription_id: str, session_id: str | None) -> tuple[Decision, str | None]:
+def _decide(
+    ctx: Context, subscription_id: str, session_id: str | None
+) -> tuple[Decision, str | None, str | None]:
+    """The decision, Stripe's word for the status, and whose subscription it is."""
     source = ctx.providers.billing
     try:
         subscription = source.subscription(subscription_id)
         session = source.checkout_session(session_id) if session_id is not None else None
     except NotFound as error:
-        return Park(str(error)), None
-    customer = _customer(ctx, subscription.get("customer"))
+        return Park(str(error)), None, None
+    customer_id = id_or_none(subscription, "customer", "cus")
     if subscription.get("livemode") is not ctx.platform.livemode:
-        return Park(f"subscription.livemode: expected {ctx.platform.livemode} here"), None
+        return Park(f"subscription.livemode: expected {ctx.platform.livemode} here"), None, customer_id
+    customer = _customer(ctx, subscription.get("customer"))
     decision = desired_from_subscription(
         subscription,
         ctx.catalogue,
@@ -129,7 +144,7 @@ def _decide(ctx: Context, subscription_id: str, session_id: str | None) -> tuple
         customer=customer,
     )
     status = subscription.get("status")
-    return decision, status if isinstance(status, str) else None
+    return decision, status if isinstance(status, str) else None, customer_id
 
 
 def _customer(ctx: Context, customer_id: Any) -> dict[str, Any] | None:

@@ -2,9 +2,10 @@
 
     keep copy ─▶ drop database ─▶ destroy stack ─▶ release slot (─▶ cluster ends) ─▶ certify ··▶ delete copy
 
-Before the first act that deletes, the purge is marked as begun, under the lock of the tenant's row: until
-then a customer who comes back finds everything, from then on they begin anew. Each act that deletes
-writes into its step's log by whose word it does so (I6, I11).
+Before the first act that deletes, the billing system is asked what the customer has now, since a webhook
+may have been lost; then the purge is marked as begun, under the lock of the tenant's row. A customer with
+any subscription that has not ended stops it there, and from then on there is no way back. Each act that
+deletes writes into its step's log by whose word it does so (I6, I11).
 """
 
 from __future__ import annotations
@@ -13,17 +14,30 @@ from dataclasses import asdict
 from typing import Any
 
 from controlplane import bells
+from controlplane.domain.billing import ENDED
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notice import NoticeKind
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, cluster, data_copy, notice, operation, placement, purge, tenant
+from controlplane.services import billing, purges
+from controlplane.store import (
+    audit,
+    cluster,
+    data_copy,
+    notice,
+    operation,
+    placement,
+    purge,
+    subscription,
+    tenant,
+)
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
 from workers.absence import look_for_what_is_left
 from workers.certificates import certificate_of
+from workers.compare import settle_listed
 from workers.stacks import tenant_addresses, tenant_variables
 from workers.terraform_runs import destroy_stack
 from workers.waiting import wait_for
@@ -43,13 +57,18 @@ def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
 
 
 def keep_copy(work: TenantWork) -> None:
-    """Verified before anything is deleted: a snapshot that is available, a dump that was read back."""
+    """Verified before anything is deleted: a snapshot that is available, a dump that was read back. Not for
+    a customer who pays again: the copy of a purge that is withdrawn would be nobody's to delete."""
     placed, approved = work.placement, _purge(work)
+    _ask_billing(work, approved)
     kind = work.step.target
     name = f"purges/{placed.key}-p{approved.id}.dump"
     if kind == "snapshot":
         name = f"{placed.cluster_id}-purge-{approved.id}"
     with work.recording() as conn:
+        found = purge.of_tenant(conn, placed.tenant_id)
+        if found is None or found.id != approved.id:
+            raise Retryable(f"purge {approved.id} was withdrawn")
         copy = data_copy.record(
             conn,
             tenant_id=placed.tenant_id,
@@ -203,9 +222,41 @@ def _purge(work: TenantWork) -> PurgeRow:
 
 
 def _no_way_back(work: TenantWork) -> None:
+    """Raises Retryable where the purge was withdrawn, as it is for a customer who has a subscription, and
+    as `_ask_billing` does."""
     approved = _purge(work)
+    _ask_billing(work, approved)
     with work.recording() as conn:
-        row = tenant.get(conn, work.facts.row.id, lock=True)
-        if row.desired.lifecycle is not Lifecycle.CLOSED or not purge.begin(conn, approved.id):
-            raise Retryable(f"purge {approved.id} was withdrawn")
-        note_approval(conn, work, approved)
+        why = purges.heed_return(conn, work.facts.row.id, actor=billing.ACTOR)
+        closed = tenant.get(conn, work.facts.row.id).desired.lifecycle is Lifecycle.CLOSED
+        begun = why is None and closed and purge.begin(conn, approved.id)
+        if begun:
+            note_approval(conn, work, approved)
+    if not begun:
+        raise Retryable(f"purge {approved.id} was withdrawn" + ("" if why is None else f": {why}"))
+
+
+def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
+    """Handle what the registry has not heard of this customer's subscriptions, as long as nothing is
+    deleted. Nobody is asked about a clone, for which nobody pays. Raises Retryable where the billing system
+    does not answer, or has one that has not ended and that the registry still does not know so."""
+    row = work.facts.row
+    if row.clone_of is not None or approved.begun_at is not None:
+        return
+    found = work.ctx.providers.billing.subscriptions_of(row.customer_id)
+    live = {str(item["id"]) for item in found if item["status"] not in ENDED}
+    known = _known_live(work)
+    for item in found:
+        if (item["id"] in live) != (item["id"] in known):
+            settle_listed(work.ctx, item, reason=f"asked before purge {approved.id}")
+    unknown = sorted(live - _known_live(work))
+    if unknown:
+        raise Retryable(
+            f"the billing system has {', '.join(unknown)} of {row.customer_id}, which has not ended; nothing"
+            " is deleted before the registry knows it so"
+        )
+
+
+def _known_live(work: TenantWork) -> set[str]:
+    with work.ctx.registry.connection() as conn:
+        return {found.id for found in subscription.live_of_customer(conn, work.facts.row.customer_id)}

@@ -84,7 +84,7 @@ def print_list(items: list[Json]) -> None:
                 item["id"],
                 item["resource"],
                 item["state"],
-                item["reason"],
+                item["reason"] + _others(item),
                 item["actor"],
                 show.moment(item["created_at"]),
                 show.seconds(item["seconds"]),
@@ -110,6 +110,18 @@ def _print(found: Json) -> None:
         ("took", found["seconds"] and show.seconds(found["seconds"])),
     ]
     show.pairs(rows)
+    if found["cause_count"] > 1:
+        show.line()
+        show.table(
+            ["ASKED FOR", "BY", "WHY", "EVENT", "REQUEST"],
+            [
+                (show.moment(cause["at"]), cause["actor"], cause["reason"], cause["event"], cause["request"])
+                for cause in found["causes"]
+            ],
+            none="",
+        )
+        if found["cause_count"] > len(found["causes"]):
+            show.line(f"{found['cause_count']} in all: the first and the newest are kept")
     show.line()
     show.table(
         ["STEP", "NAME", "TARGET", "STATE", "TOOK", "WHY", "ERROR"],
@@ -143,6 +155,12 @@ def _print(found: Json) -> None:
             ],
             none="",
         )
+
+
+def _others(item: Json) -> str:
+    """How many asked for it besides the one that its reason is from."""
+    others = item["cause_count"] - 1
+    return "" if others < 1 else f" (+{others} more)"
 
 
 def _resource_id(api: Api, name: str) -> str:

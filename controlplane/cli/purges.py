@@ -80,6 +80,7 @@ def _print(found: Json) -> None:
         ("phase", found["phase"]),
         ("closed", found["closed_at"] and show.moment(found["closed_at"])),
         ("retention ends", found["purge_after"] and show.moment(found["purge_after"])),
+        ("not to be purged", found["kept_for"]),
     ]
     if content is not None:
         cluster = content["cluster"] and (

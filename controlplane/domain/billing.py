@@ -52,6 +52,9 @@ LIFECYCLE_OF_STATUS: Mapping[str, Lifecycle] = {
     "canceled": Lifecycle.CLOSED,
 }
 
+ENDED = frozenset({"canceled", "incomplete_expired"})
+"""The statuses that Stripe never leaves again: a customer who returns has a new subscription."""
+
 _ENTITLEMENTS = frozenset({"entitlements.active_entitlement_summary.updated"})
 _SUBSCRIPTION_LIFE = frozenset(
     f"customer.subscription.{what}"

@@ -23,6 +23,7 @@ from controlplane.domain.errors import Conflict
 from controlplane.domain.placement import Placement
 
 RUNBOOK = "purge-due"
+RETURN_RUNBOOK = "customer-pays-again"
 POLICY = "policy:purge_without_approval"
 CATALOGUE = "policy:catalogue"
 """Who asks and who approves where the plan says that nobody need be asked."""
@@ -92,6 +93,14 @@ def content_of(
         hosts=tuple(sorted(hosts)),
         clones=tuple(sorted(clones)),
     )
+
+
+def kept_for(customer: str, live: Sequence[tuple[str, str | None]]) -> str:
+    """Why a closed tenant's data is kept: its customer has subscriptions that have not ended, (id, status)
+    each, and any of them may be paid in the belief that the data is still there."""
+    named = ", ".join(f"{name} ({status or 'status unknown'})" for name, status in live[:5])
+    more = f" and {len(live) - 5} more" if len(live) > 5 else ""
+    return f"its customer {customer} pays or is to pay for a subscription that has not ended: {named}{more}"
 
 
 def require_second_person(*, requested_by: str, approver: str) -> None:

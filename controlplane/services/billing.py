@@ -27,7 +27,7 @@ from controlplane.domain.hostname import TAKEN
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Lifecycle
-from controlplane.services import tenants
+from controlplane.services import purges, tenants
 from controlplane.store import event, purge, subscription, tenant
 from controlplane.store.event import EventRow
 from controlplane.store.registry import Connection
@@ -135,14 +135,18 @@ def apply(
     catalogue: Catalogue,
     *,
     status: str | None,
+    customer_id: str | None,
     reason: str,
 ) -> Outcome:
     """Write what was decided from an object fetched after `begin`; all of it or, where somebody wrote
-    since, nothing."""
+    since, nothing. `customer_id`: whose it is, known of a subscription that waits or is parked too."""
     tenant_id = row.tenant_id or tenant_id_for(row.id)
+    customer_id = customer_id or row.customer_id
     with conn.transaction():
         if not subscription.lock(conn, row.id, revision=row.revision):
             return Outcome(stale=True)
+        if customer_id is not None:
+            tenant.lock_of_customer(conn, customer_id)  # so that no purge begins over what is written here
         tenant_id = _life(conn, row.id, tenant_id, decision)
         outcome, why, request = _request(conn, tenant_id, row, decision)
         if (
@@ -159,7 +163,7 @@ def apply(
         subscription.record(
             conn,
             row.id,
-            customer_id=decision.customer_id if isinstance(decision, Apply | Close) else None,
+            customer_id=customer_id,
             status=status,
             outcome=outcome,
             reason=why,
@@ -167,12 +171,16 @@ def apply(
         )
         if isinstance(decision, Park) and row.tenant_id is not None:
             tenant.set_attention(conn, row.tenant_id, reason=decision.reason, runbook="parked-subscription")
+        if customer_id is not None:
+            for other in tenant.lock_of_customer(conn, customer_id):
+                purges.heed_return(conn, other.id, actor=ACTOR)
     return Outcome(state="applied" if outcome == "waiting" else outcome, reason=why, ring=tuple(ring))
 
 
 def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Decision) -> str:
-    """The tenant that this decision is about: a customer who comes back after its data is gone, or going,
-    begins anew as another tenant, whose id is derived likewise."""
+    """The tenant that this decision is about: a subscription that is revived after its data is gone, or
+    going (not by Stripe, where what has ended stays so), begins anew as another tenant, whose id is derived
+    likewise."""
     if not isinstance(decision, Apply) or decision.desired.lifecycle is Lifecycle.CLOSED:
         return tenant_id
     tenant.find(conn, tenant_id, lock=True)  # so that a purge does not begin at this moment

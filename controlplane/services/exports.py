@@ -11,14 +11,15 @@ from controlplane.store.registry import Connection
 
 
 def request(conn: Connection, tenant_id: str, *, actor: str, reason: str, keep_days: int) -> CopyRow:
-    """Have a worker make one, kept for so many days. A closed tenant's data can be exported as long as it
-    is kept. Raises NotFound, and Conflict where there is no data."""
+    """Have a worker make one, kept for so many days. The same request again finds the one that is being
+    made; once that has ended it makes another, of the data of then. A closed tenant's data can be exported
+    as long as it is kept. Raises NotFound, and Conflict where there is no data."""
     with conn.transaction():
-        row = tenant.get(conn, tenant_id)
+        row = tenant.get(conn, tenant_id, lock=True)
         placed = placement.current(conn, row.id)
         if placed is None or row.ready_at is None:
             raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no data to export")
-        made = data_copy.record(
+        made = data_copy.export_in_making(conn, row.id, keep_days=keep_days) or data_copy.record(
             conn,
             tenant_id=row.id,
             cluster_id=placed.cluster_id,

@@ -2,6 +2,11 @@
 
 All of it only records. The engine reads an approved purge as part of what a closed tenant should be, and
 deletes (see `domain.planner`).
+
+Nothing is deleted while the customer has any subscription that has not ended. Who returns to Stripe gets a
+new one, for which a new and empty tenant is made; so the closed tenant may well be what a paying customer
+asks for, and the registry can't tell. It is refused to whoever asks, and again before the first step that
+deletes (`heed_return`).
 """
 
 from __future__ import annotations
@@ -13,13 +18,26 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.domain.purge import (
     CATALOGUE,
     POLICY,
+    RETURN_RUNBOOK,
     Content,
     content_of,
+    kept_for,
     require_same,
     require_second_person,
 )
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, cluster, data_copy, move, operation, placement, purge, route, tenant
+from controlplane.store import (
+    audit,
+    cluster,
+    data_copy,
+    move,
+    operation,
+    placement,
+    purge,
+    route,
+    subscription,
+    tenant,
+)
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
@@ -29,13 +47,15 @@ from controlplane.store.tenant import TenantRow
 @dataclass(frozen=True, slots=True)
 class PurgeDetail:
     """`content`: what would be deleted now; None once it is gone. `due_in`: seconds until the end of its
-    retention. `purge`: the one that was asked for. `copy`: what is kept of it."""
+    retention. `purge`: the one that was asked for. `copy`: what is kept of it. `kept_for`: why nothing of
+    it may be deleted now, None where it may."""
 
     tenant: TenantRow
     content: Content | None
     due_in: float | None
     purge: PurgeRow | None
     copy: CopyRow | None
+    kept_for: str | None
 
 
 def show(conn: Connection, tenant_id: str) -> PurgeDetail:
@@ -48,6 +68,7 @@ def show(conn: Connection, tenant_id: str) -> PurgeDetail:
         due_in=tenant.retention_left(conn, row.id),
         purge=found,
         copy=None if found is None else data_copy.of_purge(conn, found.id),
+        kept_for=None if row.purged_at is not None else _kept_for(conn, row),
     )
 
 
@@ -57,6 +78,7 @@ def request(conn: Connection, tenant_id: str, *, actor: str, reason: str, early:
     with conn.transaction():
         row = tenant.get(conn, tenant_id, lock=True)
         content = _content(conn, row)
+        _refuse_while_it_pays(conn, row)
         found = purge.of_tenant(conn, row.id)
         if found is not None:
             if found.state == "requested" and (found.digest, found.requested_by) == (content.digest, actor):
@@ -83,10 +105,11 @@ def approve(conn: Connection, tenant_id: str, *, actor: str, digest: str) -> tup
     """Approve what was looked at, which `digest` names; the purge and the operation that carries it out.
 
     Raises NotFound where none was asked for, Conflict for the one who asked, for a digest that is stale
-    and for a tenant that has come back.
+    for a tenant that has come back, and for one whose customer has a subscription.
     """
     with conn.transaction():
         row = tenant.get(conn, tenant_id, lock=True)
+        _refuse_while_it_pays(conn, row)
         found = purge.of_tenant(conn, row.id)
         if found is None:
             raise NotFound(f"no purge of tenant {row.id} was asked for")
@@ -119,11 +142,33 @@ def withdraw_for_return(conn: Connection, tenant_id: str, *, actor: str) -> None
     _withdraw(conn, tenant_id, actor=actor, reason="the customer came back")
 
 
+def heed_return(conn: Connection, tenant_id: str, *, actor: str) -> str | None:
+    """Hold a closed tenant against its customer's subscriptions, within the caller's transaction.
+
+    Where one has not ended: the purge that was asked for is withdrawn, a person is told, and the answer is
+    why. Where all have, that need is over; None, as for a tenant that is not in its retention.
+    """
+    row = tenant.get(conn, tenant_id, lock=True)
+    if row.closed_at is None or row.purged_at is not None or purge.begun(conn, row.id):
+        return None
+    why = _kept_for(conn, row)
+    if why is None:
+        tenant.end_return(conn, row.id)
+        return None
+    _withdraw(conn, row.id, actor=actor, reason=why)
+    tenant.set_attention(
+        conn, row.id, reason=f"closed and kept, not to be purged: {why}", runbook=RETURN_RUNBOOK
+    )
+    return why
+
+
 def order_by_policy(conn: Connection, tenant_id: str) -> bool:
     """The plan says that nobody need be asked: order the purge if it is due. Within the caller's
-    transaction; False where one was asked for already."""
+    transaction; False where one was asked for already, or the customer has a subscription."""
     row = tenant.get(conn, tenant_id, lock=True)
     if purge.of_tenant(conn, row.id) is not None or tenant.retention_left(conn, row.id) != 0.0:
+        return False
+    if _kept_for(conn, row) is not None:
         return False
     content = _content(conn, row)
     asked = purge.request(
@@ -145,6 +190,20 @@ def certificate(conn: Connection, tenant_id: str) -> dict[str, object]:
     if found is None or found.certificate is None:
         raise NotFound(f"tenant {row.id} is {row.phase.value}: it has no deletion certificate")
     return found.certificate
+
+
+def _kept_for(conn: Connection, row: TenantRow) -> str | None:
+    """None for a clone too: its rows are a copy, and nobody pays for it."""
+    if row.clone_of is not None:
+        return None
+    live = subscription.live_of_customer(conn, row.customer_id)
+    return kept_for(row.customer_id, [(found.id, found.status) for found in live]) if live else None
+
+
+def _refuse_while_it_pays(conn: Connection, row: TenantRow) -> None:
+    why = _kept_for(conn, row)
+    if why is not None:
+        raise Conflict(f"tenant {row.id} is not purged: {why} (runbook {RETURN_RUNBOOK})")
 
 
 def _withdraw(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int | None:

@@ -23,12 +23,16 @@ class RehearsalDetail:
 
 
 def request(conn: Connection, number: str, *, copies: int, actor: str) -> int:
-    """Have a worker migrate copies of that many tenants; the rehearsal's id. Raises NotFound, Invalid."""
+    """Have a worker migrate copies of that many tenants; the rehearsal's id. The same request again finds
+    the one that has not ended. Raises NotFound, Invalid."""
     if not 1 <= copies <= MAX_COPIES:
         raise Invalid("copies", f"1 to {MAX_COPIES}", got=copies)
     with conn.transaction():
+        release.lock(conn)
         release.get(conn, number)
-        rehearsal_id = rehearsal.request(conn, number, copies=copies, actor=actor)
+        rehearsal_id = rehearsal.open_id(conn, number, copies=copies) or rehearsal.request(
+            conn, number, copies=copies, actor=actor
+        )
         audit.append(
             conn,
             actor=actor,

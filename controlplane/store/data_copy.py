@@ -98,6 +98,16 @@ def get_export(conn: Connection, copy_id: int) -> CopyRow:
     return row
 
 
+def export_in_making(conn: Connection, tenant_id: str, *, keep_days: int) -> CopyRow | None:
+    """The tenant's row is locked by the caller, so nobody else records one at this moment."""
+    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM data_copy WHERE tenant_id = %s AND purge_id IS NULL"  # noqa: S608
+            " AND state = 'making' AND keep_days = %s ORDER BY id LIMIT 1",
+            [tenant_id, keep_days],
+        ).fetchone()
+
+
 _EXPORT_DUE = (
     "purge_id IS NULL AND ((state = 'making' AND next_attempt_at <= clock_timestamp())"
     " OR (state = 'kept' AND kept_until <= clock_timestamp() AND next_attempt_at <= clock_timestamp()))"

@@ -1,24 +1,53 @@
-"""Operations: request one, end one, read them."""
+"""Operations: request one, end one, read them.
+
+Whoever asks while one waits is served by that one, so it has a cause for each of them, and the first gives
+it its reason. The event or the request in whose course it was asked for is known to whoever handles that,
+not to the dozen services between: they name it once, with `caused_by`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from psycopg.rows import class_row
 
 from controlplane.domain.errors import NotFound
 from controlplane.domain.operation import PERIODIC_LOOK, Held, OperationState, ResourceKind
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection
+
+MOST_CAUSES = 50
+"""That are kept of one operation: the first, which gives it its reason, and the newest others."""
+
+_course: ContextVar[tuple[str | None, str | None]] = ContextVar("course", default=(None, None))
+
+
+@contextmanager
+def caused_by(*, event: str | None = None, request: str | None = None) -> Iterator[None]:
+    """What is asked for within has this billing event or API request (an id each) for its cause."""
+    before = _course.set((event, request))
+    try:
+        yield
+    finally:
+        _course.reset(before)
 
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
+    """`causes`: who or what asked for it, {"reason", "actor", "event", "request", "at"} each, oldest first;
+    at most MOST_CAUSES of `cause_count`. None of a periodic look."""
+
     id: int
     kind: str
     resource_id: str
     reason: str
     actor: str
+    causes: list[dict[str, Any]]
+    cause_count: int
     state: str
     attempts: int
     next_attempt_at: datetime
@@ -30,8 +59,36 @@ class OperationRow:
 
 
 _COLUMNS = (
-    "id, kind, resource_id, reason, actor, state, attempts, next_attempt_at, error, runbook,"
-    " created_at, started_at, finished_at"
+    "id, kind, resource_id, reason, actor, causes, cause_count, state, attempts, next_attempt_at, error,"
+    " runbook, created_at, started_at, finished_at"
+)
+
+
+def _bounded(causes: str) -> str:
+    """SQL: the first of these causes and the newest others."""
+    return (
+        f"CASE WHEN jsonb_array_length({causes}) <= {MOST_CAUSES} THEN {causes} ELSE"
+        f" jsonb_build_array({causes}->0)"
+        f" || jsonb_path_query_array({causes}, '$[last-{MOST_CAUSES - 2} to last]') END"
+    )
+
+
+_REQUEST = (
+    "INSERT INTO operation (kind, resource_id, reason, actor, causes, cause_count, state, next_attempt_at)"  # noqa: S608
+    " SELECT %(kind)s, id, %(reason)s, %(actor)s,"
+    "  CASE WHEN %(counts)s THEN jsonb_build_array(jsonb_build_object('reason', %(reason)s::text,"
+    "   'actor', %(actor)s::text, 'event', %(event)s::text, 'request', %(request)s::text,"
+    "   'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')))"
+    "   ELSE '[]' END,"
+    "  CASE WHEN %(counts)s THEN 1 ELSE 0 END, 'waiting',"
+    "  clock_timestamp() + make_interval(secs => %(after)s) FROM unnest(%(ids)s::text[]) AS id"
+    " ON CONFLICT (kind, resource_id) WHERE state = 'waiting'"
+    " DO UPDATE SET next_attempt_at = clock_timestamp(), attempts = 0,"
+    f"  causes = {_bounded('(operation.causes || excluded.causes)')},"
+    "  cause_count = operation.cause_count + excluded.cause_count,"
+    "  reason = CASE WHEN operation.reason = %(look)s THEN excluded.reason ELSE operation.reason END,"
+    "  actor = CASE WHEN operation.reason = %(look)s THEN excluded.actor ELSE operation.actor END"
+    " RETURNING id"
 )
 
 
@@ -39,21 +96,37 @@ def request(
     conn: Connection, kind: ResourceKind, resource_id: str, *, reason: str, actor: str, after: float = 0.0
 ) -> int:
     """Ensure one waiting operation, due now or `after` seconds from now; its id. One that waits already
-    is brought forward to now; a periodic look does not take its reason from it."""
-    return int(
-        one(
-            conn.execute(
-                "INSERT INTO operation (kind, resource_id, reason, actor, state, next_attempt_at)"
-                " VALUES (%s, %s, %s, %s, 'waiting', clock_timestamp() + make_interval(secs => %s))"
-                " ON CONFLICT (kind, resource_id) WHERE state = 'waiting'"
-                " DO UPDATE SET next_attempt_at = clock_timestamp(), attempts = 0,"
-                "  reason = CASE WHEN excluded.reason = %s THEN operation.reason ELSE excluded.reason END,"
-                "  actor = CASE WHEN excluded.reason = %s THEN operation.actor ELSE excluded.actor END"
-                " RETURNING id",
-                [kind, resource_id, reason[:200], actor, after, PERIODIC_LOOK, PERIODIC_LOOK],
-            ).fetchone()
-        )["id"]
-    )
+    is brought forward to now and keeps this cause beside its own; a periodic look is none."""
+    [operation_id] = request_all(conn, kind, [resource_id], reason=reason, actor=actor, after=after)
+    return operation_id
+
+
+def request_all(
+    conn: Connection,
+    kind: ResourceKind,
+    resource_ids: Sequence[str],
+    *,
+    reason: str,
+    actor: str,
+    after: float = 0.0,
+) -> list[int]:
+    """As `request`, for each of these."""
+    event, request_id = _course.get()
+    rows = conn.execute(
+        _REQUEST,
+        {
+            "kind": kind,
+            "ids": sorted(resource_ids),
+            "reason": reason[:200],
+            "actor": actor,
+            "event": event,
+            "request": request_id,
+            "counts": reason != PERIODIC_LOOK,
+            "after": after,
+            "look": PERIODIC_LOOK,
+        },
+    ).fetchall()
+    return [int(row["id"]) for row in rows]
 
 
 def bring_forward(conn: Connection, kind: ResourceKind, resource_ids: list[str]) -> list[str]:
@@ -92,15 +165,21 @@ def finish(
 def put_back(
     conn: Connection, held: Held, *, after: float, error: str | None, counts: bool
 ) -> OperationState:
-    """Running → waiting, due after that many seconds; or superseded where another one waits already.
+    """Running → waiting, due after that many seconds; or superseded where another one waits already, which
+    then has its causes too.
 
     `counts`: whether this was an attempt (False for Pending: nothing was wrong).
     """
-    waiting = conn.execute(
-        "SELECT 1 FROM operation WHERE kind = %s AND resource_id = %s AND state = 'waiting'",
-        [held.kind, held.resource_id],
-    ).fetchone()
-    if waiting is not None:
+    folded = conn.execute(
+        f"UPDATE operation w SET causes = {_bounded('(r.causes || w.causes)')},"  # noqa: S608 — constants
+        "  cause_count = r.cause_count + w.cause_count,"
+        "  reason = CASE WHEN r.cause_count > 0 THEN r.reason ELSE w.reason END,"
+        "  actor = CASE WHEN r.cause_count > 0 THEN r.actor ELSE w.actor END"
+        " FROM operation r WHERE r.id = %s AND r.fence = %s AND r.state = 'running'"
+        " AND w.kind = r.kind AND w.resource_id = r.resource_id AND w.state = 'waiting'",
+        [held.operation_id, held.fence],
+    ).rowcount
+    if folded:
         finish(conn, held, OperationState.SUPERSEDED, error=error, runbook=None)
         return OperationState.SUPERSEDED
     conn.execute(

@@ -53,6 +53,16 @@ def request(conn: Connection, release: str, *, copies: int, actor: str) -> int:
     return int(one(row)["id"])
 
 
+def open_id(conn: Connection, release: str, *, copies: int) -> int | None:
+    """Of the one that has not ended. The caller holds the releases' lock."""
+    row = conn.execute(
+        "SELECT id FROM rehearsal WHERE release = %s AND copies = %s AND state IN ('waiting', 'running')"
+        " ORDER BY id LIMIT 1",
+        [release, copies],
+    ).fetchone()
+    return None if row is None else int(row["id"])
+
+
 def get(conn: Connection, rehearsal_id: int) -> RehearsalRow:
     with conn.cursor(row_factory=class_row(RehearsalRow)) as cur:
         row = cur.execute(

@@ -9,7 +9,9 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from controlplane.domain.errors import NotFound
+from controlplane.domain.operation import ResourceKind
 from controlplane.domain.release import Adapter, Release, ReleaseFile
+from controlplane.store import operation
 from controlplane.store.registry import Connection, one
 
 # Births share it, the end of a rollout takes it alone: nobody is born on the old release at the moment
@@ -213,15 +215,15 @@ def hold_births(conn: Connection) -> None:
 def raise_unborn(conn: Connection, number: str) -> int:
     """Tenants that have never served are to be born with this release; how many were to get less.
     Those whose database exists already are brought to it by their own operation."""
-    return conn.execute(
-        "WITH raised AS (UPDATE tenant SET release = %(number)s"
-        "  WHERE ready_at IS NULL AND (release IS NULL OR release < %(number)s)"
-        "    AND desired->>'lifecycle' <> 'closed' RETURNING id)"
-        " INSERT INTO operation (kind, resource_id, reason, actor, state)"
-        " SELECT 'tenant', id, 'release ' || %(number)s, 'rollout', 'waiting' FROM raised"
-        " ON CONFLICT (kind, resource_id) WHERE state = 'waiting' DO NOTHING",
+    rows = conn.execute(
+        "UPDATE tenant SET release = %(number)s"
+        " WHERE ready_at IS NULL AND (release IS NULL OR release < %(number)s)"
+        "  AND desired->>'lifecycle' <> 'closed' RETURNING id",
         {"number": number},
-    ).rowcount
+    ).fetchall()
+    raised = [row["id"] for row in rows]
+    operation.request_all(conn, ResourceKind.TENANT, raised, reason=f"release {number}", actor="rollout")
+    return len(raised)
 
 
 # ------------------------------------------------------------------------------------ findings

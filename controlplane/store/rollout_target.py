@@ -16,8 +16,9 @@ from typing import Any
 from psycopg.rows import class_row
 
 from controlplane.domain.errors import NotFound
+from controlplane.domain.operation import ResourceKind
 from controlplane.domain.rollout import Candidate, Counts, Member, Target
-from controlplane.store import rollout
+from controlplane.store import operation, rollout
 from controlplane.store.registry import Connection, one
 from controlplane.store.rollout import RolloutRow
 
@@ -246,31 +247,32 @@ def renew(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *,
 def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome]) -> None:
     """running → done; the tenants have the release now, and their operations are asked to publish it.
     Passes over those that are not their holder's any more: somebody else records them."""
-    conn.execute(
-        """
-        WITH ended AS (
-          UPDATE rollout_target r SET state = 'done', seconds = o.seconds, holder = NULL,
-                 finished_at = clock_timestamp()
-            FROM unnest(%(tenants)s::text[], %(fences)s::bigint[], %(seconds)s::float8[])
-              AS o (tenant_id, fence, seconds)
-           WHERE r.rollout_id = %(rollout)s AND r.tenant_id = o.tenant_id AND r.fence = o.fence
-             AND r.state = 'running'
-          RETURNING r.tenant_id),
-        raised AS (
-          UPDATE tenant t SET release = r.release FROM ended e, rollout r
-           WHERE t.id = e.tenant_id AND r.id = %(rollout)s AND (t.release IS NULL OR t.release < r.release)
-          RETURNING t.id, t.release)
-        INSERT INTO operation (kind, resource_id, reason, actor, state)
-        SELECT 'tenant', id, 'release ' || release, 'rollout', 'waiting' FROM raised
-        ON CONFLICT (kind, resource_id) WHERE state = 'waiting' DO NOTHING
-        """,
-        {
-            "rollout": rollout_id,
-            "tenants": [o.tenant_id for o in outcomes],
-            "fences": [o.fence for o in outcomes],
-            "seconds": [o.seconds for o in outcomes],
-        },
-    )
+    with conn.transaction():
+        rows = conn.execute(
+            """
+            WITH ended AS (
+              UPDATE rollout_target r SET state = 'done', seconds = o.seconds, holder = NULL,
+                     finished_at = clock_timestamp()
+                FROM unnest(%(tenants)s::text[], %(fences)s::bigint[], %(seconds)s::float8[])
+                  AS o (tenant_id, fence, seconds)
+               WHERE r.rollout_id = %(rollout)s AND r.tenant_id = o.tenant_id AND r.fence = o.fence
+                 AND r.state = 'running'
+              RETURNING r.tenant_id)
+            UPDATE tenant t SET release = r.release FROM ended e, rollout r
+             WHERE t.id = e.tenant_id AND r.id = %(rollout)s AND (t.release IS NULL OR t.release < r.release)
+            RETURNING t.id, t.release
+            """,
+            {
+                "rollout": rollout_id,
+                "tenants": [o.tenant_id for o in outcomes],
+                "fences": [o.fence for o in outcomes],
+                "seconds": [o.seconds for o in outcomes],
+            },
+        ).fetchall()
+        if rows:
+            reason = f"release {rows[0]['release']}"
+            raised = [row["id"] for row in rows]
+            operation.request_all(conn, ResourceKind.TENANT, raised, reason=reason, actor="rollout")
 
 
 def fail(

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
+from controlplane.domain.billing import ENDED
 from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.tenant import TenantDesired
 from controlplane.store.registry import Connection
@@ -79,6 +80,24 @@ def find_for_tenant(conn: Connection, tenant_id: str) -> SubscriptionRow | None:
             f"SELECT {_COLUMNS} FROM subscription WHERE tenant_id = %s",  # noqa: S608
             [tenant_id],
         ).fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A subscription that has not ended. `status`: Stripe's word, None where it is not known yet."""
+
+    id: str
+    status: str | None
+
+
+def live_of_customer(conn: Connection, customer_id: str) -> list[Live]:
+    """Oldest first. Whatever may bring money or is owed some counts, unpaid and incomplete ones too."""
+    with conn.cursor(row_factory=class_row(Live)) as cur:
+        return cur.execute(
+            "SELECT id, status FROM subscription WHERE customer_id = %s"
+            " AND coalesce(status, '') <> ALL(%s) ORDER BY first_event_at, id",
+            [customer_id, list(ENDED)],
+        ).fetchall()
 
 
 def lock(conn: Connection, subscription_id: str, *, revision: int) -> bool:

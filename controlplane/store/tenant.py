@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.notice import NoticeKind
+from controlplane.domain.purge import RETURN_RUNBOOK
 from controlplane.domain.tenant import Lifecycle, Phase, TenantDesired, phase_of
 from controlplane.store import notice
 from controlplane.store.registry import Connection
@@ -145,6 +146,16 @@ def find(conn: Connection, tenant_id: str, *, lock: bool = False) -> TenantRow |
     return None if row is None else _row(row)
 
 
+def lock_of_customer(conn: Connection, customer_id: str) -> list[TenantRow]:
+    """All tenants of one customer, locked in the order of their ids, so that two who do this at once wait
+    for each other and never for ever."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM tenant WHERE customer_id = %s ORDER BY id FOR UPDATE",  # noqa: S608
+        [customer_id],
+    ).fetchall()
+    return [_row(row) for row in rows]
+
+
 def find_by_slug(conn: Connection, slug: str) -> TenantRow | None:
     row = conn.execute(
         f"SELECT {_COLUMNS} FROM tenant WHERE slug = %s",  # noqa: S608 — a constant
@@ -205,22 +216,30 @@ def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float 
     """Desired of this generation is reality. False where desired has moved on: look again. `look_in`:
     seconds until the next periodic look, None for never.
 
-    What needs attention is over with it, but for a subscription that is parked and for custom domains that
-    are refused: both are about what desired should have become. Where the tenant was suspended or came back
-    it is told here, when it is so.
+    What needs attention is over with it, but for what is about the subscription and not about this pass: one
+    that is parked, that the customer of a closed tenant pays again, or custom domains that are refused. Where
+    the tenant was suspended or came back it is told here, when it is so.
     """
     row = conn.execute(
         "UPDATE tenant t SET settled_generation = %(generation)s,"  # noqa: S608 — a constant
-        f" needs_attention = CASE WHEN s.parked THEN needs_attention ELSE {_REFUSALS} END,"
-        f" runbook = CASE WHEN s.parked THEN runbook WHEN {_REFUSALS} IS NOT NULL THEN %(refused)s END,"
+        f" needs_attention = CASE WHEN s.keeps THEN needs_attention ELSE {_REFUSALS} END,"
+        f" runbook = CASE WHEN s.keeps THEN runbook WHEN {_REFUSALS} IS NOT NULL THEN %(refused)s END,"
         " settled_lifecycle = desired->>'lifecycle',"
         " next_look_at = clock_timestamp() + make_interval(secs => %(look)s)"
-        " FROM (SELECT o.settled_lifecycle AS before, EXISTS (SELECT FROM subscription"
-        "        WHERE tenant_id = %(id)s AND outcome = 'parked') AS parked"
+        " FROM (SELECT o.settled_lifecycle AS before,"
+        "        coalesce(o.runbook = %(return)s AND o.closed_at IS NOT NULL, false)"
+        "        OR EXISTS (SELECT FROM subscription"
+        "         WHERE tenant_id = %(id)s AND outcome = 'parked') AS keeps"
         "         FROM tenant o WHERE o.id = %(id)s) s"
         " WHERE t.id = %(id)s AND t.generation = %(generation)s"
         " RETURNING s.before, desired->>'lifecycle' AS now, desired->>'subscription_status' AS status",
-        {"id": tenant_id, "generation": generation, "look": look_in, "refused": RUNBOOK_REFUSED},
+        {
+            "id": tenant_id,
+            "generation": generation,
+            "look": look_in,
+            "return": RETURN_RUNBOOK,
+            "refused": RUNBOOK_REFUSED,
+        },
     ).fetchone()
     if row is None:
         return False
@@ -290,12 +309,20 @@ def mark_cloned(conn: Connection, tenant_id: str, *, rows: int) -> None:
 
 
 def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbook: str | None) -> None:
-    """The same runbook again is not told again; a new one is."""
+    """The same runbook again is not told again; a new one is. That a closed tenant's customer pays again is
+    not overwritten: it stays until `end_return`."""
     row = conn.execute(
         "UPDATE tenant t SET needs_attention = %(reason)s, runbook = %(runbook)s"
         " FROM (SELECT runbook AS before FROM tenant WHERE id = %(id)s) o WHERE t.id = %(id)s"
+        " AND (o.before IS DISTINCT FROM %(return)s OR %(runbook)s::text IS NOT DISTINCT FROM %(return)s"
+        "  OR t.closed_at IS NULL)"
         " RETURNING o.before",
-        {"reason": None if reason is None else reason[:1000], "runbook": runbook, "id": tenant_id},
+        {
+            "reason": None if reason is None else reason[:1000],
+            "runbook": runbook,
+            "id": tenant_id,
+            "return": RETURN_RUNBOOK,
+        },
     ).fetchone()
     if row is None or runbook is None or row["before"] == runbook:
         return
@@ -348,6 +375,15 @@ def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[Refu
             runbook=RUNBOOK_REFUSED,
         )
     return changed
+
+
+def end_return(conn: Connection, tenant_id: str) -> None:
+    """Its customer's subscriptions have ended: what else needs attention is found by a look, which is due."""
+    conn.execute(
+        "UPDATE tenant SET needs_attention = NULL, runbook = NULL, next_look_at = clock_timestamp()"
+        " WHERE id = %s AND runbook = %s",
+        [tenant_id, RETURN_RUNBOOK],
+    )
 
 
 _MOMENT = "to_char(({}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00'"

@@ -23,6 +23,7 @@ from typing import ParamSpec, TypeVar
 from flask import g, request
 
 from controlplane.domain.errors import ControlPlaneError
+from controlplane.store.operation import caused_by
 from controlplane.variables import ApiToken
 
 P = ParamSpec("P")
@@ -75,7 +76,8 @@ class Guard:
                 if caller.role not in roles:
                     needed = " or ".join(sorted(roles))
                     raise Forbidden(f"this needs a token of role {needed}, this one's is {caller.role}")
-                return view(*args, **kwargs)
+                with caused_by(request=g.request_id):
+                    return view(*args, **kwargs)
 
             return guarded
 

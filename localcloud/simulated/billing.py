@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from controlplane.domain.billing import ENDED
 from controlplane.domain.errors import ControlPlaneError, Invalid, NotFound
 from localcloud.simulated.world import World
 
@@ -26,6 +27,10 @@ class FakeBilling:
         self._errors += errors
 
     def put_subscription(self, body: dict[str, Any]) -> None:
+        """Raises Invalid for one that has ended and would live again."""
+        before = self.world.get(SUBSCRIPTION, body["id"])
+        if before is not None:
+            require_possible(body["id"], before["status"], body["status"])
         self.world.put(SUBSCRIPTION, body["id"], body)
 
     def put_customer(self, body: dict[str, Any]) -> None:
@@ -88,6 +93,12 @@ class FakeBilling:
     def _reach(self) -> None:
         if self._errors:
             raise self._errors.pop(0)
+
+
+def require_possible(subscription_id: str, before: str, after: str) -> None:
+    """What has ended stays as it is: who returns to Stripe gets a new subscription. Raises Invalid."""
+    if before in ENDED and after != before:
+        raise Invalid(f"{subscription_id}: status", f"{before}, which is for ever", got=after)
 
 
 def _check(field: str, key: str) -> None:

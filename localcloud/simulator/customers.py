@@ -1,7 +1,7 @@
-"""A stream of customers who sign up, add seats, change plans, fall behind, come back and leave.
+"""A stream of customers who sign up, add seats, change plans, fall behind, leave and return.
 
-Plans change within one isolation, since a move between clusters is a matter of its own. The same
-arguments give the same stream.
+A subscription that has ended stays so, as at Stripe: who returns has a new one. Plans change within one
+isolation, since a move between clusters is a matter of its own. The same arguments give the same stream.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _STATUS = {
 }
 LEAVES = 0.3
 """The share of those who would leave that does."""
+RETURNS = 0.5
+"""The share of the changes after a customer has left that is its return."""
 
 
 def generate(catalogue: Catalogue, *, tenants: int, events: int, seed: int, livemode: bool) -> list[Moment]:
@@ -56,12 +58,19 @@ class _Customer:
         self._status = "new"
         self._seats = 1
         self._since = 0
+        self._subscriptions = 0
+
+    @property
+    def _subscription_id(self) -> str:
+        return f"sub_{self._number:08d}_{self._subscriptions}"
 
     def change(self, place: int, rng: random.Random, plans: list[Plan]) -> Moment:
         now = BEGIN + place * STEP
         if self._status == "new":
             return self._sign_up(now, rng, place)
         if self._status == "canceled":
+            if rng.random() < RETURNS:
+                return self._sign_up(now, rng, place)
             return self._moment(now, place, "customer.subscription.updated")
         what = rng.choice(_CHANGES[self._status])
         if what == "leave" and rng.random() > LEAVES:
@@ -76,6 +85,7 @@ class _Customer:
 
     def _sign_up(self, now: int, rng: random.Random, place: int) -> Moment:
         self._status, self._since = "active", now
+        self._subscriptions += 1
         customer = {
             "id": f"cus_{self._number:08d}",
             "object": "customer",
@@ -88,7 +98,7 @@ class _Customer:
         if rng.random() < 0.5:
             return self._moment(now, place, "customer.subscription.created", customer)
         session = {
-            "id": f"cs_{self._number:08d}",
+            "id": f"cs_{self._number:08d}_{self._subscriptions}",
             "object": "checkout.session",
             "created": now,
             "custom_fields": [],
@@ -98,7 +108,7 @@ class _Customer:
             "mode": "subscription",
             "payment_status": "paid",
             "status": "complete",
-            "subscription": f"sub_{self._number:08d}",
+            "subscription": self._subscription_id,
         }
         return self._moment(now, place, "checkout.session.completed", customer, session)
 
@@ -138,7 +148,7 @@ class _Customer:
             "quantity": self._seats,
         }
         return {
-            "id": f"sub_{self._number:08d}",
+            "id": self._subscription_id,
             "object": "subscription",
             "cancel_at": None,
             "cancel_at_period_end": False,
@@ -156,7 +166,7 @@ class _Customer:
         }
 
     def _invoice(self, now: int, place: int, *, paid: bool) -> dict[str, Any]:
-        details = {"metadata": {}, "subscription": f"sub_{self._number:08d}"}
+        details = {"metadata": {}, "subscription": self._subscription_id}
         return {
             "id": f"in_{place:08d}",
             "object": "invoice",

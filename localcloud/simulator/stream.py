@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.domain.errors import Invalid
+from localcloud.simulated.billing import require_possible
 
 KEPT = ("subscription", "customer", "checkout.session")
 MAX_LINE = 1_000_000  # characters
@@ -40,7 +41,22 @@ def load(path: Path) -> list[Moment]:
     if not any(item["object"] == "event" for item in found):
         raise Invalid(path.name, "at least one event")
     told = {item["id"] for item in found if item["object"] != "event"}
-    return [_moment(item, told) for item in found]
+    moments = [_moment(item, told) for item in found]
+    _check_order(path.name, moments)
+    return moments
+
+
+def _check_order(name: str, moments: Sequence[Moment]) -> None:
+    """A recording that is the wrong way round shows where a subscription that has ended lives again."""
+    status: dict[str, str] = {}
+    for item in (item for moment in moments for item in moment.objects if item["object"] == "subscription"):
+        try:
+            require_possible(item["id"], status.get(item["id"], ""), item["status"])
+        except Invalid as error:
+            raise Invalid(
+                f"{name}: {error.field}", f"{error.expected}; the oldest comes first", got=item["status"]
+            ) from error
+        status[item["id"]] = item["status"]
 
 
 def dump(moments: Iterable[Moment], path: Path) -> None:

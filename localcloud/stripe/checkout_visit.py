@@ -15,7 +15,7 @@ from localcloud.stripe.checkout_object import COMPLETE, KIND, OPEN, close_expire
 from localcloud.stripe.clock import DAY
 from localcloud.stripe.errors import StripeError
 from localcloud.stripe.params import Params
-from localcloud.stripe.subscription_object import apply_items, blank
+from localcloud.stripe.subscription_object import ENDED, apply_items, blank
 from localcloud.stripe.subscription_object import view as subscription_view
 
 
@@ -78,7 +78,7 @@ def settle(account: Account, key: str, *, succeeded: bool) -> Object:
     save(account, session)
     outcome = "succeeded" if succeeded else "failed"
     events.emit(account, f"checkout.session.async_payment_{outcome}", view(session))
-    if not succeeded:
+    if not succeeded and account.find("subscription", session["subscription"])["status"] not in ENDED:
         lifecycle.force(account, session["subscription"], "past_due")
     return view(session)
 

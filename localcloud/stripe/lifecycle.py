@@ -16,6 +16,7 @@ from typing import Any
 from localcloud.standin.store import Object
 from localcloud.stripe import customers, events, invoices
 from localcloud.stripe.account import Account, difference
+from localcloud.stripe.errors import StripeError
 from localcloud.stripe.subscription_object import (
     ENDED,
     INCOMPLETE_SECONDS,
@@ -95,12 +96,18 @@ def end(account: Account, record: Object, *, reason: str, details: dict[str, Any
 
 def force(account: Account, key: str, status: str) -> Object:
     """Put the subscription into `status` at once, with the events that dunning, a bank or a trial's
-    end would have caused."""
+    end would have caused. Raises StripeError for one that has ended: Stripe revives none."""
     record = account.find(KIND, key)
     before = view(account, record)
     now = account.clock.stamp()
     if status == record["status"]:
         return before
+    if record["status"] in ENDED:
+        raise StripeError(
+            f"status: subscription {key} is {record['status']}, which is for ever; it can't become {status}."
+            " Make a new subscription of the customer instead.",
+            param="status",
+        )
     if status in ENDED:
         if status == "incomplete_expired":
             record["status"] = "incomplete"

@@ -62,6 +62,18 @@ def test_operations_are_filtered_by_slug_and_state(desk: Desk) -> None:
     assert desk.json("operations", "show", found[0]["id"])["steps"] == []
 
 
+def test_everybody_who_asked_for_an_operation_is_shown(desk: Desk) -> None:
+    desk.site.found("sub_1", name="Acme")
+    desk.ok("tenants", "reprovision", "acme", "--reason", "looks odd")
+    [item] = desk.json("operations", "list", "--resource", "acme")["items"]
+    assert item["cause_count"] == 2
+    for command in (("operations", "list"), ("tenants", "show", "acme")):
+        assert "a test (+1 more)" in desk.ok(*command)
+    shown = desk.ok("operations", "show", item["id"])
+    for word in ("ASKED FOR", "looks odd", item["causes"][1]["actor"], item["causes"][1]["request"]):
+        assert word in shown
+
+
 def test_events_are_listed_and_shown(desk: Desk) -> None:
     desk.site.deliver(event("evt_1"))
     desk.site.deliver(event("evt_2", livemode=True))

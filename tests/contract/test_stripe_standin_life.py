@@ -263,6 +263,25 @@ def test_any_status_can_be_forced(rig: StripeRig, status: str) -> None:
     assert fetch(rig, made["id"])["items"]["data"][0]["price"]["lookup_key"] == "shared"
 
 
+@pytest.mark.parametrize("ended", ["canceled", "incomplete_expired"])
+def test_no_status_can_be_forced_on_one_that_has_ended(rig: StripeRig, ended: str) -> None:
+    made = create(rig, rig.customer())
+    rig.control.set_status(made["id"], ended)
+    told = rig.events(made["id"])
+    for status in ("active", "trialing", "past_due", "unpaid", "paused", "incomplete"):
+        with pytest.raises(ValueError, match=f"is {ended}, which is for ever"):
+            rig.control.set_status(made["id"], status)
+    assert fetch(rig, made["id"])["status"] == ended
+    assert rig.events(made["id"]) == told
+
+
+def test_a_payment_that_fails_after_the_end_revives_nobody(rig: StripeRig) -> None:
+    done = rig.control.complete_checkout(session_of(rig)["id"], delayed=True)
+    rig.client.v1.subscriptions.cancel(done["subscription"])
+    rig.control.settle_checkout(done["id"], succeeded=False)
+    assert fetch(rig, done["subscription"])["status"] == "canceled"
+
+
 def test_an_unknown_status_is_refused(rig: StripeRig) -> None:
     with pytest.raises(ValueError, match="status: expected one of"):
         rig.control.set_status(create(rig, rig.customer())["id"], "open")

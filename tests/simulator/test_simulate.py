@@ -92,6 +92,17 @@ def test_a_recording_that_can_not_be_read_says_where(tmp_path: Path, line: str, 
         load(recording)
 
 
+def test_a_recording_in_which_the_dead_rise_is_refused(tmp_path: Path) -> None:
+    """As one that is the wrong way round, which is how `stripe events list` prints."""
+    moments = generate(CATALOGUE, tenants=3, events=200, seed=5, livemode=False)
+    recording = tmp_path / "stream.jsonl"
+    dump(moments, recording)
+    load(recording)
+    dump(reversed(moments), recording)
+    with pytest.raises(Invalid, match="canceled, which is for ever; the oldest comes first"):
+        load(recording)
+
+
 def test_a_control_plane_that_loses_events_is_found_out(
     simulate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

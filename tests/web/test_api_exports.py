@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,3 +29,31 @@ def test_what_is_wrong_is_named(site: Site, body: dict[str, Any], field: str) ->
     tenant_id, _ = site.found("sub_1")
     answer = site.post(f"/v1/tenants/{tenant_id}/export", body)
     assert (answer.status_code, answer.json["error"]["field"]) == (400, field)
+
+
+def test_the_same_request_again_is_the_same_export_until_it_has_ended(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    site.rows("UPDATE tenant SET ready_at = now()")
+    path = f"/v1/tenants/{tenant_id}/export"
+    first = site.post(path, {"reason": "art. 20", "keep_days": 3}).json["export"]
+    again = site.post(path, {"reason": "art. 20", "keep_days": 3}, role="second")
+    assert (again.status_code, again.json["export"]) == (202, first)
+    assert again.headers["Location"] == f"/v1/exports/{first['id']}"
+    assert site.post(path, {"reason": "art. 20", "keep_days": 4}).json["export"]["id"] != first["id"]
+    site.rows("UPDATE data_copy SET state = 'failed'")
+    assert site.post(path, {"reason": "art. 20", "keep_days": 3}).json["export"]["id"] != first["id"]
+
+
+def test_two_requests_at_once_are_one_export(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    site.rows("UPDATE tenant SET ready_at = now()")
+    start = threading.Barrier(4)
+
+    def ask(_: int) -> int:
+        start.wait()
+        return int(site.post(f"/v1/tenants/{tenant_id}/export", {"reason": "x"}).json["export"]["id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(ask, range(4)))
+    assert len(found) == 1
+    assert site.rows("SELECT count(*) AS n FROM data_copy") == [{"n": 1}]

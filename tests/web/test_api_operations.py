@@ -1,7 +1,7 @@
 from controlplane.domain.operation import Held, OperationState, ResourceKind
 from controlplane.domain.steps import Step, StepName
 from controlplane.store import lease, operation, step
-from tests.web.site import Site
+from tests.web.site import Site, bearer
 
 
 def claimed(site: Site, tenant_id: str) -> Held:
@@ -77,3 +77,20 @@ def test_operations_are_filtered_by_resource_and_state(site: Site) -> None:
 def test_an_unknown_operation_is_404(site: Site) -> None:
     for unknown in ("0", "12", "x", "-1", "9" * 19, "9" * 40, "%00", "1e3", "²"):
         assert site.get(f"/v1/operations/{unknown}").status_code == 404
+
+
+def test_who_asked_is_kept_with_the_id_of_each_request(site: Site) -> None:
+    tenant_id, _ = site.found("sub_1")
+    for number, role in enumerate(("operator", "second")):
+        headers = bearer(role) | {"X-Request-ID": f"req-{number}"}
+        body = {"reason": f"reason {number}"}
+        assert site.client.post("/v1/tenants/acme/reprovision", json=body, headers=headers).status_code == 202
+    [shown] = site.get(f"/v1/operations?resource={tenant_id}").json["items"]
+    assert (shown["reason"], shown["actor"], shown["cause_count"]) == ("a test", "billing", 3)
+    assert [(c["actor"], c["reason"], c["event"], c["request"]) for c in shown["causes"]] == [
+        ("billing", "a test", None, None),
+        ("api:operator-bot", "reason 0", None, "req-0"),
+        ("api:second-bot", "reason 1", None, "req-1"),
+    ]
+    assert site.get(f"/v1/operations/{shown['id']}").json["causes"] == shown["causes"]
+    assert site.get("/v1/tenants/acme").json["operations"][0]["causes"] == shown["causes"]

@@ -42,6 +42,17 @@ def test_a_release_is_registered_once_and_never_changed(site: Site) -> None:
         conn.execute("UPDATE release SET checksum = 'x'")
 
 
+def test_the_same_rehearsal_again_is_the_first_until_it_has_ended(site: Site) -> None:
+    create(site, SAFE)
+    asked = {"release": "0001", "copies": 2}
+    first = site.post("/v1/rehearsals", asked).json["id"]
+    again = site.post("/v1/rehearsals", asked)
+    assert (again.status_code, again.json["id"]) == (202, first)
+    assert site.post("/v1/rehearsals", {**asked, "copies": 3}).json["id"] != first
+    site.rows("UPDATE rehearsal SET state = 'failed', finished_at = now()")
+    assert site.post("/v1/rehearsals", asked).json["id"] != first
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -12,10 +12,12 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from controlplane.certificate import CertificateKey
+from controlplane.domain.billing import desired_from_subscription
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.placement import Placement, tenant_id_for
@@ -156,15 +158,25 @@ class House:
 
     # ------------------------------------------------------------------------------- the customer
 
-    def subscribe(self, number: int, *, plan: str = "shared", status: str = "active", **fields: Any) -> str:
-        """Stripe now has this subscription; its id. The events are `hear`d separately."""
-        subscription_id = f"sub_{number:08d}"
-        metadata = {"slug": f"customer-{number}", "name": f"Customer {number}", **fields.pop("metadata", {})}
-        self.billing.put_customer(builders.customer(id=f"cus_{number:08d}", name=f"Customer {number}"))
+    def subscribe(
+        self,
+        number: int,
+        *,
+        plan: str = "shared",
+        status: str = "active",
+        customer: int | None = None,
+        **fields: Any,
+    ) -> str:
+        """Stripe now has this subscription; its id. The events are `hear`d separately. `customer`: whose
+        it is, where it is not their first."""
+        subscription_id, customer = f"sub_{number:08d}", number if customer is None else customer
+        slug = {"slug": f"customer-{customer}", "name": f"Customer {customer}"}
+        metadata = {**slug, **fields.pop("metadata", {})}
+        self.billing.put_customer(builders.customer(id=f"cus_{customer:08d}", name=f"Customer {customer}"))
         self.billing.put_subscription(
             builders.subscription(
                 id=subscription_id,
-                customer=f"cus_{number:08d}",
+                customer=f"cus_{customer:08d}",
                 lookup_key=plan,
                 status=status,
                 metadata=metadata,
@@ -172,6 +184,26 @@ class House:
             )
         )
         return subscription_id
+
+    def revive(self, number: int) -> None:
+        """Apply that a subscription which had ended lives again. Stripe revives none, so its fakes refuse
+        it; a billing system that does would lead to this."""
+        subscription_id, now = f"sub_{number:08d}", datetime.now(UTC)
+        customer_id, slug = f"cus_{number:08d}", f"customer-{number}"
+        body = builders.subscription(
+            id=subscription_id, customer=customer_id, lookup_key="shared", metadata={"slug": slug}
+        )
+        decision = desired_from_subscription(body, self.ctx.catalogue, platform_zone=ZONE, now=now)
+        with self.ctx.registry.connection() as conn:
+            billing.apply(
+                conn,
+                billing.begin(conn, subscription_id, event_at=now),
+                decision,
+                self.ctx.catalogue,
+                status="active",
+                customer_id=customer_id,
+                reason="revived",
+            )
 
     def hear(
         self,

@@ -95,6 +95,7 @@ def _detail(found: PurgeDetail) -> dict[str, Any]:
         "closed_at": render.moment(row.closed_at),
         "purge_after": render.moment(row.purge_after),
         "due": found.due_in == 0.0,
+        "kept_for": found.kept_for,
         "would_delete": None if found.content is None else found.content.to_json(),
         "digest": None if found.content is None else found.content.digest,
         "purge": None if found.purge is None else _purge(found.purge),

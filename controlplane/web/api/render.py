@@ -32,6 +32,8 @@ def operation(row: OperationRow) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "actor": row.actor,
+        "causes": row.causes,
+        "cause_count": row.cause_count,
         "attempts": row.attempts,
         "next_attempt_at": moment(row.next_attempt_at) if row.state == "waiting" else None,
         "error": row.error,
