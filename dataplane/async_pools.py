@@ -22,7 +22,14 @@ from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavail
 from dataplane.fleet import FleetBudget
 from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
 from dataplane.ledger import Ledger
-from dataplane.pooling import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
+from dataplane.pooling import (
+    PoolStatistics,
+    blocked_error,
+    cluster_of,
+    expect_not_failed,
+    full_error,
+    tired_error,
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +67,12 @@ class AsyncKeyedPools:
         held = await self._lend(config, time.monotonic() + (self._timeout if timeout is None else timeout))
         try:
             yield held.conn
+            expect_not_failed(held.conn)
+            await held.conn.commit()
         except BaseException:
             with contextlib.suppress(psycopg.Error):
                 await held.conn.rollback()
             raise
-        else:
-            await held.conn.commit()
         finally:
             await self._give_back(held)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+from psycopg.pq import TransactionStatus
+
 from dataplane.connect import may_pause
 from dataplane.contract import TenantConfig
 from dataplane.errors import DatabaseError, DatabaseWaking, PoolExhausted
@@ -48,3 +51,20 @@ def tired_error(ticket: Ticket[Any]) -> DatabaseError:
     if may_pause(tenant.target) and tenant.connecting and tenant.total == tenant.connecting:
         return DatabaseWaking(f"{name}: still connecting", retry_after=5.0)
     return PoolExhausted(f"{name}: none of its connections became free in time", retry_after=1.0)
+
+
+def expect_not_failed(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """To be called before a commit: PostgreSQL answers that of a failed transaction by rolling it back, and
+    neither it nor psycopg calls that an error."""
+    if conn.info.transaction_status == TransactionStatus.INERROR:
+        raise psycopg.errors.InFailedSqlTransaction(
+            "nothing was stored, since a statement of this transaction had failed: let its error out of the "
+            "block, or put what may fail into a `with conn.transaction():` of its own"
+        )
+
+
+def left_open_error(config: TenantConfig) -> psycopg.ProgrammingError:
+    return psycopg.ProgrammingError(
+        f"{config.tenant_id}: a connection came back in an open transaction, which was rolled back: "
+        "commit() or rollback() before give_back(), or use `with pools.connection(config)`, which commits"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from dataplane import wire
 from dataplane.connect import Connector
@@ -30,7 +32,15 @@ from dataplane.errors import (
 from dataplane.fleet import FleetBudget
 from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
 from dataplane.ledger import Ledger
-from dataplane.pooling import PoolStatistics, blocked_error, cluster_of, full_error, tired_error
+from dataplane.pooling import (
+    PoolStatistics,
+    blocked_error,
+    cluster_of,
+    expect_not_failed,
+    full_error,
+    left_open_error,
+    tired_error,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,17 +86,18 @@ class KeyedPools:
         """One transaction: committed at the end, rolled back where the block raises.
 
         Raises PoolExhausted, DatabaseWaking, DatabaseUnavailable, CredentialUnavailable,
-        CrossTenantDetected, before the block is entered.
+        CrossTenantDetected, before the block is entered, and psycopg's InFailedSqlTransaction at its end
+        where it has caught the error of a statement, after which nothing can be committed.
         """
         held = self.lend(config, timeout=timeout)
         try:
             yield held.conn
+            expect_not_failed(held.conn)
+            held.conn.commit()
         except BaseException:
             with contextlib.suppress(psycopg.Error):
                 held.conn.rollback()
             raise
-        else:
-            held.conn.commit()
         finally:
             self.give_back(held)
 
@@ -104,8 +115,13 @@ class KeyedPools:
                 return held
 
     def give_back(self, held: Held[Conn]) -> None:
-        """Reset and return. A connection in a transaction, or changed beyond the reset, is closed."""
+        """Reset and return. A connection in a transaction, or changed beyond the reset, is closed.
+
+        Raises psycopg's ProgrammingError for one in a transaction, after closing it, unless an error is
+        on its way already.
+        """
         conn = held.conn
+        left_open = conn.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
         with contextlib.suppress(psycopg.Error):
             if conn.autocommit and not conn.broken:
                 conn.autocommit = False
@@ -121,6 +137,8 @@ class KeyedPools:
         if not fit:
             discarded.append(held)
         self._close(discarded)
+        if left_open and sys.exc_info()[0] is None:
+            raise left_open_error(held.target)
 
     def retire(self, tenant_id: str) -> None:
         """Use none of the tenant's connections again; those in use end when they come back."""

@@ -34,6 +34,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from dataplane.context import current_pools, current_tenant
 from dataplane.errors import TenantChanged
 from dataplane.grants import Held
+from dataplane.pooling import expect_not_failed
 from dataplane.pools import KeyedPools
 
 Conn = psycopg.Connection[Any]
@@ -185,6 +186,7 @@ class _LentConnection(psycopg.Connection[Any]):
 
     def commit(self) -> None:
         self.assert_current()
+        expect_not_failed(self)
         super().commit()
 
     @contextlib.contextmanager
