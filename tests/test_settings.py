@@ -78,6 +78,7 @@ def test_the_defaults_are_those_of_production() -> None:
     assert (settings.stripe_api_base, settings.cloudflare_api_base) == (None, None)
     assert settings.database_endpoint_map is None
     assert settings.terraform_binary == "terraform"
+    assert (settings.waiting_per_address, settings.stripe_account) == (100, None)
     assert settings.plan_catalogue.name == "plans.toml"
 
 
@@ -168,6 +169,7 @@ def test_settings_can_not_be_changed() -> None:
         ("HEARTBEAT_SECONDS", "0", "seconds, 1 to 60, got '0'"),
         ("HEARTBEAT_SECONDS", "11", "at most a third of the lease (15)"),
         ("SWEEP_INTERVAL", "61", "seconds, 1 to 60, got '61'"),
+        ("STRIPE_ACCOUNT", "org_1", "a Stripe account's id (acct_…), got 'org_1'"),
         ("STRIPE_LIVEMODE", "yes", "true or false, got 'yes'"),
         ("STRIPE_LIVEMODE", "true", "false, as the API key is of that mode"),
         (
@@ -195,6 +197,9 @@ def test_settings_can_not_be_changed() -> None:
         ("APP_ROLE_ARN", "arn:aws:iam::123456789012:user/x", "the ARN of an IAM role, got"),
         ("PLAN_CATALOGUE", "/nowhere/plans.toml", "a file that exists, got '/nowhere/plans.toml'"),
         ("TENANT_MIGRATIONS", "/nowhere", "a folder that exists, got '/nowhere'"),
+        ("WAITING_PER_ADDRESS", "-1", "a whole number, 0 to 100000, got '-1'"),
+        ("WAITING_PER_ADDRESS", "1.5", "a whole number, 0 to 100000, got '1.5'"),
+        ("WAITING_PER_ADDRESS", "100001", "a whole number, 0 to 100000, got '100001'"),
         ("REGISTRY_URL", None, "to be set"),
         ("SUBNET_IDS", None, "to be set"),
     ],
