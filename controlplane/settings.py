@@ -134,16 +134,9 @@ class Settings:
         metadata=_from(read.absolute_path, Group.DATABASES, default=None)
     )
 
-    database_sslmode: str = field(
-        metadata=_from(
-            read.text(r"verify-full|verify-ca|require|prefer", "verify-full, verify-ca, require or prefer"),
-            Group.DATABASES,
-            default="verify-full",
-        )
-    )
-    database_sslrootcert: Path | None = field(
-        metadata=_from(read.existing_file, Group.DATABASES, default=None)
-    )
+    database_sslmode: str = field(metadata=_from(read.sslmode, Group.DATABASES, default="verify-full"))
+    database_sslrootcert: Path | None = field(metadata=_from(read.authorities, Group.DATABASES, default=None))
+    """As libpq's; verify-full and verify-ca need the authorities, or the first customer would find out."""
 
     plan_catalogue: Path = field(metadata=_from(read.existing_file, Group.CATALOGUE, default=_PLANS))
     tenant_migrations: Path = field(metadata=_from(read.existing_folder, Group.MIGRATIONS))
@@ -232,6 +225,14 @@ def _contradictions(found: Mapping[str, Any]) -> Iterable[str]:
     key, livemode = found.get("stripe_api_key"), found.get("stripe_livemode")
     if key and livemode is not None and ("_live_" in key[:8]) is not livemode:
         yield f"{PREFIX}STRIPE_LIVEMODE: expected {str(not livemode).lower()}, as the API key is of that mode"
+    sslmode, root = found.get("database_sslmode"), found.get("database_sslrootcert", ...)
+    if sslmode in {"verify-ca", "verify-full"} and root is None:
+        yield (
+            f"{PREFIX}DATABASE_SSLROOTCERT: expected to be set, as {PREFIX}DATABASE_SSLMODE is {sslmode}: "
+            f"{read.AUTHORITIES}"
+        )
+    if sslmode not in {None, "verify-full"} and root == read.SYSTEM_AUTHORITIES:
+        yield (f"{PREFIX}DATABASE_SSLMODE: expected verify-full with the authorities `system`, got {sslmode}")
     if found.get("notice_url") and found.get("notice_secrets") == ():
         yield f"{PREFIX}NOTICE_SECRETS: expected to be set, as {PREFIX}NOTICE_URL is: notices are signed"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,13 @@ Reader = Callable[[str], T]
 API_ROLES = ("operator", "viewer", "dataplane")
 LEAST_KEY_BYTES = 32
 LEAST_TOKEN = 22  # characters: 128 bits in base64
+AUTHORITIES = (
+    "a PEM file of certificate authorities (for RDS: download "
+    "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem, put it into the worker's image, for "
+    "example as /etc/ssl/certs/global-bundle.pem, and name that path here)"
+)
+SYSTEM_AUTHORITIES = Path("system")
+"""What libpq calls the authorities of the operating system; RDS's is none of them."""
 _KEY_ID = re.compile(r"^[A-Za-z0-9_-]{1,32}\Z")
 _TOKEN_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}\Z")
 _MAX_ITEMS = 64
@@ -112,6 +120,10 @@ security_group_ids = text_list(r"sg-[0-9a-f]{8,17}", "security groups (sg-…)",
 iam_policy = text(r"arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[!-~]{1,512}", "the ARN of an IAM policy")
 iam_role = text(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]{1,512}", "the ARN of an IAM role")
 program = text(r"[^\0\n]{1,4096}", "a program")
+sslmode = text(
+    r"disable|allow|prefer|require|verify-ca|verify-full",
+    "disable, allow, prefer, require, verify-ca or verify-full",
+)
 
 
 def boolean(value: str) -> bool:
@@ -146,6 +158,19 @@ def existing_folder(value: str) -> Path:
     if not path.is_dir():
         raise Unfit("a folder that exists")
     return path
+
+
+def authorities(value: str) -> Path:
+    """libpq's `sslrootcert`: a file with at least one certificate that can be read, or `system`."""
+    if Path(value) == SYSTEM_AUTHORITIES:
+        return SYSTEM_AUTHORITIES
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+    except ssl.SSLError as error:
+        raise Unfit(f"{AUTHORITIES}; it holds no PEM certificates") from error
+    except OSError as error:
+        raise Unfit(f"{AUTHORITIES}; {error.strerror}") from error
+    return Path(value)
 
 
 def postgresql_url(value: str) -> str:

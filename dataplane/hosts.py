@@ -11,7 +11,7 @@ The TypeScript package has the same functions and passes the same cases: tests/v
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 import idna
@@ -28,9 +28,25 @@ _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _SLUG = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){1,28}[a-z0-9]", re.ASCII)
 
+# Labels in a platform zone that no tenant can have: the control plane's own list, held to the vectors.
 RESERVED = frozenset(
-    {"www", "api", "app", "admin", "mail", "autodiscover", "status", "cdn", "static", "support"}
-)
+    {
+        "abuse", "account", "accounts", "admin", "administrator", "analytics", "api", "app", "apps",
+        "assets", "auth", "autoconfig", "autodiscover", "backup", "beta", "billing", "blog", "calendar",
+        "cdn", "checkout", "cname", "console", "contact", "control", "dashboard", "database", "demo", "dev",
+        "developer", "developers", "dns", "docs", "download", "email", "example", "files", "ftp", "gateway",
+        "git", "graphql", "health", "healthz", "help", "host", "hosting", "hostmaster", "http", "https",
+        "images", "imap", "img", "internal", "invalid", "invoice", "invoices", "isatap", "jobs", "kb",
+        "legal", "links", "live", "local", "localhost", "login", "logout", "mail", "manage", "media",
+        "metrics", "monitor", "mta-sts", "mx", "news", "noc", "null", "oauth", "ops", "origin", "password",
+        "pay", "payment", "payments", "ping", "pop", "pop3", "portal", "postmaster", "preview", "private",
+        "prod", "production", "proxy", "public", "redirect", "register", "registry", "root", "saml",
+        "sandbox", "secure", "security", "server", "signin", "signup", "site", "smtp", "sso", "staff",
+        "staging", "static", "stats", "status", "stripe", "subdomain", "support", "sysadmin", "system",
+        "tenant", "tenants", "test", "tools", "undefined", "upload", "uploads", "vpn", "webhook",
+        "webhooks", "webmail", "webmaster", "whois", "wpad", "www", "xmpp",
+    }
+)  # fmt: skip
 
 
 def normalise_host(raw: str) -> str:
@@ -112,12 +128,11 @@ class HostKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Zones:
-    """The platform's own zones, each as "tenants.example.com", and the labels in them that no tenant
-    can have. Hosts in a zone that can't be a tenant's are answered without asking anybody, so a
-    scanner that tries names in the zone costs nothing behind this process."""
+    """The platform's own zones, each as "tenants.example.com". Hosts in a zone that can't be a tenant's are
+    answered without asking anybody, so a scanner that tries names in the zone costs nothing behind
+    this process."""
 
     zones: tuple[str, ...] = ()
-    reserved: frozenset[str] = field(default=RESERVED)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "zones", tuple(normalise_host(zone) for zone in self.zones))
@@ -131,6 +146,6 @@ class Zones:
         if not best:
             return HostKind.CUSTOM, None
         slug = host[: -len(best) - 1]
-        if _SLUG.fullmatch(slug) and not slug.startswith("xn--") and slug not in self.reserved:
+        if _SLUG.fullmatch(slug) and not slug.startswith("xn--") and slug not in RESERVED:
             return HostKind.SUBDOMAIN, slug
         return HostKind.PLATFORM, None

@@ -11,25 +11,32 @@ DATAPLANE_RELEASES             the tenants' releases that this version of the ap
 DATAPLANE_TRUSTED_PROXIES      how many of one's own set X-Forwarded-Host (default 0)
 DATAPLANE_POOL_BUDGET          connections of this process over all tenants (default 100)
 DATAPLANE_CLUSTER_BUDGET       connections to one cluster over all processes (default: not limited)
-DATAPLANE_SSLMODE              libpq's (default `verify-full`)
-DATAPLANE_SSLROOTCERT          libpq's: a file, or `system`
+DATAPLANE_SSLMODE              libpq's: disable, allow, prefer, require, verify-ca, verify-full (default)
+DATAPLANE_SSLROOTCERT          a PEM file of certificate authorities, or `system` with `verify-full`;
+                               required by verify-full and verify-ca. For RDS its `global-bundle.pem`
 DATAPLANE_TENANT_ROLE          `arn:…:role/{placement}`: read each secret as the tenant's own role
 DATAPLANE_STALE_SECONDS        how long known tenants are served with all behind down (default 21600)
 DATAPLANE_ENDPOINT_MAP         a JSON file `{"host:port": "address:port"}`; empty in production
 =============================  =====================================================================
 
 One of DATAPLANE_CACHE_URL and DATAPLANE_RESOLVE_URL must be there; production has both. AWS_* are
-boto3's own.
+boto3's own. All mistakes are told at once, a line for each; an empty variable counts as not set.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+import difflib
+import re
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from redis.connection import parse_url
 
 from dataplane.async_pools import AsyncKeyedPools
 from dataplane.connect import Connector, Transport
@@ -52,11 +59,27 @@ from dataplane.wsgi import TenantMiddleware
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+T = TypeVar("T")
+
+PREFIX = "DATAPLANE_"
+NAMES = frozenset(
+    PREFIX + name
+    for name in (
+        "CONFIG_KEYS", "CACHE_URL", "RESOLVE_URL", "RESOLVE_TOKEN", "PLATFORM_ZONES", "RELEASES",
+        "TRUSTED_PROXIES", "POOL_BUDGET", "CLUSTER_BUDGET", "SSLMODE", "SSLROOTCERT", "TENANT_ROLE",
+        "STALE_SECONDS", "ENDPOINT_MAP",
+    )
+)  # fmt: skip
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+AUTHORITIES = (
+    "a PEM file of certificate authorities (for RDS: download "
+    "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem, put it into the image, for example "
+    "as /etc/ssl/certs/global-bundle.pem, and name that path here)"
+)
 
 
 class SettingsError(ValueError):
-    """A DATAPLANE_* variable is missing or has a value that can't be used; the message names it."""
+    """DATAPLANE_* variables are missing or can't be used: a line for each, which names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +104,96 @@ class DataPlane:
 
 
 def from_environment(env: Mapping[str, str], *, credentials: Credentials | None = None) -> DataPlane:
-    """`credentials`: instead of Secrets Manager. Raises SettingsError."""
-    keys = parse_keys(_required(env, "DATAPLANE_CONFIG_KEYS"))
-    cache_url, resolve_url = env.get("DATAPLANE_CACHE_URL"), env.get("DATAPLANE_RESOLVE_URL")
-    if not cache_url and not resolve_url:
-        raise SettingsError("DATAPLANE_CACHE_URL: expected it or DATAPLANE_RESOLVE_URL to be set")
-    if cache_url and not cache_url.startswith(("redis://", "rediss://", "unix://")):
-        raise SettingsError("DATAPLANE_CACHE_URL: expected redis://, rediss:// or unix://")
-    if resolve_url and not resolve_url.startswith(("http://", "https://")):
-        raise SettingsError("DATAPLANE_RESOLVE_URL: expected http:// or https://")
-    fallback = None
-    if resolve_url:
-        fallback = ControlPlaneLevel(resolve_url, _required(env, "DATAPLANE_RESOLVE_TOKEN"), keys)
+    """`credentials`: instead of Secrets Manager. Raises SettingsError with all mistakes."""
+    read = _Reader(env)
+    keys = read.required("DATAPLANE_CONFIG_KEYS", parse_keys)
+    cache_url = read.optional("DATAPLANE_CACHE_URL", _redis_url)
+    resolve_url = read.optional("DATAPLANE_RESOLVE_URL", _http_url)
+    token = read.required("DATAPLANE_RESOLVE_TOKEN", _token) if read.has("DATAPLANE_RESOLVE_URL") else ""
+    if not read.has("DATAPLANE_CACHE_URL") and not read.has("DATAPLANE_RESOLVE_URL"):
+        read.wrong("DATAPLANE_CACHE_URL", "expected it or DATAPLANE_RESOLVE_URL to be set")
+    zones = read.optional("DATAPLANE_PLATFORM_ZONES", _zones) or Zones()
+    stale = read.number("DATAPLANE_STALE_SECONDS", 6 * 3600, least=0)
+    releases = read.optional("DATAPLANE_RELEASES", Releases.parse) or ALL
+    transport = _transport(read)
+    limits = Limits(budget=read.number("DATAPLANE_POOL_BUDGET", 100, least=1))
+    cluster_budget = None
+    if read.has("DATAPLANE_CLUSTER_BUDGET"):
+        cluster_budget = read.number("DATAPLANE_CLUSTER_BUDGET", 1, least=1)
+        if not read.has("DATAPLANE_CACHE_URL"):
+            read.wrong("DATAPLANE_CACHE_URL", "expected it together with DATAPLANE_CLUSTER_BUDGET")
+    trusted_proxies = read.number("DATAPLANE_TRUSTED_PROXIES", 0, least=0)
+    role = read.optional("DATAPLANE_TENANT_ROLE", _role)
+    read.misspellings()
+    if read.errors:
+        raise SettingsError("\n".join(read.errors))
+
     resolver = Resolver(
         cache=RedisLevel.from_url(cache_url, keys) if cache_url else None,
-        fallback=fallback,
+        fallback=ControlPlaneLevel(resolve_url, token, keys) if resolve_url else None,
         notices=NoticeListener(cache_url) if cache_url else None,
-        zones=_zones(env),
-        policy=Policy(max_age=_number(env, "DATAPLANE_STALE_SECONDS", 6 * 3600, least=0)),
-        releases=_releases(env),
+        zones=zones,
+        policy=Policy(max_age=stale),
+        releases=releases,
     )
-    if credentials is None:
-        credentials = _secrets_manager(env)
-    connector = Connector(credentials, _transport(env))
-    limits = Limits(budget=_number(env, "DATAPLANE_POOL_BUDGET", 100, least=1))
+    connector = Connector(credentials or SecretsManagerCredentials(role=role), transport)
     fleet = None
-    if env.get("DATAPLANE_CLUSTER_BUDGET"):
-        fleet = FleetBudget.from_url(
-            _required(env, "DATAPLANE_CACHE_URL"), limit=_number(env, "DATAPLANE_CLUSTER_BUDGET", 1, least=1)
-        )
+    if cluster_budget is not None and cache_url:
+        fleet = FleetBudget.from_url(cache_url, limit=cluster_budget)
     pools = KeyedPools(connector, limits=limits, fleet=fleet)
     async_pools = AsyncKeyedPools(connector, limits=limits, fleet=fleet)
     resolver.subscribe(pools.noticed)
     resolver.subscribe(async_pools.noticed)
-    return DataPlane(resolver, pools, async_pools, _number(env, "DATAPLANE_TRUSTED_PROXIES", 0, least=0))
+    return DataPlane(resolver, pools, async_pools, trusted_proxies)
+
+
+class _Reader:
+    """Reads variables, and gathers what is wrong with them in `errors` instead of stopping at the first."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = {name: value for name, value in env.items() if value and name.startswith(PREFIX)}
+        self.errors: list[str] = []
+
+    def has(self, name: str) -> bool:
+        return name in self._env
+
+    def wrong(self, name: str, what: str) -> None:
+        self.errors.append(f"{name}: {what}")
+
+    def optional(self, name: str, parse: Callable[[str], T]) -> T | None:
+        text = self._env.get(name)
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except SettingsError as error:
+            self.errors.append(str(error))  # it names the variable itself
+        except (ValueError, BadHost) as error:
+            self.wrong(name, str(error))
+        return None
+
+    def required(self, name: str, parse: Callable[[str], T]) -> T:
+        """Where nothing can be returned `errors` says why, and stops the start."""
+        if not self.has(name):
+            self.wrong(name, "expected a value, it is not set")
+        return self.optional(name, parse)  # type: ignore[return-value]
+
+    def number(self, name: str, default: int, *, least: int) -> int:
+        def parse(text: str) -> int:
+            if not text.isdecimal() or int(text) < least:
+                raise ValueError(f"expected a whole number of at least {least}, got {text!r}")
+            return int(text)
+
+        found = self.optional(name, parse)
+        return default if found is None else found
+
+    def misspellings(self) -> None:
+        """A name like one of ours that is not set is one of ours. Others may be the application's."""
+        unset = {name.removeprefix(PREFIX): name for name in NAMES - set(self._env)}
+        for name in sorted(set(self._env) - NAMES):
+            alike = difflib.get_close_matches(name.removeprefix(PREFIX), unset, n=1, cutoff=0.85)
+            if alike:
+                self.wrong(name, f"no such setting; is it a misspelling of {unset[alike[0]]}?")
 
 
 def parse_keys(text: str) -> dict[str, bytes]:
@@ -137,52 +216,78 @@ def parse_keys(text: str) -> dict[str, bytes]:
     return keys
 
 
-def _transport(env: Mapping[str, str]) -> Transport:
-    sslmode = env.get("DATAPLANE_SSLMODE") or "verify-full"
-    if sslmode not in SSL_MODES:
-        raise SettingsError(f"DATAPLANE_SSLMODE: expected one of {', '.join(SSL_MODES)}, got {sslmode!r}")
-    path = env.get("DATAPLANE_ENDPOINT_MAP")
+def _transport(read: _Reader) -> Transport:
+    """libpq would find out at the first connect, which is the first customer's request."""
+    given = read.has("DATAPLANE_SSLMODE")
+    sslmode = read.optional("DATAPLANE_SSLMODE", _sslmode) if given else "verify-full"
+    root = read.optional("DATAPLANE_SSLROOTCERT", _authorities)
+    if root == "system" and sslmode not in {None, "verify-full"}:
+        read.wrong(
+            "DATAPLANE_SSLMODE", f"expected verify-full with the authorities `system`, got {sslmode!r}"
+        )
+    if sslmode in {"verify-ca", "verify-full"} and not read.has("DATAPLANE_SSLROOTCERT"):
+        needed = f"expected to be set, as DATAPLANE_SSLMODE is {sslmode}: {AUTHORITIES}"
+        read.wrong("DATAPLANE_SSLROOTCERT", needed)
+    endpoints = read.optional("DATAPLANE_ENDPOINT_MAP", lambda text: EndpointMap(Path(text)))
+    return Transport(sslmode=sslmode or "verify-full", sslrootcert=root, endpoints=endpoints)
+
+
+def _sslmode(text: str) -> str:
+    if text not in SSL_MODES:
+        raise ValueError(f"expected one of {', '.join(SSL_MODES)}, got {text!r}")
+    return text
+
+
+def _authorities(text: str) -> str:
+    if text != "system":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(cafile=text)
+        except ssl.SSLError:
+            raise ValueError(f"expected {AUTHORITIES}; {text!r} holds no PEM certificates") from None
+        except OSError as error:
+            raise ValueError(f"expected {AUTHORITIES}; {text!r}: {error.strerror}") from None
+    return text
+
+
+def _redis_url(text: str) -> str:
+    """What redis-py can't read it would say without the variable's name, and perhaps with the password."""
+    problem = ValueError("expected redis://[[user]:password@]host[:port][/number], rediss:// or unix://path")
+    parse: Callable[[str], Any] = parse_url  # redis-py leaves it untyped
     try:
-        endpoints = EndpointMap(Path(path)) if path else None
-    except ValueError as error:
-        raise SettingsError(f"DATAPLANE_ENDPOINT_MAP: {error}") from error
-    return Transport(
-        sslmode=sslmode, sslrootcert=env.get("DATAPLANE_SSLROOTCERT") or None, endpoints=endpoints
-    )
+        parts = urlsplit(text)
+        parse(text)
+        host = parts.hostname and parts.port != 0 and re.fullmatch(r"/?[0-9]*", parts.path)
+    except (ValueError, TypeError):
+        raise problem from None
+    if not (parts.path if parts.scheme == "unix" else host):
+        raise problem
+    return text
 
 
-def _zones(env: Mapping[str, str]) -> Zones:
-    names = [name.strip() for name in env.get("DATAPLANE_PLATFORM_ZONES", "").split(",")]
+def _http_url(text: str) -> str:
+    problem = ValueError("expected http://host[:port][/path] or https://")
     try:
-        return Zones(tuple(name for name in names if name))
-    except BadHost as error:
-        raise SettingsError(f"DATAPLANE_PLATFORM_ZONES: {error}") from error
+        parts = urlsplit(text)
+        host = parts.hostname and parts.port != 0
+    except ValueError:
+        raise problem from None
+    if parts.scheme not in {"http", "https"} or not host or re.search(r"\s", text):
+        raise problem
+    return text
 
 
-def _releases(env: Mapping[str, str]) -> Releases:
-    text = env.get("DATAPLANE_RELEASES")
-    try:
-        return Releases.parse(text) if text else ALL
-    except ValueError as error:
-        raise SettingsError(f"DATAPLANE_RELEASES: {error}") from error
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("expected printable ASCII characters without spaces")
+    return text
 
 
-def _secrets_manager(env: Mapping[str, str]) -> SecretsManagerCredentials:
-    try:
-        return SecretsManagerCredentials(role=env.get("DATAPLANE_TENANT_ROLE") or None)
-    except ValueError as error:
-        raise SettingsError(f"DATAPLANE_TENANT_ROLE: {error}") from error
+def _zones(text: str) -> Zones:
+    names = [name.strip() for name in text.split(",")]
+    return Zones(tuple(name for name in names if name))
 
 
-def _required(env: Mapping[str, str], name: str) -> str:
-    value = env.get(name)
-    if not value:
-        raise SettingsError(f"{name}: expected a value, it is not set")
-    return value
-
-
-def _number(env: Mapping[str, str], name: str, default: int, *, least: int) -> int:
-    text = env.get(name) or str(default)
-    if not text.isdecimal() or int(text) < least:
-        raise SettingsError(f"{name}: expected a whole number of at least {least}, got {text!r}")
-    return int(text)
+def _role(text: str) -> str:
+    SecretsManagerCredentials(role=text)
+    return text

@@ -182,6 +182,9 @@ class LocalCloud:
             **self.aws.environ(),
             "CONTROLPLANE_DATABASE_ENDPOINT_MAP": endpoints,
             "DATAPLANE_ENDPOINT_MAP": endpoints,
+            # The emulated clusters have no TLS.
+            "CONTROLPLANE_DATABASE_SSLMODE": "prefer",
+            "DATAPLANE_SSLMODE": "prefer",
             "CONTROLPLANE_TERRAFORM_STATE_BUCKET": account.state_bucket,
             "CONTROLPLANE_COPY_BUCKET": account.copy_bucket,
             "CONTROLPLANE_PG_DUMP": str(program("pg_dump")),

@@ -21,6 +21,7 @@ from localcloud.cloud import LocalCloud
 from localcloud.postgres import PostgresServer
 from localcloud.process import make_data_root
 from localcloud.valkey import ValkeyServer
+from tests.tls import TlsServer, tls_postgres
 
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes that must be free, for the server's log of 1 GiB and more
 
@@ -57,6 +58,14 @@ def postgres_server() -> Iterator[PostgresServer]:
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
     root = make_data_root("localcloud-tests-", within=MEMORY if roomy else None)
     with PostgresServer(root / "postgres") as server:
+        yield server
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def tls_server() -> Iterator[TlsServer]:
+    root = make_data_root("tls-tests-")
+    with tls_postgres(root) as server:
         yield server
     shutil.rmtree(root)
 

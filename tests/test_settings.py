@@ -1,4 +1,5 @@
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from controlplane.domain.errors import Refused
 from controlplane.settings import PREFIX, WEB, WORKER, Group, Settings, SettingsError
 from controlplane.variables import API_ROLES, ApiToken
 from controlplane.web.auth import Role
+from tests.tls import authority_files
 
+TLS = json.loads((Path(__file__).parent / "vectors" / "tls.json").read_text())["cases"]
 KEY, OLD_KEY = bytes(range(32)), bytes(range(1, 49))
 SECRET = "canary-4f1c"  # in every secret below, and nowhere else
 TOKEN = f"{SECRET}-0123456789-abcdef"
@@ -34,6 +37,7 @@ ENVIRONMENT = {
     "APP_SECURITY_GROUP_IDS": "sg-0123abcd",
     "PERMISSIONS_BOUNDARY_ARN": "arn:aws:iam::123456789012:policy/tenant-boundary",
     "APP_ROLE_ARN": "arn:aws:iam::123456789012:role/app",
+    "DATABASE_SSLROOTCERT": "system",
     "TENANT_MIGRATIONS": str(Path(__file__).parent),
     "CERTIFICATE_KEY": f"c1:{base64.b64encode(KEY).decode()}",
     "NOTICE_URL": "https://hooks.example/tenants",
@@ -77,6 +81,7 @@ def test_the_defaults_are_those_of_production() -> None:
     assert (settings.lease_seconds, settings.heartbeat_seconds, settings.sweep_interval) == (15, 3, 5)
     assert (settings.stripe_api_base, settings.cloudflare_api_base) == (None, None)
     assert settings.database_endpoint_map is None
+    assert settings.database_sslmode == "verify-full"
     assert settings.terraform_binary == "terraform"
     assert (settings.waiting_per_address, settings.stripe_account) == (100, None)
     assert settings.plan_catalogue.name == "plans.toml"
@@ -114,6 +119,26 @@ def test_optional_settings_are_taken_where_they_are_given() -> None:
     assert settings.cloudflare_api_base == "https://api.cloudflare.com/client/v4"
     assert settings.database_endpoint_map == Path("/tmp/map.json")
     assert (settings.lease_seconds, settings.heartbeat_seconds) == (15, 2.5)
+
+
+@pytest.mark.parametrize("case", TLS, ids=lambda case: f"{case['sslmode']}-{case['sslrootcert']}")
+def test_databases_that_could_not_be_verified_stop_the_start(case: dict[str, str], tmp_path: Path) -> None:
+    root = case["sslrootcert"]
+    given = root if root is None else str(authority_files(tmp_path).get(root, root))
+    changes = {"DATABASE_SSLMODE": case["sslmode"], "DATABASE_SSLROOTCERT": given}
+    if case["wrong"] is None:
+        settings = Settings.from_environment(environment(**changes))
+        assert settings.database_sslmode == (case["sslmode"] or "verify-full")
+        assert settings.database_sslrootcert == (given and Path(given))
+        return
+    (line,) = errors_of(**changes)
+    assert line.startswith(f"CONTROLPLANE_DATABASE_{case['wrong'].upper()}: expected ")
+    if case["wrong"] == "sslrootcert":
+        assert "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem" in line
+
+
+def test_a_process_without_tenant_databases_needs_no_authorities() -> None:
+    Settings.from_environment(environment(DATABASE_SSLROOTCERT=None), require=WEB)
 
 
 # ------------------------------------------------------------------------------ groups

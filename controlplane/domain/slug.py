@@ -20,7 +20,8 @@ MAX_LENGTH = 30
 SLUG = re.compile(r"^[a-z](?:[a-z0-9]|-(?!-)){1,28}[a-z0-9]\Z")
 
 # Names that mail clients and browsers ask for by themselves (RFC 2142, autoconfiguration), that a
-# platform needs for itself sooner or later, or that would lend a stranger its authority.
+# platform needs for itself sooner or later, or that would lend a stranger its authority. No data plane
+# routes them either: each has this list, and tests/vectors/hosts.json holds them together.
 RESERVED = frozenset(
     {
         "abuse", "account", "accounts", "admin", "administrator", "analytics", "api", "app", "apps",

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one bu
     [
         (f"nobody.{ZONE}", None, 404, "Nothing here", False),
         (f"www.{ZONE}", None, 404, "Nothing here", False),
+        (f"billing.{ZONE}", {}, 404, "Nothing here", False),  # no tenant's, whatever the cache says
         ("nobody.example", None, 404, "Nothing here", False),
         (f"left.{ZONE}", {"status": "gone", "database": None}, 404, "Nothing here", False),
         (f"unpaid.{ZONE}", {"status": "suspended", "database": None}, 403, "Suspended", False),

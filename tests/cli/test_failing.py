@@ -57,7 +57,10 @@ def test_each_process_names_each_missing_setting(process: str) -> None:
     lines = done.stderr.splitlines()
     if process == "doctor":
         assert "run it where a worker runs" in lines.pop()
-    assert all(line.startswith("error: ") and line.endswith(": expected to be set") for line in lines)
+    assert all(line.startswith("error: ") and ": expected to be set" in line for line in lines)
+    authorities = [line for line in lines if line.startswith("error: CONTROLPLANE_DATABASE_SSLROOTCERT: ")]
+    assert len(authorities) == (process in {"worker", "doctor"}), "web and beat reach no tenant's database"
+    assert all("global-bundle.pem" in line for line in authorities)
     assert "error: CONTROLPLANE_BROKER_URL: expected to be set" in lines
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dataplane.contract import cache_key
 from dataplane.errors import BadHost
-from dataplane.hosts import HostKind, Zones, normalise_host, raw_host
+from dataplane.hosts import RESERVED, HostKind, Zones, normalise_host, raw_host
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "hosts.json").read_text())
 
@@ -45,10 +45,18 @@ def test_choose_vector(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("group", VECTORS["classify"], ids=lambda group: f"{len(group['zones'])} zones")
 def test_classify_vectors(group: dict[str, Any]) -> None:
-    zones = Zones(tuple(group["zones"]), frozenset(group["reserved"]))
+    zones = Zones(tuple(group["zones"]))
     for case in group["cases"]:
         kind, slug = zones.classify(case["host"])
         assert (kind.value, slug) == (case["kind"], case["slug"]), case["host"]
+
+
+def test_no_reserved_label_is_a_tenants() -> None:
+    assert sorted(RESERVED) == VECTORS["reserved"]
+    zones = Zones(("tenants.example.com",))
+    for label in VECTORS["reserved"]:
+        assert zones.classify(f"{label}.tenants.example.com") == (HostKind.PLATFORM, None)
+        assert zones.classify(f"{label}.customer.example") == (HostKind.CUSTOM, None)
 
 
 def test_zones_are_checked_when_they_are_set() -> None:

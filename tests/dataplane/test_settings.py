@@ -12,9 +12,16 @@ import pytest
 from dataplane.credentials import StaticCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.settings import SettingsError, from_environment, parse_keys
+from tests.tls import authority_files
 
 KEY = base64.b64encode(b"k" * 32).decode()
-GOOD = {"DATAPLANE_CONFIG_KEYS": f"k1:{KEY}", "DATAPLANE_CACHE_URL": "redis://127.0.0.1:1/0"}
+GOOD = {
+    "DATAPLANE_CONFIG_KEYS": f"k1:{KEY}",
+    "DATAPLANE_CACHE_URL": "redis://127.0.0.1:1/0",
+    "DATAPLANE_SSLROOTCERT": "system",
+}
+TLS = json.loads((Path(__file__).parents[1] / "vectors" / "tls.json").read_text())["cases"]
+BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +34,21 @@ GOOD = {"DATAPLANE_CONFIG_KEYS": f"k1:{KEY}", "DATAPLANE_CACHE_URL": "redis://12
         ({"DATAPLANE_CONFIG_KEYS": "k1:c2hvcnQ="}, r"key 1 \(k1\): expected at least 32 bytes, got 5"),
         ({"DATAPLANE_CACHE_URL": ""}, "DATAPLANE_CACHE_URL: expected it or DATAPLANE_RESOLVE_URL"),
         ({"DATAPLANE_CACHE_URL": "127.0.0.1"}, "DATAPLANE_CACHE_URL: expected redis://"),
+        ({"DATAPLANE_CACHE_URL": "redis://:canary@h:xyz/0"}, "^DATAPLANE_CACHE_URL: expected redis://"),
+        ({"DATAPLANE_CACHE_URL": "redis://:canary@[::1"}, "^DATAPLANE_CACHE_URL: expected redis://"),
+        ({"DATAPLANE_CACHE_URL": "redis://:canary@h?max_connections=zz"}, "^DATAPLANE_CACHE_URL: expected"),
+        ({"DATAPLANE_CACHE_URL": "redis://h/abc"}, "^DATAPLANE_CACHE_URL: expected redis://"),
+        ({"DATAPLANE_CACHE_URL": "redis://"}, "^DATAPLANE_CACHE_URL: expected redis://"),
+        ({"DATAPLANE_RESOLVE_URL": "https://", "DATAPLANE_RESOLVE_TOKEN": "t"}, "^DATAPLANE_RESOLVE_URL: ex"),
+        ({"DATAPLANE_RESOLVE_URL": "https://h:x", "DATAPLANE_RESOLVE_TOKEN": "t"}, "^DATAPLANE_RESOLVE_URL"),
+        (
+            {"DATAPLANE_RESOLVE_URL": "https://h", "DATAPLANE_RESOLVE_TOKEN": "canary\nx: y"},
+            "^DATAPLANE_RESOLVE_TOKEN: expected",
+        ),
+        (
+            {"DATAPLANE_POOL_BUDGTE": "7"},
+            "^DATAPLANE_POOL_BUDGTE: no such setting; is it a misspelling of DATAPLANE_POOL_BUDGET",
+        ),
         ({"DATAPLANE_RESOLVE_URL": "control.example"}, "DATAPLANE_RESOLVE_URL: expected http"),
         ({"DATAPLANE_RESOLVE_URL": "https://control.example"}, "DATAPLANE_RESOLVE_TOKEN: expected a value"),
         ({"DATAPLANE_PLATFORM_ZONES": "a.example, *.b"}, "DATAPLANE_PLATFORM_ZONES: host: expected letters"),
@@ -42,12 +64,42 @@ def test_what_is_wrong_is_named(changes: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         from_environment(GOOD | changes)
     assert KEY not in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    wrong = {"DATAPLANE_CONFIG_KEYS": "", "DATAPLANE_POOL_BUDGET": "0", "DATAPLANE_SSLMODE": "on"}
+    with pytest.raises(SettingsError) as caught:
+        from_environment(GOOD | wrong)
+    assert {line.partition(":")[0] for line in str(caught.value).splitlines()} == set(wrong)
+
+
+@pytest.mark.parametrize("case", TLS, ids=lambda case: f"{case['sslmode']}-{case['sslrootcert']}")
+def test_databases_that_could_not_be_verified_stop_the_start(case: dict[str, str], tmp_path: Path) -> None:
+    env = {name: value for name, value in GOOD.items() if name != "DATAPLANE_SSLROOTCERT"}
+    if case["sslmode"] is not None:
+        env["DATAPLANE_SSLMODE"] = case["sslmode"]
+    if case["sslrootcert"] is not None:
+        files = authority_files(tmp_path)
+        env["DATAPLANE_SSLROOTCERT"] = str(files.get(case["sslrootcert"], case["sslrootcert"]))
+    if case["wrong"] is None:
+        transport = from_environment(env).pools._connector.transport
+        assert transport.sslmode == (case["sslmode"] or "verify-full")
+        assert transport.sslrootcert == env.get("DATAPLANE_SSLROOTCERT")
+        return
+    with pytest.raises(SettingsError) as caught:
+        from_environment(env)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"DATAPLANE_{case['wrong'].upper()}: expected ")
+    if case["wrong"] == "sslrootcert":
+        assert BUNDLE in line
 
 
 def test_what_is_right_makes_a_data_plane(tmp_path: Path) -> None:
     endpoints = tmp_path / "map.json"
     endpoints.write_text("{}")
     env = GOOD | {
+        "DATAPLANE_SSLROOTCERT": "",
         "DATAPLANE_RESOLVE_URL": "https://control.example",
         "DATAPLANE_RESOLVE_TOKEN": "t",
         "DATAPLANE_PLATFORM_ZONES": "a.example,b.example,",

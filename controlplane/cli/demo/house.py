@@ -91,8 +91,6 @@ class DemoHouse:
             "CONTROLPLANE_PLAN_CATALOGUE": str(CATALOGUE),
             "CONTROLPLANE_TENANT_MIGRATIONS": str(MIGRATIONS),
             "DATAPLANE_CACHE_URL": cloud["CONTROLPLANE_CACHE_URL"],
-            "CONTROLPLANE_DATABASE_SSLMODE": "prefer",
-            "DATAPLANE_SSLMODE": "prefer",
             "DATAPLANE_TENANT_ROLE": cloud["CONTROLPLANE_APP_ROLE_ARN"].rpartition("/")[0] + "/{placement}",
             "DATAPLANE_RESOLVE_URL": self.web_url,
             "DATAPLANE_RESOLVE_TOKEN": self.cloud.credentials.viewer_token,

@@ -125,6 +125,19 @@ async function within<T>(duration: number, work: Promise<T>): Promise<T> {
   }
 }
 
+/**
+ * Does the connection end inside of a transaction? `last` is the last statement that was sent. An error of
+ * it arrives before the server says what became of the transaction, which the answer to an empty one brings.
+ */
+export async function leftOpen(client: pg.Client, last: Promise<unknown>): Promise<boolean> {
+  try {
+    await within(STATEMENT_MS + RESET_MS, last.catch(() => client.query("")));
+  } catch {
+    return false; // it is lost, which its reset finds out
+  }
+  return client.getTransactionStatus() !== "I";
+}
+
 export function codeOf(error: unknown): string {
   const code = typeof error === "object" && error !== null && "code" in error ? error.code : null;
   return typeof code === "string" ? code : "";

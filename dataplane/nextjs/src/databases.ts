@@ -10,7 +10,7 @@
 import type pg from "pg";
 import type { QueryConfig, QueryResult, QueryResultRow } from "pg";
 
-import { codeOf, Connector, isGone, silence, translated, type ActiveConfig, type Transport } from "./connect.js";
+import { codeOf, Connector, isGone, leftOpen, silence, translated, type ActiveConfig, type Transport } from "./connect.js";
 import type { TenantConfig } from "./contract.js";
 import type { Credentials } from "./credentials.js";
 import { DataPlaneError } from "./errors.js";
@@ -30,7 +30,10 @@ export interface Session {
   ): Promise<QueryResult<R>>;
 }
 
-/** Each `query` may use another connection; `session` and `transaction` hold one for `work`. */
+/**
+ * Each `query` may use another connection; `session` and `transaction` hold one for `work`. So a transaction
+ * must begin and end within one of them: what is left open is rolled back, and the call rejects.
+ */
 export interface Database extends Session {
   session<T>(work: (session: Session) => Promise<T>): Promise<T>;
   transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
@@ -137,22 +140,33 @@ export class Databases {
   async #session<T>(claim: Claim<ActiveConfig>, work: (session: Session) => Promise<T>): Promise<T> {
     const lease = await this.#checkout(claim);
     let over = false;
+    let open = false;
+    let last: Promise<unknown> = Promise.resolve();
     const session: Session = {
-      query: async (statement: string | QueryConfig, values?: unknown[]) => {
+      query: async <R extends QueryResultRow>(statement: string | QueryConfig, values?: unknown[]) => {
         if (over) throw new Error("the session is over: its connection may serve somebody else by now");
+        const answer = lease.connection.query<R>(statement as string, values);
+        last = answer;
         try {
-          return await lease.connection.query(statement as string, values);
+          return await answer;
         } catch (error) {
           throw translated(error);
         }
       },
     };
     try {
-      return await work(session);
+      const result = await work(session);
+      over = true;
+      open = await leftOpen(lease.connection, last);
+      if (!open) return result;
     } finally {
       over = true;
-      lease.release();
+      lease.release(open);
     }
+    throw new Error(
+      "database: a statement left a transaction open, which is rolled back: each query() may use another " +
+        "connection, so begin and end a transaction within one session(), or use transaction()",
+    );
   }
 
   async #checkout(claim: Claim<ActiveConfig>): Promise<Lease<pg.Client>> {
@@ -192,8 +206,12 @@ async function inTransaction<T>(session: Session, work: (session: Session) => Pr
   await session.query("BEGIN");
   try {
     const result = await work(session);
-    await session.query("COMMIT");
-    return result;
+    const { command } = await session.query("COMMIT");
+    if (command !== "ROLLBACK") return result; // which PostgreSQL answers where a statement had failed
+    throw new Error(
+      "database: nothing was stored, since a statement of this transaction had failed: let its error out " +
+        "of transaction(), or set a SAVEPOINT before what may fail",
+    );
   } catch (error) {
     // A connection that can't even roll back is closed at its release, which ends the transaction.
     await session.query("ROLLBACK").catch(() => undefined);

@@ -24,18 +24,21 @@ const ASCII = /^[\x00-\x7f]*$/;
 /** IDNA 2008's LetterDigits (RFC 5892, 2.1); WHATWG's own domainToASCII takes emoji as well. */
 const IDNA_LABEL = /^(?!-)[\p{Ll}\p{Lo}\p{Lm}\p{Mn}\p{Mc}\p{Nd}-]+(?<!-)$/u;
 
-/** Labels in a platform zone that no tenant can have. */
+/** Labels in a platform zone that no tenant can have: the control plane's own list, held to the vectors. */
 export const RESERVED: ReadonlySet<string> = new Set([
-  "www",
-  "api",
-  "app",
-  "admin",
-  "mail",
-  "autodiscover",
-  "status",
-  "cdn",
-  "static",
-  "support",
+  "abuse", "account", "accounts", "admin", "administrator", "analytics", "api", "app", "apps", "assets", "auth",
+  "autoconfig", "autodiscover", "backup", "beta", "billing", "blog", "calendar", "cdn", "checkout", "cname",
+  "console", "contact", "control", "dashboard", "database", "demo", "dev", "developer", "developers", "dns",
+  "docs", "download", "email", "example", "files", "ftp", "gateway", "git", "graphql", "health", "healthz",
+  "help", "host", "hosting", "hostmaster", "http", "https", "images", "imap", "img", "internal", "invalid",
+  "invoice", "invoices", "isatap", "jobs", "kb", "legal", "links", "live", "local", "localhost", "login",
+  "logout", "mail", "manage", "media", "metrics", "monitor", "mta-sts", "mx", "news", "noc", "null", "oauth",
+  "ops", "origin", "password", "pay", "payment", "payments", "ping", "pop", "pop3", "portal", "postmaster",
+  "preview", "private", "prod", "production", "proxy", "public", "redirect", "register", "registry", "root",
+  "saml", "sandbox", "secure", "security", "server", "signin", "signup", "site", "smtp", "sso", "staff",
+  "staging", "static", "stats", "status", "stripe", "subdomain", "support", "sysadmin", "system", "tenant",
+  "tenants", "test", "tools", "undefined", "upload", "uploads", "vpn", "webhook", "webhooks", "webmail",
+  "webmaster", "whois", "wpad", "www", "xmpp",
 ]);
 
 export type BadHostReason = "empty" | "duplicate" | "port" | "ip" | "length" | "charset" | "label" | "idn";
@@ -129,10 +132,7 @@ export type HostKind = "subdomain" | "custom" | "platform";
 export class Zones {
   readonly zones: readonly string[];
 
-  constructor(
-    zones: readonly string[],
-    readonly reserved: ReadonlySet<string> = RESERVED,
-  ) {
+  constructor(zones: readonly string[]) {
     this.zones = zones.map(normaliseHost);
   }
 
@@ -144,7 +144,7 @@ export class Zones {
     }
     if (best === "") return { kind: "custom", slug: null };
     const slug = host.slice(0, Math.max(0, host.length - best.length - 1));
-    if (SLUG.test(slug) && !slug.startsWith("xn--") && !this.reserved.has(slug)) {
+    if (SLUG.test(slug) && !slug.startsWith("xn--") && !RESERVED.has(slug)) {
       return { kind: "subdomain", slug };
     }
     return { kind: "platform", slug: null };

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { cacheKeyOf } from "../src/contract.js";
-import { BadHost, normaliseHost, rawHost, Zones, type BadHostReason, type HostKind } from "../src/hosts.js";
+import { BadHost, normaliseHost, rawHost, RESERVED, Zones, type BadHostReason, type HostKind } from "../src/hosts.js";
 import { vectors } from "./vectors.js";
 
 interface HostVectors {
@@ -14,9 +14,9 @@ interface HostVectors {
     raw?: string;
     error?: BadHostReason;
   }[];
+  reserved: string[];
   classify: {
     zones: string[];
-    reserved: string[];
     cases: { host: string; kind: HostKind; slug: string | null }[];
   }[];
 }
@@ -52,9 +52,17 @@ test("the header that counts is chosen alike", () => {
 });
 
 test("zones are classified alike", () => {
-  for (const { zones, reserved, cases: hosts } of cases.classify) {
-    const known = new Zones(zones, new Set(reserved));
+  for (const { zones, cases: hosts } of cases.classify) {
+    const known = new Zones(zones);
     for (const { host, kind, slug } of hosts) assert.deepEqual(known.classify(host), { kind, slug }, host);
+  }
+});
+
+test("no reserved label is a tenant's", () => {
+  assert.deepEqual([...RESERVED].sort(), cases.reserved);
+  const zones = new Zones(["tenants.example.com"]);
+  for (const label of cases.reserved) {
+    assert.deepEqual(zones.classify(`${label}.tenants.example.com`), { kind: "platform", slug: null }, label);
   }
 });
 

@@ -6,9 +6,12 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
+import { drizzle } from "drizzle-orm/node-postgres";
+import { pgSchema, text } from "drizzle-orm/pg-core";
+
 import { configOf } from "../../src/contract.js";
 import { Credentials } from "../../src/credentials.js";
-import { Databases } from "../../src/databases.js";
+import { Databases, type Session } from "../../src/databases.js";
 import { EndpointMap } from "../../src/endpoints.js";
 import { isDataPlaneError, type ErrorCode } from "../../src/errors.js";
 
@@ -68,11 +71,76 @@ test("nothing of one user is left for the next", async () => {
   assert.deepEqual(rows, [{ pid: before, name: "", path: "app, pg_temp", locks: 0, prepared: 0 }]);
 });
 
-test("a session that ends inside of a transaction is not passed on", async () => {
+/** Statements sent one by one through `db.query`, as if they shared a connection, up to the first refusal. */
+const OPENING: readonly (readonly [string, string])[] = [
+  ["BEGIN", "BEGIN"],
+  ["START TRANSACTION", "START TRANSACTION READ WRITE"],
+  ["several statements in one", "BEGIN; INSERT INTO app.note (body) VALUES ('left open')"],
+  ["a chained commit", "BEGIN; COMMIT AND CHAIN"],
+  ["a comment before it", "/* first */ begin"],
+];
+
+for (const [what, statement] of OPENING) {
+  test(`${what}: a transaction that a single query leaves open is refused and not kept`, async () => {
+    const before = await backend();
+    await assert.rejects(db.query(statement), /left a transaction open.*session\(\)/);
+    await assert.rejects(
+      db.session((session) => session.query(statement)),
+      /left a transaction open.*session\(\)/,
+      "nor may a session end so",
+    );
+    const { rows } = await db.query("SELECT count(*)::int AS n FROM app.note WHERE body = 'left open'");
+    assert.deepEqual(rows, [{ n: 0 }]);
+    assert.notEqual(await backend(), before, "the connection is closed");
+  });
+}
+
+test("a session that swallows the error which aborted its transaction is told", async () => {
+  await assert.rejects(
+    db.session(async (session) => {
+      await session.query("BEGIN");
+      await session.query("SELECT no_such_column").catch(() => undefined);
+    }),
+    /left a transaction open/,
+  );
+  await assert.rejects(
+    db.session((session) => session.query("BEGIN; SELECT no_such_column").catch(() => undefined)),
+    /left a transaction open/,
+  );
+  await assert.rejects(db.query("BEGIN; SELECT no_such_column"), { code: "42703" }, "the statement's own error");
+});
+
+test("a session that does not wait for its last statement is told as well", async () => {
+  await assert.rejects(
+    db.session(async (session) => {
+      void session.query("BEGIN");
+    }),
+    /left a transaction open/,
+  );
+});
+
+test("whole transactions pass, by themselves and in a session", async () => {
+  const before = await backend();
+  await db.query("BEGIN; SELECT 1; COMMIT");
   await db.session(async (session) => {
     await session.query("BEGIN");
-    await session.query("INSERT INTO app.note (body) VALUES ('never committed')");
+    await session.query("COMMIT; SELECT no_such_column").catch(() => undefined);
   });
+  await db.session(async (session) => {
+    await session.query("BEGIN");
+    await session.query("ROLLBACK");
+  });
+  assert.equal(await backend(), before);
+});
+
+test("a transaction in which a statement failed is never taken for committed", async () => {
+  await assert.rejects(
+    db.transaction(async (session) => {
+      await session.query("INSERT INTO app.note (body) VALUES ('never committed')");
+      await session.query("SELECT no_such_column").catch(() => undefined);
+    }),
+    /nothing was stored/,
+  );
   const { rows } = await db.query("SELECT count(*)::int AS n FROM app.note WHERE body = 'never committed'");
   assert.deepEqual(rows, [{ n: 0 }]);
 });
@@ -91,6 +159,29 @@ test("a transaction is all or nothing", async () => {
   await db.transaction((session) => session.query("INSERT INTO app.note (body) VALUES ($1)", [body]));
   assert.equal(await count(), 1);
   assert.equal((await db.query("DELETE FROM app.note WHERE body = $1", [body])).rowCount, 1);
+});
+
+test("Drizzle works in a session, and can't begin a transaction outside of one", async () => {
+  const note = pgSchema("app").table("note", { body: text("body").notNull() });
+  const body = `drizzle ${process.pid}`;
+  const stored = async () => (await db.query("SELECT 1 FROM app.note WHERE body = $1", [body])).rowCount;
+  const write = (client: Session, then: () => void) =>
+    drizzle({ client: client as never }).transaction(async (tx) => {
+      await tx.insert(note).values({ body });
+      then();
+    });
+  const changeMind = () => {
+    throw new Error("changed my mind");
+  };
+  await assert.rejects(db.session((session) => write(session, changeMind)), /changed my mind/);
+  assert.equal(await stored(), 0);
+  await db.session((session) => write(session, () => undefined));
+  assert.equal(await stored(), 1);
+  await db.query("DELETE FROM app.note WHERE body = $1", [body]);
+
+  const outside = write(db, changeMind);
+  await assert.rejects(outside, (error: Error) => /left a transaction open/.test(String(error.cause ?? error)));
+  assert.equal(await stored(), 0);
 });
 
 test("a session can't be used once it is over", async () => {
