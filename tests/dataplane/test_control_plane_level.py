@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -83,10 +82,8 @@ def test_a_host_that_the_control_plane_refuses_has_no_tenant(
 
 def test_the_endpoint_may_hang_or_be_away(endpoint: Endpoint, control_plane: ControlPlaneLevel) -> None:
     endpoint.hang = threading.Event()
-    began = time.monotonic()
     with pytest.raises(LevelDown, match="Timeout"):
         control_plane.read(HOST)
-    assert time.monotonic() - began < 2
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         away = ControlPlaneLevel(f"http://127.0.0.1:{unused.getsockname()[1]}", "t", KEYS, pause=60)

@@ -65,7 +65,7 @@ def test_creation_takes_the_time_it_is_told_to(account: EmulatedAws, name: str) 
     while (status := account.describe(name)["Status"]) == "creating":
         time.sleep(0.05)
     assert status == "available"
-    assert 1.4 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 1.4
 
     assert account.create_instance(name)["DBInstanceStatus"] == "creating"
     instances = account.rds.describe_db_instances(DBInstanceIdentifier=f"{name}-1")["DBInstances"]

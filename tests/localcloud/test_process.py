@@ -108,7 +108,7 @@ def test_a_child_that_does_not_listen_is_killed_after_the_grace(tmp_path: Path) 
     child.wait_until(lambda: child.log_tail() == "1")
     began = time.monotonic()
     child.stop(grace=0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.3
     assert not child.running
 
 

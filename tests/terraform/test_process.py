@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,7 @@ import signal, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 print("ready", flush=True)
 time.sleep(60)
+open("ended", "w").close()
 """
 
 
@@ -61,33 +61,35 @@ def test_only_the_end_of_a_long_error_is_kept(tmp_path: Path) -> None:
 
 
 def test_lines_arrive_while_the_child_runs(tmp_path: Path) -> None:
-    began, seen = time.monotonic(), []
-    script = "import time; print('first', flush=True); time.sleep(1.5)"
-    run(tmp_path, script, on_line=lambda _line: seen.append(time.monotonic() - began))
-    assert seen[0] < 1.2
+    """This one ends well only if its line was seen before its end."""
+    heard = tmp_path / "heard"
+    script = (
+        "import os, time; print('first', flush=True); end = time.monotonic() + 60\n"
+        f"while not os.path.exists({str(heard)!r}): assert time.monotonic() < end; time.sleep(0.01)"
+    )
+    assert run(tmp_path, script, on_line=lambda _line: heard.touch(), timeout=90.0).code == 0
 
 
 def test_a_lost_lease_stops_the_child_politely(tmp_path: Path) -> None:
-    asked: list[float] = []
+    """It is asked again and again, and not only when the child says something."""
+    asked: list[bool] = []
     ready: list[str] = []
 
     def stopped() -> bool:
-        asked.append(time.monotonic())
-        return bool(ready)
+        asked.append(bool(ready))
+        return asked.count(True) >= 3
 
     with pytest.raises(LeaseLost):
         run(tmp_path, POLITE, stopped=stopped, on_line=ready.append)
     assert (tmp_path / "saved").exists()
-    assert all(later - sooner < 1 for sooner, later in pairwise(asked))
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "GRACE", 0.5)
     ready: list[str] = []
-    began = time.monotonic()
     with pytest.raises(LeaseLost):
         run(tmp_path, STUBBORN, stopped=lambda: bool(ready), on_line=ready.append)
-    assert time.monotonic() - began < 10
+    assert not (tmp_path / "ended").exists()
 
 
 def test_the_time_is_bounded(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_one_caller_tries_while_the_others_go_on_without() -> None:
     def ring(task: str, args: list[str]) -> None:
         tries.append(task)
         if failing.is_set():
-            let_go.wait(10)
+            let_go.wait(60)
         raise OSError("refused")
 
     bell = Doorbell(ring, pause=0.05)
@@ -76,9 +76,8 @@ def test_one_caller_tries_while_the_others_go_on_without() -> None:
     stuck.start()
     while len(tries) < 2:
         time.sleep(0.001)
-    started = time.monotonic()
     bell("third", [])
-    assert time.monotonic() - started < 0.04
+    assert stuck.is_alive(), "it did not wait for the second"
     assert tries == ["first", "second"]
     let_go.set()
     stuck.join()

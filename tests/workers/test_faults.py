@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -13,6 +16,7 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import tenants
 from controlplane.store import lease
+from controlplane.store.registry import Connection
 from tests.workers.house import House
 from workers import poll
 from workers.apply import TENANT_ACTS
@@ -181,18 +185,35 @@ def test_a_keeper_renews_and_learns_that_it_has_lost(house: House) -> None:
 
     handle_event(house.ctx, events[0]["id"])
     with house.ctx.registry.connection() as conn:
-        held = lease.claim(conn, holder="one", seconds=0.6, kind=ResourceKind.TENANT)
+        held = lease.claim(conn, holder="one", seconds=60, kind=ResourceKind.TENANT)
     assert held is not None
-    with LeaseKeeper(house.ctx.registry, held, seconds=0.6, every=0.1) as keeper:
-        with house.ctx.registry.connection() as conn:
-            conn.execute("SELECT pg_sleep(1.2)")
-            assert lease.claim(conn, holder="two", seconds=30, kind=ResourceKind.TENANT) is None
+    with (
+        LeaseKeeper(house.ctx.registry, held, seconds=60, every=0.05) as keeper,
+        house.ctx.registry.connection() as conn,
+    ):
+        first = _until(conn)
+        _eventually(lambda: _until(conn) > first)
+        assert lease.claim(conn, holder="two", seconds=60, kind=ResourceKind.TENANT) is None
         assert not keeper.lost()
-        with house.ctx.registry.connection() as conn:
+        with conn.transaction():  # no renewal comes in between
             conn.execute("UPDATE lease SET until = '-infinity' WHERE kind = 'tenant'")
-            assert lease.claim(conn, holder="two", seconds=30, kind=ResourceKind.TENANT) is not None
-            conn.execute("SELECT pg_sleep(0.4)")
-        assert keeper.lost()
+            assert lease.claim(conn, holder="two", seconds=60, kind=ResourceKind.TENANT) is not None
+        _eventually(keeper.lost)
+
+
+def _until(conn: Connection) -> datetime:
+    row = conn.execute("SELECT until FROM lease WHERE kind = 'tenant'").fetchone()
+    assert row is not None
+    found: datetime = row["until"]
+    return found
+
+
+def _eventually(ask: Callable[[], bool]) -> None:
+    """Before the lease would run out by itself."""
+    deadline = time.monotonic() + 50
+    while not ask():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_an_event_that_always_fails_is_parked_and_the_others_go_on(house: House) -> None:
