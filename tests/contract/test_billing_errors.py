@@ -113,6 +113,7 @@ def test_nobody_listens() -> None:
 
 
 def test_a_stall_ends_with_the_timeout(stripe_rig: StripeRig) -> None:
+    """Who waited for the answer would get it, and raise another error."""
     stripe_rig.control.set_faults(api=[{"delay_seconds": 5, "count": 1}])
     with pytest.raises(Retryable, match="can't be reached"):
         StripeBilling(KEY, stripe_rig.url, timeout=0.5).subscription("sub_1")

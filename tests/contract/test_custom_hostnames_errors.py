@@ -93,8 +93,10 @@ def test_a_created_hostname_whose_answer_got_lost_is_adopted(
     assert hostnames.create(HOST, OURS).id == seen.id
 
 
-def test_a_created_hostname_whose_answer_came_too_late_is_adopted(rig: CloudflareRig) -> None:
-    hostnames = CloudflareHostnames(TOKEN, ZONE, rig.base, timeout=0.5)
+def test_a_created_hostname_whose_answer_came_too_late_is_adopted(
+    rig: CloudflareRig, hostnames: CloudflareHostnames
+) -> None:
+    """Who waited for the answer would get it, and raise nothing."""
     rig.control.set_faults(api=[{"delay_seconds": 3, "count": 1, "when": "after", "method": "POST"}])
     with pytest.raises(Retryable, match="can't be reached"):
         hostnames.create(HOST, OURS)

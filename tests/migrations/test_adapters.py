@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from controlplane import migration_project
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.release import Adapter, MigrationFailed, Release
 from tests.contract.databases_rig import Server, credential_of, new_placement, run_server
+from tests.processes import is_running
 from workers.providers.databases.migrations import LOCK
 from workers.providers.ports import Bounds, FileRun
 
@@ -216,11 +218,12 @@ def test_a_commands_statements_are_bounded_by_the_server(tenant: Tenant, tmp_pat
 
 
 def test_a_command_that_hangs_is_ended_with_all_it_started(tenant: Tenant, tmp_path: Path) -> None:
+    """On a busy machine a second may be too short for it to start anything: then it gets more."""
     mark = tmp_path / "pid"
     script = (
-        "import subprocess, time\n"
-        f"child = subprocess.Popen(['sleep', '600'])\nopen({str(mark)!r}, 'w').write(str(child.pid))\n"
-        "time.sleep(600)"
+        "import os, subprocess, time\n"
+        f"child = subprocess.Popen(['sleep', '600'])\nopen({str(mark)!r} + '~', 'w').write(str(child.pid))\n"
+        f"os.rename({str(mark)!r} + '~', {str(mark)!r})\ntime.sleep(600)"
     )
     for seconds in (1, 10, 60):  # a busy machine may need more than a second to begin
         with pytest.raises(MigrationFailed, match=f"no end after {seconds} s"):
