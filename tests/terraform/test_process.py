@@ -61,18 +61,26 @@ def test_only_the_end_of_a_long_error_is_kept(tmp_path: Path) -> None:
 
 
 def test_lines_arrive_while_the_child_runs(tmp_path: Path) -> None:
+    """This one ends well only if its line was seen before its end."""
     heard = tmp_path / "heard"
     script = (
-        "import pathlib, time\nprint('first', flush=True)\n"
-        f"while not pathlib.Path({str(heard)!r}).exists():\n    time.sleep(0.01)\n"
+        "import os, time; print('first', flush=True); end = time.monotonic() + 60\n"
+        f"while not os.path.exists({str(heard)!r}): assert time.monotonic() < end; time.sleep(0.01)"
     )
-    run(tmp_path, script, on_line=lambda _line: heard.touch())
+    assert run(tmp_path, script, on_line=lambda _line: heard.touch(), timeout=90.0).code == 0
 
 
 def test_a_lost_lease_stops_the_child_politely(tmp_path: Path) -> None:
+    """It is asked again and again, and not only when the child says something."""
+    asked: list[bool] = []
     ready: list[str] = []
+
+    def stopped() -> bool:
+        asked.append(bool(ready))
+        return asked.count(True) >= 3
+
     with pytest.raises(LeaseLost):
-        run(tmp_path, POLITE, stopped=lambda: bool(ready), on_line=ready.append)
+        run(tmp_path, POLITE, stopped=stopped, on_line=ready.append)
     assert (tmp_path / "saved").exists()
 
 
@@ -81,6 +89,7 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pyt
     ready: list[str] = []
     with pytest.raises(LeaseLost):
         run(tmp_path, STUBBORN, stopped=lambda: bool(ready), on_line=ready.append)
+    assert not (tmp_path / "ended").exists()
 
 
 def test_the_time_is_bounded(tmp_path: Path) -> None:
