@@ -93,18 +93,18 @@ def settled(site: Site, tenant_id: str) -> None:
 def test_reprovision_names_the_operation_to_watch(desk: Desk) -> None:
     tenant_id, _ = desk.site.found("sub_1", name="Acme")
     said = desk.ok("tenants", "reprovision", "acme", "--reason", "restored a backup")
-    (row,) = desk.site.rows("SELECT id, reason FROM operation WHERE kind = 'tenant'")
+    (row,) = desk.site.rows("SELECT id, causes FROM operation WHERE kind = 'tenant'")
     assert f"controlplane operations watch {row['id']}" in said
-    assert row["reason"] == "restored a backup"
+    assert row["causes"][-1]["reason"] == "restored a backup"
     assert desk.json("tenants", "reprovision", "acme")["resource"] == tenant_id
 
 
 def test_rotate_names_the_operation_to_watch(desk: Desk) -> None:
     tenant_id, _ = desk.site.found("sub_1", name="Acme")
     said = desk.ok("tenants", "rotate", "acme", "--reason", "a laptop was lost")
-    (row,) = desk.site.rows("SELECT id, reason FROM operation WHERE kind = 'tenant'")
+    (row,) = desk.site.rows("SELECT id, causes FROM operation WHERE kind = 'tenant'")
     assert f"controlplane operations watch {row['id']}" in said
-    assert row["reason"] == "a laptop was lost"
+    assert row["causes"][-1]["reason"] == "a laptop was lost"
     assert desk.json("tenants", "rotate", "acme")["resource"] == tenant_id
     assert "_app_a, password 1 since 20" in (shown := desk.ok("tenants", "show", "acme"))
     assert "a new one was asked for" in shown

@@ -123,6 +123,7 @@ def test_an_export_is_asked_for_and_awaited(desk: Desk, monkeypatch: pytest.Monk
     assert "exports/t-" in desk.ok("tenants", "export", "acme")
     late = desk.run("tenants", "export", "acme", "--wait", "--timeout", "1")
     assert (late.exit_code, "is not made after 1 s" in late.stderr) == (6, True)
+    desk.site.rows("UPDATE data_copy SET state = 'failed'")  # the same request would find it
     desk.site.rows(
         "CREATE FUNCTION fail_it() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN NEW.state = 'failed'; NEW.error = 'no bucket'; RETURN NEW; END $$"

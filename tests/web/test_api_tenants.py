@@ -103,7 +103,8 @@ def test_reprovision_asks_for_one_operation_and_rings(site: Site) -> None:
     assert answer.status_code == 202
     operation = answer.json["operation"]
     assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
-    assert (operation["reason"], operation["actor"]) == ("database was restored", "api:operator-bot")
+    cause = operation["causes"][-1]
+    assert (cause["reason"], cause["actor"]) == ("database was restored", "api:operator-bot")
     assert (operation["resource"], operation["state"]) == (tenant_id, "waiting")
     assert site.rings == [("workers.tasks.converge", ["tenant", tenant_id])]
     (audited,) = site.rows("SELECT actor FROM audit WHERE action = 'tenant.reprovision'")
@@ -117,7 +118,8 @@ def test_rotate_asks_for_new_passwords_and_rings(site: Site) -> None:
         assert answer.status_code == 202
     operation = answer.json["operation"]
     assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
-    assert (operation["reason"], operation["resource"]) == ("a laptop was lost", tenant_id)
+    assert [cause["reason"] for cause in operation["causes"]] == ["a test", *["a laptop was lost"] * 2]
+    assert operation["resource"] == tenant_id
     assert site.rings == [("workers.tasks.converge", ["tenant", tenant_id])] * 2
     assert site.rows("SELECT wanted, generation FROM credential") == [{"wanted": 2, "generation": 1}] * 2
     credential = site.get("/v1/tenants/acme").json["credential"]
