@@ -137,7 +137,7 @@ def process() -> Callable[..., int]:
     return run
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)  # hundreds of runs: minutes where nothing else runs
 @pytest.mark.parametrize(
     ("begin", "calls", "in_between", "in_the_end", "at_least", "passed_over"),
     [
