@@ -1,7 +1,8 @@
 """The same pools for asyncio: the same ledger, psycopg's asynchronous connections, one event loop.
 
-Instead of a lock there is the loop: between two `await`s nobody else runs, and the ledger is never
-touched across one. The pools belong to the loop that first uses them.
+The ledger may be shared with the process's pools for threads. Its lock is held for the bookkeeping and
+never across an `await`, so the loop waits for microseconds; what a thread gives back wakes a coroutine
+through the loop. The pools belong to the loop that first uses them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -26,6 +28,7 @@ from dataplane.pooling import (
     PoolStatistics,
     blocked_error,
     cluster_of,
+    end,
     expect_not_failed,
     full_error,
     tired_error,
@@ -34,6 +37,7 @@ from dataplane.pooling import (
 log = logging.getLogger(__name__)
 
 Conn = psycopg.AsyncConnection[Any]
+KIND = "coroutine"
 
 
 class AsyncKeyedPools:
@@ -44,6 +48,7 @@ class AsyncKeyedPools:
         connector: Connector,
         *,
         limits: Limits | None = None,
+        ledger: Ledger[Any] | None = None,
         timeout: float = 5.0,
         idle: float = 120.0,
         check_timeout: float = 2.0,
@@ -54,9 +59,11 @@ class AsyncKeyedPools:
         self._idle = idle
         self._check_timeout = check_timeout
         self._fleet = fleet
-        self._ledger: Ledger[Conn] = Ledger(limits or Limits())
+        self._ledger = ledger or Ledger[Any](limits or Limits())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: asyncio.Task[None] | None = None
+        # Not the loop's own threads: an application may have these wait for the budget that is held here.
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="dataplane-logins")
         self._closed = False
         self._releasing: set[asyncio.Future[None]] = set()
         self.statistics = PoolStatistics()
@@ -78,8 +85,8 @@ class AsyncKeyedPools:
 
     async def retire(self, tenant_id: str) -> None:
         """Use none of the tenant's connections again; those in use end when they come back."""
-        self._ledger.retire(tenant_id)
-        await self._close_discarded()
+        with self._closing():
+            self._ledger.retire(tenant_id)
 
     def noticed(self, notice: Notice) -> None:
         """For `Resolver.subscribe`: called from the listener's thread."""
@@ -93,13 +100,13 @@ class AsyncKeyedPools:
         self._closed = True
         if self._keeper is not None:
             self._keeper.cancel()
-        self._ledger.clear()
-        await self._close_discarded()
+        with self._closing():
+            self._ledger.clear(KIND)
         await asyncio.gather(*self._releasing)
 
     @property
     def open_connections(self) -> tuple[int, int]:
-        """(of the shared budget, of dedicated tenants)"""
+        """As `KeyedPools.open_connections`."""
         return self._ledger.shared, self._ledger.dedicated
 
     # ------------------------------------------------------------------------------- inside
@@ -120,12 +127,18 @@ class AsyncKeyedPools:
 
     async def _take(self, config: TenantConfig, until: float) -> Held[Conn] | Opening[Conn]:
         ready = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the request with it
+                loop.call_soon_threadsafe(ready.set)
+
         try:
-            grant = self._ledger.take(config, time.monotonic(), ready.set)
+            with self._closing():
+                grant = self._ledger.take(config, time.monotonic(), wake, KIND)
         except PoolExhausted:
             self.statistics.refused += 1
             raise
-        await self._close_discarded()
         if isinstance(grant, Ticket):
             self.statistics.waited += 1
             return await self._wait(grant, ready, until)
@@ -140,13 +153,16 @@ class AsyncKeyedPools:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await ready.wait()
         except TimeoutError:
-            if self._ledger.leave(ticket):
+            with self._ledger.lock:
+                left = self._ledger.leave(ticket)
+            if left:
                 self.statistics.refused += 1
                 raise tired_error(ticket) from None
         except asyncio.CancelledError:
             # The request is gone; what was granted to it in the same moment goes on to the next.
-            if not self._ledger.leave(ticket):
-                self._pass_on(ticket)
+            with self._closing():
+                if not self._ledger.leave(ticket):
+                    self._pass_on(ticket)
             raise
         if ticket.error is not None:
             raise blocked_error(ticket.error)
@@ -167,30 +183,33 @@ class AsyncKeyedPools:
         try:
             if opening.victim is not None:
                 self.statistics.evicted += 1
-                await self._close(opening.victim)
+                self._close(opening.victim)
             claimed = await self._claim(config)
         except BaseException:
-            self._ledger.not_opened(opening)
+            with self._closing():
+                self._ledger.not_opened(opening)
             raise
         conn: Conn | None = None
         try:
-            conn = await self._connector.connect_async(config)
+            conn = await self._connector.connect_async(config, self._threads)
             await self._assert(conn, config)
         except BaseException as error:
+            if conn is not None:
+                end(conn)
             if claimed:
                 self._release(cluster_of(config))
-            if isinstance(error, DatabaseError):
-                self.statistics.failed += 1
-                self._ledger.failed(opening, error, time.monotonic())
-            else:
-                self._ledger.not_opened(opening)
-            if conn is not None:
-                await conn.close()
+            with self._closing():
+                if isinstance(error, DatabaseError):
+                    self.statistics.failed += 1
+                    self._ledger.failed(opening, error, time.monotonic())
+                else:
+                    self._ledger.not_opened(opening)
             raise
-        self.statistics.opened += 1
-        self.statistics.lent += 1
-        self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
-        return self._ledger.opened(opening, conn)
+        with self._ledger.lock:
+            self.statistics.opened += 1
+            self.statistics.lent += 1
+            self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
+            return self._ledger.opened(opening, conn)
 
     async def _claim(self, config: TenantConfig) -> bool:
         """As `KeyedPools._claim`."""
@@ -198,15 +217,16 @@ class AsyncKeyedPools:
             return False
         cluster = cluster_of(config)
         while not await self._acquire(self._fleet, cluster):
-            idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
+            with self._ledger.lock:
+                idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
             if idle is None:
                 self.statistics.refused += 1
                 raise full_error(config)
-            await self._close(idle)
+            self._close(idle)
         return True
 
     async def _acquire(self, fleet: FleetBudget, cluster: str) -> bool:
-        asked = asyncio.get_running_loop().run_in_executor(None, fleet.acquire, cluster)
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, fleet.acquire, cluster)
         try:
             return await asyncio.shield(asked)
         except asyncio.CancelledError:  # the thread goes on, and what it gets must be given back
@@ -216,7 +236,7 @@ class AsyncKeyedPools:
     def _release(self, cluster: str) -> None:
         """Behind the request: nobody waits for Redis here, and no cancellation can come in between."""
         if self._fleet is not None:
-            told = asyncio.get_running_loop().run_in_executor(None, self._fleet.release, cluster)
+            told = asyncio.get_running_loop().run_in_executor(self._threads, self._fleet.release, cluster)
             self._releasing.add(told)
             told.add_done_callback(self._releasing.discard)
 
@@ -238,11 +258,11 @@ class AsyncKeyedPools:
             await wire.check_async(held.conn, tenant.target, self._check_timeout)
         except BaseException as error:
             self.statistics.broken += 1
-            self._ledger.drop(held)
-            self._ledger.discarded.append(held)
-            if isinstance(error, (wire.Broken, CrossTenantDetected)):
-                self._ledger.retire(tenant.target.tenant_id)
-            await self._close_discarded()
+            with self._closing():
+                self._ledger.drop(held)
+                self._ledger.discarded.append(held)
+                if isinstance(error, (wire.Broken, CrossTenantDetected)):
+                    self._ledger.retire(tenant.target.tenant_id)
             if isinstance(error, wire.Broken):
                 return None
             if isinstance(error, CrossTenantDetected):
@@ -258,21 +278,26 @@ class AsyncKeyedPools:
             if conn.autocommit and not conn.broken:
                 await conn.set_autocommit(False)
         conn.cursor_factory, conn.server_cursor_factory = psycopg.AsyncCursor, psycopg.AsyncServerCursor
-        if not wire.send_reset(conn) or self._closed:
-            self.statistics.broken += 1
-            self._ledger.drop(held)
-            self._ledger.discarded.append(held)
-        elif not self._ledger.give_back(held, time.monotonic()):
-            self._ledger.discarded.append(held)
-        await self._close_discarded()
+        fit = wire.send_reset(conn) and not self._closed
+        with self._closing():
+            if not fit:
+                self.statistics.broken += 1
+                self._ledger.drop(held)
+                self._ledger.discarded.append(held)
+            elif not self._ledger.give_back(held, time.monotonic()):
+                self._ledger.discarded.append(held)
 
-    async def _close_discarded(self) -> None:
-        discarded, self._ledger.discarded = self._ledger.discarded, []
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
+        """Hold the lock; afterwards close what the ledger has discarded."""
+        with self._ledger.lock:
+            yield
+            discarded, self._ledger.discarded = self._ledger.discarded, []
         for held in discarded:
-            await self._close(held)
+            self._close(held)
 
-    async def _close(self, held: Held[Conn]) -> None:
-        await held.conn.close()  # which does not suspend
+    def _close(self, held: Held[Any]) -> None:
+        end(held.conn)
         self._release(cluster_of(held.target))
 
     async def _keep(self) -> None:
@@ -280,7 +305,7 @@ class AsyncKeyedPools:
         while True:
             await asyncio.sleep(every)
             if self._fleet is not None:
-                await asyncio.to_thread(self._fleet.beat)
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._fleet.beat)
             now = time.monotonic()
-            self._ledger.expire(now - self._idle, now)
-            await self._close_discarded()
+            with self._closing():
+                self._ledger.expire(now - self._idle, now)

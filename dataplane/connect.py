@@ -15,6 +15,7 @@ import enum
 import logging
 import re
 import time
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,17 +164,20 @@ class Connector:
             else:
                 time.sleep(pause)
 
-    async def connect_async(self, config: TenantConfig) -> psycopg.AsyncConnection[Any]:
-        """As `connect`. The login is fetched in a thread."""
+    async def connect_async(
+        self, config: TenantConfig, threads: Executor | None = None
+    ) -> psycopg.AsyncConnection[Any]:
+        """As `connect`. The login is fetched in one of `threads` (None: the loop's own)."""
+        loop = asyncio.get_running_loop()
         attempts = Attempts(self.transport, config)
-        credential = await asyncio.to_thread(self.credentials.get, config)
+        credential = await loop.run_in_executor(threads, self.credentials.get, config)
         while True:
             made = await self._try_async(config, credential, attempts.left)
             if not isinstance(made, Trouble):
                 return made
             pause = attempts.next(made)
             if pause is None:
-                newer = await asyncio.to_thread(self.credentials.refresh, config, credential)
+                newer = await loop.run_in_executor(threads, self.credentials.refresh, config, credential)
                 credential = self._other(config, credential, newer)
             else:
                 await asyncio.sleep(pause)

@@ -1,7 +1,8 @@
 """What the ledger deals in: limits, tenants, and the four things that a request can get.
 
 A request for a connection gets one that is open (`Held`), leave to open one (`Opening`), a place in the
-line (`Ticket`), or is told that it is too early to try (`Blocked`).
+line (`Ticket`), or is told that it is too early to try (`Blocked`). Each is of a `kind`: a thread can't use a
+coroutine's connection, nor the other way round.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ class Limits:
 class Held(Generic[C]):
     """A connection and its place in the books."""
 
-    __slots__ = ("conn", "idle_since", "place", "target", "tenant")
+    __slots__ = ("conn", "idle_since", "kind", "place", "target", "tenant")
 
     def __init__(self, conn: C, opening: Opening[C]) -> None:
         self.conn = conn
         self.tenant = opening.tenant
         self.target = opening.target  # where it leads
+        self.kind = opening.kind
         self.place = opening.place  # another one than the tenant's by now: it is not reused
         self.idle_since = 0.0
 
@@ -51,10 +53,11 @@ class Held(Generic[C]):
 class Ticket(Generic[C]):
     """A place in the line. Exactly one of `held`, `opening`, `error` is set when `wake` is called."""
 
-    __slots__ = ("error", "held", "number", "opening", "tenant", "wake")
+    __slots__ = ("error", "held", "kind", "number", "opening", "tenant", "wake")
 
-    def __init__(self, tenant: Tenant[C], number: int, wake: Callable[[], None]) -> None:
+    def __init__(self, tenant: Tenant[C], kind: str, number: int, wake: Callable[[], None]) -> None:
         self.tenant = tenant
+        self.kind = kind
         self.number = number
         self.wake = wake
         self.held: Held[C] | None = None
@@ -67,6 +70,7 @@ class Opening(Generic[C]):
     """Leave to open a connection to `target`, already counted. `victim`: an idle one to close first."""
 
     tenant: Tenant[C]
+    kind: str
     target: TenantConfig
     place: int
     victim: Held[C] | None
@@ -87,7 +91,7 @@ class Tenant(Generic[C]):
     place: int = 0  # rises when connections made until now must not be used again
     total: int = 0  # connections open, opening or lent
     connecting: int = 0
-    idle: list[Held[C]] = field(default_factory=list)
+    idle: list[Held[C]] = field(default_factory=list)  # of every kind
     line: deque[Ticket[C]] = field(default_factory=deque)
     waiting: int = 0  # in `line` or in the line of the budget
     failures: int = 0

@@ -4,17 +4,21 @@ A pool per tenant does not reach ten thousand tenants: each keeps threads and co
 customers who are asleep. Here all share one budget, connections are opened for whoever comes and the
 longest idle one, whosesoever it is, makes room. What remains to be decided is small but easy to get
 wrong, so it stands here alone, without I/O, locks or a clock: the thread pools and the asyncio pools
-both call it, and both only do what it says. It is not thread-safe; the caller holds a lock.
+both call it, and both only do what it says. One process has one ledger for both, so that the budget and
+the tenants' limits are those of the process. It is not thread-safe: hold `lock` around each call, and
+never while waiting for anything else. `Ticket.wake` is called from whichever thread gave something back.
 
 Rules. Nobody overtakes: what becomes free goes to whoever has waited longest, within the tenant or
 over the budget. A tenant holds at most its own number of connections, opens at most `connecting` at
 a time, and has at most `waiting` requests in line, so a tenant whose database hangs holds a known
 number of threads. After a failed connect the tenant is *blocked*: its requests fail at once, until a
-single one may try again after a pause that doubles. Dedicated tenants stand outside the budget.
+single one may try again after a pause that doubles. Dedicated tenants stand outside the budget. Where
+a connection is idle that is of the wrong kind for whoever waits, it is closed for one of the right kind.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic
@@ -27,6 +31,10 @@ from dataplane.grants import Blocked, C, Held, Limits, Opening, Tenant, Ticket
 class Ledger(Generic[C]):
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._begin()
+
+    def _begin(self) -> None:
+        self.lock = threading.Lock()
         self.shared = 0  # connections that count against the budget
         self.dedicated = 0
         self.tenants: dict[str, Tenant[C]] = {}
@@ -39,9 +47,10 @@ class Ledger(Generic[C]):
     # ------------------------------------------------------------------------------- a request
 
     def take(
-        self, target: TenantConfig, now: float, wake: Callable[[], None]
+        self, target: TenantConfig, now: float, wake: Callable[[], None], kind: str = ""
     ) -> Held[C] | Opening[C] | Blocked | Ticket[C]:
-        """What a request for this tenant gets now. Raises PoolExhausted where the line is full.
+        """What a request for this tenant gets now; a connection of that `kind`. Raises PoolExhausted where
+        the line is full.
 
         A tenant has one place at a time: where two configurations disagree the one of the newer
         epoch counts, for whoever comes with the older one too. One far behind is no older one: the
@@ -54,19 +63,20 @@ class Ledger(Generic[C]):
             target.epoch >= tenant.target.epoch or tenant.target.epoch - target.epoch > EPOCH_STEP
         ):
             self._follow(tenant, target)
-        if tenant.idle:
-            return self._lend(tenant)
+        held = self._lend(tenant, kind)
+        if held is not None:
+            return held
         blocked = self._blocked(tenant, now)
         if blocked is not None:
             return blocked
         if not tenant.waiting and self._may_open(tenant):
-            opening = self._open(tenant) if tenant.dedicated or not self._line else None
+            opening = self._open(tenant, kind) if tenant.dedicated or not self._line else None
             if opening is not None:
                 return opening
         if tenant.waiting >= self.limits.waiting:
             raise PoolExhausted(f"{tenant.waiting} requests are in line already", retry_after=1.0)
         self._numbers += 1
-        ticket = Ticket(tenant, self._numbers, wake)
+        ticket = Ticket(tenant, kind, self._numbers, wake)
         tenant.waiting += 1
         if self._may_open(tenant):
             self._line.append(ticket)
@@ -123,16 +133,10 @@ class Ledger(Generic[C]):
         if held.place != tenant.place or tenant.total > tenant.target.pool_size or over:
             self.drop(held)
             return False
-        first = self._line[0].number if self._line and not tenant.dedicated else None
-        if tenant.line and (first is None or tenant.line[0].number < first):
-            ticket = tenant.line.popleft()
-            tenant.waiting -= 1
-            ticket.held = held
-            ticket.wake()
-            return True
         held.idle_since = now
         tenant.idle.append(held)
         self._idle_of(tenant)[held] = None
+        self._serve(tenant)
         self._serve_budget()
         return True
 
@@ -172,16 +176,28 @@ class Ledger(Generic[C]):
                 return held
         return None
 
-    def clear(self) -> None:
-        """Discard everything idle, and let nothing that is lent come back."""
+    def clear(self, kind: str = "") -> None:
+        """Discard everything idle of that kind."""
+        for held in [*self._idle, *self._idle_dedicated]:
+            if held.kind == kind:
+                self._discard(held)
         for tenant in list(self.tenants.values()):
-            self.retire(tenant.target.tenant_id)
+            self._serve(tenant)
+            self._forget(tenant)
+        self._serve_budget()
+
+    def forked(self) -> None:
+        """In a child process: begin anew. The connections are the parent's, and closing them here would
+        end them for it; they are kept, so that nobody closes them."""
+        self._inherited = self.__dict__.copy()
+        self._begin()
 
     # ------------------------------------------------------------------------------- inside
 
     def _may_open(self, tenant: Tenant[C]) -> bool:
+        """For whom none of its idle connections is of use: one of them makes room."""
         allowed = 1 if tenant.failures else self.limits.connecting
-        return tenant.total < tenant.target.pool_size and tenant.connecting < allowed
+        return tenant.total - len(tenant.idle) < tenant.target.pool_size and tenant.connecting < allowed
 
     def _blocked(self, tenant: Tenant[C], now: float) -> Blocked | None:
         if tenant.error is None:
@@ -207,35 +223,48 @@ class Ledger(Generic[C]):
             ticket.error = answer
             ticket.wake()
 
-    def _open(self, tenant: Tenant[C]) -> Opening[C] | None:
+    def _open(self, tenant: Tenant[C], kind: str) -> Opening[C] | None:
         """Leave to open, if there is room or somebody idle makes it."""
         victim = None
-        if not tenant.dedicated and self.shared >= self.limits.budget:
+        if tenant.total >= tenant.target.pool_size:
+            victim = tenant.idle[0]
+        elif not tenant.dedicated and self.shared >= self.limits.budget:
             if not self._idle:
                 return None
             victim = next(iter(self._idle))
-            self._remove_idle(victim)
-            self._forget(victim.tenant)
         tenant.connecting += 1
         self._count(tenant, +1)
-        return Opening(tenant, tenant.target, tenant.place, victim)
+        if victim is not None:
+            self._remove_idle(victim)
+            self._forget(victim.tenant)
+        return Opening(tenant, kind, tenant.target, tenant.place, victim)
 
-    def _lend(self, tenant: Tenant[C]) -> Held[C]:
-        held = tenant.idle.pop()  # the one used last: its caches are warm, the others may expire
-        del self._idle_of(tenant)[held]
-        return held
+    def _lend(self, tenant: Tenant[C], kind: str) -> Held[C] | None:
+        for held in reversed(tenant.idle):  # the one used last: its caches are warm, the others may expire
+            if held.kind == kind:
+                tenant.idle.remove(held)
+                del self._idle_of(tenant)[held]
+                return held
+        return None
 
     def _serve(self, tenant: Tenant[C]) -> None:
-        """Those in the tenant's own line who may open now."""
-        while tenant.line and self._may_open(tenant):
-            ticket = tenant.line.popleft()
-            opening = self._open(tenant) if tenant.dedicated or not self._line else None
-            if opening is None:
+        """Those in the tenant's own line who may use what is idle, or open, now."""
+        for ticket in list(tenant.line):
+            if not tenant.dedicated and self._line and self._line[0].number < ticket.number:
+                self._serve_budget()
+            held = self._lend(tenant, ticket.kind)
+            if held is not None:
+                tenant.line.remove(ticket)
+                self._hand(ticket, held)
+            elif self._may_open(tenant):
+                tenant.line.remove(ticket)
+                opening = self._open(tenant, ticket.kind) if tenant.dedicated or not self._line else None
+                if opening is not None:
+                    self._grant(ticket, opening)
+                    continue
                 self._join_budget_line(ticket)
                 if not self._serve_budget():
                     return
-            else:
-                self._grant(ticket, opening)
 
     def _join_budget_line(self, ticket: Ticket[C]) -> None:
         at = len(self._line)
@@ -249,19 +278,23 @@ class Ledger(Generic[C]):
         while self._line and (self.shared < self.limits.budget or self._idle):
             ticket = self._line.popleft()
             tenant = ticket.tenant
-            if tenant.idle:
-                tenant.waiting -= 1
-                ticket.held = self._lend(tenant)
-                ticket.wake()
+            held = self._lend(tenant, ticket.kind)
+            if held is not None:
+                self._hand(ticket, held)
                 served = True
                 continue
-            opening = self._open(tenant) if self._may_open(tenant) else None
+            opening = self._open(tenant, ticket.kind) if self._may_open(tenant) else None
             if opening is None:
                 tenant.line.appendleft(ticket)
                 continue
             self._grant(ticket, opening)
             served = True
         return served
+
+    def _hand(self, ticket: Ticket[C], held: Held[C]) -> None:
+        ticket.tenant.waiting -= 1
+        ticket.held = held
+        ticket.wake()
 
     def _grant(self, ticket: Ticket[C], opening: Opening[C]) -> None:
         ticket.tenant.waiting -= 1

@@ -29,6 +29,12 @@ class PoolStatistics:
     most_shared: int = 0  # the most connections of the shared budget that were ever open
 
 
+def end(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Close a connection that nobody uses: of either kind, from any thread, without waiting. The `close` of
+    an AsyncConnection does no more, but is a coroutine."""
+    conn.pgconn.finish()
+
+
 def cluster_of(config: TenantConfig) -> str:
     """`host:port` of the tenant's cluster: what the fleet's budget is counted by."""
     return "" if config.database is None else f"{config.database.host}:{config.database.port}"

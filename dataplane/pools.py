@@ -36,6 +36,7 @@ from dataplane.pooling import (
     PoolStatistics,
     blocked_error,
     cluster_of,
+    end,
     expect_not_failed,
     full_error,
     left_open_error,
@@ -45,6 +46,7 @@ from dataplane.pooling import (
 log = logging.getLogger(__name__)
 
 Conn = psycopg.Connection[Any]
+KIND = "thread"
 
 
 class KeyedPools:
@@ -52,7 +54,8 @@ class KeyedPools:
 
     `timeout`: seconds that a request waits for one to become free. `idle`: seconds after which an
     unused one is closed, which also lets a cluster pause. `check_timeout`: seconds that a database
-    may take to say whose it is. `fleet`: None where no other process shares the clusters.
+    may take to say whose it is. `fleet`: None where no other process shares the clusters. `ledger`: one
+    that the process's AsyncKeyedPools has too, in place of `limits`; so both keep within one budget.
     """
 
     def __init__(
@@ -60,13 +63,14 @@ class KeyedPools:
         connector: Connector,
         *,
         limits: Limits | None = None,
+        ledger: Ledger[Any] | None = None,
         timeout: float = 5.0,
         idle: float = 120.0,
         check_timeout: float = 2.0,
         fleet: FleetBudget | None = None,
     ) -> None:
         self._connector = connector
-        self._limits = limits or Limits()
+        self._ledger = ledger or Ledger[Any](limits or Limits())
         self._fleet = fleet
         self._timeout = timeout
         self._idle = idle
@@ -76,8 +80,6 @@ class KeyedPools:
         _pools.add(self)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._ledger: Ledger[Conn] = Ledger(self._limits)
         self._keeper: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -127,7 +129,7 @@ class KeyedPools:
                 conn.autocommit = False
         conn.cursor_factory, conn.server_cursor_factory = psycopg.Cursor, psycopg.ServerCursor
         fit = wire.send_reset(conn) and not self._closed.is_set()
-        with self._lock:
+        with self._ledger.lock:
             if fit:
                 fit = self._ledger.give_back(held, time.monotonic())
             else:
@@ -142,7 +144,7 @@ class KeyedPools:
 
     def retire(self, tenant_id: str) -> None:
         """Use none of the tenant's connections again; those in use end when they come back."""
-        with self._lock:
+        with self._ledger.lock:
             self._ledger.retire(tenant_id)
             discarded = self._discarded()
         self._close(discarded)
@@ -156,30 +158,29 @@ class KeyedPools:
     def close(self) -> None:
         """Close what is idle; what is lent is closed when it comes back."""
         self._closed.set()
-        with self._lock:
-            self._ledger.clear()
+        with self._ledger.lock:
+            self._ledger.clear(KIND)
             discarded = self._discarded()
         self._close(discarded)
 
     @property
     def open_connections(self) -> tuple[int, int]:
-        """(of the shared budget, of dedicated tenants)"""
+        """(of the shared budget, of dedicated tenants), of both kinds where the ledger is shared."""
         return self._ledger.shared, self._ledger.dedicated
 
     # ------------------------------------------------------------------------------- inside
 
     def _take(self, config: TenantConfig, until: float) -> Held[Conn] | Opening[Conn]:
         ready = threading.Event()
-        with self._lock:
+        with self._ledger.lock:
             if self._keeper is None:
                 self._start_keeper()
             try:
-                grant = self._ledger.take(config, time.monotonic(), ready.set)
+                grant = self._ledger.take(config, time.monotonic(), ready.set, KIND)
             except PoolExhausted:
                 self.statistics.refused += 1
                 raise
-            finally:
-                discarded = self._discarded()
+            discarded = self._discarded()
         self._close(discarded)
         if isinstance(grant, Ticket):
             self.statistics.waited += 1
@@ -190,7 +191,7 @@ class KeyedPools:
 
     def _wait(self, ticket: Ticket[Conn], ready: threading.Event, until: float) -> Held[Conn] | Opening[Conn]:
         if not ready.wait(max(0.0, until - time.monotonic())):
-            with self._lock:
+            with self._ledger.lock:
                 if self._ledger.leave(ticket):
                     self.statistics.refused += 1
                     raise tired_error(ticket)
@@ -208,7 +209,7 @@ class KeyedPools:
         try:
             claimed = self._claim(config)
         except BaseException:
-            with self._lock:
+            with self._ledger.lock:
                 self._ledger.not_opened(opening)
             raise
         conn: Conn | None = None
@@ -220,14 +221,14 @@ class KeyedPools:
                 conn.close()
             if claimed and self._fleet is not None:
                 self._fleet.release(cluster_of(config))
-            with self._lock:
+            with self._ledger.lock:
                 if isinstance(error, DatabaseError):
                     self.statistics.failed += 1
                     self._ledger.failed(opening, error, time.monotonic())
                 else:
                     self._ledger.not_opened(opening)
             raise
-        with self._lock:
+        with self._ledger.lock:
             self.statistics.opened += 1
             self.statistics.lent += 1
             self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
@@ -240,7 +241,7 @@ class KeyedPools:
             return False
         cluster = cluster_of(config)
         while not self._fleet.acquire(cluster):
-            with self._lock:
+            with self._ledger.lock:
                 idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
             if idle is None:
                 self.statistics.refused += 1
@@ -271,7 +272,7 @@ class KeyedPools:
             self.statistics.lent += 1
             return held
         self._close([held])
-        with self._lock:
+        with self._ledger.lock:
             self._ledger.drop(held)
             self.statistics.broken += 1
             if isinstance(problem, (wire.Broken, CrossTenantDetected)):
@@ -299,7 +300,7 @@ class KeyedPools:
 
     def _tidy(self) -> None:
         now = time.monotonic()
-        with self._lock:
+        with self._ledger.lock:
             self._ledger.expire(now - self._idle, now)
             discarded = self._discarded()
         self._close(discarded)
@@ -308,14 +309,13 @@ class KeyedPools:
 
     def _close(self, discarded: list[Held[Conn]]) -> None:
         for held in discarded:
-            held.conn.close()
+            end(held.conn)
             if self._fleet is not None:
                 self._fleet.release(cluster_of(held.target))
 
     def forked(self) -> None:
-        """In a child process: the connections are the parent's, and closing them here would end them
-        for it. They are left alone."""
-        self._inherited = self._ledger
+        """In a child process."""
+        self._ledger.forked()
         self._reset()
 
 

@@ -9,7 +9,8 @@ DATAPLANE_PLATFORM_ZONES       the platform's own zones, comma separated (defaul
 DATAPLANE_RELEASES             the tenants' releases that this version of the application serves, such
                                as `0003..0005`, `0003..` (default: all); others get a 503
 DATAPLANE_TRUSTED_PROXIES      how many of one's own set X-Forwarded-Host (default 0)
-DATAPLANE_POOL_BUDGET          connections of this process over all tenants (default 100)
+DATAPLANE_POOL_BUDGET          connections of this process over all tenants, those of threads and those
+                               of coroutines together (default 100)
 DATAPLANE_CLUSTER_BUDGET       connections to one cluster over all processes (default: not limited)
 DATAPLANE_SSLMODE              libpq's: disable, allow, prefer, require, verify-ca, verify-full (default)
 DATAPLANE_SSLROOTCERT          a PEM file of certificate authorities, or `system` with `verify-full`;
@@ -48,6 +49,7 @@ from dataplane.errors import BadHost
 from dataplane.fleet import FleetBudget
 from dataplane.grants import Limits
 from dataplane.hosts import Zones
+from dataplane.ledger import Ledger
 from dataplane.levels import RedisLevel
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
@@ -140,8 +142,9 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
     fleet = None
     if cluster_budget is not None and cache_url:
         fleet = FleetBudget.from_url(cache_url, limit=cluster_budget)
-    pools = KeyedPools(connector, limits=limits, fleet=fleet)
-    async_pools = AsyncKeyedPools(connector, limits=limits, fleet=fleet)
+    ledger = Ledger[Any](limits)
+    pools = KeyedPools(connector, ledger=ledger, fleet=fleet)
+    async_pools = AsyncKeyedPools(connector, ledger=ledger, fleet=fleet)
     resolver.subscribe(pools.noticed)
     resolver.subscribe(async_pools.noticed)
     return DataPlane(resolver, pools, async_pools, trusted_proxies)

@@ -16,6 +16,7 @@ from dataplane.ledger import Ledger
 from tests.dataplane.levels import config
 
 NAMES = ("a", "b", "c", "vip")
+KINDS = ("thread", "coroutine")
 LIMITS = Limits(budget=3, connecting=2, waiting=3, first_pause=1, longest_pause=8)
 
 
@@ -33,6 +34,7 @@ class Books(RuleBasedStateMachine):
         self.conns = 0
         self.closed: set[int] = set()
         self.made_for: dict[int, object] = {}
+        self.kind_of: dict[int, str] = {}
         self.lent: list[Held[int]] = []
         self.opening: list[Opening[int]] = []
         self.waiting: list[Ticket[int]] = []
@@ -43,8 +45,10 @@ class Books(RuleBasedStateMachine):
     def wake(self) -> None:
         self.woken += 1
 
-    def take_in(self, grant: Held[int] | Opening[int] | Blocked | Ticket[int]) -> None:
+    def take_in(self, grant: Held[int] | Opening[int] | Blocked | Ticket[int], kind: str) -> None:
+        assert isinstance(grant, Blocked) or grant.kind == kind, "what the other kind can't use"
         if isinstance(grant, Held):
+            assert self.kind_of[grant.conn] == kind
             assert grant not in self.lent, "lent to two at once"
             assert grant.conn not in self.closed
             assert grant.place == grant.tenant.place, "a retired connection was lent"
@@ -53,7 +57,9 @@ class Books(RuleBasedStateMachine):
         elif isinstance(grant, Opening):
             if grant.victim is not None:
                 assert grant.victim not in self.lent
-                assert not grant.victim.tenant.dedicated
+                own = grant.victim.tenant is grant.tenant
+                assert own or not grant.victim.tenant.dedicated
+                assert not own or grant.victim.kind != kind, "closed one that it could have used"
                 self.closed.add(grant.victim.conn)
             self.opening.append(grant)
         elif isinstance(grant, Ticket):
@@ -72,13 +78,14 @@ class Books(RuleBasedStateMachine):
             if outcomes:
                 self.waiting.remove(ticket)
                 self.woken -= 1
-                self.take_in(outcomes[0])
+                self.take_in(outcomes[0], ticket.kind)
         assert self.woken == 0, "woken without a reason"
 
-    @rule(name=st.sampled_from(NAMES))
-    def take(self, name: str) -> None:
+    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from(KINDS))
+    def take(self, name: str, kind: str) -> None:
         try:
-            self.take_in(self.ledger.take(target(name, self.epoch, self.port[name]), self.now, self.wake))
+            where = target(name, self.epoch, self.port[name])
+            self.take_in(self.ledger.take(where, self.now, self.wake, kind), kind)
         except PoolExhausted:
             mine = [t for t in self.waiting if t.tenant.target.slug == name]
             assert len(mine) == LIMITS.waiting
@@ -110,6 +117,7 @@ class Books(RuleBasedStateMachine):
     def finish(self, opening: Opening[int]) -> None:
         self.conns += 1
         self.made_for[self.conns] = opening.target.database
+        self.kind_of[self.conns] = opening.kind
         self.lent.append(self.ledger.opened(opening, self.conns))
 
     @precondition(lambda self: self.waiting)
@@ -158,7 +166,12 @@ class Books(RuleBasedStateMachine):
         """Someone in line means that something is in use whose end will serve him."""
         for ticket in self.waiting:
             tenant = ticket.tenant
-            assert not tenant.idle, "waits beside an idle connection of its own"
+            idle = [held.kind for held in tenant.idle]
+            assert ticket.kind not in idle, "waits beside an idle connection of its own"
+            if tenant.connecting < (1 if tenant.failures else LIMITS.connecting):
+                assert not idle, "waits though one of the other kind could be closed for it"
+                full = tenant.total >= tenant.target.pool_size
+                assert full or tenant.dedicated or not self.ledger._idle, "waits though another's is idle"
             own = any(h.tenant is tenant for h in self.lent) or any(o.tenant is tenant for o in self.opening)
             room = self.ledger.shared < LIMITS.budget
             assert own or (not tenant.dedicated and not room), "waits though it could open"
@@ -175,8 +188,10 @@ class Books(RuleBasedStateMachine):
                     self.closed.add(held.conn)
             self.collect()
         assert not self.waiting
-        self.ledger.clear()
-        self.collect()
+        for kind in KINDS:
+            self.ledger.clear(kind)
+            self.collect()
+            assert all(held.kind != kind for tenant in self.ledger.tenants.values() for held in tenant.idle)
         self.now += 100
         self.ledger.expire(self.now, self.now)
         assert self.closed == set(range(1, self.conns + 1)), "every connection was closed once"
@@ -210,6 +225,21 @@ def test_who_waited_longest_is_served_first_over_all_tenants() -> None:
     assert again.held is None
     ledger.give_back(second, 2)
     assert again.held is second
+
+
+def test_an_idle_connection_of_the_other_kind_makes_room() -> None:
+    ledger: Ledger[int] = Ledger(Limits(budget=2))
+    first, second = opened(ledger, "a", 1), opened(ledger, "b", 2)
+    waits = ledger.take(target("c"), 0, wake, "coroutine")
+    assert isinstance(waits, Ticket)
+    ledger.give_back(first, 1)
+    assert waits.opening is not None
+    assert waits.opening.kind == "coroutine"
+    assert waits.opening.victim is first
+    ledger.give_back(second, 2)
+    grant = ledger.take(target("b"), 3, wake, "coroutine")
+    assert isinstance(grant, Opening)
+    assert grant.victim is second, "the tenant's own, which it can't use"
 
 
 def test_a_failed_connect_answers_all_who_wait_and_then_one_tries() -> None:
