@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from controlplane.domain.errors import Retryable
+from controlplane.domain.errors import Invalid, Retryable
 from controlplane.domain.notice import NoticeKind
 from controlplane.store import audit, notice, route
 from controlplane.store.registry import Connection
@@ -61,13 +61,17 @@ def withdraw_route(work: TenantWork, payload: Mapping[str, Any]) -> None:
 
 def publish_all(ctx: Context) -> int:
     """Write every route that the cache does not have as it should be, and take back the hosts whose entry is
-    newer than the registry's; how many were written. Raises Retryable, once all others are written, where a
-    host's entry kept changing."""
+    newer than the registry's; how many were written. What is wrong with one host (Invalid for a route that is
+    no TenantConfig, Retryable for an entry that kept changing) is raised once all others are written."""
     newer: list[str] = []
+    failed: list[Invalid | Retryable] = []
+    written = 0
     with ctx.registry.connection() as conn:
         believed = route.newest_epoch(conn) + route.EPOCH_STEP
-        written = ctx.providers.cache.publish_many(route.all_routes(conn), newer=newer)
-    failed: list[Retryable] = []
+        try:
+            written = ctx.providers.cache.publish_many(route.all_routes(conn), newer=newer)
+        except (Invalid, Retryable) as error:
+            failed.append(error)
     for host in newer:
         try:
             take_back(ctx.providers.cache, recording_of(ctx), host, believed=believed)

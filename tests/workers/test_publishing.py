@@ -18,6 +18,7 @@ import redis
 from click.testing import CliRunner
 
 from controlplane.cli.verify import command
+from controlplane.domain.errors import Invalid
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import routes
 from controlplane.store import route
@@ -141,6 +142,15 @@ def test_the_full_pass_takes_the_host_back_and_says_so(
     assert shared.newest() <= newest + STEP + 10
     shared.bill(2, "unpaid")
     assert shared.served(HOSTS[1]) == (IDS[1], "suspended")
+
+
+def test_what_is_wrong_with_another_route_keeps_no_host_with_the_attacker(shared: Shared) -> None:
+    shared.forge(HOSTS[0], MAX_EPOCH)
+    with shared.house.ctx.registry.connection() as conn:
+        conn.execute("UPDATE route SET payload = payload || '{\"plan\": 7}' WHERE host = %s", [HOSTS[1]])
+    with pytest.raises(Invalid, match="plan: expected str"):
+        sweep.republish(shared.house.ctx)
+    assert shared.served(HOSTS[0]) == (IDS[0], "active")
 
 
 def test_a_full_pass_follows_by_one_step_however_many_are_forged(shared: Shared) -> None:
