@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from controlplane import bells
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
@@ -42,6 +43,7 @@ from localcloud.simulated.world import World
 from tests import builders
 from workers import poll
 from workers.context import Context, Platform, Providers
+from workers.duties import WORK
 from workers.observe import endpoint_of
 from workers.providers.databases import new_password
 from workers.providers.databases.migrations import load
@@ -191,9 +193,11 @@ class House:
     # --------------------------------------------------------------------------------- the workers
 
     def work(self, rounds: int = 30) -> None:
-        """Work until nothing is due, letting time pass between rounds."""
+        """Work until nothing is due, letting time pass between rounds; on all but rollouts, whose turns the
+        tests take themselves."""
+        kinds = [work for work in WORK if work.task != bells.ROLLOUT]
         for _ in range(rounds):
-            done = poll.work_once(self.ctx)
+            done = poll.work_once(self.ctx, kinds=kinds)
             if not done and not self.pass_time():
                 return
         raise AssertionError(f"not settled after {rounds} rounds: {self.open_work()}")
