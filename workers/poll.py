@@ -12,17 +12,21 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from controlplane import bells
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.services import timers
 from controlplane.store import duty as duties
+from controlplane.store.registry import RegistryUnavailable
 from workers import pool
 from workers.context import Context
 from workers.converge import where
 from workers.duties import DUTIES, WORK, Duty, Stopping, Work, lasting, name_of
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 IDLE = 1.0
 PASS_SECONDS = 60.0
@@ -57,7 +61,7 @@ def work_long(ctx: Context, stopping: Stopping = _never) -> int:
 
 def do_duties(ctx: Context, stopping: Stopping = _never) -> int:
     """Do the periodic duties that nobody in the fleet has begun in their interval; how many."""
-    return sum(_done(name_of(duty.task), partial(_take_turn, ctx, stopping, duty)) for duty in DUTIES)
+    return sum(_try(name_of(duty.task), partial(_take_turn, ctx, stopping, duty)) or 0 for duty in DUTIES)
 
 
 def _take_turn(ctx: Context, stopping: Stopping, duty: Duty) -> bool:
@@ -73,7 +77,7 @@ def _work_through(ctx: Context, stopping: Stopping, kinds: Sequence[Work]) -> in
     """In rounds, so that much of one kind does not keep the others waiting until it is done."""
     total = 0
     while not stopping():
-        done = sum(_work_at(ctx, stopping, work) for work in kinds)
+        done = sum(_try(name_of(work.task), partial(_work_at, ctx, stopping, work)) or 0 for work in kinds)
         if not done:
             break
         total += done
@@ -83,19 +87,26 @@ def _work_through(ctx: Context, stopping: Stopping, kinds: Sequence[Work]) -> in
 def _work_at(ctx: Context, stopping: Stopping, work: Work) -> int:
     with ctx.registry.connection() as conn:
         due = work.due(conn, AT_MOST)
-    name = name_of(work.task)
-    return sum(not stopping() and _done(name, partial(work.do, ctx, stopping, args)) for args in due)
+    done = 0
+    for args in due:
+        if stopping():
+            break
+        act = partial(work.do, ctx, stopping, args)
+        done += bool(_try(name_of(work.task), act, but=(RegistryUnavailable,)))
+    return done
 
 
-def _done(name: str, act: Callable[[], object]) -> bool:
-    """Whether it did anything. What goes wrong is told, and holds up nothing else."""
+def _try(name: str, act: Callable[[], T], *, but: tuple[type[Exception], ...] = ()) -> T | None:
+    """What goes wrong is told, unless it is one of `but`, and holds up nothing else; None then."""
     try:
-        return bool(act())
+        return act()
+    except but:
+        raise
     except ControlPlaneError as error:
         log.warning("%s: %s", name, error)
     except Exception as error:  # noqa: BLE001 — the worker must outlive whatever it is
         log.error("%s: unexpected %s\n%s", name, type(error).__name__, where(error))  # noqa: TRY400
-    return False
+    return None
 
 
 def run(
@@ -118,7 +129,7 @@ def run(
 def _again_and_again(ctx: Context, stopping: Callable[[float], bool], act: Pass) -> None:
     while not stopping(0.0):
         late = lasting(PASS_SECONDS, lambda: stopping(0.0))
-        if not _done("poll", partial(act, ctx, late)) and stopping(IDLE):
+        if not _try("poll", partial(act, ctx, late)) and stopping(IDLE):
             return
 
 
