@@ -3,7 +3,7 @@
 A pool per tenant does not reach ten thousand tenants: each keeps threads and connections for
 customers who are asleep. Here all share one budget, connections are opened for whoever comes and the
 longest idle one, whosesoever it is, makes room. What remains to be decided is small but easy to get
-wrong, so it stands here alone, without I/O, locks or a clock: the thread pools and the asyncio pools
+wrong, so it stands here alone, without I/O or a clock: the thread pools and the asyncio pools
 both call it, and both only do what it says. One process has one ledger for both, so that the budget and
 the tenants' limits are those of the process. It is not thread-safe: hold `lock` around each call, and
 never while waiting for anything else. `Ticket.wake` is called from whichever thread gave something back.
