@@ -28,6 +28,16 @@ export interface Transport {
   readonly sslRootCert: string | null;
 }
 
+/** Encrypted or not, in the order of libpq's manual. */
+const WAYS: Readonly<Record<SslMode, readonly boolean[]>> = {
+  disable: [false],
+  allow: [false, true],
+  prefer: [true, false],
+  require: [true],
+  "verify-ca": [true],
+  "verify-full": [true],
+};
+
 /** What pg remembers about a connection's prepared statements, which DISCARD ALL has dropped. */
 interface Prepared {
   readonly connection: { parsedStatements: Record<string, string>; submittedNamedStatements: Record<string, string> };
@@ -75,6 +85,16 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
   }
 
   async #connect(config: ActiveConfig, login: Login): Promise<pg.Client> {
+    const [first = true, second] = WAYS[this.transport.sslMode];
+    try {
+      return await this.#connectBy(first, config, login);
+    } catch (error) {
+      if (second === undefined || !isAboutEncryption(error)) throw error;
+      return this.#connectBy(second, config, login);
+    }
+  }
+
+  async #connectBy(encrypted: boolean, config: ActiveConfig, login: Login): Promise<pg.Client> {
     const { database } = config;
     const at = this.transport.endpoints.resolve(database.host, database.port);
     const client = new pg.Client({
@@ -83,7 +103,7 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
       database: database.name,
       user: login.username,
       password: login.password(),
-      ssl: this.#tls(database.host),
+      ssl: encrypted && this.#tls(database.host),
       application_name: `nextjs ${config.tenant_id}`,
       connectionTimeoutMillis: CONNECT_MS,
       statement_timeout: STATEMENT_MS,
@@ -104,11 +124,11 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
   /** The name is verified, wherever the endpoint map sends the bytes. */
   #tls(name: string): pg.ClientConfig["ssl"] {
     const { sslMode, sslRootCert } = this.transport;
-    if (sslMode === "disable") return false;
     const ca = sslRootCert === null ? {} : { ca: sslRootCert };
-    const verified = sslMode === "verify-full" || sslMode === "verify-ca";
-    const anyName = sslMode === "verify-ca" ? { checkServerIdentity: () => undefined } : {};
-    return { host: name, servername: name, rejectUnauthorized: verified, ...ca, ...anyName };
+    const named = sslMode === "verify-full";
+    const anyName = named ? {} : { checkServerIdentity: () => undefined };
+    // As libpq does: authorities that are named are asked in every mode.
+    return { host: name, servername: name, rejectUnauthorized: named || sslRootCert !== null, ...ca, ...anyName };
   }
 }
 
@@ -141,6 +161,13 @@ export async function leftOpen(client: pg.Client, last: Promise<unknown>): Promi
 export function codeOf(error: unknown): string {
   const code = typeof error === "object" && error !== null && "code" in error ? error.code : null;
   return typeof code === "string" ? code : "";
+}
+
+/** May the same server be reached with TLS where it was not without, or the other way round? */
+function isAboutEncryption(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code === "28000") return true; // no pg_hba.conf entry for this kind of connection
+  return !/^(?:[0-9A-Z]{5}|E[A-Z]+)$/.test(code) && !/timeout expired/.test(error instanceof Error ? error.message : "");
 }
 
 function isRefusedLogin(error: unknown): boolean {
