@@ -1,4 +1,4 @@
-"""A visitor of a tenant whose cluster is paused is served as soon as it is up, or told honestly: over HTTP."""
+"""A visitor of a tenant whose cluster is paused is served as soon as it is up, or told so: over HTTP."""
 
 from __future__ import annotations
 

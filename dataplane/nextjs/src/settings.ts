@@ -15,6 +15,12 @@ import { Releases } from "./releases.js";
 const SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
 export type SslMode = (typeof SSL_MODES)[number];
 
+/**
+ * How long a visitor waits for a paused database. Aurora takes up to 15 seconds to resume, and 30 and more
+ * after a day; a load balancer gives an answer up after 60 (AWS's default).
+ */
+export const WAKE_SECONDS = 45;
+
 const AUTHORITIES =
   "a PEM file of certificate authorities (for RDS: download " +
   "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem, put it into the image, for example as " +
@@ -24,6 +30,7 @@ const PREFIX = "DATAPLANE_";
 const NAMES: readonly string[] = [
   "CONFIG_KEYS", "CACHE_URL", "RESOLVE_URL", "RESOLVE_TOKEN", "PLATFORM_ZONES", "RELEASES", "TRUSTED_PROXIES",
   "POOL_BUDGET", "CLUSTER_BUDGET", "SSLMODE", "SSLROOTCERT", "TENANT_ROLE", "STALE_SECONDS", "ENDPOINT_MAP",
+  "WAKE_SECONDS",
 ].map((name) => PREFIX + name);
 
 export interface Settings {
@@ -55,6 +62,8 @@ export interface Settings {
   readonly clusterBudget: number | null;
   /** DATAPLANE_STALE_SECONDS: how long known tenants are served with all behind down. */
   readonly staleSeconds: number;
+  /** DATAPLANE_WAKE_SECONDS: how long a visitor waits for a paused database. */
+  readonly wakeSeconds: number;
 }
 
 /** @throws Error with a line for each mistake. */
@@ -88,6 +97,7 @@ export function settingsFrom(environment: Readonly<Record<string, string | undef
     poolBudget: read.optional("DATAPLANE_POOL_BUDGET", integer(1, 10_000)) ?? 100,
     clusterBudget: read.optional("DATAPLANE_CLUSTER_BUDGET", integer(1, 100_000)),
     staleSeconds: read.optional("DATAPLANE_STALE_SECONDS", integer(0, 30 * 86_400)) ?? 6 * 3600,
+    wakeSeconds: read.optional("DATAPLANE_WAKE_SECONDS", integer(1, 3600)) ?? WAKE_SECONDS,
   };
   read.misspellings();
   if (read.mistakes.length > 0) throw new Error(read.mistakes.join("\n"));

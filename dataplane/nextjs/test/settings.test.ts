@@ -26,6 +26,7 @@ test("what is not said has a safe default", () => {
     [settings.sslMode, settings.trustedProxies, settings.poolBudget, settings.staleSeconds, settings.endpointMap],
     ["verify-full", 0, 100, 21_600, null],
   );
+  assert.equal(settings.wakeSeconds, 45, "over 30 seconds after a day of sleep, below the 60 of a load balancer");
   assert.deepEqual(
     [settings.clusterBudget, settingsFrom({ ...LEAST, DATAPLANE_CLUSTER_BUDGET: "80" }).clusterBudget],
     [null, 80],
