@@ -35,6 +35,9 @@ from dataplane.errors import (
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5  # between tries while a database starts
+WAKE_SECONDS = 45.0
+"""How long a visitor waits for a paused database. Aurora takes up to 15 seconds to resume, and 30 and more
+after a day; a load balancer gives an answer up after 60 (AWS's default)."""
 
 
 class Trouble(enum.Enum):
@@ -73,14 +76,14 @@ def may_pause(config: TenantConfig) -> bool:
 class Transport:
     """How databases are reached. `sslmode`, `sslrootcert` as libpq knows them; `endpoints` is for
     machines on which the endpoint names lead nowhere. `timeout`: seconds for one connect; `wake`:
-    seconds that one request waits for a paused database."""
+    seconds that a request waits for a paused database."""
 
     sslmode: str = "verify-full"
     sslrootcert: str | None = None
     endpoints: EndpointMap | None = None
     application_name: str = "dataplane"
     timeout: float = 5.0
-    wake: float = 10.0
+    wake: float = WAKE_SECONDS
 
     def parameters(self, config: TenantConfig, credential: Credential, timeout: float) -> dict[str, Any]:
         database = config.database

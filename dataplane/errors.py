@@ -129,7 +129,7 @@ class DatabaseWaking(DatabaseError):
 
     code = "waking"
     title = "Waking up"
-    explanation = "The database of this account was asleep and is starting. It takes some seconds."
+    explanation = "The database of this account was asleep and is starting. That can take a minute."
 
 
 class DatabaseUnavailable(DatabaseError):

@@ -15,6 +15,8 @@ DATAPLANE_CLUSTER_BUDGET       connections to one cluster over all processes (de
 DATAPLANE_SSLMODE              libpq's: disable, allow, prefer, require, verify-ca, verify-full (default)
 DATAPLANE_SSLROOTCERT          a PEM file of certificate authorities, or `system` with `verify-full`;
                                required by verify-full and verify-ca. For RDS its `global-bundle.pem`
+DATAPLANE_WAKE_SECONDS         how long a visitor waits for a paused database (default 45); a few seconds
+                               less than what stands in front waits for an answer
 DATAPLANE_TENANT_ROLE          `arn:…:role/{placement}`: read each secret as the tenant's own role
 DATAPLANE_STALE_SECONDS        how long known tenants are served with all behind down (default 21600)
 DATAPLANE_ENDPOINT_MAP         a JSON file `{"host:port": "address:port"}`; empty in production
@@ -40,7 +42,7 @@ from urllib.parse import urlsplit
 from redis.connection import parse_url
 
 from dataplane.async_pools import AsyncKeyedPools
-from dataplane.connect import Connector, Transport
+from dataplane.connect import WAKE_SECONDS, Connector, Transport
 from dataplane.contract import MIN_KEY_BYTES
 from dataplane.control_plane import ControlPlaneLevel
 from dataplane.credentials import Credentials, SecretsManagerCredentials
@@ -69,7 +71,7 @@ NAMES = frozenset(
     for name in (
         "CONFIG_KEYS", "CACHE_URL", "RESOLVE_URL", "RESOLVE_TOKEN", "PLATFORM_ZONES", "RELEASES",
         "TRUSTED_PROXIES", "POOL_BUDGET", "CLUSTER_BUDGET", "SSLMODE", "SSLROOTCERT", "TENANT_ROLE",
-        "STALE_SECONDS", "ENDPOINT_MAP",
+        "STALE_SECONDS", "ENDPOINT_MAP", "WAKE_SECONDS",
     )
 )  # fmt: skip
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -232,7 +234,8 @@ def _transport(read: _Reader) -> Transport:
         needed = f"expected to be set, as DATAPLANE_SSLMODE is {sslmode}: {AUTHORITIES}"
         read.wrong("DATAPLANE_SSLROOTCERT", needed)
     endpoints = read.optional("DATAPLANE_ENDPOINT_MAP", lambda text: EndpointMap(Path(text)))
-    return Transport(sslmode=sslmode or "verify-full", sslrootcert=root, endpoints=endpoints)
+    wake = read.number("DATAPLANE_WAKE_SECONDS", round(WAKE_SECONDS), least=1)
+    return Transport(sslmode=sslmode or "verify-full", sslrootcert=root, endpoints=endpoints, wake=wake)
 
 
 def _sslmode(text: str) -> str:

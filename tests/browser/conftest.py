@@ -85,6 +85,7 @@ def app(
             "DATAPLANE_SSLMODE": "disable",
             "DATAPLANE_POOL_BUDGET": str(BUDGET),
             "DATAPLANE_CLUSTER_BUDGET": str(CLUSTER_BUDGET),
+            "DATAPLANE_WAKE_SECONDS": "10",
             "DATAPLANE_TENANT_ROLE": "arn:aws:iam::123456789012:role/{placement}",
             "SESSION_SECRET": "the browser tests' session secret, long enough",
             "RATES_URL": rates_url,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,15 +29,6 @@ class EndpointFile:
         beside = self.path.with_suffix(".new")
         beside.write_text(json.dumps(self._entries))
         os.replace(beside, self.path)
-
-
-@contextmanager
-def silent_server() -> Iterator[int]:
-    """A port that takes connections and says nothing, as a paused cluster's proxy does."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield listener.getsockname()[1]
 
 
 @contextmanager

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.process import free_port
 from tests.browser.endpoints import EndpointFile
 from tests.browser.package import build_tests, require, run
 from tests.browser.tenants import Platform, Tenant
+from tests.tls import PORT, RIGHT, WRONG, TlsServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one builds the example
 
@@ -21,9 +23,22 @@ def test_its_own_tests_pass(package: Path) -> None:
     assert passed > 80
 
 
-def test_sessions_on_a_real_database(
-    package: Path, platform: Platform, globex: Tenant, endpoints: EndpointFile
+def test_sessions_on_real_databases(
+    package: Path, platform: Platform, globex: Tenant, endpoints: EndpointFile, tls_server: TlsServer
 ) -> None:
+    encrypted = Tenant("t-browsersecret", "secret", ("secret.example",), ())
+    there = Platform(tls_server.postgres, platform.cache)
+    there.create(encrypted)
+    tls = {
+        "payload": there.config(encrypted, encrypted.host),
+        "login": there.login(encrypted),
+        "endpointMap": str(tls_server.endpoint_map),
+        "right": RIGHT,
+        "wrong": WRONG,
+        "port": PORT,
+        "authorities": str(tls_server.authorities),
+        "strangers": str(tls_server.strangers),
+    }
     given = {
         "payload": platform.config(globex, globex.host),
         "login": platform.login(globex),
@@ -34,7 +49,7 @@ def test_sessions_on_a_real_database(
         [require("npm", "npm"), "run", "test:real"],
         package,
         120,
-        environment={"TEST_TENANT": json.dumps(given)},
+        environment={"TEST_TENANT": json.dumps(given), "TEST_TLS": json.dumps(tls)},
     )
     assert "\n# fail 0\n" in output
 
@@ -61,3 +76,20 @@ def test_the_lock_names_no_host(package: Path) -> None:
             assert entry.get("resolved", "https://registry.npmjs.org/").startswith(
                 "https://registry.npmjs.org/"
             )
+
+
+def test_a_server_without_settings_does_not_start(package: Path) -> None:
+    """Not at the first visitor's request: `next start` ends, and says what is missing."""
+    program = package / "node_modules" / "next" / "dist" / "bin" / "next"
+    start = [require("node", "nodejs"), str(program), "start", "--port", str(free_port())]
+    given = {"NODE_ENV": "production", "DATAPLANE_POOL_BUDGTE": "7"}
+    with pytest.raises(RuntimeError, match="status 1\n") as caught:
+        run(start, package / "example", 240, environment=given)
+    told = str(caught.value)
+    for line in (
+        "DATAPLANE_CONFIG_KEYS: expected",
+        "DATAPLANE_SSLROOTCERT: expected to be set, as DATAPLANE_SSLMODE is verify-full",
+        "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
+        "DATAPLANE_POOL_BUDGTE: no such setting; is it a misspelling of DATAPLANE_POOL_BUDGET?",
+    ):
+        assert line in told

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.app import App
 from tests.browser.conftest import ZONE
-from tests.browser.endpoints import EndpointFile, silent_server
+from tests.browser.endpoints import EndpointFile
 from tests.browser.tenants import Platform, Tenant
+from tests.dataplane.proxy import Proxy
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one builds the example
 
@@ -68,24 +71,40 @@ def test_suspending_and_resuming_are_seen_at_once(
     _until(lambda: app.get(globex.host).status == 200)
 
 
-def test_a_sleeping_database_is_an_honest_503(
+def test_a_sleeping_database_is_waited_for_and_then_an_honest_503(
     app: App, platform: Platform, acme: Tenant, endpoints: EndpointFile, visitor: BrowserContext
 ) -> None:
     sleeper = Tenant("t-browsersleep", "asleep", (f"asleep.{ZONE}",), ("Asleep canary",))
     platform.create(sleeper)
     payload = platform.config(sleeper, sleeper.host, profile={"pauses": True})
-    with silent_server() as port:
-        endpoints.add("c-asleep.cluster.internal.invalid", port)
-        payload["database"]["host"] = "c-asleep.cluster.internal.invalid"
+    payload["database"]["host"] = "c-asleep.cluster.internal.invalid"
+    with contextlib.closing(Proxy(platform.postgres.port)) as cluster, ThreadPoolExecutor() as threads:
+        cluster.mode = "cut"
+        endpoints.add("c-asleep.cluster.internal.invalid", cluster.port)
         platform.publish(payload)
+        first = threads.submit(app.get, sleeper.host)
+        _until(lambda: cluster.accepted > 1)  # what ends the connect has not ended the wait
+        cluster.mode = "hold"
+        held = cluster.accepted
+        _until(lambda: cluster.accepted > held)
+        assert app.get(acme.host).status == 200, "one tenant's sleeping database stops no other"
+        assert not first.done()
+        cluster.mode = "pass"
+        assert "Asleep canary" in first.result(60).text, "awake in time: the request only took longer"
+
+        cluster.mode = "hold"
+        cluster.cut()
         page = visitor.new_page()
+        page.set_default_timeout(60_000)
         response = page.goto(app.url(sleeper.host))
         assert response is not None
-        assert (response.status, response.all_headers()["retry-after"]) == (503, "5")
+        headers = response.all_headers()
+        assert (response.status, headers["retry-after"], headers["refresh"]) == (503, "5", "5")
         expect(page.get_by_role("heading")).to_have_text("Waking up")
-        assert app.get(acme.host).status == 200, "one tenant's dead database holds up no other"
         platform.publish({**payload, "profile": {}, "epoch": payload["epoch"] + 1})
-        _until(lambda: "Waking up" not in app.get(sleeper.host).text)  # it never pauses
+        _until(lambda: "Waking up" not in app.get(sleeper.host).text)
+        cluster.mode = "pass"
+        expect(page.get_by_text("Asleep canary")).to_be_visible(timeout=60_000)
     endpoints.add("c-asleep.cluster.internal.invalid", platform.postgres.port)
     _until(lambda: app.get(sleeper.host).status == 200)
 

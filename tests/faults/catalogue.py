@@ -93,7 +93,8 @@ EVENTS = (
         "I10",
         (
             f"{_SERVER}test_a_chunked_body_without_an_end_is_cut_at_the_limit",
-            f"{_SERVER}test_clients_that_stall_are_cut_off_and_the_rest_is_served",
+            f"{_SERVER}test_clients_that_stall_are_cut_off",
+            f"{_SERVER}test_clients_that_stall_hold_no_thread",
         ),
     ),
     Fault(11, "thousands of events in one burst", "I1 I10"),
@@ -336,9 +337,16 @@ LIFE = (
         62,
         "back within the retention",
         "I6",
-        (f"{_LEAVE}test_a_customer_who_comes_back_in_time_finds_everything",),
+        (
+            "tests/workers/test_return.py::test_who_pays_again_gets_a_new_tenant_and_the_old_one_is_kept_and_told_of",
+        ),
     ),
-    Fault(63, "back after the purge", "I7", (f"{_LEAVE}test_who_comes_back_after_the_purge_begins_anew",)),
+    Fault(
+        63,
+        "back after the purge",
+        "I7",
+        ("tests/workers/test_return.py::test_who_comes_back_after_the_purge_begins_anew",),
+    ),
     Fault(64, "a hundred sign-ups for one slug", "I2", (f"{_LIFE}test_one_slug_for_a_hundred_sign_ups",)),
     Fault(
         65,

@@ -3,6 +3,8 @@
  * time, and what PostgreSQL's and the network's ways of saying no mean for a request.
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import pg from "pg";
 
 import type { DatabaseAddress, TenantConfig } from "./contract.js";
@@ -10,12 +12,13 @@ import { tenantOfSecret, type Credentials, type Login } from "./credentials.js";
 import type { EndpointMap } from "./endpoints.js";
 import { DataPlaneError, isDataPlaneError } from "./errors.js";
 import type { Driver } from "./pool.js";
-import type { SslMode } from "./settings.js";
+import { WAKE_SECONDS, type SslMode } from "./settings.js";
 
 /** Seconds after which to try a database again that is starting. */
-const WAKE_SECONDS = 5;
+const RETRY_SECONDS = 5;
 
 const CONNECT_MS = 5_000;
+const PAUSE_MS = 500;
 const RESET_MS = 5_000;
 const CLOSE_MS = 2_000;
 const STATEMENT_MS = 30_000;
@@ -26,7 +29,19 @@ export interface Transport {
   readonly endpoints: EndpointMap;
   readonly sslMode: SslMode;
   readonly sslRootCert: string | null;
+  /** Milliseconds that a request waits for a paused database; WAKE_SECONDS unless said otherwise. */
+  readonly wake?: number;
 }
+
+/** Encrypted or not, in the order of libpq's manual. */
+const WAYS: Readonly<Record<SslMode, readonly boolean[]>> = {
+  disable: [false],
+  allow: [false, true],
+  prefer: [true, false],
+  require: [true],
+  "verify-ca": [true],
+  "verify-full": [true],
+};
 
 /** What pg remembers about a connection's prepared statements, which DISCARD ALL has dropped. */
 interface Prepared {
@@ -48,14 +63,15 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
     if ((tenantOfSecret(secret) ?? config.tenant_id) !== config.tenant_id) {
       throw this.crossed(config, "the entry names another tenant's secret");
     }
+    const until = performance.now() + patience(config, this.transport);
     const login = await credentials.login(secret);
     try {
-      return await this.#connect(config, login);
+      return await this.#patiently(config, login, until);
     } catch (error) {
       if (!isRefusedLogin(error)) throw connectError(config, error);
       const next = await credentials.afterRefusal(secret, login);
       if (next === login) throw connectError(config, error);
-      return this.#connect(config, next).catch((again: unknown) => Promise.reject(connectError(config, again)));
+      return this.#patiently(config, next, until).catch((again: unknown) => Promise.reject(connectError(config, again)));
     }
   }
 
@@ -74,7 +90,29 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
     }
   }
 
-  async #connect(config: ActiveConfig, login: Login): Promise<pg.Client> {
+  /** Tries again while the database starts. */
+  async #patiently(config: ActiveConfig, login: Login, until: number): Promise<pg.Client> {
+    for (;;) {
+      try {
+        return await this.#connect(config, login, until);
+      } catch (error) {
+        if (!isStarting(config, error) || performance.now() + PAUSE_MS >= until) throw error;
+        await sleep(PAUSE_MS);
+      }
+    }
+  }
+
+  async #connect(config: ActiveConfig, login: Login, until: number): Promise<pg.Client> {
+    const [first = true, second] = WAYS[this.transport.sslMode];
+    try {
+      return await this.#connectBy(first, config, login, until);
+    } catch (error) {
+      if (second === undefined || !isAboutEncryption(error)) throw error;
+      return this.#connectBy(second, config, login, until);
+    }
+  }
+
+  async #connectBy(encrypted: boolean, config: ActiveConfig, login: Login, until: number): Promise<pg.Client> {
     const { database } = config;
     const at = this.transport.endpoints.resolve(database.host, database.port);
     const client = new pg.Client({
@@ -83,9 +121,9 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
       database: database.name,
       user: login.username,
       password: login.password(),
-      ssl: this.#tls(database.host),
+      ssl: encrypted && this.#tls(database.host),
       application_name: `nextjs ${config.tenant_id}`,
-      connectionTimeoutMillis: CONNECT_MS,
+      connectionTimeoutMillis: Math.max(1, until - performance.now()),
       statement_timeout: STATEMENT_MS,
       idle_in_transaction_session_timeout: STATEMENT_MS,
       keepAlive: true,
@@ -104,11 +142,11 @@ export class Connector implements Driver<ActiveConfig, pg.Client> {
   /** The name is verified, wherever the endpoint map sends the bytes. */
   #tls(name: string): pg.ClientConfig["ssl"] {
     const { sslMode, sslRootCert } = this.transport;
-    if (sslMode === "disable") return false;
     const ca = sslRootCert === null ? {} : { ca: sslRootCert };
-    const verified = sslMode === "verify-full" || sslMode === "verify-ca";
-    const anyName = sslMode === "verify-ca" ? { checkServerIdentity: () => undefined } : {};
-    return { host: name, servername: name, rejectUnauthorized: verified, ...ca, ...anyName };
+    const named = sslMode === "verify-full";
+    const anyName = named ? {} : { checkServerIdentity: () => undefined };
+    // As libpq does: authorities that are named are asked in every mode.
+    return { host: name, servername: name, rejectUnauthorized: named || sslRootCert !== null, ...ca, ...anyName };
   }
 }
 
@@ -143,6 +181,18 @@ export function codeOf(error: unknown): string {
   return typeof code === "string" ? code : "";
 }
 
+/** May the same server be reached with TLS where it was not without, or the other way round? */
+function isAboutEncryption(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code === "28000") return true; // no pg_hba.conf entry for this kind of connection
+  return !/^(?:[0-9A-Z]{5}|E[A-Z]+)$/.test(code) && !/timeout expired/.test(error instanceof Error ? error.message : "");
+}
+
+/** A server that starts says 57P03; where the cluster may pause, one that can't be reached starts as well. */
+function isStarting(config: TenantConfig, error: unknown): boolean {
+  return codeOf(error) === "57P03" || (mayPause(config) && isGone(error));
+}
+
 function isRefusedLogin(error: unknown): boolean {
   return codeOf(error) === "28P01" || codeOf(error) === "28000";
 }
@@ -155,10 +205,20 @@ export function isGone(error: unknown): boolean {
   return /^(?:08|57P)/.test(code) || /^E[A-Z]+$/.test(code) || /terminated|not queryable|was closed/i.test(message);
 }
 
+/** Milliseconds that the tenant's database may take to answer a connect. */
+export function patience(config: TenantConfig, { wake = WAKE_SECONDS * 1000 }: Pick<Transport, "wake">): number {
+  return mayPause(config) ? wake : CONNECT_MS;
+}
+
+/** Does the plan let the tenant's cluster pause when nobody uses it? */
+function mayPause(config: TenantConfig): boolean {
+  return config.profile["pauses"] === true;
+}
+
 /** Nothing was heard in time: "waking" where the tenant's cluster may pause, else "database-unavailable". */
 export function silence(config: TenantConfig, message: string, cause?: unknown): DataPlaneError {
-  const code = config.profile["pauses"] === true ? "waking" : "database-unavailable";
-  return new DataPlaneError(code, message, { cause, retryAfter: WAKE_SECONDS });
+  const code = mayPause(config) ? "waking" : "database-unavailable";
+  return new DataPlaneError(code, message, { cause, retryAfter: RETRY_SECONDS });
 }
 
 /** The error of a statement, as a request may see it. */
@@ -171,15 +231,15 @@ export function translated(error: unknown): unknown {
 }
 
 /**
- * A server that starts says 57P03; one that is silent starts too where the plan lets its cluster pause
- * (`profile.pauses`), since a paused cluster holds the connect until it is up. Any other silence is a fault.
+ * A server that is silent starts where the plan lets its cluster pause (`profile.pauses`), since a paused
+ * cluster holds the connect until it is up. Any other silence is a fault.
  */
 function connectError(config: TenantConfig, error: unknown): DataPlaneError {
   if (isDataPlaneError(error)) return error;
   const message = error instanceof Error ? error.message : "";
   const code = codeOf(error);
-  if (code === "57P03") {
-    return new DataPlaneError("waking", "database: it is starting", { cause: error, retryAfter: WAKE_SECONDS });
+  if (isStarting(config, error)) {
+    return new DataPlaneError("waking", "database: it is starting", { cause: error, retryAfter: RETRY_SECONDS });
   }
   if (code === "ETIMEDOUT" || /timeout expired/.test(message)) {
     return silence(config, "database: it does not answer", error);

@@ -10,10 +10,10 @@
 import type pg from "pg";
 import type { QueryConfig, QueryResult, QueryResultRow } from "pg";
 
-import { codeOf, Connector, isGone, leftOpen, silence, translated, type ActiveConfig, type Transport } from "./connect.js";
+import { codeOf, Connector, isGone, leftOpen, patience, silence, translated, type ActiveConfig, type Transport } from "./connect.js";
 import type { TenantConfig } from "./contract.js";
 import type { Credentials } from "./credentials.js";
-import { DataPlaneError } from "./errors.js";
+import { DataPlaneError, isDataPlaneError } from "./errors.js";
 import { KeyedPool, type Claim, type Fleet, type Lease, type PoolLimits } from "./pool.js";
 import type { Notice } from "./resolve.js";
 
@@ -74,14 +74,15 @@ export class Databases {
   }
 
   /**
-   * Make sure that the tenant's database answers, within `wait` milliseconds; at once where it did
-   * lately. @throws DataPlaneError "waking" when the time is over, "database-unavailable" where the plan never
-   * pauses; the connect goes on behind.
+   * Make sure that the tenant's database answers; at once where a connection is open. Waits for a paused one as
+   * long as `wake` says. @throws DataPlaneError "waking" when the time is over, "database-unavailable" where the
+   * plan never pauses; the connect goes on behind.
    */
-  async ready(config: TenantConfig, wait: number): Promise<void> {
+  async ready(config: TenantConfig): Promise<void> {
     const claim = this.#claim(config);
-    if (this.#pool.has(claim.id)) return;
+    if (this.#pool.isOpen(claim.id)) return;
     const connecting = this.#checkout(claim).then((lease) => lease.release());
+    const wait = patience(config, this.parts);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       const error = silence(config, `database: no answer within ${wait} ms`);
@@ -171,7 +172,11 @@ export class Databases {
 
   async #checkout(claim: Claim<ActiveConfig>): Promise<Lease<pg.Client>> {
     for (let attempt = 1; ; attempt += 1) {
-      const lease = await this.#pool.acquire(claim);
+      const lease = await this.#pool.acquire(claim).catch((error: unknown) => {
+        // In line behind a connect that nobody has answered yet: it is not the tenant who is busy.
+        const unanswered = isDataPlaneError(error) && error.code === "busy" && this.#pool.has(claim.id);
+        throw unanswered && !this.#pool.isOpen(claim.id) ? silence(claim.key, error.message, error) : error;
+      });
       try {
         await this.#identify(lease.connection, claim.key);
         return lease;

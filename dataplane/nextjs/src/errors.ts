@@ -75,7 +75,7 @@ export const WORDING: Readonly<Record<ErrorCode, Wording>> = {
   waking: {
     status: 503,
     title: "Waking up",
-    explanation: "The database of this account was asleep and is starting. It takes some seconds.",
+    explanation: "The database of this account was asleep and is starting. That can take a minute.",
   },
   "database-unavailable": {
     status: 503,

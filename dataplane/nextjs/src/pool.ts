@@ -44,6 +44,8 @@ export interface PoolLimits {
   readonly age: number;
   /** Milliseconds that a request waits for a connection. */
   readonly wait: number;
+  /** Connections of one tenant that may be on their way: what a database that hangs holds of the budget. */
+  readonly opening: number;
   /** Requests that may wait at one moment. */
   readonly maxWaiting: number;
   /** Milliseconds for which a tenant's requests fail at once after a failed connect; doubles up to `backoffMost`. */
@@ -56,6 +58,7 @@ export const POOL_LIMITS: PoolLimits = {
   idle: 60_000,
   age: 30 * 60_000,
   wait: 5_000,
+  opening: 2,
   maxWaiting: 1_000,
   backoff: 500,
   backoffMost: 15_000,
@@ -76,6 +79,8 @@ interface Tenant<C> {
   readonly id: string;
   readonly idle: Held<C>[];
   open: number;
+  /** Of those, how many are still being opened. */
+  opening: number;
   /** Given back a moment ago and being cleaned: sooner to be had than a new one. */
   cleaning: number;
   /** Rises when the tenant's connections must not be used again. */
@@ -182,6 +187,12 @@ export class KeyedPool<K, C extends object> {
     return this.#tenants.has(id);
   }
 
+  /** Whether one is open: its database has answered. */
+  isOpen(id: string): boolean {
+    const tenant = this.#tenants.get(id);
+    return tenant !== undefined && tenant.open > tenant.opening;
+  }
+
   get stats(): { readonly used: number; readonly idle: number; readonly waiting: number; readonly tenants: number } {
     return { used: this.#used, idle: this.#idle.size, waiting: this.#waiting.size, tenants: this.#tenants.size };
   }
@@ -251,7 +262,7 @@ export class KeyedPool<K, C extends object> {
         waiter.serve(held);
       } else if (tenant !== undefined && (promised.get(tenant) ?? 0) < tenant.cleaning) {
         promised.set(tenant, (promised.get(tenant) ?? 0) + 1);
-      } else if ((tenant?.open ?? 0) < claim.limit) {
+      } else if ((tenant?.open ?? 0) < claim.limit && (tenant?.opening ?? 0) < this.#limits.opening) {
         if (claim.dedicated || this.#used < this.#limits.budget) {
           this.#accept(waiter);
           void this.#open(waiter);
@@ -281,14 +292,16 @@ export class KeyedPool<K, C extends object> {
     const { claim } = waiter;
     let tenant = this.#tenants.get(claim.id);
     if (tenant === undefined) {
-      tenant = { id: claim.id, idle: [], open: 0, cleaning: 0, generation: 0 };
+      tenant = { id: claim.id, idle: [], open: 0, opening: 0, cleaning: 0, generation: 0 };
       this.#tenants.set(claim.id, tenant);
     }
     tenant.open += 1;
+    tenant.opening += 1;
     if (!claim.dedicated) this.#used += 1;
     const { generation } = tenant;
     const { cluster, dedicated } = claim;
     if (!(await this.#enter(cluster))) {
+      tenant.opening -= 1;
       this.#uncount(tenant, dedicated);
       waiter.fail(this.#busy("its cluster has no connection left for this process"));
       return;
@@ -298,6 +311,7 @@ export class KeyedPool<K, C extends object> {
       connection = await this.driver.open(claim.key);
     } catch (error) {
       void this.fleet?.release(cluster);
+      tenant.opening -= 1;
       this.#failed(claim.id, error);
       this.#uncount(tenant, dedicated);
       waiter.fail(error);
@@ -308,7 +322,9 @@ export class KeyedPool<K, C extends object> {
     const times = { bornAt: now, idleSince: now };
     const held = { connection, tenant, cluster, dedicated, generation, ...times, ended: false, moving: null };
     this.#held.set(connection, held);
+    tenant.opening -= 1;
     waiter.serve(held);
+    this.#pump(); // the next one of this tenant may open its own
   }
 
   /** Room on the cluster among all processes. False: there is none, and we can make none. */

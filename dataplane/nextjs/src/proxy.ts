@@ -33,13 +33,13 @@ export interface TenantProxyOptions {
   /** The folder of those pages, `app/t/[tenant]` unless said otherwise. Closed to requests from outside. */
   readonly cacheRoot?: string;
   /**
-   * Milliseconds to wait for a sleeping database before the page is rendered: then the answer is an
-   * honest 503 with `Retry-After`, which a page that has begun to stream can't give. False: don't.
+   * Wait for the database (a paused one as long as DATAPLANE_WAKE_SECONDS says) before the page is rendered:
+   * then the answer is an honest 503 with `Retry-After`, which a page that has begun to stream can't give.
    */
-  readonly wake?: number | false;
+  readonly wake?: boolean;
 }
 
-const DEFAULTS = { pages: {}, cached: [], cacheRoot: "/t", wake: 3_000 } as const;
+const DEFAULTS = { pages: {}, cached: [], cacheRoot: "/t", wake: true } as const;
 const RETRY_SECONDS = 5;
 
 /** `export const proxy = createTenantProxy({...})`: Next.js calls it with each request that its matcher takes. */
@@ -70,7 +70,7 @@ async function admit(
     throw new DataPlaneError("unknown-host", "host: no tenant can have it");
   }
   const { config, entry } = serving(await resolver.resolve(host), settings.releases);
-  if (options.wake !== false) await databases.ready(config, options.wake);
+  if (options.wake) await databases.ready(config);
 
   headers.set(ENTRY_HEADER, entry);
   headers.set(PASS_HEADER, passFor(host, settings.keys, now));
@@ -96,13 +96,18 @@ function serving(resolved: Resolved | null, releases: Releases): Resolved {
   return resolved;
 }
 
-/** A page for who reads, JSON for who does not; never kept by any cache, whatever the page itself allows. */
+/**
+ * A page for who reads, which comes back by itself where waiting helps; JSON for who does not. Never kept by
+ * any cache, whatever the page itself allows.
+ */
 function refuse(request: NextRequest, headers: Headers, error: DataPlaneError, pages: StatePages): NextResponse {
   const answer = errorResponse(error);
   const page = pages[error.code];
   const reads = request.method === "GET" || request.method === "HEAD";
   const init = { status: error.status, headers: new Headers(answer.headers) };
   init.headers.delete("Content-Type");
+  const retry = init.headers.get("Retry-After");
+  if (reads && retry !== null) init.headers.set("Refresh", retry);
   if (page !== undefined && reads) {
     const target = request.nextUrl.clone();
     target.pathname = page;

@@ -48,6 +48,7 @@ function build(settings: Settings): Runtime {
     endpoints: new EndpointMap(settings.endpointMap),
     sslMode: settings.sslMode,
     sslRootCert: settings.sslRootCert,
+    wake: settings.wakeSeconds * 1000,
     limits: { budget: settings.poolBudget },
     fleet: counted ? new FleetBudget(cacheUrl, { limit: clusterBudget, warn }) : null,
     report: (message, cause) => console.error(`[tenant] ${line(message, cause)}`),

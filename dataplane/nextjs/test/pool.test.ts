@@ -103,6 +103,28 @@ test("a tenant has its limit and not more, and waits in vain for a bounded time"
   for (const lease of leases) lease.release();
 });
 
+test("a database that does not answer holds two connections of the budget, and the others are served", async (t) => {
+  const asleep: (() => void)[] = [];
+  const server = new Server();
+  const open = server.open.bind(server);
+  server.open = async (key) => {
+    if (key === "sleeper") await new Promise<void>((woken) => asleep.push(woken));
+    return open(key);
+  };
+  const pool = new KeyedPool<string, Wire>(server, { budget: 4, wait: 30_000 });
+  t.after(() => pool.close());
+  const waiting = Array.from({ length: 6 }, () => pool.acquire(of("sleeper", { limit: 6 })));
+  for (let i = 0; i < 20; i += 1) (await pool.acquire(of(`other-${i % 3}`))).release();
+  assert.deepEqual([asleep.length, pool.isOpen("sleeper"), pool.has("sleeper")], [2, false, true]);
+  const wakeUp = setInterval(() => asleep.splice(0).forEach((woken) => woken()), 1);
+  t.after(() => clearInterval(wakeUp));
+  for (const lease of await Promise.all(waiting.slice(0, 2))) lease.release();
+  assert.ok(pool.isOpen("sleeper"));
+  for (const lease of await Promise.all(waiting.slice(2).map((one) => one.then((got) => (got.release(), got))))) {
+    assert.equal(lease.connection.key, "sleeper");
+  }
+});
+
 test("dedicated connections stand outside of the budget", async (t) => {
   const { pool } = setting(t, { budget: 1, wait: 30 });
   const held = await pool.acquire(of("a"));

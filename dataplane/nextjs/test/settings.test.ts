@@ -1,15 +1,23 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { generateKeyPairSync } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { rootCertificates } from "node:tls";
 
 import { EndpointMap } from "../src/endpoints.js";
 import { parseNotice } from "../src/redis.js";
 import { settingsFrom } from "../src/settings.js";
+import { vectors } from "./vectors.js";
 
 const KEY = Buffer.alloc(32, 3).toString("base64");
-const LEAST = { DATAPLANE_CONFIG_KEYS: `k1:${KEY}`, DATAPLANE_CACHE_URL: "redis://127.0.0.1" };
+const LEAST = {
+  DATAPLANE_CONFIG_KEYS: `k1:${KEY}`,
+  DATAPLANE_CACHE_URL: "redis://127.0.0.1",
+  DATAPLANE_SSLROOTCERT: "system",
+};
+const CERTIFICATE = rootCertificates[0] ?? "";
 
 test("what is not said has a safe default", () => {
   const settings = settingsFrom(LEAST);
@@ -18,10 +26,61 @@ test("what is not said has a safe default", () => {
     [settings.sslMode, settings.trustedProxies, settings.poolBudget, settings.staleSeconds, settings.endpointMap],
     ["verify-full", 0, 100, 21_600, null],
   );
+  assert.equal(settings.wakeSeconds, 45, "over 30 seconds after a day of sleep, below the 60 of a load balancer");
   assert.deepEqual(
     [settings.clusterBudget, settingsFrom({ ...LEAST, DATAPLANE_CLUSTER_BUDGET: "80" }).clusterBudget],
     [null, 80],
   );
+});
+
+function mistakes(environment: Record<string, string>): string[] {
+  try {
+    settingsFrom(environment);
+  } catch (error) {
+    return (error as Error).message.split("\n");
+  }
+  return [];
+}
+
+test("all mistakes are told at once, misspelt names among them", () => {
+  const wrong = { DATAPLANE_CONFIG_KEYS: "", DATAPLANE_SSLMODE: "on", DATAPLANE_POOL_BUDGTE: "7", DATAPLANE_SOAK: "1" };
+  const told = mistakes({ ...LEAST, ...wrong });
+  assert.deepEqual(
+    told.map((line) => line.split(":")[0]),
+    ["DATAPLANE_CONFIG_KEYS", "DATAPLANE_SSLMODE", "DATAPLANE_POOL_BUDGTE"],
+  );
+  assert.match(told[2] ?? "", /is it a misspelling of DATAPLANE_POOL_BUDGET\?/);
+});
+
+interface TlsCase {
+  readonly sslmode: string | null;
+  readonly sslrootcert: string | null;
+  readonly wrong: "sslmode" | "sslrootcert" | null;
+}
+
+test("databases that could not be verified stop the start, as in Python", (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), "tls-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const contents: Record<string, string> = {
+    bundle: `# one\n${CERTIFICATE}\n# two\n${rootCertificates[1]}\n`,
+    empty: "",
+    text: "<html>404</html>\n",
+    key: generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+    cut: CERTIFICATE.slice(0, 200),
+  };
+  for (const [name, content] of Object.entries(contents)) writeFileSync(path.join(folder, name), content);
+  mkdirSync(path.join(folder, "folder"));
+  const { cases } = vectors<{ cases: TlsCase[] }>("tls.json");
+  assert.ok(cases.length > 20);
+  for (const { sslmode, sslrootcert, wrong } of cases) {
+    const root = sslrootcert === null || sslrootcert === "system" ? sslrootcert : path.join(folder, sslrootcert);
+    const told = mistakes({ ...LEAST, DATAPLANE_SSLMODE: sslmode ?? "", DATAPLANE_SSLROOTCERT: root ?? "" });
+    const what = `${sslmode} ${sslrootcert}: ${told}`;
+    assert.equal(told.length, wrong === null ? 0 : 1, what);
+    if (wrong === null) continue;
+    assert.match(told[0] ?? "", new RegExp(`^DATAPLANE_${wrong.toUpperCase()}: expected `), what);
+    if (wrong === "sslrootcert") assert.match(told[0] ?? "", /truststore\.pki\.rds\.amazonaws\.com\/global\/global-bundle\.pem/);
+  }
 });
 
 test("a wrong variable is named", () => {
@@ -30,7 +89,16 @@ test("a wrong variable is named", () => {
     ["DATAPLANE_CONFIG_KEYS", "k1:c2hvcnQ="],
     ["DATAPLANE_CONFIG_KEYS", KEY],
     ["DATAPLANE_CACHE_URL", ""],
-    ["DATAPLANE_SSLMODE", "prefer"],
+    ["DATAPLANE_CACHE_URL", "redis://:canary@h:xyz/0"],
+    ["DATAPLANE_CACHE_URL", "redis://:canary@[::1"],
+    ["DATAPLANE_CACHE_URL", "redis://h/abc"],
+    ["DATAPLANE_CACHE_URL", "127.0.0.1"],
+    ["DATAPLANE_RESOLVE_URL", "https://"],
+    ["DATAPLANE_RESOLVE_URL", "control.example"],
+    ["DATAPLANE_RESOLVE_TOKEN", "canary\nx: y"],
+    ["DATAPLANE_PLATFORM_ZONES", "a.example, *.b"],
+    ["DATAPLANE_RELEASES", "five"],
+    ["DATAPLANE_ENDPOINT_MAP", "/does/not/exist"],
     ["DATAPLANE_TRUSTED_PROXIES", "-1"],
     ["DATAPLANE_POOL_BUDGET", "0"],
     ["DATAPLANE_CLUSTER_BUDGET", "0"],
@@ -38,7 +106,10 @@ test("a wrong variable is named", () => {
     ["DATAPLANE_TENANT_ROLE", "arn:aws:iam::1:role/one-for-all"],
   ];
   for (const [name, value] of wrong) {
-    assert.throws(() => settingsFrom({ ...LEAST, [name]: value }), new RegExp(`^Error: ${name}: expected`), name);
+    const told = mistakes({ ...LEAST, DATAPLANE_RESOLVE_TOKEN: "t", [name]: value });
+    assert.equal(told.length, 1, `${name}=${value}: ${told}`);
+    assert.match(told[0] ?? "", new RegExp(`^${name}: `));
+    assert.doesNotMatch(told[0] ?? "", /canary/);
   }
   assert.throws(() => settingsFrom({ ...LEAST, DATAPLANE_RESOLVE_URL: "https://x" }), /DATAPLANE_RESOLVE_TOKEN/);
   const uncounted = { DATAPLANE_CACHE_URL: "", DATAPLANE_RESOLVE_URL: "https://x", DATAPLANE_RESOLVE_TOKEN: "t" };

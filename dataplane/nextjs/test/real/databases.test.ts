@@ -14,6 +14,7 @@ import { Credentials } from "../../src/credentials.js";
 import { Databases, type Session } from "../../src/databases.js";
 import { EndpointMap } from "../../src/endpoints.js";
 import { isDataPlaneError, type ErrorCode } from "../../src/errors.js";
+import type { SslMode } from "../../src/settings.js";
 
 interface Given {
   readonly payload: Record<string, unknown>;
@@ -25,11 +26,15 @@ const given = JSON.parse(process.env["TEST_TENANT"] ?? "null") as Given | null;
 assert.ok(given, "TEST_TENANT: expected a tenant's JSON");
 const config = { ...configOf(given.payload), pool_size: 1 }; // one connection, so that it must be shared
 
-function databases(login: { username: string; password: string } = given!.login, reports: string[] = []): Databases {
+function databases(
+  login: { username: string; password: string } = given!.login,
+  reports: string[] = [],
+  sslMode: SslMode = "disable",
+): Databases {
   const made = new Databases({
     credentials: new Credentials(async () => JSON.stringify(login)),
     endpoints: new EndpointMap(given!.endpointMap),
-    sslMode: "disable",
+    sslMode,
     sslRootCert: null,
     report: (message) => reports.push(message),
   });
@@ -224,6 +229,15 @@ test("a database that is not the tenant's by its own marker is never used", asyn
   );
   assert.deepEqual([used, reports.length], [false, 1]);
   await assert.rejects(databases().of(other).query("SELECT 1"), failing("cross-tenant"), "another tenant's secret");
+});
+
+test("a server without TLS is reached in the clear by prefer and allow, and by nothing else", async () => {
+  const reached = async (sslMode: SslMode) => {
+    const made = databases(given!.login, [], sslMode).of(config);
+    return (await made.query<{ ssl: boolean }>("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).rows[0]?.ssl;
+  };
+  assert.deepEqual([await reached("prefer"), await reached("allow")], [false, false]);
+  await assert.rejects(reached("require"), failing("database-unavailable"));
 });
 
 test("only an active tenant has a database", () => {

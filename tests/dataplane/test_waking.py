@@ -1,0 +1,121 @@
+"""A visitor of a tenant whose cluster is paused is served as soon as it is up, or told so: over HTTP."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+from werkzeug.test import Client, TestResponse
+
+from dataplane.context import tenant_connection
+from dataplane.credentials import StaticCredentials
+from dataplane.settings import DataPlane, from_environment
+from localcloud.valkey import ValkeyServer
+from tests.dataplane.proxy import Proxy
+from tests.dataplane.resolving import eventually
+from tests.dataplane.tenants import KEYS, Logins, TenantDatabase
+
+PATIENCE = 60  # seconds: for what comes to pass by itself, on a busy machine
+
+
+def read_canary(_: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    with tenant_connection() as conn:
+        row = conn.execute("SELECT body FROM note ORDER BY id LIMIT 1").fetchone()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(row and row[0]).encode()]
+
+
+class House:
+    """An application, and visitors of it."""
+
+    def __init__(self, env: dict[str, str], logins: Logins) -> None:
+        self.dataplane: DataPlane = from_environment(env, credentials=StaticCredentials(logins.logins))
+        self._client = self.dataplane.wsgi(read_canary)
+        self._threads = ThreadPoolExecutor(32)
+
+    def visit(self, tenant: TenantDatabase, accept: str = "text/html") -> Future[TestResponse]:
+        headers = {"Host": tenant.host, "Accept": accept}
+        return self._threads.submit(lambda: Client(self._client).get("/", headers=headers, buffered=True))
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self.dataplane.close()
+
+
+@pytest.fixture
+def env(cache: ValkeyServer) -> dict[str, str]:
+    return {
+        "DATAPLANE_CONFIG_KEYS": "k1:" + base64.b64encode(KEYS["k1"]).decode(),
+        "DATAPLANE_CACHE_URL": cache.url,
+        "DATAPLANE_SSLMODE": "disable",
+    }
+
+
+@pytest.fixture
+def awake(tenants: list[TenantDatabase], cache_client: redis.Redis) -> TenantDatabase:
+    cache_client.set(*tenants[1].entry())
+    return tenants[1]
+
+
+@pytest.fixture
+def sleeper(
+    tenants: list[TenantDatabase], cache_client: redis.Redis, proxy: Proxy
+) -> Iterator[TenantDatabase]:
+    tenant = tenants[0]
+    tenant.port = proxy.port
+    cache_client.set(*tenant.entry(profile={"pauses": True}))
+    proxy.mode = "hold"
+    yield tenant
+    tenant.port = None
+
+
+@pytest.fixture
+def house(env: dict[str, str], logins: Logins) -> Iterator[House]:
+    house = House(env, logins)
+    yield house
+    house.close()
+
+
+def test_a_visitor_waits_as_long_as_aurora_needs_and_nobody_else_with_them(
+    house: House, sleeper: TenantDatabase, awake: TenantDatabase, proxy: Proxy
+) -> None:
+    transport = house.dataplane.pools._connector.transport
+    assert transport.wake == 45, "over 30 seconds after a day of sleep, below the 60 of a load balancer"
+    first, second = house.visit(sleeper), house.visit(sleeper)
+    eventually(lambda: proxy.accepted == 2, PATIENCE)
+    others = [house.visit(sleeper) for _ in range(4)]
+    for other in others:  # those in line behind them wait as long as for any connection, 5 seconds
+        told = other.result(PATIENCE)
+        assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
+        assert "Waking up" in told.text
+    assert proxy.accepted == 2, "no more than two of a tenant's connects are under way"
+    for _ in range(20):
+        assert house.visit(awake).result(PATIENCE).text == awake.canary
+    assert not first.done()
+    assert not second.done()
+    proxy.mode = "pass"
+    for visitor in (first, second):
+        served = visitor.result(PATIENCE)
+        assert (served.status_code, served.text) == (200, sleeper.canary)
+
+
+def test_past_the_bound_the_page_says_so_and_comes_back_by_itself(
+    env: dict[str, str], logins: Logins, sleeper: TenantDatabase, proxy: Proxy
+) -> None:
+    house = House(env | {"DATAPLANE_WAKE_SECONDS": "3"}, logins)
+    try:
+        page = house.visit(sleeper).result(PATIENCE)
+        assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+        assert page.headers["Cache-Control"] == "no-store"
+        assert '<meta http-equiv="refresh" content="5">' in page.text
+        assert "was asleep and is starting" in page.text
+        answer = house.visit(sleeper, "application/json").result(PATIENCE)
+        assert (answer.status_code, answer.json and answer.json["error"]) == (503, "waking")
+        proxy.mode = "pass"
+        eventually(lambda: house.visit(sleeper).result(PATIENCE).status_code == 200, PATIENCE)
+    finally:
+        house.close()
