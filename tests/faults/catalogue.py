@@ -26,6 +26,7 @@ _SERVER = "tests/web/test_server.py::"
 _ENGINE = "tests/workers/test_faults.py::"
 _LIFE = "tests/workers/test_life.py::"
 _LEAVE = "tests/workers/test_leave.py::"
+_RETURN = "tests/workers/test_return.py::"
 _ORDER = "tests/workers/test_order.py::"
 _BROKER = "tests/workers/test_broker_lost.py::"
 _POOL = "tests/workers/test_pool.py::"
@@ -345,7 +346,7 @@ LIFE = (
         63,
         "back after the purge",
         "I7",
-        ("tests/workers/test_return.py::test_who_comes_back_after_the_purge_begins_anew",),
+        (f"{_RETURN}test_who_comes_back_after_the_purge_begins_anew",),
     ),
     Fault(64, "a hundred sign-ups for one slug", "I2", (f"{_LIFE}test_one_slug_for_a_hundred_sign_ups",)),
     Fault(

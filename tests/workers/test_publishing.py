@@ -149,7 +149,7 @@ def test_what_is_wrong_with_another_route_keeps_no_host_with_the_attacker(shared
     with shared.house.ctx.registry.connection() as conn:
         conn.execute("UPDATE route SET payload = payload || '{\"plan\": 7}' WHERE host = %s", [HOSTS[1]])
     with pytest.raises(Invalid, match="plan: expected str"):
-        sweep.republish(shared.house.ctx)
+        publishing.publish_all(shared.house.ctx)
     assert shared.served(HOSTS[0]) == (IDS[0], "active")
 
 
