@@ -140,7 +140,9 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
         policy=Policy(max_age=stale),
         releases=releases,
     )
-    connector = Connector(credentials or SecretsManagerCredentials(role=role), transport)
+    if credentials is None:
+        credentials = SecretsManagerCredentials(role=role)
+    connector = Connector(credentials, transport)
     fleet = None
     if cluster_budget is not None and cache_url:
         fleet = FleetBudget.from_url(cache_url, limit=cluster_budget)
