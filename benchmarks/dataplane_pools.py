@@ -22,13 +22,13 @@ from psycopg_pool import ConnectionPool
 
 from benchmarks.dataplane_report import Bar, Report, percentile, side_by_side
 from benchmarks.dataplane_resolver import config
+from dataplane.checkout import Limits
 from dataplane.connect import Connector, Transport
 from dataplane.contract import DatabaseAddress, TenantConfig
 from dataplane.credentials import Credential
 from dataplane.errors import DatabaseError
-from dataplane.grants import Limits
 from dataplane.pools import KeyedPools
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 
 DATABASES = 10
 TENANTS = 10_000

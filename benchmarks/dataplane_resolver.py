@@ -24,10 +24,10 @@ from dataplane.contract import (
     sign,
 )
 from dataplane.hosts import normalise_host
-from dataplane.levels import RedisLevel
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
+from dataplane.tiers import RedisLevel
 
 KEYS = {"k1": b"benchmark benchmark benchmark 32"}
 ZONE = "tenants.example.com"

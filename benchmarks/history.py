@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from benchmarks import page
 from controlplane.store import history, schema_version
 from controlplane.store.registry import Connection, Registry
-from localcloud.postgres import PostgresServer
-from localcloud.process import make_data_root
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.process import make_data_root
 
 SIZES = (30_000, 300_000, 492_000)
 QUICK = (3_000, 30_000)

@@ -48,9 +48,9 @@ from controlplane.domain.rollout import Spec
 from controlplane.services import releases, rollout_plot, rollouts
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.postgres import PostgresServer
-from localcloud.process import make_data_root
-from workers import rollouts as executor
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.process import make_data_root
+from workers.jobs import rollouts as executor
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.ports import Credential

@@ -29,12 +29,12 @@ from controlplane.store import move, schema_version
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Registry
 from dataplane.settings import DataPlane
-from localcloud.postgres import PostgresServer
-from localcloud.process import make_data_root
-from localcloud.valkey import ValkeyServer
-from tests.contract.databases_rig import Server, run_server
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.process import make_data_root
+from localcloud.servers.valkey import ValkeyServer
+from tests.engine.house import House
 from tests.moves.house import Journal, audit, moving_house
-from tests.workers.house import House
+from tests.provider.databases_rig import Server, run_server
 
 GOAL = 2.0  # seconds without a write
 ROW = 1000  # bytes of a row of the ballast

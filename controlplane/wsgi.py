@@ -13,7 +13,7 @@ from typing import Any
 from celery import Celery
 from flask import Flask
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
 from controlplane.web.app import create_app
@@ -57,8 +57,8 @@ def celery_ring(broker_url: str) -> Ring:
             "socket_connect_timeout": RING_TIMEOUT,
             "retry_on_timeout": False,
         },
-        task_default_queue=bells.OPERATIONS,
-        task_routes=bells.ROUTES,
+        task_default_queue=task_names.OPERATIONS,
+        task_routes=task_names.ROUTES,
         task_publish_retry=False,
         task_ignore_result=True,
     )

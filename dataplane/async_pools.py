@@ -18,12 +18,17 @@ from typing import Any
 import psycopg
 
 from dataplane import wire
+from dataplane.checkout import (
+    Blocked,
+    Held,
+    Limits,
+    Opening,
+    Ticket,
+)
 from dataplane.connect import Connector
 from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import FleetBudget
-from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
-from dataplane.ledger import Ledger
 from dataplane.pooling import (
     PoolStatistics,
     blocked_error,
@@ -33,6 +38,7 @@ from dataplane.pooling import (
     full_error,
     tired_error,
 )
+from dataplane.scheduler import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ refused (a request for A can't be sent to B by whoever can write to the cache). 
 at a time, which is how a key is rolled. `epoch` comes from one sequence of the registry, over all
 tenants, so that of two entries for one host the newer is known even when the host changed hands. Whoever
 verifies can also sign, so a high epoch proves nothing: the registry's word stands above it
-(`workers/publishing.py`, `dataplane/resolver.py`).
+(`workers/steps/routes.py`, `dataplane/resolver.py`).
 Notices on the channel `tenant:notices` say which host changed; they carry no configuration and no
 signature, so whoever hears one looks again and believes what is signed.
 """

@@ -12,7 +12,11 @@ from typing import Any
 import urllib3
 
 from dataplane.contract import MAX_ENTRY_BYTES, ContractError, TenantConfig, verify
-from dataplane.levels import EntryRefused, LevelDown, Pause
+from dataplane.tiers import (
+    EntryRefused,
+    LevelDown,
+    Pause,
+)
 
 log = logging.getLogger(__name__)
 

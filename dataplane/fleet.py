@@ -24,7 +24,11 @@ from typing import Any
 
 import redis
 
-from dataplane.levels import LevelDown, Pause, connect_redis
+from dataplane.tiers import (
+    LevelDown,
+    Pause,
+    connect_redis,
+)
 
 log = logging.getLogger(__name__)
 

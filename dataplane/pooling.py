@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from dataplane.checkout import Blocked, Ticket
 from dataplane.connect import may_pause
 from dataplane.contract import TenantConfig
 from dataplane.errors import DatabaseError, DatabaseWaking, PoolExhausted
-from dataplane.grants import Blocked, Ticket
 
 
 @dataclass(slots=True)

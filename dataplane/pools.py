@@ -1,6 +1,6 @@
 """Connections to tenant databases for threads: one budget, no thread per tenant, no mix-up.
 
-The ledger decides who gets what (`dataplane/ledger.py`); this module does the I/O that it asks for, and
+The ledger decides who gets what (`dataplane/scheduler.py`); this module does the I/O that it asks for, and
 never while it holds the lock, so a database that hangs keeps nobody else waiting. Every connection
 that goes out, new or used, has just been asked whose it is (I7), and comes back through a reset.
 """
@@ -21,6 +21,13 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from dataplane import wire
+from dataplane.checkout import (
+    Blocked,
+    Held,
+    Limits,
+    Opening,
+    Ticket,
+)
 from dataplane.connect import Connector
 from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
@@ -30,8 +37,6 @@ from dataplane.errors import (
     PoolExhausted,
 )
 from dataplane.fleet import FleetBudget
-from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
-from dataplane.ledger import Ledger
 from dataplane.pooling import (
     PoolStatistics,
     blocked_error,
@@ -42,6 +47,7 @@ from dataplane.pooling import (
     left_open_error,
     tired_error,
 )
+from dataplane.scheduler import Ledger
 
 log = logging.getLogger(__name__)
 

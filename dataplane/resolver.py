@@ -37,10 +37,10 @@ from dataclasses import dataclass
 from dataplane.contract import Notice, Status, TenantConfig
 from dataplane.errors import BeingUpdated, Provisioning, RoutingUnavailable, Suspended, UnknownHost
 from dataplane.hosts import HostKind, Zones, normalise_host
-from dataplane.levels import Level, LevelDown
 from dataplane.memory import Memory, Nothing, Outcome, Policy, Slot
 from dataplane.notices import NoticeListener, Subscriber
 from dataplane.releases import ALL, Releases
+from dataplane.tiers import Level, LevelDown
 
 # Headers that are spelled otherwise than the name in memory, with a port as a rule, come again as well.
 _spelled = functools.lru_cache(maxsize=4096)(normalise_host)

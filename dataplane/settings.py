@@ -42,6 +42,7 @@ from urllib.parse import urlsplit
 from redis.connection import parse_url
 
 from dataplane.async_pools import AsyncKeyedPools
+from dataplane.checkout import Limits
 from dataplane.connect import WAKE_SECONDS, Connector, Transport
 from dataplane.contract import MIN_KEY_BYTES
 from dataplane.control_plane import ControlPlaneLevel
@@ -49,15 +50,14 @@ from dataplane.credentials import Credentials, SecretsManagerCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.errors import BadHost
 from dataplane.fleet import FleetBudget
-from dataplane.grants import Limits
 from dataplane.hosts import Zones
-from dataplane.ledger import Ledger
-from dataplane.levels import RedisLevel
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.pools import KeyedPools
 from dataplane.releases import ALL, Releases
 from dataplane.resolver import Resolver
+from dataplane.scheduler import Ledger
+from dataplane.tiers import RedisLevel
 from dataplane.wsgi import TenantMiddleware
 
 if TYPE_CHECKING:

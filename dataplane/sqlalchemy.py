@@ -31,9 +31,9 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
+from dataplane.checkout import Held
 from dataplane.context import current_pools, current_tenant
 from dataplane.errors import TenantChanged
-from dataplane.grants import Held
 from dataplane.pooling import expect_not_failed
 from dataplane.pools import KeyedPools
 

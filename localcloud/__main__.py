@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.cloud import DEFAULT_ZONE, LocalCloud
-from localcloud.process import ServiceError
+from localcloud.servers.process import ServiceError
 
 DEFAULT_WEBHOOK_URL = "http://127.0.0.1:8000/webhooks/stripe"
 

@@ -21,12 +21,12 @@ import stripe as stripe_sdk
 from localcloud.aws.account import Account, furnish
 from localcloud.aws.emulator import AwsEmulator
 from localcloud.credentials import Credentials
-from localcloud.http_service import HttpService
-from localcloud.postgres import PostgresServer
-from localcloud.postgres_install import program
-from localcloud.process import ServiceError
+from localcloud.servers.http_service import HttpService
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.postgres_install import program
+from localcloud.servers.process import ServiceError
+from localcloud.servers.valkey import ValkeyServer
 from localcloud.terraform_mirror import terraform_environment
-from localcloud.valkey import ValkeyServer
 from localcloud.world_folder import WorldFolder
 
 REGISTRY = "controlplane"  # the database and the login that owns it

@@ -18,9 +18,9 @@ from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.aws.emulator import AwsEmulator
 from localcloud.cloud import LocalCloud
-from localcloud.postgres import PostgresServer
-from localcloud.process import make_data_root
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.process import make_data_root
+from localcloud.servers.valkey import ValkeyServer
 from tests.tls import TlsServer, tls_postgres
 
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes that must be free, for the server's log of 1 GiB and more

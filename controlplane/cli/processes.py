@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.cli import options
 from controlplane.cli.doctor import report
 from controlplane.cli.failure import Misuse, clear_errors
 from controlplane.settings import WEB, WORKER, Group, Settings, SettingsError
 
 if TYPE_CHECKING:
-    from workers.doctor import Check
+    from workers.drift.doctor import Check
 
 
 @click.command()
@@ -43,7 +43,7 @@ def web(*, bind: str, workers: int, threads: int) -> None:
 @click.option(
     "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Operations at once."
 )
-@click.option("--queues", default=bells.EVERY_QUEUE, show_default=True, help="What to work on.")
+@click.option("--queues", default=task_names.EVERY_QUEUE, show_default=True, help="What to work on.")
 @click.option("--check", is_flag=True, help="Say whether it could start and what it would do; start nothing.")
 @options.as_json
 def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None:
@@ -58,7 +58,7 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
         report(_looks(concurrency, queues), as_json=as_json)
         return
     _check(WORKER)
-    from workers.bootstrap import stack_versions
+    from workers.runtime.wiring import stack_versions
 
     with clear_errors():
         stack_versions()
@@ -68,7 +68,11 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
 
 def _looks(concurrency: int, queues: str) -> Iterator[Check]:
     """Without good settings nothing can be looked for where they say; the stacks need none."""
-    from workers.doctor import Check, checks, look_at_stacks
+    from workers.drift.doctor import (
+        Check,
+        checks,
+        look_at_stacks,
+    )
 
     try:
         settings = Settings.from_environment(os.environ, require=WORKER)
@@ -96,7 +100,7 @@ def _check(groups: Iterable[Group]) -> None:
 
 
 def _celery(*arguments: str) -> NoReturn:
-    _become("celery", "--app", "workers.app", *arguments)
+    _become("celery", "--app", "workers.runtime.celery_app", *arguments)
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

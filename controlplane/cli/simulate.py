@@ -154,8 +154,8 @@ def _registry(url: str | None) -> Iterator[str]:
             raise Misuse("--registry: expected an empty database, this one has tables")
         yield url
         return
-    from localcloud.postgres import PostgresServer
-    from localcloud.process import make_data_root
+    from localcloud.servers.postgres import PostgresServer
+    from localcloud.servers.process import make_data_root
 
     root = make_data_root("controlplane-simulate-")
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.domain.billing import foreign_account
 from controlplane.services import billing
 from controlplane.settings import Settings
@@ -22,7 +22,7 @@ from controlplane.web.edge import Edge
 from controlplane.web.problem import problem
 from controlplane.web.signature import BadSignature, Malformed, verify_stripe
 
-TASK = bells.HANDLE_EVENT
+TASK = task_names.HANDLE_EVENT
 
 
 def blueprint(edge: Edge, settings: Settings) -> Blueprint:

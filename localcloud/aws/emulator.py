@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from localcloud.http_service import HttpService
-from localcloud.process import ServiceError
+from localcloud.servers.http_service import HttpService
+from localcloud.servers.process import ServiceError
 
 REGION = "eu-central-1"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from localcloud.cloudflare.server import make_app
 from localcloud.cloudflare.zone import Limits, Timings, Zone
-from localcloud.standin.server import serve
-from localcloud.standin.store import ObjectStore
+from localcloud.servers.fake_http.server import serve
+from localcloud.servers.fake_http.store import ObjectStore
 
 
 def main(arguments: list[str]) -> int:

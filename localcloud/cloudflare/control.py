@@ -14,7 +14,11 @@ from localcloud.cloudflare import hostnames
 from localcloud.cloudflare.limiter import Limiter
 from localcloud.cloudflare.progress import HOSTNAME_STATUSES, SSL_STATUSES
 from localcloud.cloudflare.zone import Limits, Zone
-from localcloud.standin.faults import ApiFaults, BadControl, number
+from localcloud.servers.fake_http.faults import (
+    ApiFaults,
+    BadControl,
+    number,
+)
 
 
 def blueprint(zone: Zone, api_faults: ApiFaults, limiter: Limiter) -> Blueprint:

@@ -8,7 +8,7 @@ from typing import Any
 from localcloud.cloudflare.errors import CloudflareError
 from localcloud.cloudflare.progress import stamp
 from localcloud.cloudflare.zone import Zone
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 
 KIND, KEY = "fallback_origin", "zone"
 

@@ -13,7 +13,7 @@ from localcloud.cloudflare import checks, fallback_origin
 from localcloud.cloudflare.errors import CloudflareError
 from localcloud.cloudflare.progress import shown
 from localcloud.cloudflare.zone import Zone
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 
 KIND, HOST = "hostname", "host"
 # The API's description calls identifiers 32 characters long, the `id` filter 36; real ones are UUIDs.

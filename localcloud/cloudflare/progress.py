@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from localcloud.cloudflare.zone import Timings
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 
 # Shares of the time between the records' appearance and the certificate.
 VALIDATED, ISSUED = 0.6, 0.8

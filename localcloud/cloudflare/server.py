@@ -14,7 +14,7 @@ from localcloud.cloudflare import control, fallback_origin, hostnames
 from localcloud.cloudflare.errors import CODES, CloudflareError, failure, success
 from localcloud.cloudflare.limiter import Limiter
 from localcloud.cloudflare.zone import Zone
-from localcloud.standin.faults import ApiFault, ApiFaults
+from localcloud.servers.fake_http.faults import ApiFault, ApiFaults
 
 PREFIX = "/client/v4"
 BASE = f"{PREFIX}/zones/<zone_id>/custom_hostnames"

@@ -23,7 +23,7 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.services import billing
 from controlplane.store import subscription
 from controlplane.store.registry import Registry
-from localcloud.simulated.aws import (
+from localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeClusters,
     FakeIdentities,
@@ -31,22 +31,27 @@ from localcloud.simulated.aws import (
     FakeQuotas,
     FakeSecrets,
 )
-from localcloud.simulated.billing import SUBSCRIPTION, FakeBilling
-from localcloud.simulated.config_cache import FakeConfigCache
-from localcloud.simulated.custom_hostnames import FakeCustomHostnames
-from localcloud.simulated.databases import FakeDatabases
-from localcloud.simulated.dumps import FakeDumps
-from localcloud.simulated.moves import FakeMoves
-from localcloud.simulated.snapshots import FakeSnapshots
-from localcloud.simulated.terraform import OWNER, FakeTerraform
-from localcloud.simulated.world import World
+from localcloud.fakes.billing import SUBSCRIPTION, FakeBilling
+from localcloud.fakes.config_cache import FakeConfigCache
+from localcloud.fakes.custom_hostnames import FakeCustomHostnames
+from localcloud.fakes.databases import FakeDatabases
+from localcloud.fakes.dumps import FakeDumps
+from localcloud.fakes.moves import FakeMoves
+from localcloud.fakes.snapshots import FakeSnapshots
+from localcloud.fakes.terraform import OWNER, FakeTerraform
+from localcloud.fakes.world import World
 from localcloud.simulator.schedule import Trouble, schedule
 from localcloud.simulator.stream import Moment
-from workers import compare, intake, pool
-from workers.context import Context, Platform, Providers
-from workers.converge import converge
+from workers.engine.context import (
+    Context,
+    Platform,
+    Providers,
+)
+from workers.engine.converge import converge
+from workers.jobs import comparison, intake
 from workers.providers.databases import new_password
 from workers.providers.databases.migrations import load
+from workers.schedule import warm_pool
 
 ZONE = "tenants.simulated.dev"
 MIGRATION = "CREATE TABLE app.note (id bigint PRIMARY KEY, body text NOT NULL);\n"
@@ -165,7 +170,7 @@ class Box:
             self._survive(self._act)
         self._finish()
         told.found_by_comparison = len(self.out_of_step())
-        while self._survive(lambda: compare.compare(self.ctx) is None):
+        while self._survive(lambda: comparison.compare(self.ctx) is None):
             pass
         self._finish()
         self._crash = 0.0
@@ -181,7 +186,7 @@ class Box:
             decision = desired_from_subscription(
                 item, self.ctx.catalogue, platform_zone=ZONE, now=datetime.now(UTC)
             )
-            if not compare.in_step(decision, known.get(subscription_id)):
+            if not comparison.in_step(decision, known.get(subscription_id)):
                 found[subscription_id] = f"{known.get(subscription_id)}, not {decision}"
         return found
 
@@ -221,7 +226,7 @@ class Box:
             while self._survive(self._act):
                 pass
             self.told.rounds += 1
-            tended = self._survive(lambda: pool.tend(self.ctx) > 0)
+            tended = self._survive(lambda: warm_pool.tend(self.ctx) > 0)
             if not self._time_passes() and not tended:
                 return
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.simulated.aws import FakeAccount
+from localcloud.fakes.aws import FakeAccount
 from localcloud.simulator.box import ZONE, Box
 from localcloud.simulator.stream import Moment
-from workers.verify import verify
+from workers.drift.verify import verify
 
 _TENANT = re.compile(r"t-[a-z2-7]{12}")
 MOST_EVENTS = 8

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from localcloud.standin.server import serve
-from localcloud.standin.store import ObjectStore
+from localcloud.servers.fake_http.server import serve
+from localcloud.servers.fake_http.store import ObjectStore
 from localcloud.stripe.account import Account, Settings
 from localcloud.stripe.delivery import Deliverer
 from localcloud.stripe.server import make_app

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from localcloud.standin.store import Object, ObjectStore
+from localcloud.servers.fake_http.store import Object, ObjectStore
 from localcloud.stripe.clock import DAY, Clock
 from localcloud.stripe.delivery_faults import DeliveryFaults
 from localcloud.stripe.errors import no_such

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import lists, prices
 from localcloud.stripe.account import Account, new_id
 from localcloud.stripe.checkout_object import BLANK, COMPLETE, EXPIRED, KIND, OPEN, close_expired, save, view

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import customers, events, lifecycle, subscriptions
 from localcloud.stripe.account import Account
 from localcloud.stripe.checkout_object import COMPLETE, KIND, OPEN, close_expired, save, view

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from localcloud.standin.client import ControlClient
+from localcloud.servers.fake_http.client import ControlClient
 
 BUSY = ("pending", "sending")
 
@@ -18,7 +18,7 @@ class StripeControl(ControlClient):
         self, *, api: Sequence[dict[str, Any]] | None = None, deliveries: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Replace the fault switches of the API, of the deliveries, or both; see
-        `localcloud.standin.faults` and `localcloud.stripe.delivery_faults`."""
+        `localcloud.servers.fake_http.faults` and `localcloud.stripe.delivery_faults`."""
         wanted = {"api": None if api is None else list(api), "deliveries": deliveries}
         body = {key: value for key, value in wanted.items() if value is not None}
         return self.call("POST", "/faults", body)

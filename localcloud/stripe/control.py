@@ -10,7 +10,11 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from localcloud.standin.faults import ApiFaults, BadControl, number
+from localcloud.servers.fake_http.faults import (
+    ApiFaults,
+    BadControl,
+    number,
+)
 from localcloud.stripe import checkout_visit, delivery_queue, lifecycle, webhook_endpoints
 from localcloud.stripe.account import Account, Request
 from localcloud.stripe.clock import DAY

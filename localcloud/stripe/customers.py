@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import events, lists, payment_methods
 from localcloud.stripe.account import Account, difference, new_id
 from localcloud.stripe.params import Params

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import checkout_visit, delivery_queue, lifecycle, versions, webhook_endpoints
 from localcloud.stripe.account import Account, Request
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe.account import EVENTS_KEPT_SECONDS, Account, new_id
 from localcloud.stripe.event_types import covers
 

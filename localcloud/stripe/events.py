@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import delivery_queue, lists
 from localcloud.stripe.account import EVENTS_KEPT_SECONDS, Account, new_id
 from localcloud.stripe.event_types import covers

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import customers, events, invoices
 from localcloud.stripe.account import Account, difference
 from localcloud.stripe.errors import StripeError

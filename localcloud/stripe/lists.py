@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from localcloud.standin.store import Object, ObjectStore
+from localcloud.servers.fake_http.store import Object, ObjectStore
 from localcloud.stripe.errors import StripeError, no_such
 from localcloud.stripe.params import Params
 

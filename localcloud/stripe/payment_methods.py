@@ -6,7 +6,7 @@ subscription becomes incomplete, and later past due (Stripe's page "Testing").
 
 from __future__ import annotations
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe.account import Account, new_id
 from localcloud.stripe.errors import StripeError, no_such
 from localcloud.stripe.params import Params

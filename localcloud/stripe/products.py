@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import events, lists
 from localcloud.stripe.account import Account, difference, new_id
 from localcloud.stripe.params import Params

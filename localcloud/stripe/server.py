@@ -12,8 +12,8 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
-from localcloud.standin.faults import ApiFault, ApiFaults
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.faults import ApiFault, ApiFaults
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import (
     checkout,
     control,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import lists, periods, prices
 from localcloud.stripe.account import Account, new_id
 from localcloud.stripe.clock import DAY, HOUR

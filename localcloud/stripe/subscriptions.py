@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import customers, events, invoices, lifecycle, lists, payment_methods
 from localcloud.stripe import subscription_changes as changes
 from localcloud.stripe.account import Account

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from localcloud.standin.store import Object
+from localcloud.servers.fake_http.store import Object
 from localcloud.stripe import lists
 from localcloud.stripe.account import Account, new_id
 from localcloud.stripe.errors import StripeError, missing

@@ -18,7 +18,7 @@ from controlplane.certificate import CertificateKey, fault
 from controlplane.cli.demo.house import DemoHouse
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.store import placement, tenant
-from localcloud.postgres_install import program
+from localcloud.servers.postgres_install import program
 from tests.acceptance import ledger
 from tests.acceptance.customers import Customers, wait_for
 

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcloud.process import Child, accepts, free_port, spawn
+from localcloud.servers.process import (
+    Child,
+    accepts,
+    free_port,
+    spawn,
+)
 from tests.browser.package import require
 
 

@@ -16,8 +16,8 @@ import redis
 from psycopg import sql
 
 from dataplane.contract import NOTICE_CHANNEL, DatabaseAddress, Status, TenantConfig, cache_key, sign
-from localcloud.postgres import PostgresServer
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.valkey import ValkeyServer
 
 KEY_ID, KEY = "k1", b"browser tests' key, 32 bytes long"
 MIGRATIONS = Path(__file__).parents[2] / "examples" / "notes" / "migrations"

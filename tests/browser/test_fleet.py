@@ -21,7 +21,7 @@ from dataplane.endpoints import EndpointMap
 from dataplane.errors import PoolExhausted
 from dataplane.fleet import KEY_PREFIX, FleetBudget
 from dataplane.pools import KeyedPools
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.browser.app import App
 from tests.browser.conftest import CLUSTER_BUDGET, ZONE
 from tests.browser.endpoints import EndpointFile

@@ -16,7 +16,7 @@ from controlplane.cli.failure import Unreachable
 from controlplane.domain.operation import Held, OperationState, ResourceKind
 from controlplane.domain.steps import Step, StepName
 from controlplane.store import lease, operation, step
-from localcloud.process import free_port
+from localcloud.servers.process import free_port
 from tests.cli.conftest import Desk
 from tests.web.site import Site, event
 
@@ -245,5 +245,5 @@ def test_a_parked_event_is_dismissed(desk: Desk) -> None:
 def test_a_replay_rings(desk: Desk) -> None:
     desk.site.deliver(event("evt_1", livemode=True))
     assert "a worker will handle it again" in desk.ok("events", "replay", "evt_1")
-    assert desk.site.rings == [("workers.tasks.handle_event", ["evt_1"])]
+    assert desk.site.rings == [("workers.runtime.tasks.handle_event", ["evt_1"])]
     assert desk.json("events", "replay", "evt_1")["state"] == "received"

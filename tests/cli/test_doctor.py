@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.settings import WORKER, Settings
-from localcloud.process import free_port
-from workers import doctor
+from localcloud.servers.process import free_port
+from workers.drift import doctor
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:

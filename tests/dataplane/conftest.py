@@ -12,8 +12,8 @@ from dataplane.credentials import StaticCredentials
 from dataplane.pools import KeyedPools
 from dataplane.resolver import Resolver
 from dataplane.settings import DataPlane, from_environment
-from localcloud.postgres import PostgresServer
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.levels import Clock, FakeLevel, config
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.resolving import HOST, POLICY

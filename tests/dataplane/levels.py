@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from dataplane.contract import DatabaseAddress, Status, TenantConfig
-from dataplane.levels import LevelDown
+from dataplane.tiers import LevelDown
 
 
 class Clock:

@@ -21,7 +21,7 @@ from dataplane.connect import Connector, Transport
 from dataplane.contract import DatabaseAddress, Status, TenantConfig, cache_key, sign
 from dataplane.credentials import Credential, StaticCredentials
 from dataplane.endpoints import EndpointMap
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 
 KEYS = {"k1": b"test" * 8}
 MIGRATIONS = Path(examples.notes.__file__).parent / "migrations"

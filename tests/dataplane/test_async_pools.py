@@ -13,6 +13,7 @@ import pytest
 from psycopg import IsolationLevel
 
 from dataplane.async_pools import AsyncKeyedPools
+from dataplane.checkout import Limits
 from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
@@ -21,7 +22,6 @@ from dataplane.errors import (
     DatabaseWaking,
     PoolExhausted,
 )
-from dataplane.grants import Limits
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.tenants import Logins, TenantDatabase
 

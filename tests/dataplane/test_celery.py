@@ -19,7 +19,7 @@ from dataplane.errors import NoTenant, Suspended, TenantChanged
 from dataplane.memory import Policy
 from dataplane.pools import KeyedPools
 from dataplane.resolver import Resolver
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.levels import FakeLevel
 from tests.dataplane.tenants import TenantDatabase
 

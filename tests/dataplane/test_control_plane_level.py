@@ -12,8 +12,12 @@ import pytest
 from dataplane.contract import TenantConfig
 from dataplane.control_plane import ControlPlaneLevel
 from dataplane.errors import RoutingUnavailable
-from dataplane.levels import EntryRefused, LevelDown, RegistryLevel
 from dataplane.resolver import Resolver
+from dataplane.tiers import (
+    EntryRefused,
+    LevelDown,
+    RegistryLevel,
+)
 from tests.dataplane.endpoint import Endpoint
 from tests.dataplane.levels import config
 from tests.dataplane.resolving import HOST, entry

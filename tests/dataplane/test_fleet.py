@@ -18,7 +18,7 @@ from dataplane.async_pools import AsyncKeyedPools
 from dataplane.errors import DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import KEY_PREFIX, FleetBudget
 from dataplane.pools import KeyedPools
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.resolving import eventually
 from tests.dataplane.tenants import Logins, TenantDatabase
 

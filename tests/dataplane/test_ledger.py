@@ -9,10 +9,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from dataplane.checkout import (
+    Blocked,
+    Held,
+    Limits,
+    Opening,
+    Ticket,
+)
 from dataplane.contract import MAX_EPOCH
 from dataplane.errors import DatabaseUnavailable, PoolExhausted
-from dataplane.grants import Blocked, Held, Limits, Opening, Ticket
-from dataplane.ledger import Ledger
+from dataplane.scheduler import Ledger
 from tests.dataplane.levels import config
 
 NAMES = ("a", "b", "c", "vip")

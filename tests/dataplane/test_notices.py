@@ -10,11 +10,11 @@ import redis
 
 from dataplane.contract import NOTICE_CHANNEL, Notice, Status, TenantConfig, cache_key
 from dataplane.errors import RoutingUnavailable, Suspended, UnknownHost
-from dataplane.levels import RedisLevel
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
-from localcloud.valkey import ValkeyServer
+from dataplane.tiers import RedisLevel
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.levels import config
 from tests.dataplane.resolving import HOST, entry, eventually, frozen
 from tests.dataplane.tenants import KEYS

@@ -14,15 +14,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from dataplane.checkout import Limits
 from dataplane.errors import (
     DatabaseError,
     DatabaseUnavailable,
     DatabaseWaking,
     PoolExhausted,
 )
-from dataplane.grants import Limits
 from dataplane.pools import KeyedPools
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.reading import backend, read
 from tests.dataplane.tenants import Logins, TenantDatabase

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from dataplane.checkout import Limits
 from dataplane.errors import (
     PoolExhausted,
 )
-from dataplane.grants import Limits
 from dataplane.pools import KeyedPools
 from tests.dataplane.reading import read
 from tests.dataplane.tenants import Logins, TenantDatabase

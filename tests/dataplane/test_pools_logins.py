@@ -17,7 +17,7 @@ from dataplane.errors import (
     DatabaseError,
 )
 from dataplane.pools import KeyedPools
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 from tests.dataplane.reading import read
 from tests.dataplane.tenants import Logins, TenantDatabase, create_tenant
 

@@ -10,9 +10,13 @@ import redis
 
 from dataplane.contract import MAX_ENTRY_BYTES, Status, cache_key, sign
 from dataplane.errors import RoutingUnavailable
-from dataplane.levels import EntryRefused, LevelDown, RedisLevel
 from dataplane.resolver import Resolver
-from localcloud.valkey import ValkeyServer
+from dataplane.tiers import (
+    EntryRefused,
+    LevelDown,
+    RedisLevel,
+)
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.levels import FakeLevel, config
 from tests.dataplane.resolving import HOST, entry, frozen
 from tests.dataplane.tenants import KEYS

@@ -15,8 +15,8 @@ from dataplane.contract import TenantConfig
 from dataplane.credentials import StaticCredentials
 from dataplane.errors import PoolExhausted
 from dataplane.settings import DataPlane, from_environment
-from localcloud.postgres import PostgresServer
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase
 
 PATIENCE = 60.0  # seconds

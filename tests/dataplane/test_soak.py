@@ -35,8 +35,8 @@ from dataplane.errors import DataPlaneError
 from dataplane.pages import answer
 from dataplane.settings import DataPlane, from_environment
 from localcloud.aws.emulator import AwsEmulator
-from localcloud.postgres import PostgresServer
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.endpoint import Endpoint
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase, create_tenant
 

@@ -14,7 +14,7 @@ from dataplane.context import tenant_connection
 from dataplane.contract import DatabaseAddress
 from dataplane.credentials import StaticCredentials
 from dataplane.settings import from_environment
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.tenants import KEYS, TenantDatabase, create_tenant
 from tests.tls import PORT, RIGHT, WRONG, TlsServer
 

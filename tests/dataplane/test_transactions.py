@@ -14,8 +14,8 @@ from sqlalchemy.exc import InternalError
 from sqlalchemy.orm import Session
 
 from dataplane.async_pools import AsyncKeyedPools
+from dataplane.checkout import Held
 from dataplane.context import tenant_connection, tenant_connection_async, use_tenant
-from dataplane.grants import Held
 from dataplane.pools import KeyedPools
 from dataplane.sqlalchemy import tenant_engine
 from tests.dataplane.tenants import Logins, TenantDatabase

@@ -13,11 +13,11 @@ from controlplane.store.registry import Registry
 from dataplane.contract import Status
 from dataplane.control_plane import ControlPlaneLevel
 from dataplane.errors import Suspended, UnknownHost
-from dataplane.levels import LevelDown, RedisLevel
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
-from localcloud.valkey import ValkeyServer
+from dataplane.tiers import LevelDown, RedisLevel
+from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.levels import config
 from tests.dataplane.resolving import eventually
 from tests.web.site import KEY, KEY_ID, TOKENS, Site

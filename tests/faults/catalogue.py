@@ -23,18 +23,18 @@ class Fault:
 _WEBHOOK = "tests/web/test_stripe_webhook.py::"
 _SIGNATURE = "tests/web/test_signature.py::"
 _SERVER = "tests/web/test_server.py::"
-_ENGINE = "tests/workers/test_faults.py::"
-_LIFE = "tests/workers/test_life.py::"
-_LEAVE = "tests/workers/test_leave.py::"
-_RETURN = "tests/workers/test_return.py::"
-_ORDER = "tests/workers/test_order.py::"
-_BROKER = "tests/workers/test_broker_lost.py::"
-_POOL = "tests/workers/test_pool.py::"
+_ENGINE = "tests/engine/test_faults.py::"
+_LIFE = "tests/engine/test_life.py::"
+_LEAVE = "tests/engine/test_leave.py::"
+_RETURN = "tests/engine/test_return.py::"
+_ORDER = "tests/engine/test_order.py::"
+_BROKER = "tests/engine/test_broker_lost.py::"
+_POOL = "tests/engine/test_pool.py::"
 _TERRAFORM = "tests/terraform/test_faults.py::"
 _RECOVERY = "tests/terraform/test_recovery.py::"
-_TERRAFORM_PORT = "tests/contract/test_terraform.py::"
-_CLOUDFLARE = "tests/contract/test_custom_hostnames_errors.py::"
-_HOSTNAMES = "tests/contract/test_custom_hostnames.py::"
+_TERRAFORM_PORT = "tests/provider/test_terraform.py::"
+_CLOUDFLARE = "tests/provider/test_custom_hostnames_errors.py::"
+_HOSTNAMES = "tests/provider/test_custom_hostnames.py::"
 _PAGE = "tests/acceptance/test_paid_to_page.py::"
 _SECRETS = "tests/acceptance/test_secrets_stay_put.py::"
 _POOLS = "tests/dataplane/test_pools_faults.py::"
@@ -120,8 +120,8 @@ EVENTS = (
         "a webhook that never comes",
         "I4",
         (
-            "tests/workers/test_compare.py::test_a_customer_whose_webhook_never_came_is_provisioned",
-            "tests/workers/test_compare.py::test_a_cancellation_that_was_missed_is_carried_out",
+            "tests/engine/test_compare.py::test_a_customer_whose_webhook_never_came_is_provisioned",
+            "tests/engine/test_compare.py::test_a_cancellation_that_was_missed_is_carried_out",
         ),
     ),
     Fault(16, "Stripe answers 429 and 500", "I12"),
@@ -139,7 +139,7 @@ WORKERS = (
         "a worker killed before and after every outside call",
         "I2 I4 I5",
         (
-            "tests/workers/test_crash_at_every_call.py"
+            "tests/engine/test_crash_at_every_call.py"
             "::test_every_crash_point_converges_without_orphan_or_duplicate",
         ),
     ),
@@ -241,7 +241,7 @@ TERRAFORM = (
         "a secret that waits for its deletion",
         "I2",
         (
-            "tests/contract/test_secrets.py::test_a_secret_that_waits_for_its_deletion_comes_back_whole",
+            "tests/provider/test_secrets.py::test_a_secret_that_waits_for_its_deletion_comes_back_whole",
             "tests/terraform/test_inventory.py"
             "::test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored",
         ),
@@ -251,7 +251,7 @@ TERRAFORM = (
         "the snapshot's name is taken by an earlier try",
         "I6",
         (
-            "tests/contract/test_snapshots.py::test_a_snapshot_is_begun_once_and_becomes_available",
+            "tests/provider/test_snapshots.py::test_a_snapshot_is_begun_once_and_becomes_available",
             "tests/localcloud/test_aws_rds.py"
             "::test_a_taken_snapshot_name_stops_the_deletion_before_anything_is_lost",
         ),
@@ -339,7 +339,7 @@ LIFE = (
         "back within the retention",
         "I6",
         (
-            "tests/workers/test_return.py::test_who_pays_again_gets_a_new_tenant_and_the_old_one_is_kept_and_told_of",
+            "tests/engine/test_return.py::test_who_pays_again_gets_a_new_tenant_and_the_old_one_is_kept_and_told_of",
         ),
     ),
     Fault(
@@ -353,7 +353,7 @@ LIFE = (
         65,
         "names that differ behind the 63rd byte",
         "I7",
-        ("tests/contract/test_databases_hardening.py::test_identifiers_fit",),
+        ("tests/provider/test_databases_hardening.py::test_identifiers_fit",),
     ),
     Fault(
         66,
@@ -371,7 +371,7 @@ LIFE = (
         68,
         "rotation under load",
         "I8",
-        ("tests/workers/test_rotation_under_load.py::test_no_request_fails_while_logins_are_rotated",),
+        ("tests/engine/test_rotation_under_load.py::test_no_request_fails_while_logins_are_rotated",),
     ),
     Fault(69, "suspended under load, the notice channel cut", "I4"),
     Fault(

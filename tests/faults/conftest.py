@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from controlplane.store.registry import Registry
-from tests.workers.house import House
+from tests.engine.house import House
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controlplane.store.registry import Registry
-from localcloud.process import Child, spawn
+from localcloud.servers.process import Child, spawn
 
 ROOT = Path(__file__).parents[2]
 

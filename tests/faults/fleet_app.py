@@ -17,11 +17,12 @@ import celery.worker.request
 
 from controlplane.services import billing
 from controlplane.settings import Settings
-from tests.workers.house import House
-from workers import intake, tasks
-from workers.app import app
-from workers.context import Context
+from tests.engine.house import House
+from workers.engine.context import Context
+from workers.jobs import intake
 from workers.providers.terraform import locks
+from workers.runtime import tasks
+from workers.runtime.celery_app import app
 
 __all__ = ["app"]
 

@@ -20,9 +20,9 @@ from controlplane import wsgi
 from controlplane.domain.billing import desired_from_subscription
 from controlplane.store import subscription
 from tests import builders
+from tests.engine.house import House
 from tests.web.site import ENVIRONMENT, signed
-from tests.workers.house import House
-from workers.compare import in_step
+from workers.jobs.comparison import in_step
 
 STATUSES = ("active", "active", "active", "past_due", "unpaid", "paused", "trialing")
 _TENANT = re.compile(r"t-[a-z2-7]{12}")

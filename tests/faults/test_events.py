@@ -11,10 +11,11 @@ from controlplane.cli.simulate import command
 from controlplane.domain.errors import Retryable
 from controlplane.domain.tenant import Phase
 from controlplane.store.registry import Registry
+from tests.engine.house import House
 from tests.faults.storm import broken, out_of_step
 from tests.web.site import Site, event
-from tests.workers.house import House
-from workers import intake, sweep
+from workers.jobs import intake
+from workers.schedule import sweep
 
 
 class Dying(Site):

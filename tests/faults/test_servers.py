@@ -21,12 +21,12 @@ import redis
 from controlplane.domain.operation import ResourceKind
 from controlplane.store import operation, schema_version
 from controlplane.store.registry import RegistryUnavailable
-from localcloud.faults.tcp import Line, TcpProxy
-from localcloud.postgres import PostgresServer
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.valkey import ValkeyServer
+from tests.engine.house import House
 from tests.faults.fleet import Fleet, children_of, send
 from tests.faults.storm import broken, out_of_step
-from tests.workers.house import House
+from tests.harness.faults.tcp import Line, TcpProxy
 
 TENANTS = 12
 WITHIN = 240.0

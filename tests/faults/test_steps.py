@@ -21,12 +21,13 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import tenants
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
+from tests.engine.house import House
 from tests.faults.storm import broken, out_of_step
-from tests.workers.house import House
-from workers import intake, poll
-from workers.apply import CLUSTER_ACTS, TENANT_ACTS
-from workers.converge import ORPHANED_UNTIL_BACKOFF, converge
+from workers.engine.converge import ORPHANED_UNTIL_BACKOFF, converge
+from workers.jobs import intake
+from workers.runtime import polling
+from workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 
 Act = Callable[[Any], None]
 
@@ -205,8 +206,8 @@ def test_an_operation_that_kills_its_workers_slows_down_and_says_so(house: House
 def test_a_suspended_tenants_unverified_domain_makes_nobody_look_again_and_again(house: House) -> None:
     subscription = house.subscribe(1, plan="dedicated", metadata={"custom_domain": "www.customer.dev"})
     house.hear(subscription)
-    poll.work_once(house.ctx)
-    poll.work_once(house.ctx)
+    polling.work_once(house.ctx)
+    polling.work_once(house.ctx)
     house.hostnames.stick("www.customer.dev")
     house.subscribe(1, plan="dedicated", status="unpaid", metadata={"custom_domain": "www.customer.dev"})
     house.hear(subscription)

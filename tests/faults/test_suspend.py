@@ -21,10 +21,10 @@ from flask import Flask
 
 from dataplane.settings import DataPlane
 from examples.notes.app import create_app
-from localcloud.valkey import ValkeyServer
-from tests.workers import test_rotation_under_load as rig
-from tests.workers.house import House
-from workers import poll
+from localcloud.servers.valkey import ValkeyServer
+from tests.engine import test_rotation_under_load as rig
+from tests.engine.house import House
+from workers.runtime import polling
 
 TIMES = int(os.environ.get("SUSPEND_LOAD_TIMES", "2"))
 
@@ -36,9 +36,9 @@ server, house, dataplane = rig.server, rig.house, rig.dataplane
 
 @contextmanager
 def working(house: House) -> Iterator[None]:
-    """A worker beside it, as `python -m workers.poll` runs."""
+    """A worker beside it, as `python -m workers.runtime.polling` runs."""
     stop = threading.Event()
-    thread = threading.Thread(target=poll.run, args=(house.ctx, stop.wait))
+    thread = threading.Thread(target=polling.run, args=(house.ctx, stop.wait))
     thread.start()
     try:
         yield

@@ -21,11 +21,11 @@ import redis
 
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry, RegistryUnavailable
-from localcloud.postgres import PostgresServer
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.valkey import ValkeyServer
+from tests.engine.house import House
 from tests.faults.fleet import Fleet, Resumed, percentile
 from tests.faults.storm import Storm, broken, out_of_step
-from tests.workers.house import House
 
 EVENTS = int(os.environ.get("FAULTS_EVENTS", "10000"))
 TENANTS = int(os.environ.get("FAULTS_TENANTS", "1000"))

@@ -21,7 +21,11 @@ import pytest
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from localcloud.aws.emulator import AwsEmulator
-from localcloud.faults.http import Asked, HttpFault, HttpProxy
+from tests.harness.faults.http import (
+    Asked,
+    HttpFault,
+    HttpProxy,
+)
 from tests.terraform.rig import Events, RealRig, again, never, tenant_run
 from workers.providers.ports import PriorRun, StackRun
 from workers.providers.terraform import TerraformRunner, lock_owner

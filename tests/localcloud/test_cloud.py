@@ -20,7 +20,7 @@ import stripe
 from cloudflare import Cloudflare
 
 from localcloud.cloud import LocalCloud
-from localcloud.process import ServiceError, make_data_root
+from localcloud.servers.process import ServiceError, make_data_root
 from tests.localcloud.test_process import wait_for
 from tests.processes import is_running
 

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from localcloud.faults.http import HttpFault, HttpProxy
-from localcloud.faults.tcp import Line, TcpProxy
+from tests.harness.faults.http import HttpFault, HttpProxy
+from tests.harness.faults.tcp import Line, TcpProxy
 
 
 class Echo(threading.Thread):

@@ -12,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from localcloud import postgres_install
-from localcloud.postgres import PostgresServer
-from localcloud.process import ServiceError
+from localcloud.servers import postgres_install
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.process import ServiceError
 
 PASSWORD = "o'clock \"%\\ß@:/"
 

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.process import ServiceError, free_port, spawn
+from localcloud.servers.process import (
+    ServiceError,
+    free_port,
+    spawn,
+)
 from tests.processes import is_running
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -34,9 +38,9 @@ def test_everything_ends_with_a_parent_that_is_killed(data_root: Path, ending: s
     script = """
 import signal, sys, time
 from pathlib import Path
-from localcloud.postgres import PostgresServer
-from localcloud.process import spawn
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.postgres import PostgresServer
+from localcloud.servers.process import spawn
+from localcloud.servers.valkey import ValkeyServer
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 root = Path(sys.argv[1])
 postgres, valkey = PostgresServer(root / "postgres"), ValkeyServer(root / "valkey")
@@ -45,7 +49,7 @@ valkey.start()
 inner = '''
 import sys, time
 from pathlib import Path
-from localcloud.process import spawn
+from localcloud.servers.process import spawn
 root = Path(sys.argv[1])
 child = spawn("inner", [sys.executable, "-c", "import time; time.sleep(600)"], log=root / "b.log")
 (root / "inner.pid").write_text(str(child.pid))

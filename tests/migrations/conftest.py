@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from controlplane.store.registry import Registry
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 from tests.migrations.fleet import Fleet, context
 
 MakeFleet = Callable[..., Fleet]

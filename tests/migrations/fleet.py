@@ -27,10 +27,10 @@ from controlplane.services import releases, rollouts
 from controlplane.services.rollouts import RolloutDetail
 from controlplane.store import lease, placement, tenant
 from controlplane.store.registry import Registry
-from localcloud.postgres import PostgresServer
-from tests.workers.house import House
-from workers import rollouts as executor
-from workers.context import Context
+from localcloud.servers.postgres import PostgresServer
+from tests.engine.house import House
+from workers.engine.context import Context
+from workers.jobs import rollouts as executor
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.ports import ClusterEndpoint, Credential, SecretSeen

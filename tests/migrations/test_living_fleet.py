@@ -19,11 +19,12 @@ from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import purges, releases, rollouts
 from controlplane.store import placement, tenant
-from localcloud.simulated.databases import APPLIED, DATABASE
-from tests.workers.conftest import house
-from tests.workers.house import MIGRATIONS, ZONE, House
-from workers import rollouts as executor
-from workers import snapshots, sweep
+from localcloud.fakes.databases import APPLIED, DATABASE
+from tests.engine.conftest import house
+from tests.engine.house import MIGRATIONS, ZONE, House
+from workers.jobs import rollouts as executor
+from workers.jobs import snapshots
+from workers.schedule import sweep
 
 __all__ = ["house"]
 

@@ -13,7 +13,7 @@ from controlplane.services import rollouts
 from controlplane.store import release
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
-from workers import rollouts as executor
+from workers.jobs import rollouts as executor
 from workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
 
 WAVES = ["customer-2", "50%", "100%"]

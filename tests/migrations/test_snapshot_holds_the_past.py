@@ -15,11 +15,11 @@ import pytest
 from controlplane.domain.catalogue import Catalogue
 from controlplane.store.registry import Registry
 from localcloud.aws.emulator import REGION, AwsEmulator
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 from tests.migrations.fleet import DerivedSecrets, Fleet, context
 from tests.terraform.rig import new_id
-from workers import rollouts as executor
-from workers import snapshots
+from workers.jobs import rollouts as executor
+from workers.jobs import snapshots
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.aws_snapshots import AwsSnapshots

@@ -12,13 +12,13 @@ from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.rollout import Spec
 from controlplane.services import rollouts
 from controlplane.store import rollout_snapshot
-from localcloud.simulated.aws import FakeAccount
-from localcloud.simulated.snapshots import SNAPSHOT, FakeSnapshots
-from localcloud.simulated.world import World
+from localcloud.fakes.aws import FakeAccount
+from localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
+from localcloud.fakes.world import World
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
-from workers import rollouts as executor
-from workers import snapshots
+from workers.jobs import rollouts as executor
+from workers.jobs import snapshots
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ import time
 
 from controlplane.store import rollout
 from tests.migrations.fleet import context
-from workers import rollouts
+from workers.jobs import rollouts
 
 
 def main() -> None:

@@ -23,10 +23,14 @@ import psycopg
 from dataplane.credentials import SecretsManagerCredentials
 from dataplane.errors import DataPlaneError
 from dataplane.settings import DataPlane, from_environment
-from localcloud.simulated.aws import FakeAccount, encode, endpoint_of
-from tests.contract.databases_rig import MASTER_PASSWORD, Server
-from tests.workers.house import ZONE, House
-from tests.workers.secrets_manager import SecretsManager
+from localcloud.fakes.aws import (
+    FakeAccount,
+    encode,
+    endpoint_of,
+)
+from tests.engine.house import ZONE, House
+from tests.engine.secrets_manager import SecretsManager
+from tests.provider.databases_rig import MASTER_PASSWORD, Server
 from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap

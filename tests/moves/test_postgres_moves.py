@@ -10,8 +10,13 @@ import psycopg
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman
-from tests.contract.databases_rig import LOGICAL, Server, run_server, write_migrations
 from tests.moves.rig import Pair, Writer, going, make_pair
+from tests.provider.databases_rig import (
+    LOGICAL,
+    Server,
+    run_server,
+    write_migrations,
+)
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.moves import PostgresMoves, stream
 from workers.providers.ports import HandedOver, MoveSeen

@@ -13,10 +13,14 @@ from controlplane.domain.placement import Placement
 from controlplane.services import moves
 from controlplane.store import move
 from controlplane.store.registry import Registry
-from localcloud.valkey import ValkeyServer
-from tests.contract.databases_rig import LOGICAL, Server, run_server
+from localcloud.servers.valkey import ValkeyServer
+from tests.engine.house import House
 from tests.moves.house import Journal, audit, moving_house
-from tests.workers.house import House
+from tests.provider.databases_rig import (
+    LOGICAL,
+    Server,
+    run_server,
+)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.test_settings import environment
-from workers import bootstrap
+from workers.runtime import wiring
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("controlplane", "dataplane", "localcloud", "workers", "terraform")
@@ -176,7 +176,7 @@ def test_a_worker_would_start_and_says_what_it_would_do(
     assert done.returncode == 0, done.stdout + done.stderr
     (stacks,) = [line for line in done.stdout.splitlines() if "Terraform stacks" in line]
     assert str(installed.site / "workers" / "terraform" / "stacks") in stacks
-    for stack, digest in bootstrap.stack_versions().items():
+    for stack, digest in wiring.stack_versions().items():
         assert f"{stack} {digest}" in stacks  # the very files of the checkout
     told = json.loads(installed.run("worker", "--check", "--json", env=worker_env).stdout)
     assert told["ok"] is True

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from controlplane.cli.simulate import command
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import Invalid
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 from localcloud.simulator.customers import generate
 from localcloud.simulator.schedule import NONE, Trouble, schedule
 from localcloud.simulator.stream import dump, last_objects, load
-from workers import compare
+from workers.jobs import comparison
 
 ROOT = Path(__file__).parents[2]
 CATALOGUE = parse_catalogue((ROOT / "controlplane/plans.toml").read_text(), source="plans.toml")
@@ -107,7 +107,7 @@ def test_a_control_plane_that_loses_events_is_found_out(
     simulate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the comparison with Stripe, what was never delivered stays unknown."""
-    monkeypatch.setattr(compare, "compare", lambda _ctx: compare.Compared(0, 0))
+    monkeypatch.setattr(comparison, "compare", lambda _ctx: comparison.Compared(0, 0))
     lossy = ("--seed", "2", "--drop", "0.5", "--crash", "0", "--json")
     done = simulate("--tenants", "6", "--events", "12", *lossy)
     told = json.loads(done.stdout)

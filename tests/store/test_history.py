@@ -10,7 +10,7 @@ from benchmarks.history import fill
 from controlplane.services import timers
 from controlplane.store import event, history, lease, notice, operation, preview, summary
 from controlplane.store.registry import Connection, Registry, one
-from localcloud.postgres import PostgresServer
+from localcloud.servers.postgres import PostgresServer
 
 # ---------------------------------------------------------------------------------- by an index
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import boto3
 
 from localcloud.aws.emulator import REGION
-from localcloud.simulated.terraform import FakeTerraform
-from localcloud.simulated.world import World
+from localcloud.fakes.terraform import FakeTerraform
+from localcloud.fakes.world import World
 from localcloud.terraform_mirror import terraform_environment
 from workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
 from workers.providers.terraform import TerraformRunner

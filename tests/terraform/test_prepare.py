@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import bootstrap
+from workers.runtime import wiring
 
 ENVIRONMENT = {
     "AWS_REGION": "eu-central-1",
@@ -38,9 +38,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_stack_is_initialised_once(told: Path) -> None:
-    bootstrap.prepare_from_environment()
-    bootstrap.prepare_from_environment()
-    assert told.read_text().split() == ["init"] * len(bootstrap.STACK_NAMES)
+    wiring.prepare_from_environment()
+    wiring.prepare_from_environment()
+    assert told.read_text().split() == ["init"] * len(wiring.STACK_NAMES)
 
 
 def test_a_terraform_that_fails_stops_no_worker(
@@ -48,7 +48,7 @@ def test_a_terraform_that_fails_stops_no_worker(
 ) -> None:
     (tmp_path / "terraform").write_text("#!/bin/sh\nexit 1\n")
     with caplog.at_level(logging.WARNING):
-        bootstrap.prepare_from_environment()
+        wiring.prepare_from_environment()
     assert "terraform could not be prepared" in caplog.text
     assert not told.exists()
 
@@ -59,5 +59,5 @@ def test_settings_that_are_missing_stop_no_worker(
     for name in ("AWS_REGION", "CONTROLPLANE_TERRAFORM_STATE_BUCKET"):
         monkeypatch.delenv(name, raising=False)
     with caplog.at_level(logging.WARNING):
-        bootstrap.prepare_from_environment()
+        wiring.prepare_from_environment()
     assert "terraform could not be prepared" in caplog.text

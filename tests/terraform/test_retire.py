@@ -16,9 +16,9 @@ from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle
 from controlplane.store.cluster import ClusterRow
 from localcloud.aws.emulator import AwsEmulator
 from tests.terraform.rig import Events, RealRig, cluster_run, never
-from workers.context import Platform
+from workers.engine.context import Platform
+from workers.engine.stacks import cluster_addresses, cluster_variables
 from workers.providers.ports import StackRun
-from workers.stacks import cluster_addresses, cluster_variables
 
 DESIRED = ClusterDesired(ClusterLifecycle.ACTIVE, Isolation.DEDICATED, "17.5", 0.0, 4.0, 600, 7, 1)
 

@@ -6,7 +6,7 @@ from controlplane.services import billing
 from controlplane.store import cluster, route, subscription
 from controlplane.store.registry import Registry
 from dataplane.contract import ContractError, TenantConfig, verify
-from localcloud.process import free_port
+from localcloud.servers.process import free_port
 from tests.web.site import KEY, KEY_ID, Site, bearer, event
 
 HOST = "acme.tenants.example"

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from controlplane.store.registry import Registry
-from localcloud.process import free_port
+from localcloud.servers.process import free_port
 from tests.web.site import OLD_SECRET, Site, event, signed
 
-HANDLE = "workers.tasks.handle_event"
+HANDLE = "workers.runtime.tasks.handle_event"
 
 
 def test_an_event_is_stored_as_it_was_signed_then_rung(site: Site) -> None:

@@ -4,18 +4,18 @@ import signal
 import pytest
 import redis
 
-from controlplane import bells, wsgi
+from controlplane import task_names, wsgi
 from controlplane.settings import SettingsError
 from controlplane.web import stripe_webhook
 from controlplane.web.api import events, exports, notices, rehearsals, rollouts
-from localcloud.valkey import ValkeyServer
+from localcloud.servers.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT
 
 TASKS = {
     stripe_webhook.TASK,
     events.HANDLE,
-    bells.CONVERGE,
-    bells.PREVIEW,
+    task_names.CONVERGE,
+    task_names.PREVIEW,
     exports.EXPORT,
     notices.DELIVER,
     rollouts.WORK,
@@ -28,19 +28,19 @@ def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
 ) -> None:
     for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
         monkeypatch.setenv(name, ENVIRONMENT[name])
-    from workers.app import app
+    from workers.runtime.celery_app import app
 
     ring = wsgi.celery_ring(broker.url)
     for task in TASKS:
         ring(task, ["x"])
     with redis.Redis(port=broker.port) as client:
-        rung = {queue: client.llen(queue) for queue in (*bells.EVERY_QUEUE.split(","), "celery")}
+        rung = {queue: client.llen(queue) for queue in (*task_names.EVERY_QUEUE.split(","), "celery")}
     wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
     assert rung == {queue: wanted.count(queue) for queue in rung}
     assert rung["celery"] == 0
-    import workers.tasks  # noqa: F401 — which registers them
+    import workers.runtime.tasks  # noqa: F401 — which registers them
 
-    assert {task for task in app.tasks if task.startswith("workers.")} == set(bells.QUEUES)
+    assert {task for task in app.tasks if task.startswith("workers.")} == set(task_names.QUEUES)
 
 
 @pytest.mark.parametrize("fault", ["dead", "silent"])

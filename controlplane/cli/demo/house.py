@@ -14,12 +14,16 @@ from typing import Self
 import httpx
 from rich.console import Console
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.cli.demo import orphans
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.cloud import LocalCloud
-from localcloud.process import Child, free_port, spawn
+from localcloud.servers.process import (
+    Child,
+    free_port,
+    spawn,
+)
 
 ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "controlplane/plans.toml"
@@ -148,8 +152,17 @@ class DemoHouse:
 
     def start_worker(self) -> None:
         """A Celery worker for every queue; the one before it, if any, must have ended."""
-        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--loglevel", "INFO"]
-        command += ["--concurrency", "6", "--queues", bells.EVERY_QUEUE]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "workers.runtime.celery_app",
+            "worker",
+            "--loglevel",
+            "INFO",
+        ]
+        command += ["--concurrency", "6", "--queues", task_names.EVERY_QUEUE]
         self._spawn("worker", [*command, "--without-gossip", "--without-mingle"], self.environment())
 
     def _start_product(self) -> None:
@@ -166,7 +179,16 @@ class DemoHouse:
         )
         self.start_worker()
         schedule = str(self.cloud.data_dir / "beat-schedule")
-        beat = [sys.executable, "-m", "celery", "-A", "workers.app", "beat", "--loglevel", "WARNING"]
+        beat = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "workers.runtime.celery_app",
+            "beat",
+            "--loglevel",
+            "WARNING",
+        ]
         self._spawn("beat", [*beat, "--schedule", schedule], environment)
         self._until_answers("web", f"{self.web_url}/readyz")
         self._until_answers("app", f"http://127.0.0.1:{self.app_port}/healthz")

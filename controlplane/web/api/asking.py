@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Response
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.services import operations, tenants
 from controlplane.store.operation import OperationRow
 from controlplane.store.registry import Connection
@@ -36,7 +36,7 @@ def for_preview(edge: Edge, name: str, ask: Ask) -> Response:
     with edge.registry.connection() as conn:
         tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
         preview_id = ask(conn, tenant_id)
-    edge.ring(bells.PREVIEW, [str(preview_id)])
+    edge.ring(task_names.PREVIEW, [str(preview_id)])
     return render.accepted(
         {"preview": {"id": preview_id, "tenant": tenant_id, "state": "waiting"}}, f"/v1/previews/{preview_id}"
     )
@@ -44,5 +44,5 @@ def for_preview(edge: Edge, name: str, ask: Ask) -> Response:
 
 def begun(edge: Edge, tenant_id: str, row: OperationRow, **beside: Any) -> Response:
     """Ring for an operation that is committed. `beside`: what the answer has besides it."""
-    edge.ring(bells.CONVERGE, ["tenant", tenant_id])
+    edge.ring(task_names.CONVERGE, ["tenant", tenant_id])
     return render.accepted({**beside, "operation": render.operation(row)}, f"/v1/operations/{row.id}")

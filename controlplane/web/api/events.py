@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.services import billing, events
 from controlplane.store.event import EventRow
 from controlplane.web import body, query
@@ -14,7 +14,7 @@ from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, Role, caller
 from controlplane.web.edge import Edge
 
-HANDLE = bells.HANDLE_EVENT
+HANDLE = task_names.HANDLE_EVENT
 
 
 def blueprint(edge: Edge) -> Blueprint:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.domain.errors import Invalid
 from controlplane.domain.quoting import shown
 from controlplane.services import exports, tenants
@@ -16,7 +16,7 @@ from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-EXPORT = bells.EXPORT
+EXPORT = task_names.EXPORT
 KEEP_DAYS, MOST_DAYS = 7, 365
 
 

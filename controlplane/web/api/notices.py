@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.services import notices
 from controlplane.store.notice import NoticeRow
 from controlplane.web import query
@@ -14,7 +14,7 @@ from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-DELIVER = bells.DELIVER_NOTICES
+DELIVER = task_names.DELIVER_NOTICES
 
 
 def blueprint(edge: Edge) -> Blueprint:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.domain.errors import Invalid
 from controlplane.domain.quoting import shown
 from controlplane.services import rehearsals
@@ -17,7 +17,7 @@ from controlplane.web.api.releases import number_of
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-REHEARSE = bells.REHEARSE
+REHEARSE = task_names.REHEARSE
 DEFAULT_COPIES = 3
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import bells
+from controlplane import task_names
 from controlplane.domain.errors import Invalid
 from controlplane.domain.quoting import shown
 from controlplane.domain.rollout import Counts, Spec, TargetState
@@ -24,7 +24,7 @@ from controlplane.web.api.releases import number_of, render_reason
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-WORK = bells.ROLLOUT
+WORK = task_names.ROLLOUT
 MAX_NAMES = 1000
 Act = Callable[[Connection, int, dict[str, Any]], RolloutDetail]
 _STATES = tuple(state.value for state in TargetState)

@@ -16,7 +16,7 @@ from localcloud.aws.databases import ClusterDatabases
 from localcloud.aws.fidelity.patch import around
 from localcloud.aws.fidelity.rds_parameters import logical_replication
 from localcloud.aws.fidelity.rds_passwords import master_login
-from localcloud.process import ServiceError
+from localcloud.servers.process import ServiceError
 
 ENGINES = {"aurora-postgresql", "postgres"}
 

@@ -1,7 +1,7 @@
 """What the engine asks of the outside world: one Protocol for each outside system.
 
 The engine depends on these and on nothing of a vendor's; each has one real provider in this folder
-and one fake in `localcloud/simulated`, and both pass the same tests in `tests/contract`. All methods are
+and one fake in `localcloud/fakes`, and both pass the same tests in `tests/provider`. All methods are
 idempotent unless their docstring says otherwise, raise only the errors of
 `controlplane.domain.errors` (vendor errors are translated at this edge, chained with `from`), and
 bound their own time. No value that holds a secret has a repr that shows it.

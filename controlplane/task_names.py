@@ -1,0 +1,45 @@
+"""What is rung for: the workers' tasks by name, and the queue that each goes to.
+
+The web side must not import workers, and both sides publish. So the names and queues stand here once,
+below both: a task that one side sent to a queue of its own would wait behind what it was kept apart from.
+"""
+
+from __future__ import annotations
+
+HANDLE_EVENT = "workers.runtime.tasks.handle_event"
+DELIVER_NOTICES = "workers.runtime.tasks.deliver"
+SWEEP = "workers.runtime.tasks.sweep"
+REPUBLISH = "workers.runtime.tasks.republish"
+COMPARE = "workers.runtime.tasks.compare"
+PRUNE = "workers.runtime.tasks.prune"
+CONVERGE = "workers.runtime.tasks.converge"
+PREVIEW = "workers.runtime.tasks.preview"
+TAKE_SNAPSHOTS = "workers.runtime.tasks.rollout_snapshots"
+ROLLOUT = "workers.runtime.tasks.rollout"
+REHEARSE = "workers.runtime.tasks.rehearsal"
+EXPORT = "workers.runtime.tasks.export"
+
+EVENTS, OPERATIONS, ROLLOUTS, CLOCK = "events", "controlplane", "rollouts", "clock"
+
+QUEUES = {
+    HANDLE_EVENT: EVENTS,
+    DELIVER_NOTICES: EVENTS,
+    SWEEP: CLOCK,
+    REPUBLISH: CLOCK,
+    COMPARE: CLOCK,
+    PRUNE: CLOCK,
+    CONVERGE: OPERATIONS,
+    PREVIEW: OPERATIONS,
+    TAKE_SNAPSHOTS: OPERATIONS,
+    ROLLOUT: ROLLOUTS,
+    REHEARSE: ROLLOUTS,
+    EXPORT: ROLLOUTS,
+}
+"""Short things, a customer's operations, what may take hours, and what beat rings. A worker takes from its
+queues in turn, so the sweep, which finds lost rings, stands behind no backlog of the others."""
+
+EVERY_QUEUE = ",".join(dict.fromkeys(QUEUES.values()))
+"""As `--queues` takes them."""
+
+ROUTES = {task: {"queue": queue} for task, queue in QUEUES.items()}
+"""The same as Celery's `task_routes`."""

@@ -1,0 +1,106 @@
+"""`ports.Billing` without Stripe: what tests put in is what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from controlplane.domain.billing import ENDED
+from controlplane.domain.errors import ControlPlaneError, Invalid, NotFound
+from localcloud.fakes.world import World
+
+SUBSCRIPTION, CUSTOMER = "billing-subscription", "billing-customer"
+SESSION, EVENT = "billing-checkout-session", "billing-event"
+MAX_EVENT_TYPES = 20
+
+
+class FakeBilling:
+    """Put objects in with `put_…` (made by `tests.builders`, say); `fail` makes the next calls raise."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._errors: list[ControlPlaneError] = []
+
+    def fail(self, *errors: ControlPlaneError) -> None:
+        """The next call raises the first of these, the one after it the second, and so on."""
+        self._errors += errors
+
+    def put_subscription(self, body: dict[str, Any]) -> None:
+        """Raises Invalid for one that has ended and would live again."""
+        before = self.world.get(SUBSCRIPTION, body["id"])
+        if before is not None:
+            require_possible(body["id"], before["status"], body["status"])
+        self.world.put(SUBSCRIPTION, body["id"], body)
+
+    def put_customer(self, body: dict[str, Any]) -> None:
+        self.world.put(CUSTOMER, body["id"], body)
+
+    def put_checkout_session(self, body: dict[str, Any]) -> None:
+        self.world.put(SESSION, body["id"], body)
+
+    def put_event(self, body: dict[str, Any]) -> None:
+        self.world.put(EVENT, body["id"], body)
+
+    def subscription(self, subscription_id: str) -> dict[str, Any]:
+        with self.world.call("billing.subscription"):
+            return self._one(SUBSCRIPTION, "subscription", subscription_id)
+
+    def checkout_session(self, session_id: str) -> dict[str, Any]:
+        with self.world.call("billing.checkout_session"):
+            return self._one(SESSION, "checkout session", session_id)
+
+    def customer(self, customer_id: str) -> dict[str, Any]:
+        with self.world.call("billing.customer"):
+            return self._one(CUSTOMER, "customer", customer_id)
+
+    def subscriptions_of(self, customer_id: str) -> list[dict[str, Any]]:
+        with self.world.call("billing.subscriptions_of"):
+            _check("customer_id", customer_id)
+            self._reach()
+            return [item for item in self._newest(SUBSCRIPTION) if item["customer"] == customer_id]
+
+    def subscriptions(self, status: str = "all") -> Iterator[dict[str, Any]]:
+        with self.world.call("billing.subscriptions"):
+            self._reach()
+            found = [item for item in self._newest(SUBSCRIPTION) if status in ("all", item["status"])]
+        yield from found
+
+    def events_since(self, created_after: datetime, types: Sequence[str]) -> Iterator[dict[str, Any]]:
+        if not 1 <= len(types) <= MAX_EVENT_TYPES:
+            raise Invalid("types", f"1 to {MAX_EVENT_TYPES} event types", got=len(types))
+        if created_after.tzinfo is None:
+            raise Invalid("created_after", "a time with its zone", got=created_after.isoformat())
+        return self._events(int(created_after.timestamp()), types)
+
+    def _events(self, since: int, types: Sequence[str]) -> Iterator[dict[str, Any]]:
+        with self.world.call("billing.events_since"):
+            self._reach()
+            found = [e for e in self._newest(EVENT) if e["created"] >= since and e["type"] in types]
+        yield from found
+
+    def _one(self, kind: str, noun: str, key: str) -> dict[str, Any]:
+        _check(f"{noun.replace(' ', '_')}_id", key)
+        self._reach()
+        body: dict[str, Any] | None = self.world.get(kind, key)
+        if body is None:
+            raise NotFound(f"Stripe knows no {noun} {key}")
+        return body
+
+    def _newest(self, kind: str) -> list[dict[str, Any]]:
+        return sorted(self.world.all(kind).values(), key=lambda item: -item["created"])
+
+    def _reach(self) -> None:
+        if self._errors:
+            raise self._errors.pop(0)
+
+
+def require_possible(subscription_id: str, before: str, after: str) -> None:
+    """What has ended stays as it is: who returns to Stripe gets a new subscription. Raises Invalid."""
+    if before in ENDED and after != before:
+        raise Invalid(f"{subscription_id}: status", f"{before}, which is for ever", got=after)
+
+
+def _check(field: str, key: str) -> None:
+    if not key or not all(letter.isalnum() or letter == "_" for letter in key):
+        raise Invalid(field, "a Stripe id", got=key[:60])

@@ -1,0 +1,107 @@
+"""`ports.ConfigCache` without Redis: each host's payload is a row of the `World`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from controlplane.domain.errors import Invalid, Retryable
+from dataplane.contract import ContractError, TenantConfig
+from localcloud.fakes.world import World
+from workers.providers.config_cache import tombstone
+from workers.providers.ports import PublishedConfig
+
+ENTRY = "config-entry"
+NOTICES = "config-notices"
+CACHE_DOWN = "config-cache-down"
+
+
+class FakeConfigCache:
+    """Counts the notices by host, or by tenant id where a login has changed (`notices`); `down` makes every
+    call Retryable; `flush` is FLUSHALL."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def down(self, *, down: bool = True) -> None:
+        if down:
+            self.world.put(CACHE_DOWN, "", True)
+        else:
+            self.world.drop(CACHE_DOWN, "")
+
+    def flush(self) -> None:
+        for host in self.world.all(ENTRY):
+            self.world.drop(ENTRY, host)
+
+    def notices(self, about: str) -> int:
+        return self.world.get(NOTICES, about) or 0
+
+    def read(self, host: str) -> PublishedConfig | None:
+        with self.world.call("config_cache.read"):
+            self._reach()
+            payload = self.world.get(ENTRY, host)
+        return None if payload is None else PublishedConfig(host, payload["epoch"], payload)
+
+    def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
+        with self.world.call("config_cache.publish"):
+            self._reach()
+            return self._write(payload, instead_of)
+
+    def remove(self, host: str, *, epoch: int, instead_of: int | None = None) -> bool:
+        with self.world.call("config_cache.remove"):
+            self._reach()
+            return self._write(tombstone(host, epoch), instead_of)
+
+    def publish_many(self, payloads: Iterable[dict[str, Any]], *, newer: list[str] | None = None) -> int:
+        failed: list[Invalid] = []
+        written = 0
+        with self.world.call("config_cache.publish_many"):
+            self._reach()
+            for payload in payloads:
+                if self.world.get(ENTRY, payload["host"]) == payload:
+                    continue
+                try:
+                    if self._write(payload):
+                        written += 1
+                    elif newer is not None:
+                        newer.append(payload["host"])
+                except Invalid as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
+        return written
+
+    def hosts(self) -> Iterator[str]:
+        with self.world.call("config_cache.hosts"):
+            self._reach()
+            yield from self.world.all(ENTRY)
+
+    def notify_credential(self, tenant_id: str) -> None:
+        with self.world.call("config_cache.notify_credential"):
+            self._reach()
+            self.world.count(NOTICES, tenant_id)
+
+    def entries(self) -> Iterator[tuple[str, PublishedConfig | None]]:
+        for host in self.hosts():
+            yield host, self.read(host)
+
+    def ping(self) -> None:
+        self._reach()
+
+    def _write(self, payload: dict[str, Any], instead_of: int | None = None) -> bool:
+        try:
+            config = TenantConfig.from_payload(payload)
+            text = json.dumps(payload, allow_nan=False)
+        except (ContractError, TypeError, ValueError) as error:
+            raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
+        found = self.world.get(ENTRY, config.host)
+        if found is not None and found["epoch"] > config.epoch and found["epoch"] != instead_of:
+            return False
+        self.world.put(ENTRY, config.host, json.loads(text))
+        self.world.count(NOTICES, config.host)
+        return True
+
+    def _reach(self) -> None:
+        if self.world.get(CACHE_DOWN, ""):
+            raise Retryable("config cache: ConnectionError")

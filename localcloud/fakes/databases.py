@@ -1,0 +1,370 @@
+"""`ports.Databases` without a server: roles, databases and migrations as rows of the `World`.
+
+`create` has the five commits of the real recipe as points at which a test may kill the worker, and
+leaves behind what the real one would. Passwords are kept as digests, so that a search for a secret
+finds none here either. `down` makes a cluster unreachable, `fail_migration` makes a file fail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.placement import Placement
+from controlplane.domain.release import MigrationFailed, Release
+from localcloud.fakes.world import World
+from workers.providers.databases import migrations as tenant_migrations
+from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
+from workers.providers.databases.logins import require_limit, require_tenant_login
+from workers.providers.databases.recipe import MIGRATOR_CONNECTIONS
+from workers.providers.ports import (
+    Bounds,
+    ClusterEndpoint,
+    Credential,
+    DatabaseSeen,
+    FileRun,
+    Rehearsed,
+    Secrets,
+)
+
+SERVER_DOWN = "database-server-down"
+CLUSTER = "database-cluster"
+ROLE = "database-role"
+ROTATED = "database-master-rotated"
+VISITED = "database-visited"
+DATABASE = "database"
+FAILING = "database-failing-migration"
+APPLIED = "database-applied-migration"
+
+
+class FakeDatabases:
+    """Reads the master's secret as the real one does, and only that."""
+
+    def __init__(self, world: World, secrets: Secrets) -> None:
+        self.world = world
+        self._secrets = secrets
+
+    # ------------------------------------------------------------------------------ for tests alone
+
+    def down(self, at: ClusterEndpoint, *, down: bool = True) -> None:
+        if down:
+            self.world.put(SERVER_DOWN, _key(at), True)
+        else:
+            self.world.drop(SERVER_DOWN, _key(at))
+
+    def rotate_master(self, at: ClusterEndpoint, password: str) -> None:
+        """The server has another password for its master from now on; the secret is not changed."""
+        self.world.put(ROTATED, _key(at), hashlib.sha256(password.encode()).hexdigest())
+
+    def visit(self, at: ClusterEndpoint, dbname: str, *, stay: bool = True) -> None:
+        """An agent of AWS's has a session there, which no master may end."""
+        if stay:
+            self.world.put(VISITED, _key(at, dbname), True)
+        else:
+            self.world.drop(VISITED, _key(at, dbname))
+
+    def breach(self, at: ClusterEndpoint, username: str, dbname: str) -> None:
+        """Somebody grants this login CONNECT on another tenant's database."""
+        self._change(at, username, also=[dbname])
+
+    def alter_own(
+        self, at: ClusterEndpoint, credential: Credential, *, password: str | None = None, **settings: str
+    ) -> None:
+        """The login changes its own role, as every login may."""
+        self._enter(at, credential)
+        role = self._role(at, credential.username) or {}
+        self._change(at, credential.username, settings=role.get("settings", {}) | settings)
+        if password is not None:
+            self._change(at, credential.username, digest=_digest(replace(credential, password=password)))
+
+    def content(self, at: ClusterEndpoint, credential: Credential) -> dict[str, Any]:
+        """What a dump of the login's database holds. Raises as a login does."""
+        self._enter(at, credential)
+        return self._database(at, credential.dbname)
+
+    def write(self, at: ClusterEndpoint, credential: Credential, row: str) -> None:
+        """As the application: it raises, or the row is there."""
+        self._enter(at, credential)
+        key = _key(at, credential.dbname)
+        database = self._database(at, credential.dbname)
+        self.world.put(DATABASE, key, database | {"rows": [*database.get("rows", ()), row]})
+
+    def rows(self, at: ClusterEndpoint, dbname: str) -> list[str]:
+        return list(self._database(at, dbname).get("rows", ()))
+
+    def fail_migration(self, name: str, *, fail: bool = True) -> None:
+        """`name`: the file's."""
+        if fail:
+            self.world.put(FAILING, name, True)
+        else:
+            self.world.drop(FAILING, name)
+
+    # ---------------------------------------------------------------------------------------- port
+
+    def harden_cluster(self, at: ClusterEndpoint) -> None:
+        self._as_master(at)
+        with self.world.call("databases.harden_cluster"):
+            self.world.put(CLUSTER, _key(at), {"hardened": True})
+
+    def cluster_hardened(self, at: ClusterEndpoint) -> bool:
+        self._as_master(at)
+        with self.world.call("databases.cluster_hardened"):
+            return self.world.get(CLUSTER, _key(at)) is not None
+
+    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
+        self._as_master(at)
+        with self.world.call("databases.observe"):
+            database = self._database(at, placement.database)
+            apps = [self._role(at, name) for name in placement.app_roles]
+        ready = bool(database.get("doors"))
+        plain = all(role is not None and not role.get("settings") for role in apps)
+        whole = ready and database["tenant_id"] == placement.tenant_id and plain
+        return DatabaseSeen(
+            exists=bool(database),
+            hardened=whole and self._role(at, placement.migrator_role) is not None,
+            logins_open=ready and any(role is not None and _is_open(role) for role in apps),
+            release=max(database.get("migrations", ()), default=None),
+            roles=any(self._role(at, name) is not None for name in _roles(placement)),
+        )
+
+    def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
+        require_limit(connection_limit)
+        self._as_master(at)
+        with self.world.call("databases.create.roles"):
+            self._create_roles(at, placement, connection_limit)
+        key = _key(at, placement.database)
+        with self.world.call("databases.create.database"):
+            database = self._database(at, placement.database)
+            if not database:
+                database = {"tenant_id": None, "accepts": False, "doors": False, "migrations": {}}
+                self.world.put(DATABASE, key, database)
+        with self.world.call("databases.create.shell"):
+            self.world.put(DATABASE, key, database := database | {"accepts": True})
+        with self.world.call("databases.create.inside"):
+            if database["tenant_id"] not in {None, placement.tenant_id}:
+                raise NeedsHuman(
+                    f"{placement.database}: the marker says {database['tenant_id']}",
+                    runbook="cross-tenant-marker",
+                )
+            self.world.put(DATABASE, key, database := database | {"tenant_id": placement.tenant_id})
+        with self.world.call("databases.create.doors"):
+            self.world.put(DATABASE, key, database | {"doors": True})
+
+    def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
+        require_tenant_login(credential.username)
+        self._as_master(at)
+        with self.world.call("databases.set_password"):
+            self._change(at, credential.username, login=True, digest=_digest(credential))
+
+    def open_logins(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
+        require_limit(connection_limit)
+        self._as_master(at)
+        with self.world.call("databases.open_logins"):
+            for name in placement.app_roles:
+                self._change(at, name, login=True, limit=connection_limit)
+
+    def close_logins(self, at: ClusterEndpoint, placement: Placement) -> None:
+        self._as_master(at)
+        with self.world.call("databases.close_logins"):
+            for name in placement.app_roles:
+                if self._role(at, name) is not None:
+                    self._change(at, name, login=False, limit=0)
+
+    def seal(self, at: ClusterEndpoint) -> None:
+        self._as_master(at)
+        with self.world.call("databases.seal"):
+            prefix = _key(at) + "/"
+            for key in self.world.all(ROLE):
+                if key.startswith(prefix):
+                    self._change(at, key.removeprefix(prefix), login=False)
+
+    def retire_login(self, at: ClusterEndpoint, username: str) -> None:
+        require_tenant_login(username)
+        self._as_master(at)
+        with self.world.call("databases.retire_login"):
+            if self._role(at, username) is not None:
+                self._change(at, username, digest=None)
+
+    def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
+        self._as_master(at)
+        with self.world.call("databases.drop.database"):
+            marker = self._database(at, placement.database).get("tenant_id")
+            if marker not in {None, placement.tenant_id}:
+                raise NeedsHuman(
+                    f"{placement.database}: the marker says {marker}", runbook="cross-tenant-marker"
+                )
+            if self.world.get(VISITED, _key(at, placement.database)):
+                raise Retryable("42501 permission denied to terminate process", runbook=RUNBOOK)
+            self.world.drop(DATABASE, _key(at, placement.database))
+        with self.world.call("databases.drop.roles"):
+            for name in _roles(placement):
+                self.world.drop(ROLE, _key(at, name))
+
+    def migrate(
+        self, at: ClusterEndpoint, credential: Credential, migrations: Path, *, up_to: str | None = None
+    ) -> str:
+        files = tenant_migrations.load(migrations, up_to=up_to)
+        self._enter(at, credential)
+        key = _key(at, credential.dbname)
+        database = self._database(at, credential.dbname)
+        applied = {number: tuple(row) for number, row in database["migrations"].items()}
+        for file in tenant_migrations.unapplied(files, applied):
+            with self.world.call(f"databases.migrate.{file.number}"):
+                if self.world.get(FAILING, file.name):
+                    raise NeedsHuman(f"{file.name}: 42601 made to fail", runbook=tenant_migrations.RUNBOOK)
+                database["migrations"][file.number] = (file.name, file.sha256)
+                self.world.put(DATABASE, key, database)
+        return files[-1].number
+
+    def bring_to(
+        self, at: ClusterEndpoint, credential: Credential, release: Release, bounds: Bounds
+    ) -> list[FileRun]:
+        self._enter(at, credential)
+        key = _key(at, credential.dbname)
+        database = self._database(at, credential.dbname)
+        applied = {number: tuple(row) for number, row in database["migrations"].items()}
+        runs = []
+        for file in tenant_migrations.unapplied(tenant_migrations.of_release(release), applied):
+            with self.world.call(f"databases.bring_to.{file.number}"):
+                if self.world.get(FAILING, file.name):
+                    raise MigrationFailed(
+                        f"{file.name}: 42601 made to fail",
+                        file=file.name,
+                        statement="SELECT fail",
+                        error="42601 made to fail",
+                    )
+                database["migrations"][file.number] = (file.name, file.sha256)
+                self.world.put(DATABASE, key, database)
+                self.world.count(APPLIED, f"{credential.dbname}/{file.number}")
+                runs.append(FileRun(file.name, 0.0))
+        return runs
+
+    def rehearse(
+        self,
+        at: ClusterEndpoint,
+        credential: Credential,
+        placement: Placement,
+        release: Release,
+        bounds: Bounds,
+    ) -> Rehearsed:
+        key = _key(at, placement.database)
+        before = self._database(at, placement.database)
+        try:
+            files = self.bring_to(at, credential, release, bounds)
+        finally:
+            self.world.put(DATABASE, key, before)
+        return Rehearsed(0.0, 0, files, [])
+
+    def shape(self, at: ClusterEndpoint, placement: Placement) -> list[str]:
+        self._as_master(at)
+        with self.world.call("databases.shape"):
+            return [name for name, _ in self._database(at, placement.database)["migrations"].values()]
+
+    def names(self, at: ClusterEndpoint) -> list[str]:
+        self._as_master(at)
+        with self.world.call("databases.names"):
+            prefix = _key(at) + "/"
+            ours = [key.removeprefix(prefix) for key in self.world.all(DATABASE) if key.startswith(prefix)]
+            return sorted(["postgres", *ours])
+
+    def admits(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        with self.world.call("databases.admits"):
+            try:
+                self._enter(at, credential)
+            except (LoginRefused, DatabaseClosed):
+                return False
+            return True
+
+    def accepts(self, at: ClusterEndpoint, credential: Credential) -> bool:
+        with self.world.call("databases.accepts"):
+            try:
+                self._enter(at, credential)
+            except LoginRefused:
+                return False
+            return True
+
+    def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
+        with self.world.call("databases.prove"):
+            self._enter(at, credential)
+            marker = self._database(at, credential.dbname)["tenant_id"]
+        if credential.dbname != placement.database or marker != placement.tenant_id:
+            raise NeedsHuman(
+                f"{credential.username} reached {credential.dbname}, whose marker is {marker}; "
+                f"expected {placement.database} of {placement.tenant_id}",
+                runbook="cross-tenant-marker",
+            )
+        role = self._role(at, credential.username) or {}
+        if role.get("settings", {}).get("default_transaction_read_only") == "on":
+            raise NeedsHuman(f"{credential.username} may only read in {credential.dbname}", runbook=RUNBOOK)
+
+    # -------------------------------------------------------------------------------------- inside
+
+    def _as_master(self, at: ClusterEndpoint) -> None:
+        credential = self._secrets.read(at.master_secret_arn)
+        self._reach(at)
+        known = self.world.get(ROTATED, _key(at))
+        if known is not None and known != hashlib.sha256(credential.password.encode()).hexdigest():
+            raise Retryable("the master's login is refused", runbook="master-credential")
+
+    def _reach(self, at: ClusterEndpoint) -> None:
+        if self.world.get(SERVER_DOWN, _key(at)):
+            raise Retryable(f"{_key(at)}: connection refused")
+
+    def _enter(self, at: ClusterEndpoint, credential: Credential) -> None:
+        """As the server decides: password, role, database, limit."""
+        self._reach(at)
+        role = self._role(at, credential.username)
+        if role is None or role["digest"] != _digest(credential) or not role["login"]:
+            raise LoginRefused(f"{credential.username}: password authentication failed")
+        if credential.dbname in ("postgres", "template1") and self.world.get(CLUSTER, _key(at)) is not None:
+            raise DatabaseClosed(f"permission denied for database {credential.dbname}")
+        database = self._database(at, credential.dbname)
+        if not database:
+            raise NoSuchDatabase(f"{credential.dbname} does not exist", runbook=RUNBOOK)
+        granted = {role["database"], *role.get("also", ())}
+        if not database["doors"] or credential.dbname not in granted:
+            raise DatabaseClosed(f"permission denied for database {credential.dbname}")
+        if role["limit"] == 0:
+            raise Retryable(f"too many connections for role {credential.username}")
+
+    def _create_roles(self, at: ClusterEndpoint, placement: Placement, connection_limit: int) -> None:
+        apps = [role for name in placement.app_roles if (role := self._role(at, name)) is not None]
+        login = all(_is_open(role) for role in apps)
+        wanted = dict.fromkeys(placement.app_roles, (login, connection_limit if login else 0))
+        wanted[placement.migrator_role] = (True, MIGRATOR_CONNECTIONS)
+        for name, (may_login, limit) in wanted.items():
+            role = self._role(at, name) or {"digest": None, "database": placement.database}
+            changes = {"login": may_login, "limit": limit, "settings": {}}
+            self.world.put(ROLE, _key(at, name), role | changes)
+
+    def _database(self, at: ClusterEndpoint, name: str) -> dict[str, Any]:
+        """Empty where there is none."""
+        return self.world.get(DATABASE, _key(at, name)) or {}
+
+    def _role(self, at: ClusterEndpoint, name: str) -> dict[str, Any] | None:
+        return self.world.get(ROLE, _key(at, name))
+
+    def _change(self, at: ClusterEndpoint, name: str, **changes: Any) -> None:
+        role = self._role(at, name)
+        if role is None:
+            raise NeedsHuman(f"42704 role {name} does not exist", runbook=RUNBOOK)
+        self.world.put(ROLE, _key(at, name), role | changes)
+
+
+def _key(at: ClusterEndpoint, name: str = "") -> str:
+    return f"{at.host}:{at.port}" + (f"/{name}" if name else "")
+
+
+def _roles(placement: Placement) -> tuple[str, ...]:
+    return (placement.migrator_role, *placement.app_roles)
+
+
+def _digest(credential: Credential) -> str:
+    return hashlib.sha256(f"{credential.username}\0{credential.password}".encode()).hexdigest()
+
+
+def _is_open(role: dict[str, Any]) -> bool:
+    return bool(role["login"]) and role["limit"] != 0

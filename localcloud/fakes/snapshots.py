@@ -1,0 +1,67 @@
+"""Snapshots of the simulated account's clusters: begun at one look, available at a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman
+from localcloud.fakes import past
+from localcloud.fakes.aws import FakeAccount
+from localcloud.fakes.world import World
+from workers.providers.ports import SnapshotSeen
+
+SNAPSHOT = "snapshot"
+
+
+class FakeSnapshots:
+    """`ports.Snapshots`. `looks`: how many a snapshot is "creating" for. `fail` makes `ensure` raise."""
+
+    def __init__(self, world: World, *, looks: int = 1) -> None:
+        self._world = world
+        self._account = FakeAccount(world)
+        self.looks = looks
+        self._error: ControlPlaneError | None = None
+
+    def fail(self, error: ControlPlaneError | None) -> None:
+        self._error = error
+
+    def describe(self, name: str) -> SnapshotSeen | None:
+        with self._world.call("snapshots.describe"):
+            seen = self._account.get(SNAPSHOT, name)
+        if seen is None:
+            return None
+        status = "creating" if seen.get("looks") else "available"
+        return SnapshotSeen(name, seen["cluster"], status, datetime.fromisoformat(seen["taken_at"]))
+
+    def ensure(self, cluster_id: str, name: str, *, tags: Mapping[str, str]) -> str:
+        with self._world.call("snapshots.ensure"):
+            if self._error is not None:
+                raise self._error
+            seen: dict[str, Any] | None = self._account.get(SNAPSHOT, name)
+            if seen is None:
+                if self._account.get("cluster", cluster_id) is None:
+                    raise NeedsHuman(f"there is no cluster {cluster_id}", runbook="aws-request")
+                seen = self._account.make(
+                    SNAPSHOT,
+                    name,
+                    cluster=cluster_id,
+                    tags=dict(tags),
+                    looks=self.looks,
+                    taken_at=datetime.now(UTC).isoformat(),
+                    server=past.server_of(self._world, cluster_id),
+                )
+                return "creating" if self.looks else "available"
+            if seen["cluster"] != cluster_id or seen["tags"].get("cluster") != cluster_id:
+                raise NeedsHuman(f"snapshot {name} exists but is not ours", runbook="foreign-resource")
+            left = max(seen["looks"] - 1, 0)
+            self._account.change(SNAPSHOT, name, looks=left)
+            return "creating" if left else "available"
+
+    def delete(self, name: str) -> None:
+        with self._world.call("snapshots.delete"):
+            seen = self._account.get(SNAPSHOT, name)
+            if seen is not None and not seen["tags"]:
+                raise NeedsHuman(f"snapshot {name} exists but is not ours", runbook="foreign-resource")
+            self._account.delete(SNAPSHOT, name)

@@ -1,0 +1,335 @@
+"""`ports.Terraform` without Terraform: the same resources, the same addresses, made in the `World`.
+
+What matters about the real one under faults is kept. A run takes a lock and a killed one leaves it; the
+state is saved when an apply ends and not before, so a killed run leaves resources that no state knows;
+the next run breaks a lock of ours only, adopts by name, and refuses what would destroy. Every resource
+is a crash point of its own: "terraform.apply:<address>".
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
+from localcloud.fakes import aws, past
+from localcloud.fakes.aws import FakeAccount
+from localcloud.fakes.world import World
+from workers.providers.ports import Credential, PlannedChange, ResourceEvent, StackRun
+from workers.providers.terraform import guard, locks
+from workers.providers.terraform.inventory import ClusterInventory, TenantInventory
+from workers.providers.terraform.state import Lock
+
+STATE = "terraform-state"
+LOCK = "terraform-lock"
+FAILING = "terraform-failing"
+OWNER = locks.lock_owner()
+
+OnEvent = Callable[[ResourceEvent], None]
+Stopped = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A resource of a stack: `kind` and `name` in the account, `values` it is made with."""
+
+    address: str
+    kind: str
+    name: str
+    values: dict[str, Any]
+
+
+class FakeTerraform:
+    def __init__(self, world: World, *, latency: float = 0.0) -> None:
+        """`latency`: seconds that each resource takes."""
+        self.world = world
+        self._account = FakeAccount(world)
+        self._latency = latency
+
+    # ------------------------------------------------------------------------------ for tests alone
+
+    def fail(self, address: str, error: ControlPlaneError, *, times: int = 1) -> None:
+        """Let creating or changing `address` raise `error`, `times` times, in any process."""
+        extra = {"after": getattr(error, "after", None), "runbook": getattr(error, "runbook", None)}
+        kept = {"kind": type(error).__name__, "message": str(error), "times": times} | extra
+        self.world.put(FAILING, address, kept)
+
+    def lose_state(self, run: StackRun) -> None:
+        self.world.drop(STATE, _key(run))
+
+    def lock(self, run: StackRun, *, lock_id: str, who: str, created: datetime) -> None:
+        self.world.put(LOCK, _key(run), {"id": lock_id, "who": who, "created": created.isoformat()})
+
+    def orphans(self) -> list[str]:
+        """Resources that no state names, but for secrets that wait for their deletion."""
+        known = {
+            tuple(thing) for state in self.world.all(STATE).values() for thing in state["things"].values()
+        }
+        return sorted(
+            f"{kind}/{name}"
+            for kind in ("key", "alias", "network", "cluster", "instance", "secret", "role", "policy")
+            for name in self._account.names(kind)
+            if (kind, name) not in known and not name.startswith("rds!")
+            if not (self._account.get(kind, name) or {}).get("deleting")
+        )
+
+    # ---------------------------------------------------------------------------------------- port
+
+    def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
+        things, outputs = _stack(run)
+        with self.world.call("terraform.recover"):
+            self._unlock(run, on_event)
+        guard.check(self._changes(run, things), run.approved)
+        lock_id = self._take_lock(run, on_event)
+        try:
+            state = self._state(run)
+            for thing in things:
+                if stopped():
+                    raise LeaseLost
+                self._bring(run, thing, state, on_event)
+            for address in [a for a in state["things"] if a not in {t.address for t in things}]:
+                self._account.delete(*state["things"].pop(address))
+            state["outputs"] = outputs
+            self._save(run, state, lock_id)
+        except ControlPlaneError:
+            self._save(run, state, lock_id)
+            raise
+        return outputs
+
+    def plan(self, run: StackRun) -> list[PlannedChange]:
+        things, _outputs = _stack(run)
+        lock = self._lock(run)
+        if lock is not None:
+            raise locks.in_the_way(lock, run.workspace, now=datetime.now(UTC))
+        with self.world.call("terraform.plan"):
+            return self._changes(run, things)
+
+    def destroy(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> None:
+        things, _outputs = _stack(run)
+        self._unlock(run, on_event)
+        found = [(thing, self._account.get(thing.kind, thing.name)) for thing in things]
+        existing = [thing for thing, seen in found if seen is not None and not seen.get("deleting")]
+        kept = [
+            thing
+            for thing in existing
+            if thing.address in {ClusterInventory.key, ClusterInventory.alias} - run.approved
+        ]
+        doomed = [thing for thing in existing if thing not in kept]
+        guard.check(
+            [PlannedChange(thing.address, "delete", destructive=True) for thing in doomed], run.approved
+        )
+        self._refuse_protected(run, doomed)
+        for thing in reversed(doomed):
+            if stopped():
+                raise LeaseLost
+            with self.world.call(f"terraform.destroy:{thing.address}"):
+                self._delete(thing)
+            on_event(ResourceEvent("done", thing.address, "delete", 0.0, "deleted"))
+        if kept:
+            self.world.put(
+                STATE, _key(run), _empty() | {"things": {t.address: (t.kind, t.name) for t in kept}}
+            )
+        else:
+            self.world.drop(STATE, _key(run))
+
+    def version(self) -> str:
+        return "1.11.4"
+
+    # -------------------------------------------------------------------------------------- inside
+
+    def _changes(self, run: StackRun, things: list[Thing]) -> list[PlannedChange]:
+        state = self._state(run)
+        changes = []
+        for thing in things:
+            seen = self._account.get(thing.kind, thing.name)
+            if seen is None or seen.get("deleting"):
+                changes.append(PlannedChange(thing.address, "create", destructive=False))
+            elif thing.address not in state["things"]:
+                changes.append(PlannedChange(thing.address, "import", destructive=False))
+            elif self._differs(thing):
+                changes.append(PlannedChange(thing.address, "update", destructive=False))
+        kept = {thing.address for thing in things}
+        gone = [address for address in state["things"] if address not in kept]
+        return changes + [PlannedChange(address, "delete", destructive=True) for address in gone]
+
+    def _differs(self, thing: Thing) -> bool:
+        seen = self._account.get(thing.kind, thing.name) or {}
+        return any(seen.get(key) != value for key, value in thing.values.items() if key not in _BORN_WITH)
+
+    def _bring(self, run: StackRun, thing: Thing, state: dict[str, Any], on_event: OnEvent) -> None:
+        """Create, adopt or change one resource."""
+        if self._latency:
+            time.sleep(self._latency)
+        with self.world.call(f"terraform.apply:{thing.address}"):
+            self._fail_if_told(thing.address)
+            seen = self._account.get(thing.kind, thing.name)
+            if seen is None:
+                if thing.kind == "cluster":
+                    self._restore(thing.name, run.variables.get("origin"))
+                    self.make_master(thing.name)
+                self._account.make(thing.kind, thing.name, **thing.values)
+                on_event(ResourceEvent("done", thing.address, "create", self._latency, "created"))
+            elif seen.get("environment", run.variables["environment"]) != run.variables["environment"]:
+                raise NeedsHuman(
+                    f"{thing.kind} {thing.name} exists but is not ours", runbook="foreign-resource"
+                )
+            else:
+                values = {key: value for key, value in thing.values.items() if key not in _BORN_WITH}
+                self._account.change(thing.kind, thing.name, **values | {"deleting": False})
+                if thing.address not in state["things"]:
+                    on_event(ResourceEvent("adopted", thing.address, "import", None, "found by name"))
+        state["things"][thing.address] = (thing.kind, thing.name)
+
+    def _restore(self, cluster_id: str, origin: Mapping[str, str] | None) -> None:
+        if origin is None:
+            return
+        if "snapshot" in origin:
+            kept = self._account.get("snapshot", origin["snapshot"])
+            if kept is None:
+                raise NeedsHuman(f"no snapshot {origin['snapshot']}", runbook="terraform-configuration")
+            past.bring_back(self.world, kept["server"], cluster_id)
+        else:
+            at = datetime.fromisoformat(origin["at"])
+            past.bring_back(self.world, past.at_moment(self.world, origin["cluster_id"], at), cluster_id)
+
+    def make_master(self, cluster_id: str) -> None:
+        """The login that RDS makes and keeps: it is in no state."""
+        master = Credential(username="platform_master", password=aws.master_of(cluster_id))
+        values = {"versions": {"1": aws.encode(master)}, "current": "1", "deleting": False}
+        self._account.change("secret", f"rds!{cluster_id}", **values)
+
+    def _delete(self, thing: Thing) -> None:
+        if thing.kind == "secret":  # its name stays taken through the deletion window
+            self._account.change("secret", thing.name, deleting=True)
+            return
+        if thing.kind == "cluster":
+            self._account.delete("secret", f"rds!{thing.name}")
+            for kind in ("database", "database-role", "database-cluster"):
+                for key in self.world.all(kind):
+                    if key.startswith(aws.endpoint_of(thing.name).host):
+                        self.world.drop(kind, key)
+            if not thing.values["skip_final_snapshot"]:
+                self._account.make("snapshot", thing.values["final_snapshot"], cluster=thing.name)
+        self._account.delete(thing.kind, thing.name)
+
+    def _refuse_protected(self, run: StackRun, doomed: list[Thing]) -> None:
+        if run.variables.get("deletion_protection", True) and any(t.kind == "cluster" for t in doomed):
+            raise NeedsHuman("the cluster has deletion protection", runbook="terraform-configuration")
+
+    def _fail_if_told(self, address: str) -> None:
+        told = self.world.get(FAILING, address)
+        if told is None or told["times"] < 1:
+            return
+        self.world.put(FAILING, address, told | {"times": told["times"] - 1})
+        if told["kind"] == "NeedsHuman":
+            raise NeedsHuman(told["message"], runbook=told["runbook"])
+        raise Retryable(told["message"], after=told["after"], runbook=told["runbook"])
+
+    def _state(self, run: StackRun) -> dict[str, Any]:
+        return self.world.get(STATE, _key(run)) or _empty()
+
+    def _save(self, run: StackRun, state: dict[str, Any], lock_id: str) -> None:
+        self.world.put(STATE, _key(run), state)
+        lock = self._lock(run)
+        if lock is not None and lock.id == lock_id:
+            self.world.drop(LOCK, _key(run))
+
+    def _lock(self, run: StackRun) -> Lock | None:
+        raw = self.world.get(LOCK, _key(run))
+        return None if raw is None else Lock(raw["id"], raw["who"], datetime.fromisoformat(raw["created"]))
+
+    def _unlock(self, run: StackRun, on_event: OnEvent) -> None:
+        lock = self._lock(run)
+        if lock is None:
+            return
+        if not locks.is_ours(lock, run.prior_runs):
+            raise locks.in_the_way(lock, run.workspace, now=datetime.now(UTC))
+        self.world.drop(LOCK, _key(run))
+        on_event(ResourceEvent("recovered", lock.id, "unlock", None, "broke the lock of our own run"))
+
+    def _take_lock(self, run: StackRun, on_event: OnEvent) -> str:
+        with self.world.call("terraform.lock"):
+            lock_id = str(uuid.uuid4())
+            self.lock(run, lock_id=lock_id, who=OWNER, created=datetime.now(UTC))
+        on_event(ResourceEvent("lock_taken", lock_id, "lock", None, f"locked by {OWNER}"))
+        return lock_id
+
+
+# What a resource is made with and later applies leave alone.
+_BORN_WITH = frozenset({"operation", "status", "versions", "current", "deleting"})
+
+
+def _stack(run: StackRun) -> tuple[list[Thing], dict[str, Any]]:
+    """The stack's resources in the order in which Terraform makes them, and its outputs."""
+    stacks = {"cluster": _cluster, "tenant": _tenant}
+    if run.stack not in stacks:
+        raise NeedsHuman(f"stack {run.stack!r} has no inventory", runbook="terraform-configuration")
+    try:
+        return stacks[run.stack](run.variables)
+    except KeyError as error:
+        raise NeedsHuman(f"variable {error.args[0]} is missing", runbook="terraform-configuration") from error
+
+
+def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
+    name: str = v["cluster_id"]
+    tags = {"environment": v["environment"], "operation": v["operation_id"], "cluster": name}
+    at = aws.endpoint_of(name)
+    settings = {key: v[key] for key in ("engine_version", "min_acu", "max_acu", "backup_retention_days")}
+    settings["auto_pause"] = v["seconds_until_auto_pause"]
+    settings["parameter_group"] = v.get("cluster_parameter_group_name")
+    settings["final_snapshot"] = v["final_snapshot_identifier"]
+    settings["deletion_protection"] = v.get("deletion_protection", True)
+    settings["skip_final_snapshot"] = v.get("skip_final_snapshot", False)
+    network = {"vpc": v["vpc_id"], "subnets": v["subnet_ids"], "from": v["allowed_security_group_ids"]}
+    things = [
+        Thing(ClusterInventory.key, "key", name, tags),
+        Thing(ClusterInventory.alias, "alias", name, {}),
+        Thing(ClusterInventory.security_group, "network", name, tags | network),
+        Thing(ClusterInventory.cluster, "cluster", name, tags | settings | {"status": "available"}),
+    ]
+    for number in range(1, v["instance_count"] + 1):
+        address = f'module.cluster.aws_rds_cluster_instance.this["{number}"]'
+        things.append(Thing(address, "instance", f"{name}-{number}", tags | {"status": "available"}))
+    outputs = {
+        "endpoint": at.host,
+        "reader_endpoint": at.host.replace(".cluster-", ".cluster-ro-"),
+        "port": at.port,
+        "resource_id": at.resource_id,
+        "master_secret_arn": at.master_secret_arn,
+        "kms_key_arn": f"arn:aws:kms:{aws.REGION}:{aws.ACCOUNT}:key/{name}",
+        "security_group_id": f"sg-{name}",
+    }
+    return things, outputs
+
+
+def _tenant(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
+    key: str = v["placement_key"]
+    tags = {"environment": v["environment"], "operation": v["operation_id"], "cluster": v["cluster_id"]}
+    tags |= {"tenant": v["tenant_id"], "placement": key}
+    empty: dict[str, Any] = {"versions": {}, "current": None, "deleting": False}
+    role = {"principal": v["app_role_arn"], "boundary": v["permissions_boundary_arn"]}
+    window = {"window": v["recovery_window_days"]}
+    things = [
+        Thing(TenantInventory.app_secret, "secret", v["app_secret_name"], tags | window | empty),
+        Thing(TenantInventory.migrator_secret, "secret", v["migrator_secret_name"], tags | window | empty),
+        Thing(TenantInventory.role, "role", key, tags | role),
+        Thing(TenantInventory.policy, "policy", key, {"reads": v["app_secret_name"]}),
+    ]
+    outputs = {
+        "role_arn": f"arn:aws:iam::{aws.ACCOUNT}:role/{key}",
+        "app_secret_arn": aws.secret_arn(v["app_secret_name"]),
+        "migrator_secret_arn": aws.secret_arn(v["migrator_secret_name"]),
+    }
+    return things, outputs
+
+
+def _key(run: StackRun) -> str:
+    return f"{run.stack}/{run.workspace}"
+
+
+def _empty() -> dict[str, Any]:
+    return {"things": {}, "outputs": {}}

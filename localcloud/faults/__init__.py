@@ -1,7 +1,0 @@
-"""Fault proxies: what stands between a client and a server and may misbehave on demand.
-
-    tcp     any server: PostgreSQL, Valkey, an emulator. Late, cut, reset, refused, or a black hole.
-    http    an API: answers made up, or lost after the server did the work.
-
-The stand-ins for Stripe and Cloudflare have switches of their own as well (`localcloud.standin.faults`).
-"""

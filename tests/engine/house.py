@@ -1,0 +1,401 @@
+"""A whole control plane on fakes: real registry, real engine, an outside world that remembers.
+
+The world is a file, so a worker that is killed in a child process leaves behind just what AWS, Stripe
+and Cloudflare would have kept, and the next one finds it. `violations` is the oracle: it compares the
+registry with the world and says in words what is missing, doubled or left over.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from controlplane import task_names
+from controlplane.certificate import CertificateKey
+from controlplane.domain.billing import desired_from_subscription
+from controlplane.domain.catalogue import parse_catalogue
+from controlplane.domain.errors import ControlPlaneError
+from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.services import billing
+from controlplane.store import cluster, placement, tenant
+from controlplane.store.registry import Registry, one
+from localcloud.fakes.aws import (
+    LOGICAL_GROUP,
+    FakeAccount,
+    FakeClusters,
+    FakeIdentities,
+    FakeInventory,
+    FakeQuotas,
+    FakeSecrets,
+)
+from localcloud.fakes.billing import FakeBilling
+from localcloud.fakes.config_cache import FakeConfigCache
+from localcloud.fakes.custom_hostnames import FakeCustomHostnames
+from localcloud.fakes.databases import DATABASE, FakeDatabases
+from localcloud.fakes.dumps import FakeDumps
+from localcloud.fakes.moves import (
+    PROGRESS,
+    STREAM,
+    FakeMoves,
+)
+from localcloud.fakes.snapshots import FakeSnapshots
+from localcloud.fakes.terraform import OWNER, FakeTerraform
+from localcloud.fakes.world import World
+from tests import builders
+from workers.engine.context import (
+    Context,
+    Platform,
+    Providers,
+)
+from workers.engine.observe import endpoint_of
+from workers.providers.databases import new_password
+from workers.providers.databases.migrations import load
+from workers.providers.ports import ClusterEndpoint, Credential
+from workers.runtime import polling
+from workers.schedule.duties import WORK
+
+ROOT = Path(__file__).parents[2]
+MIGRATIONS = ROOT / "examples/notes/migrations"
+ZONE = "tenants.example.net"
+CATALOGUE = """
+version = 1
+
+[plans.shared]
+isolation = "shared"
+lookup_keys = ["shared"]
+min_acu = 0.5
+max_acu = 8
+backup_retention_days = 7
+slots = 100
+pool_size = 5
+connection_limit = 20
+custom_domains = 1
+retention_days = 30
+
+[plans.dedicated]
+isolation = "dedicated"
+lookup_keys = ["dedicated"]
+min_acu = 1
+max_acu = 16
+backup_retention_days = 14
+pool_size = 10
+connection_limit = 50
+custom_domains = 3
+retention_days = 30
+"""
+LIVING_CLUSTERS = "SELECT id FROM cluster WHERE desired->>'lifecycle' = 'active'"
+CERTIFICATE_KEY = CertificateKey("c1", b"s" * 32)
+_numbers = itertools.count(1)
+
+
+class House:
+    """`crash`: asked at every crash point of the world. `lease`: seconds; `latency`: seconds that each
+    of Terraform's resources takes."""
+
+    def __init__(
+        self,
+        registry_url: str,
+        world: Path | str = ":memory:",
+        *,
+        crash: Callable[[str], None] | None = None,
+        lease: float = 30.0,
+        latency: float = 0.0,
+        rotation_grace: float = 900.0,
+        migrations: Path = MIGRATIONS,
+    ) -> None:
+        self.world = World(world, crash=crash)
+        self.billing = FakeBilling(self.world)
+        secrets = FakeSecrets(self.world)
+        self.cache = FakeConfigCache(self.world)
+        self.terraform = FakeTerraform(self.world, latency=latency)
+        self.databases = FakeDatabases(self.world, secrets)
+        self.moves = FakeMoves(self.world, self.databases)
+        self.quotas = FakeQuotas(self.world)
+        self.snapshots = FakeSnapshots(self.world)
+        self.hostnames = FakeCustomHostnames(self.world)
+        self.rung: list[tuple[str, list[str]]] = []
+        self.ctx = Context(
+            registry=Registry(registry_url, size=4),
+            providers=Providers(
+                terraform=self.terraform,
+                clusters=FakeClusters(self.world),
+                snapshots=self.snapshots,
+                quotas=self.quotas,
+                secrets=secrets,
+                identities=FakeIdentities(self.world),
+                inventory=FakeInventory(self.world),
+                databases=self.databases,
+                moves=self.moves,
+                hostnames=self.hostnames,
+                cache=self.cache,
+                billing=self.billing,
+                dumps=FakeDumps(self.world, self.databases),
+            ),
+            catalogue=parse_catalogue(CATALOGUE, source="house"),
+            platform=Platform(
+                environment="test",
+                zone=ZONE,
+                livemode=False,
+                vpc_id="vpc-1",
+                subnet_ids=("subnet-1", "subnet-2"),
+                app_security_group_ids=("sg-1",),
+                app_role_arn="arn:aws:iam::123456789012:role/app",
+                permissions_boundary_arn="arn:aws:iam::123456789012:policy/boundary",
+                cluster_parameter_group=LOGICAL_GROUP,
+                lease=lease,
+                heartbeat=lease / 5,
+                rotation_grace=rotation_grace,
+            ),
+            migrations=migrations,
+            release=load(migrations)[-1].number,
+            stacks={"cluster": "s1", "tenant": "s1"},
+            holder=f"test/{os.getpid()}/{next(_numbers)}",
+            lock_owner=OWNER,
+            ring=lambda task, args: self.rung.append((task, args)),
+            new_password=new_password,
+            certificate_key=CERTIFICATE_KEY,
+        )
+
+    def close(self) -> None:
+        self.ctx.registry.close()
+        self.world.close()
+
+    # ------------------------------------------------------------------------------- the customer
+
+    def subscribe(
+        self,
+        number: int,
+        *,
+        plan: str = "shared",
+        status: str = "active",
+        customer: int | None = None,
+        **fields: Any,
+    ) -> str:
+        """Stripe now has this subscription; its id. The events are `hear`d separately. `customer`: whose
+        it is, where it is not their first."""
+        subscription_id, customer = f"sub_{number:08d}", number if customer is None else customer
+        slug = {"slug": f"customer-{customer}", "name": f"Customer {customer}"}
+        metadata = {**slug, **fields.pop("metadata", {})}
+        self.billing.put_customer(builders.customer(id=f"cus_{customer:08d}", name=f"Customer {customer}"))
+        self.billing.put_subscription(
+            builders.subscription(
+                id=subscription_id,
+                customer=f"cus_{customer:08d}",
+                lookup_key=plan,
+                status=status,
+                metadata=metadata,
+                **fields,
+            )
+        )
+        return subscription_id
+
+    def revive(self, number: int) -> None:
+        """Apply that a subscription which had ended lives again. Stripe revives none, so its fakes refuse
+        it; a billing system that does would lead to this."""
+        subscription_id, now = f"sub_{number:08d}", datetime.now(UTC)
+        customer_id, slug = f"cus_{number:08d}", f"customer-{number}"
+        body = builders.subscription(
+            id=subscription_id, customer=customer_id, lookup_key="shared", metadata={"slug": slug}
+        )
+        decision = desired_from_subscription(body, self.ctx.catalogue, platform_zone=ZONE, now=now)
+        with self.ctx.registry.connection() as conn:
+            billing.apply(
+                conn,
+                billing.begin(conn, subscription_id, event_at=now),
+                decision,
+                self.ctx.catalogue,
+                status="active",
+                customer_id=customer_id,
+                reason="revived",
+            )
+
+    def hear(
+        self,
+        subscription_id: str,
+        type_: str = "customer.subscription.updated",
+        *,
+        event_id: str | None = None,
+    ) -> str:
+        """An event about it arrives and is stored; its id."""
+        event = builders.event(
+            type_,
+            builders.subscription(id=subscription_id, customer="cus_x"),
+            id=event_id or f"evt_{next(_numbers):08d}",
+        )
+        with self.ctx.registry.connection() as conn:
+            billing.record_event(conn, event, json.dumps(event).encode(), livemode=False)
+        return str(event["id"])
+
+    # --------------------------------------------------------------------------------- the workers
+
+    def work(self, rounds: int = 30) -> None:
+        """Work until nothing is due, letting time pass between rounds; on all but rollouts, whose turns the
+        tests take themselves."""
+        kinds = [work for work in WORK if work.task != task_names.ROLLOUT]
+        for _ in range(rounds):
+            done = polling.work_once(self.ctx, kinds=kinds)
+            if not done and not self.pass_time():
+                return
+        raise AssertionError(f"not settled after {rounds} rounds: {self.open_work()}")
+
+    def pass_time(self) -> int:
+        """Whatever waits for its time is due now, dead workers' leases have run out; how much waited."""
+        with self.ctx.registry.connection() as conn:
+            conn.execute("UPDATE lease SET until = '-infinity'")
+            conn.execute("UPDATE hostname SET next_poll_at = now() WHERE next_poll_at > now()")
+            waiting = conn.execute(
+                "UPDATE operation SET next_attempt_at = clock_timestamp() WHERE state = 'waiting'"
+            ).rowcount
+            running = conn.execute("SELECT FROM operation WHERE state = 'running'").rowcount
+            events = conn.execute(
+                "UPDATE stripe_event SET next_attempt_at = clock_timestamp() WHERE state = 'received'"
+            ).rowcount
+        return waiting + running + events
+
+    def grace_ends(self) -> None:
+        """Logins that were rotated away have had their time, and their tenants are looked at."""
+        with self.ctx.registry.connection() as conn:
+            conn.execute("UPDATE credential SET retire_at = clock_timestamp() WHERE retire_at IS NOT NULL")
+            conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+
+    def open_work(self) -> list[dict[str, Any]]:
+        with self.ctx.registry.connection() as conn:
+            return conn.execute(
+                "SELECT o.kind, o.resource_id, o.state, o.error, s.name, s.error AS step_error"
+                " FROM operation o LEFT JOIN LATERAL (SELECT name, error FROM step WHERE operation_id = o.id"
+                "  ORDER BY seq DESC LIMIT 1) s ON true"
+                " WHERE o.state IN ('waiting', 'running', 'parked') ORDER BY o.id"
+            ).fetchall()
+
+    # ---------------------------------------------------------------------------------- the oracle
+
+    def tenant(self, subscription_id: str) -> tenant.TenantRow:
+        with self.ctx.registry.connection() as conn:
+            return tenant.get(conn, tenant_id_for(subscription_id))
+
+    def placement(self, subscription_id: str) -> Placement:
+        with self.ctx.registry.connection() as conn:
+            placed = placement.current(conn, tenant_id_for(subscription_id))
+        assert placed is not None
+        return placed
+
+    def last_placement(self, subscription_id: str) -> Placement:
+        """The newest, given up or not."""
+        tenant_id = tenant_id_for(subscription_id)
+        with self.ctx.registry.connection() as conn:
+            return placement.get(conn, tenant_id, placement.next_number(conn, tenant_id) - 1)
+
+    def endpoint(self, placed: Placement) -> ClusterEndpoint:
+        with self.ctx.registry.connection() as conn:
+            at = endpoint_of(cluster.get(conn, placed.cluster_id))
+        assert at is not None
+        return at
+
+    def lets_in(self, placed: Placement, credential: Credential | None = None) -> bool:
+        """Does the database take this login, or the one that the secret names now?"""
+        credential = credential or self.ctx.providers.secrets.read(placed.app_secret)
+        return self.ctx.providers.databases.accepts(self.endpoint(placed), credential)
+
+    def write(self, number: int, row: str) -> bool:
+        """As the customer's application, where the route leads; False where it was refused."""
+        entry = self.cache.read(f"customer-{number}.{ZONE}")
+        if entry is None or entry.payload["status"] != "active":
+            return False
+        place = entry.payload["database"]
+        with self.ctx.registry.connection() as conn:
+            clusters = [endpoint_of(found) for found in cluster.living(conn)]
+        at = next(at for at in clusters if at is not None and at.host == place["host"])
+        credential = self.ctx.providers.secrets.read(place["secret"])
+        try:
+            self.databases.write(at, replace(credential, dbname=place["name"]), row)
+        except ControlPlaneError:
+            return False
+        return True
+
+    def rows(self, subscription_id: str) -> list[str]:
+        placed = self.placement(subscription_id)
+        return self.databases.rows(self.endpoint(placed), placed.database)
+
+    def violations(self) -> list[str]:
+        """What does not hold, in words; empty where registry and world agree (I1, I2, I4, I5)."""
+        with self.ctx.registry.connection() as conn:
+            tenants = conn.execute(
+                "SELECT t.id, t.slug, t.desired, t.generation, t.settled_generation, t.needs_attention,"
+                " p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
+                " ON p.tenant_id = t.id AND p.state = 'current'"
+            ).fetchall()
+            beside = [
+                Placement(**row)
+                for row in conn.execute(
+                    "SELECT tenant_id, number, cluster_id FROM placement WHERE state IN ('target', 'source')"
+                ).fetchall()
+            ]
+            moving = conn.execute("SELECT count(*) AS n FROM move WHERE phase IN ('preparing', 'paused')")
+            still_moving = one(moving.fetchone())["n"]
+            clusters = {row["id"] for row in conn.execute(LIVING_CLUSTERS).fetchall()}
+            events = conn.execute(
+                "SELECT id, state, reason FROM stripe_event WHERE state NOT IN ('applied', 'ignored')"
+            ).fetchall()
+            open_operations = conn.execute(
+                "SELECT id, resource_id, state, error FROM (SELECT DISTINCT ON (kind, resource_id) *"
+                " FROM operation ORDER BY kind, resource_id, id DESC) newest"
+                " WHERE state NOT IN ('done', 'superseded')"
+            ).fetchall()
+        found = [f"event {e['id']} is {e['state']}: {e['reason']}" for e in events]
+        found += [
+            f"operation {o['id']} of {o['resource_id']} is {o['state']}: {o['error']}"
+            for o in open_operations
+        ]
+        required: dict[str, set[str]] = {
+            "cluster": clusters,
+            "database": set(),
+            "secret": set(),
+            "role": set(),
+        }
+        allowed: dict[str, set[str]] = {kind: set(names) for kind, names in required.items()}
+        for row in tenants:
+            if row["generation"] != row["settled_generation"]:
+                found.append(f"{row['id']} has not settled")
+            if row["needs_attention"]:
+                found.append(f"{row['id']} needs attention: {row['needs_attention']}")
+            if row["number"] is not None:
+                placed = Placement(row["id"], row["number"], row["cluster_id"])
+                for names in (allowed, required) if row["desired"]["lifecycle"] == "active" else (allowed,):
+                    names["database"].add(placed.database)
+                    names["role"].add(placed.iam_role)
+                    names["secret"] |= {placed.app_secret, placed.migrator_secret}
+            found += self._route_violations(row)
+        for placed in beside:
+            allowed["database"].add(placed.database)
+            allowed["role"].add(placed.iam_role)
+            allowed["secret"] |= {placed.app_secret, placed.migrator_secret}
+        if not still_moving:
+            found += [
+                f"{name} is kept for a copy" for kind in (STREAM, PROGRESS) for name in self.world.all(kind)
+            ]
+        account = FakeAccount(self.world)
+        for kind, needed in required.items():
+            if kind == "database":
+                there = {key.rpartition("/")[2] for key in self.world.all(DATABASE)}
+            else:
+                there = {name for name in account.names(kind) if not name.startswith("rds!")}
+                there = {name for name in there if not (account.get(kind, name) or {}).get("deleting")}
+            found += [f"{kind} {name} is missing" for name in sorted(needed - there)]
+            found += [f"{kind} {name} is an orphan" for name in sorted(there - allowed[kind])]
+        found += [f"{thing} is in no Terraform state" for thing in self.terraform.orphans()]
+        return found + [f"{thing} was created more than once" for thing in account.duplicates()]
+
+    def _route_violations(self, row: dict[str, Any]) -> list[str]:
+        host = f"{row['slug']}.{ZONE}"
+        entry = self.cache.read(host)
+        status = None if entry is None else entry.payload["status"]
+        wanted = {"active": ("active",), "suspended": ("suspended",), "closed": (None, "gone")}
+        if status in wanted[row["desired"]["lifecycle"]]:
+            return []
+        return [f"{host} is routed as {status}, its tenant is {row['desired']['lifecycle']}"]

@@ -1,0 +1,23 @@
+"""boto3's Secrets Manager for a data plane that runs beside a house."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.engine.house import House
+from workers.providers.aws_secrets import render_credential
+
+
+class SecretsManager:
+    """What the data plane asks of boto3, answered from the house's world."""
+
+    def __init__(self, house: House) -> None:
+        self._secrets = house.ctx.providers.secrets
+
+    def client(self, service: str, **_: Any) -> SecretsManager:
+        assert service == "secretsmanager"
+        return self
+
+    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, str]:
+        assert VersionStage == "AWSCURRENT"
+        return {"SecretString": render_credential(self._secrets.read(SecretId))}

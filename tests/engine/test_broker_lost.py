@@ -1,0 +1,208 @@
+"""The broker is a doorbell: whatever happens to it, every tenant that was paid for is provisioned."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+
+from controlplane.domain.placement import tenant_id_for
+from controlplane.store.registry import Registry
+from localcloud.servers.process import Child, spawn
+from localcloud.servers.valkey import ValkeyServer
+from tests.engine.house import House
+from tests.processes import is_running
+
+ROOT = Path(__file__).parents[2]
+TENANTS = 20
+WITHIN = 120.0
+
+
+@pytest.fixture
+def celery(
+    registry: Registry, database_url: str, broker: ValkeyServer, tmp_path: Path
+) -> Iterator[Callable[..., Child]]:
+    environment = {
+        **os.environ,
+        "CONTROLPLANE_REGISTRY_URL": database_url,
+        "CONTROLPLANE_BROKER_URL": broker.url,
+        "CONTROLPLANE_SWEEP_INTERVAL": "1",
+        "HOUSE_WORLD": str(tmp_path / "world.sqlite"),
+        "HOUSE_LATENCY": "0.05",
+    }
+    children: list[Child] = []
+
+    def start(name: str, *arguments: str) -> Child:
+        child = spawn(
+            name,
+            [sys.executable, "-m", "celery", "-A", "tests.engine.celery_house", *arguments],
+            log=tmp_path / f"{name}.log",
+            env=environment,
+            cwd=ROOT,
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+
+
+@pytest.fixture
+def house(registry: Registry, database_url: str, tmp_path: Path) -> Iterator[House]:
+    opened = House(database_url, tmp_path / "world.sqlite")
+    yield opened
+    opened.close()
+
+
+QUIET = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
+
+
+def _start(celery: Callable[..., Child], tmp_path: Path) -> None:
+    celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane,clock", *QUIET)
+    _start_beat(celery, tmp_path)
+
+
+def _start_beat(celery: Callable[..., Child], tmp_path: Path) -> None:
+    celery("beat", "beat", "--schedule", str(tmp_path / "beat"), "--loglevel", "WARNING")
+
+
+def _until_all_ready(house: House, subscriptions: list[str], meanwhile: Callable[[], None]) -> None:
+    ids = [tenant_id_for(subscription) for subscription in subscriptions]
+    deadline = time.monotonic() + WITHIN
+    while True:
+        with house.ctx.registry.connection() as conn:
+            row = conn.execute(
+                "SELECT count(*) AS n FROM tenant WHERE id = ANY(%s) AND settled_generation = generation",
+                [ids],
+            ).fetchone()
+        if row is not None and row["n"] == len(ids):
+            return
+        assert time.monotonic() < deadline, f"{row} of {len(ids)} are ready: {house.open_work()}"
+        meanwhile()
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(300)
+def test_twenty_tenants_while_redis_is_flushed_again_and_again(
+    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+) -> None:
+    _start(celery, tmp_path)
+    subscriptions = [house.subscribe(number) for number in range(TENANTS)]
+    for subscription in subscriptions:
+        house.hear(subscription)
+    flushes = []
+
+    def flush() -> None:
+        broker.flush()
+        flushes.append(time.monotonic())
+
+    _until_all_ready(house, subscriptions, flush)
+    assert len(flushes) > 3
+    house.work()
+    assert house.violations() == []
+
+
+@pytest.mark.timeout(300)
+def test_a_broker_that_is_killed_and_comes_back_empty(
+    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+) -> None:
+    _start(celery, tmp_path)
+    subscriptions = [house.subscribe(number) for number in range(5)]
+    for subscription in subscriptions:
+        house.hear(subscription)
+    rounds = iter(range(1_000_000))
+
+    def kill_once() -> None:
+        if next(rounds) == 8:
+            broker.kill()
+            time.sleep(3)
+            broker.start()
+
+    _until_all_ready(house, subscriptions, kill_once)
+    house.work()
+    assert house.violations() == []
+
+
+@pytest.mark.timeout(300)
+def test_queues_that_nobody_listens_to_do_not_grow(
+    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+) -> None:
+    """A sweep every second: first without any worker, then with one that only sweeps, then with all."""
+    subscriptions = [house.subscribe(number) for number in range(5)]
+    for subscription in subscriptions:
+        house.hear(subscription)
+    _start_beat(celery, tmp_path)
+    with redis.Redis(port=broker.port) as client:
+        _until(lambda: client.llen("clock") == 1, "beat has rung")
+        _stays(lambda: client.llen("clock") == 1, "the sweep that nobody hears")
+        celery("sweeper", "worker", "--concurrency", "1", "--queues", "clock", *QUIET)
+        for _ in range(2):
+            _until(lambda: client.llen("events") == len(subscriptions), "the sweep rings")
+            _stays(lambda: client.llen("events") == len(subscriptions), "the events that nobody hears")
+            broker.flush()
+    celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane", *QUIET)
+    _until_all_ready(house, subscriptions, lambda: None)
+
+
+@pytest.mark.timeout(300)
+def test_whoever_reaches_the_broker_controls_no_worker(
+    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+) -> None:
+    """Celery's remote control would answer, cancel what is consumed and shut the worker down."""
+    _start(celery, tmp_path)
+    _hear_and_wait(house, 1)
+    attacker = Celery(broker=broker.url)
+    assert attacker.control.ping(timeout=5) == []
+    attacker.control.cancel_consumer("events")
+    attacker.control.shutdown()
+    _hear_and_wait(house, 2)
+
+
+def _hear_and_wait(house: House, number: int) -> None:
+    subscription = house.subscribe(number)
+    house.hear(subscription)
+    _until_all_ready(house, [subscription], lambda: None)
+
+
+def _until(what: Callable[[], bool], name: str) -> None:
+    deadline = time.monotonic() + WITHIN
+    while not what():
+        assert time.monotonic() < deadline, name
+        time.sleep(0.1)
+
+
+def _stays(what: Callable[[], bool], name: str, seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert what(), name
+        time.sleep(0.1)
+
+
+def _children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.timeout(300)
+def test_pool_processes_end_with_the_worker_that_is_killed(
+    celery: Callable[..., Child], house: House, tmp_path: Path
+) -> None:
+    worker = celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane,clock")
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    _start_beat(celery, tmp_path)
+    _until_all_ready(house, [subscription], lambda: None)
+    children = _children_of(worker.pid)
+    assert len(children) == 2
+    os.kill(worker.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while alive := [pid for pid in children if is_running(pid)]:
+        assert time.monotonic() < deadline, f"{alive} outlived the worker"
+        time.sleep(0.1)

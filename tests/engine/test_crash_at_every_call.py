@@ -1,0 +1,283 @@
+"""Kill the worker before and after every outside call of provisioning, of a rotation, of a warm cluster's
+end, of a move, of a restore and of a purge; each time the next one finishes.
+
+The calls are not listed here: a first run records them, so a new step or a new call joins by being made.
+Each run is a process of its own that ends by `os._exit(137)` in the middle of the call, with a registry
+and a world of its own; its successor is given nothing but these two.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controlplane.store import schema_version
+from controlplane.store.registry import Registry
+from localcloud.servers.postgres import PostgresServer
+from tests.engine import crash_stories as stories
+from tests.engine.house import House
+
+KILLED = 137
+CALLS = (
+    "billing.subscription",
+    "config_cache.publish",
+    "databases.create.inside",
+    "databases.harden_cluster",
+    "databases.prove",
+    "databases.set_password",
+    "hostnames.create",
+    "secrets.write",
+    "terraform.lock",
+)
+CALLS_OF_AN_END = (
+    "clusters.describe",
+    "terraform.destroy:module.cluster.aws_kms_key.this",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
+    'terraform.destroy:module.cluster.aws_rds_cluster_instance.this["1"]',
+)
+"""Some of those that a run must have made, so that an empty recording can't pass."""
+ROTATION_CALLS = (
+    "secrets.stage",
+    "databases.set_password",
+    "databases.prove",
+    "secrets.promote",
+    "config_cache.notify_credential",
+    "databases.retire_login",
+)
+MOVE_CALLS = (
+    "moves.begin.progress",
+    "moves.begin.slot",
+    "moves.copy",
+    "moves.follow",
+    "databases.close_logins",
+    "moves.drain",
+    "config_cache.publish",
+    "moves.clear",
+)
+RESTORE_CALLS = (
+    "clusters.describe",
+    "terraform.apply:module.cluster.aws_rds_cluster.this",
+    "databases.harden_cluster",
+    "databases.seal",
+    "databases.create.doors",
+    "databases.set_password",
+    "moves.clone",
+    "databases.prove",
+    "databases.close_logins",
+    "config_cache.publish",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
+)
+RESTORE_FROM_COPY_CALLS = (
+    "databases.set_password",
+    "moves.clone",
+    "databases.close_logins",
+    "config_cache.publish",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
+)
+CONFIRM_CALLS = ("databases.drop.database", "terraform.destroy:module.tenant.aws_iam_role.this")
+
+
+LOOKS = (".describe", ".role_exists", ".read", ".observe", ".find")
+"""Calls that change nothing: a worker that dies between two of them is one that dies before the act."""
+
+
+PURGE_CALLS = (
+    "dumps.make",
+    "databases.drop.database",
+    "databases.drop.roles",
+    "terraform.destroy:module.tenant.aws_iam_role.this",
+    "terraform.destroy:module.tenant.aws_secretsmanager_secret.app",
+    "inventory.states",
+)
+DEDICATED_PURGE_CALLS = (
+    "snapshots.ensure",
+    "terraform.destroy:module.tenant.aws_iam_role.this",
+    "terraform.destroy:module.cluster.aws_rds_cluster.this",
+    "inventory.tagged",
+)
+
+
+def _work(url: str, world: str, crash_at: int | None, record: str | None) -> None:
+    """A worker's life: until nothing is left to do, or until the crash point of this number."""
+    numbers = itertools.count()
+    points: list[str] = []
+
+    def crash(point: str) -> None:
+        points.append(point)
+        if next(numbers) == crash_at:
+            os._exit(KILLED)
+
+    house = stories.open_house(url, world, crash=crash)
+    house.work()
+    house.close()
+    if record is not None:
+        Path(record).write_text("\n".join(points))
+
+
+@pytest.fixture
+def process() -> Callable[..., int]:
+    """Run `_work` in a process of its own; its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.engine.test_crash_at_every_call"])
+
+    def run(*args: object) -> int:
+        child = context.Process(target=_work, args=args)
+        child.start()
+        child.join(60)
+        assert child.exitcode is not None, "the worker hangs"
+        return child.exitcode
+
+    return run
+
+
+@pytest.mark.timeout(3600)  # hundreds of runs: minutes where nothing else runs
+@pytest.mark.parametrize(
+    ("begin", "calls", "in_between", "in_the_end", "at_least", "passed_over"),
+    [
+        pytest.param(
+            stories.customer_pays, CALLS, stories.nothing, stories.gets_in, 80, (), id="provisioning"
+        ),
+        pytest.param(
+            stories.support_rotates, ROTATION_CALLS, stories.gets_in, stories.rotated, 40, (), id="rotation"
+        ),
+        pytest.param(
+            stories.shared_is_purged,
+            PURGE_CALLS,
+            stories.copied_before_it_goes,
+            stories.purged,
+            20,
+            LOOKS,
+            id="purge of a shared tenant",
+        ),
+        pytest.param(
+            stories.dedicated_is_purged,
+            DEDICATED_PURGE_CALLS,
+            stories.copied_before_it_goes,
+            stories.purged,
+            20,
+            LOOKS,
+            id="purge of a dedicated tenant",
+        ),
+        pytest.param(
+            stories.nobody_needs_the_warm_cluster,
+            CALLS_OF_AN_END,
+            stories.nothing,
+            stories.nothing,
+            10,
+            (),
+            id="end of a warm cluster",
+        ),
+        pytest.param(
+            stories.support_moves_on, MOVE_CALLS, stories.writes, stories.moved, 20, LOOKS, id="move"
+        ),
+        pytest.param(
+            stories.support_moves,
+            MOVE_CALLS,
+            stories.writes,
+            stories.moved,
+            60,
+            LOOKS,
+            id="move with its target",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            stories.support_confirms,
+            CONFIRM_CALLS,
+            stories.writes,
+            stories.moved,
+            8,
+            LOOKS,
+            id="move confirmed",
+        ),
+        pytest.param(
+            stories.support_restores_on,
+            RESTORE_FROM_COPY_CALLS,
+            stories.writes_on,
+            stories.restored,
+            20,
+            LOOKS,
+            id="restore",
+        ),
+        pytest.param(
+            stories.support_restores,
+            RESTORE_CALLS,
+            stories.writes_on,
+            stories.restored,
+            80,
+            (),
+            id="restore with its clusters",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            stories.support_regrets_a_restore,
+            CONFIRM_CALLS,
+            stories.nothing,
+            stories.not_restored,
+            12,
+            LOOKS,
+            id="restore given up",
+        ),
+        pytest.param(
+            stories.support_gives_up,
+            CONFIRM_CALLS,
+            stories.writes,
+            stories.keeps_its_rows,
+            12,
+            LOOKS,
+            id="move given up",
+        ),
+    ],
+)
+def test_every_crash_point_converges_without_orphan_or_duplicate(
+    postgres_server: PostgresServer,
+    tmp_path: Path,
+    process: Callable[..., int],
+    begin: Callable[[str, Path], House],
+    calls: tuple[str, ...],
+    in_between: Callable[[House], list[str]],
+    in_the_end: Callable[[House], list[str]],
+    at_least: int,
+    passed_over: tuple[str, ...],
+) -> None:
+    recording = tmp_path / "points"
+    failures: list[str] = []
+    points: list[str] = []
+    template, before = f"crash_{uuid.uuid4().hex}", tmp_path / "world.sqlite"
+    template_url = postgres_server.create_database(template)
+    with Registry(template_url) as registry, registry.connection() as conn:
+        schema_version.upgrade(conn)
+    begin(template_url, before).close()
+    acts = [-1]
+    for number in acts:
+        name, world = f"crash_{uuid.uuid4().hex}", tmp_path / f"world-{number}.sqlite"
+        url = postgres_server.create_database(name, template=template)
+        shutil.copy(before, world)
+        house = stories.open_house(url, world)
+        found: list[str] = []
+        if number < 0:
+            assert process(url, str(world), None, str(recording)) == 0
+            points = recording.read_text().split("\n")
+            acts += [
+                n for n, point in enumerate(points) if not point.rpartition(":")[0].endswith(passed_over)
+            ]
+        elif process(url, str(world), number, None) != KILLED:
+            found.append("the run did not come this far")
+        else:
+            found += in_between(house)
+            if process(url, str(world), None, None) != 0:
+                found.append(f"the successor did not finish {house.open_work()}")
+        where = f"{number} {points[number] if number >= 0 else 'undisturbed'}"
+        failures += [f"{where}: {wrong}" for wrong in (*found, *house.violations(), *in_the_end(house))]
+        house.close()
+        postgres_server.drop_database(name)
+    postgres_server.drop_database(template)
+    assert {f"{call}:{side}" for call in calls for side in ("before", "after")} <= set(points)
+    assert len(acts) > at_least
+    assert failures == []

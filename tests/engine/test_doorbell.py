@@ -1,0 +1,144 @@
+"""However long nobody listens, each ring waits once; and whatever is lost of them is rung again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import kombu
+import pytest
+import redis
+
+from controlplane import task_names, wsgi
+from controlplane.domain.errors import Retryable
+from controlplane.domain.notice import NoticeKind
+from controlplane.domain.placement import tenant_id_for
+from controlplane.store import notice, preview
+from localcloud.servers.valkey import ValkeyServer
+from tests.engine.house import House
+from tests.web.site import ENVIRONMENT
+from workers.engine.context import Ring
+from workers.jobs import intake
+from workers.runtime import queue_probe
+from workers.runtime.queue_probe import Doorbell
+from workers.schedule import sweep
+
+EVENTS, TENANTS = 20, 15
+
+
+@pytest.fixture
+def queues(broker: ValkeyServer) -> Iterator[redis.Redis]:
+    with redis.Redis(port=broker.port) as client:
+        yield client
+
+
+@pytest.fixture
+def swept(house: House, broker: ValkeyServer) -> Callable[[], sweep.Swept]:
+    """A sweep over events, operations, a preview and a notice that are due, and nobody who works."""
+    for number in range(TENANTS):
+        intake.handle_event(house.ctx, house.hear(house.subscribe(number)))
+    for number in range(EVENTS):
+        house.hear(f"sub_{number:08d}")
+    with house.ctx.registry.connection() as conn:
+        first = tenant_id_for("sub_00000000")
+        preview.request(conn, first, actor="support")
+        notice.tell(conn, first, NoticeKind.READY, once="first")
+    ctx = replace(house.ctx, ring=wsgi.celery_ring(broker.url))
+    unheard = Doorbell(broker.url).unheard
+    return lambda: sweep.sweep(ctx, unheard)
+
+
+def lengths(queues: redis.Redis) -> dict[str, int]:
+    return {queue: int(queues.llen(queue)) for queue in task_names.EVERY_QUEUE.split(",")}
+
+
+DUE = {"events": EVENTS + 1, "clock": 0, "controlplane": TENANTS + 2, "rollouts": 0}
+"""The notice is with the events, the preview and the shared cluster with the operations."""
+
+
+def test_a_hundred_sweeps_without_a_worker_ring_once(
+    swept: Callable[[], sweep.Swept], queues: redis.Redis
+) -> None:
+    first = swept()
+    assert (first.events, first.operations, first.previews, first.notices) == (EVENTS, TENANTS + 1, 1, 1)
+    assert lengths(queues) == DUE
+    for _ in range(99):
+        assert swept().events == 0
+    assert lengths(queues) == DUE
+
+
+def test_a_broker_that_was_flushed_is_rung_anew_at_the_next_sweep(
+    swept: Callable[[], sweep.Swept], queues: redis.Redis
+) -> None:
+    for _ in range(3):
+        queues.flushall()
+        swept()
+        assert lengths(queues) == DUE
+
+
+def test_a_ring_that_was_lost_out_of_a_backlog_is_found_while_the_others_wait(
+    swept: Callable[[], sweep.Swept], queues: redis.Redis
+) -> None:
+    swept()
+    assert queues.rpop("controlplane") is not None
+    assert queues.lpop("events") is not None
+    again = swept()
+    assert again.events + again.notices == 1
+    assert again.operations + again.previews == 1
+    assert lengths(queues) == DUE
+
+
+def test_a_queue_that_is_too_long_to_be_read_is_left_alone(
+    swept: Callable[[], sweep.Swept], queues: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the bound where messages can't be understood: they count for nothing, but they are counted."""
+    monkeypatch.setattr(queue_probe, "READ_AT_MOST", 60)
+    queues.lpush("events", *(b"?" for _ in range(55)))
+    for _ in range(10):
+        swept()
+    assert lengths(queues)["events"] == 55 + EVENTS + 1
+    queues.delete("events")
+    swept()
+    assert lengths(queues) == DUE
+
+
+def _by_workers(url: str) -> Ring:
+    from workers.runtime.celery_app import app
+
+    def ring(task: str, args: list[str]) -> None:
+        with kombu.Connection(url) as connection:
+            app.send_task(task, args=args, retry=False, connection=connection)
+
+    return ring
+
+
+@pytest.mark.parametrize("publisher", [wsgi.celery_ring, _by_workers])
+def test_the_rings_of_both_sides_are_understood(
+    broker: ValkeyServer, publisher: Callable[[str], Ring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
+        monkeypatch.setenv(name, ENVIRONMENT[name])
+    ring, unheard = publisher(broker.url), Doorbell(broker.url).unheard
+    rings: list[queue_probe.Rung] = [
+        (task_names.CONVERGE, ("tenant", "tn_1")),
+        (task_names.CONVERGE, ("tenant", "tn_2")),
+        (task_names.HANDLE_EVENT, ("evt_1",)),
+        (task_names.SWEEP, ()),
+    ]
+    assert unheard(rings) == rings
+    for task, args in rings[1:]:
+        ring(task, list(args))
+    assert unheard(rings) == rings[:1]
+
+
+def test_a_broker_that_does_not_answer_ends_the_sweep_soon(
+    swept: Callable[[], sweep.Swept], broker: ValkeyServer
+) -> None:
+    broker.kill()
+    began = time.monotonic()
+    with pytest.raises(Retryable, match="the broker can't be asked"):
+        swept()
+    assert time.monotonic() - began < 2 * queue_probe.PATIENCE
+    broker.start()
+    assert swept().events == EVENTS

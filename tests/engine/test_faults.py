@@ -1,0 +1,340 @@
+"""Faults inside a pass: who acts next is recorded, others go on, a superseded worker does no harm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import cast
+
+import pytest
+
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
+from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, UNEXPECTED_UNTIL_PARKED, ResourceKind
+from controlplane.domain.placement import tenant_id_for
+from controlplane.domain.tenant import Phase
+from controlplane.services import tenants
+from controlplane.store import lease
+from controlplane.store.registry import Connection
+from localcloud.fakes.aws import FakeAccount, encode
+from tests.engine.house import House
+from workers.engine.converge import converge
+from workers.engine.heartbeat import LeaseKeeper
+from workers.providers.ports import Credential
+from workers.providers.terraform.diagnostics import Diagnostic, failure
+from workers.runtime import polling
+from workers.steps.registry import TENANT_ACTS
+
+ROLE = "module.tenant.aws_iam_role.this"
+CLUSTER = "module.cluster.aws_rds_cluster.this"
+
+
+def _round(house: House) -> None:
+    polling.work_once(house.ctx)
+    house.pass_time()
+
+
+def test_a_passing_failure_is_retried_and_leaves_no_mark(house: House) -> None:
+    house.terraform.fail(ROLE, Retryable("throttled"), times=2)
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    house.work()
+    assert house.violations() == []
+    with house.ctx.registry.connection() as conn:
+        failed = conn.execute("SELECT name, error FROM step WHERE state = 'failed'").fetchall()
+    assert failed == [{"name": "apply_tenant_stack", "error": "throttled"}] * 2
+
+
+def test_a_lasting_failure_says_so_and_is_still_tried(house: House) -> None:
+    house.terraform.fail(ROLE, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION)
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION):
+        _round(house)
+    assert house.tenant(subscription).runbook == "retrying"
+    house.work()
+    assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+CAPACITY = "api error InsufficientDBInstanceCapacity: not available in the specified zone"
+WITHDRAWN = "api error InvalidParameterCombination: Cannot find version 17.5 for aurora-postgresql"
+
+
+def terraforms(text: str) -> ControlPlaneError:
+    return failure("apply", 1, [Diagnostic("creating RDS Cluster", text, CLUSTER)])
+
+
+@pytest.mark.parametrize(
+    "text", [CAPACITY, "DependencyViolation: sg-1 has a dependent object", "RequestTimeTooSkewed"]
+)
+def test_a_passing_state_of_aws_leaves_no_mark(house: House, text: str) -> None:
+    house.terraform.fail(CLUSTER, terraforms(text))
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    house.work()
+    assert house.tenant(subscription).phase is Phase.ACTIVE
+    assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+def test_one_that_lasts_says_what_to_do_and_is_still_tried(house: House) -> None:
+    house.terraform.fail(CLUSTER, terraforms(CAPACITY), times=ATTEMPTS_UNTIL_ATTENTION + 1)
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION + 1):
+        _round(house)
+    assert house.tenant(subscription).runbook == "aws-capacity"
+    house.work()
+    assert house.tenant(subscription).needs_attention is None
+    assert house.violations() == []
+
+
+def test_a_version_that_is_not_offered_is_a_persons_case(house: House) -> None:
+    house.terraform.fail(CLUSTER, terraforms(WITHDRAWN))
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(3):
+        _round(house)
+    assert house.tenant(subscription).runbook == "engine-version"
+
+
+def _turn_password(house: House, subscription: str) -> None:
+    """RDS has given the server another master password, and the secret not yet."""
+    house.databases.rotate_master(house.endpoint(house.placement(subscription)), "rotated")
+
+
+def _turn_secret(house: House, subscription: str) -> None:
+    cluster_id = house.placement(subscription).cluster_id
+    rotated = encode(Credential("platform_master", "rotated"))
+    FakeAccount(house.world).change("secret", f"rds!{cluster_id}", versions={"2": rotated}, current="2")
+
+
+def test_a_rotation_of_the_masters_password_is_waited_for(house: House) -> None:
+    first = house.subscribe(1)
+    house.hear(first)
+    house.work()
+    _turn_password(house, first)
+    second = house.subscribe(2)
+    house.hear(second)
+    for _ in range(3):
+        _round(house)
+    assert house.tenant(second).phase is not Phase.ACTIVE
+    assert house.tenant(second).needs_attention is None
+    _turn_secret(house, first)
+    house.work()
+    assert house.tenant(second).phase is Phase.ACTIVE
+    assert house.violations() == []
+
+
+def test_one_that_does_not_end_is_told_of(house: House) -> None:
+    first = house.subscribe(1)
+    house.hear(first)
+    house.work()
+    _turn_password(house, first)
+    second = house.subscribe(2)
+    house.hear(second)
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION + 2):
+        _round(house)
+    assert house.tenant(second).runbook == "master-credential"
+    _turn_secret(house, first)
+    house.work()
+    assert house.tenant(second).needs_attention is None
+    assert house.violations() == []
+
+
+def test_backoff_grows_on_the_registrys_clock(house: House) -> None:
+    house.terraform.fail(ROLE, Retryable("throttled"), times=5)
+    house.hear(house.subscribe(1))
+    waits = []
+    for _ in range(5):
+        polling.work_once(house.ctx)
+        with house.ctx.registry.connection() as conn:
+            row = conn.execute(
+                "SELECT extract(epoch FROM next_attempt_at - clock_timestamp())::float AS s"
+                " FROM operation WHERE kind = 'tenant' AND state = 'waiting'"
+            ).fetchone()
+        assert row is not None
+        waits.append(row["s"])
+        house.pass_time()
+    assert 0 < waits[0] <= 2
+    assert 8 < waits[4] <= 32
+    assert waits == sorted(waits)
+
+
+def test_what_a_person_must_decide_is_parked_and_the_others_go_on(house: House) -> None:
+    house.terraform.fail(CLUSTER, NeedsHuman("40 clusters are in use", runbook="aws-quota"), times=1)
+    unlucky = house.subscribe(1, plan="dedicated")
+    house.hear(unlucky)
+    polling.work_once(house.ctx)
+    lucky = house.subscribe(2)
+    house.hear(lucky)
+    for _ in range(3):
+        _round(house)
+    assert house.tenant(lucky).phase is Phase.ACTIVE
+    assert house.tenant(unlucky).phase is Phase.PROVISIONING
+    with house.ctx.registry.connection() as conn:
+        parked = conn.execute(
+            "SELECT needs_attention, runbook FROM cluster WHERE runbook IS NOT NULL"
+        ).fetchall()
+        assert parked == [{"needs_attention": "40 clusters are in use", "runbook": "aws-quota"}]
+        tenants.reprovision(conn, tenant_id_for(unlucky), actor="support", reason="quota was raised")
+    house.work()
+    assert house.violations() == []
+
+
+@pytest.fixture
+def broken_prove(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    from controlplane.domain.steps import StepName
+
+    calls: list[int] = []
+
+    def broken(_work: object) -> None:
+        calls.append(1)
+        raise ZeroDivisionError("canary-in-a-message")
+
+    monkeypatch.setitem(TENANT_ACTS, StepName.PROVE, broken)
+    return calls
+
+
+def test_a_bug_is_parked_after_some_tries_and_its_message_goes_nowhere(
+    house: House, broken_prove: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    for _ in range(UNEXPECTED_UNTIL_PARKED + 3):
+        _round(house)
+    row = house.tenant(subscription)
+    assert row.runbook == "internal-error"
+    assert row.needs_attention == "unexpected ZeroDivisionError"
+    assert len(broken_prove) == UNEXPECTED_UNTIL_PARKED
+    assert "canary-in-a-message" not in caplog.text
+    with house.ctx.registry.connection() as conn:
+        log = conn.execute("SELECT string_agg(s::text, ' ') AS text FROM step s").fetchone()
+    assert log is not None
+    assert "canary" not in log["text"]
+
+
+def test_a_step_that_does_not_take_is_not_repeated_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from controlplane.domain.steps import StepName
+
+    calls: list[int] = []
+    monkeypatch.setitem(TENANT_ACTS, StepName.PROVE, lambda _work: calls.append(1))
+    house.hear(house.subscribe(1))
+    polling.work_once(house.ctx)
+    assert len(calls) == 3
+    assert "did not take" in house.open_work()[0]["error"]
+
+
+def test_a_superseded_worker_is_refused_and_does_no_harm(house: House) -> None:
+    """It was stopped in the middle of a step, its lease ran out, another one finished; now it wakes up."""
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    tenant_id = tenant_id_for(subscription)
+    once = threading.Event()
+    stopped, go_on = threading.Event(), threading.Event()
+
+    def stop_once(point: str) -> None:
+        if point == "secrets.write:after" and not once.is_set():
+            once.set()
+            stopped.set()
+            assert go_on.wait(120)
+
+    slow = replace(house.ctx, holder="slow")
+    house.world._crash = stop_once
+    thread = threading.Thread(target=lambda: polling.work_once(slow))
+    thread.start()
+    assert stopped.wait(120)
+    house.pass_time()
+    while converge(house.ctx) is not None or house.pass_time() > 0:
+        pass
+    assert house.tenant(subscription).phase is Phase.ACTIVE
+    with house.ctx.registry.connection() as conn:
+        before = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
+    go_on.set()
+    thread.join(120)
+    assert not thread.is_alive()
+    house.work()
+    assert house.violations() == []
+    with house.ctx.registry.connection() as conn:
+        steps = conn.execute("SELECT state FROM step WHERE state = 'abandoned'").fetchall()
+        after = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
+    assert len(steps) == 1
+    assert before == after
+
+
+def test_a_keeper_renews_and_learns_that_it_has_lost(house: House) -> None:
+    house.hear(house.subscribe(1))
+    with house.ctx.registry.connection() as conn:
+        events = conn.execute("SELECT id FROM stripe_event").fetchall()
+    from workers.jobs.intake import handle_event
+
+    handle_event(house.ctx, events[0]["id"])
+    with house.ctx.registry.connection() as conn:
+        held = lease.claim(conn, holder="one", seconds=600, kind=ResourceKind.TENANT)
+        claimed = _lease_ends(conn)
+    assert held is not None
+    with (
+        LeaseKeeper(house.ctx.registry, held, seconds=600, every=0.05) as keeper,
+        house.ctx.registry.connection() as conn,
+    ):
+        _eventually(lambda: _lease_ends(conn) > claimed)
+        assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is None
+        assert not keeper.lost()
+        with conn.transaction():  # or a renewal comes in between
+            conn.execute("UPDATE lease SET until = '-infinity' WHERE kind = 'tenant'")
+            assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is not None
+        _eventually(keeper.lost)
+
+
+def _lease_ends(conn: Connection) -> datetime:
+    row = conn.execute("SELECT until FROM lease WHERE kind = 'tenant'").fetchone()
+    assert row is not None
+    return cast("datetime", row["until"])
+
+
+def _eventually(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def test_an_event_that_always_fails_is_parked_and_the_others_go_on(house: House) -> None:
+    from controlplane.services.billing import EVENT_ATTEMPTS
+
+    bad = house.hear(house.subscribe(1))
+    house.billing.fail(*[Retryable("stripe is down") for _ in range(EVENT_ATTEMPTS)])
+    for _ in range(EVENT_ATTEMPTS):
+        _round(house)
+    with house.ctx.registry.connection() as conn:
+        row = conn.execute("SELECT state, reason, attempts FROM stripe_event WHERE id = %s", [bad]).fetchone()
+    assert row == {"state": "parked", "reason": "stripe is down", "attempts": EVENT_ATTEMPTS}
+    other = house.subscribe(2)
+    house.hear(other)
+    house.work()
+    assert house.tenant(other).phase is Phase.ACTIVE
+
+
+def test_nothing_of_another_accounts_event_is_fetched(house: House) -> None:
+    """One that came before the webhook told them apart, or that somebody replays."""
+    subscription = house.subscribe(1)
+    event_id = house.hear(subscription)
+    with house.ctx.registry.connection() as conn:
+        conn.execute(
+            "UPDATE stripe_event SET body = convert_to("
+            "jsonb_set(convert_from(body, 'UTF8')::jsonb, '{account}', to_jsonb('acct_other'::text))::text,"
+            " 'UTF8')"
+        )
+    house.work()
+    with house.ctx.registry.connection() as conn:
+        row = conn.execute("SELECT id, state, reason FROM stripe_event").fetchone()
+        tenants_made = conn.execute("SELECT id FROM tenant").fetchall()
+    assert row is not None
+    assert (row["id"], row["state"]) == (event_id, "ignored")
+    assert "acct_other" in row["reason"]
+    assert tenants_made == []

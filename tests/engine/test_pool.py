@@ -1,0 +1,353 @@
+"""The warm pool on fakes: refill, replace, retire, quota, and the engine's part in each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controlplane.domain.catalogue import PoolLimits
+from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.errors import NeedsHuman
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.tenant import Phase
+from controlplane.services import pool as pools
+from controlplane.store import cluster, operation
+from controlplane.store import pool as store
+from localcloud.fakes.aws import FakeAccount
+from tests.engine.house import House
+from workers.engine.stacks import cluster_addresses, cluster_variables
+from workers.jobs.intake import handle_event
+from workers.providers.terraform.inventory import AwsAccount, ClusterInventory
+from workers.runtime import polling
+from workers.schedule import sweep, warm_pool
+
+CLUSTER = ClusterInventory.cluster
+
+
+@pytest.fixture
+def warm(house: House) -> House:
+    """One free dedicated slot is asked for."""
+    return ask(house, warm_slots=1)
+
+
+def ask(house: House, *, warm_slots: int, plan: str = "dedicated", **limits: Any) -> House:
+    plans = dict(house.ctx.catalogue.plans)
+    plans[plan] = replace(plans[plan], warm_slots=warm_slots)
+    usual = {"reserve_clusters": 0, "retire_after_hours": 24.0}
+    limited = PoolLimits(**usual | limits)
+    house.ctx = replace(house.ctx, catalogue=replace(house.ctx.catalogue, plans=plans, pool=limited))
+    return house
+
+
+def clusters(house: House) -> list[cluster.ClusterRow]:
+    with house.ctx.registry.connection() as conn:
+        return cluster.page(conn, after=None, limit=50)
+
+
+def free(house: House) -> list[str]:
+    """Ready clusters without a tenant."""
+    with house.ctx.registry.connection() as conn:
+        return [row.id for row in clusters(house) if row.ready and not cluster.tenants_on(conn, row.id)]
+
+
+def report(house: House) -> dict[str, Any]:
+    with house.ctx.registry.connection() as conn:
+        found = pools.show(conn)
+    assert found is not None
+    return found.content
+
+
+def fit_of(house: House, plan: str = "dedicated") -> dict[str, Any]:
+    (fit,) = [fit for fit in report(house)["fits"] if plan in fit["plans"]]
+    return dict(fit)
+
+
+def pay(house: House, number: int, plan: str = "dedicated") -> str:
+    subscription = house.subscribe(number, plan=plan)
+    house.hear(subscription, "customer.subscription.created")
+    return subscription
+
+
+def age(house: House, cluster_id: str, *, hours: float) -> None:
+    with house.ctx.registry.connection() as conn:
+        conn.execute(
+            "UPDATE cluster SET created_at = created_at - make_interval(hours => %(h)s::int),"
+            " surplus_since = surplus_since - make_interval(hours => %(h)s::int) WHERE id = %(id)s",
+            {"h": hours, "id": cluster_id},
+        )
+
+
+def waited_for_cluster(house: House, tenant_id: str) -> bool:
+    with house.ctx.registry.connection() as conn:
+        row = conn.execute(
+            "SELECT FROM step JOIN operation o ON o.id = step.operation_id"
+            " WHERE o.resource_id = %s AND name = 'await_cluster'",
+            [tenant_id],
+        ).fetchone()
+    return row is not None
+
+
+# -------------------------------------------------------------------------------------- refill
+
+
+def test_a_free_slot_is_made_ahead_and_a_customer_finds_it_ready(warm: House) -> None:
+    warm.work()
+    (ready,) = free(warm)
+    assert (fit_of(warm)["free"], fit_of(warm)["making"]) == (1, 0)
+    subscription = pay(warm, 1)
+    warm.work()
+    assert warm.placement(subscription).cluster_id == ready
+    assert not waited_for_cluster(warm, warm.placement(subscription).tenant_id)
+    (refilled,) = free(warm)
+    assert refilled != ready
+    assert warm.violations() == []
+
+
+def test_a_refill_begins_after_the_customer_who_took_the_slot(warm: House) -> None:
+    warm.work()
+    subscription = pay(warm, 1)
+    polling.work_once(warm.ctx)
+    assert warm.tenant(subscription).phase is Phase.ACTIVE
+    assert fit_of(warm)["making"] == 1
+    with warm.ctx.registry.connection() as conn:
+        (waiting,) = operation.page(conn, before=None, limit=5, state="waiting")
+        now = conn.execute("SELECT clock_timestamp() AS now").fetchone()
+    assert now is not None
+    assert 20 < (waiting.next_attempt_at - now["now"]).total_seconds() <= pools.REFILL_DELAY
+    assert waiting.actor == "pool"
+
+
+def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: House) -> None:
+    assert warm_pool.tend(warm.ctx) == 1
+    (coming,) = clusters(warm)
+    subscription = warm.subscribe(1, plan="dedicated")
+    assert handle_event(warm.ctx, warm.hear(subscription)) == "applied"
+    assert warm.placement(subscription).cluster_id == coming.id
+    assert ("workers.runtime.tasks.converge", ["cluster", coming.id]) in warm.rung
+    with warm.ctx.registry.connection() as conn:
+        assert (ResourceKind.CLUSTER, coming.id) in operation.due(conn, limit=5)
+
+
+def test_two_at_once_for_one_slot_have_a_cluster_each(warm: House) -> None:
+    warm.work()
+    subscriptions = [pay(warm, 1), pay(warm, 2)]
+    warm.work()
+    homes = {warm.placement(subscription).cluster_id for subscription in subscriptions}
+    assert len(homes) == 2
+    assert len(free(warm)) == 1
+    assert len(clusters(warm)) == 3
+    assert warm.violations() == []
+
+
+def test_shared_slots_are_filled_cluster_by_cluster(house: House) -> None:
+    ask(house, warm_slots=150, plan="shared")
+    house.work()
+    assert len(clusters(house)) == 2
+    assert fit_of(house, "shared")["free"] == 200
+
+
+def test_a_look_that_finds_nothing_to_do_touches_nothing_outside(warm: House) -> None:
+    """Above all no database: a connection would wake a cluster that sleeps."""
+    warm.work()
+    asked: list[str] = []
+    warm.world._crash = asked.append
+    swept = sweep.sweep(warm.ctx)
+    assert (swept.pool, swept.operations) == (0, 0)
+    assert polling.work_once(warm.ctx) == 0
+    assert asked == []
+
+
+def test_two_lookers_at_once_make_one_cluster(warm: House) -> None:
+    with warm.ctx.registry.connection() as conn, conn.transaction():
+        assert store.hold(conn)
+        assert warm_pool.tend(warm.ctx) == 0
+    assert warm_pool.tend(warm.ctx) == 1
+    assert warm_pool.tend(warm.ctx) == 0
+
+
+# --------------------------------------------------------------------------------------- quota
+
+
+def test_the_quota_stops_the_pool_and_says_so(warm: House) -> None:
+    warm.quotas.set(clusters=0, instances=5)
+    warm.work()
+    assert clusters(warm) == []
+    assert fit_of(warm)["held_back"]["clusters"] == 1
+    assert "quota of clusters" in fit_of(warm)["held_back"]["reason"]
+    warm.quotas.set(clusters=1, instances=5)
+    warm.work()
+    assert len(free(warm)) == 1
+
+
+def test_a_customer_who_meets_the_quota_is_told_apart_and_others_go_on(house: House) -> None:
+    shared = pay(house, 1, "shared")
+    house.work()
+    house.quotas.set(clusters=1, instances=1)
+    starved, other = pay(house, 2), pay(house, 3, "shared")
+    polling.work_once(house.ctx)
+    row = house.tenant(starved)
+    assert row.runbook == "aws-quota"
+    assert "quota of clusters" in (row.needs_attention or "")
+    assert house.tenant(other).phase is Phase.ACTIVE
+    assert house.placement(other).cluster_id == house.placement(shared).cluster_id
+    home = house.placement(starved).cluster_id
+    assert not [name for name in FakeAccount(house.world).names("key") if name == home]
+
+    house.quotas.set(clusters=2, instances=2)
+    with house.ctx.registry.connection() as conn:
+        conn.execute("UPDATE operation SET finished_at = finished_at - interval '1 hour'")
+    assert warm_pool.tend(house.ctx) == 1
+    house.work()
+    assert house.tenant(starved).phase is Phase.ACTIVE
+    assert house.tenant(starved).needs_attention is None
+    assert house.violations() == []
+
+
+def test_an_account_that_can_not_be_asked_does_not_stop_anything(warm: House) -> None:
+    def refuses(*, max_age: float = 0.0) -> None:
+        raise NeedsHuman("reading the account's quotas: AWS answered AccessDenied", runbook="aws-credentials")
+
+    warm.quotas.room = refuses  # type: ignore[assignment,method-assign]
+    warm.work()
+    assert len(free(warm)) == 1
+
+
+# ------------------------------------------------------------------------------ replace, retire
+
+
+def test_a_warm_cluster_that_fails_is_replaced_and_then_destroyed(warm: House) -> None:
+    warm.terraform.fail(CLUSTER, NeedsHuman("the key is gone", runbook="kms-key"))
+    warm.work()
+    (ready,) = free(warm)
+    assert [row.id for row in clusters(warm)] == [ready]
+    assert warm.violations() == []
+
+
+def test_a_fault_that_breaks_every_cluster_stops_at_two(warm: House) -> None:
+    warm.terraform.fail(CLUSTER, NeedsHuman("the key is gone", runbook="kms-key"), times=99)
+    warm.work()
+    assert [row.runbook for row in clusters(warm)] == ["kms-key", "kms-key"]
+    assert fit_of(warm)["held_back"]["reason"] == "2 empty clusters like it need attention"
+
+
+def test_a_surplus_goes_after_a_day_and_leaves_nothing(warm: House) -> None:
+    warm.work()
+    (spare,) = free(warm)
+    ask(warm, warm_slots=0)
+    warm.work()
+    age(warm, spare, hours=23)
+    warm.work()
+    assert free(warm) == [spare]
+    age(warm, spare, hours=1)
+    warm.work()
+    assert clusters(warm) == []
+    account = FakeAccount(warm.world)
+    kinds = ("cluster", "instance", "key", "alias", "network", "snapshot")
+    assert {kind: account.names(kind) for kind in kinds} == {kind: [] for kind in kinds}
+    with warm.ctx.registry.connection() as conn:
+        row = cluster.get(conn, spare)
+        assert conn.execute("SELECT FROM stack WHERE workspace = %s", [spare]).fetchone() is None
+        audit = conn.execute("SELECT action FROM audit WHERE resource = %s ORDER BY seq", [spare]).fetchall()
+    assert row.desired.lifecycle is ClusterLifecycle.CLOSED
+    assert row.destroyed_at is not None
+    assert not row.ready
+    assert [entry["action"] for entry in audit] == ["pool.make", "pool.retire"]
+    assert warm.violations() == []
+
+
+def test_an_edit_taken_back_costs_nothing(warm: House) -> None:
+    warm.work()
+    (spare,) = free(warm)
+    ask(warm, warm_slots=0)
+    warm.work()
+    age(warm, spare, hours=20)
+    ask(warm, warm_slots=1)
+    warm.work()
+    ask(warm, warm_slots=0)
+    warm.work()
+    age(warm, spare, hours=20)
+    warm.work()
+    assert free(warm) == [spare]
+
+
+def test_a_cluster_made_by_an_older_stack_is_replaced_while_it_is_empty(warm: House) -> None:
+    home = pay(warm, 1)
+    warm.work()
+    (old,) = free(warm)
+    warm.ctx = replace(warm.ctx, stacks={**warm.ctx.stacks, "cluster": "s2"})
+    warm.work()
+    assert free(warm) == [old]  # young: it may be another release's
+    age(warm, old, hours=1)
+    warm.work()
+    (new,) = free(warm)
+    assert new != old
+    assert {row.id for row in clusters(warm)} == {new, warm.placement(home).cluster_id}
+
+
+def test_a_customer_who_comes_while_it_is_being_retired_gets_another(warm: House) -> None:
+    warm.work()
+    (spare,) = free(warm)
+    ask(warm, warm_slots=0)
+    warm_pool.tend(warm.ctx)
+    age(warm, spare, hours=24)
+    assert warm_pool.tend(warm.ctx) == 1
+    subscription = pay(warm, 1)
+    warm.work()
+    assert warm.placement(subscription).cluster_id != spare
+    assert warm.violations() == []
+
+
+def test_a_cluster_that_was_given_away_a_moment_ago_is_not_retired(warm: House) -> None:
+    warm.work()
+    (spare,) = free(warm)
+    ask(warm, warm_slots=0)
+    warm_pool.tend(warm.ctx)
+    age(warm, spare, hours=24)
+    subscription = pay(warm, 1)
+    polling.work_once(warm.ctx)
+    warm.work()
+    assert warm.placement(subscription).cluster_id == spare
+    assert warm.tenant(subscription).phase is Phase.ACTIVE
+
+
+def test_a_tenants_home_is_never_destroyed_whoever_closed_it(house: House) -> None:
+    subscription = pay(house, 1)
+    house.work()
+    home = house.placement(subscription).cluster_id
+    with house.ctx.registry.connection() as conn, conn.transaction():
+        cluster.set_desired(conn, home, cluster.get(conn, home).desired.closed())
+        operation.request(conn, ResourceKind.CLUSTER, home, reason="by hand", actor="somebody")
+    house.work()
+    with house.ctx.registry.connection() as conn:
+        assert cluster.get(conn, home).runbook == "cluster-in-use"
+    assert FakeAccount(house.world).get("cluster", home) is not None
+
+
+def test_what_a_close_may_delete_is_what_the_stack_has(house: House) -> None:
+    pay(house, 1)
+    house.work()
+    (row,) = clusters(house)
+    row = replace(row, desired=replace(row.desired, instance_count=3))
+    variables = cluster_variables(house.ctx.platform, row)
+    inventory = ClusterInventory(AwsAccount("eu-central-1"), variables)
+    assert cluster_addresses(row) == set(inventory.addresses())
+
+
+# --------------------------------------------------------------------------------------- report
+
+
+def test_the_report_is_written_when_it_says_something_new(warm: House) -> None:
+    warm.work()
+    with warm.ctx.registry.connection() as conn:
+        first = pools.show(conn)
+        warm_pool.tend(warm.ctx)
+        assert pools.show(conn) == first
+    found = report(warm)
+    assert found["clusters"] == 1
+    assert found["idle_acu_hours_per_day"] == 24.0
+    assert found["limits"]["max_clusters"] == 40
+    ask(warm, warm_slots=1, max_clusters=3)
+    warm_pool.tend(warm.ctx)
+    assert report(warm)["limits"]["max_clusters"] == 3

@@ -1,0 +1,316 @@
+"""Ten inconsistencies planted in a house of two tenants; each is found, named, and mended where it may be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from controlplane.domain.errors import Retryable
+from controlplane.domain.finding import Fault, Finding, Repair
+from controlplane.domain.placement import Placement
+from localcloud.fakes.aws import FakeAccount
+from localcloud.fakes.config_cache import ENTRY
+from localcloud.fakes.custom_hostnames import HOSTNAME
+from localcloud.fakes.databases import DATABASE
+from localcloud.fakes.terraform import STATE
+from tests.engine.house import ZONE, House
+from workers.drift.repairs import mend
+from workers.drift.verify import Report, verify
+
+NOBODY, NOWHERE = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz"
+DOMAIN = "www.customer.dev"
+HOST = f"customer-1.{ZONE}"
+
+
+@pytest.fixture
+def placed(house: House) -> Placement:
+    """Two tenants on one shared cluster; the first has a domain of its own."""
+    for number, metadata in ((1, {"custom_domain": DOMAIN}), (2, {})):
+        subscription = house.subscribe(number, metadata=metadata)
+        house.hear(subscription, "customer.subscription.created")
+    house.work()
+    for _ in range(4):
+        house.pass_time()
+        house.grace_ends()
+        house.work()
+    return house.placement("sub_00000001")
+
+
+def look(house: House, **options: object) -> Report:
+    return verify(house.ctx, **options)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Plant:
+    """`plant` makes the fault; `mended`: whether `--repair` and the engine bring the house back."""
+
+    system: str
+    fault: Fault
+    kind: str
+    name: Callable[[Placement], str]
+    plant: Callable[[House, Placement], object]
+    mended: bool
+
+
+def orphan_cluster(house: House, _: Placement) -> None:
+    FakeAccount(house.world).make("cluster", NOWHERE, status="available")
+
+
+def lost_secret(house: House, placed: Placement) -> None:
+    FakeAccount(house.world).delete("secret", placed.app_secret)
+
+
+def orphan_secret(house: House, _: Placement) -> None:
+    account = FakeAccount(house.world)
+    account.make("secret", f"tenants/{NOBODY}/1/app", versions={}, current=None, deleting=False)
+
+
+def breach(house: House, placed: Placement) -> None:
+    other = house.placement("sub_00000002")
+    house.databases.breach(house.endpoint(placed), placed.app_roles[0], other.database)
+
+
+def another_database(house: House, placed: Placement) -> None:
+    at = house.endpoint(placed)
+    database = {"tenant_id": NOBODY, "accepts": True, "doors": True, "migrations": {}}
+    house.world.put(DATABASE, f"{at.host}:{at.port}/t_zzzzzzzzzzzz_1", database)
+
+
+def stale_route(house: House, _: Placement) -> None:
+    entry = house.cache.read(HOST)
+    assert entry is not None
+    house.world.put(ENTRY, HOST, {**entry.payload, "status": "suspended", "database": None})
+
+
+def forgotten_route(house: House, _: Placement) -> None:
+    entry = house.cache.read(HOST)
+    assert entry is not None
+    house.cache.publish({**entry.payload, "host": f"old.{ZONE}", "tenant_id": NOBODY})
+
+
+def unheard(house: House, _: Placement) -> None:
+    house.subscribe(3)
+
+
+def open_role(house: House, placed: Placement) -> None:
+    other = house.placement("sub_00000002").app_secret
+    FakeAccount(house.world).change("policy", placed.iam_role, also=[other])
+
+
+PLANTS = {
+    "cluster": Plant("AWS", Fault.ORPHAN, "rds cluster", lambda _: NOWHERE, orphan_cluster, False),
+    "lost secret": Plant(
+        "Secrets Manager", Fault.MISSING, "secret", lambda p: p.app_secret, lost_secret, True
+    ),
+    "orphan secret": Plant(
+        "Secrets Manager", Fault.ORPHAN, "secret", lambda _: f"tenants/{NOBODY}/1/app", orphan_secret, False
+    ),
+    "lost role": Plant(
+        "IAM",
+        Fault.MISSING,
+        "role",
+        lambda p: p.iam_role,
+        lambda house, p: (
+            house.world.drop("aws-role", p.iam_role),
+            house.world.drop("aws-policy", p.iam_role),
+        ),
+        True,
+    ),
+    "lost state": Plant(
+        "Terraform",
+        Fault.MISSING,
+        "tenant state",
+        lambda p: p.workspace,
+        lambda house, p: house.world.drop(STATE, f"tenant/{p.workspace}"),
+        True,
+    ),
+    "orphan state": Plant(
+        "Terraform",
+        Fault.ORPHAN,
+        "cluster state",
+        lambda _: NOWHERE,
+        lambda house, _: house.world.put(STATE, f"cluster/{NOWHERE}", {"things": {}}),
+        False,
+    ),
+    "lost hostname": Plant(
+        "Cloudflare",
+        Fault.MISSING,
+        "custom hostname",
+        lambda _: DOMAIN,
+        lambda house, _: house.world.drop(HOSTNAME, DOMAIN),
+        False,
+    ),
+    "orphan hostname": Plant(
+        "Cloudflare",
+        Fault.ORPHAN,
+        "custom hostname",
+        lambda _: "old.customer.dev",
+        lambda house, _: house.hostnames.put("old.customer.dev", tenant_id=NOBODY),
+        True,
+    ),
+    "stale route": Plant("Cache", Fault.DIFFERS, "route", lambda _: HOST, stale_route, True),
+    "forgotten route": Plant("Cache", Fault.ORPHAN, "route", lambda _: f"old.{ZONE}", forgotten_route, True),
+    "unheard subscription": Plant(
+        "Stripe", Fault.DIFFERS, "subscription", lambda _: "sub_00000003", unheard, True
+    ),
+    "orphan database": Plant(
+        "PostgreSQL", Fault.ORPHAN, "database", lambda _: "t_zzzzzzzzzzzz_1", another_database, False
+    ),
+    "open role": Plant("IAM", Fault.BREACH, "role", lambda p: p.iam_role, open_role, False),
+    "open wall": Plant("PostgreSQL", Fault.BREACH, "login", lambda p: p.app_roles[0], breach, False),
+}
+
+
+def test_a_house_in_order_has_no_findings_and_its_walls_hold(house: House, placed: Placement) -> None:
+    report = look(house)
+    assert report.findings == ()
+    assert report.unread == report.untried == ()
+    # Each login on the other's database, on postgres and on template1; each role on three other secrets.
+    assert report.tried == 2 * 3 + 2 * 3
+    assert report.monthly_usd == 0
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_one_planted_fault_is_the_one_finding(house: House, placed: Placement, name: str) -> None:
+    plant = PLANTS[name]
+    plant.plant(house, placed)
+    (finding,) = look(house).findings
+    assert (finding.system, finding.fault, finding.kind) == (plant.system, plant.fault, plant.kind)
+    assert finding.name.startswith(plant.name(placed))
+    mend(house.ctx, [finding])
+    house.work()
+    left = look(house).findings
+    assert (left == ()) is plant.mended
+    if finding.repair is None:
+        assert left == (finding,)
+
+
+def test_ten_at_once_are_all_named(house: House, placed: Placement) -> None:
+    several = [
+        plant
+        for name, plant in PLANTS.items()
+        if name not in ("lost secret", "lost role", "lost state", "stale route")
+    ]
+    assert len(several) >= 10
+    for plant in several:
+        plant.plant(house, placed)
+    report = look(house)
+    found = {(f.system, f.fault, f.kind) for f in report.findings}
+    assert found == {(p.system, p.fault, p.kind) for p in several}
+    assert len(report.findings) == len(several)
+    assert report.monthly_usd == 44.3
+    assert {finding.fault for finding in report.findings[:2]} == {Fault.BREACH}
+    assert report.findings[2].name == NOWHERE
+
+
+def test_a_fault_that_is_gone_at_the_second_look_is_not_mended(house: House, placed: Placement) -> None:
+    PLANTS["orphan hostname"].plant(house, placed)
+    first = look(house)
+    house.hostnames.delete(first.findings[0].target)
+    PLANTS["stale route"].plant(house, placed)
+    second = look(house)
+    assert [finding.system for finding in second.findings] == ["Cache"]
+    assert first.confirmed_by(second) == []
+
+
+def test_no_repair_touches_what_has_become_somebodys(house: House, placed: Placement) -> None:
+    hostname = house.hostnames.find(DOMAIN)
+    entry = house.cache.read(HOST)
+    assert hostname is not None
+    assert entry is not None
+    wrong = [
+        Finding(
+            "Cloudflare",
+            Fault.ORPHAN,
+            "custom hostname",
+            DOMAIN,
+            "",
+            placed.tenant_id,
+            None,
+            Repair.DELETE_HOSTNAME,
+            hostname.id,
+        ),
+        Finding("Cache", Fault.ORPHAN, "route", HOST, "", repair=Repair.WITHDRAW, target=HOST),
+        Finding(
+            "Cache", Fault.MISSING, "route", "x.example", "", repair=Repair.REPUBLISH, target="x.example"
+        ),
+    ]
+    assert [what for _, what in mend(house.ctx, wrong)] == [
+        "a tenant has it by now",
+        "the registry routes it by now",
+        "the registry no longer routes it",
+    ]
+    assert house.hostnames.find(DOMAIN) is not None
+    assert house.cache.read(HOST) == entry
+    assert look(house).findings == ()
+
+
+def test_repairs_are_audited_and_one_tenant_is_asked_for_once(house: House, placed: Placement) -> None:
+    for name in ("lost secret", "lost role"):
+        PLANTS[name].plant(house, placed)
+    report = look(house)
+    done = mend(house.ctx, report.findings)
+    assert len(done) == 2
+    assert len({what for _, what in done}) == 1
+    with house.ctx.registry.connection() as conn:
+        rows = conn.execute(
+            "SELECT actor, resource FROM audit WHERE action = 'verify.reprovision'"
+        ).fetchall()
+    assert rows == [{"actor": "verify", "resource": placed.tenant_id}]
+
+
+def test_a_system_that_is_down_is_told_of_and_the_others_still_count(house: House, placed: Placement) -> None:
+    PLANTS["orphan secret"].plant(house, placed)
+    house.cache.down()
+    house.hostnames.fail(Retryable("Cloudflare can't be reached"))
+    report = look(house)
+    assert [finding.system for finding in report.findings] == ["Secrets Manager"]
+    assert [line.split(":")[0] for line in report.unread] == ["Cloudflare", "the cache"]
+
+
+def test_one_tenant_is_looked_at_alone(house: House, placed: Placement) -> None:
+    for name in ("lost state", "cluster", "open wall"):
+        PLANTS[name].plant(house, placed)
+    report = look(house, tenant_id=placed.tenant_id)
+    assert {finding.owner for finding in report.findings} == {placed.tenant_id}
+    assert [
+        finding.owner for finding in look(house, tenant_id=house.placement("sub_00000002").tenant_id).findings
+    ] == []
+
+
+def test_a_cluster_that_pauses_is_not_woken_unless_asked(house: House, placed: Placement) -> None:
+    with house.ctx.registry.connection() as conn:
+        conn.execute("""UPDATE cluster SET desired = desired || '{"seconds_until_auto_pause": 300}'""")
+    asked: list[str] = []
+    house.world._crash = asked.append
+    assert look(house).tried == 6
+    assert not [call for call in asked if call.startswith("databases.")]
+    assert look(house, wake=True).tried == 12
+
+
+def test_nothing_is_said_about_what_is_under_way(house: House) -> None:
+    subscription = house.subscribe(1)
+    house.hear(subscription)
+    seen: list[tuple[Finding, ...]] = []
+
+    def between(point: str) -> None:
+        if point.endswith(":after") and not point.startswith("inventory") and len(seen) < 60:
+            house.world._crash = lambda _point: None
+            seen.append(look(house).findings)
+            house.world._crash = between
+
+    house.world._crash = between
+    house.work()
+    house.world._crash = lambda _point: None
+    assert len(seen) >= 20
+    assert [found for found in seen if found] == []
+    assert look(house).findings == ()
+
+
+def test_findings_are_values(house: House, placed: Placement) -> None:
+    PLANTS["orphan secret"].plant(house, placed)
+    (finding,) = look(house).findings
+    assert dataclasses.asdict(finding)["fault"] == "orphan"

@@ -1,0 +1,234 @@
+"""What `ports.Billing` promises, of the real provider on the stand-in and of the fake alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import pytest
+
+from controlplane.domain.errors import Invalid, NotFound, Retryable
+from localcloud.fakes.billing import FakeBilling
+from localcloud.fakes.world import World
+from tests import builders
+from tests.provider.stripe_rig import (
+    KEY,
+    StripeRig,
+    run_stripe,
+)
+from workers.providers import stripe_billing
+from workers.providers.stripe_billing import StripeBilling
+
+CREATED = "customer.subscription.created"
+
+
+class Rig(Protocol):
+    """The outside, as a test arranges it; ids come back."""
+
+    billing: StripeBilling | FakeBilling
+
+    def subscribe(self, *, status: str = "active", customer: str | None = None, **metadata: str) -> str: ...
+    def customer(self, *, deleted: bool = False) -> str: ...
+    def checkout(self, **metadata: str) -> tuple[str, str]: ...
+    def throttle(self, *, after: float) -> None: ...
+
+
+class StandIn:
+    def __init__(self, stripe: StripeRig) -> None:
+        self.stripe = stripe
+        self.billing = StripeBilling(KEY, stripe.url)
+        stripe.control.clear_faults()
+
+    def subscribe(self, *, status: str = "active", customer: str | None = None, **metadata: str) -> str:
+        made = self.stripe.client.v1.subscriptions.create(
+            {
+                "customer": customer or self.customer(),
+                "items": [{"price": self.stripe.prices["shared"]}],
+                "metadata": metadata,
+            }
+        )
+        if status != "active":
+            self.stripe.control.set_status(made.id, status)
+        return made.id
+
+    def customer(self, *, deleted: bool = False) -> str:
+        key = self.stripe.customer()
+        if deleted:
+            self.stripe.client.v1.customers.delete(key)
+        return key
+
+    def checkout(self, **metadata: str) -> tuple[str, str]:
+        session = self.stripe.client.v1.checkout.sessions.create(
+            {
+                "mode": "subscription",
+                "success_url": "https://acme.dev/",
+                "line_items": [{"price": self.stripe.prices["shared"], "quantity": 1}],
+                "metadata": metadata,
+            }
+        )
+        done = self.stripe.control.complete_checkout(session.id)
+        return session.id, done["subscription"]
+
+    def throttle(self, *, after: float) -> None:
+        self.stripe.control.set_faults(api=[{"status": 429, "count": 1, "retry_after": after}])
+
+
+class Fake:
+    def __init__(self) -> None:
+        self.world = World()
+        self.billing = FakeBilling(self.world)
+
+    def subscribe(self, *, status: str = "active", customer: str | None = None, **metadata: str) -> str:
+        number = self.world.count("number", "subscription")
+        made = int(datetime.now(UTC).timestamp()) + number
+        key = f"sub_{number}"
+        body = builders.subscription(
+            id=key, customer=customer or self.customer(), status=status, metadata=metadata, created=made
+        )
+        self.billing.put_subscription(body)
+        self.billing.put_event(builders.event(CREATED, body, id=f"evt_{number}", created=made))
+        return key
+
+    def customer(self, *, deleted: bool = False) -> str:
+        key = f"cus_{self.world.count('number', 'customer')}"
+        self.billing.put_customer(
+            {"id": key, "object": "customer", "deleted": True} if deleted else builders.customer(id=key)
+        )
+        return key
+
+    def checkout(self, **metadata: str) -> tuple[str, str]:
+        subscription = self.subscribe()
+        self.billing.put_checkout_session(
+            builders.checkout_session(id="cs_test_1", subscription=subscription, metadata=metadata)
+        )
+        return "cs_test_1", subscription
+
+    def throttle(self, *, after: float) -> None:
+        self.billing.fail(Retryable("Stripe: HTTP 429", after=after))
+
+
+@pytest.fixture(scope="module")
+def stripe_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeRig]:
+    with run_stripe(tmp_path_factory.mktemp("stripe")) as rig:
+        yield rig
+
+
+@pytest.fixture(params=["stand-in", "fake"])
+def rig(request: pytest.FixtureRequest) -> Rig:
+    return StandIn(request.getfixturevalue("stripe_rig")) if request.param == "stand-in" else Fake()
+
+
+def test_a_subscription_comes_with_its_prices_and_metadata(rig: Rig) -> None:
+    found = rig.billing.subscription(rig.subscribe(slug="acme"))
+    assert (found["object"], found["status"], found["metadata"]) == (
+        "subscription",
+        "active",
+        {"slug": "acme"},
+    )
+    (item,) = found["items"]["data"]
+    assert (item["price"]["lookup_key"], item["quantity"]) == ("shared", 1)
+    assert item["current_period_end"] > item["current_period_start"]
+
+
+def test_objects_are_plain_json(rig: Rig) -> None:
+    found = rig.billing.subscription(rig.subscribe())
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and plain(item) for key, item in value.items())
+        if isinstance(value, list):
+            return all(plain(item) for item in value)
+        return value is None or isinstance(value, str | int | float | bool)
+
+    assert plain(found)
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("status", ["trialing", "past_due", "canceled", "unpaid", "paused", "incomplete"])
+def test_the_status_is_the_current_one(rig: Rig, status: str) -> None:
+    assert rig.billing.subscription(rig.subscribe(status=status))["status"] == status
+
+
+def test_a_customers_subscriptions_are_all_of_them_and_nobody_elses(rig: Rig) -> None:
+    customer = rig.customer()
+    ended, active = rig.subscribe(customer=customer, status="canceled"), rig.subscribe(customer=customer)
+    rig.subscribe()
+    assert [item["id"] for item in rig.billing.subscriptions_of(customer)] == [active, ended]
+    assert rig.billing.subscriptions_of(rig.customer()) == []
+
+
+def test_all_subscriptions_page_by_page(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stripe_billing, "PAGE_SIZE", 2)
+    made = [rig.subscribe() for _ in range(5)]
+    unpaid = rig.subscribe(status="unpaid")
+    found = [item["id"] for item in rig.billing.subscriptions()]
+    assert [key for key in found if key in made] == made[::-1]
+    assert unpaid in found
+    assert len(found) == len(set(found))
+    statuses = {item["id"]: item["status"] for item in rig.billing.subscriptions("unpaid")}
+    assert statuses[unpaid] == "unpaid"
+    assert set(statuses.values()) == {"unpaid"}
+
+
+def test_events_since_a_moment_of_some_types(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stripe_billing, "PAGE_SIZE", 2)
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    made = [rig.subscribe() for _ in range(3)]
+    found = list(rig.billing.events_since(before, [CREATED]))
+    assert {event["type"] for event in found} == {CREATED}
+    ours = [event["data"]["object"]["id"] for event in found if event["data"]["object"]["id"] in made]
+    assert ours == made[::-1]
+    assert list(rig.billing.events_since(before, ["customer.subscription.resumed"])) == []
+    assert list(rig.billing.events_since(datetime.now(UTC) + timedelta(hours=1), [CREATED])) == []
+
+
+@pytest.mark.parametrize("types", [[], [f"type.{number}" for number in range(21)]])
+def test_too_few_or_too_many_event_types_are_refused(rig: Rig, types: list[str]) -> None:
+    with pytest.raises(Invalid, match="types: expected 1 to 20"):
+        rig.billing.events_since(datetime.now(UTC), types)
+
+
+def test_a_moment_without_a_zone_is_refused(rig: Rig) -> None:
+    with pytest.raises(Invalid, match="created_after: expected a time with its zone"):
+        rig.billing.events_since(datetime(2026, 1, 1), [CREATED])  # noqa: DTZ001 - the mistake itself
+
+
+def test_a_customer_and_what_is_left_of_a_deleted_one(rig: Rig) -> None:
+    assert rig.billing.customer(rig.customer())["object"] == "customer"
+    key = rig.customer(deleted=True)
+    assert rig.billing.customer(key) == {"id": key, "object": "customer", "deleted": True}
+
+
+def test_a_checkout_session_names_its_subscription(rig: Rig) -> None:
+    session, subscription = rig.checkout(slug="acme")
+    found = rig.billing.checkout_session(session)
+    assert (found["subscription"], found["payment_status"]) == (subscription, "paid")
+    assert found["metadata"] == {"slug": "acme"}
+
+
+def test_what_is_not_there_is_not_found(rig: Rig) -> None:
+    with pytest.raises(NotFound, match="sub_missing"):
+        rig.billing.subscription("sub_missing")
+    with pytest.raises(NotFound, match="cs_test_missing"):
+        rig.billing.checkout_session("cs_test_missing")
+    with pytest.raises(NotFound, match="cus_missing"):
+        rig.billing.customer("cus_missing")
+
+
+@pytest.mark.parametrize("key", ["", "../customers", "sub_1?expand=x", "sub_1\n"])
+def test_an_id_that_is_none_is_never_sent(rig: Rig, key: str) -> None:
+    with pytest.raises(Invalid, match="subscription_id"):
+        rig.billing.subscription(key)
+    with pytest.raises(Invalid, match="customer_id"):
+        rig.billing.subscriptions_of(key)
+
+
+def test_a_rate_limit_says_when_to_come_back(rig: Rig) -> None:
+    key = rig.subscribe()
+    rig.throttle(after=7)
+    with pytest.raises(Retryable) as raised:
+        rig.billing.subscription(key)
+    assert raised.value.after == 7
+    assert rig.billing.subscription(key)["id"] == key

@@ -1,0 +1,94 @@
+"""`ports.Inventory`: an emulated account and its fake, with the same things in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import boto3
+import pytest
+
+from localcloud.aws.emulator import REGION
+from localcloud.fakes.aws import FakeAccount, FakeInventory
+from localcloud.fakes.terraform import LOCK, STATE
+from localcloud.fakes.world import World
+from tests.terraform.rig import new_id
+from workers.providers.aws_inventory import AwsInventory
+from workers.providers.ports import Inventory, StateObject
+
+TENANT, CLUSTER = new_id("t-"), new_id("c-")
+"""Drawn, because the emulated account is shared by a whole run."""
+BUCKET = f"states-of-{TENANT}"
+SECRETS = {f"tenants/{TENANT}/1/app": False, f"tenants/{TENANT}/1/migrator": True}
+
+
+def _fake() -> Inventory:
+    world = World()
+    account = FakeAccount(world)
+    account.make("cluster", CLUSTER, status="available")
+    account.make("role", f"{TENANT}-1")
+    account.make("secret", f"rds!{CLUSTER}", versions={}, current=None, deleting=False)
+    for name, deleting in SECRETS.items():
+        account.make("secret", name, versions={}, current=None, deleting=deleting)
+    world.put(STATE, f"cluster/{CLUSTER}", {"things": {}})
+    world.put(STATE, f"tenant/{TENANT}-1", {"things": {}})
+    world.put(LOCK, f"tenant/{TENANT}-1", {})
+    world.put(LOCK, f"tenant/{TENANT}-2", {})
+    return FakeInventory(world)
+
+
+def _real() -> Inventory:
+    tags = {"managed_by": "tenant-controlplane", "cluster": CLUSTER}
+    listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+    boto3.client("rds").create_db_cluster(
+        DBClusterIdentifier=CLUSTER,
+        Engine="aurora-postgresql",
+        MasterUsername="platform",
+        ManageMasterUserPassword=True,
+        Tags=listed,
+    )
+    for name in (f"{TENANT}-1", f"somebody-elses-{TENANT}"):
+        boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+    secrets = boto3.client("secretsmanager")
+    own = [*listed, {"Key": "tenant", "Value": TENANT}, {"Key": "placement", "Value": f"{TENANT}-1"}]
+    for name, deleting in SECRETS.items():
+        secrets.create_secret(Name=name, Tags=own)
+        if deleting:
+            secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
+    secrets.create_secret(Name=f"other/tenants/{TENANT}")
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
+    for key in (
+        f"clusters/{CLUSTER}/terraform.tfstate",
+        f"tenants/{TENANT}-1/terraform.tfstate",
+        f"tenants/{TENANT}-1/terraform.tfstate.tflock",
+        f"tenants/{TENANT}-2/terraform.tfstate.tflock",
+        f"tenants/{TENANT}-1/terraform.tfstate.unreadable-20260101T000000Z",
+        "README",
+    ):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}")
+    return AwsInventory(region=REGION, bucket=BUCKET)
+
+
+@pytest.fixture(params=["fake", "real"])
+def inventory(request: pytest.FixtureRequest) -> Iterator[Inventory]:
+    if request.param == "fake":
+        yield _fake()
+        return
+    request.getfixturevalue("aws")
+    yield _real()
+
+
+def test_what_is_there_is_listed(inventory: Inventory) -> None:
+    tagged = {
+        thing.arn.split(":")[2]: thing for thing in inventory.tagged() if f"cluster:{CLUSTER}" in thing.arn
+    }
+    assert tagged["rds"].tags["cluster"] == CLUSTER
+    (app,) = [thing for thing in inventory.tagged() if f"{TENANT}/1/app" in thing.arn]
+    assert (app.tags["tenant"], app.tags["placement"]) == (TENANT, f"{TENANT}-1")
+    assert {name: deleting for name, deleting in inventory.secrets() if TENANT in name} == SECRETS
+    assert [name for name in inventory.roles() if TENANT in name] == [f"{TENANT}-1"]
+    assert sorted(inventory.states(), key=lambda state: state.workspace) == [
+        StateObject("cluster", CLUSTER, present=True, locked=False),
+        StateObject("tenant", f"{TENANT}-1", present=True, locked=True),
+        StateObject("tenant", f"{TENANT}-2", present=False, locked=True),
+    ]

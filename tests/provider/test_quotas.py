@@ -1,0 +1,121 @@
+"""`ports.Quotas`: RDS's account attributes and their fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from botocore.parsers import ResponseParserError
+from botocore.stub import Stubber
+
+from controlplane.domain.errors import Retryable
+from localcloud.aws.emulator import REGION, AwsEmulator
+from localcloud.fakes.aws import FakeAccount, FakeQuotas
+from localcloud.fakes.world import World
+from tests.terraform.rig import new_id
+from workers.providers.aws_quotas import AwsQuotas
+from workers.providers.ports import QuotaRoom
+
+
+@dataclass
+class QuotasRig:
+    quotas: Any
+    limit: Callable[[int, int], None]  # clusters, instances
+    make_cluster: Callable[[], Any]
+
+
+@pytest.fixture(params=["fake", "real"])
+def rig(request: pytest.FixtureRequest) -> Iterator[QuotasRig]:
+    if request.param == "fake":
+        world = World()
+        quotas = FakeQuotas(world)
+        yield QuotasRig(
+            quotas,
+            limit=lambda clusters, instances: quotas.set(clusters=clusters, instances=instances),
+            make_cluster=lambda: FakeAccount(world).make("cluster", new_id("c-")),
+        )
+        return
+    emulator: AwsEmulator = request.getfixturevalue("aws")
+    rds = boto3.client("rds")
+
+    def limit(clusters: int, instances: int) -> None:
+        values = {"rds_cluster_quota": clusters, "rds_instance_quota": instances}
+        httpx.post(f"{emulator.url}/_localcloud/settings", json=values).raise_for_status()
+
+    yield QuotasRig(
+        AwsQuotas(region=REGION),
+        limit,
+        make_cluster=lambda: rds.create_db_cluster(
+            DBClusterIdentifier=new_id("c-"),
+            Engine="aurora-postgresql",
+            MasterUsername="platform_master",
+            ManageMasterUserPassword=True,
+        ),
+    )
+    limit(40, 40)
+
+
+def test_what_is_left_falls_with_each_cluster(rig: QuotasRig) -> None:
+    rig.limit(100, 100)
+    before = rig.quotas.room()
+    rig.make_cluster()
+    after = rig.quotas.room()
+    assert after.clusters == before.clusters - 1
+    assert after.instances == before.instances
+
+
+def test_it_follows_the_quota_and_may_be_below_zero(rig: QuotasRig) -> None:
+    rig.make_cluster()
+    rig.limit(0, 7)
+    room = rig.quotas.room()
+    assert room.clusters < 0
+    assert room.instances <= 7
+
+
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AwsQuotas, Stubber]]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    quotas = AwsQuotas(region=REGION)
+    with Stubber(quotas._client) as stub:
+        yield quotas, stub
+
+
+def test_an_old_answer_will_do_where_the_caller_says_so(stubbed: tuple[AwsQuotas, Stubber]) -> None:
+    quotas, stub = stubbed
+    answer = {"AccountQuotas": [{"AccountQuotaName": "DBClusters", "Used": 3, "Max": 40}]}
+    stub.add_response("describe_account_attributes", answer)
+    assert quotas.room() == QuotaRoom(clusters=37, instances=None)
+    assert quotas.room(max_age=60) == QuotaRoom(clusters=37, instances=None)
+    stub.add_response("describe_account_attributes", {"AccountQuotas": []})
+    assert quotas.room() == QuotaRoom(clusters=None, instances=None)
+
+
+def test_an_account_that_may_not_ask_does_not_know(stubbed: tuple[AwsQuotas, Stubber]) -> None:
+    quotas, stub = stubbed
+    stub.add_client_error("describe_account_attributes", "AccessDenied", http_status_code=403)
+    assert quotas.room() == QuotaRoom(clusters=None, instances=None)
+
+
+def test_a_throttled_question_is_asked_again_later(stubbed: tuple[AwsQuotas, Stubber]) -> None:
+    quotas, stub = stubbed
+    stub.add_client_error("describe_account_attributes", "Throttling", http_status_code=400)
+    with pytest.raises(Retryable):
+        quotas.room()
+
+
+def test_an_answer_that_is_not_aws_s_is_asked_for_again(
+    stubbed: tuple[AwsQuotas, Stubber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas, _ = stubbed
+
+    def answers(**_: Any) -> None:
+        raise ResponseParserError("<!doctype html>")
+
+    monkeypatch.setattr(quotas._client, "describe_account_attributes", answers)
+    with pytest.raises(Retryable, match="can't be read"):
+        quotas.room()

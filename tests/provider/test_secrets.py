@@ -1,0 +1,188 @@
+"""`ports.Secrets`: AWS Secrets Manager and its fake, held to the same rules."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
+from localcloud.aws.emulator import REGION
+from localcloud.fakes.aws import FakeAccount, FakeSecrets
+from localcloud.fakes.world import World
+from workers.providers.aws_secrets import AwsSecrets
+from workers.providers.ports import Credential
+
+CREDENTIAL = Credential(
+    username="t_x_1_app_a", password="canary-7f3a", host="db.example.net", port=5433, dbname="t_x_1"
+)
+OTHER = Credential(username="t_x_1_app_b", password="canary-91bc", host="db.example.net", dbname="t_x_1")
+
+
+@dataclass
+class SecretsRig:
+    """`make` and `delete` are Terraform's part: the container, and the deletion window."""
+
+    secrets: Any
+    make: Callable[[str], None]
+    delete: Callable[[str], None]
+
+
+@pytest.fixture(params=["fake", "real"])
+def rig(request: pytest.FixtureRequest) -> SecretsRig:
+    if request.param == "fake":
+        world = World()
+        account = FakeAccount(world)
+        return SecretsRig(
+            FakeSecrets(world),
+            make=lambda name: account.make("secret", name, versions={}, current=None, deleting=False),
+            delete=lambda name: account.change("secret", name, deleting=True),
+        )
+    request.getfixturevalue("aws")
+    client = boto3.client("secretsmanager")
+    return SecretsRig(
+        AwsSecrets(region=REGION),
+        make=lambda name: client.create_secret(Name=name),
+        delete=lambda name: client.delete_secret(SecretId=name, RecoveryWindowInDays=7),
+    )
+
+
+@pytest.fixture
+def name(rig: SecretsRig) -> str:
+    """A container without a value, as Terraform leaves it."""
+    name = f"tenants/{uuid.uuid4()}/1/app"
+    rig.make(name)
+    return name
+
+
+def token() -> str:
+    return str(uuid.uuid4())
+
+
+def test_an_empty_container_is_seen_but_can_not_be_read(rig: SecretsRig, name: str) -> None:
+    seen = rig.secrets.describe(name)
+    assert (seen.name, seen.version_id, seen.deleting) == (name, None, False)
+    assert rig.secrets.describe(seen.arn) == seen
+    with pytest.raises(Retryable, match="no value yet"):
+        rig.secrets.read(name)
+
+
+def test_what_is_written_is_read_back_by_name_and_arn(rig: SecretsRig, name: str) -> None:
+    version = rig.secrets.write(name, CREDENTIAL, token=token())
+    seen = rig.secrets.describe(name)
+    assert seen.version_id == version
+    assert rig.secrets.read(name) == rig.secrets.read(seen.arn) == CREDENTIAL
+
+
+def test_the_same_token_writes_once(rig: SecretsRig, name: str) -> None:
+    first = token()
+    version = rig.secrets.write(name, CREDENTIAL, token=first)
+    newer = rig.secrets.write(name, OTHER, token=token())
+    assert newer != version
+    assert rig.secrets.write(name, CREDENTIAL, token=first) == version
+    assert rig.secrets.read(name) == OTHER  # a late repeat does not bring the old value back
+
+
+def test_a_token_is_not_taken_for_another_value(rig: SecretsRig, name: str) -> None:
+    first = token()
+    rig.secrets.write(name, CREDENTIAL, token=first)
+    with pytest.raises(NeedsHuman) as conflict:
+        rig.secrets.write(name, OTHER, token=first)
+    assert conflict.value.runbook == "secret-conflict"
+    assert "canary" not in str(conflict.value)
+    assert rig.secrets.read(name) == CREDENTIAL
+
+
+def test_a_staged_version_is_used_by_nobody_until_it_is_promoted(rig: SecretsRig, name: str) -> None:
+    first = rig.secrets.write(name, CREDENTIAL, token=token())
+    second = token()
+    assert rig.secrets.read_version(name, second) is None
+    for _ in range(2):
+        assert rig.secrets.stage(name, OTHER, token=second) == second
+    assert (rig.secrets.read(name), rig.secrets.describe(name).version_id) == (CREDENTIAL, first)
+    assert rig.secrets.read_version(name, second) == OTHER
+    for _ in range(2):
+        rig.secrets.promote(name, second, replacing=first)
+    assert (rig.secrets.read(name), rig.secrets.describe(name).version_id) == (OTHER, second)
+    assert rig.secrets.read_version(name, first) == CREDENTIAL
+
+
+def test_who_comes_late_promotes_nothing(rig: SecretsRig, name: str) -> None:
+    first = rig.secrets.write(name, CREDENTIAL, token=token())
+    late, newer = token(), token()
+    rig.secrets.stage(name, CREDENTIAL, token=late)
+    rig.secrets.stage(name, OTHER, token=newer)
+    rig.secrets.promote(name, newer, replacing=first)
+    with pytest.raises(Retryable, match="not its current version"):
+        rig.secrets.promote(name, late, replacing=first)
+    assert rig.secrets.read(name) == OTHER
+
+
+def test_a_token_is_staged_for_one_value(rig: SecretsRig, name: str) -> None:
+    rig.secrets.write(name, CREDENTIAL, token=token())
+    staged = token()
+    rig.secrets.stage(name, OTHER, token=staged)
+    with pytest.raises(Retryable, match="somebody else"):
+        rig.secrets.stage(name, CREDENTIAL, token=staged)
+    assert rig.secrets.read_version(name, staged) == OTHER
+
+
+def test_nothing_is_staged_in_an_empty_secret(rig: SecretsRig, name: str) -> None:
+    with pytest.raises(Retryable, match="no value yet"):
+        rig.secrets.stage(name, OTHER, token=token())
+    assert rig.secrets.describe(name).version_id is None
+
+
+@pytest.mark.parametrize("length", [31, 65])
+def test_a_token_has_32_to_64_characters(rig: SecretsRig, name: str, length: int) -> None:
+    with pytest.raises(Invalid, match="token"):
+        rig.secrets.write(name, CREDENTIAL, token="x" * length)
+
+
+def test_a_secret_that_waits_for_its_deletion_comes_back_whole(rig: SecretsRig, name: str) -> None:
+    rig.secrets.write(name, CREDENTIAL, token=token())
+    rig.delete(name)
+    assert rig.secrets.describe(name).deleting
+    with pytest.raises(Retryable, match="deletion"):
+        rig.secrets.read(name)
+    with pytest.raises(Retryable, match="deletion"):
+        rig.secrets.write(name, OTHER, token=token())
+    rig.secrets.restore(name)
+    rig.secrets.restore(name)
+    assert not rig.secrets.describe(name).deleting
+    assert rig.secrets.read(name) == CREDENTIAL
+
+
+def test_a_secret_that_is_not_there(rig: SecretsRig) -> None:
+    assert rig.secrets.describe("tenants/nobody/1/app") is None
+    for call in (
+        lambda: rig.secrets.read("tenants/nobody/1/app"),
+        lambda: rig.secrets.write("tenants/nobody/1/app", CREDENTIAL, token=token()),
+        lambda: rig.secrets.restore("tenants/nobody/1/app"),
+    ):
+        with pytest.raises(NotFound, match="tenants/nobody/1/app"):
+            call()
+
+
+def test_a_value_that_is_no_login_is_named_but_not_shown(aws: object) -> None:
+    name = f"tenants/{uuid.uuid4()}/1/app"
+    boto3.client("secretsmanager").create_secret(Name=name, SecretString='{"password": "canary-55"}')
+    with pytest.raises(NeedsHuman, match=name) as malformed:
+        AwsSecrets(region=REGION).read(name)
+    assert malformed.value.runbook == "secret-malformed"
+    assert "canary" not in str(malformed.value)
+    assert malformed.value.__cause__ is None
+
+
+def test_a_credential_hides_its_password() -> None:
+    assert "canary" not in repr(CREDENTIAL)
+
+
+def test_an_unreachable_service_is_worth_a_retry(aws: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(Retryable, match="EndpointConnectionError"):
+        AwsSecrets(region=REGION).describe("tenants/x/1/app")

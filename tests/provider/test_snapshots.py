@@ -1,0 +1,152 @@
+"""`ports.Snapshots`: RDS and its fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from controlplane.domain.errors import NeedsHuman
+from localcloud.aws.emulator import REGION, AwsEmulator
+from localcloud.fakes.aws import FakeAccount
+from localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
+from localcloud.fakes.world import World
+from tests.terraform.rig import new_id
+from workers.providers.aws_snapshots import AwsSnapshots
+from workers.providers.ports import Snapshots
+
+
+@dataclass
+class Rig:
+    snapshots: Snapshots
+    make_cluster: Callable[[str], object]
+    plant_stranger: Callable[[str, str], object]
+    """(cluster, name): a snapshot of that name which carries no tags of ours."""
+    names: Callable[[str], list[str]]
+
+
+@pytest.fixture(params=["fake", "real"])
+def rig(request: pytest.FixtureRequest) -> Rig:
+    if request.param == "fake":
+        world = World()
+        account = FakeAccount(world)
+        return Rig(
+            FakeSnapshots(world),
+            make_cluster=lambda cluster: account.make("cluster", cluster, status="available"),
+            plant_stranger=lambda cluster, name: account.make(
+                SNAPSHOT,
+                name,
+                cluster=cluster,
+                tags={},
+                looks=0,
+                taken_at=datetime.now(UTC).isoformat(),
+            ),
+            names=lambda _: account.names(SNAPSHOT),
+        )
+    request.getfixturevalue("aws")
+    rds: Any = boto3.client("rds")
+
+    def names(cluster: str) -> list[str]:
+        found = rds.describe_db_cluster_snapshots(DBClusterIdentifier=cluster, SnapshotType="manual")
+        return [snapshot["DBClusterSnapshotIdentifier"] for snapshot in found["DBClusterSnapshots"]]
+
+    return Rig(
+        AwsSnapshots(region=REGION),
+        make_cluster=lambda cluster: rds.create_db_cluster(
+            DBClusterIdentifier=cluster,
+            Engine="aurora-postgresql",
+            MasterUsername="platform_master",
+            ManageMasterUserPassword=True,
+        ),
+        plant_stranger=lambda cluster, name: rds.create_db_cluster_snapshot(
+            DBClusterIdentifier=cluster, DBClusterSnapshotIdentifier=name
+        ),
+        names=names,
+    )
+
+
+def ensure(rig: Rig, cluster: str, name: str) -> str:
+    return rig.snapshots.ensure(cluster, name, tags={"cluster": cluster, "rollout": "7"})
+
+
+def test_a_snapshot_is_begun_once_and_becomes_available(rig: Rig) -> None:
+    cluster = new_id("c-")
+    rig.make_cluster(cluster)
+    assert ensure(rig, cluster, f"{cluster}-rollout-7-1") in {"creating", "available"}
+    assert ensure(rig, cluster, f"{cluster}-rollout-7-1") == "available"
+    assert rig.names(cluster) == [f"{cluster}-rollout-7-1"]
+
+
+def test_it_is_deleted_and_gone_already_is_success(rig: Rig) -> None:
+    cluster = new_id("c-")
+    rig.make_cluster(cluster)
+    name = f"{cluster}-rollout-7-1"
+    ensure(rig, cluster, name)
+    rig.snapshots.delete(name)
+    assert rig.names(cluster) == []
+    rig.snapshots.delete(name)
+
+
+def test_somebody_elses_of_that_name_is_neither_taken_nor_deleted(rig: Rig) -> None:
+    cluster = new_id("c-")
+    rig.make_cluster(cluster)
+    name = f"{cluster}-rollout-7-1"
+    rig.plant_stranger(cluster, name)
+    with pytest.raises(NeedsHuman) as caught:
+        ensure(rig, cluster, name)
+    assert caught.value.runbook == "foreign-resource"
+    with pytest.raises(NeedsHuman):
+        rig.snapshots.delete(name)
+    assert rig.names(cluster) == [name]
+
+
+def test_another_clusters_is_not_taken(rig: Rig) -> None:
+    one, two = new_id("c-"), new_id("c-")
+    rig.make_cluster(one)
+    rig.make_cluster(two)
+    ensure(rig, one, f"{one}-rollout-7-1")
+    with pytest.raises(NeedsHuman, match="not ours"):
+        ensure(rig, two, f"{one}-rollout-7-1")
+
+
+def test_a_cluster_that_is_not_there_has_none(rig: Rig) -> None:
+    with pytest.raises(NeedsHuman):
+        ensure(rig, new_id("c-"), f"{new_id('c-')}-rollout-7-1")
+
+
+def test_a_quota_that_is_used_up_says_so(aws: AwsEmulator) -> None:
+    cluster = new_id("c-")
+    boto3.client("rds").create_db_cluster(
+        DBClusterIdentifier=cluster,
+        Engine="aurora-postgresql",
+        MasterUsername="platform_master",
+        ManageMasterUserPassword=True,
+    )
+    settings = f"{aws.url}/_localcloud/settings"
+    httpx.post(settings, json={"rds_snapshot_quota": 0}).raise_for_status()
+    try:
+        with pytest.raises(NeedsHuman) as caught:
+            AwsSnapshots(region=REGION).ensure(cluster, f"{cluster}-rollout-7-1", tags={"cluster": cluster})
+    finally:
+        httpx.post(settings, json={"rds_snapshot_quota": 100}).raise_for_status()
+    assert caught.value.runbook == "aws-quota"
+
+
+def test_any_snapshot_is_described_ours_or_not(rig: Rig) -> None:
+    cluster = new_id("c-")
+    rig.make_cluster(cluster)
+    assert rig.snapshots.describe(f"{cluster}-none") is None
+    ensure(rig, cluster, f"{cluster}-ours")
+    ensure(rig, cluster, f"{cluster}-ours")
+    rig.plant_stranger(cluster, f"{cluster}-by-hand")
+    for name in (f"{cluster}-ours", f"{cluster}-by-hand"):
+        seen = rig.snapshots.describe(name)
+        assert seen is not None
+        assert (seen.name, seen.cluster_id, seen.status) == (name, cluster, "available")
+        assert seen.taken_at is not None
+        assert abs((datetime.now(UTC) - seen.taken_at).total_seconds()) < 120

@@ -1,0 +1,122 @@
+"""Is anything of a purged tenant left? Each outside book is asked for what it would hold of it.
+
+The same books as the ledger's (`workers/drift/report.py`), asked for one tenant: its names are known, since
+they were fixed before anything was made and listed before anything was deleted. A book that does not answer
+raises: what was not asked is not absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.domain.placement import Placement
+from controlplane.store import cluster, placement
+from controlplane.store.purge import PurgeRow
+from workers.engine.context import Context
+from workers.engine.observe import endpoint_of
+
+_MAY_STAY = (":kms:", ":cluster-snapshot:", ":secretsmanager:")
+"""In ARNs: a snapshot is kept on purpose and its key for its sake, and secrets have a book of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`asked`: for what; `answer`: in words; `left`: it is still there."""
+
+    book: str
+    asked: str
+    answer: str
+    left: bool = False
+
+
+def look_for_what_is_left(ctx: Context, purged: PurgeRow) -> tuple[list[Evidence], list[str]]:
+    """All that was asked, and what is still there. Raises Retryable and NeedsHuman."""
+    content = purged.content
+    found = [*_hosts(ctx, content)]
+    if content["placement"] is not None:
+        number = int(content["placement"].rpartition("-")[2])
+        with ctx.registry.connection() as conn:
+            placed = placement.get(conn, purged.tenant_id, number)
+        found += [*_database(ctx, placed, content), *_secrets(ctx, placed), *_role(ctx, placed)]
+        found += [*_states(ctx, placed, content), *_tags(ctx, placed, content)]
+    return found, [f"{line.book}: {line.asked}" for line in found if line.left]
+
+
+def _database(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:
+    with ctx.registry.connection() as conn:
+        home = cluster.get(conn, placed.cluster_id)
+    if content["cluster_goes"]:
+        seen = ctx.providers.clusters.describe(placed.cluster_id)
+        answer = "there is none" if seen is None else f"it is {seen.status}"
+        yield Evidence("RDS", f"cluster {placed.cluster_id}", answer, left=seen is not None)
+        return
+    at = endpoint_of(home)
+    asked = f"database {placed.database} and its roles on {placed.cluster_id}"
+    if at is None:
+        yield Evidence("PostgreSQL", asked, "the cluster never had an address")
+        return
+    database = ctx.providers.databases.observe(at, placed)
+    left = database.exists or database.roles
+    yield Evidence("PostgreSQL", asked, "they are there" if left else "there are none", left=left)
+
+
+def _secrets(ctx: Context, placed: Placement) -> Iterator[Evidence]:
+    for name in (placed.app_secret, placed.migrator_secret):
+        seen = ctx.providers.secrets.describe(name)
+        left = seen is not None and not seen.deleting
+        answer = "there is none"
+        if seen is not None:
+            answer = (
+                "it can be read" if left else "it can't be read any more and waits for its deletion by AWS"
+            )
+        yield Evidence("Secrets Manager", f"secret {name}", answer, left=left)
+
+
+def _role(ctx: Context, placed: Placement) -> Iterator[Evidence]:
+    left = ctx.providers.identities.role_exists(placed.iam_role)
+    yield Evidence("IAM", f"role {placed.iam_role}", "it is there" if left else "there is none", left=left)
+
+
+def _states(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:
+    there = {(state.stack, state.workspace) for state in ctx.providers.inventory.states() if state.present}
+    wanted = [("tenant", placed.workspace)]
+    with ctx.registry.connection() as conn:
+        keeps_key = cluster.get(conn, placed.cluster_id).keeps_key
+    if content["cluster_goes"] and not keeps_key:
+        wanted.append(("cluster", placed.cluster_id))
+    for stack, workspace in wanted:
+        left = (stack, workspace) in there
+        answer = "it is there" if left else "there is none"
+        yield Evidence("Terraform", f"{stack} state {workspace}", answer, left=left)
+
+
+def _tags(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:
+    owners = [("placement", placed.key)]
+    if content["cluster_goes"]:
+        owners.append(("cluster", placed.cluster_id))
+    left = [
+        thing.arn
+        for thing in ctx.providers.inventory.tagged()
+        if any(thing.tags.get(tag) == owner for tag, owner in owners)
+        and not any(part in thing.arn for part in _MAY_STAY)
+    ]
+    asked = " or ".join(f"{tag} = {owner}" for tag, owner in owners)
+    yield Evidence("AWS tags", asked, ", ".join(left[:5]) or "there is nothing", left=bool(left))
+
+
+def _hosts(ctx: Context, content: dict[str, Any]) -> Iterator[Evidence]:
+    tenant_id, zone = content["tenant"], ctx.platform.zone
+    for host in content["hosts"]:
+        if not host.endswith(f".{zone}"):
+            seen = ctx.providers.hostnames.find(host)
+            left = seen is not None and seen.tenant_id == tenant_id
+            answer = "it is there" if left else "it is not this tenant's"
+            yield Evidence("Cloudflare", f"custom hostname {host}", answer, left=left)
+        entry = ctx.providers.cache.read(host)
+        ours = entry is not None and entry.payload.get("tenant_id") == tenant_id
+        status = entry.payload["status"] if entry is not None and ours else None
+        left = status not in (None, "gone")
+        answer = "nobody is routed to it" if status is None else f"it is {status}"
+        yield Evidence("Cache", f"route of {host}", answer, left=left)

@@ -1,0 +1,276 @@
+"""Is everything outside there, and does it let us in? Is all here that a worker needs?
+
+Each look does the cheapest thing that needs what a worker needs: the same credentials, the same
+permission, the same endpoint. All run side by side and each ends within LIMIT seconds, because a
+doctor who waits for the dead is of no use; a look that hangs is left behind in its thread. Nothing is
+changed anywhere, and no line holds a secret: what isn't an error of ours is told by its type alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+import redis
+from psycopg.rows import dict_row
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from controlplane.domain.catalogue import parse_catalogue
+from controlplane.domain.errors import ControlPlaneError, Refused
+from controlplane.migration_project import is_project
+from controlplane.settings import Settings
+from controlplane.store import schema_version
+from controlplane.store.registry import one
+from workers.providers import aws
+from workers.providers.aws_secrets import AwsSecrets
+from workers.providers.cloudflare_hostnames import CloudflareHostnames
+from workers.providers.databases.migrations import load
+from workers.providers.stripe_billing import StripeBilling
+from workers.runtime.wiring import STACKS, stack_versions
+
+LIMIT = 5.0  # seconds for each look
+PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard
+CLOCK_APART = 5.0  # seconds: leases run out by the registry's clock, signatures by ours
+TERRAFORM = (1, 11)  # state locks in S3 without DynamoDB, write-only arguments
+
+Look = Callable[[Settings], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`detail`: what was found, or what is wrong, on one line."""
+
+    name: str
+    ok: bool
+    detail: str
+    seconds: float
+
+
+def checks(settings: Settings, *, local: bool = False) -> Iterator[Check]:
+    """One for each look, in a fixed order; `local`: of those alone that leave this machine alone.
+    `settings` hold the groups of a worker."""
+    deadline = time.monotonic() + LIMIT
+    looks = HERE if local else LOOKS
+    running = [(name, _start(name, look, settings)) for name, look in looks.items()]
+    for name, answer in running:
+        try:
+            yield answer.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            yield Check(name, False, f"no answer within {LIMIT:g} s", LIMIT)
+
+
+def look_at_stacks() -> Check:
+    """The one look that needs no settings."""
+    return _look("Terraform stacks", _stacks, Settings())
+
+
+def _start(name: str, look: Look, settings: Settings) -> queue.SimpleQueue[Check]:
+    answer: queue.SimpleQueue[Check] = queue.SimpleQueue()
+    threading.Thread(
+        target=lambda: answer.put(_look(name, look, settings)), name=f"doctor-{name}", daemon=True
+    ).start()
+    return answer
+
+
+def _look(name: str, look: Look, settings: Settings) -> Check:
+    started = time.monotonic()
+    try:
+        ok, detail = True, look(settings)
+    except ControlPlaneError as error:
+        ok, detail = False, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+        ok, detail = False, type(error).__name__
+    return Check(name, ok, " ".join(detail.split()), round(time.monotonic() - started, 3))
+
+
+def _registry(settings: Settings) -> str:
+    try:
+        with psycopg.connect(
+            settings.registry_url,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=int(PATIENCE),
+            options=f"-c statement_timeout={int(PATIENCE * 1000)}",
+        ) as conn:
+            before = datetime.now(UTC)
+            now = one(conn.execute("SELECT clock_timestamp() AS now").fetchone())["now"]
+            apart = abs((now - before).total_seconds())
+            current = schema_version.is_current(conn)
+    except psycopg.Error as error:
+        # libpq names host and user, never the password; what follows the first line is advice.
+        raise Refused(str(error).splitlines()[0]) from error
+    if not current:
+        raise Refused("the schema is older than this release: run `controlplane db upgrade`")
+    if apart > CLOCK_APART:
+        raise Refused(f"its clock is {apart:.1f} s from this machine's, expected at most {CLOCK_APART:g} s")
+    return f"schema current, clock {apart:.2f} s apart"
+
+
+def _broker(settings: Settings) -> str:
+    version, policy = _ask_redis(settings.broker_url)
+    if policy != "noeviction":
+        raise Refused(f"maxmemory-policy is {policy}, expected noeviction: rings would get lost unseen")
+    return f"version {version}, {policy}"
+
+
+def _cache(settings: Settings) -> str:
+    version, policy = _ask_redis(settings.cache_url)
+    return f"version {version}, {policy}"
+
+
+def _ask_redis(url: str) -> tuple[str, str]:
+    """Version and eviction policy (INFO shows it where managed services forbid CONFIG)."""
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            server, memory = client.info("server"), client.info("memory")
+    except redis.RedisError as error:
+        raise Refused(str(error)) from error
+    version = server.get("valkey_version") or server.get("redis_version", "unknown")
+    return str(version), str(memory.get("maxmemory_policy", "unknown"))
+
+
+def _stripe(settings: Settings) -> str:
+    billing = StripeBilling(settings.stripe_api_key, settings.stripe_api_base or "", timeout=PATIENCE)
+    for _ in billing.events_since(datetime.now(UTC), ["customer.subscription.updated"]):
+        break
+    return f"events can be read, {'live' if settings.stripe_livemode else 'test'} mode"
+
+
+def _cloudflare(settings: Settings) -> str:
+    hostnames = CloudflareHostnames(
+        settings.cloudflare_api_token,
+        settings.cloudflare_zone_id,
+        settings.cloudflare_api_base or "",
+        timeout=PATIENCE,
+    )
+    return f"the zone takes {hostnames.quota_left()} more custom hostnames"
+
+
+def _aws_identity(settings: Settings) -> str:
+    with aws.errors("asking AWS who we are"):
+        client = aws.client("sts", region=settings.aws_region, timeout=PATIENCE, attempts=1)
+        return str(client.get_caller_identity()["Arn"])
+
+
+def _state_bucket(settings: Settings) -> str:
+    bucket = settings.terraform_state_bucket
+    with aws.errors(f"looking at bucket {bucket}"):
+        client = aws.client("s3", region=settings.aws_region, timeout=PATIENCE, attempts=1)
+        client.head_bucket(Bucket=bucket)
+    return f"{bucket} is there"
+
+
+def _secrets(settings: Settings) -> str:
+    AwsSecrets(region=settings.aws_region).describe("controlplane/doctor")
+    return "secrets can be looked up"
+
+
+def _stacks(_: Settings) -> str:
+    found = stack_versions()
+    return f"{', '.join(f'{stack} {digest}' for stack, digest in found.items())} ({STACKS})"
+
+
+def _terraform(settings: Settings) -> str:
+    binary = settings.terraform_binary
+    told = _output_of(binary, "version", "-json")
+    try:
+        version = str(json.loads(told)["terraform_version"])
+        major, minor, *_ = version.split(".")
+        number = (int(major), int(minor))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{binary}: does not answer `version -json` like Terraform") from error
+    if not TERRAFORM <= number < (2, 0):
+        raise Refused(f"{binary} is {version}, expected 1.11 or newer, below 2.0")
+    return f"{version} ({binary})"
+
+
+def _work_dir(settings: Settings) -> str:
+    """The folder itself is made by the first run."""
+    folder = settings.terraform_work_dir
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise Refused(f"{there}: expected a folder that this user may write to, for {folder}")
+    return str(folder)
+
+
+def _pg_dump(settings: Settings) -> str:
+    program = settings.pg_dump
+    if settings.copy_bucket is None and shutil.which(program) is None:
+        return (
+            f"{program} is not here; exports need it, and CONTROLPLANE_COPY_BUCKET, which is not set either"
+        )
+    return _output_of(program, "--version")
+
+
+def _tls(settings: Settings) -> str:
+    roots = settings.database_sslrootcert or "libpq's own root certificates"
+    return f"tenants' databases with sslmode={settings.database_sslmode}, {roots}"
+
+
+def _output_of(*command: str) -> str:
+    program, *arguments = command
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "CHECKPOINT_DISABLE": "1"},
+            text=True,
+        ).stdout
+    except OSError as error:
+        raise Refused(f"{program}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Refused(f"{program}: no answer within {PATIENCE:g} s") from error
+    except subprocess.CalledProcessError as error:
+        raise Refused(f"{program}: does not answer `{' '.join(arguments)}`") from error
+
+
+def _catalogue(settings: Settings) -> str:
+    path = settings.plan_catalogue
+    found = parse_catalogue(path.read_text(encoding="utf-8"), source=str(path))
+    return f"{len(found.plans)} plans: {', '.join(found.plans)}"
+
+
+def _migrations(settings: Settings) -> str:
+    if is_project(settings.tenant_migrations):
+        return f"a migration tool's project ({settings.tenant_migrations})"
+    found = load(settings.tenant_migrations)
+    return f"{len(found)} migrations, the newest is {found[-1].name}"
+
+
+HERE: dict[str, Look] = {
+    "Terraform stacks": _stacks,
+    "Terraform": _terraform,
+    "work folder": _work_dir,
+    "pg_dump": _pg_dump,
+    "TLS": _tls,
+    "plan catalogue": _catalogue,
+    "tenant migrations": _migrations,
+}
+"""What needs nothing but this machine: `worker --check`."""
+
+LOOKS: dict[str, Look] = {
+    "registry": _registry,
+    "broker": _broker,
+    "cache": _cache,
+    "Stripe": _stripe,
+    "Cloudflare": _cloudflare,
+    "AWS identity": _aws_identity,
+    "Terraform state": _state_bucket,
+    "Secrets Manager": _secrets,
+    **HERE,
+}

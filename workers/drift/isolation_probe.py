@@ -1,0 +1,123 @@
+"""Tries what must be refused: each tenant's own login and role on what is not its own (I7).
+
+A grant by hand, a restore or a mistake of ours opens a wall without anything failing. So the login that
+the application uses is taken from its secret and tried on other databases of its cluster, the cluster's
+own ones included; and IAM is asked what the tenant's role may read of the others' secrets, by simulation,
+so that no secret is read for it. What gets in is a breach. What could not be tried (the cluster is away,
+its connections are used up, a simulation that does not even allow the tenant's own secret) is said to be
+untried, never to be safe.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from controlplane.domain.books import Books
+from controlplane.domain.errors import ControlPlaneError
+from controlplane.domain.finding import Fault, Finding
+from controlplane.domain.ledger import secret_name
+from controlplane.domain.placement import Placement
+from controlplane.store import cluster
+from workers.engine.context import Context
+from workers.engine.observe import endpoint_of
+
+TARGETS = 49
+"""Databases tried with each login and secrets with each role, at most; drawn anew each time."""
+CLUSTER_DATABASES = ("postgres", "template1")
+
+
+@dataclass(slots=True)
+class Attacked:
+    """`tried`: how often something was refused or got in."""
+
+    breaches: list[Finding] = field(default_factory=list)
+    tried: int = 0
+    untried: list[str] = field(default_factory=list)
+
+
+def attack(
+    ctx: Context, books: Books, *, tenants: int, tenant_id: str | None = None, seed: int | None = None
+) -> Attacked:
+    """As `tenants` of them at most, drawn by chance, or as the one tenant. Only clusters whose databases
+    were read are attacked, so none is woken for it."""
+    drawn = random.Random(seed)  # noqa: S311 - picks whom to test
+    attackers = [
+        placed
+        for name, placed in sorted(books.registry.current.items())
+        if books.registry.tenants[name].complete
+        and name not in books.registry.busy
+        and tenant_id in (None, name)
+    ]
+    found = Attacked()
+    for placed in drawn.sample(attackers, min(tenants, len(attackers))):
+        if placed.cluster_id in books.databases:
+            others = [name for name in books.databases[placed.cluster_id] if name != placed.database]
+            _attack_databases(ctx, found, placed, drawn.sample(others, min(TARGETS, len(others))))
+        if books.tagged is not None:
+            _attack_secrets(ctx, found, placed, drawn, books)
+    return found
+
+
+def _attack_databases(ctx: Context, found: Attacked, placed: Placement, targets: Sequence[str]) -> None:
+    try:
+        with ctx.registry.connection() as conn:
+            at = endpoint_of(cluster.get(conn, placed.cluster_id))
+        credential = ctx.providers.secrets.read(placed.app_secret)
+    except ControlPlaneError as error:
+        found.untried.append(f"{placed.tenant_id}: {error}")
+        return
+    if at is None:
+        return
+    for target in dict.fromkeys([*targets, *CLUSTER_DATABASES]):
+        try:
+            inside = ctx.providers.databases.admits(at, replace(credential, dbname=target))
+        except ControlPlaneError as error:
+            found.untried.append(f"{credential.username} on {target}: {error}")
+            continue
+        found.tried += 1
+        if inside:
+            found.breaches.append(
+                Finding(
+                    "PostgreSQL",
+                    Fault.BREACH,
+                    "login",
+                    f"{credential.username} → {target}",
+                    "it gets into a database that is not its own",
+                    placed.tenant_id,
+                )
+            )
+
+
+def _attack_secrets(
+    ctx: Context, found: Attacked, placed: Placement, drawn: random.Random, books: Books
+) -> None:
+    names = ((thing.arn, secret_name(thing.arn)) for thing in books.tagged or ())
+    arns = {arn: name for arn, name in names if name is not None}
+    own = next((arn for arn, name in arns.items() if name == placed.app_secret), None)
+    if own is None:
+        return
+    others = [arn for arn, name in arns.items() if name != placed.app_secret]
+    asked = [own, *drawn.sample(others, min(TARGETS, len(others)))]
+    try:
+        readable = ctx.providers.identities.readable(placed.iam_role, asked)
+    except ControlPlaneError as error:
+        found.untried.append(f"{placed.iam_role}: {error}")
+        return
+    if own not in readable:
+        found.untried.append(f"{placed.iam_role}: IAM says that it may not even read its own secret")
+        return
+    found.tried += len(asked) - 1
+    found.breaches += [
+        Finding(
+            "IAM",
+            Fault.BREACH,
+            "role",
+            f"{placed.iam_role} → {arns[arn]}",
+            "it may read a secret that is not its own",
+            placed.tenant_id,
+        )
+        for arn in readable
+        if arn != own
+    ]

@@ -1,0 +1,114 @@
+"""Mends findings of the ledger, as far as a machine may.
+
+Nothing here deletes or replaces what holds data: the engine is asked to look at a tenant, a route is
+written again, a subscription is settled, a hostname of ours that no tenant has is given back. Clusters,
+databases, secrets, roles and states that belong to nobody are told of and left: an orphan may be the only
+copy of what a registry restored from a backup has forgotten.
+
+Only what two looks agree on is mended. Each repair reads the registry again, so one that has become
+wrong in between does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.finding import Finding, Repair
+from controlplane.domain.operation import ResourceKind
+from controlplane.services import tenants
+from controlplane.store import audit, hostname, route
+from workers.engine.context import Context
+from workers.engine.converge import TASK
+from workers.jobs.intake import settle_subscription
+from workers.steps.routes import recording_of, take_back
+
+log = logging.getLogger(__name__)
+
+ACTOR = "verify"
+REASON = "found by controlplane verify"
+
+
+def mend(ctx: Context, findings: Sequence[Finding]) -> list[tuple[Finding, str]]:
+    """Each finding that has a repair, with what was done about it; a tenant is asked for once."""
+    done: list[tuple[Finding, str]] = []
+    seen: dict[tuple[Repair, str], str] = {}
+    for finding in findings:
+        if finding.repair is None:
+            continue
+        key = finding.repair, finding.target
+        if key not in seen:
+            try:
+                seen[key] = REPAIRS[finding.repair](ctx, finding)
+            except ControlPlaneError as error:
+                seen[key] = f"failed: {error}"
+            _record(ctx, finding, seen[key])
+        done.append((finding, seen[key]))
+    return done
+
+
+def _record(ctx: Context, finding: Finding, outcome: str) -> None:
+    detail = {"system": finding.system, "fault": finding.fault, "kind": finding.kind, "name": finding.name}
+    with ctx.registry.connection() as conn, conn.transaction():
+        audit.append(
+            conn,
+            actor=ACTOR,
+            action=f"verify.{finding.repair}",
+            resource=finding.owner or finding.name,
+            detail={**detail, "outcome": outcome[:500]},
+        )
+
+
+def _reprovision(ctx: Context, finding: Finding) -> str:
+    with ctx.registry.connection() as conn:
+        operation_id = tenants.reprovision(conn, finding.target, actor=ACTOR, reason=REASON)
+    ctx.ring(TASK, [ResourceKind.TENANT, finding.target])
+    return f"operation {operation_id} was asked for"
+
+
+def _republish(ctx: Context, finding: Finding) -> str:
+    with ctx.registry.connection() as conn:
+        if route.find(conn, finding.target) is None:
+            return "the registry no longer routes it"
+    take_back(ctx.providers.cache, recording_of(ctx), finding.target)
+    return "published"
+
+
+def _withdraw(ctx: Context, finding: Finding) -> str:
+    with ctx.registry.connection() as conn:
+        if route.find(conn, finding.target) is not None:
+            return "the registry routes it by now"
+        epoch = route.draw(conn)  # not the entry's own: it may be forged
+    entry = ctx.providers.cache.read(finding.target)
+    if entry is None:
+        return "it is gone"
+    if ctx.providers.cache.remove(finding.target, epoch=epoch, instead_of=entry.epoch):
+        return "withdrawn"
+    raise Retryable("somebody else wrote the entry meanwhile")
+
+
+def _delete_hostname(ctx: Context, finding: Finding) -> str:
+    with ctx.registry.connection() as conn:
+        if hostname.owner(conn, finding.name) is not None:
+            return "a tenant has it by now"
+    seen = ctx.providers.hostnames.find(finding.name)
+    if seen is None or seen.id != finding.target or seen.tenant_id != finding.owner:
+        return "it is gone, or another's by now"
+    ctx.providers.hostnames.delete(seen.id)
+    return "deleted"
+
+
+def _settle(ctx: Context, finding: Finding) -> str:
+    settle_subscription(ctx, finding.target, event_at=datetime.now(UTC), reason=REASON)
+    return "fetched and applied"
+
+
+REPAIRS: dict[Repair, Callable[[Context, Finding], str]] = {
+    Repair.REPROVISION: _reprovision,
+    Repair.REPUBLISH: _republish,
+    Repair.WITHDRAW: _withdraw,
+    Repair.DELETE_HOSTNAME: _delete_hostname,
+    Repair.SETTLE: _settle,
+}

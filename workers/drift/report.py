@@ -1,0 +1,132 @@
+"""Reads all the books, so that `domain.ledger` can hold them against each other.
+
+Everything is listed, a page at a time, so a fleet of ten thousand costs some hundred calls; the databases
+of a cluster are one query. A book that can't be read is reported and left out: the others still count.
+The registry is read last (see `domain.ledger` on what is under way).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from controlplane.domain.billing import Decision, desired_from_subscription
+from controlplane.domain.books import Books, CustomHostname, StateEntry, Subscription, TaggedThing
+from controlplane.domain.errors import ControlPlaneError
+from controlplane.store import cluster, subscription
+from controlplane.store import ledger as registry_book
+from workers.engine.context import Context
+from workers.engine.observe import endpoint_of
+from workers.jobs.comparison import BATCH, in_step
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+WEBHOOK_SECONDS = 300
+"""A subscription younger than this may have its webhook still to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """`unread`: what could not be read, and why."""
+
+    books: Books
+    unread: tuple[str, ...]
+
+
+class Reader:
+    """One reading of all the books. `wake`: ask clusters too that may be paused, which starts them."""
+
+    def __init__(self, ctx: Context, *, wake: bool = False) -> None:
+        self._ctx = ctx
+        self._wake = wake
+        self._unread: list[str] = []
+
+    def read(self) -> Read:
+        with self._ctx.registry.connection() as conn:
+            since = registry_book.now(conn)
+        self._young = since.timestamp() - WEBHOOK_SECONDS
+        outside = self._ctx.providers.inventory
+        tagged = self._book("AWS tags", lambda: [_tagged(t.arn, t.tags) for t in outside.tagged()])
+        states = self._book(
+            "Terraform states",
+            lambda: [StateEntry(s.stack, s.workspace, s.present, s.locked) for s in outside.states()],
+        )
+        secrets = self._book("Secrets Manager", lambda: dict(outside.secrets()))
+        roles = self._book("IAM", lambda: list(outside.roles()))
+        hostnames = self._book("Cloudflare", self._hostnames)
+        cache = self._book(
+            "the cache",
+            lambda: {
+                host: None if entry is None else entry.payload
+                for host, entry in self._ctx.providers.cache.entries()
+            },
+        )
+        subscriptions = self._book("Stripe", self._subscriptions)
+        databases = self._databases()
+        with self._ctx.registry.connection() as conn:
+            registry = registry_book.read(conn, since=since)
+        books = Books(registry, tagged, states, secrets, roles, hostnames, cache, subscriptions, databases)
+        return Read(books, tuple(self._unread))
+
+    def _book(self, name: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except ControlPlaneError as error:
+            self._unread.append(f"{name}: {error}")
+            return None
+
+    def _hostnames(self) -> list[CustomHostname]:
+        return [
+            CustomHostname(seen.id, seen.host, seen.tenant_id)
+            for seen in self._ctx.providers.hostnames.list()
+            if seen.tenant_id is not None
+        ]
+
+    def _subscriptions(self) -> dict[str, Subscription]:
+        found: dict[str, Subscription] = {}
+        listed = iter(self._ctx.providers.billing.subscriptions())
+        while batch := list(islice(listed, BATCH)):
+            with self._ctx.registry.connection() as conn:
+                known = subscription.known(conn, [str(item["id"]) for item in batch])
+            for item in batch:
+                name = str(item["id"])
+                young = int(item.get("created") or 0) > self._young
+                decision = self._decide(item)
+                found[name] = Subscription(
+                    name, str(item["status"]), young or in_step(decision, known.get(name))
+                )
+        return found
+
+    def _decide(self, item: dict[str, object]) -> Decision:
+        return desired_from_subscription(
+            item, self._ctx.catalogue, platform_zone=self._ctx.platform.zone, now=datetime.now(UTC)
+        )
+
+    def _databases(self) -> dict[str, Collection[str]]:
+        with self._ctx.registry.connection() as conn:
+            clusters = cluster.living(conn)
+        found: dict[str, Collection[str]] = {}
+        for row in clusters:
+            at = endpoint_of(row)
+            if (
+                at is None
+                or row.desired.origin is not None
+                or not row.ready
+                or not (self._wake or row.desired.seconds_until_auto_pause is None)
+            ):
+                continue
+            names = self._book(f"the databases of {row.id}", partial(self._ctx.providers.databases.names, at))
+            if names is not None:
+                found[row.id] = names
+        return found
+
+
+def _tagged(arn: str, tags: Mapping[str, str]) -> TaggedThing:
+    return TaggedThing(arn, tags.get("tenant"), tags.get("placement"), tags.get("cluster"))

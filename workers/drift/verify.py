@@ -1,0 +1,48 @@
+"""Reads all the books, compares them, and tries what must be refused: what `controlplane verify` does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from controlplane.domain.finding import Finding
+from controlplane.domain.ledger import compare
+from workers.drift.isolation_probe import attack
+from workers.drift.report import Reader
+from workers.engine.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`unread`: books that could not be read; `untried`: what could not be tried, both with the
+    reason. `tried`: connects and simulations of the attack."""
+
+    findings: tuple[Finding, ...]
+    unread: tuple[str, ...]
+    tried: int
+    untried: tuple[str, ...]
+    seconds: float
+
+    @property
+    def monthly_usd(self) -> float:
+        return round(sum(finding.monthly_usd or 0.0 for finding in self.findings), 2)
+
+    def confirmed_by(self, later: Report) -> list[Finding]:
+        """What both looks have found, as the later one has it."""
+        before = {finding.key for finding in self.findings}
+        return [finding for finding in later.findings if finding.key in before]
+
+
+def verify(ctx: Context, *, tenant_id: str | None = None, attackers: int = 20, wake: bool = False) -> Report:
+    """`attackers`: tenants whose login and role are tried on what is others'; 0 for none."""
+    started = time.monotonic()
+    read = Reader(ctx, wake=wake).read()
+    found = compare(read.books, tenant_id=tenant_id)
+    attacked = attack(ctx, read.books, tenants=attackers, tenant_id=tenant_id)
+    return Report(
+        findings=(*attacked.breaches, *found),
+        unread=read.unread,
+        tried=attacked.tried,
+        untried=tuple(attacked.untried),
+        seconds=round(time.monotonic() - started, 3),
+    )

@@ -1,0 +1,392 @@
+"""The engine: one loop for everything that happens to a tenant or a cluster.
+
+    claim → (look → plan → apply the first step → record)* → settle
+
+There is no cursor. Whatever a killed worker left half done, its successor sees by looking. A pass ends
+when nothing is left to do, when something outside needs time (Pending), when it failed in a way that
+time may mend (Retryable), or when a person must decide (NeedsHuman). Desired is read anew before every
+step, so a change of mind takes effect at the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from controlplane import task_names
+from controlplane.domain import purge
+from controlplane.domain.errors import (
+    ControlPlaneError,
+    LeaseLost,
+    NeedsHuman,
+    Pending,
+    Refused,
+    Retryable,
+)
+from controlplane.domain.move import MoveKind, MovePhase
+from controlplane.domain.observed import ClusterObserved, TenantObserved
+from controlplane.domain.operation import (
+    ATTEMPTS_UNTIL_ATTENTION,
+    PERIODIC_LOOK,
+    UNEXPECTED_UNTIL_PARKED,
+    Held,
+    OperationState,
+    ResourceKind,
+    backoff,
+)
+from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
+from controlplane.domain.steps import Step
+from controlplane.domain.tenant import Lifecycle
+from controlplane.services import billing, moves, purges
+from controlplane.store import (
+    cluster,
+    data_copy,
+    history,
+    hostname,
+    lease,
+    move,
+    operation,
+    restore,
+    step,
+    tenant,
+)
+from controlplane.store.registry import Connection, RegistryUnavailable
+from workers.engine.context import Context
+from workers.engine.heartbeat import LeaseKeeper
+from workers.engine.observe import (
+    load_tenant,
+    observe_cluster,
+    observe_tenant,
+)
+from workers.engine.step_context import ClusterWork, TenantWork
+from workers.engine.target import (
+    TenantFacts,
+    cluster_wanted,
+    tenant_wanted,
+)
+from workers.steps.registry import (
+    CLUSTER_ACTS,
+    MOVING,
+    TENANT_ACTS,
+)
+
+log = logging.getLogger(__name__)
+
+SAME_STEP_AT_MOST = 3
+ORPHANED_UNTIL_BACKOFF = 3
+TASK = task_names.CONVERGE
+
+
+def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | None = None) -> Held | None:
+    """Make one pass over the resource, or over any that is due; what was held, None where nothing was
+    due. Raises RegistryUnavailable; every other failure is recorded on the operation."""
+    with ctx.registry.connection() as conn:
+        held = lease.claim(
+            conn, holder=ctx.holder, seconds=ctx.platform.lease, kind=kind, resource_id=resource_id
+        )
+    if held is not None:
+        _pass(ctx, held)
+    return held
+
+
+def take_over(ctx: Context) -> Held | None:
+    """Make one pass over a resource whose holder died, as soon as its lease has run out; what was held,
+    None where nobody died.
+
+    For a worker that is about to do something else: the ring of the sweep stands at the end of the
+    queue, behind every customer who came meanwhile. Raises as `converge` does.
+    """
+    with ctx.registry.connection() as conn:
+        held = lease.claim(conn, holder=ctx.holder, seconds=ctx.platform.lease, orphaned=True)
+    if held is not None:
+        _pass(ctx, held)
+    return held
+
+
+def _pass(ctx: Context, held: Held) -> None:
+    look = _look_at_tenant if held.kind is ResourceKind.TENANT else _look_at_cluster
+    with LeaseKeeper(ctx.registry, held, seconds=ctx.platform.lease, every=ctx.platform.heartbeat) as keeper:
+        try:
+            _spare_the_workers(ctx, held)
+            _loop(ctx, keeper, look)
+        except (LeaseLost, RegistryUnavailable) as error:
+            log.warning("%s: pass given up: %s", held.resource_id, error)
+            if isinstance(error, RegistryUnavailable):
+                raise
+        except ControlPlaneError as error:
+            _record_failure(ctx, held, error)
+        except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the operation
+            what = type(error).__name__
+            log.error("%s: unexpected %s\n%s", held.resource_id, what, where(error))  # noqa: TRY400
+            _record_failure(ctx, held, error)
+
+
+def _spare_the_workers(ctx: Context, held: Held) -> None:
+    """What kills every worker that takes it (out of memory, say) waits longer each time, as what fails
+    does: it must not cost a worker with every lease."""
+    if not held.orphan:
+        return
+    with ctx.registry.connection() as conn:
+        died = step.died_in_a_row(conn, held.operation_id)
+    if died >= ORPHANED_UNTIL_BACKOFF:
+        raise Retryable(f"its worker died {died} times in a row")
+
+
+Apply = Callable[[int], None]
+Next = tuple[Step, Apply] | None
+"""The first step that is left with the act that takes its number in the log; None when settled."""
+
+
+def _loop(ctx: Context, keeper: LeaseKeeper, look: Callable[[Context, LeaseKeeper], Next]) -> None:
+    taken: Counter[Step] = Counter()
+    while (following := look(ctx, keeper)) is not None:
+        next_step, act = following
+        keeper.check()
+        taken[next_step] += 1
+        if taken[next_step] > SAME_STEP_AT_MOST:
+            raise Retryable(f"{next_step.name} {next_step.target} did not take: {next_step.reason}")
+        _take(ctx, keeper.held, next_step, act)
+
+
+def _take(ctx: Context, held: Held, next_step: Step, act: Apply) -> None:
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        seq = step.begin(conn, held, next_step)
+    try:
+        act(seq)
+    except Pending as error:
+        _end_step(ctx, held, seq, "waiting", str(error))
+        raise
+    except (LeaseLost, RegistryUnavailable):
+        raise
+    except ControlPlaneError as error:
+        _end_step(ctx, held, seq, "failed", str(error))
+        raise
+    except Exception as error:
+        _end_step(ctx, held, seq, "failed", type(error).__name__)
+        raise
+    _end_step(ctx, held, seq, "done", None)
+
+
+def _end_step(ctx: Context, held: Held, seq: int, state: str, error: str | None) -> None:
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        step.end(conn, held, seq, state=state, error=None if error is None else error[:1000])
+
+
+# --------------------------------------------------------------------------------------- tenants
+
+
+def look_at_tenant(
+    ctx: Context, tenant_id: str, *, wake: bool = True
+) -> tuple[TenantFacts, TenantObserved, list[Step]]:
+    """What is known, what is seen, what is left to do; changes nothing. `wake`: see `observe_tenant`."""
+    facts = load_tenant(ctx, tenant_id)
+    seen = observe_tenant(ctx, facts, wake=wake)
+    return facts, seen, plan_tenant(_wanted(ctx, facts, seen), seen)
+
+
+def _wanted(ctx: Context, facts: TenantFacts, seen: TenantObserved) -> TenantWanted:
+    release = facts.row.release or ctx.release
+    return tenant_wanted(ctx.platform, facts, seen, release=release, stack_version=ctx.stacks["tenant"])
+
+
+def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
+    held = keeper.held
+    facts, seen, steps = look_at_tenant(ctx, held.resource_id, wake=held.reason != PERIODIC_LOOK)
+    if not steps:
+        return _settle_tenant(ctx, keeper, facts, seen)
+    wanted = _wanted(ctx, facts, seen)
+
+    def act(seq: int) -> None:
+        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, keeper, steps[0], seq, facts, wanted)))
+
+    return steps[0], act
+
+
+def _in_its_place(work: TenantWork) -> TenantWork:
+    """A step of the placement beside is taken there, by the act that takes it for the current one."""
+    if work.step.placement is None or work.step.name in MOVING:
+        return work
+    if work.facts.beside is None or work.wanted.beside is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no second placement", runbook="internal-error")
+    return replace(work, facts=work.facts.beside, wanted=work.wanted.beside)
+
+
+def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: TenantObserved) -> Next:
+    held, row = keeper.held, facts.row
+    if _moves_for_plan(ctx, keeper, facts) or _purge_is_due(ctx, keeper, facts):
+        return _look_at_tenant(ctx, keeper)
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        tenant.set_observed(conn, row.id, seen.to_json())
+        settled = tenant.settle(
+            conn, row.id, generation=row.generation, look_in=_look_in(ctx, conn, facts, seen)
+        )
+        if settled:
+            if not history.forget_idle_look(conn, held):
+                operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
+            lease.release(conn, held)
+    if not settled:
+        return _look_at_tenant(ctx, keeper)
+    return None
+
+
+def _look_in(ctx: Context, conn: Connection, facts: TenantFacts, seen: TenantObserved) -> float | None:
+    """Seconds until the next periodic look; None where there is nothing left to look at."""
+    if facts.row.purged_at is not None:
+        return None if facts.copy is None else data_copy.seconds_left(conn, facts.copy.id)
+    retention = tenant.retention_left(conn, facts.row.id)
+    due = [ctx.platform.look_every, retention or None]  # 0: it is over, and something holds the purge up
+    if facts.row.desired.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
+        due.append(hostname.next_poll(conn, facts.row.id))
+    if seen.app.retire_in is not None and seen.app.retire_in > 0:
+        due.append(seen.app.retire_in)
+    return min(seconds for seconds in due if seconds is not None)
+
+
+def _purge_is_due(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
+    """True where it was ordered now, since the plan says that nobody need be asked. Raises NeedsHuman
+    where somebody must be. Not due as long as its customer has a subscription."""
+    row = facts.row
+    if row.closed_at is None or row.purged_at is not None or facts.purge is not None:
+        return False
+    if facts.move is not None:  # its source is another copy of the data: it has its time first
+        return False
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, keeper.held)
+        if purges.heed_return(conn, row.id, actor=billing.ACTOR) is not None:
+            return False
+        if tenant.retention_left(conn, row.id) != 0.0:
+            return False
+        if facts.plan is not None and facts.plan.purge_without_approval:
+            return purges.order_by_policy(conn, row.id)
+    until = "" if row.purge_after is None else row.purge_after.isoformat(timespec="seconds")
+    raise NeedsHuman(
+        f"its retention ended at {until}: two persons decide about its purge", runbook=purge.RUNBOOK
+    )
+
+
+def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
+    """True where a move was recorded now, since the plan asks for another kind of cluster. Raises NeedsHuman
+    where a person has to decide first."""
+    row, moving = facts.row, facts.move
+    if moving is not None and moving.phase is MovePhase.MOVED and moving.differing:
+        raise NeedsHuman(
+            f"after its move {', '.join(moving.differing[:10])} were not the same", runbook="move-mismatch"
+        )
+    if facts.plan is None or facts.cluster is None or row.desired.lifecycle is not Lifecycle.ACTIVE:
+        return False
+    wanted, home = facts.plan.isolation, facts.cluster.desired.isolation
+    if wanted is home:
+        return False
+    mismatch = f"plan {facts.plan.name} is {wanted.value}, its cluster is {home.value}"
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, keeper.held)
+        last = move.latest(conn, row.id, kind=MoveKind.MOVE)
+        if last is not None and last.plan == facts.plan.name and last.by_hand:
+            return False
+        declined = last is not None and last.declined and last.plan == facts.plan.name
+        held_up = moving or (last if declined else None)
+        if held_up is not None:
+            raise NeedsHuman(
+                f"{mismatch}, and its last {held_up.kind.value} is {held_up.phase.value}",
+                runbook="move-between-clusters",
+            )
+        moves.record(conn, row, wish=wanted.value, by_hand=False, actor=keeper.held.actor, reason=mismatch)
+    return True
+
+
+# -------------------------------------------------------------------------------------- clusters
+
+
+def _look_at_cluster(ctx: Context, keeper: LeaseKeeper) -> Next:
+    with ctx.registry.connection() as conn:
+        row = cluster.get(conn, keeper.held.resource_id)
+        kept = data_copy.snapshot_kept(conn, row.id)
+    seen = observe_cluster(ctx, row)
+    wanted = cluster_wanted(ctx.platform, row, ctx.stacks["cluster"], key=kept)
+    steps = plan_cluster(wanted, seen)
+    if not steps:
+        return _settle_cluster(ctx, keeper, row, seen)
+
+    def act(seq: int) -> None:
+        CLUSTER_ACTS[steps[0].name](ClusterWork(ctx, keeper, steps[0], seq, row, wanted))
+
+    return steps[0], act
+
+
+def _settle_cluster(
+    ctx: Context, keeper: LeaseKeeper, row: cluster.ClusterRow, seen: ClusterObserved
+) -> Next:
+    held = keeper.held
+    with ctx.registry.connection() as conn, conn.transaction():
+        lease.guard(conn, held)
+        cluster.set_observed(conn, row.id, seen.to_json())
+        settled = cluster.settle(conn, row.id, generation=row.generation)
+        if settled:
+            operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
+            lease.release(conn, held)
+            tenants = [*cluster.tenants_on(conn, row.id), *restore.waiting_for(conn, row.id)]
+            tenants = operation.bring_forward(conn, ResourceKind.TENANT, tenants)
+    if not settled:
+        return _look_at_cluster(ctx, keeper)
+    for tenant_id in tenants:
+        ctx.ring(TASK, [ResourceKind.TENANT, tenant_id])
+    return None
+
+
+# -------------------------------------------------------------------------------------- failures
+
+
+def _record_failure(ctx: Context, held: Held, error: Exception) -> None:
+    message, runbook, after = _judge(held, error)
+    attention = tenant.set_attention if held.kind is ResourceKind.TENANT else cluster.set_attention
+    try:
+        with ctx.registry.connection() as conn, conn.transaction():
+            lease.guard(conn, held)
+            if after is None:
+                operation.finish(conn, held, OperationState.PARKED, error=message, runbook=runbook)
+            else:
+                pending = isinstance(error, Pending)
+                operation.put_back(
+                    conn, held, after=after, error=None if pending else message, counts=not pending
+                )
+            if runbook is not None:
+                attention(conn, held.resource_id, reason=message, runbook=runbook)
+            lease.release(conn, held)
+    except LeaseLost:
+        log.warning("%s: outcome not recorded, another holder has taken over", held.resource_id)
+
+
+def _judge(held: Held, error: Exception) -> tuple[str, str | None, float | None]:
+    """(message, runbook where a person should know, seconds until the next attempt or None to park)."""
+    wait = backoff(held.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
+    match error:
+        case Pending():
+            return str(error), None, error.after or wait
+        case Retryable():
+            lasts = held.attempts >= ATTEMPTS_UNTIL_ATTENTION
+            runbook = (error.runbook or "retrying") if lasts else None
+            return str(error), runbook, max(error.after or 0.0, wait)
+        case NeedsHuman():
+            return str(error), error.runbook, None
+        case Refused():
+            return str(error), "refused", None
+        case _:
+            parked = held.attempts >= UNEXPECTED_UNTIL_PARKED
+            return (
+                f"unexpected {type(error).__name__}",
+                "internal-error" if parked else None,
+                (None if parked else wait),
+            )
+
+
+def where(error: Exception) -> str:
+    """Where it happened, without the values: a message of an unknown exception may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames[-12:])

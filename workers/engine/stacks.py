@@ -1,0 +1,94 @@
+"""The variables of each Terraform stack, and the digest that says whether it was applied.
+
+Pure. The digest covers the variables and the stack's own files, so a new version of a module reaches
+every workspace at its next look. The operation's id is a variable (it becomes a tag of what it
+creates) and no part of the digest: which operation asks must not make a difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.placement import Placement
+from controlplane.store.cluster import ClusterRow
+from workers.engine.context import Platform
+
+MOST_INSTANCES = 16
+"""A writer and Aurora's fifteen readers."""
+
+
+def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
+    desired = row.desired
+    closing = {"deletion_protection": False, "skip_final_snapshot": True}
+    group = platform.cluster_parameter_group
+    origin = {} if desired.origin is None else {"origin": desired.origin.to_json()}
+    return {
+        **origin,
+        **(closing if desired.lifecycle is ClusterLifecycle.CLOSED else {}),
+        **({} if group is None else {"cluster_parameter_group_name": group}),
+        "cluster_id": row.id,
+        "engine_version": desired.engine_version,
+        "min_acu": desired.min_acu,
+        "max_acu": desired.max_acu,
+        "seconds_until_auto_pause": desired.seconds_until_auto_pause,
+        "backup_retention_days": desired.backup_retention_days,
+        "instance_count": desired.instance_count,
+        "vpc_id": platform.vpc_id,
+        "subnet_ids": list(platform.subnet_ids),
+        "allowed_security_group_ids": list(platform.app_security_group_ids),
+        "final_snapshot_identifier": f"{row.id}-final-g{row.generation}",
+        "isolation": desired.isolation.value,
+        "environment": platform.environment,
+    }
+
+
+def cluster_addresses(row: ClusterRow) -> frozenset[str]:
+    """All that an approved close of a cluster may delete, its key too: it leaves no snapshot behind."""
+    resources = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this"]
+    resources += ["cloudwatch_log_group.postgresql", "rds_cluster.this"]
+    resources += [f'rds_cluster_instance.this["{n}"]' for n in range(1, row.desired.instance_count + 1)]
+    return frozenset(f"module.cluster.aws_{resource}" for resource in resources)
+
+
+KEY_ADDRESSES = frozenset({"module.cluster.aws_kms_key.this", "module.cluster.aws_kms_alias.this"})
+"""What a snapshot of the cluster can't be read without."""
+
+
+def tenant_addresses() -> frozenset[str]:
+    """All that an approved purge of a tenant may delete of its stack."""
+    resources = ["secretsmanager_secret.app", "secretsmanager_secret.migrator", "iam_role.this"]
+    return frozenset(
+        f"module.tenant.aws_{resource}" for resource in [*resources, "iam_role_policy.read_app_secret"]
+    )
+
+
+def superfluous_readers(row: ClusterRow) -> frozenset[str]:
+    """The instances that a plan with fewer of them does without. An instance holds no data, the cluster's
+    volume does; where it is the writer, Aurora makes one of those that stay the writer."""
+    return frozenset(
+        f'module.cluster.aws_rds_cluster_instance.this["{number}"]'
+        for number in range(row.desired.instance_count + 1, MOST_INSTANCES + 1)
+    )
+
+
+def tenant_variables(platform: Platform, placement: Placement) -> dict[str, Any]:
+    return {
+        "tenant_id": placement.tenant_id,
+        "placement_key": placement.key,
+        "cluster_id": placement.cluster_id,
+        "app_secret_name": placement.app_secret,
+        "migrator_secret_name": placement.migrator_secret,
+        "app_role_arn": platform.app_role_arn,
+        "permissions_boundary_arn": platform.permissions_boundary_arn,
+        "recovery_window_days": platform.secret_recovery_days,
+        "environment": platform.environment,
+    }
+
+
+def digest(variables: Mapping[str, Any], stack_version: str) -> str:
+    text = json.dumps([stack_version, variables], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,82 @@
+"""One step of one pass, as an act gets it: what to do, under which lease, and where it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from controlplane.domain.errors import NeedsHuman, Pending
+from controlplane.domain.operation import Held
+from controlplane.domain.placement import Placement
+from controlplane.domain.planner import ClusterWanted, TenantWanted
+from controlplane.domain.steps import Step
+from controlplane.store import lease, step
+from controlplane.store.cluster import ClusterRow
+from controlplane.store.registry import Connection
+from workers.engine.context import Context
+from workers.engine.heartbeat import LeaseKeeper
+from workers.engine.observe import endpoint_of
+from workers.engine.target import TenantFacts
+from workers.providers.ports import ClusterEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One step of one pass. `seq`: its number in the operation's log."""
+
+    ctx: Context
+    keeper: LeaseKeeper
+    step: Step
+    seq: int
+
+    @property
+    def held(self) -> Held:
+        return self.keeper.held
+
+    @contextmanager
+    def recording(self) -> Iterator[Connection]:
+        """A transaction that is refused once another holder has claimed."""
+        with self.ctx.registry.connection() as conn, conn.transaction():
+            lease.guard(conn, self.held)
+            yield conn
+
+    def note(
+        self, conn: Connection, *, kind: str, action: str, message: str, seconds: float | None = None
+    ) -> None:
+        """A line in the step's log, within a `recording`."""
+        step.note(
+            conn,
+            self.held,
+            self.seq,
+            kind=kind,
+            address="",
+            action=action,
+            seconds=seconds,
+            message=message,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterWork(Work):
+    row: ClusterRow
+    wanted: ClusterWanted
+
+
+@dataclass(frozen=True, slots=True)
+class TenantWork(Work):
+    facts: TenantFacts
+    wanted: TenantWanted
+
+    @property
+    def placement(self) -> Placement:
+        if self.facts.placement is None:
+            raise NeedsHuman(f"{self.facts.row.id} has no placement", runbook="internal-error")
+        return self.facts.placement
+
+    @property
+    def at(self) -> ClusterEndpoint:
+        at = None if self.facts.cluster is None else endpoint_of(self.facts.cluster)
+        if at is None:
+            raise Pending("the cluster has no endpoint yet", after=self.ctx.platform.cluster_poll)
+        return at

@@ -1,0 +1,104 @@
+"""What would a pass do, a move, a restore? The same look and plan, and Terraform's own plan, but no act."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from controlplane import task_names
+from controlplane.domain.catalogue import Plan
+from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.move import steps_of_move
+from controlplane.domain.placement import Placement
+from controlplane.domain.restore import RestoreWish, steps_of_restore
+from controlplane.domain.steps import Step, StepName
+from controlplane.services import moves
+from controlplane.store import cluster, placement, preview
+from controlplane.store.preview import Taken
+from workers.engine.context import Context
+from workers.engine.converge import look_at_tenant
+from workers.engine.stacks import tenant_variables
+from workers.providers.ports import StackRun
+from workers.steps.move import require_followable
+from workers.steps.restore import find_origin
+
+TASK = task_names.PREVIEW
+HOLD = 120.0
+ATTEMPTS = 3
+
+
+def work_out(ctx: Context, preview_id: int) -> bool:
+    """Work out one preview and record it; False where it is done or in other hands."""
+    with ctx.registry.connection() as conn:
+        taken = preview.take(conn, preview_id, hold=HOLD)
+    if taken is None:
+        return False
+    try:
+        steps, changes = _work_out(ctx, taken)
+    except ControlPlaneError as error:
+        if not isinstance(error, Retryable) or taken.attempts >= ATTEMPTS:
+            with ctx.registry.connection() as conn:
+                preview.fail(conn, preview_id, error=str(error))
+        return True
+    with ctx.registry.connection() as conn:
+        preview.finish(conn, preview_id, steps=steps, changes=changes)
+    return True
+
+
+def _work_out(ctx: Context, taken: Taken) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if taken.move_to is not None:
+        return _what_if_moved(ctx, taken.tenant_id, taken.move_to), []
+    if taken.restore is not None:
+        return _what_if_restored(ctx, taken.tenant_id, RestoreWish.from_json(taken.restore)), []
+    return _what_if(ctx, taken.tenant_id)
+
+
+def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    facts, _, steps = look_at_tenant(ctx, tenant_id)
+    changes: list[dict[str, Any]] = []
+    if facts.placement is not None and facts.row.desired.lifecycle.value == "active":
+        variables = {**tenant_variables(ctx.platform, facts.placement), "operation_id": "preview"}
+        run = StackRun(stack="tenant", workspace=facts.placement.workspace, variables=variables)
+        changes = [asdict(change) for change in ctx.providers.terraform.plan(run)]
+    if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
+        steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
+    return [_told(step) for step in steps], changes
+
+
+def _told(step: Step) -> dict[str, Any]:
+    return {"name": step.name, "target": step.label, "reason": step.reason}
+
+
+def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]]:
+    """First what a pass would do anyhow, then the move. Raises NeedsHuman where it can't be made."""
+    facts, _, steps = look_at_tenant(ctx, tenant_id)
+    if facts.plan is None or facts.placement is None:
+        raise Retryable(f"{tenant_id} has no plan or no placement")
+    require_followable(ctx, facts)
+    number, place = _place(ctx, facts.placement, facts.plan, to, elsewhere=True)
+    moving = steps_of_move(number, f"to {place}", f"its home is {facts.placement.cluster_id}")
+    return [_told(step) for step in (*steps, *moving)]
+
+
+def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreWish) -> list[dict[str, Any]]:
+    """Raises NeedsHuman where AWS can't restore this."""
+    facts, _, steps = look_at_tenant(ctx, tenant_id)
+    if facts.plan is None or facts.placement is None or facts.cluster is None:
+        raise Retryable(f"{tenant_id} has no plan or no placement")
+    home, origin = find_origin(ctx, tenant_id, wish)
+    kind = facts.cluster.desired.isolation
+    with ctx.registry.connection() as conn:
+        then = cluster.get(conn, home.cluster_id)
+    number, place = _place(ctx, facts.placement, facts.plan, kind.value, elsewhere=False)
+    source = f"{origin.cluster_id} {wish}" + (", with everybody's rows on it" if then.slots > 1 else "")
+    restoring = steps_of_restore(number, source, f"to {place}", facts.placement.key)
+    return [_told(step) for step in (*steps, *restoring)]
+
+
+def _place(ctx: Context, home: Placement, plan: Plan, wish: str, *, elsewhere: bool) -> tuple[int, str]:
+    """The number of the placement that it would get, and where that would be, in words."""
+    with ctx.registry.connection() as conn, conn.transaction():
+        number = placement.next_number(conn, home.tenant_id)
+        where = moves.find_place(conn, ctx.catalogue, plan, wish, home, elsewhere=elsewhere)
+    made = f"a new {where.desired.isolation.value} cluster, which has to be made first"
+    return number, where.cluster_id or made

@@ -1,0 +1,32 @@
+"""The clock's side of the doorbell: what nobody has heard yet is not rung again.
+
+Celery's own scheduler publishes at every interval, whether anybody listens or not, so that a weekend
+without workers would leave tens of thousands of sweeps in the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.beat import PersistentScheduler
+
+from controlplane.domain.errors import Retryable
+from workers.runtime.queue_probe import Doorbell
+
+log = logging.getLogger(__name__)
+
+
+class Scheduler(PersistentScheduler):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._doorbell = Doorbell(self.app.conf.broker_url)
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        try:
+            if not self._doorbell.unheard([(entry.task, ())]):
+                return
+        except Retryable as error:
+            log.warning("%s is not rung: %s", entry.name, error)
+            return
+        super().apply_entry(entry, producer=producer)

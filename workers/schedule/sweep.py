@@ -1,0 +1,65 @@
+"""The sweep: ring whatever is due and not rung already.
+
+It is why nothing hangs on a message: an event whose ring was lost, an operation whose worker died, a
+retry whose time has come and a look that is due are all found here, in the registry, every few seconds.
+One sweep runs at a time over the whole fleet (an advisory lock), and it rings at most a bounded number
+of each, oldest first; the rest is still there at the next sweep. What waits in the broker is not rung
+again (`workers/runtime/queue_probe.py`), so that a long backlog holds each ring once: at every moment those
+that have been due the longest. The warm pool is looked after in the same pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controlplane import task_names
+from controlplane.services import timers
+from workers.engine.context import Context
+from workers.runtime.queue_probe import Rung
+from workers.schedule import warm_pool as pool
+from workers.schedule.duties import WORK
+
+_ADVISORY_LOCK = 0x7C9_0003
+AT_MOST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many of each were rung; `pool`: what was recorded for the warm pool. `skipped`: another sweep
+    was under way."""
+
+    events: int = 0
+    operations: int = 0
+    looks: int = 0
+    previews: int = 0
+    rollouts: int = 0
+    pool: int = 0
+    notices: int = 0
+    exports: int = 0
+    skipped: bool = False
+
+
+def sweep(ctx: Context, unheard: Callable[[list[Rung]], list[Rung]] = list) -> Swept:
+    """`unheard`: which of these rings wait in no queue; all, where there is no queue to look into."""
+    with ctx.registry.connection() as conn, conn.transaction():
+        row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
+        if row is None or not row["mine"]:
+            return Swept(skipped=True)
+        looks = timers.run(conn, limit=AT_MOST)
+        due = [(work.task, args) for work in WORK for args in work.due(conn, AT_MOST)]
+    rung = Counter[str]()
+    for task, args in unheard(due):
+        ctx.ring(task, list(args))
+        rung[task] += 1
+    return Swept(
+        events=rung[task_names.HANDLE_EVENT],
+        operations=rung[task_names.CONVERGE],
+        looks=looks,
+        previews=rung[task_names.PREVIEW],
+        rollouts=rung[task_names.ROLLOUT],
+        pool=pool.tend(ctx),
+        notices=rung[task_names.DELIVER_NOTICES],
+        exports=rung[task_names.EXPORT],
+    )

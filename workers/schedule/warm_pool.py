@@ -1,0 +1,36 @@
+"""Keep the warm pool: look, ask the account's quota where it matters, record, ring.
+
+Called at every sweep, which is soon enough: a refill waits longer than that by design. A look that
+finds nothing to do costs one query and the comparison of a report; AWS is asked only before a cluster
+is made or tried again, and no database is ever touched, so a cluster that sleeps at zero is left asleep.
+"""
+
+from __future__ import annotations
+
+from controlplane.domain.pool import Room
+from controlplane.services import pool
+from controlplane.store.cluster import ClusterRow
+from workers.engine import converge
+from workers.engine.context import Context
+from workers.engine.quota import room_left
+from workers.engine.target import cluster_wanted
+
+QUOTA_MAX_AGE = 60.0
+
+
+def tend(ctx: Context) -> int:
+    """How many clusters were recorded to be made, retired or tried again."""
+
+    def digest_of(row: ClusterRow) -> str:
+        return cluster_wanted(ctx.platform, row, ctx.stacks["cluster"]).stack_digest
+
+    with ctx.registry.connection() as conn:
+        found = pool.look(conn, ctx.catalogue, digest_of)
+    if not found.due:
+        return 0
+    room = room_left(ctx, max_age=QUOTA_MAX_AGE) if found.asks_quota else Room()
+    with ctx.registry.connection() as conn:
+        acts, ring = pool.tend(conn, ctx.catalogue, digest_of, room)
+    for kind, resource_id in ring:
+        ctx.ring(converge.TASK, [kind, resource_id])
+    return acts

@@ -1,0 +1,49 @@
+"""The acts that a clone has beside those of any tenant: to be placed, and to get the rows of its source."""
+
+from __future__ import annotations
+
+from controlplane import task_names
+from controlplane.domain.errors import NeedsHuman, Pending
+from controlplane.services import clones
+from controlplane.store import audit, tenant
+from workers.engine.observe import endpoint_of, load_tenant
+from workers.engine.step_context import TenantWork
+from workers.providers.ports import Home, MoveRun
+
+RUNBOOK = "clone"
+
+
+def place_tenant(work: TenantWork) -> None:
+    with work.recording() as conn:
+        row = tenant.get(conn, work.facts.row.id, lock=True)
+        ring = clones.place(conn, work.ctx.catalogue, row, actor=work.held.actor)
+    for kind, resource_id in ring:
+        work.ctx.ring(task_names.CONVERGE, [kind, resource_id])
+
+
+def copy_source(work: TenantWork) -> None:
+    """Before it is served: whoever finds a clone whose rows are not recorded as copied copies them anew."""
+    run = MoveRun(fence=work.held.fence, stopped=work.keeper.lost)
+    copied = work.ctx.providers.moves.clone(_source(work), Home(work.at, work.placement), run)
+    with work.recording() as conn:
+        tenant.mark_cloned(conn, work.facts.row.id, rows=copied.rows)
+        told = f"{copied.told}, compared: the same"
+        work.note(conn, kind="copied", action="clone", message=told, seconds=copied.seconds)
+        audit.append(
+            conn,
+            actor=work.held.actor,
+            action="tenant.cloned",
+            resource=work.facts.row.id,
+            detail={"of": work.facts.row.clone_of, "rows": copied.rows},
+        )
+
+
+def _source(work: TenantWork) -> Home:
+    clone_of = work.facts.row.clone_of
+    facts = None if clone_of is None else load_tenant(work.ctx, clone_of)
+    if facts is None or facts.placement is None or facts.cluster is None:
+        raise NeedsHuman(f"{clone_of} has no database to clone any more", runbook=RUNBOOK)
+    at = endpoint_of(facts.cluster)
+    if at is None:
+        raise Pending("the source's cluster has no endpoint", after=work.ctx.platform.cluster_poll)
+    return Home(at, facts.placement)

@@ -1,0 +1,298 @@
+"""The acts of a move: see `domain.move` for its phases and `providers.moves` for how rows are carried.
+
+    place ─▶ (the target is made) ─▶ begin copy ─▶ copy rows ─▶ cut over ─▶ end copy ··· confirmed ···▶ remove
+
+The cut is one transaction of the registry. Before it the source is the tenant's database, and a failure
+opens it again; after it the target is, and a failure is gone on from. A worker that dies in the pause leaves
+a move that is `paused`: nothing else is planned for it then but to go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TypeVar
+
+from controlplane import task_names
+from controlplane.domain.catalogue import Isolation
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
+from controlplane.domain.move import KEEP_SOURCE_DAYS, MoveKind, MovePhase
+from controlplane.domain.operation import ResourceKind
+from controlplane.services import moves
+from controlplane.store import audit, cluster, move, operation, placement, tenant
+from controlplane.store.move import MoveRow
+from controlplane.store.registry import Connection, RegistryUnavailable
+from workers.engine.context import Context
+from workers.engine.observe import endpoint_of
+from workers.engine.stacks import tenant_addresses, tenant_variables
+from workers.engine.step_context import TenantWork
+from workers.engine.target import TenantFacts
+from workers.engine.terraform_runs import destroy_stack
+from workers.providers.ports import HandedOver, Home, MoveRun
+from workers.steps.routes import publish_route
+
+T = TypeVar("T")
+
+ROLLOUT_POLL = 5.0  # seconds
+
+
+def place_move(work: TenantWork) -> None:
+    if work.facts.plan is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no plan", runbook="unknown-plan")
+    if _move(work).kind is MoveKind.MOVE:  # before a cluster is made for it
+        require_followable(work.ctx, work.facts)
+    with work.recording() as conn:
+        ring = moves.place(conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor)
+    for kind, resource_id in ring:
+        work.ctx.ring(task_names.CONVERGE, [kind, resource_id])
+
+
+def require_followable(ctx: Context, facts: TenantFacts) -> None:
+    """Raises NeedsHuman("move") where the cluster that the tenant lives on keeps no log for a move to follow:
+    a move that can't be ended must not begin."""
+    source = facts.home()
+    if source is None:
+        raise Pending("the cluster it lives on has no endpoint yet", after=ctx.platform.cluster_poll)
+    ctx.providers.moves.require_followable(source)
+
+
+def begin_copy(work: TenantWork) -> None:
+    _no_rollout(work)
+    source, target = _ends(work)
+    _clearing_if_refused(work, lambda: work.ctx.providers.moves.begin(source, target, _run(work)))
+
+
+def copy_rows(work: TenantWork) -> None:
+    source, target = _ends(work)
+    _no_rollout(work)
+    copied = _clearing_if_refused(work, lambda: work.ctx.providers.moves.copy(source, target, _run(work)))
+    with work.recording() as conn:
+        move.set_copied(conn, _move(work).id, rows=copied.rows, size=copied.size)
+        work.note(conn, kind="copied", action="move", message=copied.told, seconds=copied.seconds)
+
+
+HandOver = Callable[[Home, Home, Callable[[], None], Callable[[], None]], T]
+"""(source, target, pause, cut) → what came of it; calls `pause`, which ends all writing to the source, and
+`cut`, which makes the target the one that is used."""
+
+
+def cut_over(work: TenantWork) -> None:
+    moves = work.ctx.providers.moves
+
+    def hand_over(
+        source: Home, target: Home, pause: Callable[[], None], cut: Callable[[], None]
+    ) -> HandedOver:
+        return moves.hand_over(source, target, _run(work), pause=pause, cut=cut)
+
+    handed = change_over(work, hand_over)
+    _record_comparison(work, _move(work), handed)
+
+
+def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
+    """Until the cut a failure opens the source again."""
+    found, (source, target) = _move(work), _ends(work)
+    beside = work.wanted.beside
+    if beside is None:
+        raise NeedsHuman(f"move {found.id} has no target", runbook="internal-error")
+    _no_rollout(work)
+    databases = work.ctx.providers.databases
+    cut = False
+
+    def pause() -> None:
+        with work.recording() as conn:
+            move.turn(conn, found.id, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.PAUSED)
+        databases.close_logins(source.at, source.placement)
+
+    def take_over() -> None:
+        nonlocal cut
+        with work.recording() as conn:
+            row = tenant.get(conn, work.facts.row.id, lock=True)
+            if row.generation != work.facts.row.generation:
+                raise Retryable(f"{row.id} has changed meanwhile")
+            if not move.cut(conn, found, keep_days=KEEP_SOURCE_DAYS):
+                raise Retryable(f"move {found.id} is not paused")
+            tenant.set_proof(conn, row.id, found.proof)
+            audit.append(
+                conn,
+                actor=work.held.actor,
+                action=f"{found.kind.value}.cut",
+                resource=row.id,
+                detail={"move": found.id, "placement": target.placement.key},
+            )
+        cut = True
+        for payload in beside.routes.values():
+            publish_route(work, payload)
+        with work.recording() as conn:
+            move.served_again(conn, found.id)
+
+    try:
+        return hand_over(source, target, pause, take_over)
+    except (LeaseLost, RegistryUnavailable):
+        raise
+    except ControlPlaneError as error:
+        if not cut:
+            _go_back(work, source)
+            if isinstance(error, NeedsHuman) and found.kind is MoveKind.MOVE:
+                work.ctx.providers.moves.clear(source, target)
+        raise
+
+
+def end_copy(work: TenantWork) -> None:
+    source, target = _ends(work)
+    work.ctx.providers.moves.clear(source, target)
+    with work.recording() as conn:
+        move.mark_cleared(conn, _move(work).id)
+
+
+def confirm_move(work: TenantWork) -> None:
+    """Unasked: the source has been kept for its time, or its tenant leaves, and it holds nothing that the
+    target lacks."""
+    _decide(work, MovePhase.MOVED, to=MovePhase.CONFIRMED)
+
+
+def give_up_move(work: TenantWork) -> None:
+    _decide(work, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.ABANDONED)
+
+
+def _decide(work: TenantWork, *before: MovePhase, to: MovePhase) -> None:
+    found = _move(work)
+    with work.recording() as conn:
+        move.turn(conn, found.id, *before, to=to)
+        closed = None
+        if to is MovePhase.ABANDONED:
+            closed = moves.close_restored(conn, found.id, found.tenant_id, actor=work.held.actor)
+        audit.append(
+            conn,
+            actor=work.held.actor,
+            action=f"move.{to.value}",
+            resource=found.tenant_id,
+            detail={"move": found.id, "reason": work.step.reason},
+        )
+    if closed is not None:
+        work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, closed])
+
+
+def remove_placement(work: TenantWork) -> None:
+    """Delete what is left of the placement that is not used: by the word of whoever confirmed the move or
+    gave it up, and never the current one."""
+    found = _move(work)
+    if found.phase not in (MovePhase.CONFIRMED, MovePhase.ABANDONED):
+        raise NeedsHuman(f"move {found.id} is {found.phase.value}", runbook="internal-error")
+    over = MovePhase.DONE if found.phase is MovePhase.CONFIRMED else MovePhase.UNDONE
+    beside = work.facts.beside
+    if beside is not None and beside.placement is not None:
+        _remove(work, beside)
+    with work.recording() as conn:
+        if beside is not None and beside.placement is not None:
+            placement.mark_gone(conn, beside.placement)
+            _let_go(conn, work, beside.placement.cluster_id)
+        move.turn(conn, found.id, found.phase, to=over)
+        audit.append(
+            conn,
+            actor=work.held.actor,
+            action=f"move.{over.value}",
+            resource=found.tenant_id,
+            detail={"move": found.id},
+        )
+
+
+def _remove(work: TenantWork, beside: TenantFacts) -> None:
+    placed = beside.placement
+    if placed is None or (work.facts.placement is not None and placed.number == work.facts.placement.number):
+        raise NeedsHuman(f"{work.facts.row.id}: this is the placement in use", runbook="internal-error")
+    at = None if beside.cluster is None else endpoint_of(beside.cluster)
+    if at is not None:
+        work.keeper.check()
+        work.ctx.providers.databases.drop(at, placed)
+    destroy_stack(
+        work,
+        "tenant",
+        placed.workspace,
+        tenant_variables(work.ctx.platform, placed),
+        approved=tenant_addresses(),
+    )
+
+
+def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:
+    """A cluster that was its alone has had its time: its backups hold this tenant's data, so it becomes
+    nobody else's."""
+    home = cluster.get(conn, cluster_id)
+    cluster.hold_fit(conn, home.fit)
+    if home.desired.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
+        return
+    cluster.set_desired(conn, cluster_id, home.desired.closed())
+    reason = f"{work.facts.row.id} has moved away"
+    operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=work.held.actor)
+
+
+# ------------------------------------------------------------------------------------------- shared
+
+
+def _move(work: TenantWork) -> MoveRow:
+    if work.facts.move is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no move", runbook="internal-error")
+    return work.facts.move
+
+
+def _ends(work: TenantWork) -> tuple[Home, Home]:
+    """(source, target)"""
+    ends = work.facts.ends()
+    if ends is None:
+        raise Pending("a cluster of the move has no endpoint yet", after=work.ctx.platform.cluster_poll)
+    return ends
+
+
+def _run(work: TenantWork) -> MoveRun:
+    return MoveRun(fence=work.held.fence, stopped=work.keeper.lost)
+
+
+def _no_rollout(work: TenantWork) -> None:
+    """Rollouts pass over a tenant that moves; one that was at it already finishes first."""
+    with work.ctx.registry.connection() as conn:
+        if move.rollout_is_at(conn, work.facts.row.id):
+            raise Pending("a rollout is changing its schema", after=ROLLOUT_POLL)
+
+
+def _clearing_if_refused(work: TenantWork, act: Callable[[], T]) -> T:
+    """A move that waits for a person must not keep the source's log meanwhile."""
+    try:
+        return act()
+    except NeedsHuman:
+        work.ctx.providers.moves.clear(*_ends(work))
+        raise
+
+
+def _go_back(work: TenantWork, source: Home) -> None:
+    """The source is in use again."""
+    plan = work.facts.plan
+    if plan is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no plan", runbook="unknown-plan")
+    began = time.monotonic()
+    work.ctx.providers.databases.open_logins(
+        source.at, source.placement, connection_limit=plan.connection_limit
+    )
+    with work.recording() as conn:
+        if move.turn(conn, _move(work).id, MovePhase.PAUSED, to=MovePhase.PREPARING):
+            took = time.monotonic() - began
+            work.note(
+                conn, kind="went back", action="move", message="the source is in use again", seconds=took
+            )
+
+
+def _record_comparison(work: TenantWork, found: MoveRow, handed: HandedOver) -> None:
+    with work.recording() as conn:
+        move.set_compared(conn, found.id, [asdict(table) for table in handed.tables], checked=handed.checked)
+        note_pause(conn, work)
+        rows = sum(table.rows for table in handed.tables)
+        differing = handed.differing
+        result = "the same" if not differing else f"not the same: {', '.join(differing[:10])}"
+        told = f"{len(handed.tables)} tables, {rows} rows, {handed.checked} the cut: {result}"
+        work.note(conn, kind="compared", action="move", message=told)
+
+
+def note_pause(conn: Connection, work: TenantWork) -> None:
+    found = _move(work)
+    pause = move.pause_of(conn, found.id)
+    message = f"no write was taken for {pause or 0.0:.3f} s"
+    work.note(conn, kind="paused", action=found.kind.value, message=message, seconds=pause)

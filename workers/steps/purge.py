@@ -1,0 +1,262 @@
+"""The acts of a purge: a copy first, then everything goes, then the proof that nothing is left.
+
+    keep copy ─▶ drop database ─▶ destroy stack ─▶ release slot (─▶ cluster ends) ─▶ certify ··▶ delete copy
+
+Before the first act that deletes, the billing system is asked what the customer has now, since a webhook
+may have been lost; then the purge is marked as begun, under the lock of the tenant's row. A customer with
+any subscription that has not ended stops it there, and from then on there is no way back. Each act that
+deletes writes into its step's log by whose word it does so (I6, I11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from controlplane import task_names
+from controlplane.domain.billing import ENDED
+from controlplane.domain.catalogue import Isolation
+from controlplane.domain.errors import NeedsHuman, Pending, Retryable
+from controlplane.domain.notice import NoticeKind
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.tenant import Lifecycle
+from controlplane.services import billing, purges
+from controlplane.store import (
+    audit,
+    cluster,
+    data_copy,
+    notice,
+    operation,
+    placement,
+    purge,
+    subscription,
+    tenant,
+)
+from controlplane.store.data_copy import CopyRow
+from controlplane.store.purge import PurgeRow
+from controlplane.store.registry import Connection
+from workers.drift.deletion_proof import look_for_what_is_left
+from workers.engine.stacks import tenant_addresses, tenant_variables
+from workers.engine.step_context import TenantWork, Work
+from workers.engine.terraform_runs import destroy_stack
+from workers.jobs.comparison import settle_listed
+from workers.steps.await_cluster import wait_for
+from workers.steps.certificate import certificate_of
+
+BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
+COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
+
+
+def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
+    """By whose word this step deletes; within its recording."""
+    told = (
+        f"purge {given.id} of {given.tenant_id}: asked for by {given.requested_by}, approved by"
+        f" {given.approved_by}, digest {given.digest[:12]}"
+    )
+    work.note(conn, kind="approved", action="delete", message=told)
+
+
+def keep_copy(work: TenantWork) -> None:
+    """Verified before anything is deleted: a snapshot that is available, a dump that was read back. Not for
+    a customer who pays again: the copy of a purge that is withdrawn would be nobody's to delete."""
+    placed, approved = work.placement, _purge(work)
+    _ask_billing(work, approved)
+    kind = work.step.target
+    name = f"purges/{placed.key}-p{approved.id}.dump"
+    if kind == "snapshot":
+        name = f"{placed.cluster_id}-purge-{approved.id}"
+    with work.recording() as conn:
+        found = purge.of_tenant(conn, placed.tenant_id)
+        if found is None or found.id != approved.id:
+            raise Retryable(f"purge {approved.id} was withdrawn")
+        copy = data_copy.record(
+            conn,
+            tenant_id=placed.tenant_id,
+            cluster_id=placed.cluster_id,
+            purge_id=approved.id,
+            kind=kind,
+            name=name,
+            keep_days=COPY_DAYS if work.facts.plan is None else work.facts.plan.copy_days,
+            actor=work.held.actor,
+        )
+    manifest = _snapshot(work, copy) if kind == "snapshot" else _dump(work, copy)
+    with work.recording() as conn:
+        data_copy.keep(conn, copy.id, manifest=manifest)
+
+
+def _snapshot(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
+    tags = {"cluster": copy.cluster_id, "tenant": copy.tenant_id, "purpose": "purge"}
+    status = work.ctx.providers.snapshots.ensure(copy.cluster_id, copy.name, tags=tags)
+    if status in BROKEN:
+        raise NeedsHuman(f"snapshot {copy.name} is {status}", runbook="copy")
+    if status != "available":
+        raise Pending(f"snapshot {copy.name} is {status}", after=work.ctx.platform.cluster_poll)
+    return {"name": copy.name, "cluster": copy.cluster_id, "status": status}
+
+
+def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
+    """As the migrator, whose password is set once more where the server refuses it: the secret is right."""
+    databases = work.ctx.providers.databases
+    credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
+    if not databases.accepts(work.at, credential):
+        databases.set_password(work.at, credential)
+    dump = work.ctx.providers.dumps.make(work.at, credential, name=copy.name, stopped=work.keeper.lost)
+    return dump.to_manifest()
+
+
+def drop_database(work: TenantWork) -> None:
+    _no_way_back(work)
+    work.keeper.check()
+    work.ctx.providers.databases.drop(work.at, work.placement)
+
+
+def destroy_tenant_stack(work: TenantWork) -> None:
+    _no_way_back(work)
+    destroy_stack(
+        work,
+        "tenant",
+        work.placement.workspace,
+        tenant_variables(work.ctx.platform, work.placement),
+        approved=tenant_addresses(),
+    )
+
+
+def release_placement(work: TenantWork) -> None:
+    """Its slot is free; a cluster that was its alone is closed in the same transaction, so that nobody is
+    put on it in between."""
+    placed, approved = work.placement, _purge(work)
+    _no_way_back(work)
+    with work.recording() as conn:
+        audit.hold(conn)  # before a fit's lock, as in a tenant's placing: one order, no deadlock
+        placement.mark_gone(conn, placed)
+        audit.append(
+            conn,
+            actor=str(approved.approved_by),
+            action="purge.release",
+            resource=placed.tenant_id,
+            detail={"purge": approved.id, "placement": placed.key, "cluster": placed.cluster_id},
+        )
+        if approved.cluster_goes:
+            _close_cluster(conn, placed.cluster_id, approved)
+    if approved.cluster_goes:
+        work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, placed.cluster_id])
+
+
+def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> None:
+    home = cluster.get(conn, cluster_id)
+    cluster.hold_fit(conn, home.fit)
+    if home.desired.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
+        raise NeedsHuman(f"{cluster_id} is not this tenant's alone", runbook="cluster-in-use")
+    cluster.set_desired(conn, cluster_id, home.desired.closed())
+    operation.request(
+        conn,
+        ResourceKind.CLUSTER,
+        cluster_id,
+        reason=f"purge {approved.id} of {approved.tenant_id}",
+        actor=str(approved.approved_by),
+    )
+
+
+def await_cluster_end(work: TenantWork) -> None:
+    with work.ctx.registry.connection() as conn:
+        home = cluster.get(conn, _purge(work).content["cluster"])
+    wait_for(work, home)
+
+
+def certify(work: TenantWork) -> None:
+    """Ask every book whether anything of this tenant is left; only the word "nothing" of all of them is
+    signed. AWS's tags lag behind a deletion, so what is still there is asked again."""
+    _no_way_back(work)  # where there never was anything to delete, this is the first act
+    approved, row = _purge(work), work.facts.row
+    evidence, left = look_for_what_is_left(work.ctx, approved)
+    if left:
+        raise Retryable(f"not gone yet: {', '.join(left[:5])}")
+    document = certificate_of(work.ctx, row, approved, [asdict(line) for line in evidence])
+    with work.recording() as conn:
+        purge.finish(conn, approved.id, certificate=document)
+        tenant.mark_purged(conn, row.id)
+        audit.append(
+            conn,
+            actor=str(approved.approved_by),
+            action="purge.done",
+            resource=row.id,
+            detail={"purge": approved.id, "digest": approved.digest},
+        )
+        kept = None if work.facts.copy is None else work.facts.copy.kept_until
+        notice.tell(
+            conn,
+            row.id,
+            NoticeKind.PURGED,
+            once=str(approved.id),
+            purge=approved.id,
+            copy_kept_until=None if kept is None else kept.isoformat(),
+        )
+
+
+def delete_copy(work: TenantWork) -> None:
+    """The last that was kept. The key of a destroyed cluster goes when the last snapshot of it is gone, by
+    a timer (`services/timers.py`), since a rollout's snapshot may be the last one too."""
+    copy = work.facts.copy
+    if copy is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no copy to delete", runbook="internal-error")
+    if copy.kind == "snapshot":
+        work.ctx.providers.snapshots.delete(copy.name)
+    else:
+        work.ctx.providers.dumps.delete(copy.name)
+    with work.recording() as conn:
+        note_approval(conn, work, _purge(work))
+        data_copy.mark_deleted(conn, copy.id)
+        audit.append(
+            conn,
+            actor=work.held.actor,
+            action="copy.delete",
+            resource=copy.tenant_id,
+            detail={"kind": copy.kind, "name": copy.name},
+        )
+
+
+def _purge(work: TenantWork) -> PurgeRow:
+    if work.facts.purge is None:
+        raise NeedsHuman(f"no purge of {work.facts.row.id} was approved", runbook="internal-error")
+    return work.facts.purge
+
+
+def _no_way_back(work: TenantWork) -> None:
+    """Raises Retryable where the purge was withdrawn, as it is for a customer who has a subscription, and
+    as `_ask_billing` does."""
+    approved = _purge(work)
+    _ask_billing(work, approved)
+    with work.recording() as conn:
+        why = purges.heed_return(conn, work.facts.row.id, actor=billing.ACTOR)
+        closed = tenant.get(conn, work.facts.row.id).desired.lifecycle is Lifecycle.CLOSED
+        begun = why is None and closed and purge.begin(conn, approved.id)
+        if begun:
+            note_approval(conn, work, approved)
+    if not begun:
+        raise Retryable(f"purge {approved.id} was withdrawn" + ("" if why is None else f": {why}"))
+
+
+def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
+    """Handle what the registry has not heard of this customer's subscriptions, as long as nothing is
+    deleted. Nobody is asked about a clone, for which nobody pays. Raises Retryable where the billing system
+    does not answer, or has one that has not ended and that the registry still does not know so."""
+    row = work.facts.row
+    if row.clone_of is not None or approved.begun_at is not None:
+        return
+    found = work.ctx.providers.billing.subscriptions_of(row.customer_id)
+    live = {str(item["id"]) for item in found if item["status"] not in ENDED}
+    known = _known_live(work)
+    for item in found:
+        if (item["id"] in live) != (item["id"] in known):
+            settle_listed(work.ctx, item, reason=f"asked before purge {approved.id}")
+    unknown = sorted(live - _known_live(work))
+    if unknown:
+        raise Retryable(
+            f"the billing system has {', '.join(unknown)} of {row.customer_id}, which has not ended; nothing"
+            " is deleted before the registry knows it so"
+        )
+
+
+def _known_live(work: TenantWork) -> set[str]:
+    with work.ctx.registry.connection() as conn:
+        return {found.id for found in subscription.live_of_customer(conn, work.facts.row.customer_id)}

@@ -1,0 +1,189 @@
+"""The acts of a restore: see `domain.restore` for its order and `moving` for what it shares with a move.
+
+A restored cluster holds everybody's past, if everybody shared it: so its logins are closed before anything is
+read from it, the one that reads gets a password that nobody else ever sees, and the cluster is let go in the
+transaction that records the copy, or that gives the restore up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+from controlplane import task_names
+from controlplane.domain.cluster import Origin
+from controlplane.domain.errors import NeedsHuman, NotFound, Pending
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.placement import Placement
+from controlplane.domain.restore import RUNBOOK, RestoreWish, moment
+from controlplane.services import restores
+from controlplane.store import audit, cluster, move, placement, restore
+from controlplane.store.restore import RestoreRow
+from workers.engine.context import Context
+from workers.engine.observe import endpoint_of
+from workers.engine.step_context import TenantWork
+from workers.providers.ports import ClusterEndpoint, Credential, Home, MoveRun, SnapshotSeen
+from workers.steps.await_cluster import wait_for
+from workers.steps.move import change_over, note_pause
+
+UNTIL_RESTORABLE = 60.0
+"""Seconds between two looks at a log that AWS has not stored up to the moment yet."""
+STORED_WITHIN = timedelta(hours=1)
+"""AWS stores the log within minutes; who waits for longer than this waits for nothing."""
+
+
+def restore_cluster(work: TenantWork) -> None:
+    found, wish = _move_id(work), _restore(work).wish
+    home, origin = find_origin(work.ctx, work.facts.row.id, wish)
+    with work.recording() as conn:
+        row = move.get(conn, found)
+        cluster_id = restores.record_cluster(conn, row, home, origin, actor=work.held.actor)
+    work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
+
+
+def find_origin(ctx: Context, tenant_id: str, wish: RestoreWish) -> tuple[Placement, Origin]:
+    """The placement that it lived on then, and what its cluster is restored from. Raises Pending where AWS
+    has not stored the log up to there yet, NeedsHuman("restore") where it can't be had."""
+    if wish.at is not None:
+        return _by_time(ctx, tenant_id, wish.at)
+    seen = ctx.providers.snapshots.describe(str(wish.snapshot))
+    if seen is None:
+        raise NeedsHuman(f"there is no snapshot {wish.snapshot}", runbook=RUNBOOK)
+    return _by_snapshot(ctx, tenant_id, seen)
+
+
+def _by_time(ctx: Context, tenant_id: str, at: datetime) -> tuple[Placement, Origin]:
+    with ctx.registry.connection() as conn:
+        home = restores.home_of(conn, tenant_id, at)
+    seen = ctx.providers.clusters.describe(home.cluster_id)
+    if seen is None:
+        raise NeedsHuman(
+            f"it lived on {home.cluster_id} at {moment(at)}, which is gone: only a snapshot can be restored",
+            runbook=RUNBOOK,
+        )
+    if seen.earliest_restorable is not None and at < seen.earliest_restorable:
+        raise NeedsHuman(
+            f"{home.cluster_id} can be restored as it was after {moment(seen.earliest_restorable)},"
+            f" asked for was {moment(at)}",
+            runbook=RUNBOOK,
+        )
+    if seen.latest_restorable is not None and at > seen.latest_restorable:
+        stored = f"AWS has stored the log of {home.cluster_id} up to {moment(seen.latest_restorable)}"
+        if datetime.now(UTC) - at > STORED_WITHIN:
+            raise NeedsHuman(f"{stored}, asked for was {moment(at)}", runbook=RUNBOOK)
+        raise Pending(stored, after=UNTIL_RESTORABLE)
+    return home, Origin(home.cluster_id, at=moment(at))
+
+
+def _by_snapshot(ctx: Context, tenant_id: str, seen: SnapshotSeen) -> tuple[Placement, Origin]:
+    if seen.status != "available":
+        raise NeedsHuman(f"snapshot {seen.name} is {seen.status}", runbook=RUNBOOK)
+    with ctx.registry.connection() as conn:
+        try:
+            cluster.get(conn, seen.cluster_id)
+        except NotFound as error:
+            raise NeedsHuman(
+                f"snapshot {seen.name} is of {seen.cluster_id}, which the registry does not know",
+                runbook=RUNBOOK,
+            ) from error
+        home = restores.home_of(conn, tenant_id, seen.taken_at or datetime.now(UTC))
+    if home.cluster_id != seen.cluster_id:
+        raise NeedsHuman(
+            f"snapshot {seen.name} is of {seen.cluster_id}, and {tenant_id} lived on {home.cluster_id} then",
+            runbook=RUNBOOK,
+        )
+    return home, Origin(home.cluster_id, snapshot=seen.name)
+
+
+def await_restored(work: TenantWork) -> None:
+    """Until it can be asked, and in the end until it is gone."""
+    wait_for(work, work.facts.restored)
+
+
+def open_restored(work: TenantWork) -> None:
+    """Close everybody's logins and look for the tenant's database."""
+    at, home = _restored(work)
+    work.ctx.providers.databases.seal(at)
+    seen = work.ctx.providers.databases.observe(at, home)
+    if not seen.exists or seen.release is None:
+        what = "has no schema yet" if seen.exists else "was not there"
+        raise NeedsHuman(
+            f"the database {home.database} {what} {_restore(work).wish}: give this restore up",
+            runbook=RUNBOOK,
+        )
+    with work.recording() as conn:
+        restore.mark_opened(conn, _move_id(work), release=seen.release)
+        told = f"{home.database} has release {seen.release}, all logins are closed"
+        work.note(conn, kind="opened", action="restore", message=told)
+
+
+def copy_restored(work: TenantWork) -> None:
+    """Whoever finds a target whose rows are not recorded as copied copies them anew."""
+    at, home = _restored(work)
+    ends = work.facts.ends()
+    if ends is None:
+        raise Pending("the target's cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
+    reader = Credential(
+        username=home.migrator_role,
+        password=work.ctx.new_password(),
+        host=at.host,
+        port=at.port,
+        dbname=home.database,
+    )
+    work.keeper.check()
+    work.ctx.providers.databases.set_password(at, reader)
+    run = MoveRun(fence=work.held.fence, stopped=work.keeper.lost)
+    copied = work.ctx.providers.moves.clone(Home(at, home, reader), ends[1], run)
+    tenant_id, asked = work.facts.row.id, _restore(work)
+    with work.recording() as conn:
+        move.set_copied(conn, asked.move_id, rows=copied.rows, size=copied.size)
+        move.set_compared(conn, asked.move_id, [asdict(table) for table in copied.compared], checked="before")
+        cluster_id = restores.record_copied(conn, asked, tenant_id, actor=work.held.actor)
+        audit.append(
+            conn,
+            actor=work.held.actor,
+            action="restore.copied",
+            resource=tenant_id,
+            detail={"move": asked.move_id, "rows": copied.rows, **asked.wish.to_json()},
+        )
+        told = f"{copied.told}, compared: the same"
+        work.note(conn, kind="copied", action="restore", message=told, seconds=copied.seconds)
+    if cluster_id is not None:
+        work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
+
+
+def cut_restored(work: TenantWork) -> None:
+    """Nothing is carried in the pause: what was written after that moment stays in the former database."""
+
+    def hand_over(_source: Home, _target: Home, pause: Callable[[], None], cut: Callable[[], None]) -> None:
+        pause()
+        work.keeper.check()
+        cut()
+
+    change_over(work, hand_over)
+    with work.recording() as conn:
+        note_pause(conn, work)
+
+
+# ------------------------------------------------------------------------------------------- shared
+
+
+def _restore(work: TenantWork) -> RestoreRow:
+    if work.facts.restore is None:
+        raise NeedsHuman(f"{work.facts.row.id} has no restore", runbook="internal-error")
+    return work.facts.restore
+
+
+def _move_id(work: TenantWork) -> int:
+    return _restore(work).move_id
+
+
+def _restored(work: TenantWork) -> tuple[ClusterEndpoint, Placement]:
+    """The restored cluster, and the placement whose database on it is meant."""
+    found, there = _restore(work), work.facts.restored
+    at = None if there is None else endpoint_of(there)
+    if at is None or found.number is None:
+        raise Pending("the restored cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
+    with work.ctx.registry.connection() as conn:
+        return at, placement.get(conn, work.facts.row.id, found.number)

@@ -1,0 +1,115 @@
+"""Rotation of a tenant's logins, so that no request fails and no crash leaves a login that is refused.
+
+The application has two logins, and its secret says which is in use. The other one gets a new password
+that is kept in the secret first, as a version that nobody reads yet (AWSPENDING), then set on the
+server, then proven to get in. Only then the version becomes the current one, in a step that fails where
+another version is current by now. From there on both logins get in: data planes hear of it and move over
+at their own pace, and after a grace period the login that was in use before is retired.
+
+    stage ─▶ set password ─▶ prove ─▶ promote ─▶ notice ─▶ record ··· grace ···▶ retire
+
+A worker that dies in between leaves a staged password behind, which its successor finds by the version's
+id (`domain.rotation.version_id`) and goes on with. A notice that nobody heard costs a refused connect:
+the data plane then asks for the login again. The migrator has one login, and only workers use it: it is
+rotated in the same way without a second one, and who is refused in between is tried again.
+"""
+
+from __future__ import annotations
+
+from controlplane.domain import rotation
+from controlplane.domain.errors import Retryable
+from controlplane.store import audit, placement
+from workers.engine.step_context import TenantWork
+from workers.providers.ports import Credential
+
+
+def rotate_credential(work: TenantWork) -> None:
+    login, placed, secrets = work.step.target, work.placement, work.ctx.providers.secrets
+    name = placed.app_secret if login == "app" else placed.migrator_secret
+    with work.ctx.registry.connection() as conn:
+        generation = placement.login(conn, placed, login).generation + 1
+    version = rotation.version_id(placed, login, generation)
+    seen = secrets.describe(name)
+    if seen is None or seen.version_id is None:
+        raise Retryable(f"the secret of {login} is empty")
+    in_use = secrets.read(name)
+    if seen.version_id != version:
+        staged = _staged(work, login, name, version, in_use)
+        if login == "app" and staged.username == in_use.username:
+            _skip(work, login, generation)
+            return
+        work.keeper.check()
+        work.ctx.providers.databases.set_password(work.at, staged)
+        _prove(work, login, staged)
+        work.keeper.check()
+        secrets.promote(name, version, replacing=seen.version_id)
+        in_use = staged
+    if login == "app":
+        work.ctx.providers.cache.notify_credential(placed.tenant_id)
+    with work.recording() as conn:
+        placement.rotated(
+            conn,
+            placed,
+            login,
+            generation=generation,
+            username=in_use.username,
+            version=version,
+            retire_in=work.ctx.platform.rotation_grace if login == "app" else None,
+        )
+        audit.append(
+            conn,
+            actor=work.held.actor,
+            action="credential.rotate",
+            resource=placed.tenant_id,
+            detail={"login": login, "generation": generation, "username": in_use.username},
+        )
+
+
+def retire_login(work: TenantWork) -> None:
+    """The notice once more, a moment before the sessions end: who missed the first moves over now."""
+    placed = work.placement
+    in_use = work.ctx.providers.secrets.read(placed.app_secret)
+    retired = rotation.idle_role(placed, in_use.username)
+    work.ctx.providers.cache.notify_credential(placed.tenant_id)
+    work.keeper.check()
+    work.ctx.providers.databases.retire_login(work.at, retired)
+    with work.recording() as conn:
+        placement.retired(conn, placed, "app")
+        audit.append(
+            conn,
+            actor=work.held.actor,
+            action="credential.retire",
+            resource=placed.tenant_id,
+            detail={"username": retired},
+        )
+
+
+def _staged(work: TenantWork, login: str, name: str, version: str, in_use: Credential) -> Credential:
+    secrets, placed, at = work.ctx.providers.secrets, work.placement, work.at
+    found = secrets.read_version(name, version)
+    if found is not None:
+        return found
+    username = rotation.idle_role(placed, in_use.username) if login == "app" else placed.migrator_role
+    staged = Credential(
+        username=username,
+        password=work.ctx.new_password(),
+        host=at.host,
+        port=at.port,
+        dbname=placed.database,
+    )
+    secrets.stage(name, staged, token=version)
+    return staged
+
+
+def _prove(work: TenantWork, login: str, staged: Credential) -> None:
+    if login == "app":
+        work.ctx.providers.databases.prove(work.at, staged, work.placement)
+    elif not work.ctx.providers.databases.accepts(work.at, staged):
+        raise Retryable(f"{staged.username} is refused with the password that was just set")
+
+
+def _skip(work: TenantWork, login: str, generation: int) -> None:
+    """The secret was changed by hand after this generation was staged, to the very login that it is
+    for: what was staged must not be set any more, so the next generation is the one."""
+    with work.recording() as conn:
+        placement.skip_generation(conn, work.placement, login, generation=generation)
