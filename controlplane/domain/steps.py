@@ -1,8 +1,8 @@
 """The steps an operation can take; each is one idempotent act.
 
 A step carries why it was planned, for the people who read the log. The engine executes steps by
-name; `workers/steps/registry.py` must have one act for each name (a test compares the two lists), and the
-crash tests take theirs from here, so a new step is tested by being named.
+name; in `workers/steps/` one act for each name registers itself (a test compares the two), and the crash
+tests take theirs from here, so a new step is tested by being named.
 """
 
 from __future__ import annotations

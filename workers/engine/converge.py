@@ -68,11 +68,7 @@ from workers.engine.target import (
     cluster_wanted,
     tenant_wanted,
 )
-from workers.steps.registry import (
-    CLUSTER_ACTS,
-    MOVING,
-    TENANT_ACTS,
-)
+from workers.steps.registry import BOTH_PLACEMENTS, CLUSTER_ACTS, TENANT_ACTS
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +206,7 @@ def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
 
 def _in_its_place(work: TenantWork) -> TenantWork:
     """A step of the placement beside is taken there, by the act that takes it for the current one."""
-    if work.step.placement is None or work.step.name in MOVING:
+    if work.step.placement is None or work.step.name in BOTH_PLACEMENTS:
         return work
     if work.facts.beside is None or work.wanted.beside is None:
         raise NeedsHuman(f"{work.facts.row.id} has no second placement", runbook="internal-error")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from controlplane import task_names
 from controlplane.domain.errors import NeedsHuman, Pending
+from controlplane.domain.steps import StepName
 from controlplane.services import clones
 from controlplane.store import audit, tenant
 from workers.engine.observe import endpoint_of, load_tenant
 from workers.engine.step_context import TenantWork
 from workers.providers.ports import Home, MoveRun
+from workers.steps.registry import tenant_step
 
 RUNBOOK = "clone"
 
 
+@tenant_step(StepName.PLACE_TENANT)
 def place_tenant(work: TenantWork) -> None:
     with work.recording() as conn:
         row = tenant.get(conn, work.facts.row.id, lock=True)
@@ -21,6 +24,7 @@ def place_tenant(work: TenantWork) -> None:
         work.ctx.ring(task_names.CONVERGE, [kind, resource_id])
 
 
+@tenant_step(StepName.COPY_SOURCE)
 def copy_source(work: TenantWork) -> None:
     """Before it is served: whoever finds a clone whose rows are not recorded as copied copies them anew."""
     run = MoveRun(fence=work.held.fence, stopped=work.keeper.lost)

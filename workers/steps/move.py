@@ -19,6 +19,7 @@ from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
 from controlplane.domain.move import KEEP_SOURCE_DAYS, MoveKind, MovePhase
 from controlplane.domain.operation import ResourceKind
+from controlplane.domain.steps import StepName
 from controlplane.services import moves
 from controlplane.store import audit, cluster, move, operation, placement, tenant
 from controlplane.store.move import MoveRow
@@ -30,6 +31,7 @@ from workers.engine.step_context import TenantWork
 from workers.engine.target import TenantFacts
 from workers.engine.terraform_runs import destroy_stack
 from workers.providers.ports import HandedOver, Home, MoveRun
+from workers.steps.registry import tenant_step
 from workers.steps.routes import publish_route
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ T = TypeVar("T")
 ROLLOUT_POLL = 5.0  # seconds
 
 
+@tenant_step(StepName.PLACE_MOVE, both_placements=True)
 def place_move(work: TenantWork) -> None:
     if work.facts.plan is None:
         raise NeedsHuman(f"{work.facts.row.id} has no plan", runbook="unknown-plan")
@@ -57,12 +60,14 @@ def require_followable(ctx: Context, facts: TenantFacts) -> None:
     ctx.providers.moves.require_followable(source)
 
 
+@tenant_step(StepName.BEGIN_COPY, both_placements=True)
 def begin_copy(work: TenantWork) -> None:
     _no_rollout(work)
     source, target = _ends(work)
     _clearing_if_refused(work, lambda: work.ctx.providers.moves.begin(source, target, _run(work)))
 
 
+@tenant_step(StepName.COPY_ROWS, both_placements=True)
 def copy_rows(work: TenantWork) -> None:
     source, target = _ends(work)
     _no_rollout(work)
@@ -77,6 +82,7 @@ HandOver = Callable[[Home, Home, Callable[[], None], Callable[[], None]], T]
 `cut`, which makes the target the one that is used."""
 
 
+@tenant_step(StepName.CUT_OVER, both_placements=True)
 def cut_over(work: TenantWork) -> None:
     moves = work.ctx.providers.moves
 
@@ -138,6 +144,7 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
         raise
 
 
+@tenant_step(StepName.END_COPY, both_placements=True)
 def end_copy(work: TenantWork) -> None:
     source, target = _ends(work)
     work.ctx.providers.moves.clear(source, target)
@@ -145,12 +152,14 @@ def end_copy(work: TenantWork) -> None:
         move.mark_cleared(conn, _move(work).id)
 
 
+@tenant_step(StepName.CONFIRM_MOVE, both_placements=True)
 def confirm_move(work: TenantWork) -> None:
     """Unasked: the source has been kept for its time, or its tenant leaves, and it holds nothing that the
     target lacks."""
     _decide(work, MovePhase.MOVED, to=MovePhase.CONFIRMED)
 
 
+@tenant_step(StepName.GIVE_UP_MOVE, both_placements=True)
 def give_up_move(work: TenantWork) -> None:
     _decide(work, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.ABANDONED)
 
@@ -173,6 +182,7 @@ def _decide(work: TenantWork, *before: MovePhase, to: MovePhase) -> None:
         work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, closed])
 
 
+@tenant_step(StepName.REMOVE_PLACEMENT, both_placements=True)
 def remove_placement(work: TenantWork) -> None:
     """Delete what is left of the placement that is not used: by the word of whoever confirmed the move or
     gave it up, and never the current one."""

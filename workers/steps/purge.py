@@ -19,6 +19,7 @@ from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notice import NoticeKind
 from controlplane.domain.operation import ResourceKind
+from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import billing, purges
 from controlplane.store import (
@@ -42,6 +43,7 @@ from workers.engine.terraform_runs import destroy_stack
 from workers.jobs.comparison import settle_listed
 from workers.steps.await_cluster import wait_for
 from workers.steps.certificate import certificate_of
+from workers.steps.registry import tenant_step
 
 BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
 COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
@@ -56,6 +58,7 @@ def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
     work.note(conn, kind="approved", action="delete", message=told)
 
 
+@tenant_step(StepName.KEEP_COPY)
 def keep_copy(work: TenantWork) -> None:
     """Verified before anything is deleted: a snapshot that is available, a dump that was read back. Not for
     a customer who pays again: the copy of a purge that is withdrawn would be nobody's to delete."""
@@ -104,12 +107,14 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
     return dump.to_manifest()
 
 
+@tenant_step(StepName.DROP_DATABASE)
 def drop_database(work: TenantWork) -> None:
     _no_way_back(work)
     work.keeper.check()
     work.ctx.providers.databases.drop(work.at, work.placement)
 
 
+@tenant_step(StepName.DESTROY_TENANT_STACK)
 def destroy_tenant_stack(work: TenantWork) -> None:
     _no_way_back(work)
     destroy_stack(
@@ -121,6 +126,7 @@ def destroy_tenant_stack(work: TenantWork) -> None:
     )
 
 
+@tenant_step(StepName.RELEASE_PLACEMENT)
 def release_placement(work: TenantWork) -> None:
     """Its slot is free; a cluster that was its alone is closed in the same transaction, so that nobody is
     put on it in between."""
@@ -157,12 +163,14 @@ def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> Non
     )
 
 
+@tenant_step(StepName.AWAIT_CLUSTER_END)
 def await_cluster_end(work: TenantWork) -> None:
     with work.ctx.registry.connection() as conn:
         home = cluster.get(conn, _purge(work).content["cluster"])
     wait_for(work, home)
 
 
+@tenant_step(StepName.CERTIFY)
 def certify(work: TenantWork) -> None:
     """Ask every book whether anything of this tenant is left; only the word "nothing" of all of them is
     signed. AWS's tags lag behind a deletion, so what is still there is asked again."""
@@ -193,6 +201,7 @@ def certify(work: TenantWork) -> None:
         )
 
 
+@tenant_step(StepName.DELETE_COPY)
 def delete_copy(work: TenantWork) -> None:
     """The last that was kept. The key of a destroyed cluster goes when the last snapshot of it is gone, by
     a timer (`services/timers.py`), since a rollout's snapshot may be the last one too."""

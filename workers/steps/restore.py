@@ -17,6 +17,7 @@ from controlplane.domain.errors import NeedsHuman, NotFound, Pending
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RUNBOOK, RestoreWish, moment
+from controlplane.domain.steps import StepName
 from controlplane.services import restores
 from controlplane.store import audit, cluster, move, placement, restore
 from controlplane.store.restore import RestoreRow
@@ -26,6 +27,7 @@ from workers.engine.step_context import TenantWork
 from workers.providers.ports import ClusterEndpoint, Credential, Home, MoveRun, SnapshotSeen
 from workers.steps.await_cluster import wait_for
 from workers.steps.move import change_over, note_pause
+from workers.steps.registry import tenant_step
 
 UNTIL_RESTORABLE = 60.0
 """Seconds between two looks at a log that AWS has not stored up to the moment yet."""
@@ -33,6 +35,7 @@ STORED_WITHIN = timedelta(hours=1)
 """AWS stores the log within minutes; who waits for longer than this waits for nothing."""
 
 
+@tenant_step(StepName.RESTORE_CLUSTER, both_placements=True)
 def restore_cluster(work: TenantWork) -> None:
     found, wish = _move_id(work), _restore(work).wish
     home, origin = find_origin(work.ctx, work.facts.row.id, wish)
@@ -96,11 +99,14 @@ def _by_snapshot(ctx: Context, tenant_id: str, seen: SnapshotSeen) -> tuple[Plac
     return home, Origin(home.cluster_id, snapshot=seen.name)
 
 
+@tenant_step(StepName.AWAIT_RESTORED, both_placements=True)
+@tenant_step(StepName.AWAIT_RESTORED_END, both_placements=True)
 def await_restored(work: TenantWork) -> None:
     """Until it can be asked, and in the end until it is gone."""
     wait_for(work, work.facts.restored)
 
 
+@tenant_step(StepName.OPEN_RESTORED, both_placements=True)
 def open_restored(work: TenantWork) -> None:
     """Close everybody's logins and look for the tenant's database."""
     at, home = _restored(work)
@@ -118,6 +124,7 @@ def open_restored(work: TenantWork) -> None:
         work.note(conn, kind="opened", action="restore", message=told)
 
 
+@tenant_step(StepName.COPY_RESTORED, both_placements=True)
 def copy_restored(work: TenantWork) -> None:
     """Whoever finds a target whose rows are not recorded as copied copies them anew."""
     at, home = _restored(work)
@@ -153,6 +160,7 @@ def copy_restored(work: TenantWork) -> None:
         work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
 
 
+@tenant_step(StepName.CUT_RESTORED, both_placements=True)
 def cut_restored(work: TenantWork) -> None:
     """Nothing is carried in the pause: what was written after that moment stays in the former database."""
 

@@ -27,11 +27,14 @@ from typing import Any
 
 from controlplane.domain.errors import Invalid, Retryable
 from controlplane.domain.notice import NoticeKind
-from controlplane.store import audit, notice, route
+from controlplane.domain.steps import StepName
+from controlplane.store import audit, notice, route, tenant
 from controlplane.store.registry import Connection
 from workers.engine.context import Context
 from workers.engine.step_context import TenantWork
+from workers.engine.target import tombstone
 from workers.providers.ports import ConfigCache, PublishedConfig
+from workers.steps.registry import tenant_step
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,27 @@ RUNBOOK_FORGED = "forged-entry"
 ROUNDS = 8
 
 Recording = Callable[[], AbstractContextManager[Connection]]
+
+
+@tenant_step(StepName.ANNOUNCE)
+def announce(work: TenantWork) -> None:
+    with work.recording() as conn:
+        tenant.mark_started(conn, work.facts.row.id)
+    publish_route(work, work.wanted.announcement[work.step.target])
+
+
+@tenant_step(StepName.PUBLISH)
+def publish(work: TenantWork) -> None:
+    payload = work.wanted.routes[work.step.target]
+    publish_route(work, payload)
+    if payload["status"] == "active":
+        with work.recording() as conn:
+            tenant.mark_ready(conn, work.facts.row.id)
+
+
+@tenant_step(StepName.WITHDRAW)
+def withdraw(work: TenantWork) -> None:
+    withdraw_route(work, tombstone(work.facts, work.step.target))
 
 
 def publish_route(work: TenantWork, payload: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""Rotation of a tenant's logins, so that no request fails and no crash leaves a login that is refused.
+"""Steps of a tenant's logins: they are made, and rotated so that no request fails and no crash leaves one that
+is refused.
 
 The application has two logins, and its secret says which is in use. The other one gets a new password
 that is kept in the secret first, as a version that nobody reads yet (AWSPENDING), then set on the
@@ -16,13 +17,21 @@ rotated in the same way without a second one, and who is refused in between is t
 
 from __future__ import annotations
 
+import hashlib
+import logging
+
 from controlplane.domain import rotation
 from controlplane.domain.errors import Retryable
+from controlplane.domain.steps import StepName
 from controlplane.store import audit, placement
 from workers.engine.step_context import TenantWork
 from workers.providers.ports import Credential
+from workers.steps.registry import tenant_step
+
+log = logging.getLogger(__name__)
 
 
+@tenant_step(StepName.ROTATE_CREDENTIAL)
 def rotate_credential(work: TenantWork) -> None:
     login, placed, secrets = work.step.target, work.placement, work.ctx.providers.secrets
     name = placed.app_secret if login == "app" else placed.migrator_secret
@@ -65,6 +74,7 @@ def rotate_credential(work: TenantWork) -> None:
         )
 
 
+@tenant_step(StepName.RETIRE_LOGIN)
 def retire_login(work: TenantWork) -> None:
     """The notice once more, a moment before the sessions end: who missed the first moves over now."""
     placed = work.placement
@@ -113,3 +123,49 @@ def _skip(work: TenantWork, login: str, generation: int) -> None:
     for: what was staged must not be set any more, so the next generation is the one."""
     with work.recording() as conn:
         placement.skip_generation(conn, work.placement, login, generation=generation)
+
+
+@tenant_step(StepName.WRITE_CREDENTIAL)
+def write_credential(work: TenantWork) -> None:
+    """The secret first, the role's password from it afterwards: the secret is the truth, so a crash
+    between the two is mended by setting the password once more."""
+    login = work.step.target
+    with work.ctx.registry.connection() as conn:
+        username = placement.login(conn, work.placement, login).username
+    at = work.at
+    work.ctx.providers.secrets.write(
+        _secret(work, login),
+        Credential(
+            username=username,
+            password=work.ctx.new_password(),
+            host=at.host,
+            port=at.port,
+            dbname=work.placement.database,
+        ),
+        token=hashlib.sha256(f"{work.held.operation_id}/{work.held.fence}/{login}".encode()).hexdigest(),
+    )
+
+
+@tenant_step(StepName.SET_PASSWORD)
+def set_password(work: TenantWork) -> None:
+    login = work.step.target
+    seen = work.ctx.providers.secrets.describe(_secret(work, login))
+    if seen is None or seen.version_id is None:
+        raise Retryable(f"the secret of {login} is empty")
+    credential = work.ctx.providers.secrets.read(_secret(work, login))
+    work.ctx.providers.databases.set_password(work.at, credential)
+    with work.recording() as conn:
+        placement.set_password_from(
+            conn, work.placement, login, seen.version_id, username=credential.username
+        )
+
+
+def distrust_password(work: TenantWork, login: str) -> None:
+    """The server refuses what the secret holds: the next look plans to set it again."""
+    log.warning("%s: the %s login was refused, its password is set again", work.facts.row.id, login)
+    with work.recording() as conn:
+        placement.set_password_from(conn, work.placement, login, None)
+
+
+def _secret(work: TenantWork, login: str) -> str:
+    return work.placement.app_secret if login == "app" else work.placement.migrator_secret

@@ -1,0 +1,93 @@
+"""Steps of a cluster: Terraform makes and destroys it, its server is hardened in between."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from controlplane.domain.errors import NeedsHuman, Pending
+from controlplane.domain.pool import QUOTA_RUNBOOK
+from controlplane.domain.steps import StepName
+from controlplane.store import cluster, data_copy, purge, restore
+from controlplane.store.registry import Connection
+from workers.engine.quota import room_left
+from workers.engine.stacks import KEY_ADDRESSES, cluster_addresses, cluster_variables, superfluous_readers
+from workers.engine.step_context import ClusterWork
+from workers.engine.terraform_runs import apply_stack, destroy_stack
+from workers.steps.purge import note_approval
+from workers.steps.registry import cluster_step
+
+
+@cluster_step(StepName.APPLY_CLUSTER_STACK)
+def apply_cluster_stack(work: ClusterWork) -> None:
+    _require_room(work)
+    variables = cluster_variables(work.ctx.platform, work.row)
+    apply_stack(
+        work,
+        "cluster",
+        work.row.id,
+        variables,
+        work.wanted.stack_digest,
+        approved=superfluous_readers(work.row),
+    )
+
+
+def _require_room(work: ClusterWork) -> None:
+    """Before a new cluster: Terraform would make half of it and then wait minutes for AWS to refuse."""
+    if work.row.ready_at is not None or work.ctx.providers.clusters.describe(work.row.id) is not None:
+        return
+    room, instances = room_left(work.ctx), work.row.desired.instance_count
+    if room.clusters is not None and room.clusters < 1:
+        raise NeedsHuman("the account's quota of clusters is used up", runbook=QUOTA_RUNBOOK)
+    if room.instances is not None and room.instances < instances:
+        raise NeedsHuman(
+            f"the account's quota of instances leaves {max(0, room.instances)}, {instances} are needed",
+            runbook=QUOTA_RUNBOOK,
+        )
+
+
+@cluster_step(StepName.DESTROY_CLUSTER_STACK)
+def destroy_cluster_stack(work: ClusterWork) -> None:
+    """Approved for all that the stack has, and only for a cluster that holds no tenant's data, since nobody
+    was ever on it or all that were are purged or have moved away: nothing can be placed on it any more, so
+    nothing can change between the question and the deletion. Its key stays while a snapshot of it is kept,
+    which is unreadable without."""
+    workspace = work.row.id
+    approved = cluster_addresses(work.row)
+    with work.recording() as conn:
+        if cluster.in_use(conn, workspace):
+            raise NeedsHuman(f"{workspace} is or was a tenant's home", runbook="cluster-in-use")
+        keeps_key = data_copy.snapshot_kept(conn, workspace)
+        for given in purge.of_cluster(conn, workspace):
+            note_approval(conn, work, given)
+        if work.row.desired.origin is not None:
+            _require_end_of_restore(conn, work)
+    if keeps_key:
+        approved -= KEY_ADDRESSES
+    variables = cluster_variables(work.ctx.platform, work.row)
+    destroy_stack(work, "cluster", workspace, variables, approved=approved)
+    with work.recording() as conn:
+        cluster.mark_destroyed(conn, workspace, keeps_key=keeps_key)
+
+
+def _require_end_of_restore(conn: Connection, work: ClusterWork) -> None:
+    """A restored cluster goes by the word of whoever asked for the restore, and when that is over with it."""
+    reason = restore.reason_to_end(conn, work.row.id)
+    if reason is None:
+        raise NeedsHuman(f"the restore reads from {work.row.id}", runbook="cluster-in-use")
+    work.note(conn, kind="approved", action="delete", message=reason)
+
+
+@cluster_step(StepName.AWAIT_AVAILABLE)
+def await_available(work: ClusterWork) -> None:
+    raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)
+
+
+@cluster_step(StepName.HARDEN_CLUSTER)
+def harden_cluster(work: ClusterWork) -> None:
+    seen = work.ctx.providers.clusters.describe(work.row.id)
+    if seen is None or seen.endpoint is None:
+        raise Pending("the cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
+    work.ctx.providers.databases.harden_cluster(seen.endpoint)
+    with work.recording() as conn:
+        cluster.set_endpoint(conn, work.row.id, asdict(seen.endpoint))
+        cluster.mark_hardened(conn, work.row.id)

@@ -1,0 +1,82 @@
+"""Steps that make a placement: its stack, its database with the release in it, the proof that it works."""
+
+from __future__ import annotations
+
+from controlplane.domain.errors import Invalid
+from controlplane.domain.steps import StepName
+from controlplane.store import move, release, schema_shape, tenant
+from workers.engine.stacks import tenant_variables
+from workers.engine.step_context import TenantWork
+from workers.engine.terraform_runs import apply_stack
+from workers.providers.ports import Bounds
+from workers.steps.await_cluster import wait_for
+from workers.steps.credentials import distrust_password
+from workers.steps.registry import tenant_step
+
+BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
+"""For a database that is brought to its release by its own operation: at its birth or after a move. A
+rollout has bounds of its own."""
+
+
+@tenant_step(StepName.APPLY_TENANT_STACK)
+def apply_tenant_stack(work: TenantWork) -> None:
+    variables = tenant_variables(work.ctx.platform, work.placement)
+    apply_stack(work, "tenant", work.placement.workspace, variables, work.wanted.stack_digest)
+
+
+@tenant_step(StepName.AWAIT_CLUSTER)
+def await_cluster(work: TenantWork) -> None:
+    wait_for(work, work.facts.cluster)
+
+
+@tenant_step(StepName.CREATE_DATABASE)
+def create_database(work: TenantWork) -> None:
+    work.ctx.providers.databases.create(work.at, work.placement, connection_limit=_limit(work))
+
+
+@tenant_step(StepName.OPEN_LOGINS)
+def open_logins(work: TenantWork) -> None:
+    work.ctx.providers.databases.open_logins(work.at, work.placement, connection_limit=_limit(work))
+
+
+@tenant_step(StepName.CLOSE_LOGINS)
+def close_logins(work: TenantWork) -> None:
+    work.ctx.providers.databases.close_logins(work.at, work.placement)
+
+
+@tenant_step(StepName.MIGRATE_SCHEMA)
+def migrate_schema(work: TenantWork) -> None:
+    credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
+    if not work.ctx.providers.databases.accepts(work.at, credential):
+        distrust_password(work, "migrator")
+        return
+    with work.ctx.registry.connection() as conn:
+        wanted = release.find(conn, work.wanted.release)
+    if wanted is None:
+        work.ctx.providers.databases.migrate(
+            work.at, credential, work.ctx.migrations, up_to=work.wanted.release
+        )
+    else:
+        work.ctx.providers.databases.bring_to(work.at, credential, wanted, BOUNDS)
+
+
+@tenant_step(StepName.PROVE)
+def prove(work: TenantWork) -> None:
+    credential = work.ctx.providers.secrets.read(work.placement.app_secret)
+    if not work.ctx.providers.databases.accepts(work.at, credential):
+        distrust_password(work, "app")
+        return
+    work.ctx.providers.databases.prove(work.at, credential, work.placement)
+    lines = work.ctx.providers.databases.shape(work.at, work.placement)
+    with work.recording() as conn:
+        schema_shape.see(conn, work.facts.row.id, release=work.wanted.release, lines=lines)
+        if work.step.placement is None:
+            tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
+        elif work.facts.move is not None:
+            move.set_proof(conn, work.facts.move.id, work.wanted.proof)
+
+
+def _limit(work: TenantWork) -> int:
+    if work.facts.plan is None:
+        raise Invalid("plan", "a plan of the catalogue", got=work.facts.row.desired.plan)
+    return work.facts.plan.connection_limit
