@@ -75,7 +75,7 @@ def migrations(prefix: str) -> list[str]:
 
 
 @dataclass
-class House:
+class Harness:
     """The fleet and its registry. `databases`: as many as the largest size."""
 
     server: PostgresServer
@@ -97,7 +97,7 @@ class House:
 
 
 @contextmanager
-def house(size: int) -> Iterator[House]:
+def harness(size: int) -> Iterator[Harness]:
     root = make_data_root("bench-migrations-")
     try:
         with (
@@ -106,7 +106,7 @@ def house(size: int) -> Iterator[House]:
         ):
             with registry.connection() as conn:
                 schema_version.upgrade(conn)
-            made = House(server, registry)
+            made = Harness(server, registry)
             prepare(made)
             grow(made, size)
             yield made
@@ -114,7 +114,7 @@ def house(size: int) -> Iterator[House]:
         shutil.rmtree(root)
 
 
-def prepare(made: House) -> None:
+def prepare(made: Harness) -> None:
     with made.superuser() as conn:
         verifier = conn.pgconn.encrypt_password(PASSWORD.encode(), LOGIN.encode(), b"scram-sha-256").decode()
         conn.execute("CREATE ROLE bench_owner NOLOGIN")
@@ -134,7 +134,7 @@ def prepare(made: House) -> None:
         conn.execute("GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA platform TO bench_owner")
 
 
-def grow(made: House, size: int) -> None:
+def grow(made: Harness, size: int) -> None:
     cluster = cluster_id_for(b"bench-cluster")
     endpoint = {"host": "127.0.0.1", "port": made.server.port, "master_secret_arn": "", "resource_id": ""}
     made.databases = [Placement(tenant_id_for(f"bench {n}"), 1, cluster) for n in range(size)]
@@ -165,7 +165,7 @@ def grow(made: House, size: int) -> None:
 # ----------------------------------------------------------------------------------- contenders
 
 
-def psql(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+def psql(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
     """A shell loop: one psql for each database, its files in one transaction."""
     folder = Path(made.server.data_dir.parent / f"psql-{prefix}")
     folder.mkdir()
@@ -187,7 +187,7 @@ def psql(made: House, fleet: Sequence[Placement], prefix: str) -> None:
         )
 
 
-def one_by_psycopg(made: House, placed: Placement, files: Sequence[str], prefix: str) -> None:
+def one_by_psycopg(made: Harness, placed: Placement, files: Sequence[str], prefix: str) -> None:
     with psycopg.connect(made.conninfo(placed.database), autocommit=True) as conn:
         for number, text in enumerate(files, start=1):
             with conn.transaction():
@@ -198,20 +198,20 @@ def one_by_psycopg(made: House, placed: Placement, files: Sequence[str], prefix:
                 )
 
 
-def psycopg_sequential(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+def psycopg_sequential(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
     files = migrations(prefix)
     for placed in fleet:
         one_by_psycopg(made, placed, files, prefix)
 
 
-def floor(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+def floor(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
     files = migrations(prefix)
     with ThreadPoolExecutor(THREADS) as pool:
         for done in [pool.submit(one_by_psycopg, made, placed, files, prefix) for placed in fleet]:
             done.result()
 
 
-def alembic(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+def alembic(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
     """A loop over `upgrade head` in one process."""
     from alembic import command
     from alembic.config import Config
@@ -246,7 +246,7 @@ def alembic(made: House, fleet: Sequence[Placement], prefix: str) -> None:
         engine.dispose()
 
 
-def rollout(made: House, fleet: Sequence[Placement], prefix: str) -> None:
+def rollout(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
     """Ours, whole: release, waves of 1, 10, 50 and 100 %, registry, locks, records."""
     number = release(made, prefix)
     with made.registry.connection() as conn:
@@ -270,7 +270,7 @@ def rollout(made: House, fleet: Sequence[Placement], prefix: str) -> None:
         raise SystemExit(f"the rollout ended as {state.rollout.state} with {done} of {len(fleet)}")
 
 
-def release(made: House, prefix: str) -> str:
+def release(made: Harness, prefix: str) -> str:
     for text in migrations(prefix):
         made.files[f"{len(made.files) + 1:04d}_{prefix}.sql"] = text
     with made.registry.connection() as conn:
@@ -285,7 +285,7 @@ def credential(name: str) -> Credential:
 
 
 @contextmanager
-def only(made: House, size: int) -> Iterator[list[Placement]]:
+def only(made: Harness, size: int) -> Iterator[list[Placement]]:
     """The first so many tenants; the others are closed for the while, so that no rollout takes them."""
     rest = [placed.tenant_id for placed in made.databases[size:]]
     change = "UPDATE tenant SET desired = %s WHERE id = ANY(%s)"
@@ -298,7 +298,7 @@ def only(made: House, size: int) -> Iterator[list[Placement]]:
 
 # ----------------------------------------------------------------------------------- measuring
 
-Contender = Callable[[House, Sequence[Placement], str], None]
+Contender = Callable[[Harness, Sequence[Placement], str], None]
 PEERS: dict[str, Contender] = {
     "psql, a loop": psql,
     "psycopg, a loop": psycopg_sequential,
@@ -306,7 +306,7 @@ PEERS: dict[str, Contender] = {
 }
 
 
-def measure(made: House, size: int) -> Size:
+def measure(made: Harness, size: int) -> Size:
     seconds: dict[str, list[float]] = {}
 
     def take(name: str, contender: Contender, fleet: Sequence[Placement]) -> None:
@@ -324,7 +324,7 @@ def measure(made: House, size: int) -> Size:
     return Size(size, {name: statistics.median(times) for name, times in seconds.items()}, peak[0])
 
 
-def timed(contender: Contender, made: House, fleet: Sequence[Placement]) -> float:
+def timed(contender: Contender, made: Harness, fleet: Sequence[Placement]) -> float:
     prefix = "m" + base64.b16encode(os.urandom(4)).decode().lower()
     began = time.perf_counter()
     contender(made, fleet, prefix)
@@ -363,7 +363,7 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def django_tenants(made: House, tenants: int) -> tuple[float, float]:
+def django_tenants(made: Harness, tenants: int) -> tuple[float, float]:
     """(seconds one after the other, seconds by processes) for as many schemas of one database."""
     url = made.server.create_database("django_peer")
     child = subprocess.run(
@@ -387,7 +387,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     sizes = sorted(int(text) for text in options.sizes.split(","))
     load = page.load()
-    with house(max(sizes)) as made:
+    with harness(max(sizes)) as made:
         print(f"{max(sizes)} databases are there", flush=True)
         measured = [measure(made, size) for size in sizes]
         peer = None if options.no_django else (sizes[0], *django_tenants(made, sizes[0]))

@@ -32,9 +32,13 @@ from dataplane.settings import DataPlane
 from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.process import make_data_root
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import House
-from tests.moves.house import Journal, audit, moving_house
-from tests.provider.databases_rig import Server, run_server
+from tests.harness.databases import Server, run_server
+from tests.harness.engine import Harness
+from tests.harness.moves import (
+    Journal,
+    audit,
+    moving_harness,
+)
 
 GOAL = 2.0  # seconds without a write
 ROW = 1000  # bytes of a row of the ballast
@@ -123,24 +127,24 @@ def main() -> int:
 
 
 def run(gigabytes: float, rate: float) -> Result:
-    with world() as (house, dataplane, servers):
-        placed = house.placement("sub_00000001")
+    with world() as (harness, dataplane, servers):
+        placed = harness.placement("sub_00000001")
         size = fill(servers[0], placed, gigabytes)
         with Journal(dataplane, rate) as journal:
             time.sleep(2)
-            with house.ctx.registry.connection() as conn:
+            with harness.ctx.registry.connection() as conn:
                 moves.request(conn, placed.tenant_id, to="dedicated", actor="benchmark", reason="measure")
             began = time.monotonic()
-            worker = threading.Thread(target=house.work)
+            worker = threading.Thread(target=harness.work)
             worker.start()
             worker.join()
             seconds = time.monotonic() - began
             time.sleep(2)
-        after = house.placement("sub_00000001")
+        after = harness.placement("sub_00000001")
         with servers[1].superuser(after.database) as conn:
             rows = conn.execute("SELECT body FROM app.note WHERE body NOT LIKE 'ballast%'").fetchall()
         lost, wrong = audit(journal, [body for (body,) in rows])
-        with house.ctx.registry.connection() as conn:
+        with harness.ctx.registry.connection() as conn:
             found = move.latest(conn, placed.tenant_id)
     if found is None or after.number != placed.number + 1:
         raise SystemExit("the tenant has not moved")
@@ -148,7 +152,7 @@ def run(gigabytes: float, rate: float) -> Result:
 
 
 @contextmanager
-def world() -> Iterator[tuple[House, DataPlane, tuple[Server, Server]]]:
+def world() -> Iterator[tuple[Harness, DataPlane, tuple[Server, Server]]]:
     root = make_data_root("bench-moves-")
     folder = Path(tempfile.mkdtemp(prefix="bench-moves-"))
     try:
@@ -162,8 +166,8 @@ def world() -> Iterator[tuple[House, DataPlane, tuple[Server, Server]]]:
             with Registry(url) as opened, opened.connection() as conn:
                 schema_version.upgrade(conn)
             servers = (first, second)
-            with moving_house(url, cache.url, servers, folder) as (house, dataplane):
-                yield house, dataplane, servers
+            with moving_harness(url, cache.url, servers, folder) as (harness, dataplane):
+                yield harness, dataplane, servers
     finally:
         shutil.rmtree(root)
         shutil.rmtree(folder)

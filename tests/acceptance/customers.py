@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 import stripe
 
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import operations, tenants
 from controlplane.store import tenant
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 class Customers:
-    def __init__(self, house: DemoHouse, client: stripe.StripeClient, prices: dict[str, str]) -> None:
-        self.house = house
+    def __init__(self, harness: DemoProcesses, client: stripe.StripeClient, prices: dict[str, str]) -> None:
+        self.harness = harness
         self.stripe = client
         self._prices = prices
         self._http = httpx.Client(timeout=10)
@@ -40,18 +40,18 @@ class Customers:
         return str(subscription.id)
 
     def host(self, slug: str) -> str:
-        return f"{slug}.{self.house.cloud.zone}"
+        return f"{slug}.{self.harness.cloud.zone}"
 
     def page(self, slug: str) -> httpx.Response:
         """The JSON form of the sample application's page, asked for by host name."""
         return self._http.get(
-            f"http://127.0.0.1:{self.house.app_port}/",
+            f"http://127.0.0.1:{self.harness.app_port}/",
             headers={"Host": self.host(slug), "Accept": "application/json"},
         )
 
     def write(self, slug: str, body: str) -> None:
         self._http.post(
-            f"http://127.0.0.1:{self.house.app_port}/notes",
+            f"http://127.0.0.1:{self.harness.app_port}/notes",
             json={"body": body},
             headers={"Host": self.host(slug), "Accept": "application/json"},
         ).raise_for_status()
@@ -71,7 +71,7 @@ class Customers:
 
     def wait_until_settled(self, subscription: str, *, timeout: float) -> tenant.TenantRow:
         def settled() -> tenant.TenantRow | None:
-            with self.house.registry.connection() as conn:
+            with self.harness.registry.connection() as conn:
                 row = tenant.find(conn, tenant_id_for(subscription))
                 if row is None or row.generation != row.settled_generation:
                     return None
@@ -87,7 +87,7 @@ class Customers:
         """Until the resource is in this step (and, with `event`, in which such a Terraform event came)."""
 
         def there() -> bool | None:
-            with self.house.registry.connection() as conn:
+            with self.harness.registry.connection() as conn:
                 for operation in operations.list_page(conn, before=None, limit=3, resource_id=resource_id):
                     detail = operations.show(conn, operation.id)
                     for step in detail.steps:
@@ -102,7 +102,7 @@ class Customers:
         return any(e.seq == seq and f"{e.kind} {e.address}".startswith(event) for e in detail.events)
 
     def state(self, name: str) -> str:
-        with self.house.registry.connection() as conn:
+        with self.harness.registry.connection() as conn:
             rows = tenants.list_page(conn, after=None, limit=50)
             found = [
                 (

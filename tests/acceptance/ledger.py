@@ -10,14 +10,14 @@ from typing import Any
 
 import boto3
 
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 
 
-def verify(house: DemoHouse, *options: str) -> tuple[int, dict[str, Any]]:
+def verify(harness: DemoProcesses, *options: str) -> tuple[int, dict[str, Any]]:
     """Exit status and document of `controlplane verify`. Paused clusters are asked as well."""
     done = subprocess.run(
         [sys.executable, "-m", "controlplane.cli.main", "verify", "--json", "--wake", *options],
-        env=house.environment(),
+        env=harness.environment(),
         capture_output=True,
         text=True,
         timeout=120,
@@ -28,13 +28,13 @@ def verify(house: DemoHouse, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, found
 
 
-def violations(house: DemoHouse) -> list[str]:
+def violations(harness: DemoProcesses) -> list[str]:
     """In words; empty where every resource has its row and every row its resources."""
-    status, found = verify(house)
+    status, found = verify(harness)
     told = [f"{f['system']}: {f['kind']} {f['name']} {f['fault']}: {f['detail']}" for f in found["findings"]]
     told += found["unread"] + found["attack"]["untried"]
     assert (status == 0) is (not told), (status, told)
-    keys = Counter(account(house).keys())
+    keys = Counter(account(harness).keys())
     return told + [f"cluster {name} has {n} keys" for name, n in keys.items() if n > 1]
 
 
@@ -74,5 +74,5 @@ class _Account:
         return self._session.client(service, endpoint_url=self._endpoint)
 
 
-def account(house: DemoHouse) -> _Account:
-    return _Account(house.environment())
+def account(harness: DemoProcesses) -> _Account:
+    return _Account(harness.environment())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.services import moves
@@ -18,24 +18,24 @@ MADE_WITHIN = 600
 MOVED_WITHIN = 600
 
 
-def _placed(house: DemoHouse, tenant_id: str) -> Placement:
-    with house.registry.connection() as conn:
+def _placed(harness: DemoProcesses, tenant_id: str) -> Placement:
+    with harness.registry.connection() as conn:
         found = placement.current(conn, tenant_id)
     assert found is not None
     return found
 
 
-def test_a_customer_is_promoted_and_the_source_deleted(house: DemoHouse, customers: Customers) -> None:
+def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, customers: Customers) -> None:
     subscription = customers.subscribe("comet", "starter_monthly")
     tenant_id = tenant_id_for(subscription)
     before = customers.wait_for_page("comet", timeout=MADE_WITHIN)
     customers.write("comet", "written on the shared cluster")
-    source = _placed(house, tenant_id)
-    with house.registry.connection() as conn:
+    source = _placed(harness, tenant_id)
+    with harness.registry.connection() as conn:
         moves.request(conn, tenant_id, to="dedicated", actor="acceptance", reason="it grows")
     customers.wait_until_settled(subscription, timeout=MOVED_WITHIN)
-    target = _placed(house, tenant_id)
-    with house.registry.connection() as conn:
+    target = _placed(harness, tenant_id)
+    with harness.registry.connection() as conn:
         found = move.latest(conn, tenant_id)
     assert found is not None
     assert (found.phase, found.differing, target.number) == (MovePhase.MOVED, [], 2)
@@ -47,16 +47,16 @@ def test_a_customer_is_promoted_and_the_source_deleted(house: DemoHouse, custome
     text = customers.page("comet").text
     assert "written on the shared cluster" in text
     assert "written on its own" in text
-    with house.registry.connection() as conn:
+    with harness.registry.connection() as conn:
         moves.confirm(conn, tenant_id, actor="acceptance", reason="it is good")
     customers.wait_until_settled(subscription, timeout=MOVED_WITHIN)
-    with house.registry.connection() as conn:
+    with harness.registry.connection() as conn:
         over = move.latest(conn, tenant_id)
     assert over is not None
     assert over.phase is MovePhase.DONE
     assert "written on its own" in customers.page("comet").text
-    assert ledger.violations(house) == []
-    iam = ledger.account(house).client("iam")
+    assert ledger.violations(harness) == []
+    iam = ledger.account(harness).client("iam")
     roles = {role["RoleName"] for role in iam.list_roles()["Roles"]}
     assert target.iam_role in roles
     assert source.iam_role not in roles

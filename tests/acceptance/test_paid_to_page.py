@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store import placement
 from tests.acceptance import ledger
@@ -39,9 +39,9 @@ def _terraform_in(workspace: str) -> list[int]:
     return found
 
 
-def _cluster_of(house: DemoHouse, subscription: str) -> str:
+def _cluster_of(harness: DemoProcesses, subscription: str) -> str:
     def placed() -> str | None:
-        with house.registry.connection() as conn:
+        with harness.registry.connection() as conn:
             found = placement.current(conn, tenant_id_for(subscription))
         return None if found is None else found.cluster_id
 
@@ -49,13 +49,13 @@ def _cluster_of(house: DemoHouse, subscription: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def two(house: DemoHouse, customers: Customers) -> dict[str, str]:
+def two(harness: DemoProcesses, customers: Customers) -> dict[str, str]:
     """Acme on a cluster of its own, whose Terraform is killed in the middle; Bolt on a shared one."""
     subscriptions = {
         "acme": customers.subscribe("acme", "team_monthly", custom_domain="notes.acme.dev"),
         "bolt": customers.subscribe("bolt", "starter_monthly"),
     }
-    cluster = _cluster_of(house, subscriptions["acme"])
+    cluster = _cluster_of(harness, subscriptions["acme"])
     customers.wait_for_step(
         cluster, "apply_cluster_stack", timeout=180, event="started module.cluster.aws_rds_cluster.this"
     )
@@ -67,7 +67,7 @@ def two(house: DemoHouse, customers: Customers) -> dict[str, str]:
 
 
 def test_both_are_served_from_databases_of_their_own(
-    house: DemoHouse, customers: Customers, two: dict[str, str]
+    harness: DemoProcesses, customers: Customers, two: dict[str, str]
 ) -> None:
     pages = {slug: customers.wait_for_page(slug, timeout=CLUSTER_WITHIN) for slug in two}
     for slug in two:
@@ -81,12 +81,12 @@ def test_both_are_served_from_databases_of_their_own(
 
 
 def test_the_killed_cluster_was_adopted_and_nothing_destroyed(
-    house: DemoHouse, customers: Customers, two: dict[str, str]
+    harness: DemoProcesses, customers: Customers, two: dict[str, str]
 ) -> None:
     for subscription in two.values():
         customers.wait_until_settled(subscription, timeout=CLUSTER_WITHIN)
-    cluster = _cluster_of(house, two["acme"])
-    with house.registry.connection() as conn:
+    cluster = _cluster_of(harness, two["acme"])
+    with harness.registry.connection() as conn:
         actions = conn.execute(
             "SELECT e.kind, e.action FROM step_event e JOIN operation o ON o.id = e.operation_id"
             " WHERE o.resource_id = %s",
@@ -94,13 +94,15 @@ def test_the_killed_cluster_was_adopted_and_nothing_destroyed(
         ).fetchall()
     assert any(action["kind"] == "adopted" for action in actions)
     assert not any(action["action"] in ("delete", "replace", "remove") for action in actions)
-    assert ledger.violations(house) == []
+    assert ledger.violations(harness) == []
 
 
-def test_the_tenants_logins_are_refused_by_the_others_database(house: DemoHouse, two: dict[str, str]) -> None:
-    secrets = ledger.account(house).client("secretsmanager")
-    where = EndpointMap(Path(house.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
-    with house.registry.connection() as conn:
+def test_the_tenants_logins_are_refused_by_the_others_database(
+    harness: DemoProcesses, two: dict[str, str]
+) -> None:
+    secrets = ledger.account(harness).client("secretsmanager")
+    where = EndpointMap(Path(harness.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
+    with harness.registry.connection() as conn:
         placed = {slug: placement.current(conn, tenant_id_for(sub)) for slug, sub in two.items()}
     for slug, other in (("acme", "bolt"), ("bolt", "acme")):
         mine, theirs = placed[slug], placed[other]
@@ -129,13 +131,13 @@ def test_the_tenants_logins_are_refused_by_the_others_database(house: DemoHouse,
     ],
 )
 def test_a_worker_killed_in_the_middle_is_succeeded(
-    house: DemoHouse, customers: Customers, two: dict[str, str], slug: str, step: str, event: str | None
+    harness: DemoProcesses, customers: Customers, two: dict[str, str], slug: str, step: str, event: str | None
 ) -> None:
     customers.wait_until_settled(two["bolt"], timeout=CLUSTER_WITHIN)
     subscription = customers.subscribe(slug, "starter_monthly")
     customers.wait_for_step(tenant_id_for(subscription), step, timeout=TENANT_WITHIN, event=event)
-    house.children["worker"].kill()
-    house.start_worker()
+    harness.children["worker"].kill()
+    harness.start_worker()
     customers.wait_for_page(slug, timeout=TENANT_WITHIN)
     customers.wait_until_settled(subscription, timeout=TENANT_WITHIN)
-    assert ledger.violations(house) == []
+    assert ledger.violations(harness) == []

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from controlplane.certificate import CertificateKey, fault
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.store import placement, tenant
 from localcloud.servers.postgres_install import program
@@ -25,8 +25,8 @@ from tests.acceptance.customers import Customers, wait_for
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 
-def _placed(house: DemoHouse, subscription: str) -> Placement:
-    with house.registry.connection() as conn:
+def _placed(harness: DemoProcesses, subscription: str) -> Placement:
+    with harness.registry.connection() as conn:
         found = placement.current(conn, tenant_id_for(subscription))
     assert found is not None
     return found
@@ -36,16 +36,16 @@ def _cancel(customers: Customers, subscription: str) -> None:
     customers.stripe.v1.subscriptions.cancel(subscription)
 
     def closed() -> bool | None:
-        with customers.house.registry.connection() as conn:
+        with customers.harness.registry.connection() as conn:
             row = tenant.get(conn, tenant_id_for(subscription))
         return True if row.phase.value == "closed" else None
 
     wait_for(closed, timeout=120, what=lambda: customers.state(subscription))
 
 
-def _purge(house: DemoHouse, customers: Customers, subscription: str) -> dict[str, Any]:
+def _purge(harness: DemoProcesses, customers: Customers, subscription: str) -> dict[str, Any]:
     """Asked for by one, approved by another; the certificate."""
-    keys, path = house.cloud.credentials, f"{house.web_url}/v1/tenants/{tenant_id_for(subscription)}"
+    keys, path = harness.cloud.credentials, f"{harness.web_url}/v1/tenants/{tenant_id_for(subscription)}"
 
     def post(url: str, token: str, body: dict[str, Any]) -> httpx.Response:
         return httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30)
@@ -65,24 +65,24 @@ def _purge(house: DemoHouse, customers: Customers, subscription: str) -> dict[st
 
 
 def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
-    house: DemoHouse, customers: Customers, tmp_path: Path
+    harness: DemoProcesses, customers: Customers, tmp_path: Path
 ) -> None:
     subscription = customers.subscribe("kilo", "starter_monthly")
     customers.wait_for_page("kilo", timeout=420)
     customers.write("kilo", "what was written before the end")
-    placed = _placed(house, subscription)
+    placed = _placed(harness, subscription)
     _cancel(customers, subscription)
-    envelope = _purge(house, customers, subscription)
+    envelope = _purge(harness, customers, subscription)
 
-    seed = base64.b64decode(house.cloud.credentials.certificate_key.partition(":")[2])
+    seed = base64.b64decode(harness.cloud.credentials.certificate_key.partition(":")[2])
     assert fault(envelope, CertificateKey("c1", seed).public_key) is None
     [kept, backups] = envelope["certificate"]["kept"]
     assert (backups["kind"], backups["name"]) == ("automatic backups", placed.cluster_id)
-    bucket = house.environment()["CONTROLPLANE_COPY_BUCKET"]
-    body = ledger.account(house).client("s3").get_object(Bucket=bucket, Key=kept["name"])["Body"].read()
+    bucket = harness.environment()["CONTROLPLANE_COPY_BUCKET"]
+    body = ledger.account(harness).client("s3").get_object(Bucket=bucket, Key=kept["name"])["Body"].read()
     assert hashlib.sha256(body).hexdigest() == kept["sha256"]
     (tmp_path / "kilo.dump").write_bytes(body)
-    url = house.cloud.registry.create_database("kilo_restored")
+    url = harness.cloud.registry.create_database("kilo_restored")
     restore = [program("pg_restore"), "--no-owner", "--dbname", url, tmp_path / "kilo.dump"]
     subprocess.run(restore, check=True, timeout=60)
     with psycopg.connect(url) as conn:
@@ -91,21 +91,21 @@ def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
     assert kept["rows"]["app.note"] == 1
 
     assert customers.page("kilo").status_code == 404
-    status, found = ledger.verify(house, "--tenant", placed.tenant_id)
+    status, found = ledger.verify(harness, "--tenant", placed.tenant_id)
     assert (status, found["findings"], found["unread"]) == (0, [], [])
-    states = ledger.account(house).state_files()
+    states = ledger.account(harness).state_files()
     assert not [key for key in states if placed.workspace in key]
 
 
 @pytest.mark.soak
-def test_a_dedicated_tenant_takes_its_cluster_along(house: DemoHouse, customers: Customers) -> None:
+def test_a_dedicated_tenant_takes_its_cluster_along(harness: DemoProcesses, customers: Customers) -> None:
     subscription = customers.subscribe("lima", "team_monthly")
     customers.wait_for_page("lima", timeout=420)
-    placed = _placed(house, subscription)
+    placed = _placed(harness, subscription)
     _cancel(customers, subscription)
-    envelope = _purge(house, customers, subscription)
+    envelope = _purge(harness, customers, subscription)
     [kept] = envelope["certificate"]["kept"]
-    account = ledger.account(house)
+    account = ledger.account(harness)
     rds = account.client("rds")
     clusters = {c["DBClusterIdentifier"] for c in rds.describe_db_clusters()["DBClusters"]}
     assert placed.cluster_id not in clusters
@@ -114,13 +114,13 @@ def test_a_dedicated_tenant_takes_its_cluster_along(house: DemoHouse, customers:
     ]
     assert snapshot["Status"] == "available"
     assert placed.cluster_id in set(account.keys())
-    assert ledger.violations(house) == []
+    assert ledger.violations(harness) == []
     done = subprocess.run(
         [sys.executable, "-m", "controlplane.cli.main", "tenants", "certificate", "lima", "--json"],
-        env=house.environment()
+        env=harness.environment()
         | {
-            "CONTROLPLANE_API_URL": house.web_url,
-            "CONTROLPLANE_API_TOKEN": house.cloud.credentials.viewer_token,
+            "CONTROLPLANE_API_URL": harness.web_url,
+            "CONTROLPLANE_API_TOKEN": harness.cloud.credentials.viewer_token,
         },
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.restore import moment
@@ -27,15 +27,17 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 
 @contextmanager
-def _database(house: DemoHouse, placed: Placement, secret: str | None) -> Iterator[psycopg.Connection[Any]]:
+def _database(
+    harness: DemoProcesses, placed: Placement, secret: str | None
+) -> Iterator[psycopg.Connection[Any]]:
     """By the login in this secret, or as the cluster's master."""
-    with house.registry.connection() as conn:
+    with harness.registry.connection() as conn:
         at = cluster.get(conn, placed.cluster_id).endpoint
     assert at is not None
-    secrets = ledger.account(house).client("secretsmanager")
+    secrets = ledger.account(harness).client("secretsmanager")
     name = secret or at["master_secret_arn"]
     login = json.loads(secrets.get_secret_value(SecretId=name)["SecretString"])
-    where = EndpointMap(Path(house.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
+    where = EndpointMap(Path(harness.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
     with psycopg.connect(
         host=at["host"],
         dbname=placed.database,
@@ -53,7 +55,7 @@ def _bodies(page: httpx.Response) -> list[str]:
 
 
 def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_kept(
-    house: DemoHouse, customers: Customers
+    harness: DemoProcesses, customers: Customers
 ) -> None:
     subscription = customers.subscribe("mike", "starter_monthly")
     customers.wait_for_page("mike", timeout=420)
@@ -61,21 +63,21 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
         customers.write("mike", body)
     customers.wait_until_settled(subscription, timeout=120)
     tenant_id = tenant_id_for(subscription)
-    with house.registry.connection() as conn:
+    with harness.registry.connection() as conn:
         before = placement.current(conn, tenant_id)
     assert before is not None
     time.sleep(2)
     at = moment(datetime.now(UTC))
     time.sleep(1.1)
-    with _database(house, before, before.app_secret) as conn:
+    with _database(harness, before, before.app_secret) as conn:
         assert conn.execute("DELETE FROM app.note").rowcount == 2
     customers.write("mike", "where are my notes?")
     assert _bodies(customers.page("mike")) == ["where are my notes?"]
 
     asked = httpx.post(
-        f"{house.web_url}/v1/tenants/mike/restore",
+        f"{harness.web_url}/v1/tenants/mike/restore",
         json={"at": at, "reason": "DELETE without WHERE"},
-        headers={"Authorization": f"Bearer {house.cloud.credentials.operator_token}"},
+        headers={"Authorization": f"Bearer {harness.cloud.credentials.operator_token}"},
         timeout=30,
     )
     assert asked.status_code == 202, asked.text
@@ -83,7 +85,7 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
 
     def restored() -> bool | None:
         customers.page("mike")
-        with house.registry.connection() as conn:
+        with harness.registry.connection() as conn:
             found = move.latest(conn, tenant_id)
         return True if found is not None and found.phase is MovePhase.MOVED else None
 
@@ -97,7 +99,7 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
     customers.write("mike", "thank you")
     customers.wait_until_settled(subscription, timeout=120)
 
-    with house.registry.connection() as conn:
+    with harness.registry.connection() as conn:
         after, found = placement.current(conn, tenant_id), move.latest(conn, tenant_id)
         assert found is not None
         asked_for = restore.of_move(conn, found.id)
@@ -108,21 +110,21 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
     print(f"no write for {found.pause_seconds} s")
     with (
         pytest.raises(psycopg.OperationalError, match="not permitted to log in"),
-        _database(house, before, before.app_secret),
+        _database(harness, before, before.app_secret),
     ):
         pass
-    with _database(house, before, None) as conn:
+    with _database(harness, before, None) as conn:
         kept = conn.execute("SELECT body FROM app.note").fetchall()
     assert kept == [("where are my notes?",)]
 
     def gone() -> bool | None:
-        with house.registry.connection() as conn:
+        with harness.registry.connection() as conn:
             row = cluster.get(conn, str(asked_for.cluster_id))
         return True if row.destroyed_at is not None else None
 
     wait_for(gone, timeout=300, what=lambda: customers.state("mike"))
-    clusters = ledger.account(house).client("rds").describe_db_clusters()["DBClusters"]
+    clusters = ledger.account(harness).client("rds").describe_db_clusters()["DBClusters"]
     assert asked_for.cluster_id not in {found["DBClusterIdentifier"] for found in clusters}
-    status, book = ledger.verify(house, "--tenant", tenant_id)
+    status, book = ledger.verify(harness, "--tenant", tenant_id)
     assert (status, book["findings"], book["unread"]) == (0, [], [])
-    assert ledger.violations(house) == []
+    assert ledger.violations(harness) == []

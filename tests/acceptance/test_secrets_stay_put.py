@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 from tests.acceptance import ledger
 from tests.acceptance.customers import Customers
 
@@ -22,18 +22,18 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def canaries(house: DemoHouse, customers: Customers) -> dict[str, bytes]:
+def canaries(harness: DemoProcesses, customers: Customers) -> dict[str, bytes]:
     """What it is → the secret. One tenant at least has been provisioned."""
     subscription = customers.subscribe("golf", "starter_monthly")
     customers.wait_for_page("golf", timeout=420)
     customers.wait_until_settled(subscription, timeout=120)
-    secrets = ledger.account(house).client("secretsmanager")
+    secrets = ledger.account(harness).client("secretsmanager")
     found: dict[str, bytes] = {}
     for page in secrets.get_paginator("list_secrets").paginate():
         for secret in page["SecretList"]:
             value = json.loads(secrets.get_secret_value(SecretId=secret["ARN"])["SecretString"])
             found[secret["Name"]] = value["password"].encode()
-    environment = house.environment()
+    environment = harness.environment()
     for name in ("CONTROLPLANE_STRIPE_API_KEY", "CONTROLPLANE_CLOUDFLARE_API_TOKEN"):
         found[name] = environment[name].encode()
     for number, key in enumerate(environment["CONTROLPLANE_STRIPE_WEBHOOK_SECRETS"].split(",")):
@@ -47,10 +47,10 @@ def _holders(canaries: dict[str, bytes], where: str, content: bytes) -> list[str
     return [f"{name} in {where}" for name, secret in canaries.items() if secret in content]
 
 
-def test_in_no_file_of_the_run(house: DemoHouse, canaries: dict[str, bytes]) -> None:
+def test_in_no_file_of_the_run(harness: DemoProcesses, canaries: dict[str, bytes]) -> None:
     leaks: list[str] = []
     read = 0
-    for path in sorted(house.cloud.data_dir.rglob("*")):
+    for path in sorted(harness.cloud.data_dir.rglob("*")):
         if path.is_file() and not path.is_symlink() and "plugin-cache" not in path.parts:
             read += 1
             leaks += _holders(canaries, str(path), path.read_bytes())
@@ -63,15 +63,15 @@ def _stand_ins_own(leak: str) -> bool:
     return "/stripe/" in leak or "/cloudflare/" in leak
 
 
-def test_in_no_terraform_state(house: DemoHouse, canaries: dict[str, bytes]) -> None:
-    states = ledger.account(house).state_files()
+def test_in_no_terraform_state(harness: DemoProcesses, canaries: dict[str, bytes]) -> None:
+    states = ledger.account(harness).state_files()
     assert states
     leaks = [leak for key, body in states.items() for leak in _holders(canaries, key, body)]
     assert leaks == []
 
 
-def test_in_no_table_of_the_registry(house: DemoHouse, canaries: dict[str, bytes]) -> None:
-    with house.registry.connection() as conn:
+def test_in_no_table_of_the_registry(harness: DemoProcesses, canaries: dict[str, bytes]) -> None:
+    with harness.registry.connection() as conn:
         tables = [
             row["table_name"]
             for row in conn.execute(
@@ -93,8 +93,8 @@ def test_in_no_table_of_the_registry(house: DemoHouse, canaries: dict[str, bytes
 
 
 @pytest.mark.parametrize("which", ["broker", "cache"])
-def test_in_no_key_of_redis(house: DemoHouse, canaries: dict[str, bytes], which: str) -> None:
-    client = redis.Redis.from_url(getattr(house.cloud, which).url)
+def test_in_no_key_of_redis(harness: DemoProcesses, canaries: dict[str, bytes], which: str) -> None:
+    client = redis.Redis.from_url(getattr(harness.cloud, which).url)
     content = b""
     for key in client.scan_iter():
         content += key + (client.dump(key) or b"")

@@ -13,7 +13,7 @@ import pytest
 import redis
 from psycopg import sql
 
-from controlplane.cli.demo.house import DemoHouse
+from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.store import cluster, placement
 from dataplane.contract import cache_key
@@ -27,25 +27,25 @@ NOBODY = "t-zzzzzzzzzzzz"
 
 
 @pytest.fixture(scope="module")
-def placed(house: DemoHouse, customers: Customers) -> Placement:
+def placed(harness: DemoProcesses, customers: Customers) -> Placement:
     subscription = customers.subscribe("hotel", "starter_monthly")
     customers.wait_for_page("hotel", timeout=420)
     customers.wait_until_settled(subscription, timeout=120)
-    with house.registry.connection() as conn:
+    with harness.registry.connection() as conn:
         found = placement.current(conn, tenant_id_for(subscription))
     assert found is not None
     return found
 
 
 @contextmanager
-def _master(house: DemoHouse, placed: Placement) -> Iterator[psycopg.Connection[Any]]:
+def _master(harness: DemoProcesses, placed: Placement) -> Iterator[psycopg.Connection[Any]]:
     """Somebody with the master's password, at work by hand."""
-    with house.registry.connection() as conn:
+    with harness.registry.connection() as conn:
         at = cluster.get(conn, placed.cluster_id).endpoint
     assert at is not None
-    secrets = ledger.account(house).client("secretsmanager")
+    secrets = ledger.account(harness).client("secretsmanager")
     login = json.loads(secrets.get_secret_value(SecretId=at["master_secret_arn"])["SecretString"])
-    where = EndpointMap(Path(house.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
+    where = EndpointMap(Path(harness.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
     with psycopg.connect(
         host=at["host"],
         dbname="postgres",
@@ -57,17 +57,17 @@ def _master(house: DemoHouse, placed: Placement) -> Iterator[psycopg.Connection[
         yield conn
 
 
-def test_a_run_in_order_has_no_findings(house: DemoHouse, placed: Placement) -> None:
-    status, found = ledger.verify(house, "--tenant", "hotel")
+def test_a_run_in_order_has_no_findings(harness: DemoProcesses, placed: Placement) -> None:
+    status, found = ledger.verify(harness, "--tenant", "hotel")
     assert (status, found["findings"], found["unread"]) == (0, [], [])
     assert found["attack"]["tried"] >= 2
     assert found["attack"]["untried"] == []
 
 
 def test_what_was_planted_is_found_and_what_may_be_is_mended(
-    house: DemoHouse, customers: Customers, placed: Placement
+    harness: DemoProcesses, customers: Customers, placed: Placement
 ) -> None:
-    account = ledger.account(house)
+    account = ledger.account(harness)
     secrets, iam, s3 = (account.client(name) for name in ("secretsmanager", "iam", "s3"))
     role = sql.Identifier(placed.app_roles[0])
     orphan, state = f"tenants/{NOBODY}/1/app", f"tenants/{NOBODY}-1/terraform.tfstate"
@@ -76,14 +76,14 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
         RoleName=f"{NOBODY}-1", AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}'
     )
     s3.put_object(Bucket=account.bucket, Key=state, Body=b"{}")
-    with redis.Redis.from_url(house.environment()["CONTROLPLANE_CACHE_URL"]) as cache:
+    with redis.Redis.from_url(harness.environment()["CONTROLPLANE_CACHE_URL"]) as cache:
         cache.delete(cache_key(customers.host("hotel")))
-    with _master(house, placed) as conn:
+    with _master(harness, placed) as conn:
         conn.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
     try:
-        status, found = ledger.verify(house, "--repair", "--grace", "0", "--attackers", "100")
+        status, found = ledger.verify(harness, "--repair", "--grace", "0", "--attackers", "100")
     finally:
-        with _master(house, placed) as conn:
+        with _master(harness, placed) as conn:
             conn.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))
         secrets.delete_secret(SecretId=orphan, ForceDeleteWithoutRecovery=True)
         iam.delete_role(RoleName=f"{NOBODY}-1")
@@ -98,4 +98,4 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
     }
     assert found["estimated_monthly_usd"] == 0.4
     assert [(done["repair"], done["outcome"]) for done in found["repairs"]] == [("republish", "published")]
-    assert ledger.violations(house) == []
+    assert ledger.violations(harness) == []

@@ -63,7 +63,7 @@ def desk(registry: Any) -> Iterator[Desk]:
 @pytest.fixture(scope="session")
 def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of the product's processes on a local cloud. Terraform only says its version."""
-    folder = tmp_path_factory.mktemp("house")
+    folder = tmp_path_factory.mktemp("harness")
     migrations = folder / "migrations"
     migrations.mkdir()
     (migrations / "0001_note.sql").write_text("CREATE TABLE app.note (id bigint PRIMARY KEY);")

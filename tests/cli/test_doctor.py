@@ -39,7 +39,7 @@ def failed(env: dict[str, str], **changes: str) -> dict[str, str]:
     return {check.name: check.detail for check in doctor.checks(settings) if not check.ok}
 
 
-def test_a_healthy_house_is_one_line_a_check(env: dict[str, str]) -> None:
+def test_a_healthy_platform_is_one_line_a_check(env: dict[str, str]) -> None:
     done = run(env)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()

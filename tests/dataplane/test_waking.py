@@ -29,7 +29,7 @@ def read_canary(_: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     return [str(row and row[0]).encode()]
 
 
-class House:
+class Harness:
     """An application, and visitors of it."""
 
     def __init__(self, env: dict[str, str], logins: Logins) -> None:
@@ -74,27 +74,27 @@ def sleeper(
 
 
 @pytest.fixture
-def house(env: dict[str, str], logins: Logins) -> Iterator[House]:
-    house = House(env, logins)
-    yield house
-    house.close()
+def harness(env: dict[str, str], logins: Logins) -> Iterator[Harness]:
+    harness = Harness(env, logins)
+    yield harness
+    harness.close()
 
 
 def test_a_visitor_waits_as_long_as_aurora_needs_and_nobody_else_with_them(
-    house: House, sleeper: TenantDatabase, awake: TenantDatabase, proxy: Proxy
+    harness: Harness, sleeper: TenantDatabase, awake: TenantDatabase, proxy: Proxy
 ) -> None:
-    transport = house.dataplane.pools._connector.transport
+    transport = harness.dataplane.pools._connector.transport
     assert transport.wake == 45, "over 30 seconds after a day of sleep, below the 60 of a load balancer"
-    first, second = house.visit(sleeper), house.visit(sleeper)
+    first, second = harness.visit(sleeper), harness.visit(sleeper)
     eventually(lambda: proxy.accepted == 2, PATIENCE)
-    others = [house.visit(sleeper) for _ in range(4)]
+    others = [harness.visit(sleeper) for _ in range(4)]
     for other in others:  # those in line behind them wait as long as for any connection, 5 seconds
         told = other.result(PATIENCE)
         assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
         assert "Waking up" in told.text
     assert proxy.accepted == 2, "no more than two of a tenant's connects are under way"
     for _ in range(20):
-        assert house.visit(awake).result(PATIENCE).text == awake.canary
+        assert harness.visit(awake).result(PATIENCE).text == awake.canary
     assert not first.done()
     assert not second.done()
     proxy.mode = "pass"
@@ -106,16 +106,16 @@ def test_a_visitor_waits_as_long_as_aurora_needs_and_nobody_else_with_them(
 def test_past_the_bound_the_page_says_so_and_comes_back_by_itself(
     env: dict[str, str], logins: Logins, sleeper: TenantDatabase, proxy: Proxy
 ) -> None:
-    house = House(env | {"DATAPLANE_WAKE_SECONDS": "3"}, logins)
+    harness = Harness(env | {"DATAPLANE_WAKE_SECONDS": "3"}, logins)
     try:
-        page = house.visit(sleeper).result(PATIENCE)
+        page = harness.visit(sleeper).result(PATIENCE)
         assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
         assert page.headers["Cache-Control"] == "no-store"
         assert '<meta http-equiv="refresh" content="5">' in page.text
         assert "was asleep and is starting" in page.text
-        answer = house.visit(sleeper, "application/json").result(PATIENCE)
+        answer = harness.visit(sleeper, "application/json").result(PATIENCE)
         assert (answer.status_code, answer.json and answer.json["error"]) == (503, "waking")
         proxy.mode = "pass"
-        eventually(lambda: house.visit(sleeper).result(PATIENCE).status_code == 200, PATIENCE)
+        eventually(lambda: harness.visit(sleeper).result(PATIENCE).status_code == 200, PATIENCE)
     finally:
-        house.close()
+        harness.close()

@@ -1,18 +1,18 @@
-"""boto3's Secrets Manager for a data plane that runs beside a house."""
+"""boto3's Secrets Manager for a data plane that runs beside a harness."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.providers.aws_secrets import render_credential
 
 
 class SecretsManager:
-    """What the data plane asks of boto3, answered from the house's world."""
+    """What the data plane asks of boto3, answered from the harness's world."""
 
-    def __init__(self, house: House) -> None:
-        self._secrets = house.ctx.providers.secrets
+    def __init__(self, harness: Harness) -> None:
+        self._secrets = harness.ctx.providers.secrets
 
     def client(self, service: str, **_: Any) -> SecretsManager:
         assert service == "secretsmanager"

@@ -17,7 +17,7 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.store.registry import Registry
 from localcloud.servers.process import Child, spawn
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from tests.processes import is_running
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def celery(
     def start(name: str, *arguments: str) -> Child:
         child = spawn(
             name,
-            [sys.executable, "-m", "celery", "-A", "tests.engine.celery_house", *arguments],
+            [sys.executable, "-m", "celery", "-A", "tests.harness.celery_app", *arguments],
             log=tmp_path / f"{name}.log",
             env=environment,
             cwd=ROOT,
@@ -56,8 +56,8 @@ def celery(
 
 
 @pytest.fixture
-def house(registry: Registry, database_url: str, tmp_path: Path) -> Iterator[House]:
-    opened = House(database_url, tmp_path / "world.sqlite")
+def harness(registry: Registry, database_url: str, tmp_path: Path) -> Iterator[Harness]:
+    opened = Harness(database_url, tmp_path / "world.sqlite")
     yield opened
     opened.close()
 
@@ -74,50 +74,50 @@ def _start_beat(celery: Callable[..., Child], tmp_path: Path) -> None:
     celery("beat", "beat", "--schedule", str(tmp_path / "beat"), "--loglevel", "WARNING")
 
 
-def _until_all_ready(house: House, subscriptions: list[str], meanwhile: Callable[[], None]) -> None:
+def _until_all_ready(harness: Harness, subscriptions: list[str], meanwhile: Callable[[], None]) -> None:
     ids = [tenant_id_for(subscription) for subscription in subscriptions]
     deadline = time.monotonic() + WITHIN
     while True:
-        with house.ctx.registry.connection() as conn:
+        with harness.ctx.registry.connection() as conn:
             row = conn.execute(
                 "SELECT count(*) AS n FROM tenant WHERE id = ANY(%s) AND settled_generation = generation",
                 [ids],
             ).fetchone()
         if row is not None and row["n"] == len(ids):
             return
-        assert time.monotonic() < deadline, f"{row} of {len(ids)} are ready: {house.open_work()}"
+        assert time.monotonic() < deadline, f"{row} of {len(ids)} are ready: {harness.open_work()}"
         meanwhile()
         time.sleep(0.2)
 
 
 @pytest.mark.timeout(300)
 def test_twenty_tenants_while_redis_is_flushed_again_and_again(
-    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
 ) -> None:
     _start(celery, tmp_path)
-    subscriptions = [house.subscribe(number) for number in range(TENANTS)]
+    subscriptions = [harness.subscribe(number) for number in range(TENANTS)]
     for subscription in subscriptions:
-        house.hear(subscription)
+        harness.hear(subscription)
     flushes = []
 
     def flush() -> None:
         broker.flush()
         flushes.append(time.monotonic())
 
-    _until_all_ready(house, subscriptions, flush)
+    _until_all_ready(harness, subscriptions, flush)
     assert len(flushes) > 3
-    house.work()
-    assert house.violations() == []
+    harness.work()
+    assert harness.violations() == []
 
 
 @pytest.mark.timeout(300)
 def test_a_broker_that_is_killed_and_comes_back_empty(
-    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
 ) -> None:
     _start(celery, tmp_path)
-    subscriptions = [house.subscribe(number) for number in range(5)]
+    subscriptions = [harness.subscribe(number) for number in range(5)]
     for subscription in subscriptions:
-        house.hear(subscription)
+        harness.hear(subscription)
     rounds = iter(range(1_000_000))
 
     def kill_once() -> None:
@@ -126,19 +126,19 @@ def test_a_broker_that_is_killed_and_comes_back_empty(
             time.sleep(3)
             broker.start()
 
-    _until_all_ready(house, subscriptions, kill_once)
-    house.work()
-    assert house.violations() == []
+    _until_all_ready(harness, subscriptions, kill_once)
+    harness.work()
+    assert harness.violations() == []
 
 
 @pytest.mark.timeout(300)
 def test_queues_that_nobody_listens_to_do_not_grow(
-    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
 ) -> None:
     """A sweep every second: first without any worker, then with one that only sweeps, then with all."""
-    subscriptions = [house.subscribe(number) for number in range(5)]
+    subscriptions = [harness.subscribe(number) for number in range(5)]
     for subscription in subscriptions:
-        house.hear(subscription)
+        harness.hear(subscription)
     _start_beat(celery, tmp_path)
     with redis.Redis(port=broker.port) as client:
         _until(lambda: client.llen("clock") == 1, "beat has rung")
@@ -149,27 +149,27 @@ def test_queues_that_nobody_listens_to_do_not_grow(
             _stays(lambda: client.llen("events") == len(subscriptions), "the events that nobody hears")
             broker.flush()
     celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane", *QUIET)
-    _until_all_ready(house, subscriptions, lambda: None)
+    _until_all_ready(harness, subscriptions, lambda: None)
 
 
 @pytest.mark.timeout(300)
 def test_whoever_reaches_the_broker_controls_no_worker(
-    celery: Callable[..., Child], house: House, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
 ) -> None:
     """Celery's remote control would answer, cancel what is consumed and shut the worker down."""
     _start(celery, tmp_path)
-    _hear_and_wait(house, 1)
+    _hear_and_wait(harness, 1)
     attacker = Celery(broker=broker.url)
     assert attacker.control.ping(timeout=5) == []
     attacker.control.cancel_consumer("events")
     attacker.control.shutdown()
-    _hear_and_wait(house, 2)
+    _hear_and_wait(harness, 2)
 
 
-def _hear_and_wait(house: House, number: int) -> None:
-    subscription = house.subscribe(number)
-    house.hear(subscription)
-    _until_all_ready(house, [subscription], lambda: None)
+def _hear_and_wait(harness: Harness, number: int) -> None:
+    subscription = harness.subscribe(number)
+    harness.hear(subscription)
+    _until_all_ready(harness, [subscription], lambda: None)
 
 
 def _until(what: Callable[[], bool], name: str) -> None:
@@ -192,13 +192,13 @@ def _children_of(pid: int) -> list[int]:
 
 @pytest.mark.timeout(300)
 def test_pool_processes_end_with_the_worker_that_is_killed(
-    celery: Callable[..., Child], house: House, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, tmp_path: Path
 ) -> None:
     worker = celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane,clock")
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     _start_beat(celery, tmp_path)
-    _until_all_ready(house, [subscription], lambda: None)
+    _until_all_ready(harness, [subscription], lambda: None)
     children = _children_of(worker.pid)
     assert len(children) == 2
     os.kill(worker.pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ from controlplane.domain.errors import Retryable
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import operations, tenants
 from controlplane.store import operation
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.jobs.intake import handle_event
 from workers.runtime import polling
 
@@ -18,18 +18,18 @@ SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)
 
 
-def paid(house: House) -> None:
-    house.hear(house.subscribe(1), event_id="evt_paid")
-    house.work()
+def paid(harness: Harness) -> None:
+    harness.hear(harness.subscribe(1), event_id="evt_paid")
+    harness.work()
 
 
-def newest(house: House) -> Any:
-    with house.ctx.registry.connection() as conn:
+def newest(harness: Harness) -> Any:
+    with harness.ctx.registry.connection() as conn:
         return operations.list_page(conn, before=None, limit=1, resource_id=TENANT, state=None)[0]
 
 
-def rotate(house: House, actor: str = "api:support", reason: str = "leaked") -> int:
-    with house.ctx.registry.connection() as conn:
+def rotate(harness: Harness, actor: str = "api:support", reason: str = "leaked") -> int:
+    with harness.ctx.registry.connection() as conn:
         return tenants.rotate(conn, TENANT, actor=actor, reason=reason)
 
 
@@ -37,55 +37,55 @@ def reasons(row: Any) -> list[tuple[str, str]]:
     return [(cause["actor"], cause["reason"]) for cause in row.causes]
 
 
-def more_seats(house: House, event_id: str, quantity: int = 7) -> None:
-    house.subscribe(1, quantity=quantity)
-    house.hear(SUBSCRIPTION, event_id=event_id)
-    assert handle_event(house.ctx, event_id) == "applied"
+def more_seats(harness: Harness, event_id: str, quantity: int = 7) -> None:
+    harness.subscribe(1, quantity=quantity)
+    harness.hear(SUBSCRIPTION, event_id=event_id)
+    assert handle_event(harness.ctx, event_id) == "applied"
 
 
-def test_what_a_billing_event_asked_for_names_the_event(house: House) -> None:
-    paid(house)
-    [cause] = newest(house).causes
+def test_what_a_billing_event_asked_for_names_the_event(harness: Harness) -> None:
+    paid(harness)
+    [cause] = newest(harness).causes
     assert (cause["actor"], cause["event"], cause["request"]) == ("billing", "evt_paid", None)
     assert cause["at"].endswith("Z")
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         cluster = conn.execute("SELECT causes FROM operation WHERE kind = 'cluster'").fetchone()
     assert cluster is not None
     assert [found["event"] for found in cluster["causes"]] == ["evt_paid"]
 
 
-def test_a_second_request_keeps_the_first_and_its_event(house: House) -> None:
-    paid(house)
-    more_seats(house, "evt_seats")
-    rotate(house)
-    row = newest(house)
+def test_a_second_request_keeps_the_first_and_its_event(harness: Harness) -> None:
+    paid(harness)
+    more_seats(harness, "evt_seats")
+    rotate(harness)
+    row = newest(harness)
     assert (row.actor, row.reason) == ("billing", "customer.subscription.updated evt_seats")
     assert reasons(row) == [(row.actor, row.reason), ("api:support", "leaked")]
     assert [cause["event"] for cause in row.causes] == ["evt_seats", None]
     assert row.cause_count == 2
 
 
-def test_a_periodic_look_is_no_cause_and_gives_way_to_one(house: House) -> None:
-    paid(house)
-    with house.ctx.registry.connection() as conn:
+def test_a_periodic_look_is_no_cause_and_gives_way_to_one(harness: Harness) -> None:
+    paid(harness)
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
         conn.execute("UPDATE lease SET until = 'infinity'")
-    polling.work_once(house.ctx)
-    row = newest(house)
+    polling.work_once(harness.ctx)
+    row = newest(harness)
     assert (row.reason, row.causes, row.cause_count) == ("periodic look", [], 0)
-    rotate(house)
-    with house.ctx.registry.connection() as conn:
+    rotate(harness)
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
-    polling.work_once(house.ctx)
-    row = newest(house)
+    polling.work_once(harness.ctx)
+    row = newest(harness)
     assert (row.reason, row.actor, row.cause_count) == ("leaked", "api:support", 1)
 
 
-def test_they_are_bounded_and_counted(house: House) -> None:
-    paid(house)
+def test_they_are_bounded_and_counted(harness: Harness) -> None:
+    paid(harness)
     for number in range(60):
-        rotate(house, reason=f"number {number}")
-    row = newest(house)
+        rotate(harness, reason=f"number {number}")
+    row = newest(harness)
     assert (row.cause_count, len(row.causes), row.reason) == (60, 50, "number 0")
     assert [cause["reason"] for cause in row.causes] == [
         "number 0",
@@ -93,42 +93,42 @@ def test_they_are_bounded_and_counted(house: House) -> None:
     ]
 
 
-def test_one_that_is_superseded_hands_its_causes_on(house: House) -> None:
-    paid(house)
-    first = rotate(house, reason="leaked")
+def test_one_that_is_superseded_hands_its_causes_on(harness: Harness) -> None:
+    paid(harness)
+    first = rotate(harness, reason="leaked")
 
     def fails(point: str) -> None:
         if point == "secrets.describe:before":
-            house.world._crash = lambda _point: None
-            more_seats(house, "evt_meanwhile")
+            harness.world._crash = lambda _point: None
+            more_seats(harness, "evt_meanwhile")
             raise Retryable("Secrets Manager is away")
 
-    house.world._crash = fails
-    polling.work_once(house.ctx)
-    with house.ctx.registry.connection() as conn:
+    harness.world._crash = fails
+    polling.work_once(harness.ctx)
+    with harness.ctx.registry.connection() as conn:
         assert operation.get(conn, first).state == "superseded"
-    row = newest(house)
+    row = newest(harness)
     assert row.id != first
     assert reasons(row) == [
         ("api:support", "leaked"),
         ("billing", "customer.subscription.updated evt_meanwhile"),
     ]
     assert (row.reason, row.actor, row.cause_count) == ("leaked", "api:support", 2)
-    house.work()
-    assert house.violations() == []
+    harness.work()
+    assert harness.violations() == []
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_one_that_failed_and_waits_again_keeps_its_own(house: House, attempts: int) -> None:
-    paid(house)
-    rotate(house)
-    house.world._crash = _away
+def test_one_that_failed_and_waits_again_keeps_its_own(harness: Harness, attempts: int) -> None:
+    paid(harness)
+    rotate(harness)
+    harness.world._crash = _away
     for _ in range(attempts):
-        house.pass_time()
-        polling.work_once(house.ctx)
-    rotate(house, actor="api:anna", reason="again")
-    assert reasons(newest(house)) == [("api:support", "leaked"), ("api:anna", "again")]
-    house.world._crash = lambda _point: None
+        harness.pass_time()
+        polling.work_once(harness.ctx)
+    rotate(harness, actor="api:anna", reason="again")
+    assert reasons(newest(harness)) == [("api:support", "leaked"), ("api:anna", "again")]
+    harness.world._crash = lambda _point: None
 
 
 def _away(point: str) -> None:

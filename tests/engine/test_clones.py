@@ -10,80 +10,80 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import clones
 from controlplane.store import placement, tenant
 from controlplane.store.tenant import SlugTaken, TenantRow
-from tests.engine.house import ZONE, House
 from tests.engine.test_life import paid
+from tests.harness.engine import ZONE, Harness
 
 SOURCE = tenant_id_for("sub_00000001")
 
 
-def clone(house: House, slug: str = "copy-of-it") -> str:
-    with house.ctx.registry.connection() as conn:
+def clone(harness: Harness, slug: str = "copy-of-it") -> str:
+    with harness.ctx.registry.connection() as conn:
         clone_id, _ = clones.request(conn, SOURCE, slug=slug, actor="support", reason="a ticket")
     return clone_id
 
 
-def row(house: House, tenant_id: str) -> TenantRow:
-    with house.ctx.registry.connection() as conn:
+def row(harness: Harness, tenant_id: str) -> TenantRow:
+    with harness.ctx.registry.connection() as conn:
         return tenant.get(conn, tenant_id)
 
 
-def test_a_clone_has_the_rows_and_nothing_else_of_its_source(house: House) -> None:
-    paid(house, metadata={"custom_domain": "www.customer.dev"})
-    assert house.write(1, "theirs")
-    clone_id = clone(house)
-    house.work()
-    made = row(house, clone_id)
+def test_a_clone_has_the_rows_and_nothing_else_of_its_source(harness: Harness) -> None:
+    paid(harness, metadata={"custom_domain": "www.customer.dev"})
+    assert harness.write(1, "theirs")
+    clone_id = clone(harness)
+    harness.work()
+    made = row(harness, clone_id)
     assert (made.phase, made.clone_of, made.customer_id) == (Phase.ACTIVE, SOURCE, "internal")
     assert made.cloned_at is not None
     assert made.desired.custom_domains == ()
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         here, there = placement.current(conn, SOURCE), placement.current(conn, clone_id)
     assert here is not None
     assert there is not None
-    assert house.databases.rows(house.endpoint(there), there.database) == ["theirs"]
-    read = house.ctx.providers.secrets.read
+    assert harness.databases.rows(harness.endpoint(there), there.database) == ["theirs"]
+    read = harness.ctx.providers.secrets.read
     assert read(here.app_secret) != read(there.app_secret)
-    entry = house.cache.read(f"copy-of-it.{ZONE}")
+    entry = harness.cache.read(f"copy-of-it.{ZONE}")
     assert entry is not None
     assert entry.payload["profile"]["subscription_status"] == "internal"
-    assert house.write(1, "later")
-    assert house.databases.rows(house.endpoint(there), there.database) == ["theirs"]
-    assert house.violations() == []
+    assert harness.write(1, "later")
+    assert harness.databases.rows(harness.endpoint(there), there.database) == ["theirs"]
+    assert harness.violations() == []
 
 
-def test_a_clone_is_not_served_before_it_has_its_rows(house: House) -> None:
-    paid(house)
-    house.moves.refuse("clone")
-    clone_id = clone(house)
-    house.work()
-    entry = house.cache.read(f"copy-of-it.{ZONE}")
+def test_a_clone_is_not_served_before_it_has_its_rows(harness: Harness) -> None:
+    paid(harness)
+    harness.moves.refuse("clone")
+    clone_id = clone(harness)
+    harness.work()
+    entry = harness.cache.read(f"copy-of-it.{ZONE}")
     assert entry is not None
     assert entry.payload["status"] == "provisioning"
-    assert row(house, clone_id).runbook == "move"
+    assert row(harness, clone_id).runbook == "move"
 
 
-def test_a_clone_is_closed_by_hand_and_a_customer_is_not(house: House) -> None:
-    paid(house)
-    clone_id = clone(house)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+def test_a_clone_is_closed_by_hand_and_a_customer_is_not(harness: Harness) -> None:
+    paid(harness)
+    clone_id = clone(harness)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         clones.close(conn, clone_id, actor="support", reason="done with it")
         with pytest.raises(Conflict):
             clones.close(conn, SOURCE, actor="support", reason="oops")
-    house.work()
-    assert row(house, clone_id).phase is Phase.CLOSED
-    assert house.violations() == []
+    harness.work()
+    assert row(harness, clone_id).phase is Phase.CLOSED
+    assert harness.violations() == []
 
 
-def test_what_is_refused(house: House) -> None:
-    subscription = paid(house)
-    with house.ctx.registry.connection() as conn:
+def test_what_is_refused(harness: Harness) -> None:
+    subscription = paid(harness)
+    with harness.ctx.registry.connection() as conn:
         with pytest.raises(SlugTaken):
             clones.request(conn, SOURCE, slug="customer-1", actor="a", reason="r")
         with pytest.raises(Invalid):
             clones.request(conn, SOURCE, slug="Not A Slug", actor="a", reason="r")
-    house.subscribe(1, status="canceled")
-    house.hear(subscription)
-    house.work()
-    with house.ctx.registry.connection() as conn, pytest.raises(Conflict):
+    harness.subscribe(1, status="canceled")
+    harness.hear(subscription)
+    harness.work()
+    with harness.ctx.registry.connection() as conn, pytest.raises(Conflict):
         clones.request(conn, SOURCE, slug="too-late", actor="a", reason="r")

@@ -21,8 +21,8 @@ import pytest
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.servers.postgres import PostgresServer
-from tests.engine import crash_stories as stories
-from tests.engine.house import House
+from tests.harness import crash_scenarios as scenarios
+from tests.harness.engine import Harness
 
 KILLED = 137
 CALLS = (
@@ -114,9 +114,9 @@ def _work(url: str, world: str, crash_at: int | None, record: str | None) -> Non
         if next(numbers) == crash_at:
             os._exit(KILLED)
 
-    house = stories.open_house(url, world, crash=crash)
-    house.work()
-    house.close()
+    harness = scenarios.open_harness(url, world, crash=crash)
+    harness.work()
+    harness.close()
     if record is not None:
         Path(record).write_text("\n".join(points))
 
@@ -142,93 +142,99 @@ def process() -> Callable[..., int]:
     ("begin", "calls", "in_between", "in_the_end", "at_least", "passed_over"),
     [
         pytest.param(
-            stories.customer_pays, CALLS, stories.nothing, stories.gets_in, 80, (), id="provisioning"
+            scenarios.customer_pays, CALLS, scenarios.nothing, scenarios.gets_in, 80, (), id="provisioning"
         ),
         pytest.param(
-            stories.support_rotates, ROTATION_CALLS, stories.gets_in, stories.rotated, 40, (), id="rotation"
+            scenarios.support_rotates,
+            ROTATION_CALLS,
+            scenarios.gets_in,
+            scenarios.rotated,
+            40,
+            (),
+            id="rotation",
         ),
         pytest.param(
-            stories.shared_is_purged,
+            scenarios.shared_is_purged,
             PURGE_CALLS,
-            stories.copied_before_it_goes,
-            stories.purged,
+            scenarios.copied_before_it_goes,
+            scenarios.purged,
             20,
             LOOKS,
             id="purge of a shared tenant",
         ),
         pytest.param(
-            stories.dedicated_is_purged,
+            scenarios.dedicated_is_purged,
             DEDICATED_PURGE_CALLS,
-            stories.copied_before_it_goes,
-            stories.purged,
+            scenarios.copied_before_it_goes,
+            scenarios.purged,
             20,
             LOOKS,
             id="purge of a dedicated tenant",
         ),
         pytest.param(
-            stories.nobody_needs_the_warm_cluster,
+            scenarios.nobody_needs_the_warm_cluster,
             CALLS_OF_AN_END,
-            stories.nothing,
-            stories.nothing,
+            scenarios.nothing,
+            scenarios.nothing,
             10,
             (),
             id="end of a warm cluster",
         ),
         pytest.param(
-            stories.support_moves_on, MOVE_CALLS, stories.writes, stories.moved, 20, LOOKS, id="move"
+            scenarios.support_moves_on, MOVE_CALLS, scenarios.writes, scenarios.moved, 20, LOOKS, id="move"
         ),
         pytest.param(
-            stories.support_moves,
+            scenarios.support_moves,
             MOVE_CALLS,
-            stories.writes,
-            stories.moved,
+            scenarios.writes,
+            scenarios.moved,
             60,
             LOOKS,
             id="move with its target",
             marks=pytest.mark.soak,
         ),
         pytest.param(
-            stories.support_confirms,
+            scenarios.support_confirms,
             CONFIRM_CALLS,
-            stories.writes,
-            stories.moved,
+            scenarios.writes,
+            scenarios.moved,
             8,
             LOOKS,
             id="move confirmed",
         ),
         pytest.param(
-            stories.support_restores_on,
+            scenarios.support_restores_on,
             RESTORE_FROM_COPY_CALLS,
-            stories.writes_on,
-            stories.restored,
+            scenarios.writes_on,
+            scenarios.restored,
             20,
             LOOKS,
             id="restore",
         ),
         pytest.param(
-            stories.support_restores,
+            scenarios.support_restores,
             RESTORE_CALLS,
-            stories.writes_on,
-            stories.restored,
+            scenarios.writes_on,
+            scenarios.restored,
             80,
             (),
             id="restore with its clusters",
             marks=pytest.mark.soak,
         ),
         pytest.param(
-            stories.support_regrets_a_restore,
+            scenarios.support_regrets_a_restore,
             CONFIRM_CALLS,
-            stories.nothing,
-            stories.not_restored,
+            scenarios.nothing,
+            scenarios.not_restored,
             12,
             LOOKS,
             id="restore given up",
         ),
         pytest.param(
-            stories.support_gives_up,
+            scenarios.support_gives_up,
             CONFIRM_CALLS,
-            stories.writes,
-            stories.keeps_its_rows,
+            scenarios.writes,
+            scenarios.keeps_its_rows,
             12,
             LOOKS,
             id="move given up",
@@ -239,10 +245,10 @@ def test_every_crash_point_converges_without_orphan_or_duplicate(
     postgres_server: PostgresServer,
     tmp_path: Path,
     process: Callable[..., int],
-    begin: Callable[[str, Path], House],
+    begin: Callable[[str, Path], Harness],
     calls: tuple[str, ...],
-    in_between: Callable[[House], list[str]],
-    in_the_end: Callable[[House], list[str]],
+    in_between: Callable[[Harness], list[str]],
+    in_the_end: Callable[[Harness], list[str]],
     at_least: int,
     passed_over: tuple[str, ...],
 ) -> None:
@@ -259,7 +265,7 @@ def test_every_crash_point_converges_without_orphan_or_duplicate(
         name, world = f"crash_{uuid.uuid4().hex}", tmp_path / f"world-{number}.sqlite"
         url = postgres_server.create_database(name, template=template)
         shutil.copy(before, world)
-        house = stories.open_house(url, world)
+        harness = scenarios.open_harness(url, world)
         found: list[str] = []
         if number < 0:
             assert process(url, str(world), None, str(recording)) == 0
@@ -270,12 +276,12 @@ def test_every_crash_point_converges_without_orphan_or_duplicate(
         elif process(url, str(world), number, None) != KILLED:
             found.append("the run did not come this far")
         else:
-            found += in_between(house)
+            found += in_between(harness)
             if process(url, str(world), None, None) != 0:
-                found.append(f"the successor did not finish {house.open_work()}")
+                found.append(f"the successor did not finish {harness.open_work()}")
         where = f"{number} {points[number] if number >= 0 else 'undisturbed'}"
-        failures += [f"{where}: {wrong}" for wrong in (*found, *house.violations(), *in_the_end(house))]
-        house.close()
+        failures += [f"{where}: {wrong}" for wrong in (*found, *harness.violations(), *in_the_end(harness))]
+        harness.close()
         postgres_server.drop_database(name)
     postgres_server.drop_database(template)
     assert {f"{call}:{side}" for call in calls for side in ("before", "after")} <= set(points)

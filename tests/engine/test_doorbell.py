@@ -16,7 +16,7 @@ from controlplane.domain.notice import NoticeKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store import notice, preview
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from tests.web.site import ENVIRONMENT
 from workers.engine.context import Ring
 from workers.jobs import intake
@@ -34,17 +34,17 @@ def queues(broker: ValkeyServer) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def swept(house: House, broker: ValkeyServer) -> Callable[[], sweep.Swept]:
+def swept(harness: Harness, broker: ValkeyServer) -> Callable[[], sweep.Swept]:
     """A sweep over events, operations, a preview and a notice that are due, and nobody who works."""
     for number in range(TENANTS):
-        intake.handle_event(house.ctx, house.hear(house.subscribe(number)))
+        intake.handle_event(harness.ctx, harness.hear(harness.subscribe(number)))
     for number in range(EVENTS):
-        house.hear(f"sub_{number:08d}")
-    with house.ctx.registry.connection() as conn:
+        harness.hear(f"sub_{number:08d}")
+    with harness.ctx.registry.connection() as conn:
         first = tenant_id_for("sub_00000000")
         preview.request(conn, first, actor="support")
         notice.tell(conn, first, NoticeKind.READY, once="first")
-    ctx = replace(house.ctx, ring=wsgi.celery_ring(broker.url))
+    ctx = replace(harness.ctx, ring=wsgi.celery_ring(broker.url))
     unheard = Doorbell(broker.url).unheard
     return lambda: sweep.sweep(ctx, unheard)
 

@@ -10,82 +10,82 @@ from controlplane.domain.errors import Conflict, LeaseLost, NeedsHuman, NotFound
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import exports as services
 from controlplane.store import data_copy
-from tests.engine.house import House
 from tests.engine.test_leave import SUBSCRIPTION, TENANT, approve, ask, paid
+from tests.harness.engine import Harness
 from workers.jobs import exports
 from workers.schedule import sweep
 
 
 @pytest.fixture
-def export(house: House) -> data_copy.CopyRow:
-    paid(house)
-    with house.ctx.registry.connection() as conn:
+def export(harness: Harness) -> data_copy.CopyRow:
+    paid(harness)
+    with harness.ctx.registry.connection() as conn:
         return services.request(conn, TENANT, actor="anna", reason="art. 20", keep_days=7)
 
 
-def row(house: House, export_id: int) -> data_copy.CopyRow:
-    with house.ctx.registry.connection() as conn:
+def row(harness: Harness, export_id: int) -> data_copy.CopyRow:
+    with harness.ctx.registry.connection() as conn:
         return services.show(conn, export_id)
 
 
-def time_passes(house: House, column: str = "next_attempt_at") -> None:
-    with house.ctx.registry.connection() as conn:
+def time_passes(harness: Harness, column: str = "next_attempt_at") -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute(f"UPDATE data_copy SET {column} = clock_timestamp()".encode())
 
 
-def test_it_is_made_kept_and_deleted_in_time(house: House, export: data_copy.CopyRow) -> None:
-    assert sweep.sweep(house.ctx).exports == 1
-    house.work()
-    made = row(house, export.id)
+def test_it_is_made_kept_and_deleted_in_time(harness: Harness, export: data_copy.CopyRow) -> None:
+    assert sweep.sweep(harness.ctx).exports == 1
+    harness.work()
+    made = row(harness, export.id)
     assert made.state == "kept"
     assert made.kept_until is not None
     assert made.verified_at is not None
     assert (made.kept_until - made.verified_at).days == 7
     assert (made.manifest or {})["name"] == made.name
-    assert sweep.sweep(house.ctx).exports == 0
-    time_passes(house, "kept_until")
-    time_passes(house)
-    house.work()
-    assert row(house, export.id).state == "deleted"
-    assert not house.ctx.providers.dumps.exists(made.name)
-    assert house.violations() == []
+    assert sweep.sweep(harness.ctx).exports == 0
+    time_passes(harness, "kept_until")
+    time_passes(harness)
+    harness.work()
+    assert row(harness, export.id).state == "deleted"
+    assert not harness.ctx.providers.dumps.exists(made.name)
+    assert harness.violations() == []
 
 
-def test_one_worker_makes_it(house: House, export: data_copy.CopyRow) -> None:
-    with house.ctx.registry.connection() as conn:
+def test_one_worker_makes_it(harness: Harness, export: data_copy.CopyRow) -> None:
+    with harness.ctx.registry.connection() as conn:
         taken = data_copy.take_export(conn, export.id, hold=60)
     assert taken is not None
-    assert not exports.work(house.ctx, export.id)
-    with house.ctx.registry.connection() as conn:
+    assert not exports.work(harness.ctx, export.id)
+    with harness.ctx.registry.connection() as conn:
         assert data_copy.renew_export(conn, taken, hold=60)
-    time_passes(house)
-    assert exports.work(house.ctx, export.id)
-    with house.ctx.registry.connection() as conn:
+    time_passes(harness)
+    assert exports.work(harness.ctx, export.id)
+    with harness.ctx.registry.connection() as conn:
         assert not data_copy.renew_export(conn, taken, hold=60)
 
 
 def test_a_worker_that_loses_its_hold_stops(
-    house: House, export: data_copy.CopyRow, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, export: data_copy.CopyRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "RENEW_EVERY", 0.0)
 
     def dump(*_: Any, stopped: Any, **__: Any) -> None:
-        with house.ctx.registry.connection() as conn:
+        with harness.ctx.registry.connection() as conn:
             assert not stopped()
             conn.execute("UPDATE data_copy SET attempts = attempts + 1")
         if stopped():
             raise LeaseLost
 
-    monkeypatch.setattr(house.ctx.providers.dumps, "make", dump)
-    assert exports.work(house.ctx, export.id)
-    assert row(house, export.id).state == "making"
+    monkeypatch.setattr(harness.ctx.providers.dumps, "make", dump)
+    assert exports.work(harness.ctx, export.id)
+    assert row(harness, export.id).state == "making"
 
 
 @pytest.mark.parametrize(
     ("error", "attempts"), [(NeedsHuman("no bucket", runbook="copy"), 1), (Retryable("later"), 5)]
 )
 def test_a_failure_is_told_and_not_repeated_for_ever(
-    house: House,
+    harness: Harness,
     export: data_copy.CopyRow,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -94,38 +94,38 @@ def test_a_failure_is_told_and_not_repeated_for_ever(
     def dump(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(house.ctx.providers.dumps, "make", dump)
+    monkeypatch.setattr(harness.ctx.providers.dumps, "make", dump)
     for _ in range(8):
-        time_passes(house)
-        exports.work(house.ctx, export.id)
-    failed = row(house, export.id)
+        time_passes(harness)
+        exports.work(harness.ctx, export.id)
+    failed = row(harness, export.id)
     assert (failed.state, failed.attempts, failed.error) == ("failed", attempts, str(error))
 
 
-def test_there_must_be_data(house: House) -> None:
-    house.hear(house.subscribe(1))
-    with house.ctx.registry.connection() as conn, pytest.raises(NotFound):
+def test_there_must_be_data(harness: Harness) -> None:
+    harness.hear(harness.subscribe(1))
+    with harness.ctx.registry.connection() as conn, pytest.raises(NotFound):
         services.request(conn, TENANT, actor="anna", reason="x", keep_days=1)
     from workers.jobs import intake
 
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         events = conn.execute("SELECT id FROM stripe_event").fetchall()
-    intake.handle_event(house.ctx, events[0]["id"])
-    with house.ctx.registry.connection() as conn:
+    intake.handle_event(harness.ctx, events[0]["id"])
+    with harness.ctx.registry.connection() as conn:
         with pytest.raises(Conflict, match="no data"):
             services.request(conn, TENANT, actor="anna", reason="x", keep_days=1)
         with pytest.raises(NotFound):
             services.show(conn, 99)
 
 
-def test_a_purge_names_the_exports_that_are_still_there(house: House, export: data_copy.CopyRow) -> None:
-    house.work()
-    house.subscribe(1, status="canceled")
-    house.hear(SUBSCRIPTION)
-    house.work()
-    approve(house, ask(house, early=True).digest)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+def test_a_purge_names_the_exports_that_are_still_there(harness: Harness, export: data_copy.CopyRow) -> None:
+    harness.work()
+    harness.subscribe(1, status="canceled")
+    harness.hear(SUBSCRIPTION)
+    harness.work()
+    approve(harness, ask(harness, early=True).digest)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         found = conn.execute("SELECT certificate FROM purge").fetchone()
         assert found is not None
         with pytest.raises(Conflict, match="no data"):

@@ -19,7 +19,7 @@ from controlplane.services import tenants
 from controlplane.store import lease
 from controlplane.store.registry import Connection
 from localcloud.fakes.aws import FakeAccount, encode
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.engine.converge import converge
 from workers.engine.heartbeat import LeaseKeeper
 from workers.providers.ports import Credential
@@ -31,32 +31,32 @@ ROLE = "module.tenant.aws_iam_role.this"
 CLUSTER = "module.cluster.aws_rds_cluster.this"
 
 
-def _round(house: House) -> None:
-    polling.work_once(house.ctx)
-    house.pass_time()
+def _round(harness: Harness) -> None:
+    polling.work_once(harness.ctx)
+    harness.pass_time()
 
 
-def test_a_passing_failure_is_retried_and_leaves_no_mark(house: House) -> None:
-    house.terraform.fail(ROLE, Retryable("throttled"), times=2)
-    subscription = house.subscribe(1)
-    house.hear(subscription)
-    house.work()
-    assert house.violations() == []
-    with house.ctx.registry.connection() as conn:
+def test_a_passing_failure_is_retried_and_leaves_no_mark(harness: Harness) -> None:
+    harness.terraform.fail(ROLE, Retryable("throttled"), times=2)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
+    harness.work()
+    assert harness.violations() == []
+    with harness.ctx.registry.connection() as conn:
         failed = conn.execute("SELECT name, error FROM step WHERE state = 'failed'").fetchall()
     assert failed == [{"name": "apply_tenant_stack", "error": "throttled"}] * 2
 
 
-def test_a_lasting_failure_says_so_and_is_still_tried(house: House) -> None:
-    house.terraform.fail(ROLE, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION)
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+def test_a_lasting_failure_says_so_and_is_still_tried(harness: Harness) -> None:
+    harness.terraform.fail(ROLE, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     for _ in range(ATTEMPTS_UNTIL_ATTENTION):
-        _round(house)
-    assert house.tenant(subscription).runbook == "retrying"
-    house.work()
-    assert house.tenant(subscription).needs_attention is None
-    assert house.violations() == []
+        _round(harness)
+    assert harness.tenant(subscription).runbook == "retrying"
+    harness.work()
+    assert harness.tenant(subscription).needs_attention is None
+    assert harness.violations() == []
 
 
 CAPACITY = "api error InsufficientDBInstanceCapacity: not available in the specified zone"
@@ -70,119 +70,119 @@ def terraforms(text: str) -> ControlPlaneError:
 @pytest.mark.parametrize(
     "text", [CAPACITY, "DependencyViolation: sg-1 has a dependent object", "RequestTimeTooSkewed"]
 )
-def test_a_passing_state_of_aws_leaves_no_mark(house: House, text: str) -> None:
-    house.terraform.fail(CLUSTER, terraforms(text))
-    subscription = house.subscribe(1)
-    house.hear(subscription)
-    house.work()
-    assert house.tenant(subscription).phase is Phase.ACTIVE
-    assert house.tenant(subscription).needs_attention is None
-    assert house.violations() == []
+def test_a_passing_state_of_aws_leaves_no_mark(harness: Harness, text: str) -> None:
+    harness.terraform.fail(CLUSTER, terraforms(text))
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
+    harness.work()
+    assert harness.tenant(subscription).phase is Phase.ACTIVE
+    assert harness.tenant(subscription).needs_attention is None
+    assert harness.violations() == []
 
 
-def test_one_that_lasts_says_what_to_do_and_is_still_tried(house: House) -> None:
-    house.terraform.fail(CLUSTER, terraforms(CAPACITY), times=ATTEMPTS_UNTIL_ATTENTION + 1)
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+def test_one_that_lasts_says_what_to_do_and_is_still_tried(harness: Harness) -> None:
+    harness.terraform.fail(CLUSTER, terraforms(CAPACITY), times=ATTEMPTS_UNTIL_ATTENTION + 1)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     for _ in range(ATTEMPTS_UNTIL_ATTENTION + 1):
-        _round(house)
-    assert house.tenant(subscription).runbook == "aws-capacity"
-    house.work()
-    assert house.tenant(subscription).needs_attention is None
-    assert house.violations() == []
+        _round(harness)
+    assert harness.tenant(subscription).runbook == "aws-capacity"
+    harness.work()
+    assert harness.tenant(subscription).needs_attention is None
+    assert harness.violations() == []
 
 
-def test_a_version_that_is_not_offered_is_a_persons_case(house: House) -> None:
-    house.terraform.fail(CLUSTER, terraforms(WITHDRAWN))
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+def test_a_version_that_is_not_offered_is_a_persons_case(harness: Harness) -> None:
+    harness.terraform.fail(CLUSTER, terraforms(WITHDRAWN))
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     for _ in range(3):
-        _round(house)
-    assert house.tenant(subscription).runbook == "engine-version"
+        _round(harness)
+    assert harness.tenant(subscription).runbook == "engine-version"
 
 
-def _turn_password(house: House, subscription: str) -> None:
+def _turn_password(harness: Harness, subscription: str) -> None:
     """RDS has given the server another master password, and the secret not yet."""
-    house.databases.rotate_master(house.endpoint(house.placement(subscription)), "rotated")
+    harness.databases.rotate_master(harness.endpoint(harness.placement(subscription)), "rotated")
 
 
-def _turn_secret(house: House, subscription: str) -> None:
-    cluster_id = house.placement(subscription).cluster_id
+def _turn_secret(harness: Harness, subscription: str) -> None:
+    cluster_id = harness.placement(subscription).cluster_id
     rotated = encode(Credential("platform_master", "rotated"))
-    FakeAccount(house.world).change("secret", f"rds!{cluster_id}", versions={"2": rotated}, current="2")
+    FakeAccount(harness.world).change("secret", f"rds!{cluster_id}", versions={"2": rotated}, current="2")
 
 
-def test_a_rotation_of_the_masters_password_is_waited_for(house: House) -> None:
-    first = house.subscribe(1)
-    house.hear(first)
-    house.work()
-    _turn_password(house, first)
-    second = house.subscribe(2)
-    house.hear(second)
+def test_a_rotation_of_the_masters_password_is_waited_for(harness: Harness) -> None:
+    first = harness.subscribe(1)
+    harness.hear(first)
+    harness.work()
+    _turn_password(harness, first)
+    second = harness.subscribe(2)
+    harness.hear(second)
     for _ in range(3):
-        _round(house)
-    assert house.tenant(second).phase is not Phase.ACTIVE
-    assert house.tenant(second).needs_attention is None
-    _turn_secret(house, first)
-    house.work()
-    assert house.tenant(second).phase is Phase.ACTIVE
-    assert house.violations() == []
+        _round(harness)
+    assert harness.tenant(second).phase is not Phase.ACTIVE
+    assert harness.tenant(second).needs_attention is None
+    _turn_secret(harness, first)
+    harness.work()
+    assert harness.tenant(second).phase is Phase.ACTIVE
+    assert harness.violations() == []
 
 
-def test_one_that_does_not_end_is_told_of(house: House) -> None:
-    first = house.subscribe(1)
-    house.hear(first)
-    house.work()
-    _turn_password(house, first)
-    second = house.subscribe(2)
-    house.hear(second)
+def test_one_that_does_not_end_is_told_of(harness: Harness) -> None:
+    first = harness.subscribe(1)
+    harness.hear(first)
+    harness.work()
+    _turn_password(harness, first)
+    second = harness.subscribe(2)
+    harness.hear(second)
     for _ in range(ATTEMPTS_UNTIL_ATTENTION + 2):
-        _round(house)
-    assert house.tenant(second).runbook == "master-credential"
-    _turn_secret(house, first)
-    house.work()
-    assert house.tenant(second).needs_attention is None
-    assert house.violations() == []
+        _round(harness)
+    assert harness.tenant(second).runbook == "master-credential"
+    _turn_secret(harness, first)
+    harness.work()
+    assert harness.tenant(second).needs_attention is None
+    assert harness.violations() == []
 
 
-def test_backoff_grows_on_the_registrys_clock(house: House) -> None:
-    house.terraform.fail(ROLE, Retryable("throttled"), times=5)
-    house.hear(house.subscribe(1))
+def test_backoff_grows_on_the_registrys_clock(harness: Harness) -> None:
+    harness.terraform.fail(ROLE, Retryable("throttled"), times=5)
+    harness.hear(harness.subscribe(1))
     waits = []
     for _ in range(5):
-        polling.work_once(house.ctx)
-        with house.ctx.registry.connection() as conn:
+        polling.work_once(harness.ctx)
+        with harness.ctx.registry.connection() as conn:
             row = conn.execute(
                 "SELECT extract(epoch FROM next_attempt_at - clock_timestamp())::float AS s"
                 " FROM operation WHERE kind = 'tenant' AND state = 'waiting'"
             ).fetchone()
         assert row is not None
         waits.append(row["s"])
-        house.pass_time()
+        harness.pass_time()
     assert 0 < waits[0] <= 2
     assert 8 < waits[4] <= 32
     assert waits == sorted(waits)
 
 
-def test_what_a_person_must_decide_is_parked_and_the_others_go_on(house: House) -> None:
-    house.terraform.fail(CLUSTER, NeedsHuman("40 clusters are in use", runbook="aws-quota"), times=1)
-    unlucky = house.subscribe(1, plan="dedicated")
-    house.hear(unlucky)
-    polling.work_once(house.ctx)
-    lucky = house.subscribe(2)
-    house.hear(lucky)
+def test_what_a_person_must_decide_is_parked_and_the_others_go_on(harness: Harness) -> None:
+    harness.terraform.fail(CLUSTER, NeedsHuman("40 clusters are in use", runbook="aws-quota"), times=1)
+    unlucky = harness.subscribe(1, plan="dedicated")
+    harness.hear(unlucky)
+    polling.work_once(harness.ctx)
+    lucky = harness.subscribe(2)
+    harness.hear(lucky)
     for _ in range(3):
-        _round(house)
-    assert house.tenant(lucky).phase is Phase.ACTIVE
-    assert house.tenant(unlucky).phase is Phase.PROVISIONING
-    with house.ctx.registry.connection() as conn:
+        _round(harness)
+    assert harness.tenant(lucky).phase is Phase.ACTIVE
+    assert harness.tenant(unlucky).phase is Phase.PROVISIONING
+    with harness.ctx.registry.connection() as conn:
         parked = conn.execute(
             "SELECT needs_attention, runbook FROM cluster WHERE runbook IS NOT NULL"
         ).fetchall()
         assert parked == [{"needs_attention": "40 clusters are in use", "runbook": "aws-quota"}]
         tenants.reprovision(conn, tenant_id_for(unlucky), actor="support", reason="quota was raised")
-    house.work()
-    assert house.violations() == []
+    harness.work()
+    assert harness.violations() == []
 
 
 @pytest.fixture
@@ -200,40 +200,40 @@ def broken_prove(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_bug_is_parked_after_some_tries_and_its_message_goes_nowhere(
-    house: House, broken_prove: list[int], caplog: pytest.LogCaptureFixture
+    harness: Harness, broken_prove: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     for _ in range(UNEXPECTED_UNTIL_PARKED + 3):
-        _round(house)
-    row = house.tenant(subscription)
+        _round(harness)
+    row = harness.tenant(subscription)
     assert row.runbook == "internal-error"
     assert row.needs_attention == "unexpected ZeroDivisionError"
     assert len(broken_prove) == UNEXPECTED_UNTIL_PARKED
     assert "canary-in-a-message" not in caplog.text
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         log = conn.execute("SELECT string_agg(s::text, ' ') AS text FROM step s").fetchone()
     assert log is not None
     assert "canary" not in log["text"]
 
 
 def test_a_step_that_does_not_take_is_not_repeated_for_ever(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from controlplane.domain.steps import StepName
 
     calls: list[int] = []
     monkeypatch.setitem(TENANT_ACTS, StepName.PROVE, lambda _work: calls.append(1))
-    house.hear(house.subscribe(1))
-    polling.work_once(house.ctx)
+    harness.hear(harness.subscribe(1))
+    polling.work_once(harness.ctx)
     assert len(calls) == 3
-    assert "did not take" in house.open_work()[0]["error"]
+    assert "did not take" in harness.open_work()[0]["error"]
 
 
-def test_a_superseded_worker_is_refused_and_does_no_harm(house: House) -> None:
+def test_a_superseded_worker_is_refused_and_does_no_harm(harness: Harness) -> None:
     """It was stopped in the middle of a step, its lease ran out, another one finished; now it wakes up."""
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     tenant_id = tenant_id_for(subscription)
     once = threading.Event()
     stopped, go_on = threading.Event(), threading.Event()
@@ -244,43 +244,43 @@ def test_a_superseded_worker_is_refused_and_does_no_harm(house: House) -> None:
             stopped.set()
             assert go_on.wait(120)
 
-    slow = replace(house.ctx, holder="slow")
-    house.world._crash = stop_once
+    slow = replace(harness.ctx, holder="slow")
+    harness.world._crash = stop_once
     thread = threading.Thread(target=lambda: polling.work_once(slow))
     thread.start()
     assert stopped.wait(120)
-    house.pass_time()
-    while converge(house.ctx) is not None or house.pass_time() > 0:
+    harness.pass_time()
+    while converge(harness.ctx) is not None or harness.pass_time() > 0:
         pass
-    assert house.tenant(subscription).phase is Phase.ACTIVE
-    with house.ctx.registry.connection() as conn:
+    assert harness.tenant(subscription).phase is Phase.ACTIVE
+    with harness.ctx.registry.connection() as conn:
         before = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
     go_on.set()
     thread.join(120)
     assert not thread.is_alive()
-    house.work()
-    assert house.violations() == []
-    with house.ctx.registry.connection() as conn:
+    harness.work()
+    assert harness.violations() == []
+    with harness.ctx.registry.connection() as conn:
         steps = conn.execute("SELECT state FROM step WHERE state = 'abandoned'").fetchall()
         after = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
     assert len(steps) == 1
     assert before == after
 
 
-def test_a_keeper_renews_and_learns_that_it_has_lost(house: House) -> None:
-    house.hear(house.subscribe(1))
-    with house.ctx.registry.connection() as conn:
+def test_a_keeper_renews_and_learns_that_it_has_lost(harness: Harness) -> None:
+    harness.hear(harness.subscribe(1))
+    with harness.ctx.registry.connection() as conn:
         events = conn.execute("SELECT id FROM stripe_event").fetchall()
     from workers.jobs.intake import handle_event
 
-    handle_event(house.ctx, events[0]["id"])
-    with house.ctx.registry.connection() as conn:
+    handle_event(harness.ctx, events[0]["id"])
+    with harness.ctx.registry.connection() as conn:
         held = lease.claim(conn, holder="one", seconds=600, kind=ResourceKind.TENANT)
         claimed = _lease_ends(conn)
     assert held is not None
     with (
-        LeaseKeeper(house.ctx.registry, held, seconds=600, every=0.05) as keeper,
-        house.ctx.registry.connection() as conn,
+        LeaseKeeper(harness.ctx.registry, held, seconds=600, every=0.05) as keeper,
+        harness.ctx.registry.connection() as conn,
     ):
         _eventually(lambda: _lease_ends(conn) > claimed)
         assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is None
@@ -304,34 +304,34 @@ def _eventually(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_an_event_that_always_fails_is_parked_and_the_others_go_on(house: House) -> None:
+def test_an_event_that_always_fails_is_parked_and_the_others_go_on(harness: Harness) -> None:
     from controlplane.services.billing import EVENT_ATTEMPTS
 
-    bad = house.hear(house.subscribe(1))
-    house.billing.fail(*[Retryable("stripe is down") for _ in range(EVENT_ATTEMPTS)])
+    bad = harness.hear(harness.subscribe(1))
+    harness.billing.fail(*[Retryable("stripe is down") for _ in range(EVENT_ATTEMPTS)])
     for _ in range(EVENT_ATTEMPTS):
-        _round(house)
-    with house.ctx.registry.connection() as conn:
+        _round(harness)
+    with harness.ctx.registry.connection() as conn:
         row = conn.execute("SELECT state, reason, attempts FROM stripe_event WHERE id = %s", [bad]).fetchone()
     assert row == {"state": "parked", "reason": "stripe is down", "attempts": EVENT_ATTEMPTS}
-    other = house.subscribe(2)
-    house.hear(other)
-    house.work()
-    assert house.tenant(other).phase is Phase.ACTIVE
+    other = harness.subscribe(2)
+    harness.hear(other)
+    harness.work()
+    assert harness.tenant(other).phase is Phase.ACTIVE
 
 
-def test_nothing_of_another_accounts_event_is_fetched(house: House) -> None:
+def test_nothing_of_another_accounts_event_is_fetched(harness: Harness) -> None:
     """One that came before the webhook told them apart, or that somebody replays."""
-    subscription = house.subscribe(1)
-    event_id = house.hear(subscription)
-    with house.ctx.registry.connection() as conn:
+    subscription = harness.subscribe(1)
+    event_id = harness.hear(subscription)
+    with harness.ctx.registry.connection() as conn:
         conn.execute(
             "UPDATE stripe_event SET body = convert_to("
             "jsonb_set(convert_from(body, 'UTF8')::jsonb, '{account}', to_jsonb('acct_other'::text))::text,"
             " 'UTF8')"
         )
-    house.work()
-    with house.ctx.registry.connection() as conn:
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         row = conn.execute("SELECT id, state, reason FROM stripe_event").fetchone()
         tenants_made = conn.execute("SELECT id FROM tenant").fetchall()
     assert row is not None

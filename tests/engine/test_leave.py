@@ -13,7 +13,11 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import clones, moves, purges
 from controlplane.store import purge
 from controlplane.store.registry import Registry
-from tests.engine.house import CERTIFICATE_KEY, ZONE, House
+from tests.harness.engine import (
+    CERTIFICATE_KEY,
+    ZONE,
+    Harness,
+)
 from workers.drift.report import Reader
 from workers.drift.verify import verify
 from workers.runtime import polling
@@ -22,57 +26,57 @@ SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)
 
 
-def paid(house: House, number: int = 1, plan: str = "shared", **fields: object) -> str:
-    subscription = house.subscribe(number, plan=plan, **fields)  # type: ignore[arg-type]
-    house.hear(subscription, "customer.subscription.created")
-    house.work()
+def paid(harness: Harness, number: int = 1, plan: str = "shared", **fields: object) -> str:
+    subscription = harness.subscribe(number, plan=plan, **fields)  # type: ignore[arg-type]
+    harness.hear(subscription, "customer.subscription.created")
+    harness.work()
     return subscription
 
 
-def closed(house: House, plan: str = "shared") -> Placement:
+def closed(harness: Harness, plan: str = "shared") -> Placement:
     """A customer with a domain of its own has left; where it lived."""
     domain = {"custom_domain": "www.customer.dev"}
-    subscription = paid(house, plan=plan, metadata=domain)
-    house.subscribe(1, plan=plan, status="canceled", metadata=domain)
-    house.hear(subscription, "customer.subscription.deleted")
-    house.work()
-    return house.placement(subscription)
+    subscription = paid(harness, plan=plan, metadata=domain)
+    harness.subscribe(1, plan=plan, status="canceled", metadata=domain)
+    harness.hear(subscription, "customer.subscription.deleted")
+    harness.work()
+    return harness.placement(subscription)
 
 
-def retention_ends(house: House) -> None:
-    with house.ctx.registry.connection() as conn:
+def retention_ends(harness: Harness) -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute(
             "UPDATE tenant SET purge_after = clock_timestamp(), next_look_at = clock_timestamp()"
             " WHERE closed_at IS NOT NULL"
         )
 
 
-def copy_time_ends(house: House) -> None:
-    with house.ctx.registry.connection() as conn:
+def copy_time_ends(harness: Harness) -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE data_copy SET kept_until = clock_timestamp()")
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
 
 
-def ask(house: House, *, early: bool = False, actor: str = "anna") -> purge.PurgeRow:
-    with house.ctx.registry.connection() as conn:
+def ask(harness: Harness, *, early: bool = False, actor: str = "anna") -> purge.PurgeRow:
+    with harness.ctx.registry.connection() as conn:
         return purges.request(conn, TENANT, actor=actor, reason="the end", early=early)
 
 
-def approve(house: House, digest: str, actor: str = "bert") -> None:
-    with house.ctx.registry.connection() as conn:
+def approve(harness: Harness, digest: str, actor: str = "bert") -> None:
+    with harness.ctx.registry.connection() as conn:
         purges.approve(conn, TENANT, actor=actor, digest=digest)
 
 
-def purged(house: House, plan: str = "shared") -> Placement:
-    placed = closed(house, plan)
-    retention_ends(house)
-    approve(house, ask(house).digest)
-    house.work()
+def purged(harness: Harness, plan: str = "shared") -> Placement:
+    placed = closed(harness, plan)
+    retention_ends(harness)
+    approve(harness, ask(harness).digest)
+    harness.work()
     return placed
 
 
-def steps(house: House) -> list[str]:
-    with house.ctx.registry.connection() as conn:
+def steps(harness: Harness) -> list[str]:
+    with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT s.name FROM step s JOIN operation o ON o.id = s.operation_id"
             " WHERE o.reason LIKE 'purge %%' AND s.state = 'done' ORDER BY s.operation_id, s.seq"
@@ -80,67 +84,67 @@ def steps(house: House) -> list[str]:
     return [row["name"] for row in rows]
 
 
-def test_data_is_kept_and_then_two_persons_are_asked_for(house: House) -> None:
-    closed(house)
-    row = house.tenant(SUBSCRIPTION)
+def test_data_is_kept_and_then_two_persons_are_asked_for(harness: Harness) -> None:
+    closed(harness)
+    row = harness.tenant(SUBSCRIPTION)
     assert row.closed_at is not None
     assert row.purge_after is not None
     assert (row.purge_after - row.closed_at).days == 30
     assert row.phase is Phase.CLOSED
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
-    polling.work_once(house.ctx)
-    assert house.tenant(SUBSCRIPTION).needs_attention is None
-    retention_ends(house)
-    polling.work_once(house.ctx)
-    row = house.tenant(SUBSCRIPTION)
+    polling.work_once(harness.ctx)
+    assert harness.tenant(SUBSCRIPTION).needs_attention is None
+    retention_ends(harness)
+    polling.work_once(harness.ctx)
+    row = harness.tenant(SUBSCRIPTION)
     assert row.runbook == "purge-due"
     assert row.phase is Phase.CLOSED
-    assert not house.lets_in(house.placement(SUBSCRIPTION))
+    assert not harness.lets_in(harness.placement(SUBSCRIPTION))
 
 
-def test_a_shared_tenant_goes_copy_first_and_slot_last(house: House) -> None:
-    placed = purged(house)
-    assert steps(house) == [
+def test_a_shared_tenant_goes_copy_first_and_slot_last(harness: Harness) -> None:
+    placed = purged(harness)
+    assert steps(harness) == [
         "keep_copy",
         "drop_database",
         "destroy_tenant_stack",
         "release_placement",
         "certify",
     ]
-    assert house.tenant(SUBSCRIPTION).phase is Phase.PURGED
-    at = house.ctx.providers.databases
-    with house.ctx.registry.connection() as conn:
+    assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
+    at = harness.ctx.providers.databases
+    with harness.ctx.registry.connection() as conn:
         home = conn.execute("SELECT id, destroyed_at FROM cluster").fetchone()
     assert home is not None
     assert home["destroyed_at"] is None
-    assert placed.database not in at.names(house.endpoint(placed))
-    assert house.violations() == []
-    report = verify(house.ctx)
+    assert placed.database not in at.names(harness.endpoint(placed))
+    assert harness.violations() == []
+    report = verify(harness.ctx)
     assert report.findings == ()
     assert report.unread == ()
 
 
-def test_a_dedicated_tenant_takes_its_cluster_along_and_leaves_a_snapshot(house: House) -> None:
-    placed = purged(house, "dedicated")
-    assert "drop_database" not in steps(house)
-    assert house.tenant(SUBSCRIPTION).phase is Phase.PURGED
-    assert house.ctx.providers.clusters.describe(placed.cluster_id) is None
-    assert house.world.all("aws-cluster") == {}
-    assert list(house.world.all("aws-key")) == [placed.cluster_id]
-    assert list(house.world.all("aws-snapshot")) == [f"{placed.cluster_id}-purge-1"]
-    assert verify(house.ctx).findings == ()
-    copy_time_ends(house)
-    house.work()
-    assert house.world.all("aws-snapshot") == {}
-    assert house.world.all("aws-key") == {}
-    assert house.violations() == []
-    assert verify(house.ctx).findings == ()
+def test_a_dedicated_tenant_takes_its_cluster_along_and_leaves_a_snapshot(harness: Harness) -> None:
+    placed = purged(harness, "dedicated")
+    assert "drop_database" not in steps(harness)
+    assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
+    assert harness.ctx.providers.clusters.describe(placed.cluster_id) is None
+    assert harness.world.all("aws-cluster") == {}
+    assert list(harness.world.all("aws-key")) == [placed.cluster_id]
+    assert list(harness.world.all("aws-snapshot")) == [f"{placed.cluster_id}-purge-1"]
+    assert verify(harness.ctx).findings == ()
+    copy_time_ends(harness)
+    harness.work()
+    assert harness.world.all("aws-snapshot") == {}
+    assert harness.world.all("aws-key") == {}
+    assert harness.violations() == []
+    assert verify(harness.ctx).findings == ()
 
 
-def test_the_guard_was_opened_by_the_approval_and_says_so(house: House) -> None:
-    purged(house, "dedicated")
-    with house.ctx.registry.connection() as conn:
+def test_the_guard_was_opened_by_the_approval_and_says_so(harness: Harness) -> None:
+    purged(harness, "dedicated")
+    with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT s.name, e.message FROM step_event e JOIN step s USING (operation_id, seq)"
             " WHERE e.kind = 'approved' ORDER BY e.id"
@@ -149,101 +153,101 @@ def test_the_guard_was_opened_by_the_approval_and_says_so(house: House) -> None:
     assert all(f"purge 1 of {TENANT}: asked for by anna, approved by bert" in r["message"] for r in rows)
 
 
-def test_nobody_orders_a_purge_alone_early_or_of_something_else(house: House) -> None:
-    subscription = paid(house)
+def test_nobody_orders_a_purge_alone_early_or_of_something_else(harness: Harness) -> None:
+    subscription = paid(harness)
     with pytest.raises(Conflict, match="only one that is closed"):
-        ask(house)
-    house.subscribe(1, status="canceled")
-    house.hear(subscription)
-    house.work()
+        ask(harness)
+    harness.subscribe(1, status="canceled")
+    harness.hear(subscription)
+    harness.work()
     with pytest.raises(Conflict, match="only an early purge"):
-        ask(house)
-    asked = ask(house, early=True)
-    assert ask(house, early=True).id == asked.id
+        ask(harness)
+    asked = ask(harness, early=True)
+    assert ask(harness, early=True).id == asked.id
     with pytest.raises(Conflict, match="somebody else"):
-        approve(house, asked.digest, actor="anna")
+        approve(harness, asked.digest, actor="anna")
     with pytest.raises(Conflict, match="not the one"):
-        approve(house, "0" * 64)
-    house.work()
-    assert house.tenant(subscription).phase is Phase.CLOSED
-    assert house.placement(subscription)
-    with house.ctx.registry.connection() as conn:
+        approve(harness, "0" * 64)
+    harness.work()
+    assert harness.tenant(subscription).phase is Phase.CLOSED
+    assert harness.placement(subscription)
+    with harness.ctx.registry.connection() as conn:
         purges.withdraw(conn, TENANT, actor="anna", reason="a mistake")
         with pytest.raises(NotFound):
             purges.withdraw(conn, TENANT, actor="anna", reason="again")
     with pytest.raises(NotFound):
-        approve(house, asked.digest)
+        approve(harness, asked.digest)
 
 
-def test_an_approval_of_what_has_changed_since_is_refused(house: House) -> None:
-    subscription = paid(house)
-    house.subscribe(1, status="canceled")
-    house.hear(subscription)
-    house.work()
-    asked = ask(house, early=True)
-    with house.ctx.registry.connection() as conn:
+def test_an_approval_of_what_has_changed_since_is_refused(harness: Harness) -> None:
+    subscription = paid(harness)
+    harness.subscribe(1, status="canceled")
+    harness.hear(subscription)
+    harness.work()
+    asked = ask(harness, early=True)
+    with harness.ctx.registry.connection() as conn:
         conn.execute(
             "INSERT INTO route (host, tenant_id, payload, epoch) VALUES ('new.dev', %s, '{}', 9)", [TENANT]
         )
     with pytest.raises(Conflict, match="has changed"):
-        approve(house, asked.digest)
+        approve(harness, asked.digest)
 
 
-def test_a_tenant_that_is_reopened_in_time_has_everything_and_no_purge(house: House) -> None:
+def test_a_tenant_that_is_reopened_in_time_has_everything_and_no_purge(harness: Harness) -> None:
     """Not by Stripe, where what has ended stays so."""
-    subscription = paid(house)
-    placed = house.placement(subscription)
-    house.subscribe(1, status="canceled")
-    house.hear(subscription)
-    house.work()
-    approve(house, ask(house, early=True).digest)
-    house.revive(1)
-    house.work()
-    row = house.tenant(subscription)
+    subscription = paid(harness)
+    placed = harness.placement(subscription)
+    harness.subscribe(1, status="canceled")
+    harness.hear(subscription)
+    harness.work()
+    approve(harness, ask(harness, early=True).digest)
+    harness.revive(1)
+    harness.work()
+    row = harness.tenant(subscription)
     assert row.phase is Phase.ACTIVE
     assert (row.closed_at, row.purge_after) == (None, None)
-    assert house.placement(subscription) == placed
-    assert house.lets_in(placed)
-    assert house.violations() == []
+    assert harness.placement(subscription) == placed
+    assert harness.lets_in(placed)
+    assert harness.violations() == []
 
 
-def test_a_subscription_that_is_revived_after_the_purge_begins_anew(house: House) -> None:
+def test_a_subscription_that_is_revived_after_the_purge_begins_anew(harness: Harness) -> None:
     """Not by Stripe, where what has ended stays so."""
-    old = purged(house)
-    house.revive(1)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+    old = purged(harness)
+    harness.revive(1)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         found = conn.execute("SELECT id, slug FROM tenant WHERE id <> %s", [TENANT]).fetchall()
         now = conn.execute("SELECT tenant_id FROM subscription").fetchone()
     assert now is not None
     [new] = found
     assert new["id"] == tenant_id_for(f"{SUBSCRIPTION}#2") == now["tenant_id"]
     assert new["slug"] != "customer-1"
-    assert house.tenant(SUBSCRIPTION).phase is Phase.PURGED
-    entry = house.cache.read(f"{new['slug']}.{ZONE}")
+    assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
+    entry = harness.cache.read(f"{new['slug']}.{ZONE}")
     assert entry is not None
     assert entry.payload["status"] == "active"
     assert old.database not in str(entry.payload)
-    assert house.violations() == []
+    assert harness.violations() == []
 
 
-def test_a_plan_may_say_that_nobody_need_be_asked(house: House) -> None:
-    plans = dict(house.ctx.catalogue.plans)
+def test_a_plan_may_say_that_nobody_need_be_asked(harness: Harness) -> None:
+    plans = dict(harness.ctx.catalogue.plans)
     plans["shared"] = replace(plans["shared"], purge_without_approval=True)
-    house.ctx = replace(house.ctx, catalogue=replace(house.ctx.catalogue, plans=plans))
-    closed(house)
-    retention_ends(house)
-    house.work()
-    assert house.tenant(SUBSCRIPTION).phase is Phase.PURGED
-    with house.ctx.registry.connection() as conn:
+    harness.ctx = replace(harness.ctx, catalogue=replace(harness.ctx.catalogue, plans=plans))
+    closed(harness)
+    retention_ends(harness)
+    harness.work()
+    assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
+    with harness.ctx.registry.connection() as conn:
         found = purge.of_tenant(conn, TENANT)
     assert found is not None
     assert (found.requested_by, found.approved_by) == ("policy:purge_without_approval", "policy:catalogue")
 
 
-def test_the_certificate_says_what_went_and_proves_that_nothing_is_left(house: House) -> None:
-    placed = purged(house)
-    with house.ctx.registry.connection() as conn:
+def test_the_certificate_says_what_went_and_proves_that_nothing_is_left(harness: Harness) -> None:
+    placed = purged(harness)
+    with harness.ctx.registry.connection() as conn:
         envelope = purges.certificate(conn, TENANT)
     assert certificate.fault(envelope, CERTIFICATE_KEY.public_key) is None
     document = envelope["certificate"]
@@ -268,43 +272,43 @@ def test_the_certificate_says_what_went_and_proves_that_nothing_is_left(house: H
     assert certificate.fault(envelope, CERTIFICATE_KEY.public_key) is not None
 
 
-def test_nothing_is_certified_while_something_is_left(house: House) -> None:
-    placed = closed(house)
-    retention_ends(house)
-    approve(house, ask(house).digest)
-    states = house.world.all("terraform-state")[f"tenant/{placed.workspace}"]
-    house.world._crash = lambda point: (
-        house.world.put("terraform-state", f"tenant/{placed.workspace}", states)
+def test_nothing_is_certified_while_something_is_left(harness: Harness) -> None:
+    placed = closed(harness)
+    retention_ends(harness)
+    approve(harness, ask(harness).digest)
+    states = harness.world.all("terraform-state")[f"tenant/{placed.workspace}"]
+    harness.world._crash = lambda point: (
+        harness.world.put("terraform-state", f"tenant/{placed.workspace}", states)
         if point == "inventory.states:before"
         else None
     )
     for _ in range(8):
-        house.pass_time()
-        polling.work_once(house.ctx)
-    row = house.tenant(SUBSCRIPTION)
+        harness.pass_time()
+        polling.work_once(harness.ctx)
+    row = harness.tenant(SUBSCRIPTION)
     assert row.phase is not Phase.PURGED
     assert "not gone yet" in str(row.needs_attention)
-    house.world._crash = lambda _point: None
-    house.world.drop("terraform-state", f"tenant/{placed.workspace}")
-    house.work()
-    assert house.tenant(SUBSCRIPTION).phase is Phase.PURGED
+    harness.world._crash = lambda _point: None
+    harness.world.drop("terraform-state", f"tenant/{placed.workspace}")
+    harness.work()
+    assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
 
 
-def test_a_tenant_that_was_never_made_leaves_nothing_and_is_certified(house: House) -> None:
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+def test_a_tenant_that_was_never_made_leaves_nothing_and_is_certified(harness: Harness) -> None:
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     for event in ("active", "canceled"):
-        house.subscribe(1, status=event)
-        house.hear(subscription)
-        polling.work_once(house.ctx)
+        harness.subscribe(1, status=event)
+        harness.hear(subscription)
+        polling.work_once(harness.ctx)
         if event == "active":
             continue
-    house.work()
-    approve(house, ask(house, early=True).digest)
-    house.work()
-    assert house.tenant(subscription).phase is Phase.PURGED
-    assert house.violations() == []
-    assert Reader(house.ctx).read().unread == ()
+    harness.work()
+    approve(harness, ask(harness, early=True).digest)
+    harness.work()
+    assert harness.tenant(subscription).phase is Phase.PURGED
+    assert harness.violations() == []
+    assert Reader(harness.ctx).read().unread == ()
 
 
 class Killed(BaseException):
@@ -323,57 +327,57 @@ def test_what_a_killed_run_made_for_one_who_then_left_goes_with_the_purge(
             killed.remove(point)
             raise Killed
 
-    house = House(database_url, crash=crash)
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+    harness = Harness(database_url, crash=crash)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     with pytest.raises(Killed):
-        house.work()
-    assert house.terraform.orphans() != []
-    house.subscribe(1, status="canceled")
-    house.hear(subscription)
-    house.work()
-    approve(house, ask(house, early=True).digest)
-    house.work()
-    assert house.tenant(subscription).phase is Phase.PURGED
-    assert house.terraform.orphans() == []
-    assert house.violations() == []
-    house.close()
+        harness.work()
+    assert harness.terraform.orphans() != []
+    harness.subscribe(1, status="canceled")
+    harness.hear(subscription)
+    harness.work()
+    approve(harness, ask(harness, early=True).digest)
+    harness.work()
+    assert harness.tenant(subscription).phase is Phase.PURGED
+    assert harness.terraform.orphans() == []
+    assert harness.violations() == []
+    harness.close()
 
 
-def test_whoever_holds_its_rows_is_named(house: House) -> None:
-    paid(house)
-    with house.ctx.registry.connection() as conn:
+def test_whoever_holds_its_rows_is_named(harness: Harness) -> None:
+    paid(harness)
+    with harness.ctx.registry.connection() as conn:
         clone_id, _ = clones.request(conn, TENANT, slug="copy-of-it", actor="anna", reason="a bug")
-    house.work()
-    house.subscribe(1, status="canceled")
-    house.hear(SUBSCRIPTION)
-    house.work()
-    asked = ask(house, early=True)
+    harness.work()
+    harness.subscribe(1, status="canceled")
+    harness.hear(SUBSCRIPTION)
+    harness.work()
+    asked = ask(harness, early=True)
     assert asked.content["clones"] == [clone_id]
-    approve(house, asked.digest)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+    approve(harness, asked.digest)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         document = purges.certificate(conn, TENANT)["certificate"]
     assert isinstance(document, dict)
     assert ("clone", clone_id) in {(kept["kind"], kept["name"]) for kept in document["kept"]}
-    assert house.violations() == []
+    assert harness.violations() == []
 
 
-def test_a_tenant_that_has_moved_is_purged_where_it_lives_and_names_where_it_lived(house: House) -> None:
-    paid(house)
-    old = house.placement(SUBSCRIPTION)
-    with house.ctx.registry.connection() as conn:
+def test_a_tenant_that_has_moved_is_purged_where_it_lives_and_names_where_it_lived(harness: Harness) -> None:
+    paid(harness)
+    old = harness.placement(SUBSCRIPTION)
+    with harness.ctx.registry.connection() as conn:
         moves.request(conn, TENANT, to="dedicated", actor="anna", reason="grows")
-    house.work()
-    house.subscribe(1, status="canceled")
-    house.hear(SUBSCRIPTION)
-    house.work()
-    new = house.placement(SUBSCRIPTION)
+    harness.work()
+    harness.subscribe(1, status="canceled")
+    harness.hear(SUBSCRIPTION)
+    harness.work()
+    new = harness.placement(SUBSCRIPTION)
     assert new.cluster_id != old.cluster_id
-    approve(house, ask(house, early=True).digest)
-    house.work()
-    assert house.tenant(SUBSCRIPTION).phase is Phase.PURGED
-    with house.ctx.registry.connection() as conn:
+    approve(harness, ask(harness, early=True).digest)
+    harness.work()
+    assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
+    with harness.ctx.registry.connection() as conn:
         document = purges.certificate(conn, TENANT)["certificate"]
     assert isinstance(document, dict)
     assert document["deleted"]["content"]["placement"] == new.key
@@ -382,13 +386,13 @@ def test_a_tenant_that_has_moved_is_purged_where_it_lives_and_names_where_it_liv
         ("snapshot", f"{new.cluster_id}-purge-1"),
         ("automatic backups", old.cluster_id),
     }
-    assert house.world.all("aws-cluster").keys() == {old.cluster_id}
-    assert house.violations() == []
+    assert harness.world.all("aws-cluster").keys() == {old.cluster_id}
+    assert harness.violations() == []
 
 
-def test_an_open_move_is_over_before_a_purge(house: House) -> None:
-    paid(house)
-    with house.ctx.registry.connection() as conn:
+def test_an_open_move_is_over_before_a_purge(harness: Harness) -> None:
+    paid(harness)
+    with harness.ctx.registry.connection() as conn:
         moves.request(conn, TENANT, to="dedicated", actor="anna", reason="grows")
         conn.execute(
             'UPDATE tenant SET desired = desired || \'{"lifecycle": "closed"}\', closed_at = now(),'

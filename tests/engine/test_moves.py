@@ -13,43 +13,43 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import moves, tenants
 from controlplane.store import move
 from controlplane.store.move import MoveRow
-from tests.engine.house import House
 from tests.engine.test_life import paid
+from tests.harness.engine import Harness
 from workers.jobs import preview
 from workers.runtime import polling
 
 TENANT = tenant_id_for("sub_00000001")
 
 
-def ask(house: House, to: str = "dedicated") -> None:
-    with house.ctx.registry.connection() as conn:
+def ask(harness: Harness, to: str = "dedicated") -> None:
+    with harness.ctx.registry.connection() as conn:
         moves.request(conn, TENANT, to=to, actor="support", reason="test")
 
 
-def last(house: House) -> MoveRow:
-    with house.ctx.registry.connection() as conn:
+def last(harness: Harness) -> MoveRow:
+    with harness.ctx.registry.connection() as conn:
         found = move.latest(conn, TENANT)
     assert found is not None
     return found
 
 
-def confirm(house: House) -> None:
-    with house.ctx.registry.connection() as conn:
+def confirm(harness: Harness) -> None:
+    with harness.ctx.registry.connection() as conn:
         moves.confirm(conn, TENANT, actor="support", reason="test")
 
 
-def isolation(house: House, subscription: str) -> str:
-    with house.ctx.registry.connection() as conn:
+def isolation(harness: Harness, subscription: str) -> str:
+    with harness.ctx.registry.connection() as conn:
         row = conn.execute(
             "SELECT desired->>'isolation' AS isolation FROM cluster WHERE id = %s",
-            [house.placement(subscription).cluster_id],
+            [harness.placement(subscription).cluster_id],
         ).fetchone()
     assert row is not None
     return str(row["isolation"])
 
 
-def steps(house: House) -> list[str]:
-    with house.ctx.registry.connection() as conn:
+def steps(harness: Harness) -> list[str]:
+    with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT name FROM step WHERE operation_id = (SELECT max(operation_id) FROM step"
             " WHERE name = 'cut_over') ORDER BY seq"
@@ -57,97 +57,97 @@ def steps(house: House) -> list[str]:
     return [row["name"] for row in rows]
 
 
-def test_a_tenant_is_promoted_with_its_rows_and_the_source_is_kept(house: House) -> None:
-    subscription = paid(house)
-    before = house.placement(subscription)
-    assert house.write(1, "before")
-    ask(house)
-    house.work()
-    after = house.placement(subscription)
-    assert (after.number, isolation(house, subscription)) == (2, "dedicated")
-    assert house.rows(subscription) == ["before"]
-    assert house.write(1, "after")
-    found = last(house)
+def test_a_tenant_is_promoted_with_its_rows_and_the_source_is_kept(harness: Harness) -> None:
+    subscription = paid(harness)
+    before = harness.placement(subscription)
+    assert harness.write(1, "before")
+    ask(harness)
+    harness.work()
+    after = harness.placement(subscription)
+    assert (after.number, isolation(harness, subscription)) == (2, "dedicated")
+    assert harness.rows(subscription) == ["before"]
+    assert harness.write(1, "after")
+    found = last(harness)
     assert found.phase is MovePhase.MOVED
     assert found.pause_seconds is not None
     assert found.checked == "before"
-    assert not house.lets_in(before)
-    assert house.databases.rows(house.endpoint(before), before.database) == ["before"]
-    assert house.violations() == []
-    assert house.tenant(subscription).phase is Phase.ACTIVE
+    assert not harness.lets_in(before)
+    assert harness.databases.rows(harness.endpoint(before), before.database) == ["before"]
+    assert harness.violations() == []
+    assert harness.tenant(subscription).phase is Phase.ACTIVE
 
 
-def test_a_confirmed_move_leaves_nothing_at_the_source(house: House) -> None:
-    subscription = paid(house)
-    before = house.placement(subscription)
-    ask(house)
-    house.work()
-    confirm(house)
-    house.work()
-    assert last(house).phase is MovePhase.DONE
-    assert house.violations() == []
-    assert not house.ctx.providers.identities.role_exists(before.iam_role)
-    ask(house, "shared")
-    house.work()
-    confirm(house)
-    house.work()
-    assert isolation(house, subscription) == "shared"
-    with house.ctx.registry.connection() as conn:
+def test_a_confirmed_move_leaves_nothing_at_the_source(harness: Harness) -> None:
+    subscription = paid(harness)
+    before = harness.placement(subscription)
+    ask(harness)
+    harness.work()
+    confirm(harness)
+    harness.work()
+    assert last(harness).phase is MovePhase.DONE
+    assert harness.violations() == []
+    assert not harness.ctx.providers.identities.role_exists(before.iam_role)
+    ask(harness, "shared")
+    harness.work()
+    confirm(harness)
+    harness.work()
+    assert isolation(harness, subscription) == "shared"
+    with harness.ctx.registry.connection() as conn:
         clusters = conn.execute(
             "SELECT desired->>'isolation' AS isolation, destroyed_at IS NOT NULL AS gone FROM cluster"
         ).fetchall()
     assert {row["isolation"]: row["gone"] for row in clusters} == {"shared": False, "dedicated": True}
-    assert house.violations() == []
+    assert harness.violations() == []
 
 
-def test_a_change_of_plan_moves_and_the_way_back_waits_for_the_confirmation(house: House) -> None:
-    subscription = paid(house)
-    house.subscribe(1, plan="dedicated")
-    house.hear(subscription)
-    house.work()
-    assert isolation(house, subscription) == "dedicated"
-    assert not last(house).by_hand
-    assert house.violations() == []
-    house.subscribe(1)
-    house.hear(subscription)
-    house.work()
-    assert house.tenant(subscription).runbook == "move-between-clusters"
-    confirm(house)
-    house.work()
-    assert isolation(house, subscription) == "shared"
-    assert house.tenant(subscription).needs_attention is None
+def test_a_change_of_plan_moves_and_the_way_back_waits_for_the_confirmation(harness: Harness) -> None:
+    subscription = paid(harness)
+    harness.subscribe(1, plan="dedicated")
+    harness.hear(subscription)
+    harness.work()
+    assert isolation(harness, subscription) == "dedicated"
+    assert not last(harness).by_hand
+    assert harness.violations() == []
+    harness.subscribe(1)
+    harness.hear(subscription)
+    harness.work()
+    assert harness.tenant(subscription).runbook == "move-between-clusters"
+    confirm(harness)
+    harness.work()
+    assert isolation(harness, subscription) == "shared"
+    assert harness.tenant(subscription).needs_attention is None
 
 
-def test_a_source_that_nobody_confirms_goes_after_its_time(house: House) -> None:
-    paid(house)
-    ask(house)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+def test_a_source_that_nobody_confirms_goes_after_its_time(harness: Harness) -> None:
+    paid(harness)
+    ask(harness)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE move SET keep_until = clock_timestamp()")
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
-    house.work()
-    assert last(house).phase is MovePhase.DONE
-    assert house.violations() == []
+    harness.work()
+    assert last(harness).phase is MovePhase.DONE
+    assert harness.violations() == []
 
 
-def test_who_leaves_after_a_move_leaves_no_source_behind(house: House) -> None:
-    subscription = paid(house)
-    ask(house)
-    house.work()
-    house.subscribe(1, status="canceled")
-    house.hear(subscription)
-    house.work()
-    assert last(house).phase is MovePhase.DONE
-    assert house.tenant(subscription).phase is Phase.CLOSED
-    assert house.violations() == []
+def test_who_leaves_after_a_move_leaves_no_source_behind(harness: Harness) -> None:
+    subscription = paid(harness)
+    ask(harness)
+    harness.work()
+    harness.subscribe(1, status="canceled")
+    harness.hear(subscription)
+    harness.work()
+    assert last(harness).phase is MovePhase.DONE
+    assert harness.tenant(subscription).phase is Phase.CLOSED
+    assert harness.violations() == []
 
 
-def test_a_dry_run_names_the_steps_and_makes_nothing(house: House) -> None:
-    paid(house)
-    with house.ctx.registry.connection() as conn:
+def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
+    paid(harness)
+    with harness.ctx.registry.connection() as conn:
         preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
-    assert preview.work_out(house.ctx, preview_id)
-    with house.ctx.registry.connection() as conn:
+    assert preview.work_out(harness.ctx, preview_id)
+    with harness.ctx.registry.connection() as conn:
         found = tenants.show_preview(conn, preview_id)
         assert move.latest(conn, TENANT) is None
         clusters = conn.execute("SELECT FROM cluster").rowcount
@@ -159,149 +159,149 @@ def test_a_dry_run_names_the_steps_and_makes_nothing(house: House) -> None:
     assert "a new dedicated cluster" in (found.steps or [])[0]["reason"]
 
 
-def test_tables_that_were_not_the_same_are_a_persons_case_and_the_source_stays(house: House) -> None:
-    subscription = paid(house)
-    ask(house)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+def test_tables_that_were_not_the_same_are_a_persons_case_and_the_source_stays(harness: Harness) -> None:
+    subscription = paid(harness)
+    ask(harness)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         move.set_compared(
             conn,
-            last(house).id,
+            last(harness).id,
             [{"name": "app.notes", "rows": 1, "checksum": "1", "same": False}],
             checked="after",
         )
         conn.execute("UPDATE move SET keep_until = clock_timestamp()")
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
-    house.work()
-    assert house.tenant(subscription).runbook == "move-mismatch"
-    assert last(house).phase is MovePhase.MOVED
+    harness.work()
+    assert harness.tenant(subscription).runbook == "move-mismatch"
+    assert last(harness).phase is MovePhase.MOVED
 
 
 @pytest.mark.parametrize("call", ["begin", "copy", "hand_over"])
-def test_what_can_not_be_carried_leaves_the_tenant_where_it_is(house: House, call: str) -> None:
-    subscription = paid(house)
-    house.moves.refuse(call)
-    ask(house)
-    house.work()
-    assert house.tenant(subscription).runbook == "move"
-    assert house.placement(subscription).number == 1
-    assert house.write(1, "still here")
-    assert house.world.all("move-stream") == {}
-    house.moves.refuse(call, refuse=False)
-    with house.ctx.registry.connection() as conn:
+def test_what_can_not_be_carried_leaves_the_tenant_where_it_is(harness: Harness, call: str) -> None:
+    subscription = paid(harness)
+    harness.moves.refuse(call)
+    ask(harness)
+    harness.work()
+    assert harness.tenant(subscription).runbook == "move"
+    assert harness.placement(subscription).number == 1
+    assert harness.write(1, "still here")
+    assert harness.world.all("move-stream") == {}
+    harness.moves.refuse(call, refuse=False)
+    with harness.ctx.registry.connection() as conn:
         moves.give_up(conn, TENANT, actor="support", reason="test")
-    house.work()
-    assert last(house).phase is MovePhase.UNDONE
-    assert house.rows(subscription) == ["still here"]
-    assert house.violations() == []
+    harness.work()
+    assert last(harness).phase is MovePhase.UNDONE
+    assert harness.rows(subscription) == ["still here"]
+    assert harness.violations() == []
 
 
-def on_the_default_group(house: House) -> None:
-    house.ctx = replace(house.ctx, platform=replace(house.ctx.platform, cluster_parameter_group=None))
+def on_the_default_group(harness: Harness) -> None:
+    harness.ctx = replace(harness.ctx, platform=replace(harness.ctx.platform, cluster_parameter_group=None))
 
 
-def test_without_a_log_to_follow_nothing_is_made_and_nothing_paused(house: House) -> None:
-    on_the_default_group(house)
-    subscription = paid(house)
-    ask(house)
-    house.work()
-    found = house.tenant(subscription)
+def test_without_a_log_to_follow_nothing_is_made_and_nothing_paused(harness: Harness) -> None:
+    on_the_default_group(harness)
+    subscription = paid(harness)
+    ask(harness)
+    harness.work()
+    found = harness.tenant(subscription)
     assert found.runbook == "move"
     assert "rds.logical_replication" in str(found.needs_attention)
-    assert (last(house).phase, last(house).pause_seconds) == (MovePhase.PREPARING, None)
-    assert house.write(1, "still here")
-    with house.ctx.registry.connection() as conn:
+    assert (last(harness).phase, last(harness).pause_seconds) == (MovePhase.PREPARING, None)
+    assert harness.write(1, "still here")
+    with harness.ctx.registry.connection() as conn:
         assert conn.execute("SELECT FROM cluster").rowcount == 1
         assert conn.execute("SELECT FROM step WHERE name = 'begin_copy'").rowcount == 0
         moves.give_up(conn, TENANT, actor="support", reason="test")
-    house.work()
-    assert last(house).phase is MovePhase.UNDONE
-    assert house.tenant(subscription).needs_attention is None
-    assert house.violations() == []
+    harness.work()
+    assert last(harness).phase is MovePhase.UNDONE
+    assert harness.tenant(subscription).needs_attention is None
+    assert harness.violations() == []
 
 
-def test_a_dry_run_says_that_there_is_no_log_to_follow(house: House) -> None:
-    on_the_default_group(house)
-    paid(house)
-    with house.ctx.registry.connection() as conn:
+def test_a_dry_run_says_that_there_is_no_log_to_follow(harness: Harness) -> None:
+    on_the_default_group(harness)
+    paid(harness)
+    with harness.ctx.registry.connection() as conn:
         preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
-    assert preview.work_out(house.ctx, preview_id)
-    with house.ctx.registry.connection() as conn:
+    assert preview.work_out(harness.ctx, preview_id)
+    with harness.ctx.registry.connection() as conn:
         found = tenants.show_preview(conn, preview_id)
     assert "rds.logical_replication" in str(found.error)
 
 
-def test_a_visitor_from_aws_holds_the_end_of_a_source_up(house: House) -> None:
-    subscription = paid(house)
-    before = house.placement(subscription)
-    ask(house)
-    house.work()
-    house.databases.visit(house.endpoint(before), before.database)
-    confirm(house)
+def test_a_visitor_from_aws_holds_the_end_of_a_source_up(harness: Harness) -> None:
+    subscription = paid(harness)
+    before = harness.placement(subscription)
+    ask(harness)
+    harness.work()
+    harness.databases.visit(harness.endpoint(before), before.database)
+    confirm(harness)
     for _ in range(3):
-        polling.work_once(house.ctx)
-        house.pass_time()
-    assert house.tenant(subscription).needs_attention is None
-    assert last(house).phase is MovePhase.CONFIRMED
-    house.databases.visit(house.endpoint(before), before.database, stay=False)
-    house.work()
-    assert last(house).phase is MovePhase.DONE
-    assert house.violations() == []
+        polling.work_once(harness.ctx)
+        harness.pass_time()
+    assert harness.tenant(subscription).needs_attention is None
+    assert last(harness).phase is MovePhase.CONFIRMED
+    harness.databases.visit(harness.endpoint(before), before.database, stay=False)
+    harness.work()
+    assert last(harness).phase is MovePhase.DONE
+    assert harness.violations() == []
 
 
-def test_a_tenant_that_is_suspended_on_its_way_stays_and_goes_when_it_is_back(house: House) -> None:
-    subscription = paid(house)
-    house.moves.refuse("hand_over")
-    house.subscribe(1, plan="dedicated")
-    house.hear(subscription)
-    house.work()
-    house.moves.refuse("hand_over", refuse=False)
-    house.subscribe(1, plan="dedicated", status="unpaid")
-    house.hear(subscription)
-    house.work()
-    assert last(house).phase is MovePhase.UNDONE
-    assert house.placement(subscription).number == 1
-    assert house.violations() == []
-    house.subscribe(1, plan="dedicated")
-    house.hear(subscription)
-    house.work()
-    assert last(house).phase is MovePhase.MOVED
-    assert house.placement(subscription).number == 3
-    assert house.violations() == []
+def test_a_tenant_that_is_suspended_on_its_way_stays_and_goes_when_it_is_back(harness: Harness) -> None:
+    subscription = paid(harness)
+    harness.moves.refuse("hand_over")
+    harness.subscribe(1, plan="dedicated")
+    harness.hear(subscription)
+    harness.work()
+    harness.moves.refuse("hand_over", refuse=False)
+    harness.subscribe(1, plan="dedicated", status="unpaid")
+    harness.hear(subscription)
+    harness.work()
+    assert last(harness).phase is MovePhase.UNDONE
+    assert harness.placement(subscription).number == 1
+    assert harness.violations() == []
+    harness.subscribe(1, plan="dedicated")
+    harness.hear(subscription)
+    harness.work()
+    assert last(harness).phase is MovePhase.MOVED
+    assert harness.placement(subscription).number == 3
+    assert harness.violations() == []
 
 
-def test_a_plan_that_changes_back_on_the_way_ends_the_move(house: House) -> None:
-    subscription = paid(house)
-    house.moves.refuse("copy")
-    house.subscribe(1, plan="dedicated")
-    house.hear(subscription)
-    house.work()
-    house.subscribe(1)
-    house.hear(subscription)
-    house.work()
-    assert last(house).phase is MovePhase.UNDONE
-    assert house.placement(subscription).number == 1
-    assert house.write(1, "here")
-    assert house.violations() == []
+def test_a_plan_that_changes_back_on_the_way_ends_the_move(harness: Harness) -> None:
+    subscription = paid(harness)
+    harness.moves.refuse("copy")
+    harness.subscribe(1, plan="dedicated")
+    harness.hear(subscription)
+    harness.work()
+    harness.subscribe(1)
+    harness.hear(subscription)
+    harness.work()
+    assert last(harness).phase is MovePhase.UNDONE
+    assert harness.placement(subscription).number == 1
+    assert harness.write(1, "here")
+    assert harness.violations() == []
 
 
-def test_a_move_that_was_given_up_is_not_asked_for_again_by_the_same_plan(house: House) -> None:
-    subscription = paid(house)
-    house.moves.refuse("copy")
-    house.subscribe(1, plan="dedicated")
-    house.hear(subscription)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+def test_a_move_that_was_given_up_is_not_asked_for_again_by_the_same_plan(harness: Harness) -> None:
+    subscription = paid(harness)
+    harness.moves.refuse("copy")
+    harness.subscribe(1, plan="dedicated")
+    harness.hear(subscription)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         moves.give_up(conn, TENANT, actor="support", reason="test")
-    house.work()
-    assert house.tenant(subscription).runbook == "move-between-clusters"
-    assert last(house).phase is MovePhase.UNDONE
+    harness.work()
+    assert harness.tenant(subscription).runbook == "move-between-clusters"
+    assert last(harness).phase is MovePhase.UNDONE
 
 
-def test_what_is_refused(house: House) -> None:
-    subscription = paid(house)
-    placed = house.placement(subscription)
-    with house.ctx.registry.connection() as conn:
+def test_what_is_refused(harness: Harness) -> None:
+    subscription = paid(harness)
+    placed = harness.placement(subscription)
+    with harness.ctx.registry.connection() as conn:
         with pytest.raises(Invalid):
             moves.request(conn, TENANT, to="elsewhere", actor="a", reason="r")
         with pytest.raises(NotFound):
@@ -315,17 +315,17 @@ def test_what_is_refused(house: House) -> None:
             moves.request(conn, TENANT, to="dedicated", actor="a", reason="r")
         with pytest.raises(Conflict):
             moves.confirm(conn, TENANT, actor="a", reason="r")
-    house.work()
-    with house.ctx.registry.connection() as conn, pytest.raises(Conflict):
+    harness.work()
+    with harness.ctx.registry.connection() as conn, pytest.raises(Conflict):
         moves.give_up(conn, TENANT, actor="a", reason="r")
 
 
-def test_a_cluster_that_was_a_tenants_alone_is_nobody_elses(house: House) -> None:
-    paid(house, 1)
-    ask(house)
-    house.work()
-    ask_back = last(house)
+def test_a_cluster_that_was_a_tenants_alone_is_nobody_elses(harness: Harness) -> None:
+    paid(harness, 1)
+    ask(harness)
+    harness.work()
+    ask_back = last(harness)
     assert ask_back.phase is MovePhase.MOVED
-    second = paid(house, 2, plan="dedicated")
-    assert house.placement(second).cluster_id != house.placement("sub_00000001").cluster_id
-    assert house.violations() == []
+    second = paid(harness, 2, plan="dedicated")
+    assert harness.placement(second).cluster_id != harness.placement("sub_00000001").cluster_id
+    assert harness.violations() == []

@@ -18,7 +18,7 @@ from controlplane.domain import notice as signing
 from controlplane.domain.errors import Retryable
 from controlplane.services import notices as outbox
 from tests import builders
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.jobs import outbox as notices
 from workers.providers.webhook import Webhook
 from workers.schedule import sweep
@@ -67,29 +67,29 @@ def heard() -> Iterator[Heard]:
 
 
 @pytest.fixture
-def listening(house: House, heard: Heard) -> House:
-    house.ctx = replace(house.ctx, listener=Webhook(heard.url, SECRETS))
-    return house
+def listening(harness: Harness, heard: Heard) -> Harness:
+    harness.ctx = replace(harness.ctx, listener=Webhook(heard.url, SECRETS))
+    return harness
 
 
-def say(house: House, status: str, **fields: Any) -> str:
-    subscription = house.subscribe(1, status=status, **fields)
-    house.hear(subscription)
-    house.work()
+def say(harness: Harness, status: str, **fields: Any) -> str:
+    subscription = harness.subscribe(1, status=status, **fields)
+    harness.hear(subscription)
+    harness.work()
     return subscription
 
 
-def rows(house: House, columns: str = "kind, state, attempts, answer") -> list[dict[str, Any]]:
-    with house.ctx.registry.connection() as conn:
+def rows(harness: Harness, columns: str = "kind, state, attempts, answer") -> list[dict[str, Any]]:
+    with harness.ctx.registry.connection() as conn:
         return conn.execute(f"SELECT {columns} FROM notice ORDER BY seq".encode()).fetchall()
 
 
-def due_again(house: House) -> None:
-    with house.ctx.registry.connection() as conn:
+def due_again(harness: Harness) -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE notice SET next_attempt_at = clock_timestamp(), held_until = NULL")
 
 
-def test_the_life_of_a_tenant_is_told_once_each(listening: House, heard: Heard) -> None:
+def test_the_life_of_a_tenant_is_told_once_each(listening: Harness, heard: Heard) -> None:
     for status in ("active", "active", "unpaid", "unpaid", "active", "canceled", "canceled"):
         say(listening, status)
     assert heard.types == ["tenant.ready", "tenant.suspended", "tenant.resumed", "tenant.closing"]
@@ -101,7 +101,7 @@ def test_the_life_of_a_tenant_is_told_once_each(listening: House, heard: Heard) 
     assert {r["state"] for r in rows(listening)} == {"delivered"}
 
 
-def test_a_notice_is_signed_after_standard_webhooks(listening: House, heard: Heard) -> None:
+def test_a_notice_is_signed_after_standard_webhooks(listening: Harness, heard: Heard) -> None:
     say(listening, "active")
     [(headers, body)] = heard.calls
     assert headers["content-type"] == "application/json"
@@ -116,7 +116,7 @@ def test_the_specifications_own_example() -> None:
     assert made["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_one_that_is_not_heard_is_told_again_and_the_others_wait(listening: House, heard: Heard) -> None:
+def test_one_that_is_not_heard_is_told_again_and_the_others_wait(listening: Harness, heard: Heard) -> None:
     heard.answers = [500, 302]
     say(listening, "active")
     assert (rows(listening)[0]["state"], rows(listening)[0]["answer"]) == ("waiting", "HTTP 500")
@@ -138,7 +138,7 @@ def test_one_that_is_not_heard_is_told_again_and_the_others_wait(listening: Hous
 
 
 def test_it_is_given_up_after_its_last_try_and_can_be_sent_again(
-    listening: House, heard: Heard, monkeypatch: pytest.MonkeyPatch
+    listening: Harness, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notices, "ATTEMPTS", 2)
     heard.answers = [500, 500]
@@ -153,14 +153,14 @@ def test_it_is_given_up_after_its_last_try_and_can_be_sent_again(
     assert rows(listening)[0]["state"] == "delivered"
 
 
-def test_nobody_there_and_nobody_named(house: House) -> None:
-    say(house, "active")
-    assert rows(house)[0]["state"] == "untold"
+def test_nobody_there_and_nobody_named(harness: Harness) -> None:
+    say(harness, "active")
+    assert rows(harness)[0]["state"] == "untold"
     with pytest.raises(Retryable, match="can't be reached"):
         Webhook("http://127.0.0.1:1/x", SECRETS).tell("msg_1", {})
 
 
-def test_one_worker_of_the_fleet_is_at_it(listening: House) -> None:
+def test_one_worker_of_the_fleet_is_at_it(listening: Harness) -> None:
     from controlplane.store import notice
 
     say(listening, "active")
@@ -173,7 +173,7 @@ def test_one_worker_of_the_fleet_is_at_it(listening: House) -> None:
         assert notice.take(conn, hold=60) is None
 
 
-def test_what_needs_attention_is_told_when_it_begins(listening: House, heard: Heard) -> None:
+def test_what_needs_attention_is_told_when_it_begins(listening: Harness, heard: Heard) -> None:
     say(listening, "active")
     for _ in range(2):
         say(listening, "active", plan="nobody-knows")
@@ -182,7 +182,7 @@ def test_what_needs_attention_is_told_when_it_begins(listening: House, heard: He
 
 
 def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
-    listening: House, heard: Heard
+    listening: Harness, heard: Heard
 ) -> None:
     with listening.ctx.registry.connection() as conn:
         row = conn.execute("SELECT extract(epoch FROM clock_timestamp())::int AS now").fetchone()

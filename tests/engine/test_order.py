@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localcloud.servers.postgres import PostgresServer
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.jobs import intake
 
 TENANTS = 50
@@ -23,9 +23,9 @@ TYPES = (
 STATUSES = ("active", "active", "active", "trialing", "past_due", "unpaid", "paused", "canceled")
 
 
-def _end_state(house: House) -> dict[str, Any]:
+def _end_state(harness: Harness) -> dict[str, Any]:
     """Everything that a customer or a cloud bill could notice, without ids that are drawn."""
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         tenants = conn.execute(
             "SELECT t.id, t.slug, t.display_name, t.desired, p.number, c.fit, c.slots FROM tenant t"
             " LEFT JOIN placement p ON p.tenant_id = t.id LEFT JOIN cluster c ON c.id = p.cluster_id"
@@ -39,23 +39,23 @@ def _end_state(house: House) -> dict[str, Any]:
     return {"tenants": tenants, "clusters": clusters, "routes": routes}
 
 
-def _run(house: House, seed: int) -> dict[str, Any]:
+def _run(harness: Harness, seed: int) -> dict[str, Any]:
     shuffle = random.Random(seed)
     fixed = random.Random(0)
     events: list[tuple[str, str, str]] = []
     for number in range(TENANTS):
         plan = "dedicated" if number % 10 == 0 else "shared"
-        subscription = house.subscribe(number, plan=plan, status=fixed.choice(STATUSES))
+        subscription = harness.subscribe(number, plan=plan, status=fixed.choice(STATUSES))
         for n, type_ in enumerate(TYPES):
             events += [(subscription, type_, f"evt_{number}_{n}")] * shuffle.choice((1, 1, 2, 3))
     shuffle.shuffle(events)
     for subscription, type_, event_id in events:
-        house.hear(subscription, type_, event_id=event_id)
+        harness.hear(subscription, type_, event_id=event_id)
         if shuffle.random() < 0.02:
-            intake.handle_event(house.ctx, event_id)
-    house.work()
-    assert house.violations() == []
-    return _end_state(house)
+            intake.handle_event(harness.ctx, event_id)
+    harness.work()
+    assert harness.violations() == []
+    return _end_state(harness)
 
 
 @pytest.mark.timeout(900)
@@ -65,9 +65,9 @@ def test_fifty_tenants_shuffled_under_twenty_seeds_end_alike(
     states = []
     for seed in range(20):
         name = f"order_{seed}_{random.getrandbits(32):x}"
-        house = House(postgres_server.create_database(name, template=registry_template))
-        states.append(_run(house, seed))
-        house.close()
+        harness = Harness(postgres_server.create_database(name, template=registry_template))
+        states.append(_run(harness, seed))
+        harness.close()
         postgres_server.drop_database(name)
     assert len(states[0]["tenants"]) == TENANTS - sum(
         1 for number, status in enumerate(_statuses()) if status == "canceled"
@@ -81,51 +81,51 @@ def _statuses() -> list[str]:
     return [fixed.choice(STATUSES) for _ in range(TENANTS)]
 
 
-def test_one_event_five_times_at_once_is_one_tenant(house: House) -> None:
-    subscription = house.subscribe(1)
+def test_one_event_five_times_at_once_is_one_tenant(harness: Harness) -> None:
+    subscription = harness.subscribe(1)
     start = threading.Barrier(5)
 
     def deliver(_: int) -> None:
         start.wait()
-        house.hear(subscription, event_id="evt_same")
-        intake.handle_event(house.ctx, "evt_same")
+        harness.hear(subscription, event_id="evt_same")
+        intake.handle_event(harness.ctx, "evt_same")
 
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(deliver, range(5)))
-    house.work()
-    assert house.violations() == []
-    with house.ctx.registry.connection() as conn:
+    harness.work()
+    assert harness.violations() == []
+    with harness.ctx.registry.connection() as conn:
         events = conn.execute("SELECT state, attempts FROM stripe_event").fetchall()
         operations = conn.execute("SELECT count(*) AS n FROM operation WHERE kind = 'tenant'").fetchone()
     assert events == [{"state": "applied", "attempts": 1}]
     assert operations == {"n": 1}
 
 
-def test_five_events_of_one_subscription_at_once_write_the_newest_object(house: House) -> None:
+def test_five_events_of_one_subscription_at_once_write_the_newest_object(harness: Harness) -> None:
     """Each fetches on its own; one that fetched an older object must fetch again, not win."""
-    subscription = house.subscribe(1)
-    events = [house.hear(subscription) for _ in range(5)]
+    subscription = harness.subscribe(1)
+    events = [harness.hear(subscription) for _ in range(5)]
     start = threading.Barrier(5)
 
     def handle(event_id: str) -> None:
         start.wait()
-        intake.handle_event(house.ctx, event_id)
+        intake.handle_event(harness.ctx, event_id)
 
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(handle, events))
-    house.subscribe(1, status="unpaid")
-    house.hear(subscription)
-    house.work()
-    assert house.violations() == []
-    assert house.tenant(subscription).desired.lifecycle == "suspended"
+    harness.subscribe(1, status="unpaid")
+    harness.hear(subscription)
+    harness.work()
+    assert harness.violations() == []
+    assert harness.tenant(subscription).desired.lifecycle == "suspended"
 
 
-def test_deleted_before_created_resurrects_nobody(house: House) -> None:
-    subscription = house.subscribe(1, status="canceled")
-    house.hear(subscription, "customer.subscription.deleted")
-    house.work()
-    house.hear(subscription, "customer.subscription.created")
-    house.work()
-    assert house.violations() == []
-    with house.ctx.registry.connection() as conn:
+def test_deleted_before_created_resurrects_nobody(harness: Harness) -> None:
+    subscription = harness.subscribe(1, status="canceled")
+    harness.hear(subscription, "customer.subscription.deleted")
+    harness.work()
+    harness.hear(subscription, "customer.subscription.created")
+    harness.work()
+    assert harness.violations() == []
+    with harness.ctx.registry.connection() as conn:
         assert conn.execute("SELECT count(*) AS n FROM tenant").fetchone() == {"n": 0}

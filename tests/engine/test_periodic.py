@@ -19,7 +19,7 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.services import timers
 from controlplane.store import duty, history, operation, rehearsal
 from controlplane.store.registry import Registry, one
-from tests.engine.house import ZONE, House
+from tests.harness.engine import ZONE, Harness
 from tests.migrations.test_living_fleet import register
 from tests.web.site import ENVIRONMENT
 from workers.runtime import polling as poll
@@ -28,67 +28,67 @@ from workers.schedule import duties
 # ------------------------------------------------------------------------------- periodic looks
 
 
-def subscribed(house: House) -> str:
-    subscription = house.subscribe(1)
-    house.hear(subscription)
-    house.work()
+def subscribed(harness: Harness) -> str:
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
+    harness.work()
     return tenant_id_for(subscription)
 
 
-def look(house: House) -> None:
-    with house.ctx.registry.connection() as conn:
+def look(harness: Harness) -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp(), observed_at = NULL")
 
 
-def rows(house: House, statement: str) -> list[dict[str, Any]]:
-    with house.ctx.registry.connection() as conn:
+def rows(harness: Harness, statement: str) -> list[dict[str, Any]]:
+    with harness.ctx.registry.connection() as conn:
         return conn.execute(statement.encode()).fetchall()
 
 
 OPERATIONS = "SELECT id, reason, state, attempts FROM operation ORDER BY id"
 
 
-def test_a_look_that_changed_nothing_is_not_kept(house: House) -> None:
-    subscribed(house)
-    before = rows(house, OPERATIONS)
+def test_a_look_that_changed_nothing_is_not_kept(harness: Harness) -> None:
+    subscribed(harness)
+    before = rows(harness, OPERATIONS)
     for _ in range(5):
-        look(house)
-        house.work()
-    assert rows(house, OPERATIONS) == before
-    [seen] = rows(house, "SELECT observed_at, next_look_at FROM tenant")
+        look(harness)
+        harness.work()
+    assert rows(harness, OPERATIONS) == before
+    [seen] = rows(harness, "SELECT observed_at, next_look_at FROM tenant")
     assert seen["observed_at"] is not None
     assert seen["next_look_at"] is not None
-    assert house.violations() == []
+    assert harness.violations() == []
 
 
-def test_a_look_that_mended_something_is_history(house: House) -> None:
-    subscribed(house)
-    known = len(rows(house, OPERATIONS))
-    house.cache.flush()
-    look(house)
-    house.work()
-    [kept] = rows(house, OPERATIONS)[known:]
+def test_a_look_that_mended_something_is_history(harness: Harness) -> None:
+    subscribed(harness)
+    known = len(rows(harness, OPERATIONS))
+    harness.cache.flush()
+    look(harness)
+    harness.work()
+    [kept] = rows(harness, OPERATIONS)[known:]
     assert (kept["reason"], kept["state"]) == (PERIODIC_LOOK, "done")
-    assert rows(house, f"SELECT name FROM step WHERE operation_id = {kept['id']}")
+    assert rows(harness, f"SELECT name FROM step WHERE operation_id = {kept['id']}")
 
 
-def test_a_look_that_somebody_asked_for_meanwhile_is_theirs(house: House) -> None:
-    tenant_id = subscribed(house)
-    look(house)
-    with house.ctx.registry.connection() as conn:
+def test_a_look_that_somebody_asked_for_meanwhile_is_theirs(harness: Harness) -> None:
+    tenant_id = subscribed(harness)
+    look(harness)
+    with harness.ctx.registry.connection() as conn:
         timers.run(conn, limit=10)
         asked = operation.request(
             conn, ResourceKind.TENANT, tenant_id, reason="a customer called", actor="support"
         )
-    house.work()
-    assert [row["state"] for row in rows(house, OPERATIONS) if row["id"] == asked] == ["done"]
+    harness.work()
+    assert [row["state"] for row in rows(harness, OPERATIONS) if row["id"] == asked] == ["done"]
 
 
-def test_a_look_that_failed_at_first_is_history(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    subscribed(house)
-    known = len(rows(house, OPERATIONS))
-    look(house)
-    read, failed = house.cache.read, []
+def test_a_look_that_failed_at_first_is_history(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscribed(harness)
+    known = len(rows(harness, OPERATIONS))
+    look(harness)
+    read, failed = harness.cache.read, []
 
     def once(host: str) -> Any:
         if not failed:
@@ -96,10 +96,10 @@ def test_a_look_that_failed_at_first_is_history(house: House, monkeypatch: pytes
             raise Retryable("the cache does not answer")
         return read(host)
 
-    monkeypatch.setattr(house.cache, "read", once)
-    house.work()
+    monkeypatch.setattr(harness.cache, "read", once)
+    harness.work()
     assert failed
-    [kept] = rows(house, OPERATIONS)[known:]
+    [kept] = rows(harness, OPERATIONS)[known:]
     assert (kept["reason"], kept["state"], kept["attempts"]) == (PERIODIC_LOOK, "done", 2)
 
 
@@ -107,10 +107,10 @@ def test_a_look_that_failed_at_first_is_history(house: House, monkeypatch: pytes
 
 
 @contextmanager
-def polling(*houses: House) -> Iterator[None]:
+def polling(*harnesses: Harness) -> Iterator[None]:
     """A worker of each, as `python -m workers.runtime.polling` runs."""
     stop = threading.Event()
-    threads = [threading.Thread(target=poll.run, args=(house.ctx, stop.wait)) for house in houses]
+    threads = [threading.Thread(target=poll.run, args=(harness.ctx, stop.wait)) for harness in harnesses]
     for thread in threads:
         thread.start()
     try:
@@ -129,12 +129,12 @@ def until(what: Callable[[], object], name: str) -> None:
         time.sleep(0.05)
 
 
-def begun(house: House) -> dict[str, Any]:
-    return {row["name"]: row["begun_at"] for row in rows(house, "SELECT name, begun_at FROM duty")}
+def begun(harness: Harness) -> dict[str, Any]:
+    return {row["name"]: row["begun_at"] for row in rows(harness, "SELECT name, begun_at FROM duty")}
 
 
-def rehearsed(house: House, asked: int) -> tuple[str, str | None]:
-    with house.ctx.registry.connection() as conn:
+def rehearsed(harness: Harness, asked: int) -> tuple[str, str | None]:
+    with harness.ctx.registry.connection() as conn:
         row = rehearsal.get(conn, asked)
     return row.state, row.error
 
@@ -142,46 +142,46 @@ def rehearsed(house: House, asked: int) -> tuple[str, str | None]:
 DUTIES = {"republish", "compare", "prune"}
 
 
-def test_a_polling_worker_does_what_a_fleet_with_a_broker_does(house: House) -> None:
+def test_a_polling_worker_does_what_a_fleet_with_a_broker_does(harness: Harness) -> None:
     """A subscription whose webhook was lost, a cache that was flushed, history that is old, a rehearsal that
     somebody asked for: nobody rings for any of them."""
-    register(house)
-    known = subscribed(house)
-    lost = house.subscribe(2)
-    house.cache.flush()
-    with house.ctx.registry.connection() as conn:
+    register(harness)
+    known = subscribed(harness)
+    lost = harness.subscribe(2)
+    harness.cache.flush()
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE operation SET finished_at = '2020-01-01'")
         old = one(conn.execute("SELECT min(id) AS id FROM operation").fetchone())["id"]
-        asked = rehearsal.request(conn, register(house, "0003_stars.sql"), copies=1, actor="test")
-    with polling(house):
-        until(lambda: house.cache.read(f"customer-1.{ZONE}"), "the cache is mended")
-        until(lambda: rows(house, f"SELECT FROM operation WHERE id = {old}") == [], "pruned")
-        until(lambda: house.cache.read(f"customer-2.{ZONE}"), f"{lost} is found")
+        asked = rehearsal.request(conn, register(harness, "0003_stars.sql"), copies=1, actor="test")
+    with polling(harness):
+        until(lambda: harness.cache.read(f"customer-1.{ZONE}"), "the cache is mended")
+        until(lambda: rows(harness, f"SELECT FROM operation WHERE id = {old}") == [], "pruned")
+        until(lambda: harness.cache.read(f"customer-2.{ZONE}"), f"{lost} is found")
 
-        until(lambda: rehearsed(house, asked) == ("done", None), "the release is rehearsed")
-    assert house.tenant(lost).id != known
-    assert begun(house).keys() == DUTIES
+        until(lambda: rehearsed(harness, asked) == ("done", None), "the release is rehearsed")
+    assert harness.tenant(lost).id != known
+    assert begun(harness).keys() == DUTIES
 
 
 @pytest.fixture
-def other(house: House, database_url: str) -> Iterator[House]:
+def other(harness: Harness, database_url: str) -> Iterator[Harness]:
     """Another worker of the same fleet."""
-    opened = House(database_url)
+    opened = Harness(database_url)
     yield opened
     opened.close()
 
 
-def test_what_has_been_done_lately_is_not_done_again(house: House, other: House) -> None:
+def test_what_has_been_done_lately_is_not_done_again(harness: Harness, other: Harness) -> None:
     """By nobody: two workers poll."""
-    assert poll.do_duties(house.ctx) == len(DUTIES)
-    first = begun(house)
+    assert poll.do_duties(harness.ctx) == len(DUTIES)
+    first = begun(harness)
     assert poll.do_duties(other.ctx) == 0
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         conn.execute(
             "UPDATE duty SET begun_at = begun_at - make_interval(secs => 301) WHERE name = 'republish'"
         )
-    assert [poll.do_duties(other.ctx), poll.do_duties(house.ctx)] == [1, 0]
-    again = begun(house)
+    assert [poll.do_duties(other.ctx), poll.do_duties(harness.ctx)] == [1, 0]
+    again = begun(harness)
     assert {name for name in first if again[name] != first[name]} == {"republish"}
 
 
@@ -204,28 +204,28 @@ def test_of_many_workers_that_ask_at_once_one_begins(registry: Registry) -> None
 
 @pytest.mark.parametrize("error", [Retryable("Stripe does not answer"), ZeroDivisionError("unforeseen")])
 def test_a_duty_that_fails_stops_no_other_and_is_told_by_its_name(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    subscribed(house)
-    house.cache.flush()
+    subscribed(harness)
+    harness.cache.flush()
 
     def fail(*_: object, **__: object) -> Any:
         raise error
 
-    monkeypatch.setattr(house.billing, "subscriptions", fail)
+    monkeypatch.setattr(harness.billing, "subscriptions", fail)
     monkeypatch.setattr(history, "prune", fail)
     with caplog.at_level(logging.INFO):
-        poll.do_duties(house.ctx)
-    assert house.cache.read(f"customer-1.{ZONE}") is not None
-    assert begun(house).keys() == DUTIES
+        poll.do_duties(harness.ctx)
+    assert harness.cache.read(f"customer-1.{ZONE}") is not None
+    assert begun(harness).keys() == DUTIES
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert [line.partition(":")[0] for line in told] == ["compare", "prune"]
 
 
-def test_pruning_goes_on_until_nothing_old_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    tenant_id = subscribed(house)
+def test_pruning_goes_on_until_nothing_old_is_left(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant_id = subscribed(harness)
     monkeypatch.setattr(duties, "PRUNE_BATCH", 7)
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         conn.execute(
             "INSERT INTO operation (kind, resource_id, reason, actor, state, finished_at)"
             " SELECT 'tenant', %s, 'x', 'x', 'done', '2020-01-01' FROM generate_series(1, 50)",
@@ -238,10 +238,10 @@ def test_pruning_goes_on_until_nothing_old_is_left(house: House, monkeypatch: py
         return len(asked) > 2
 
     old = "SELECT FROM operation WHERE finished_at = '2020-01-01'"
-    assert duties.prune(house.ctx, after_two) == 14
-    assert len(rows(house, old)) == 36
-    assert duties.prune(house.ctx, lambda: False) == 36
-    assert rows(house, old) == []
+    assert duties.prune(harness.ctx, after_two) == 14
+    assert len(rows(harness, old)) == 36
+    assert duties.prune(harness.ctx, lambda: False) == 36
+    assert rows(harness, old) == []
 
 
 def test_celery_and_the_polling_worker_read_the_same_lists(monkeypatch: pytest.MonkeyPatch) -> None:

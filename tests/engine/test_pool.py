@@ -16,7 +16,7 @@ from controlplane.services import pool as pools
 from controlplane.store import cluster, operation
 from controlplane.store import pool as store
 from localcloud.fakes.aws import FakeAccount
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.engine.stacks import cluster_addresses, cluster_variables
 from workers.jobs.intake import handle_event
 from workers.providers.terraform.inventory import AwsAccount, ClusterInventory
@@ -27,51 +27,51 @@ CLUSTER = ClusterInventory.cluster
 
 
 @pytest.fixture
-def warm(house: House) -> House:
+def warm(harness: Harness) -> Harness:
     """One free dedicated slot is asked for."""
-    return ask(house, warm_slots=1)
+    return ask(harness, warm_slots=1)
 
 
-def ask(house: House, *, warm_slots: int, plan: str = "dedicated", **limits: Any) -> House:
-    plans = dict(house.ctx.catalogue.plans)
+def ask(harness: Harness, *, warm_slots: int, plan: str = "dedicated", **limits: Any) -> Harness:
+    plans = dict(harness.ctx.catalogue.plans)
     plans[plan] = replace(plans[plan], warm_slots=warm_slots)
     usual = {"reserve_clusters": 0, "retire_after_hours": 24.0}
     limited = PoolLimits(**usual | limits)
-    house.ctx = replace(house.ctx, catalogue=replace(house.ctx.catalogue, plans=plans, pool=limited))
-    return house
+    harness.ctx = replace(harness.ctx, catalogue=replace(harness.ctx.catalogue, plans=plans, pool=limited))
+    return harness
 
 
-def clusters(house: House) -> list[cluster.ClusterRow]:
-    with house.ctx.registry.connection() as conn:
+def clusters(harness: Harness) -> list[cluster.ClusterRow]:
+    with harness.ctx.registry.connection() as conn:
         return cluster.page(conn, after=None, limit=50)
 
 
-def free(house: House) -> list[str]:
+def free(harness: Harness) -> list[str]:
     """Ready clusters without a tenant."""
-    with house.ctx.registry.connection() as conn:
-        return [row.id for row in clusters(house) if row.ready and not cluster.tenants_on(conn, row.id)]
+    with harness.ctx.registry.connection() as conn:
+        return [row.id for row in clusters(harness) if row.ready and not cluster.tenants_on(conn, row.id)]
 
 
-def report(house: House) -> dict[str, Any]:
-    with house.ctx.registry.connection() as conn:
+def report(harness: Harness) -> dict[str, Any]:
+    with harness.ctx.registry.connection() as conn:
         found = pools.show(conn)
     assert found is not None
     return found.content
 
 
-def fit_of(house: House, plan: str = "dedicated") -> dict[str, Any]:
-    (fit,) = [fit for fit in report(house)["fits"] if plan in fit["plans"]]
+def fit_of(harness: Harness, plan: str = "dedicated") -> dict[str, Any]:
+    (fit,) = [fit for fit in report(harness)["fits"] if plan in fit["plans"]]
     return dict(fit)
 
 
-def pay(house: House, number: int, plan: str = "dedicated") -> str:
-    subscription = house.subscribe(number, plan=plan)
-    house.hear(subscription, "customer.subscription.created")
+def pay(harness: Harness, number: int, plan: str = "dedicated") -> str:
+    subscription = harness.subscribe(number, plan=plan)
+    harness.hear(subscription, "customer.subscription.created")
     return subscription
 
 
-def age(house: House, cluster_id: str, *, hours: float) -> None:
-    with house.ctx.registry.connection() as conn:
+def age(harness: Harness, cluster_id: str, *, hours: float) -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute(
             "UPDATE cluster SET created_at = created_at - make_interval(hours => %(h)s::int),"
             " surplus_since = surplus_since - make_interval(hours => %(h)s::int) WHERE id = %(id)s",
@@ -79,8 +79,8 @@ def age(house: House, cluster_id: str, *, hours: float) -> None:
         )
 
 
-def waited_for_cluster(house: House, tenant_id: str) -> bool:
-    with house.ctx.registry.connection() as conn:
+def waited_for_cluster(harness: Harness, tenant_id: str) -> bool:
+    with harness.ctx.registry.connection() as conn:
         row = conn.execute(
             "SELECT FROM step JOIN operation o ON o.id = step.operation_id"
             " WHERE o.resource_id = %s AND name = 'await_cluster'",
@@ -92,7 +92,7 @@ def waited_for_cluster(house: House, tenant_id: str) -> bool:
 # -------------------------------------------------------------------------------------- refill
 
 
-def test_a_free_slot_is_made_ahead_and_a_customer_finds_it_ready(warm: House) -> None:
+def test_a_free_slot_is_made_ahead_and_a_customer_finds_it_ready(warm: Harness) -> None:
     warm.work()
     (ready,) = free(warm)
     assert (fit_of(warm)["free"], fit_of(warm)["making"]) == (1, 0)
@@ -105,7 +105,7 @@ def test_a_free_slot_is_made_ahead_and_a_customer_finds_it_ready(warm: House) ->
     assert warm.violations() == []
 
 
-def test_a_refill_begins_after_the_customer_who_took_the_slot(warm: House) -> None:
+def test_a_refill_begins_after_the_customer_who_took_the_slot(warm: Harness) -> None:
     warm.work()
     subscription = pay(warm, 1)
     polling.work_once(warm.ctx)
@@ -119,7 +119,7 @@ def test_a_refill_begins_after_the_customer_who_took_the_slot(warm: House) -> No
     assert waiting.actor == "pool"
 
 
-def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: House) -> None:
+def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: Harness) -> None:
     assert warm_pool.tend(warm.ctx) == 1
     (coming,) = clusters(warm)
     subscription = warm.subscribe(1, plan="dedicated")
@@ -130,7 +130,7 @@ def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: Hous
         assert (ResourceKind.CLUSTER, coming.id) in operation.due(conn, limit=5)
 
 
-def test_two_at_once_for_one_slot_have_a_cluster_each(warm: House) -> None:
+def test_two_at_once_for_one_slot_have_a_cluster_each(warm: Harness) -> None:
     warm.work()
     subscriptions = [pay(warm, 1), pay(warm, 2)]
     warm.work()
@@ -141,14 +141,14 @@ def test_two_at_once_for_one_slot_have_a_cluster_each(warm: House) -> None:
     assert warm.violations() == []
 
 
-def test_shared_slots_are_filled_cluster_by_cluster(house: House) -> None:
-    ask(house, warm_slots=150, plan="shared")
-    house.work()
-    assert len(clusters(house)) == 2
-    assert fit_of(house, "shared")["free"] == 200
+def test_shared_slots_are_filled_cluster_by_cluster(harness: Harness) -> None:
+    ask(harness, warm_slots=150, plan="shared")
+    harness.work()
+    assert len(clusters(harness)) == 2
+    assert fit_of(harness, "shared")["free"] == 200
 
 
-def test_a_look_that_finds_nothing_to_do_touches_nothing_outside(warm: House) -> None:
+def test_a_look_that_finds_nothing_to_do_touches_nothing_outside(warm: Harness) -> None:
     """Above all no database: a connection would wake a cluster that sleeps."""
     warm.work()
     asked: list[str] = []
@@ -159,7 +159,7 @@ def test_a_look_that_finds_nothing_to_do_touches_nothing_outside(warm: House) ->
     assert asked == []
 
 
-def test_two_lookers_at_once_make_one_cluster(warm: House) -> None:
+def test_two_lookers_at_once_make_one_cluster(warm: Harness) -> None:
     with warm.ctx.registry.connection() as conn, conn.transaction():
         assert store.hold(conn)
         assert warm_pool.tend(warm.ctx) == 0
@@ -170,7 +170,7 @@ def test_two_lookers_at_once_make_one_cluster(warm: House) -> None:
 # --------------------------------------------------------------------------------------- quota
 
 
-def test_the_quota_stops_the_pool_and_says_so(warm: House) -> None:
+def test_the_quota_stops_the_pool_and_says_so(warm: Harness) -> None:
     warm.quotas.set(clusters=0, instances=5)
     warm.work()
     assert clusters(warm) == []
@@ -181,31 +181,31 @@ def test_the_quota_stops_the_pool_and_says_so(warm: House) -> None:
     assert len(free(warm)) == 1
 
 
-def test_a_customer_who_meets_the_quota_is_told_apart_and_others_go_on(house: House) -> None:
-    shared = pay(house, 1, "shared")
-    house.work()
-    house.quotas.set(clusters=1, instances=1)
-    starved, other = pay(house, 2), pay(house, 3, "shared")
-    polling.work_once(house.ctx)
-    row = house.tenant(starved)
+def test_a_customer_who_meets_the_quota_is_told_apart_and_others_go_on(harness: Harness) -> None:
+    shared = pay(harness, 1, "shared")
+    harness.work()
+    harness.quotas.set(clusters=1, instances=1)
+    starved, other = pay(harness, 2), pay(harness, 3, "shared")
+    polling.work_once(harness.ctx)
+    row = harness.tenant(starved)
     assert row.runbook == "aws-quota"
     assert "quota of clusters" in (row.needs_attention or "")
-    assert house.tenant(other).phase is Phase.ACTIVE
-    assert house.placement(other).cluster_id == house.placement(shared).cluster_id
-    home = house.placement(starved).cluster_id
-    assert not [name for name in FakeAccount(house.world).names("key") if name == home]
+    assert harness.tenant(other).phase is Phase.ACTIVE
+    assert harness.placement(other).cluster_id == harness.placement(shared).cluster_id
+    home = harness.placement(starved).cluster_id
+    assert not [name for name in FakeAccount(harness.world).names("key") if name == home]
 
-    house.quotas.set(clusters=2, instances=2)
-    with house.ctx.registry.connection() as conn:
+    harness.quotas.set(clusters=2, instances=2)
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE operation SET finished_at = finished_at - interval '1 hour'")
-    assert warm_pool.tend(house.ctx) == 1
-    house.work()
-    assert house.tenant(starved).phase is Phase.ACTIVE
-    assert house.tenant(starved).needs_attention is None
-    assert house.violations() == []
+    assert warm_pool.tend(harness.ctx) == 1
+    harness.work()
+    assert harness.tenant(starved).phase is Phase.ACTIVE
+    assert harness.tenant(starved).needs_attention is None
+    assert harness.violations() == []
 
 
-def test_an_account_that_can_not_be_asked_does_not_stop_anything(warm: House) -> None:
+def test_an_account_that_can_not_be_asked_does_not_stop_anything(warm: Harness) -> None:
     def refuses(*, max_age: float = 0.0) -> None:
         raise NeedsHuman("reading the account's quotas: AWS answered AccessDenied", runbook="aws-credentials")
 
@@ -217,7 +217,7 @@ def test_an_account_that_can_not_be_asked_does_not_stop_anything(warm: House) ->
 # ------------------------------------------------------------------------------ replace, retire
 
 
-def test_a_warm_cluster_that_fails_is_replaced_and_then_destroyed(warm: House) -> None:
+def test_a_warm_cluster_that_fails_is_replaced_and_then_destroyed(warm: Harness) -> None:
     warm.terraform.fail(CLUSTER, NeedsHuman("the key is gone", runbook="kms-key"))
     warm.work()
     (ready,) = free(warm)
@@ -225,14 +225,14 @@ def test_a_warm_cluster_that_fails_is_replaced_and_then_destroyed(warm: House) -
     assert warm.violations() == []
 
 
-def test_a_fault_that_breaks_every_cluster_stops_at_two(warm: House) -> None:
+def test_a_fault_that_breaks_every_cluster_stops_at_two(warm: Harness) -> None:
     warm.terraform.fail(CLUSTER, NeedsHuman("the key is gone", runbook="kms-key"), times=99)
     warm.work()
     assert [row.runbook for row in clusters(warm)] == ["kms-key", "kms-key"]
     assert fit_of(warm)["held_back"]["reason"] == "2 empty clusters like it need attention"
 
 
-def test_a_surplus_goes_after_a_day_and_leaves_nothing(warm: House) -> None:
+def test_a_surplus_goes_after_a_day_and_leaves_nothing(warm: Harness) -> None:
     warm.work()
     (spare,) = free(warm)
     ask(warm, warm_slots=0)
@@ -257,7 +257,7 @@ def test_a_surplus_goes_after_a_day_and_leaves_nothing(warm: House) -> None:
     assert warm.violations() == []
 
 
-def test_an_edit_taken_back_costs_nothing(warm: House) -> None:
+def test_an_edit_taken_back_costs_nothing(warm: Harness) -> None:
     warm.work()
     (spare,) = free(warm)
     ask(warm, warm_slots=0)
@@ -272,7 +272,7 @@ def test_an_edit_taken_back_costs_nothing(warm: House) -> None:
     assert free(warm) == [spare]
 
 
-def test_a_cluster_made_by_an_older_stack_is_replaced_while_it_is_empty(warm: House) -> None:
+def test_a_cluster_made_by_an_older_stack_is_replaced_while_it_is_empty(warm: Harness) -> None:
     home = pay(warm, 1)
     warm.work()
     (old,) = free(warm)
@@ -286,7 +286,7 @@ def test_a_cluster_made_by_an_older_stack_is_replaced_while_it_is_empty(warm: Ho
     assert {row.id for row in clusters(warm)} == {new, warm.placement(home).cluster_id}
 
 
-def test_a_customer_who_comes_while_it_is_being_retired_gets_another(warm: House) -> None:
+def test_a_customer_who_comes_while_it_is_being_retired_gets_another(warm: Harness) -> None:
     warm.work()
     (spare,) = free(warm)
     ask(warm, warm_slots=0)
@@ -299,7 +299,7 @@ def test_a_customer_who_comes_while_it_is_being_retired_gets_another(warm: House
     assert warm.violations() == []
 
 
-def test_a_cluster_that_was_given_away_a_moment_ago_is_not_retired(warm: House) -> None:
+def test_a_cluster_that_was_given_away_a_moment_ago_is_not_retired(warm: Harness) -> None:
     warm.work()
     (spare,) = free(warm)
     ask(warm, warm_slots=0)
@@ -312,25 +312,25 @@ def test_a_cluster_that_was_given_away_a_moment_ago_is_not_retired(warm: House) 
     assert warm.tenant(subscription).phase is Phase.ACTIVE
 
 
-def test_a_tenants_home_is_never_destroyed_whoever_closed_it(house: House) -> None:
-    subscription = pay(house, 1)
-    house.work()
-    home = house.placement(subscription).cluster_id
-    with house.ctx.registry.connection() as conn, conn.transaction():
+def test_a_tenants_home_is_never_destroyed_whoever_closed_it(harness: Harness) -> None:
+    subscription = pay(harness, 1)
+    harness.work()
+    home = harness.placement(subscription).cluster_id
+    with harness.ctx.registry.connection() as conn, conn.transaction():
         cluster.set_desired(conn, home, cluster.get(conn, home).desired.closed())
         operation.request(conn, ResourceKind.CLUSTER, home, reason="by hand", actor="somebody")
-    house.work()
-    with house.ctx.registry.connection() as conn:
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         assert cluster.get(conn, home).runbook == "cluster-in-use"
-    assert FakeAccount(house.world).get("cluster", home) is not None
+    assert FakeAccount(harness.world).get("cluster", home) is not None
 
 
-def test_what_a_close_may_delete_is_what_the_stack_has(house: House) -> None:
-    pay(house, 1)
-    house.work()
-    (row,) = clusters(house)
+def test_what_a_close_may_delete_is_what_the_stack_has(harness: Harness) -> None:
+    pay(harness, 1)
+    harness.work()
+    (row,) = clusters(harness)
     row = replace(row, desired=replace(row.desired, instance_count=3))
-    variables = cluster_variables(house.ctx.platform, row)
+    variables = cluster_variables(harness.ctx.platform, row)
     inventory = ClusterInventory(AwsAccount("eu-central-1"), variables)
     assert cluster_addresses(row) == set(inventory.addresses())
 
@@ -338,7 +338,7 @@ def test_what_a_close_may_delete_is_what_the_stack_has(house: House) -> None:
 # --------------------------------------------------------------------------------------- report
 
 
-def test_the_report_is_written_when_it_says_something_new(warm: House) -> None:
+def test_the_report_is_written_when_it_says_something_new(warm: Harness) -> None:
     warm.work()
     with warm.ctx.registry.connection() as conn:
         first = pools.show(conn)

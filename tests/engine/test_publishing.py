@@ -29,7 +29,7 @@ from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
 from dataplane.tiers import RedisLevel, RegistryLevel
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import ZONE, House
+from tests.harness.engine import ZONE, Harness
 from workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
 from workers.steps import routes as publishing
 
@@ -47,21 +47,21 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 
 
 class Shared:
-    """A house with two tenants whose cache is a real one that somebody else can write to."""
+    """A harness with two tenants whose cache is a real one that somebody else can write to."""
 
-    def __init__(self, house: House, valkey: ValkeyServer) -> None:
+    def __init__(self, harness: Harness, valkey: ValkeyServer) -> None:
         valkey.flush()
-        self.house = house
+        self.harness = harness
         self.url = valkey.url
         self.redis = redis.Redis.from_url(valkey.url)
         self.cache = RedisConfigCache(valkey.url, [KEY])
-        house.ctx = replace(house.ctx, providers=replace(house.ctx.providers, cache=self.cache))
+        harness.ctx = replace(harness.ctx, providers=replace(harness.ctx.providers, cache=self.cache))
         for number in (1, 2):
             self.bill(number, "active")
 
     def bill(self, number: int, status: str, **fields: Any) -> None:
-        self.house.hear(self.house.subscribe(number, status=status, **fields))
-        self.house.work()
+        self.harness.hear(self.harness.subscribe(number, status=status, **fields))
+        self.harness.work()
 
     def forge(self, host: str, epoch: int, **changes: Any) -> None:
         """A signed entry for the host that leads to the attacker's tenant, or wherever `changes` say."""
@@ -77,12 +77,12 @@ class Shared:
         return found.payload["tenant_id"], found.payload["status"]
 
     def newest(self) -> int:
-        with self.house.ctx.registry.connection() as conn:
+        with self.harness.ctx.registry.connection() as conn:
             return int(one(conn.execute("SELECT last_value FROM epoch").fetchone())["last_value"])
 
     def told(self) -> list[dict[str, Any]]:
         """The notices that a person must look."""
-        with self.house.ctx.registry.connection() as conn:
+        with self.harness.ctx.registry.connection() as conn:
             rows = conn.execute(
                 "SELECT payload FROM notice WHERE kind = 'needs_attention' ORDER BY seq"
             ).fetchall()
@@ -94,8 +94,8 @@ class Shared:
 
 
 @pytest.fixture
-def shared(house: House, valkey: ValkeyServer) -> Iterator[Shared]:
-    opened = Shared(house, valkey)
+def shared(harness: Harness, valkey: ValkeyServer) -> Iterator[Shared]:
+    opened = Shared(harness, valkey)
     yield opened
     opened.close()
 
@@ -135,9 +135,9 @@ def test_the_full_pass_takes_the_host_back_and_says_so(
     newest = shared.newest()
     shared.forge(HOSTS[0], min(MAX_EPOCH, newest + ahead) if ahead else now.epoch, tenant_id=leads_to)
     with caplog.at_level(logging.ERROR):
-        assert publishing.publish_all(shared.house.ctx) == 1
+        assert publishing.publish_all(shared.harness.ctx) == 1
     assert shared.served(HOSTS[0]) == (IDS[0], "active")
-    assert publishing.publish_all(shared.house.ctx) == 0
+    assert publishing.publish_all(shared.harness.ctx) == 0
     assert f"{HOSTS[0]}: the cache held" in caplog.text
     assert shared.newest() <= newest + STEP + 10
     shared.bill(2, "unpaid")
@@ -146,10 +146,10 @@ def test_the_full_pass_takes_the_host_back_and_says_so(
 
 def test_what_is_wrong_with_another_route_keeps_no_host_with_the_attacker(shared: Shared) -> None:
     shared.forge(HOSTS[0], MAX_EPOCH)
-    with shared.house.ctx.registry.connection() as conn:
+    with shared.harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE route SET payload = payload || '{\"plan\": 7}' WHERE host = %s", [HOSTS[1]])
     with pytest.raises(Invalid, match="plan: expected str"):
-        publishing.publish_all(shared.house.ctx)
+        publishing.publish_all(shared.harness.ctx)
     assert shared.served(HOSTS[0]) == (IDS[0], "active")
 
 
@@ -157,7 +157,7 @@ def test_a_full_pass_follows_by_one_step_however_many_are_forged(shared: Shared)
     before = shared.newest()
     for number, host in enumerate(HOSTS, start=1):
         shared.forge(host, before + number * STEP)  # each within a step of the one before
-    publishing.publish_all(shared.house.ctx)
+    publishing.publish_all(shared.harness.ctx)
     assert [shared.served(host) for host in HOSTS] == [(IDS[0], "active"), (IDS[1], "active")]
     assert shared.newest() <= before + STEP + 10
 
@@ -167,7 +167,7 @@ def test_a_registry_restored_from_a_backup_goes_beyond_its_own_former_entries(sh
     lost = shared.newest() + 5000
     for number, host in enumerate(HOSTS):
         shared.forge(host, lost + number, tenant_id=IDS[number])
-    assert publishing.publish_all(shared.house.ctx) == 2
+    assert publishing.publish_all(shared.harness.ctx) == 2
     assert [shared.served(host) for host in HOSTS] == [(IDS[0], "active"), (IDS[1], "active")]
     entries = [shared.cache.read(host) for host in HOSTS]
     assert all(entry is not None and entry.epoch > lost for entry in entries), "data planes take it at once"
@@ -180,12 +180,12 @@ def test_a_registry_far_behind_recovers_too(shared: Shared) -> None:
     for number, host in enumerate(HOSTS):
         shared.forge(host, shared.newest() + 5 * STEP, tenant_id=IDS[number])
     shared.bill(1, "unpaid")
-    assert publishing.publish_all(shared.house.ctx) == 1
+    assert publishing.publish_all(shared.harness.ctx) == 1
     assert [shared.served(host) for host in HOSTS] == [(IDS[0], "suspended"), (IDS[1], "active")]
 
 
 def test_a_process_that_holds_the_forged_entry_lets_go_of_it(shared: Shared) -> None:
-    registry = shared.house.ctx.registry
+    registry = shared.harness.ctx.registry
     resolver = Resolver(
         cache=RedisLevel.from_url(shared.url, dict([KEY]), timeout=5),
         fallback=RegistryLevel(lambda host: _in_registry(registry, host)),
@@ -198,7 +198,7 @@ def test_a_process_that_holds_the_forged_entry_lets_go_of_it(shared: Shared) -> 
                 contract.NOTICE_CHANNEL, contract.Notice("config", HOSTS[0], epoch, IDS[0]).encode()
             )
             _eventually(lambda: resolver.resolve(HOSTS[0]).tenant_id == "t-attackerdb12")
-            publishing.publish_all(shared.house.ctx)
+            publishing.publish_all(shared.harness.ctx)
             _eventually(lambda: resolver.resolve(HOSTS[0]).tenant_id == IDS[0])
     finally:
         resolver.close()
@@ -208,8 +208,8 @@ def test_a_process_that_holds_the_forged_entry_lets_go_of_it(shared: Shared) -> 
 def test_verify_names_an_entry_that_leads_to_another_tenant_and_mends_it(
     shared: Shared, monkeypatch: pytest.MonkeyPatch, epoch: int | str
 ) -> None:
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.house.ctx)
-    monkeypatch.setattr(shared.house.ctx.registry, "close", lambda: None)
+    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx)
+    monkeypatch.setattr(shared.harness.ctx.registry, "close", lambda: None)
     other = shared.cache.read(HOSTS[1])
     assert other is not None
     forged = shared.newest() + 1 if epoch == "next" else MAX_EPOCH
@@ -227,8 +227,8 @@ def test_verify_names_an_entry_that_leads_to_another_tenant_and_mends_it(
 def test_an_entry_for_a_host_that_nobody_has_is_withdrawn_and_the_host_can_be_given_away(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.house.ctx)
-    monkeypatch.setattr(shared.house.ctx.registry, "close", lambda: None)
+    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx)
+    monkeypatch.setattr(shared.harness.ctx.registry, "close", lambda: None)
     later = f"customer-3.{ZONE}"
     found = shared.cache.read(HOSTS[0])
     assert found is not None
@@ -245,21 +245,21 @@ def test_an_entry_for_a_host_that_nobody_has_is_withdrawn_and_the_host_can_be_gi
 def test_a_host_that_was_given_up_does_not_stay_with_the_attacker(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.house.ctx)
-    monkeypatch.setattr(shared.house.ctx.registry, "close", lambda: None)
+    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx)
+    monkeypatch.setattr(shared.harness.ctx.registry, "close", lambda: None)
     shared.bill(1, "canceled")
     assert shared.served(HOSTS[0])[1] == "gone"
     database = {"host": "203.0.113.9", "port": 5432, "name": "x", "secret": "arn"}
     shared.forge(HOSTS[0], MAX_EPOCH, status="active", database=database)
     (found,) = json.loads(CliRunner().invoke(command, ["--json"]).stdout)["findings"]
     assert "t-attackerdb12" in found["detail"]
-    assert publishing.publish_all(shared.house.ctx) == 1
+    assert publishing.publish_all(shared.harness.ctx) == 1
     assert shared.served(HOSTS[0])[1] == "gone"
 
 
 def test_the_full_pass_leaves_no_tombstone_without_an_end(shared: Shared) -> None:
     shared.bill(1, "canceled")
-    publishing.publish_all(shared.house.ctx)
+    publishing.publish_all(shared.harness.ctx)
     assert shared.served(HOSTS[0])[1] == "gone"
     assert 0 < shared.redis.ttl(cache_key(HOSTS[0])) <= TOMBSTONE_SECONDS
 

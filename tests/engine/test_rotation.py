@@ -11,200 +11,207 @@ from controlplane.domain.rotation import DAY, SPREAD, rotate_after, version_id
 from controlplane.services import tenants
 from controlplane.store import placement
 from controlplane.store.placement import Login
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.providers.ports import Credential
 
 
 @pytest.fixture
-def placed(house: House) -> Placement:
-    subscription = house.subscribe(1)
-    house.hear(subscription, "customer.subscription.created")
-    house.work()
-    return house.placement(subscription)
+def placed(harness: Harness) -> Placement:
+    subscription = harness.subscribe(1)
+    harness.hear(subscription, "customer.subscription.created")
+    harness.work()
+    return harness.placement(subscription)
 
 
-def ask(house: House, placed: Placement) -> None:
-    with house.ctx.registry.connection() as conn:
+def ask(harness: Harness, placed: Placement) -> None:
+    with harness.ctx.registry.connection() as conn:
         tenants.rotate(conn, placed.tenant_id, actor="support", reason="a laptop was lost")
 
 
-def in_use(house: House, placed: Placement) -> Credential:
-    return house.ctx.providers.secrets.read(placed.app_secret)
+def in_use(harness: Harness, placed: Placement) -> Credential:
+    return harness.ctx.providers.secrets.read(placed.app_secret)
 
 
-def login(house: House, placed: Placement, name: str = "app") -> Login:
-    with house.ctx.registry.connection() as conn:
+def login(harness: Harness, placed: Placement, name: str = "app") -> Login:
+    with harness.ctx.registry.connection() as conn:
         return placement.login(conn, placed, name)
 
 
-def grow_old(house: House, days: float) -> None:
-    with house.ctx.registry.connection() as conn:
+def grow_old(harness: Harness, days: float) -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute(
             "UPDATE credential SET rotated_at = rotated_at - make_interval(secs => %s)", [days * DAY]
         )
         conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
 
 
-def audited(house: House) -> list[str]:
-    with house.ctx.registry.connection() as conn:
+def audited(harness: Harness) -> list[str]:
+    with harness.ctx.registry.connection() as conn:
         rows = conn.execute("SELECT action FROM audit WHERE action ~ 'rotate|retire' ORDER BY seq").fetchall()
     return [row["action"] for row in rows]
 
 
-def test_the_other_login_takes_over_and_the_first_has_its_time(house: House, placed: Placement) -> None:
-    old = in_use(house, placed)
-    ask(house, placed)
-    house.work()
-    new = in_use(house, placed)
+def test_the_other_login_takes_over_and_the_first_has_its_time(harness: Harness, placed: Placement) -> None:
+    old = in_use(harness, placed)
+    ask(harness, placed)
+    harness.work()
+    new = in_use(harness, placed)
     assert (old.username, new.username) == placed.app_roles
     assert (new.host, new.port, new.dbname) == (old.host, old.port, old.dbname)
-    assert house.lets_in(placed, old)
-    assert house.lets_in(placed, new)
-    assert house.cache.notices(placed.tenant_id) == 1
-    kept = login(house, placed)
+    assert harness.lets_in(placed, old)
+    assert harness.lets_in(placed, new)
+    assert harness.cache.notices(placed.tenant_id) == 1
+    kept = login(harness, placed)
     assert (kept.username, kept.generation, kept.wanted) == (new.username, 2, 2)
     assert kept.retire_in is not None
     assert 890 < kept.retire_in <= 900
-    house.grace_ends()
-    house.work()
-    assert not house.lets_in(placed, old)
-    assert house.lets_in(placed, new)
-    assert house.cache.notices(placed.tenant_id) == 2
-    assert login(house, placed).retire_in is None
-    assert login(house, placed, "migrator").generation == 2
-    assert house.violations() == []
-    assert audited(house) == ["tenant.rotate", "credential.rotate", "credential.rotate", "credential.retire"]
+    harness.grace_ends()
+    harness.work()
+    assert not harness.lets_in(placed, old)
+    assert harness.lets_in(placed, new)
+    assert harness.cache.notices(placed.tenant_id) == 2
+    assert login(harness, placed).retire_in is None
+    assert login(harness, placed, "migrator").generation == 2
+    assert harness.violations() == []
+    assert audited(harness) == [
+        "tenant.rotate",
+        "credential.rotate",
+        "credential.rotate",
+        "credential.retire",
+    ]
 
 
-def test_back_and_forth(house: House, placed: Placement) -> None:
-    seen = [in_use(house, placed)]
+def test_back_and_forth(harness: Harness, placed: Placement) -> None:
+    seen = [in_use(harness, placed)]
     for _ in range(4):
-        ask(house, placed)
-        house.work()
-        house.grace_ends()
-        house.work()
-        seen.append(in_use(house, placed))
-        assert [house.lets_in(placed, credential) for credential in seen] == [False] * (len(seen) - 1) + [
+        ask(harness, placed)
+        harness.work()
+        harness.grace_ends()
+        harness.work()
+        seen.append(in_use(harness, placed))
+        assert [harness.lets_in(placed, credential) for credential in seen] == [False] * (len(seen) - 1) + [
             True
         ]
     assert [credential.username[-1] for credential in seen] == ["a", "b", "a", "b", "a"]
     assert len({credential.password for credential in seen}) == 5
 
 
-def test_the_next_one_waits_until_the_last_is_over(house: House, placed: Placement) -> None:
-    ask(house, placed)
-    house.work()
-    second = in_use(house, placed)
-    ask(house, placed)
-    ask(house, placed)
-    house.work()
-    assert in_use(house, placed) == second
-    house.grace_ends()
-    house.work()
-    assert in_use(house, placed).username == placed.app_roles[0]
-    assert login(house, placed).generation == 3
-    assert house.lets_in(placed, second)
+def test_the_next_one_waits_until_the_last_is_over(harness: Harness, placed: Placement) -> None:
+    ask(harness, placed)
+    harness.work()
+    second = in_use(harness, placed)
+    ask(harness, placed)
+    ask(harness, placed)
+    harness.work()
+    assert in_use(harness, placed) == second
+    harness.grace_ends()
+    harness.work()
+    assert in_use(harness, placed).username == placed.app_roles[0]
+    assert login(harness, placed).generation == 3
+    assert harness.lets_in(placed, second)
 
 
-def test_the_retirement_is_looked_for_in_time(house: House, placed: Placement) -> None:
-    ask(house, placed)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+def test_the_retirement_is_looked_for_in_time(harness: Harness, placed: Placement) -> None:
+    ask(harness, placed)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         row = conn.execute(
             "SELECT extract(epoch FROM next_look_at - clock_timestamp()) AS seconds FROM tenant"
         ).fetchone()
     assert row is not None
-    assert 880 < row["seconds"] <= 900 < house.ctx.platform.look_every
+    assert 880 < row["seconds"] <= 900 < harness.ctx.platform.look_every
 
 
-def test_a_password_that_is_old_enough_is_rotated_by_itself(house: House, placed: Placement) -> None:
-    grow_old(house, 26)
-    house.work()
-    assert login(house, placed).generation == 1
-    grow_old(house, 4)
-    house.work()
-    assert login(house, placed).generation == 2
-    assert login(house, placed, "migrator").generation == 2
-    house.grace_ends()
-    house.work()
-    assert login(house, placed).generation == 2
-    assert house.violations() == []
+def test_a_password_that_is_old_enough_is_rotated_by_itself(harness: Harness, placed: Placement) -> None:
+    grow_old(harness, 26)
+    harness.work()
+    assert login(harness, placed).generation == 1
+    grow_old(harness, 4)
+    harness.work()
+    assert login(harness, placed).generation == 2
+    assert login(harness, placed, "migrator").generation == 2
+    harness.grace_ends()
+    harness.work()
+    assert login(harness, placed).generation == 2
+    assert harness.violations() == []
 
 
-def test_never_by_itself_where_the_plan_says_so(house: House, placed: Placement) -> None:
-    shared = replace(house.ctx.catalogue.plan("shared"), rotation_days=0)
-    catalogue = replace(house.ctx.catalogue, plans={**house.ctx.catalogue.plans, "shared": shared})
-    house.ctx = replace(house.ctx, catalogue=catalogue)
-    grow_old(house, 3650)
-    house.work()
-    assert login(house, placed).generation == 1
+def test_never_by_itself_where_the_plan_says_so(harness: Harness, placed: Placement) -> None:
+    shared = replace(harness.ctx.catalogue.plan("shared"), rotation_days=0)
+    catalogue = replace(harness.ctx.catalogue, plans={**harness.ctx.catalogue.plans, "shared": shared})
+    harness.ctx = replace(harness.ctx, catalogue=catalogue)
+    grow_old(harness, 3650)
+    harness.work()
+    assert login(harness, placed).generation == 1
 
 
-def test_a_suspended_tenant_gets_its_new_password_when_it_comes_back(house: House, placed: Placement) -> None:
-    subscription = house.subscribe(1, status="unpaid")
-    house.hear(subscription)
-    house.work()
-    ask(house, placed)
-    house.work()
-    assert login(house, placed).generation == 1
-    house.subscribe(1)
-    house.hear(subscription)
-    house.work()
-    assert login(house, placed).generation == 2
-    assert house.lets_in(placed)
+def test_a_suspended_tenant_gets_its_new_password_when_it_comes_back(
+    harness: Harness, placed: Placement
+) -> None:
+    subscription = harness.subscribe(1, status="unpaid")
+    harness.hear(subscription)
+    harness.work()
+    ask(harness, placed)
+    harness.work()
+    assert login(harness, placed).generation == 1
+    harness.subscribe(1)
+    harness.hear(subscription)
+    harness.work()
+    assert login(harness, placed).generation == 2
+    assert harness.lets_in(placed)
 
 
 def test_suspended_in_the_grace_period_the_first_login_never_opens_again(
-    house: House, placed: Placement
+    harness: Harness, placed: Placement
 ) -> None:
-    old = in_use(house, placed)
-    ask(house, placed)
-    house.work()
+    old = in_use(harness, placed)
+    ask(harness, placed)
+    harness.work()
     for status in ("unpaid", "active"):
-        house.subscribe(1, status=status)
-        house.hear("sub_00000001")
-        house.grace_ends()
-        house.work()
-    assert not house.lets_in(placed, old)
-    assert house.lets_in(placed)
-    assert house.violations() == []
+        harness.subscribe(1, status=status)
+        harness.hear("sub_00000001")
+        harness.grace_ends()
+        harness.work()
+    assert not harness.lets_in(placed, old)
+    assert harness.lets_in(placed)
+    assert harness.violations() == []
 
 
-def test_a_secret_that_was_changed_by_hand_is_the_truth(house: House, placed: Placement) -> None:
+def test_a_secret_that_was_changed_by_hand_is_the_truth(harness: Harness, placed: Placement) -> None:
     """Somebody made the idle login the current one while a password for it was staged."""
-    first = in_use(house, placed)
-    secrets = house.ctx.providers.secrets
+    first = in_use(harness, placed)
+    secrets = harness.ctx.providers.secrets
     staged = replace(first, username=placed.app_roles[1], password="canary-staged")
     secrets.stage(placed.app_secret, staged, token=version_id(placed, "app", 2))
     by_hand = replace(staged, password="canary-by-hand")
     secrets.write(placed.app_secret, by_hand, token="h" * 32)
-    ask(house, placed)
-    house.work()
-    assert in_use(house, placed).username == placed.app_roles[0]
-    assert house.lets_in(placed)
-    assert login(house, placed).generation == 3
-    assert house.lets_in(placed, by_hand)
-    assert not house.lets_in(placed, staged)
-    assert house.violations() == []
+    ask(harness, placed)
+    harness.work()
+    assert in_use(harness, placed).username == placed.app_roles[0]
+    assert harness.lets_in(placed)
+    assert login(harness, placed).generation == 3
+    assert harness.lets_in(placed, by_hand)
+    assert not harness.lets_in(placed, staged)
+    assert harness.violations() == []
 
 
-def test_a_notice_that_can_not_be_sent_is_sent_later(house: House, placed: Placement) -> None:
+def test_a_notice_that_can_not_be_sent_is_sent_later(harness: Harness, placed: Placement) -> None:
     def fail(point: str) -> None:
         if point == "secrets.promote:after":
-            house.cache.down()
+            harness.cache.down()
 
-    house.world._crash = fail
-    ask(house, placed)
+    harness.world._crash = fail
+    ask(harness, placed)
     with pytest.raises(AssertionError, match="not settled"):
-        house.work(rounds=2)
-    assert login(house, placed).generation == 1
-    assert house.lets_in(placed)
-    house.world._crash = lambda _point: None
-    house.cache.down(down=False)
-    house.work()
-    assert login(house, placed).generation == 2
-    assert house.cache.notices(placed.tenant_id) == 1
-    assert house.violations() == []
+        harness.work(rounds=2)
+    assert login(harness, placed).generation == 1
+    assert harness.lets_in(placed)
+    harness.world._crash = lambda _point: None
+    harness.cache.down(down=False)
+    harness.work()
+    assert login(harness, placed).generation == 2
+    assert harness.cache.notices(placed.tenant_id) == 1
+    assert harness.violations() == []
 
 
 def test_periods_are_spread_and_bounded() -> None:

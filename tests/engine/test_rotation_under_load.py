@@ -33,13 +33,13 @@ from localcloud.fakes.aws import (
     endpoint_of,
 )
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import ZONE, House
 from tests.engine.secrets_manager import SecretsManager
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     MASTER_PASSWORD,
     Server,
     run_server,
 )
+from tests.harness.engine import ZONE, Harness
 from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
@@ -60,11 +60,11 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def house(
+def harness(
     registry: object, database_url: str, server: Server, cache: ValkeyServer, tmp_path: Path
-) -> Iterator[House]:
+) -> Iterator[Harness]:
     """On the real server and the real cache; each cluster that it makes is the one server."""
-    opened = House(database_url, rotation_grace=GRACE)
+    opened = Harness(database_url, rotation_grace=GRACE)
     places = tmp_path / "endpoints.json"
     databases = PostgresDatabases(opened.ctx.providers.secrets, EndpointMap(places), sslmode="disable")
     real = RedisConfigCache(cache.url, [KEY])
@@ -91,8 +91,8 @@ def house(
 
 
 @pytest.fixture
-def dataplane(house: House, cache: ValkeyServer, tmp_path: Path) -> Iterator[DataPlane]:
-    manager = SecretsManager(house)
+def dataplane(harness: Harness, cache: ValkeyServer, tmp_path: Path) -> Iterator[DataPlane]:
+    manager = SecretsManager(harness)
     opened = from_environment(
         {
             "DATAPLANE_CONFIG_KEYS": f"{KEY[0]}:{base64.b64encode(KEY[1]).decode()}",
@@ -154,28 +154,28 @@ class Load:
             answer.close()
 
 
-def rotate(house: House, placed: Placement) -> None:
+def rotate(harness: Harness, placed: Placement) -> None:
     """One rotation and the retirement of the login before, at the pace of a clock."""
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         tenants.rotate(conn, placed.tenant_id, actor="support", reason="load test")
-    house.work()
+    harness.work()
     time.sleep(GRACE)
-    house.grace_ends()
-    house.work()
+    harness.grace_ends()
+    harness.work()
 
 
 @pytest.mark.timeout(600)
 def test_no_request_fails_while_logins_are_rotated(
-    house: House, dataplane: DataPlane, server: Server
+    harness: Harness, dataplane: DataPlane, server: Server
 ) -> None:
-    placed = house.placement("sub_00000001")
-    secrets = house.ctx.providers.secrets
+    placed = harness.placement("sub_00000001")
+    secrets = harness.ctx.providers.secrets
     seen = [secrets.read(placed.app_secret)]
     app = create_app(dataplane)
     with Load(app) as load:
         for _ in range(ROTATIONS):
             time.sleep(0.5)
-            rotate(house, placed)
+            rotate(harness, placed)
             seen.append(secrets.read(placed.app_secret))
         time.sleep(0.5)
     print(
@@ -195,34 +195,34 @@ def test_no_request_fails_while_logins_are_rotated(
             "SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (seen[-2].username,)
         ).fetchone()
     assert left == (0,)
-    assert [house.lets_in(placed, credential) for credential in seen] == [False] * ROTATIONS + [True]
+    assert [harness.lets_in(placed, credential) for credential in seen] == [False] * ROTATIONS + [True]
 
 
 def test_who_heard_no_notice_asks_again_when_refused(
-    house: House, dataplane: DataPlane, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, dataplane: DataPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(house.ctx.providers.cache, "notify_credential", lambda _tenant_id: None)
+    monkeypatch.setattr(harness.ctx.providers.cache, "notify_credential", lambda _tenant_id: None)
     client = create_app(dataplane).test_client()
     headers = {"Host": HOST, "Accept": "application/json"}
-    placed = house.placement("sub_00000001")
+    placed = harness.placement("sub_00000001")
     assert client.get("/", headers=headers).status_code == 200
     for _ in range(2):
-        rotate(house, placed)
+        rotate(harness, placed)
         for _ in range(3):
             assert client.get("/", headers=headers).status_code == 200
     assert dataplane.pools.statistics.broken == 2
 
 
 def test_a_notice_moves_idle_connections_before_the_old_login_ends(
-    house: House, dataplane: DataPlane, server: Server
+    harness: Harness, dataplane: DataPlane, server: Server
 ) -> None:
     client = create_app(dataplane).test_client()
     headers = {"Host": HOST, "Accept": "application/json"}
-    placed = house.placement("sub_00000001")
+    placed = harness.placement("sub_00000001")
     assert client.get("/", headers=headers).status_code == 200
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         tenants.rotate(conn, placed.tenant_id, actor="support", reason="test")
-    house.work()
+    harness.work()
     until = time.monotonic() + 10
     while users(server, placed) and time.monotonic() < until:
         time.sleep(0.02)

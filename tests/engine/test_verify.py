@@ -1,4 +1,4 @@
-"""Ten inconsistencies planted in a house of two tenants; each is found, named, and mended where it may be."""
+"""Ten inconsistencies planted beside two tenants; each is found, named, and mended where it may be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localcloud.fakes.config_cache import ENTRY
 from localcloud.fakes.custom_hostnames import HOSTNAME
 from localcloud.fakes.databases import DATABASE
 from localcloud.fakes.terraform import STATE
-from tests.engine.house import ZONE, House
+from tests.harness.engine import ZONE, Harness
 from workers.drift.repairs import mend
 from workers.drift.verify import Report, verify
 
@@ -26,78 +26,78 @@ HOST = f"customer-1.{ZONE}"
 
 
 @pytest.fixture
-def placed(house: House) -> Placement:
+def placed(harness: Harness) -> Placement:
     """Two tenants on one shared cluster; the first has a domain of its own."""
     for number, metadata in ((1, {"custom_domain": DOMAIN}), (2, {})):
-        subscription = house.subscribe(number, metadata=metadata)
-        house.hear(subscription, "customer.subscription.created")
-    house.work()
+        subscription = harness.subscribe(number, metadata=metadata)
+        harness.hear(subscription, "customer.subscription.created")
+    harness.work()
     for _ in range(4):
-        house.pass_time()
-        house.grace_ends()
-        house.work()
-    return house.placement("sub_00000001")
+        harness.pass_time()
+        harness.grace_ends()
+        harness.work()
+    return harness.placement("sub_00000001")
 
 
-def look(house: House, **options: object) -> Report:
-    return verify(house.ctx, **options)  # type: ignore[arg-type]
+def look(harness: Harness, **options: object) -> Report:
+    return verify(harness.ctx, **options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Plant:
-    """`plant` makes the fault; `mended`: whether `--repair` and the engine bring the house back."""
+    """`plant` makes the fault; `mended`: whether `--repair` and the engine bring the harness back."""
 
     system: str
     fault: Fault
     kind: str
     name: Callable[[Placement], str]
-    plant: Callable[[House, Placement], object]
+    plant: Callable[[Harness, Placement], object]
     mended: bool
 
 
-def orphan_cluster(house: House, _: Placement) -> None:
-    FakeAccount(house.world).make("cluster", NOWHERE, status="available")
+def orphan_cluster(harness: Harness, _: Placement) -> None:
+    FakeAccount(harness.world).make("cluster", NOWHERE, status="available")
 
 
-def lost_secret(house: House, placed: Placement) -> None:
-    FakeAccount(house.world).delete("secret", placed.app_secret)
+def lost_secret(harness: Harness, placed: Placement) -> None:
+    FakeAccount(harness.world).delete("secret", placed.app_secret)
 
 
-def orphan_secret(house: House, _: Placement) -> None:
-    account = FakeAccount(house.world)
+def orphan_secret(harness: Harness, _: Placement) -> None:
+    account = FakeAccount(harness.world)
     account.make("secret", f"tenants/{NOBODY}/1/app", versions={}, current=None, deleting=False)
 
 
-def breach(house: House, placed: Placement) -> None:
-    other = house.placement("sub_00000002")
-    house.databases.breach(house.endpoint(placed), placed.app_roles[0], other.database)
+def breach(harness: Harness, placed: Placement) -> None:
+    other = harness.placement("sub_00000002")
+    harness.databases.breach(harness.endpoint(placed), placed.app_roles[0], other.database)
 
 
-def another_database(house: House, placed: Placement) -> None:
-    at = house.endpoint(placed)
+def another_database(harness: Harness, placed: Placement) -> None:
+    at = harness.endpoint(placed)
     database = {"tenant_id": NOBODY, "accepts": True, "doors": True, "migrations": {}}
-    house.world.put(DATABASE, f"{at.host}:{at.port}/t_zzzzzzzzzzzz_1", database)
+    harness.world.put(DATABASE, f"{at.host}:{at.port}/t_zzzzzzzzzzzz_1", database)
 
 
-def stale_route(house: House, _: Placement) -> None:
-    entry = house.cache.read(HOST)
+def stale_route(harness: Harness, _: Placement) -> None:
+    entry = harness.cache.read(HOST)
     assert entry is not None
-    house.world.put(ENTRY, HOST, {**entry.payload, "status": "suspended", "database": None})
+    harness.world.put(ENTRY, HOST, {**entry.payload, "status": "suspended", "database": None})
 
 
-def forgotten_route(house: House, _: Placement) -> None:
-    entry = house.cache.read(HOST)
+def forgotten_route(harness: Harness, _: Placement) -> None:
+    entry = harness.cache.read(HOST)
     assert entry is not None
-    house.cache.publish({**entry.payload, "host": f"old.{ZONE}", "tenant_id": NOBODY})
+    harness.cache.publish({**entry.payload, "host": f"old.{ZONE}", "tenant_id": NOBODY})
 
 
-def unheard(house: House, _: Placement) -> None:
-    house.subscribe(3)
+def unheard(harness: Harness, _: Placement) -> None:
+    harness.subscribe(3)
 
 
-def open_role(house: House, placed: Placement) -> None:
-    other = house.placement("sub_00000002").app_secret
-    FakeAccount(house.world).change("policy", placed.iam_role, also=[other])
+def open_role(harness: Harness, placed: Placement) -> None:
+    other = harness.placement("sub_00000002").app_secret
+    FakeAccount(harness.world).change("policy", placed.iam_role, also=[other])
 
 
 PLANTS = {
@@ -113,9 +113,9 @@ PLANTS = {
         Fault.MISSING,
         "role",
         lambda p: p.iam_role,
-        lambda house, p: (
-            house.world.drop("aws-role", p.iam_role),
-            house.world.drop("aws-policy", p.iam_role),
+        lambda harness, p: (
+            harness.world.drop("aws-role", p.iam_role),
+            harness.world.drop("aws-policy", p.iam_role),
         ),
         True,
     ),
@@ -124,7 +124,7 @@ PLANTS = {
         Fault.MISSING,
         "tenant state",
         lambda p: p.workspace,
-        lambda house, p: house.world.drop(STATE, f"tenant/{p.workspace}"),
+        lambda harness, p: harness.world.drop(STATE, f"tenant/{p.workspace}"),
         True,
     ),
     "orphan state": Plant(
@@ -132,7 +132,7 @@ PLANTS = {
         Fault.ORPHAN,
         "cluster state",
         lambda _: NOWHERE,
-        lambda house, _: house.world.put(STATE, f"cluster/{NOWHERE}", {"things": {}}),
+        lambda harness, _: harness.world.put(STATE, f"cluster/{NOWHERE}", {"things": {}}),
         False,
     ),
     "lost hostname": Plant(
@@ -140,7 +140,7 @@ PLANTS = {
         Fault.MISSING,
         "custom hostname",
         lambda _: DOMAIN,
-        lambda house, _: house.world.drop(HOSTNAME, DOMAIN),
+        lambda harness, _: harness.world.drop(HOSTNAME, DOMAIN),
         False,
     ),
     "orphan hostname": Plant(
@@ -148,7 +148,7 @@ PLANTS = {
         Fault.ORPHAN,
         "custom hostname",
         lambda _: "old.customer.dev",
-        lambda house, _: house.hostnames.put("old.customer.dev", tenant_id=NOBODY),
+        lambda harness, _: harness.hostnames.put("old.customer.dev", tenant_id=NOBODY),
         True,
     ),
     "stale route": Plant("Cache", Fault.DIFFERS, "route", lambda _: HOST, stale_route, True),
@@ -164,8 +164,8 @@ PLANTS = {
 }
 
 
-def test_a_house_in_order_has_no_findings_and_its_walls_hold(house: House, placed: Placement) -> None:
-    report = look(house)
+def test_a_fleet_in_order_has_no_findings_and_its_walls_hold(harness: Harness, placed: Placement) -> None:
+    report = look(harness)
     assert report.findings == ()
     assert report.unread == report.untried == ()
     # Each login on the other's database, on postgres and on template1; each role on three other secrets.
@@ -174,21 +174,21 @@ def test_a_house_in_order_has_no_findings_and_its_walls_hold(house: House, place
 
 
 @pytest.mark.parametrize("name", PLANTS)
-def test_one_planted_fault_is_the_one_finding(house: House, placed: Placement, name: str) -> None:
+def test_one_planted_fault_is_the_one_finding(harness: Harness, placed: Placement, name: str) -> None:
     plant = PLANTS[name]
-    plant.plant(house, placed)
-    (finding,) = look(house).findings
+    plant.plant(harness, placed)
+    (finding,) = look(harness).findings
     assert (finding.system, finding.fault, finding.kind) == (plant.system, plant.fault, plant.kind)
     assert finding.name.startswith(plant.name(placed))
-    mend(house.ctx, [finding])
-    house.work()
-    left = look(house).findings
+    mend(harness.ctx, [finding])
+    harness.work()
+    left = look(harness).findings
     assert (left == ()) is plant.mended
     if finding.repair is None:
         assert left == (finding,)
 
 
-def test_ten_at_once_are_all_named(house: House, placed: Placement) -> None:
+def test_ten_at_once_are_all_named(harness: Harness, placed: Placement) -> None:
     several = [
         plant
         for name, plant in PLANTS.items()
@@ -196,8 +196,8 @@ def test_ten_at_once_are_all_named(house: House, placed: Placement) -> None:
     ]
     assert len(several) >= 10
     for plant in several:
-        plant.plant(house, placed)
-    report = look(house)
+        plant.plant(harness, placed)
+    report = look(harness)
     found = {(f.system, f.fault, f.kind) for f in report.findings}
     assert found == {(p.system, p.fault, p.kind) for p in several}
     assert len(report.findings) == len(several)
@@ -206,19 +206,19 @@ def test_ten_at_once_are_all_named(house: House, placed: Placement) -> None:
     assert report.findings[2].name == NOWHERE
 
 
-def test_a_fault_that_is_gone_at_the_second_look_is_not_mended(house: House, placed: Placement) -> None:
-    PLANTS["orphan hostname"].plant(house, placed)
-    first = look(house)
-    house.hostnames.delete(first.findings[0].target)
-    PLANTS["stale route"].plant(house, placed)
-    second = look(house)
+def test_a_fault_that_is_gone_at_the_second_look_is_not_mended(harness: Harness, placed: Placement) -> None:
+    PLANTS["orphan hostname"].plant(harness, placed)
+    first = look(harness)
+    harness.hostnames.delete(first.findings[0].target)
+    PLANTS["stale route"].plant(harness, placed)
+    second = look(harness)
     assert [finding.system for finding in second.findings] == ["Cache"]
     assert first.confirmed_by(second) == []
 
 
-def test_no_repair_touches_what_has_become_somebodys(house: House, placed: Placement) -> None:
-    hostname = house.hostnames.find(DOMAIN)
-    entry = house.cache.read(HOST)
+def test_no_repair_touches_what_has_become_somebodys(harness: Harness, placed: Placement) -> None:
+    hostname = harness.hostnames.find(DOMAIN)
+    entry = harness.cache.read(HOST)
     assert hostname is not None
     assert entry is not None
     wrong = [
@@ -238,79 +238,82 @@ def test_no_repair_touches_what_has_become_somebodys(house: House, placed: Place
             "Cache", Fault.MISSING, "route", "x.example", "", repair=Repair.REPUBLISH, target="x.example"
         ),
     ]
-    assert [what for _, what in mend(house.ctx, wrong)] == [
+    assert [what for _, what in mend(harness.ctx, wrong)] == [
         "a tenant has it by now",
         "the registry routes it by now",
         "the registry no longer routes it",
     ]
-    assert house.hostnames.find(DOMAIN) is not None
-    assert house.cache.read(HOST) == entry
-    assert look(house).findings == ()
+    assert harness.hostnames.find(DOMAIN) is not None
+    assert harness.cache.read(HOST) == entry
+    assert look(harness).findings == ()
 
 
-def test_repairs_are_audited_and_one_tenant_is_asked_for_once(house: House, placed: Placement) -> None:
+def test_repairs_are_audited_and_one_tenant_is_asked_for_once(harness: Harness, placed: Placement) -> None:
     for name in ("lost secret", "lost role"):
-        PLANTS[name].plant(house, placed)
-    report = look(house)
-    done = mend(house.ctx, report.findings)
+        PLANTS[name].plant(harness, placed)
+    report = look(harness)
+    done = mend(harness.ctx, report.findings)
     assert len(done) == 2
     assert len({what for _, what in done}) == 1
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT actor, resource FROM audit WHERE action = 'verify.reprovision'"
         ).fetchall()
     assert rows == [{"actor": "verify", "resource": placed.tenant_id}]
 
 
-def test_a_system_that_is_down_is_told_of_and_the_others_still_count(house: House, placed: Placement) -> None:
-    PLANTS["orphan secret"].plant(house, placed)
-    house.cache.down()
-    house.hostnames.fail(Retryable("Cloudflare can't be reached"))
-    report = look(house)
+def test_a_system_that_is_down_is_told_of_and_the_others_still_count(
+    harness: Harness, placed: Placement
+) -> None:
+    PLANTS["orphan secret"].plant(harness, placed)
+    harness.cache.down()
+    harness.hostnames.fail(Retryable("Cloudflare can't be reached"))
+    report = look(harness)
     assert [finding.system for finding in report.findings] == ["Secrets Manager"]
     assert [line.split(":")[0] for line in report.unread] == ["Cloudflare", "the cache"]
 
 
-def test_one_tenant_is_looked_at_alone(house: House, placed: Placement) -> None:
+def test_one_tenant_is_looked_at_alone(harness: Harness, placed: Placement) -> None:
     for name in ("lost state", "cluster", "open wall"):
-        PLANTS[name].plant(house, placed)
-    report = look(house, tenant_id=placed.tenant_id)
+        PLANTS[name].plant(harness, placed)
+    report = look(harness, tenant_id=placed.tenant_id)
     assert {finding.owner for finding in report.findings} == {placed.tenant_id}
     assert [
-        finding.owner for finding in look(house, tenant_id=house.placement("sub_00000002").tenant_id).findings
+        finding.owner
+        for finding in look(harness, tenant_id=harness.placement("sub_00000002").tenant_id).findings
     ] == []
 
 
-def test_a_cluster_that_pauses_is_not_woken_unless_asked(house: House, placed: Placement) -> None:
-    with house.ctx.registry.connection() as conn:
+def test_a_cluster_that_pauses_is_not_woken_unless_asked(harness: Harness, placed: Placement) -> None:
+    with harness.ctx.registry.connection() as conn:
         conn.execute("""UPDATE cluster SET desired = desired || '{"seconds_until_auto_pause": 300}'""")
     asked: list[str] = []
-    house.world._crash = asked.append
-    assert look(house).tried == 6
+    harness.world._crash = asked.append
+    assert look(harness).tried == 6
     assert not [call for call in asked if call.startswith("databases.")]
-    assert look(house, wake=True).tried == 12
+    assert look(harness, wake=True).tried == 12
 
 
-def test_nothing_is_said_about_what_is_under_way(house: House) -> None:
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+def test_nothing_is_said_about_what_is_under_way(harness: Harness) -> None:
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
     seen: list[tuple[Finding, ...]] = []
 
     def between(point: str) -> None:
         if point.endswith(":after") and not point.startswith("inventory") and len(seen) < 60:
-            house.world._crash = lambda _point: None
-            seen.append(look(house).findings)
-            house.world._crash = between
+            harness.world._crash = lambda _point: None
+            seen.append(look(harness).findings)
+            harness.world._crash = between
 
-    house.world._crash = between
-    house.work()
-    house.world._crash = lambda _point: None
+    harness.world._crash = between
+    harness.work()
+    harness.world._crash = lambda _point: None
     assert len(seen) >= 20
     assert [found for found in seen if found] == []
-    assert look(house).findings == ()
+    assert look(harness).findings == ()
 
 
-def test_findings_are_values(house: House, placed: Placement) -> None:
-    PLANTS["orphan secret"].plant(house, placed)
-    (finding,) = look(house).findings
+def test_findings_are_values(harness: Harness, placed: Placement) -> None:
+    PLANTS["orphan secret"].plant(harness, placed)
+    (finding,) = look(harness).findings
     assert dataclasses.asdict(finding)["fault"] == "orphan"

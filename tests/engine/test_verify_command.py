@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from controlplane.cli.verify import command
 from controlplane.domain.errors import Retryable
 from localcloud.fakes.aws import FakeAccount
-from tests.engine.house import ZONE, House
+from tests.harness.engine import ZONE, Harness
 
 NOWHERE = "c-zzzzzzzzzzzz"
 HOST = f"customer-1.{ZONE}"
@@ -20,13 +20,13 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(house: House, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command with the house for its worker's context."""
-    subscription = house.subscribe(1)
-    house.hear(subscription, "customer.subscription.created")
-    house.work()
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: house.ctx)
-    monkeypatch.setattr(house.ctx.registry, "close", lambda: None)
+def run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command with the harness for its worker's context."""
+    subscription = harness.subscribe(1)
+    harness.hear(subscription, "customer.subscription.created")
+    harness.work()
+    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: harness.ctx)
+    monkeypatch.setattr(harness.ctx.registry, "close", lambda: None)
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(command, [*arguments], catch_exceptions=False)
@@ -43,8 +43,8 @@ def test_nothing_found(run: Run) -> None:
     assert (document["ok"], document["findings"], document["attack"]["tried"]) == (True, [], 3)
 
 
-def test_a_leak_is_named_with_its_price(run: Run, house: House) -> None:
-    FakeAccount(house.world).make("cluster", NOWHERE, status="available")
+def test_a_leak_is_named_with_its_price(run: Run, harness: Harness) -> None:
+    FakeAccount(harness.world).make("cluster", NOWHERE, status="available")
     done = run()
     assert done.exit_code == 1
     assert NOWHERE in done.output
@@ -57,29 +57,29 @@ def test_a_leak_is_named_with_its_price(run: Run, house: House) -> None:
     assert document["findings"][0]["fault"] == "orphan"
 
 
-def test_repair_mends_what_two_looks_found(run: Run, house: House) -> None:
-    house.cache.flush()
+def test_repair_mends_what_two_looks_found(run: Run, harness: Harness) -> None:
+    harness.cache.flush()
     done = run("--repair", "--grace", "0")
     assert done.exit_code == 1
     assert f"republish {HOST}: published" in done.output
     assert run().exit_code == 0
 
 
-def test_without_repair_nothing_is_changed(run: Run, house: House) -> None:
-    house.cache.flush()
+def test_without_repair_nothing_is_changed(run: Run, harness: Harness) -> None:
+    harness.cache.flush()
     assert run().exit_code == 1
-    assert house.cache.read(HOST) is None
+    assert harness.cache.read(HOST) is None
 
 
-def test_a_system_that_cannot_be_asked_is_no_success(run: Run, house: House) -> None:
-    house.hostnames.fail(Retryable("Cloudflare can't be reached"))
+def test_a_system_that_cannot_be_asked_is_no_success(run: Run, harness: Harness) -> None:
+    harness.hostnames.fail(Retryable("Cloudflare can't be reached"))
     done = run()
     assert done.exit_code == 3
     assert "not looked at: Cloudflare: Cloudflare can't be reached" in done.output
 
 
-def test_one_tenant_and_one_that_is_not_there(run: Run, house: House) -> None:
-    FakeAccount(house.world).make("cluster", NOWHERE, status="available")
+def test_one_tenant_and_one_that_is_not_there(run: Run, harness: Harness) -> None:
+    FakeAccount(harness.world).make("cluster", NOWHERE, status="available")
     assert run("--tenant", "customer-1").exit_code == 0
     missing = run("--tenant", "ghost")
     assert missing.exit_code == 4

@@ -1,4 +1,4 @@
-"""A house (the engine on a simulated world) with a registry of its own."""
+"""A harness (the engine on a simulated world) with a registry of its own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from controlplane.store.registry import Registry
-from tests.engine.house import House
+from tests.harness.engine import Harness
 
 
 @pytest.fixture
-def house(registry: Registry, database_url: str) -> Iterator[House]:
-    opened = House(database_url)
+def harness(registry: Registry, database_url: str) -> Iterator[Harness]:
+    opened = Harness(database_url)
     yield opened
     opened.close()

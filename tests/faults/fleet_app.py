@@ -17,7 +17,7 @@ import celery.worker.request
 
 from controlplane.services import billing
 from controlplane.settings import Settings
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.engine.context import Context
 from workers.jobs import intake
 from workers.providers.terraform import locks
@@ -33,10 +33,12 @@ LATENCY = 0.2
 @lru_cache(maxsize=1)
 def _context() -> Context:
     latency = float(os.environ.get("FLEET_LATENCY", str(LATENCY)))
-    house = House(os.environ["CONTROLPLANE_REGISTRY_URL"], os.environ["FLEET_WORLD"], latency=latency)
+    harness = Harness(os.environ["CONTROLPLANE_REGISTRY_URL"], os.environ["FLEET_WORLD"], latency=latency)
     settings = Settings.from_environment(os.environ, require=())
-    platform = replace(house.ctx.platform, lease=settings.lease_seconds, heartbeat=settings.heartbeat_seconds)
-    return replace(house.ctx, platform=platform, ring=tasks.ring)
+    platform = replace(
+        harness.ctx.platform, lease=settings.lease_seconds, heartbeat=settings.heartbeat_seconds
+    )
+    return replace(harness.ctx, platform=platform, ring=tasks.ring)
 
 
 class _WrongClock(datetime):

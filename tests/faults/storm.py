@@ -20,7 +20,7 @@ from controlplane import wsgi
 from controlplane.domain.billing import desired_from_subscription
 from controlplane.store import subscription
 from tests import builders
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from tests.web.site import ENVIRONMENT, signed
 from workers.jobs.comparison import in_step
 
@@ -35,7 +35,7 @@ class Storm:
 
     def __init__(
         self,
-        house: House,
+        harness: Harness,
         *,
         registry_url: str,
         broker_url: str,
@@ -44,7 +44,7 @@ class Storm:
         seconds: float,
         seed: int,
     ) -> None:
-        self._house = house
+        self._house = harness
         self._rng = random.Random(seed)
         places = {"CONTROLPLANE_REGISTRY_URL": registry_url, "CONTROLPLANE_BROKER_URL": broker_url}
         self._client = wsgi.create(ENVIRONMENT | places).test_client()
@@ -123,12 +123,12 @@ class Storm:
             heapq.heappush(self._due, (self.elapsed + AGAIN, number, body))
 
 
-def out_of_step(house: House) -> list[str]:
+def out_of_step(harness: Harness) -> list[str]:
     """Subscriptions whose tenant is not what Stripe's current object says; empty where all are."""
-    objects = list(house.billing.subscriptions())
-    with house.ctx.registry.connection() as conn:
+    objects = list(harness.billing.subscriptions())
+    with harness.ctx.registry.connection() as conn:
         known = subscription.known(conn, [found["id"] for found in objects])
-    zone, catalogue = house.ctx.platform.zone, house.ctx.catalogue
+    zone, catalogue = harness.ctx.platform.zone, harness.ctx.catalogue
     return [
         f"{found['id']} is {found['status']}, the registry has {known.get(found['id'])}"
         for found in objects
@@ -139,14 +139,14 @@ def out_of_step(house: House) -> list[str]:
     ]
 
 
-def broken(house: House) -> list[str]:
-    """The house's violations, but for what a killed Terraform run made for a tenant that was then
+def broken(harness: Harness) -> list[str]:
+    """The harness's violations, but for what a killed Terraform run made for a tenant that was then
     suspended or closed: it has its row, and the state learns of it when the tenant comes back or goes."""
-    with house.ctx.registry.connection() as conn:
+    with harness.ctx.registry.connection() as conn:
         rows = conn.execute("SELECT id FROM tenant WHERE desired->>'lifecycle' <> 'active'").fetchall()
     resting = {row["id"] for row in rows}
     return [
         found
-        for found in house.violations()
+        for found in harness.violations()
         if not (found.endswith("is in no Terraform state") and resting & set(_TENANT.findall(found)))
     ]

@@ -11,8 +11,8 @@ from controlplane.cli.simulate import command
 from controlplane.domain.errors import Retryable
 from controlplane.domain.tenant import Phase
 from controlplane.store.registry import Registry
-from tests.engine.house import House
 from tests.faults.storm import broken, out_of_step
+from tests.harness.engine import Harness
 from tests.web.site import Site, event
 from workers.jobs import intake
 from workers.schedule import sweep
@@ -55,29 +55,29 @@ def test_a_web_process_that_dies_before_its_answer_has_stored_the_event_once(reg
 
 @pytest.mark.fault(16)
 @pytest.mark.parametrize("failures", [1, 3])
-def test_stripe_that_does_not_answer_defers_and_nothing_is_guessed(house: House, failures: int) -> None:
-    subscription = house.subscribe(1)
-    event_id = house.hear(subscription)
-    house.billing.fail(*[Retryable("Stripe: 429", after=30) for _ in range(failures)])
+def test_stripe_that_does_not_answer_defers_and_nothing_is_guessed(harness: Harness, failures: int) -> None:
+    subscription = harness.subscribe(1)
+    event_id = harness.hear(subscription)
+    harness.billing.fail(*[Retryable("Stripe: 429", after=30) for _ in range(failures)])
     for attempt in range(failures):
-        assert intake.handle_event(house.ctx, event_id) == "received"
-        with house.ctx.registry.connection() as conn:
+        assert intake.handle_event(harness.ctx, event_id) == "received"
+        with harness.ctx.registry.connection() as conn:
             row = conn.execute(
                 "SELECT attempts, reason, (SELECT count(*) FROM tenant) AS tenants,"
                 " next_attempt_at > clock_timestamp() + interval '15 seconds' AS later FROM stripe_event"
             ).fetchone()
         assert row == {"attempts": attempt + 1, "reason": "Stripe: 429", "tenants": 0, "later": True}
-        assert intake.handle_event(house.ctx, event_id) is None
-        house.pass_time()
-    house.work()
-    assert house.tenant(subscription).phase is Phase.ACTIVE
-    assert out_of_step(house) == []
-    assert broken(house) == []
+        assert intake.handle_event(harness.ctx, event_id) is None
+        harness.pass_time()
+    harness.work()
+    assert harness.tenant(subscription).phase is Phase.ACTIVE
+    assert out_of_step(harness) == []
+    assert broken(harness) == []
 
 
 @pytest.mark.fault(14)
-def test_an_event_whose_ring_was_lost_is_rung_by_the_sweep(house: House) -> None:
-    event_id = house.hear(house.subscribe(1))
-    house.rung.clear()
-    assert sweep.sweep(house.ctx).events == 1
-    assert house.rung == [(intake.TASK, [event_id])]
+def test_an_event_whose_ring_was_lost_is_rung_by_the_sweep(harness: Harness) -> None:
+    event_id = harness.hear(harness.subscribe(1))
+    harness.rung.clear()
+    assert sweep.sweep(harness.ctx).events == 1
+    assert harness.rung == [(intake.TASK, [event_id])]

@@ -23,9 +23,9 @@ from controlplane.store import operation, schema_version
 from controlplane.store.registry import RegistryUnavailable
 from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import House
 from tests.faults.fleet import Fleet, children_of, send
 from tests.faults.storm import broken, out_of_step
+from tests.harness.engine import Harness
 from tests.harness.faults.tcp import Line, TcpProxy
 
 TENANTS = 12
@@ -40,25 +40,25 @@ UNSETTLED = """
 
 @dataclass
 class Scene:
-    house: House
+    harness: Harness
     fleet: Fleet
     postgres: PostgresServer
     broker: ValkeyServer
 
     def undone(self) -> int:
-        with self.house.ctx.registry.connection() as conn:
+        with self.harness.ctx.registry.connection() as conn:
             row = conn.execute(UNSETTLED).fetchone()
         assert row is not None
         return int(row["n"])
 
     def sign_up(self, first: int = 0, many: int = TENANTS) -> None:
         for number in range(first, first + many):
-            self.house.hear(self.house.subscribe(number))
+            self.harness.hear(self.harness.subscribe(number))
 
     def until_settled(self) -> None:
         """And everything is there, once."""
         self.until_nothing_is_left()
-        assert broken(self.house) == []
+        assert broken(self.harness) == []
 
     def until_nothing_is_left(self) -> None:
         deadline = time.monotonic() + WITHIN
@@ -69,29 +69,29 @@ class Scene:
                     break
             except RegistryUnavailable:
                 continue
-            assert time.monotonic() < deadline, self.house.open_work()
+            assert time.monotonic() < deadline, self.harness.open_work()
             time.sleep(0.2)
-        self.house.work()
-        assert out_of_step(self.house) == []
+        self.harness.work()
+        assert out_of_step(self.harness) == []
 
     def apply_all_again(self) -> None:
         """A new version of the stacks."""
-        self.house.ctx = replace(self.house.ctx, stacks={"cluster": "s2", "tenant": "s2"})
-        with self.house.ctx.registry.connection() as conn:
+        self.harness.ctx = replace(self.harness.ctx, stacks={"cluster": "s2", "tenant": "s2"})
+        with self.harness.ctx.registry.connection() as conn:
             for row in conn.execute("SELECT kind, resource_id FROM lease").fetchall():
                 kind = ResourceKind(row["kind"])
                 operation.request(conn, kind, row["resource_id"], reason="a new version", actor="test")
-        self.house.work()
+        self.harness.work()
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WITHIN
         while not condition():
-            assert time.monotonic() < deadline, self.house.open_work()
+            assert time.monotonic() < deadline, self.harness.open_work()
             time.sleep(0.05)
 
     def at_work(self) -> list[str]:
         """Who holds a lease on a running operation."""
-        with self.house.ctx.registry.connection() as conn:
+        with self.harness.ctx.registry.connection() as conn:
             rows = conn.execute(
                 "SELECT holder FROM lease JOIN operation USING (kind, resource_id)"
                 " WHERE state = 'running' AND until > clock_timestamp()"
@@ -116,8 +116,8 @@ def valkey(data_root: Path) -> Iterator[ValkeyServer]:
 def scene(postgres: PostgresServer, valkey: ValkeyServer, tmp_path: Path) -> Iterator[Callable[..., Scene]]:
     """Open it with settings for the workers; `through` stands between them and the registry."""
     url = postgres.create_database("registry")
-    house = House(url, tmp_path / "world.sqlite")
-    with house.ctx.registry.connection() as conn:
+    harness = Harness(url, tmp_path / "world.sqlite")
+    with harness.ctx.registry.connection() as conn:
         schema_version.upgrade(conn)
     with ExitStack() as stack:
 
@@ -125,10 +125,10 @@ def scene(postgres: PostgresServer, valkey: ValkeyServer, tmp_path: Path) -> Ite
             theirs = url if through is None else url.replace(f":{postgres.port}/", f":{through.port}/")
             fleet = Fleet(tmp_path, registry_url=theirs, broker_url=valkey.url, workers=1, settings=settings)
             stack.enter_context(fleet)
-            return Scene(house, fleet, postgres, valkey)
+            return Scene(harness, fleet, postgres, valkey)
 
         yield start
-    house.close()
+    harness.close()
 
 
 pytestmark = pytest.mark.timeout(600)
@@ -243,10 +243,10 @@ def test_a_worker_stopped_past_its_lease(scene: Callable[..., Scene]) -> None:
         send(pid, signal.SIGCONT)
     time.sleep(3)
     there.until_nothing_is_left()
-    unknown = [found for found in broken(there.house) if not found.endswith("in no Terraform state")]
+    unknown = [found for found in broken(there.harness) if not found.endswith("in no Terraform state")]
     assert unknown == []
     there.apply_all_again()
-    assert broken(there.house) == []
+    assert broken(there.harness) == []
 
 
 @pytest.mark.soak
@@ -261,7 +261,7 @@ def test_a_deployment_in_the_middle_of_an_apply_cuts_nothing_off(scene: Callable
         there.until(lambda going=going: not going.running)  # type: ignore[misc]
         there.fleet.tend()
     there.until_settled()
-    with there.house.ctx.registry.connection() as conn:
+    with there.harness.ctx.registry.connection() as conn:
         assert conn.execute("SELECT FROM step WHERE state = 'abandoned'").fetchall() == []
 
 

@@ -22,8 +22,8 @@ from controlplane.services import tenants
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.servers.postgres import PostgresServer
-from tests.engine.house import House
 from tests.faults.storm import broken, out_of_step
+from tests.harness.engine import Harness
 from workers.engine.converge import ORPHANED_UNTIL_BACKOFF, converge
 from workers.jobs import intake
 from workers.runtime import polling
@@ -32,20 +32,20 @@ from workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 Act = Callable[[Any], None]
 
 
-def live(house: House) -> str:
+def live(harness: Harness) -> str:
     """Sign up with a domain, get new passwords, be suspended, come back, leave."""
-    subscription = house.subscribe(1, plan="dedicated", metadata={"custom_domain": "www.customer.dev"})
-    house.hear(subscription)
-    house.work(60)
-    with house.ctx.registry.connection() as conn:
+    subscription = harness.subscribe(1, plan="dedicated", metadata={"custom_domain": "www.customer.dev"})
+    harness.hear(subscription)
+    harness.work(60)
+    with harness.ctx.registry.connection() as conn:
         tenants.rotate(conn, tenant_id_for(subscription), actor="support", reason="test")
-    house.work(60)
-    house.grace_ends()
-    house.work(60)
+    harness.work(60)
+    harness.grace_ends()
+    harness.work(60)
     for status in ("unpaid", "active", "canceled"):
-        house.subscribe(1, plan="dedicated", status=status, metadata={"custom_domain": "www.customer.dev"})
-        house.hear(subscription)
-        house.work(60)
+        harness.subscribe(1, plan="dedicated", status=status, metadata={"custom_domain": "www.customer.dev"})
+        harness.hear(subscription)
+        harness.work(60)
     return subscription
 
 
@@ -86,7 +86,7 @@ ANOTHER_EACH_TIME = {StepName.WRITE_CREDENTIAL, StepName.ROTATE_CREDENTIAL}
 
 
 @pytest.mark.fault(19)
-def test_every_step_may_be_done_twice(house: House, acts: Callable[..., None]) -> None:
+def test_every_step_may_be_done_twice(harness: Harness, acts: Callable[..., None]) -> None:
     done: Counter[StepName] = Counter()
 
     def twice(name: StepName, act: Act) -> Act:
@@ -99,16 +99,16 @@ def test_every_step_may_be_done_twice(house: House, acts: Callable[..., None]) -
         return both
 
     acts(twice)
-    live(house)
+    live(harness)
     assert set(done) >= MET
-    assert broken(house) == []
-    assert out_of_step(house) == []
+    assert broken(harness) == []
+    assert out_of_step(harness) == []
 
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_an_error_at_every_step_is_tried_again(
-    house: House, acts: Callable[..., None], *, after: bool
+    harness: Harness, acts: Callable[..., None], *, after: bool
 ) -> None:
     failed: set[tuple[StepName, str]] = set()
 
@@ -125,52 +125,52 @@ def test_an_error_at_every_step_is_tried_again(
         return failing
 
     acts(once)
-    live(house)
+    live(harness)
     assert {name for name, _ in failed} >= MET
-    assert broken(house) == []
-    assert out_of_step(house) == []
+    assert broken(harness) == []
+    assert out_of_step(harness) == []
 
 
 @pytest.mark.fault(36, 37)
-def test_what_one_version_began_another_finishes(house: House) -> None:
+def test_what_one_version_began_another_finishes(harness: Harness) -> None:
     """The old one died in a step that the new one does not have, and the stack has changed."""
-    subscription = house.subscribe(1)
-    house.hear(subscription)
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
 
     def die(point: str) -> None:
         if point == "databases.create.inside:after":
             raise KeyboardInterrupt
 
-    house.world._crash = die
+    harness.world._crash = die
     with pytest.raises(KeyboardInterrupt):
-        house.work()
-    house.world._crash = lambda _point: None
-    with house.ctx.registry.connection() as conn:
+        harness.work()
+    harness.world._crash = lambda _point: None
+    with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE step SET name = 'create_tenant_schema' WHERE state = 'running'")
-    house.ctx = replace(house.ctx, stacks={"cluster": "s2", "tenant": "s2"}, holder="newer")
-    house.pass_time()
-    house.work()
-    assert house.tenant(subscription).phase is Phase.ACTIVE
-    assert broken(house) == []
-    with house.ctx.registry.connection() as conn:
+    harness.ctx = replace(harness.ctx, stacks={"cluster": "s2", "tenant": "s2"}, holder="newer")
+    harness.pass_time()
+    harness.work()
+    assert harness.tenant(subscription).phase is Phase.ACTIVE
+    assert broken(harness) == []
+    with harness.ctx.registry.connection() as conn:
         states = conn.execute("SELECT state FROM step WHERE name = 'create_tenant_schema'").fetchall()
     assert states == [{"state": "abandoned"}]
 
 
 @pytest.mark.fault(34)
-def test_an_operation_that_kills_its_workers_slows_down_and_says_so(house: House) -> None:
+def test_an_operation_that_kills_its_workers_slows_down_and_says_so(harness: Harness) -> None:
     """Out of memory at the same step again and again: no worker may be spent on it every few seconds."""
-    subscription = house.subscribe(1)
-    other = house.subscribe(2)
-    house.hear(subscription)
-    house.hear(other)
+    subscription = harness.subscribe(1)
+    other = harness.subscribe(2)
+    harness.hear(subscription)
+    harness.hear(other)
     doomed = tenant_id_for(subscription)
 
     def deliver() -> None:
-        with house.ctx.registry.connection() as conn:
+        with harness.ctx.registry.connection() as conn:
             events = conn.execute("SELECT id FROM stripe_event").fetchall()
         for event in events:
-            intake.handle_event(house.ctx, event["id"])
+            intake.handle_event(harness.ctx, event["id"])
 
     def die(point: str) -> None:
         if point == "terraform.lock:before":
@@ -178,41 +178,41 @@ def test_an_operation_that_kills_its_workers_slows_down_and_says_so(house: House
 
     deliver()
     deaths = 0
-    house.world._crash = die
+    harness.world._crash = die
     for _ in range(ORPHANED_UNTIL_BACKOFF):
         with pytest.raises(KeyboardInterrupt):
-            converge(house.ctx, ResourceKind.TENANT, doomed)
+            converge(harness.ctx, ResourceKind.TENANT, doomed)
         deaths += 1
-        with house.ctx.registry.connection() as conn:
+        with harness.ctx.registry.connection() as conn:
             conn.execute("UPDATE lease SET until = '-infinity'")
-    assert converge(house.ctx, ResourceKind.TENANT, doomed) is not None
-    with house.ctx.registry.connection() as conn:
+    assert converge(harness.ctx, ResourceKind.TENANT, doomed) is not None
+    with harness.ctx.registry.connection() as conn:
         row = conn.execute(
             "SELECT state, error, next_attempt_at > clock_timestamp() AS later FROM operation"
             " WHERE resource_id = %s",
             [doomed],
         ).fetchone()
     assert row == {"state": "waiting", "error": f"its worker died {deaths} times in a row", "later": True}
-    house.world._crash = lambda _point: None
-    while converge(house.ctx) is not None:
+    harness.world._crash = lambda _point: None
+    while converge(harness.ctx) is not None:
         pass
-    house.work()
-    assert house.tenant(other).phase is Phase.ACTIVE
-    assert house.tenant(subscription).phase is Phase.ACTIVE
-    assert broken(house) == []
+    harness.work()
+    assert harness.tenant(other).phase is Phase.ACTIVE
+    assert harness.tenant(subscription).phase is Phase.ACTIVE
+    assert broken(harness) == []
 
 
 @pytest.mark.fault(58)
-def test_a_suspended_tenants_unverified_domain_makes_nobody_look_again_and_again(house: House) -> None:
-    subscription = house.subscribe(1, plan="dedicated", metadata={"custom_domain": "www.customer.dev"})
-    house.hear(subscription)
-    polling.work_once(house.ctx)
-    polling.work_once(house.ctx)
-    house.hostnames.stick("www.customer.dev")
-    house.subscribe(1, plan="dedicated", status="unpaid", metadata={"custom_domain": "www.customer.dev"})
-    house.hear(subscription)
-    house.work()
-    with house.ctx.registry.connection() as conn:
+def test_a_suspended_tenants_unverified_domain_makes_nobody_look_again_and_again(harness: Harness) -> None:
+    subscription = harness.subscribe(1, plan="dedicated", metadata={"custom_domain": "www.customer.dev"})
+    harness.hear(subscription)
+    polling.work_once(harness.ctx)
+    polling.work_once(harness.ctx)
+    harness.hostnames.stick("www.customer.dev")
+    harness.subscribe(1, plan="dedicated", status="unpaid", metadata={"custom_domain": "www.customer.dev"})
+    harness.hear(subscription)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         row = conn.execute(
             "SELECT status, next_look_at > clock_timestamp() + interval '10 minutes' AS later"
             " FROM tenant JOIN hostname ON tenant_id = id"
@@ -231,11 +231,11 @@ def test_a_customer_may_leave_at_any_outside_call(postgres_server: PostgresServe
     number, points = 1, 2
     while number < points:
         name = f"leave_{stride}_{number}"
-        house = House(postgres_server.create_database(name, template=f"leave_{stride}"))
-        where, met = _leave_at(house, number)
+        harness = Harness(postgres_server.create_database(name, template=f"leave_{stride}"))
+        where, met = _leave_at(harness, number)
         points = max(points, met)
-        wrong += [f"{number} {where}: {what}" for what in (*broken(house), *out_of_step(house))]
-        house.close()
+        wrong += [f"{number} {where}: {what}" for what in (*broken(harness), *out_of_step(harness))]
+        harness.close()
         postgres_server.drop_database(name)
         number += stride
     postgres_server.drop_database(f"leave_{stride}")
@@ -243,19 +243,19 @@ def test_a_customer_may_leave_at_any_outside_call(postgres_server: PostgresServe
     assert wrong == []
 
 
-def _leave_at(house: House, number: int) -> tuple[str, int]:
+def _leave_at(harness: Harness, number: int) -> tuple[str, int]:
     """The call at which the customer left, and how many calls there were."""
-    subscription = house.subscribe(1, plan="dedicated")
-    house.hear(subscription)
+    subscription = harness.subscribe(1, plan="dedicated")
+    harness.hear(subscription)
     seen: list[str] = []
 
     def leave(point: str) -> None:
         seen.append(point)
         if len(seen) == number + 1:
-            house.subscribe(1, plan="dedicated", status="canceled")
-            house.hear(subscription, "customer.subscription.deleted")
+            harness.subscribe(1, plan="dedicated", status="canceled")
+            harness.hear(subscription, "customer.subscription.deleted")
 
-    house.world._crash = leave
-    house.work(60)
-    house.world._crash = lambda _point: None
+    harness.world._crash = leave
+    harness.work(60)
+    harness.world._crash = lambda _point: None
     return (seen[number] if number < len(seen) else "never", len(seen))

@@ -22,8 +22,8 @@ from flask import Flask
 from dataplane.settings import DataPlane
 from examples.notes.app import create_app
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine import test_rotation_under_load as rig
-from tests.engine.house import House
+from tests.engine import test_rotation_under_load as fixture
+from tests.harness.engine import Harness
 from workers.runtime import polling
 
 TIMES = int(os.environ.get("SUSPEND_LOAD_TIMES", "2"))
@@ -31,14 +31,14 @@ TIMES = int(os.environ.get("SUSPEND_LOAD_TIMES", "2"))
 CERTAIN = 60.0
 """Seconds that no machine needs. The goals, 5 s and 30 s, are for the figures that are printed."""
 
-server, house, dataplane = rig.server, rig.house, rig.dataplane
+server, harness, dataplane = fixture.server, fixture.harness, fixture.dataplane
 
 
 @contextmanager
-def working(house: House) -> Iterator[None]:
+def working(harness: Harness) -> Iterator[None]:
     """A worker beside it, as `python -m workers.runtime.polling` runs."""
     stop = threading.Event()
-    thread = threading.Thread(target=polling.run, args=(house.ctx, stop.wait))
+    thread = threading.Thread(target=polling.run, args=(harness.ctx, stop.wait))
     thread.start()
     try:
         yield
@@ -69,7 +69,7 @@ def deaf(cache: ValkeyServer) -> Iterator[None]:
 @pytest.mark.fault(69)
 @pytest.mark.parametrize("channel", ["heard", "cut"])
 def test_a_suspended_tenant_is_refused_in_time(
-    house: House,
+    harness: Harness,
     dataplane: DataPlane,
     cache: ValkeyServer,
     channel: str,
@@ -77,23 +77,23 @@ def test_a_suspended_tenant_is_refused_in_time(
 ) -> None:
     app = create_app(dataplane)
     seconds = []
-    with working(house), rig.Load(app) as load:
+    with working(harness), fixture.Load(app) as load:
         for _ in range(TIMES):
             _until(app, 200)
             with deaf(cache) if channel == "cut" else nullcontext():
-                seconds.append(_suspend(house, app))
-            house.subscribe(1, status="active")
-            house.hear("sub_00000001")
+                seconds.append(_suspend(harness, app))
+            harness.subscribe(1, status="active")
+            harness.hear("sub_00000001")
     figure = f"{min(seconds):.2f} to {max(seconds):.2f} s of {TIMES} times at {load.rate:.0f} requests/s"
     print(f"\nsuspended to refused, notice channel {channel}: {figure}")
     record_property(f"suspended to refused, notice channel {channel}", figure)
     assert max(seconds) < CERTAIN
 
 
-def _suspend(house: House, app: Flask) -> float:
+def _suspend(harness: Harness, app: Flask) -> float:
     """Seconds from the event's arrival to the first refusal."""
-    house.subscribe(1, status="unpaid")
-    house.hear("sub_00000001")
+    harness.subscribe(1, status="unpaid")
+    harness.hear("sub_00000001")
     began = time.monotonic()
     _until(app, 403)
     return time.monotonic() - began
@@ -102,7 +102,7 @@ def _suspend(house: House, app: Flask) -> float:
 def _until(app: Flask, status: int) -> None:
     client, deadline = app.test_client(), time.monotonic() + CERTAIN
     while True:
-        answer = client.get("/", headers={"Host": rig.HOST, "Accept": "application/json"})
+        answer = client.get("/", headers={"Host": fixture.HOST, "Accept": "application/json"})
         if answer.status_code == status:
             return
         assert time.monotonic() < deadline, answer.status_code

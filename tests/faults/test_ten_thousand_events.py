@@ -23,9 +23,9 @@ from controlplane.store import schema_version
 from controlplane.store.registry import Registry, RegistryUnavailable
 from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import House
 from tests.faults.fleet import Fleet, Resumed, percentile
 from tests.faults.storm import Storm, broken, out_of_step
+from tests.harness.engine import Harness
 
 EVENTS = int(os.environ.get("FAULTS_EVENTS", "10000"))
 TENANTS = int(os.environ.get("FAULTS_TENANTS", "1000"))
@@ -61,7 +61,7 @@ class Returned:
 
 @dataclass
 class Run:
-    house: House
+    harness: Harness
     fleet: Fleet
     storm: Storm
     postgres: PostgresServer
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def registry(self) -> Registry:
-        return self.house.ctx.registry
+        return self.harness.ctx.registry
 
     def kill(self) -> None:
         self.resumed.open += self.fleet.kill_one(self.rng, self.registry)
@@ -140,11 +140,11 @@ def test_every_tenant_ends_where_stripe_says(
     record_property: Callable[[str, object], None],
 ) -> None:
     url = postgres.create_database("registry")
-    house = House(url, tmp_path / "world.sqlite")
-    with house.ctx.registry.connection() as conn:
+    harness = Harness(url, tmp_path / "world.sqlite")
+    with harness.ctx.registry.connection() as conn:
         schema_version.upgrade(conn)
     storm = Storm(
-        house,
+        harness,
         registry_url=url,
         broker_url=broker.url,
         tenants=TENANTS,
@@ -153,23 +153,23 @@ def test_every_tenant_ends_where_stripe_says(
         seed=SEED,
     )
     with Fleet(tmp_path, registry_url=url, broker_url=broker.url) as fleet:
-        run = Run(house, fleet, storm, postgres, broker, random.Random(SEED))
+        run = Run(harness, fleet, storm, postgres, broker, random.Random(SEED))
         began = time.monotonic()
         _storm(run)
         _settle(run)
         took = time.monotonic() - began
-    house.work()
-    with house.ctx.registry.connection() as conn:
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
         kept = {row["id"] for row in conn.execute("SELECT id FROM stripe_event").fetchall()}
     for name, figure in _figures(run, took).items():
         print(f"{name}: {figure}")
         record_property(name, figure)
     assert storm.sent == kept
-    assert out_of_step(house) == []
-    assert broken(house) == []
+    assert out_of_step(harness) == []
+    assert broken(harness) == []
     assert run.resumed.open == []
     assert len(run.resumed.seconds) > 0
-    house.close()
+    harness.close()
 
 
 @pytest.mark.soak
@@ -183,21 +183,21 @@ def test_all_at_once(
 ) -> None:
     """The whole storm in one burst, before the first worker is there."""
     url = postgres.create_database("burst")
-    house = House(url, tmp_path / "world.sqlite")
-    with house.ctx.registry.connection() as conn:
+    harness = Harness(url, tmp_path / "world.sqlite")
+    with harness.ctx.registry.connection() as conn:
         schema_version.upgrade(conn)
     few = max(1, TENANTS // 10)
     places = {"registry_url": url, "broker_url": broker.url}
-    storm = Storm(house, **places, tenants=few, events=EVENTS, seconds=0, seed=SEED)
+    storm = Storm(harness, **places, tenants=few, events=EVENTS, seconds=0, seed=SEED)
     began = time.monotonic()
     while not storm.over:
         storm.step()
     taken = time.monotonic() - began
     with Fleet(tmp_path, registry_url=url, broker_url=broker.url) as fleet:
-        run = Run(house, fleet, storm, postgres, broker, random.Random(SEED), deadly=False)
+        run = Run(harness, fleet, storm, postgres, broker, random.Random(SEED), deadly=False)
         _settle(run)
         took = time.monotonic() - began
-    house.work()
+    harness.work()
     figure = (
         f"{storm.deliveries} deliveries answered in {taken:.0f} s, all of it done after {took:.0f} s,"
         f" {run.most_rings} rings waiting at most"
@@ -205,9 +205,9 @@ def test_all_at_once(
     print(f"{EVENTS} events at once: {figure}")
     record_property(f"{EVENTS} events at once", figure)
     assert storm.refused == 0
-    assert out_of_step(house) == []
-    assert broken(house) == []
-    house.close()
+    assert out_of_step(harness) == []
+    assert broken(harness) == []
+    harness.close()
 
 
 def _storm(run: Run) -> None:
@@ -236,7 +236,7 @@ def _settle(run: Run) -> None:
     """Go on, killing where the run is a deadly one, until nothing is left to do."""
     deadline, next_kill = time.monotonic() + SETTLED_WITHIN, time.monotonic() + KILL_EVERY
     while any((left := run.left()).values()) or run.resumed.open:
-        assert time.monotonic() < deadline, f"{left}: {run.house.open_work()[:5]}"
+        assert time.monotonic() < deadline, f"{left}: {run.harness.open_work()[:5]}"
         run.fleet.tend()
         run.look()
         if run.deadly and time.monotonic() >= next_kill:

@@ -26,7 +26,13 @@ from tests.harness.faults.http import (
     HttpFault,
     HttpProxy,
 )
-from tests.terraform.rig import Events, RealRig, again, never, tenant_run
+from tests.harness.terraform import (
+    Events,
+    RealFixture,
+    again,
+    never,
+    tenant_run,
+)
 from workers.providers.ports import PriorRun, StackRun
 from workers.providers.terraform import TerraformRunner, lock_owner
 
@@ -42,8 +48,8 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def rig(aws: AwsEmulator, work_dir: Path) -> RealRig:
-    return RealRig(work_dir)
+def fixture(aws: AwsEmulator, work_dir: Path) -> RealFixture:
+    return RealFixture(work_dir)
 
 
 @pytest.fixture
@@ -53,10 +59,10 @@ def proxy(aws: AwsEmulator) -> Iterator[HttpProxy]:
 
 
 @pytest.fixture
-def terraform(rig: RealRig, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch) -> TerraformRunner:
+def terraform(fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch) -> TerraformRunner:
     """Speaks to AWS through the proxy; boto3 of the test does not."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    return rig.runner()
+    return fixture.runner()
 
 
 def iam(action: str) -> Callable[[Asked], bool]:
@@ -97,9 +103,9 @@ def roles(run: StackRun) -> list[str]:
 
 @pytest.mark.fault(44)
 def test_aws_that_answers_500_and_throttles(
-    rig: RealRig, proxy: HttpProxy, terraform: TerraformRunner
+    fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
-    run = tenant_run(rig)
+    run = tenant_run(fixture)
 
     def changes_iam(asked: Asked) -> bool:
         return asked.mentions("Action=Create") or asked.mentions("Action=Put")
@@ -122,8 +128,8 @@ def test_aws_that_answers_500_and_throttles(
 
 
 @pytest.mark.fault(45)
-def test_made_and_the_answer_lost(rig: RealRig, proxy: HttpProxy, terraform: TerraformRunner) -> None:
-    run = tenant_run(rig)
+def test_made_and_the_answer_lost(fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner) -> None:
+    run = tenant_run(fixture)
     proxy.faults = [
         HttpFault(iam("CreateRole"), lose_answer=True, times=1),
         HttpFault(lambda asked: asked.mentions("secretsmanager.CreateSecret"), lose_answer=True, times=1),
@@ -135,9 +141,11 @@ def test_made_and_the_answer_lost(rig: RealRig, proxy: HttpProxy, terraform: Ter
 
 
 @pytest.mark.fault(50)
-def test_a_role_that_is_not_shown_yet(rig: RealRig, proxy: HttpProxy, terraform: TerraformRunner) -> None:
+def test_a_role_that_is_not_shown_yet(
+    fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
+) -> None:
     """For its policy the role that was just made is unknown, for a while."""
-    run = tenant_run(rig)
+    run = tenant_run(fixture)
     missing = answered("NoSuchEntity", who="Sender")
     proxy.faults = [HttpFault(iam("PutRolePolicy"), status=404, body=missing, times=4)]
     converge(terraform, run)
@@ -148,9 +156,9 @@ def test_a_role_that_is_not_shown_yet(rig: RealRig, proxy: HttpProxy, terraform:
 
 @pytest.mark.fault(51)
 def test_the_provider_is_killed_under_terraform(
-    rig: RealRig, proxy: HttpProxy, terraform: TerraformRunner
+    fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
-    run = tenant_run(rig)
+    run = tenant_run(fixture)
     proxy.faults = [HttpFault(iam("CreateRole"), delay=3.0, times=1)]
     killed = threading.Event()
 
@@ -186,9 +194,9 @@ def providers() -> list[int]:
 
 
 @pytest.mark.fault(33)
-def test_a_disk_that_is_full(rig: RealRig, terraform: TerraformRunner) -> None:
+def test_a_disk_that_is_full(fixture: RealFixture, terraform: TerraformRunner) -> None:
     """Terraform may write no file beyond a few bytes: neither its plan nor its own output."""
-    run = tenant_run(rig)
+    run = tenant_run(fixture)
     terraform.prepare(["tenant"])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -28,7 +28,7 @@ from controlplane.services.rollouts import RolloutDetail
 from controlplane.store import lease, placement, tenant
 from controlplane.store.registry import Registry
 from localcloud.servers.postgres import PostgresServer
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.engine.context import Context
 from workers.jobs import rollouts as executor
 from workers.providers.databases import PostgresDatabases
@@ -60,13 +60,13 @@ class DerivedSecrets:
 
 def context(registry_url: str, *, lease_seconds: float = 30.0, **databases: Any) -> Context:
     """A worker's, with the real databases."""
-    house = House(registry_url, lease=lease_seconds)
+    harness = Harness(registry_url, lease=lease_seconds)
     providers = dataclasses.replace(
-        house.ctx.providers,
+        harness.ctx.providers,
         secrets=DerivedSecrets(),
         databases=PostgresDatabases(DerivedSecrets(), EndpointMap(), sslmode="disable", **databases),
     )
-    return dataclasses.replace(house.ctx, providers=providers)
+    return dataclasses.replace(harness.ctx, providers=providers)
 
 
 def counting(*numbers: int) -> dict[str, str]:

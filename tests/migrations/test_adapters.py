@@ -15,13 +15,13 @@ import pytest
 from controlplane import migration_project
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.release import Adapter, MigrationFailed, Release
-from tests.processes import is_running
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     Server,
     credential_of,
     new_placement,
     run_server,
 )
+from tests.processes import is_running
 from workers.providers.databases.migrations import LOCK
 from workers.providers.ports import Bounds, FileRun
 

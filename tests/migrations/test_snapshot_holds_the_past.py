@@ -16,8 +16,8 @@ from controlplane.domain.catalogue import Catalogue
 from controlplane.store.registry import Registry
 from localcloud.aws.emulator import REGION, AwsEmulator
 from localcloud.servers.postgres import PostgresServer
+from tests.harness.terraform import new_id
 from tests.migrations.fleet import DerivedSecrets, Fleet, context
-from tests.terraform.rig import new_id
 from workers.jobs import rollouts as executor
 from workers.jobs import snapshots
 from workers.providers.aws_clusters import AwsClusters

@@ -10,12 +10,17 @@ import psycopg
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman
-from tests.moves.rig import Pair, Writer, going, make_pair
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     LOGICAL,
     Server,
     run_server,
     write_migrations,
+)
+from tests.harness.move_servers import (
+    Pair,
+    Writer,
+    going,
+    make_pair,
 )
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.moves import PostgresMoves, stream

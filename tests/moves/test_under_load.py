@@ -14,12 +14,16 @@ from controlplane.services import moves
 from controlplane.store import move
 from controlplane.store.registry import Registry
 from localcloud.servers.valkey import ValkeyServer
-from tests.engine.house import House
-from tests.moves.house import Journal, audit, moving_house
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     LOGICAL,
     Server,
     run_server,
+)
+from tests.harness.engine import Harness
+from tests.harness.moves import (
+    Journal,
+    audit,
+    moving_harness,
 )
 
 
@@ -34,8 +38,8 @@ def bodies(server: Server, placed: Placement) -> list[str]:
         return [body for (body,) in conn.execute("SELECT body FROM app.note").fetchall()]
 
 
-def ask(house: House, placed: Placement) -> None:
-    with house.ctx.registry.connection() as conn:
+def ask(harness: Harness, placed: Placement) -> None:
+    with harness.ctx.registry.connection() as conn:
         moves.request(conn, placed.tenant_id, to="dedicated", actor="support", reason="it grows")
 
 
@@ -48,26 +52,26 @@ def test_a_tenant_is_promoted_under_writes(
     tmp_path: Path,
     check_between: int,
 ) -> None:
-    with moving_house(database_url, cache.url, servers, tmp_path, check_between=check_between) as (
-        house,
+    with moving_harness(database_url, cache.url, servers, tmp_path, check_between=check_between) as (
+        harness,
         dataplane,
     ):
-        before = house.placement("sub_00000001")
+        before = harness.placement("sub_00000001")
         with Journal(dataplane, rate=100) as journal:
             time.sleep(0.5)
-            ask(house, before)
-            house.work()
+            ask(harness, before)
+            harness.work()
             time.sleep(0.5)
             written = len(journal.confirmed)
             deadline = time.monotonic() + 60
             while len(journal.confirmed) == written and time.monotonic() < deadline:
                 time.sleep(0.05)
-        after = house.placement("sub_00000001")
+        after = harness.placement("sub_00000001")
         there = bodies(servers[1], after)
         lost, wrong = audit(journal, there)
         assert (lost, wrong) == ([], [])
         assert len(journal.confirmed) > written
-        with house.ctx.registry.connection() as conn:
+        with harness.ctx.registry.connection() as conn:
             found = move.latest(conn, before.tenant_id)
         assert found is not None
         assert (found.phase, found.differing) == (MovePhase.MOVED, [])
@@ -79,9 +83,9 @@ def test_a_tenant_is_promoted_under_writes(
         )
         with servers[0].superuser() as conn:
             assert conn.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
-        with house.ctx.registry.connection() as conn:
+        with harness.ctx.registry.connection() as conn:
             moves.confirm(conn, before.tenant_id, actor="support", reason="looks good")
-        house.work()
+        harness.work()
         with servers[0].superuser() as conn:
             left = conn.execute(
                 "SELECT datname FROM pg_database WHERE datname = %s", [before.database]

@@ -13,9 +13,9 @@ from controlplane.domain.errors import Invalid, NotFound, Retryable
 from localcloud.fakes.billing import FakeBilling
 from localcloud.fakes.world import World
 from tests import builders
-from tests.provider.stripe_rig import (
+from tests.harness.stripe import (
     KEY,
-    StripeRig,
+    StripeFixture,
     run_stripe,
 )
 from workers.providers import stripe_billing
@@ -24,7 +24,7 @@ from workers.providers.stripe_billing import StripeBilling
 CREATED = "customer.subscription.created"
 
 
-class Rig(Protocol):
+class Fixture(Protocol):
     """The outside, as a test arranges it; ids come back."""
 
     billing: StripeBilling | FakeBilling
@@ -36,7 +36,7 @@ class Rig(Protocol):
 
 
 class StandIn:
-    def __init__(self, stripe: StripeRig) -> None:
+    def __init__(self, stripe: StripeFixture) -> None:
         self.stripe = stripe
         self.billing = StripeBilling(KEY, stripe.url)
         stripe.control.clear_faults()
@@ -110,18 +110,18 @@ class Fake:
 
 
 @pytest.fixture(scope="module")
-def stripe_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeRig]:
-    with run_stripe(tmp_path_factory.mktemp("stripe")) as rig:
-        yield rig
+def stripe_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
+    with run_stripe(tmp_path_factory.mktemp("stripe")) as fixture:
+        yield fixture
 
 
 @pytest.fixture(params=["stand-in", "fake"])
-def rig(request: pytest.FixtureRequest) -> Rig:
+def fixture(request: pytest.FixtureRequest) -> Fixture:
     return StandIn(request.getfixturevalue("stripe_rig")) if request.param == "stand-in" else Fake()
 
 
-def test_a_subscription_comes_with_its_prices_and_metadata(rig: Rig) -> None:
-    found = rig.billing.subscription(rig.subscribe(slug="acme"))
+def test_a_subscription_comes_with_its_prices_and_metadata(fixture: Fixture) -> None:
+    found = fixture.billing.subscription(fixture.subscribe(slug="acme"))
     assert (found["object"], found["status"], found["metadata"]) == (
         "subscription",
         "active",
@@ -132,8 +132,8 @@ def test_a_subscription_comes_with_its_prices_and_metadata(rig: Rig) -> None:
     assert item["current_period_end"] > item["current_period_start"]
 
 
-def test_objects_are_plain_json(rig: Rig) -> None:
-    found = rig.billing.subscription(rig.subscribe())
+def test_objects_are_plain_json(fixture: Fixture) -> None:
+    found = fixture.billing.subscription(fixture.subscribe())
 
     def plain(value: Any) -> bool:
         if isinstance(value, dict):
@@ -147,88 +147,91 @@ def test_objects_are_plain_json(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("status", ["trialing", "past_due", "canceled", "unpaid", "paused", "incomplete"])
-def test_the_status_is_the_current_one(rig: Rig, status: str) -> None:
-    assert rig.billing.subscription(rig.subscribe(status=status))["status"] == status
+def test_the_status_is_the_current_one(fixture: Fixture, status: str) -> None:
+    assert fixture.billing.subscription(fixture.subscribe(status=status))["status"] == status
 
 
-def test_a_customers_subscriptions_are_all_of_them_and_nobody_elses(rig: Rig) -> None:
-    customer = rig.customer()
-    ended, active = rig.subscribe(customer=customer, status="canceled"), rig.subscribe(customer=customer)
-    rig.subscribe()
-    assert [item["id"] for item in rig.billing.subscriptions_of(customer)] == [active, ended]
-    assert rig.billing.subscriptions_of(rig.customer()) == []
+def test_a_customers_subscriptions_are_all_of_them_and_nobody_elses(fixture: Fixture) -> None:
+    customer = fixture.customer()
+    ended, active = (
+        fixture.subscribe(customer=customer, status="canceled"),
+        fixture.subscribe(customer=customer),
+    )
+    fixture.subscribe()
+    assert [item["id"] for item in fixture.billing.subscriptions_of(customer)] == [active, ended]
+    assert fixture.billing.subscriptions_of(fixture.customer()) == []
 
 
-def test_all_subscriptions_page_by_page(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_subscriptions_page_by_page(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stripe_billing, "PAGE_SIZE", 2)
-    made = [rig.subscribe() for _ in range(5)]
-    unpaid = rig.subscribe(status="unpaid")
-    found = [item["id"] for item in rig.billing.subscriptions()]
+    made = [fixture.subscribe() for _ in range(5)]
+    unpaid = fixture.subscribe(status="unpaid")
+    found = [item["id"] for item in fixture.billing.subscriptions()]
     assert [key for key in found if key in made] == made[::-1]
     assert unpaid in found
     assert len(found) == len(set(found))
-    statuses = {item["id"]: item["status"] for item in rig.billing.subscriptions("unpaid")}
+    statuses = {item["id"]: item["status"] for item in fixture.billing.subscriptions("unpaid")}
     assert statuses[unpaid] == "unpaid"
     assert set(statuses.values()) == {"unpaid"}
 
 
-def test_events_since_a_moment_of_some_types(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_since_a_moment_of_some_types(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stripe_billing, "PAGE_SIZE", 2)
     before = datetime.now(UTC) - timedelta(seconds=1)
-    made = [rig.subscribe() for _ in range(3)]
-    found = list(rig.billing.events_since(before, [CREATED]))
+    made = [fixture.subscribe() for _ in range(3)]
+    found = list(fixture.billing.events_since(before, [CREATED]))
     assert {event["type"] for event in found} == {CREATED}
     ours = [event["data"]["object"]["id"] for event in found if event["data"]["object"]["id"] in made]
     assert ours == made[::-1]
-    assert list(rig.billing.events_since(before, ["customer.subscription.resumed"])) == []
-    assert list(rig.billing.events_since(datetime.now(UTC) + timedelta(hours=1), [CREATED])) == []
+    assert list(fixture.billing.events_since(before, ["customer.subscription.resumed"])) == []
+    assert list(fixture.billing.events_since(datetime.now(UTC) + timedelta(hours=1), [CREATED])) == []
 
 
 @pytest.mark.parametrize("types", [[], [f"type.{number}" for number in range(21)]])
-def test_too_few_or_too_many_event_types_are_refused(rig: Rig, types: list[str]) -> None:
+def test_too_few_or_too_many_event_types_are_refused(fixture: Fixture, types: list[str]) -> None:
     with pytest.raises(Invalid, match="types: expected 1 to 20"):
-        rig.billing.events_since(datetime.now(UTC), types)
+        fixture.billing.events_since(datetime.now(UTC), types)
 
 
-def test_a_moment_without_a_zone_is_refused(rig: Rig) -> None:
+def test_a_moment_without_a_zone_is_refused(fixture: Fixture) -> None:
     with pytest.raises(Invalid, match="created_after: expected a time with its zone"):
-        rig.billing.events_since(datetime(2026, 1, 1), [CREATED])  # noqa: DTZ001 - the mistake itself
+        fixture.billing.events_since(datetime(2026, 1, 1), [CREATED])  # noqa: DTZ001 - the mistake itself
 
 
-def test_a_customer_and_what_is_left_of_a_deleted_one(rig: Rig) -> None:
-    assert rig.billing.customer(rig.customer())["object"] == "customer"
-    key = rig.customer(deleted=True)
-    assert rig.billing.customer(key) == {"id": key, "object": "customer", "deleted": True}
+def test_a_customer_and_what_is_left_of_a_deleted_one(fixture: Fixture) -> None:
+    assert fixture.billing.customer(fixture.customer())["object"] == "customer"
+    key = fixture.customer(deleted=True)
+    assert fixture.billing.customer(key) == {"id": key, "object": "customer", "deleted": True}
 
 
-def test_a_checkout_session_names_its_subscription(rig: Rig) -> None:
-    session, subscription = rig.checkout(slug="acme")
-    found = rig.billing.checkout_session(session)
+def test_a_checkout_session_names_its_subscription(fixture: Fixture) -> None:
+    session, subscription = fixture.checkout(slug="acme")
+    found = fixture.billing.checkout_session(session)
     assert (found["subscription"], found["payment_status"]) == (subscription, "paid")
     assert found["metadata"] == {"slug": "acme"}
 
 
-def test_what_is_not_there_is_not_found(rig: Rig) -> None:
+def test_what_is_not_there_is_not_found(fixture: Fixture) -> None:
     with pytest.raises(NotFound, match="sub_missing"):
-        rig.billing.subscription("sub_missing")
+        fixture.billing.subscription("sub_missing")
     with pytest.raises(NotFound, match="cs_test_missing"):
-        rig.billing.checkout_session("cs_test_missing")
+        fixture.billing.checkout_session("cs_test_missing")
     with pytest.raises(NotFound, match="cus_missing"):
-        rig.billing.customer("cus_missing")
+        fixture.billing.customer("cus_missing")
 
 
 @pytest.mark.parametrize("key", ["", "../customers", "sub_1?expand=x", "sub_1\n"])
-def test_an_id_that_is_none_is_never_sent(rig: Rig, key: str) -> None:
+def test_an_id_that_is_none_is_never_sent(fixture: Fixture, key: str) -> None:
     with pytest.raises(Invalid, match="subscription_id"):
-        rig.billing.subscription(key)
+        fixture.billing.subscription(key)
     with pytest.raises(Invalid, match="customer_id"):
-        rig.billing.subscriptions_of(key)
+        fixture.billing.subscriptions_of(key)
 
 
-def test_a_rate_limit_says_when_to_come_back(rig: Rig) -> None:
-    key = rig.subscribe()
-    rig.throttle(after=7)
+def test_a_rate_limit_says_when_to_come_back(fixture: Fixture) -> None:
+    key = fixture.subscribe()
+    fixture.throttle(after=7)
     with pytest.raises(Retryable) as raised:
-        rig.billing.subscription(key)
+        fixture.billing.subscription(key)
     assert raised.value.after == 7
-    assert rig.billing.subscription(key)["id"] == key
+    assert fixture.billing.subscription(key)["id"] == key

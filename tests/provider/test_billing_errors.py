@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from controlplane.domain.errors import ControlPlaneError, Invalid, NeedsHuman, Refused, Retryable
-from tests.provider.stripe_rig import (
+from tests.harness.stripe import (
     KEY,
-    StripeRig,
+    StripeFixture,
     run_stripe,
 )
 from workers.providers import stripe_billing
@@ -20,23 +20,23 @@ from workers.providers.stripe_billing import StripeBilling
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeRig]:
-    with run_stripe(tmp_path_factory.mktemp("stripe")) as rig:
-        yield rig
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
+    with run_stripe(tmp_path_factory.mktemp("stripe")) as fixture:
+        yield fixture
 
 
 @pytest.fixture
-def stripe_rig(stand_in: StripeRig) -> StripeRig:
+def stripe_fixture(stand_in: StripeFixture) -> StripeFixture:
     stand_in.control.clear_faults()
     return stand_in
 
 
 @pytest.fixture
-def billing(stripe_rig: StripeRig) -> StripeBilling:
-    return StripeBilling(KEY, stripe_rig.url)
+def billing(stripe_fixture: StripeFixture) -> StripeBilling:
+    return StripeBilling(KEY, stripe_fixture.url)
 
 
-def the_story(error: BaseException) -> str:
+def the_traceback(error: BaseException) -> str:
     """Everything a log would show of an error: all causes, all messages."""
     return "".join(traceback.format_exception(error))
 
@@ -56,9 +56,9 @@ def the_story(error: BaseException) -> str:
     ],
 )
 def test_each_status_names_who_acts_next(
-    stripe_rig: StripeRig, billing: StripeBilling, status: int, kind: type[ControlPlaneError]
+    stripe_fixture: StripeFixture, billing: StripeBilling, status: int, kind: type[ControlPlaneError]
 ) -> None:
-    stripe_rig.control.set_faults(api=[{"status": status, "count": 1}])
+    stripe_fixture.control.set_faults(api=[{"status": status, "count": 1}])
     with pytest.raises(kind) as raised:
         billing.subscription("sub_1")
     assert f"HTTP {status}" in str(raised.value)
@@ -66,22 +66,22 @@ def test_each_status_names_who_acts_next(
     if isinstance(raised.value, NeedsHuman):
         expected = "stripe-credentials" if status in (401, 403) else "stripe-refusal"
         assert raised.value.runbook == expected
-    assert KEY not in the_story(raised.value)
+    assert KEY not in the_traceback(raised.value)
 
 
-def test_each_failure_costs_one_call(stripe_rig: StripeRig, billing: StripeBilling) -> None:
-    stripe_rig.control.set_faults(api=[{"status": 500, "count": 10}])
+def test_each_failure_costs_one_call(stripe_fixture: StripeFixture, billing: StripeBilling) -> None:
+    stripe_fixture.control.set_faults(api=[{"status": 500, "count": 10}])
     with pytest.raises(Retryable):
         billing.subscription("sub_1")
-    assert stripe_rig.control.call("GET", "/faults")["api"][0]["count"] == 9
+    assert stripe_fixture.control.call("GET", "/faults")["api"][0]["count"] == 9
 
 
-def test_a_key_that_stripe_does_not_know(stripe_rig: StripeRig) -> None:
+def test_a_key_that_stripe_does_not_know(stripe_fixture: StripeFixture) -> None:
     key = "sk_test_another_canary_0123456789"
     with pytest.raises(NeedsHuman) as raised:
-        StripeBilling(key, stripe_rig.url).subscription("sub_1")
+        StripeBilling(key, stripe_fixture.url).subscription("sub_1")
     assert raised.value.runbook == "stripe-credentials"
-    assert key not in the_story(raised.value)
+    assert key not in the_traceback(raised.value)
 
 
 @pytest.mark.parametrize("key", ["", "sk_test_canary\n", "sk test canary", "sk_test_cänary"])
@@ -99,9 +99,9 @@ def test_the_key_is_in_no_repr() -> None:
 
 @pytest.mark.parametrize(("header", "seconds"), [(0, 0), (2.5, 2.5), (3600, 900)])
 def test_retry_after_is_honoured_up_to_a_quarter_of_an_hour(
-    stripe_rig: StripeRig, billing: StripeBilling, header: float, seconds: float
+    stripe_fixture: StripeFixture, billing: StripeBilling, header: float, seconds: float
 ) -> None:
-    stripe_rig.control.set_faults(api=[{"status": 429, "count": 1, "retry_after": header}])
+    stripe_fixture.control.set_faults(api=[{"status": 429, "count": 1, "retry_after": header}])
     with pytest.raises(Retryable) as raised:
         billing.subscription("sub_1")
     assert raised.value.after == seconds
@@ -113,14 +113,14 @@ def test_nobody_listens() -> None:
         port = probe.getsockname()[1]
     with pytest.raises(Retryable, match="can't be reached") as raised:
         StripeBilling(KEY, f"http://127.0.0.1:{port}").subscription("sub_1")
-    assert KEY not in the_story(raised.value)
+    assert KEY not in the_traceback(raised.value)
 
 
-def test_a_stall_ends_with_the_timeout(stripe_rig: StripeRig) -> None:
+def test_a_stall_ends_with_the_timeout(stripe_fixture: StripeFixture) -> None:
     """Who waited for the answer would get it, and raise another error."""
-    stripe_rig.control.set_faults(api=[{"delay_seconds": 5, "count": 1}])
+    stripe_fixture.control.set_faults(api=[{"delay_seconds": 5, "count": 1}])
     with pytest.raises(Retryable, match="can't be reached"):
-        StripeBilling(KEY, stripe_rig.url, timeout=0.5).subscription("sub_1")
+        StripeBilling(KEY, stripe_fixture.url, timeout=0.5).subscription("sub_1")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'"x"'])
@@ -143,11 +143,11 @@ def test_an_answer_that_is_not_stripes_is_retried(body: bytes) -> None:
 
 
 def test_a_listing_has_an_end(
-    stripe_rig: StripeRig, billing: StripeBilling, monkeypatch: pytest.MonkeyPatch
+    stripe_fixture: StripeFixture, billing: StripeBilling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stripe_billing, "MAX_OBJECTS", 2)
     for _ in range(3):
-        stripe_rig.subscribe()
+        stripe_fixture.subscribe()
     found = billing.subscriptions()
     assert [next(found)["object"], next(found)["object"]] == ["subscription", "subscription"]
     with pytest.raises(NeedsHuman, match="more than 2 subscriptions") as raised:

@@ -14,10 +14,10 @@ import jsonschema
 import pytest
 
 from localcloud.cloudflare.zone import Limits, Timings
-from tests.provider.cloudflare_rig import (
+from tests.harness.cloudflare import (
     TOKEN,
     ZONE,
-    CloudflareRig,
+    CloudflareFixture,
     eventually,
     run_cloudflare,
     run_cloudflare_here,
@@ -31,9 +31,9 @@ SSL = {"method": "http", "type": "dv"}
 
 
 @pytest.fixture
-def rig() -> Iterator[CloudflareRig]:
-    with run_cloudflare_here() as rig:
-        yield rig
+def fixture() -> Iterator[CloudflareFixture]:
+    with run_cloudflare_here() as fixture:
+        yield fixture
 
 
 # ------------------------------------------------------------------- beside the official description
@@ -70,23 +70,29 @@ def check(body: Any, name: str, description: dict[str, Any]) -> None:
     ).validate(body)
 
 
-def test_answers_fit_the_official_schemas(rig: CloudflareRig, description: dict[str, Any]) -> None:
-    made = rig.request("POST", json={"hostname": HOST, "ssl": SSL, "custom_metadata": {"tenant_id": "t-1"}})
+def test_answers_fit_the_official_schemas(fixture: CloudflareFixture, description: dict[str, Any]) -> None:
+    made = fixture.request(
+        "POST", json={"hostname": HOST, "ssl": SSL, "custom_metadata": {"tenant_id": "t-1"}}
+    )
     check(made.json(), "custom_hostname_response_single", description)
     path = f"/{made.json()['result']['id']}"
     for _ in range(12):  # through all of its states
-        check(rig.request("GET", path).json(), "custom_hostname_response_single", description)
-        check(rig.request("GET").json(), "custom_hostname_response_collection", description)
+        check(fixture.request("GET", path).json(), "custom_hostname_response_single", description)
+        check(fixture.request("GET").json(), "custom_hostname_response_collection", description)
         time.sleep(0.05)
-    edited = rig.request("PATCH", path, json={"ssl": {**SSL, "method": "txt"}})
+    edited = fixture.request("PATCH", path, json={"ssl": {**SSL, "method": "txt"}})
     check(edited.json(), "custom_hostname_response_single", description)
-    rig.control.set_hostname(HOST, stuck=True, errors=["CAA records forbid it"])
-    check(rig.request("GET", path).json(), "custom_hostname_response_single", description)
-    gone = rig.request("DELETE", path)
+    fixture.control.set_hostname(HOST, stuck=True, errors=["CAA records forbid it"])
+    check(fixture.request("GET", path).json(), "custom_hostname_response_single", description)
+    gone = fixture.request("DELETE", path)
     assert gone.json() == {"id": path[1:]}
     check(gone.json()["id"], "identifier", description)
-    origin = rig.request("PUT", "/fallback_origin", json={"origin": "apps.saas.internal"})
-    for answer in (origin, rig.request("GET", "/fallback_origin"), rig.request("DELETE", "/fallback_origin")):
+    origin = fixture.request("PUT", "/fallback_origin", json={"origin": "apps.saas.internal"})
+    for answer in (
+        origin,
+        fixture.request("GET", "/fallback_origin"),
+        fixture.request("DELETE", "/fallback_origin"),
+    ):
         check(answer.json(), "fallback_origin_response", description)
 
 
@@ -103,9 +109,9 @@ def test_answers_fit_the_official_schemas(rig: CloudflareRig, description: dict[
     ],
 )
 def test_refusals_fit_the_official_schema(
-    rig: CloudflareRig, description: dict[str, Any], method: str, path: str, body: Any
+    fixture: CloudflareFixture, description: dict[str, Any], method: str, path: str, body: Any
 ) -> None:
-    answer = rig.request(method, path, json=body)
+    answer = fixture.request(method, path, json=body)
     assert answer.is_client_error
     # The description joins this one by `allOf` with the schema of success, whose `success` must be
     # true; no answer can be both.
@@ -130,14 +136,14 @@ def test_the_check_would_notice(description: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------- statuses and codes
 
 
-def test_each_endpoints_status(rig: CloudflareRig) -> None:
-    made = rig.request("POST", json={"hostname": HOST, "ssl": SSL})
+def test_each_endpoints_status(fixture: CloudflareFixture) -> None:
+    made = fixture.request("POST", json={"hostname": HOST, "ssl": SSL})
     path = f"/{made.json()['result']['id']}"
     assert made.status_code == 201
-    assert rig.request("GET", path).status_code == 200
-    assert rig.request("GET").status_code == 200
-    assert rig.request("PATCH", path, json={"ssl": SSL}).status_code == 202
-    assert rig.request("DELETE", path).status_code == 200
+    assert fixture.request("GET", path).status_code == 200
+    assert fixture.request("GET").status_code == 200
+    assert fixture.request("PATCH", path, json={"ssl": SSL}).status_code == 202
+    assert fixture.request("DELETE", path).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -164,16 +170,18 @@ def test_each_endpoints_status(rig: CloudflareRig) -> None:
         ({"custom_origin_server": "eu.saas.internal"}, 403, 1414),
     ],
 )
-def test_what_it_will_not_take(rig: CloudflareRig, wanted: dict[str, Any], status: int, code: int) -> None:
-    answer = rig.request("POST", json={"hostname": HOST, "ssl": SSL, **wanted})
+def test_what_it_will_not_take(
+    fixture: CloudflareFixture, wanted: dict[str, Any], status: int, code: int
+) -> None:
+    answer = fixture.request("POST", json={"hostname": HOST, "ssl": SSL, **wanted})
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, code)
-    assert rig.request("GET").json()["result"] == []
+    assert fixture.request("GET").json()["result"] == []
 
 
-def test_a_duplicate_whatever_the_case(rig: CloudflareRig) -> None:
-    rig.create(HOST)
+def test_a_duplicate_whatever_the_case(fixture: CloudflareFixture) -> None:
+    fixture.create(HOST)
     with pytest.raises(cloudflare.ConflictError) as raised:
-        rig.create(HOST.upper())
+        fixture.create(HOST.upper())
     assert raised.value.errors[0].code == 1406
 
 
@@ -191,16 +199,18 @@ def test_a_duplicate_whatever_the_case(rig: CloudflareRig) -> None:
         ("PATCH", f"/{NOBODY}", 404, 1436),
     ],
 )
-def test_codes_of_the_rest(rig: CloudflareRig, method: str, path: str, status: int, code: int) -> None:
+def test_codes_of_the_rest(
+    fixture: CloudflareFixture, method: str, path: str, status: int, code: int
+) -> None:
     content = b"{" if method == "POST" else b'{"ssl": {}}' if method == "PATCH" else None
-    answer = rig.request(method, path, content=content)
+    answer = fixture.request(method, path, content=content)
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, code)
 
 
-def test_who_is_let_in(rig: CloudflareRig) -> None:
-    assert rig.request("GET", token="another").status_code == 401
-    assert rig.request("GET", zone="0" * 32).json()["errors"][0]["code"] == 9109
-    assert httpx.get(f"{rig.base}/zones/{ZONE}/custom_hostnames").json()["errors"][0]["code"] == 1403
+def test_who_is_let_in(fixture: CloudflareFixture) -> None:
+    assert fixture.request("GET", token="another").status_code == 401
+    assert fixture.request("GET", zone="0" * 32).json()["errors"][0]["code"] == 9109
+    assert httpx.get(f"{fixture.base}/zones/{ZONE}/custom_hostnames").json()["errors"][0]["code"] == 1403
 
 
 # ------------------------------------------------------------------------------ time and the customer
@@ -208,8 +218,8 @@ def test_who_is_let_in(rig: CloudflareRig) -> None:
 
 def test_statuses_move_each_in_its_own_time() -> None:
     timings = Timings(records=0.2, ownership=0.5, certificate=1.0)
-    with run_cloudflare_here(timings=timings) as rig:
-        made = rig.create(HOST)
+    with run_cloudflare_here(timings=timings) as fixture:
+        made = fixture.create(HOST)
         assert (made.status, made.ssl.status, made.ssl.validation_records) == (
             "pending",
             "initializing",
@@ -219,7 +229,7 @@ def test_statuses_move_each_in_its_own_time() -> None:
         seen: list[tuple[str, str]] = []
 
         def done() -> bool:
-            now = rig.get(made.id)
+            now = fixture.get(made.id)
             if (state := (now.status, now.ssl.status)) not in seen:
                 seen.append(state)
             if now.ssl.status == "pending_validation":
@@ -231,39 +241,39 @@ def test_statuses_move_each_in_its_own_time() -> None:
         certificates = [certificate for _, certificate in seen]
         assert certificates == sorted(certificates, key=order.index)
         assert ("active", "pending_validation") in seen
-        ready = rig.get(made.id)
+        ready = fixture.get(made.id)
         assert ready.ownership_verification is None
         assert ready.ssl.validation_records is None
 
 
-def test_without_a_fallback_origin_nothing_gets_active(rig: CloudflareRig) -> None:
-    rig.client.custom_hostnames.fallback_origin.delete(zone_id=ZONE)
-    made = rig.create(HOST)
-    eventually(lambda: rig.get(made.id).ssl.status == "active")
-    assert rig.get(made.id).status == "pending"
-    assert rig.get(made.id).verification_errors == ["Zone does not have a fallback origin set."]
-    put = rig.client.custom_hostnames.fallback_origin.update(zone_id=ZONE, origin="apps.saas.internal")
+def test_without_a_fallback_origin_nothing_gets_active(fixture: CloudflareFixture) -> None:
+    fixture.client.custom_hostnames.fallback_origin.delete(zone_id=ZONE)
+    made = fixture.create(HOST)
+    eventually(lambda: fixture.get(made.id).ssl.status == "active")
+    assert fixture.get(made.id).status == "pending"
+    assert fixture.get(made.id).verification_errors == ["Zone does not have a fallback origin set."]
+    put = fixture.client.custom_hostnames.fallback_origin.update(zone_id=ZONE, origin="apps.saas.internal")
     assert put is not None
     assert put.status == "initializing"
-    eventually(lambda: rig.get(made.id).status == "active")
+    eventually(lambda: fixture.get(made.id).status == "active")
 
 
-def test_a_customer_who_places_nothing_and_then_does(rig: CloudflareRig) -> None:
-    made = rig.create(HOST)
-    rig.control.set_hostname(HOST, stuck=True)
+def test_a_customer_who_places_nothing_and_then_does(fixture: CloudflareFixture) -> None:
+    made = fixture.create(HOST)
+    fixture.control.set_hostname(HOST, stuck=True)
     time.sleep(0.6)
-    waiting = rig.get(made.id)
+    waiting = fixture.get(made.id)
     assert (waiting.status, waiting.ssl.status) == ("pending", "pending_validation")
     assert "was not found" in waiting.verification_errors[0]
-    rig.control.set_hostname(HOST, stuck=False)
-    eventually(lambda: (now := rig.get(made.id)).status == now.ssl.status == "active")
+    fixture.control.set_hostname(HOST, stuck=False)
+    eventually(lambda: (now := fixture.get(made.id)).status == now.ssl.status == "active")
 
 
-def test_the_records_follow_the_method(rig: CloudflareRig) -> None:
-    made = rig.create(HOST)
-    rig.control.set_hostname(HOST, stuck=True)
-    rig.client.custom_hostnames.edit(made.id, zone_id=ZONE, ssl={"method": "txt", "type": "dv"})
-    found = eventually(lambda: rig.get(made.id).ssl.validation_records)
+def test_the_records_follow_the_method(fixture: CloudflareFixture) -> None:
+    made = fixture.create(HOST)
+    fixture.control.set_hostname(HOST, stuck=True)
+    fixture.client.custom_hostnames.edit(made.id, zone_id=ZONE, ssl={"method": "txt", "type": "dv"})
+    found = eventually(lambda: fixture.get(made.id).ssl.validation_records)
     assert found[0].txt_name == f"_acme-challenge.{HOST}"
     assert found[0].http_url is None
 
@@ -271,15 +281,15 @@ def test_the_records_follow_the_method(rig: CloudflareRig) -> None:
 # -------------------------------------------------------------------------------------- lists, limits
 
 
-def test_lists_filter_and_page(rig: CloudflareRig) -> None:
+def test_lists_filter_and_page(fixture: CloudflareFixture) -> None:
     hosts = [f"h{number:02d}.acme.dev" for number in range(12)]
     for host in hosts:
-        rig.create(host)
-    custom = rig.client.custom_hostnames
+        fixture.create(host)
+    custom = fixture.client.custom_hostnames
     assert [
         item.hostname for item in custom.list(zone_id=ZONE, per_page=5)
     ] == hosts  # on its own, page by page
-    page = rig.request("GET", "?page=2&per_page=5").json()
+    page = fixture.request("GET", "?page=2&per_page=5").json()
     assert [item["hostname"] for item in page["result"]] == hosts[5:10]
     assert page["result_info"] == {"page": 2, "per_page": 5, "count": 5, "total_count": 12, "total_pages": 3}
     exact = custom.list(zone_id=ZONE, hostname={"exact": hosts[3]}).result
@@ -291,26 +301,26 @@ def test_lists_filter_and_page(rig: CloudflareRig) -> None:
     assert custom.list(zone_id=ZONE, ssl_status="expired").result == []
 
 
-def test_the_quota_counts(rig: CloudflareRig) -> None:
-    rig.control.set_zone(quota=1)
-    rig.create(HOST)
-    quota = rig.client.custom_hostnames.quota.get(zone_id=ZONE)
+def test_the_quota_counts(fixture: CloudflareFixture) -> None:
+    fixture.control.set_zone(quota=1)
+    fixture.create(HOST)
+    quota = fixture.client.custom_hostnames.quota.get(zone_id=ZONE)
     assert quota is not None
     assert (quota.allocated, quota.used, quota.hard_cap, quota.exceeded) == (1, 1, 1, False)
     with pytest.raises(cloudflare.PermissionDeniedError) as raised:
-        rig.create("other.acme.dev")
+        fixture.create("other.acme.dev")
     assert raised.value.errors[0].code == 1405
 
 
 def test_one_call_too_many_shuts_everything_for_a_window() -> None:
-    with run_cloudflare_here(limits=Limits(requests=5, window=1.0)) as rig:
-        left = [int(rig.request("GET").headers["x-ratelimit-remaining"]) for _ in range(5)]
+    with run_cloudflare_here(limits=Limits(requests=5, window=1.0)) as fixture:
+        left = [int(fixture.request("GET").headers["x-ratelimit-remaining"]) for _ in range(5)]
         assert left == [4, 3, 2, 1, 0]
-        refused = rig.request("GET")
+        refused = fixture.request("GET")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert refused.headers["x-ratelimit-limit"] == "5"
-        assert rig.request("GET", token="another").status_code == 429
-        eventually(lambda: rig.request("GET").status_code == 200)
+        assert fixture.request("GET", token="another").status_code == 429
+        eventually(lambda: fixture.request("GET").status_code == 200)
 
 
 @pytest.mark.parametrize(
@@ -327,19 +337,19 @@ def test_one_call_too_many_shuts_everything_for_a_window() -> None:
     ],
 )
 def test_a_wrong_control_call_is_named(
-    rig: CloudflareRig, path: str, body: dict[str, Any], field: str
+    fixture: CloudflareFixture, path: str, body: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(ValueError, match=field):
-        rig.control.call("POST", path, body)
+        fixture.control.call("POST", path, body)
 
 
 def test_hostnames_outlive_a_restart(tmp_path: Path) -> None:
-    with run_cloudflare(tmp_path, "--certificate-seconds", "0.5", "--ownership-seconds", "0.1") as rig:
-        made = rig.create(HOST, custom_metadata={"tenant_id": "t-1"})
-        assert rig.service is not None
-        rig.service.kill()
-        rig.service.start()
-        assert rig.get(made.id).custom_metadata == {"tenant_id": "t-1"}
+    with run_cloudflare(tmp_path, "--certificate-seconds", "0.5", "--ownership-seconds", "0.1") as fixture:
+        made = fixture.create(HOST, custom_metadata={"tenant_id": "t-1"})
+        assert fixture.service is not None
+        fixture.service.kill()
+        fixture.service.start()
+        assert fixture.get(made.id).custom_metadata == {"tenant_id": "t-1"}
         with pytest.raises(cloudflare.ConflictError):
-            rig.create(HOST)
-        assert TOKEN not in rig.service.data_dir.joinpath("cloudflare.log").read_text()
+            fixture.create(HOST)
+        assert TOKEN not in fixture.service.data_dir.joinpath("cloudflare.log").read_text()

@@ -18,7 +18,7 @@ from localcloud.fakes.aws import (
     FakeSecrets,
 )
 from localcloud.fakes.world import World
-from tests.terraform.rig import new_id
+from tests.harness.terraform import new_id
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.databases import PostgresDatabases
@@ -26,7 +26,7 @@ from workers.providers.endpoint_map import EndpointMap
 
 
 @dataclass
-class ClustersRig:
+class ClustersFixture:
     clusters: Any
     secrets: Any
     make_cluster: Callable[[str], None]
@@ -34,16 +34,16 @@ class ClustersRig:
 
 
 @pytest.fixture(params=["fake", "real"])
-def rig(request: pytest.FixtureRequest) -> ClustersRig:
+def fixture(request: pytest.FixtureRequest) -> ClustersFixture:
     if request.param == "fake":
         return _fake()
     request.getfixturevalue("aws")
     return _real()
 
 
-def _real() -> ClustersRig:
+def _real() -> ClustersFixture:
     rds = boto3.client("rds")
-    return ClustersRig(
+    return ClustersFixture(
         AwsClusters(region=REGION),
         AwsSecrets(region=REGION),
         make_cluster=lambda cluster_id: rds.create_db_cluster(
@@ -61,7 +61,7 @@ def _real() -> ClustersRig:
     )
 
 
-def _fake() -> ClustersRig:
+def _fake() -> ClustersFixture:
     from localcloud.fakes.terraform import FakeTerraform
 
     world = World()
@@ -71,7 +71,7 @@ def _fake() -> ClustersRig:
         terraform.make_master(cluster_id)
         account.make("cluster", cluster_id, status="available")
 
-    return ClustersRig(
+    return ClustersFixture(
         FakeClusters(world),
         FakeSecrets(world),
         make_cluster=make_cluster,
@@ -79,27 +79,27 @@ def _fake() -> ClustersRig:
     )
 
 
-def test_a_cluster_that_is_not_there(rig: ClustersRig) -> None:
-    assert rig.clusters.describe(new_id("c-")) is None
+def test_a_cluster_that_is_not_there(fixture: ClustersFixture) -> None:
+    assert fixture.clusters.describe(new_id("c-")) is None
 
 
-def test_a_cluster_without_an_instance_has_no_writer(rig: ClustersRig) -> None:
+def test_a_cluster_without_an_instance_has_no_writer(fixture: ClustersFixture) -> None:
     cluster_id = new_id("c-")
-    rig.make_cluster(cluster_id)
-    assert rig.clusters.describe(cluster_id).writer_status is None
+    fixture.make_cluster(cluster_id)
+    assert fixture.clusters.describe(cluster_id).writer_status is None
 
 
-def test_a_ready_cluster_says_where_it_is_and_who_its_master_is(rig: ClustersRig) -> None:
+def test_a_ready_cluster_says_where_it_is_and_who_its_master_is(fixture: ClustersFixture) -> None:
     cluster_id = new_id("c-")
-    rig.make_cluster(cluster_id)
-    rig.make_instance(cluster_id)
-    rig.clusters.describe(cluster_id)  # the emulator answers "creating" once
-    seen = rig.clusters.describe(cluster_id)
+    fixture.make_cluster(cluster_id)
+    fixture.make_instance(cluster_id)
+    fixture.clusters.describe(cluster_id)  # the emulator answers "creating" once
+    seen = fixture.clusters.describe(cluster_id)
     assert (seen.status, seen.writer_status) == ("available", "available")
     assert seen.endpoint.host.startswith(f"{cluster_id}.cluster-")
     assert seen.endpoint.port == 5432
     assert seen.endpoint.resource_id.startswith("cluster-")
-    assert rig.secrets.read(seen.endpoint.master_secret_arn).username == "platform_master"
+    assert fixture.secrets.read(seen.endpoint.master_secret_arn).username == "platform_master"
 
 
 def test_rds_says_between_which_times_a_cluster_can_be_restored(aws: AwsEmulator) -> None:
@@ -121,11 +121,11 @@ def test_rds_says_between_which_times_a_cluster_can_be_restored(aws: AwsEmulator
 def test_a_rotation_under_way_is_waited_for(aws: AwsEmulator) -> None:
     """The server has the new password, AWSCURRENT not yet."""
     cluster_id, rds = new_id("c-"), boto3.client("rds")
-    rig = _real()
-    rig.make_cluster(cluster_id)
-    rig.make_instance(cluster_id)
-    at = rig.clusters.describe(cluster_id).endpoint
-    databases = PostgresDatabases(rig.secrets, EndpointMap(aws.endpoint_map), sslmode="prefer")
+    fixture = _real()
+    fixture.make_cluster(cluster_id)
+    fixture.make_instance(cluster_id)
+    at = fixture.clusters.describe(cluster_id).endpoint
+    databases = PostgresDatabases(fixture.secrets, EndpointMap(aws.endpoint_map), sslmode="prefer")
     assert not databases.cluster_hardened(at)
     settings = f"{aws.url}/_localcloud/settings"
     httpx.post(settings, json={"rds_rotation_seconds": 3600}).raise_for_status()

@@ -10,10 +10,10 @@ import pytest
 from controlplane.domain.errors import NeedsHuman, NotFound, Refused, Retryable
 from localcloud.fakes.custom_hostnames import FakeCustomHostnames
 from localcloud.fakes.world import World
-from tests.provider.cloudflare_rig import (
+from tests.harness.cloudflare import (
     TOKEN,
     ZONE,
-    CloudflareRig,
+    CloudflareFixture,
     eventually,
     run_cloudflare_here,
 )
@@ -23,7 +23,7 @@ from workers.providers.ports import CustomHostnames, HostnameSeen
 HOST, OURS, THEIRS = "notes.acme.dev", "t-aaaaaaaaaaaa", "t-bbbbbbbbbbbb"
 
 
-class Rig(Protocol):
+class Fixture(Protocol):
     """The outside, as a test arranges it."""
 
     hostnames: CustomHostnames
@@ -34,7 +34,7 @@ class Rig(Protocol):
 
 
 class StandIn:
-    def __init__(self, cloudflare: CloudflareRig) -> None:
+    def __init__(self, cloudflare: CloudflareFixture) -> None:
         self.cloudflare = cloudflare
         self.hostnames: CustomHostnames = CloudflareHostnames(TOKEN, ZONE, cloudflare.base)
 
@@ -65,7 +65,7 @@ class Fake:
 
 
 @pytest.fixture(params=["stand-in", "fake"])
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+def fixture(request: pytest.FixtureRequest) -> Iterator[Fixture]:
     if request.param == "fake":
         yield Fake()
         return
@@ -73,108 +73,108 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
         yield StandIn(cloudflare)
 
 
-def found(rig: Rig, host: str = HOST) -> HostnameSeen:
-    seen = rig.hostnames.find(host)
+def found(fixture: Fixture, host: str = HOST) -> HostnameSeen:
+    seen = fixture.hostnames.find(host)
     assert seen is not None
     return seen
 
 
-def test_it_is_ours_and_not_ready_at_first(rig: Rig) -> None:
-    made = rig.hostnames.create(HOST, OURS)
+def test_it_is_ours_and_not_ready_at_first(fixture: Fixture) -> None:
+    made = fixture.hostnames.create(HOST, OURS)
     assert (made.host, made.tenant_id, made.ready) == (HOST, OURS, False)
     assert made.status == "pending"
-    assert found(rig).id == made.id
+    assert found(fixture).id == made.id
 
 
-def test_it_becomes_ready_in_time(rig: Rig) -> None:
-    rig.hostnames.create(HOST, OURS)
-    ready = eventually(lambda: (seen := found(rig)).ready and seen)
+def test_it_becomes_ready_in_time(fixture: Fixture) -> None:
+    fixture.hostnames.create(HOST, OURS)
+    ready = eventually(lambda: (seen := found(fixture)).ready and seen)
     assert (ready.status, ready.ssl_status, ready.tenant_id) == ("active", "active", OURS)
 
 
-def test_the_certificates_records_come_later_than_the_ownership_record(rig: Rig) -> None:
-    made = rig.hostnames.create(HOST, OURS)
-    rig.stick(HOST)
+def test_the_certificates_records_come_later_than_the_ownership_record(fixture: Fixture) -> None:
+    made = fixture.hostnames.create(HOST, OURS)
+    fixture.stick(HOST)
     assert [(record.kind, record.name) for record in made.records] == [("txt", f"_cf-custom-hostname.{HOST}")]
-    both = eventually(lambda: len((seen := found(rig)).records) == 2 and seen)
+    both = eventually(lambda: len((seen := found(fixture)).records) == 2 and seen)
     assert both.records[0] == made.records[0]
     assert both.records[1].kind == "http"
     assert both.records[1].name.startswith(f"http://{HOST}/.well-known/")
     assert all(record.value for record in both.records)
 
 
-def test_creating_twice_adopts_what_is_ours(rig: Rig) -> None:
-    first = rig.hostnames.create(HOST, OURS)
-    assert rig.hostnames.create(HOST, OURS).id == first.id
+def test_creating_twice_adopts_what_is_ours(fixture: Fixture) -> None:
+    first = fixture.hostnames.create(HOST, OURS)
+    assert fixture.hostnames.create(HOST, OURS).id == first.id
 
 
 @pytest.mark.parametrize("owner", [THEIRS, None])
-def test_what_is_not_ours_is_never_adopted(rig: Rig, owner: str | None) -> None:
-    key = rig.put(HOST, tenant_id=owner)
+def test_what_is_not_ours_is_never_adopted(fixture: Fixture, owner: str | None) -> None:
+    key = fixture.put(HOST, tenant_id=owner)
     with pytest.raises(NeedsHuman, match=HOST) as raised:
-        rig.hostnames.create(HOST, OURS)
+        fixture.hostnames.create(HOST, OURS)
     assert raised.value.runbook == "hostname-conflict"
-    assert (found(rig).id, found(rig).tenant_id) == (key, owner)
+    assert (found(fixture).id, found(fixture).tenant_id) == (key, owner)
 
 
-def test_hosts_are_told_apart_exactly(rig: Rig) -> None:
-    rig.put(f"a.{HOST}", tenant_id=THEIRS)
-    assert rig.hostnames.find(HOST) is None
-    made = rig.hostnames.create(HOST.upper(), OURS)
+def test_hosts_are_told_apart_exactly(fixture: Fixture) -> None:
+    fixture.put(f"a.{HOST}", tenant_id=THEIRS)
+    assert fixture.hostnames.find(HOST) is None
+    made = fixture.hostnames.create(HOST.upper(), OURS)
     assert made.host == HOST
-    assert found(rig, HOST.upper()).id == made.id
+    assert found(fixture, HOST.upper()).id == made.id
 
 
 @pytest.mark.parametrize(
     "host", ["acme", "acme.test", "acme.localhost", "shop.example.com", "bücher.acme.dev"]
 )
-def test_a_host_cloudflare_will_not_take_is_refused(rig: Rig, host: str) -> None:
+def test_a_host_cloudflare_will_not_take_is_refused(fixture: Fixture, host: str) -> None:
     with pytest.raises(Refused, match="will not take the host"):
-        rig.hostnames.create(host, OURS)
-    assert rig.hostnames.find(host) is None
+        fixture.hostnames.create(host, OURS)
+    assert fixture.hostnames.find(host) is None
 
 
-def test_deleting_twice_is_success(rig: Rig) -> None:
-    made = rig.hostnames.create(HOST, OURS)
-    rig.hostnames.delete(made.id)
-    assert rig.hostnames.find(HOST) is None
-    rig.hostnames.delete(made.id)
-    again = rig.hostnames.create(HOST, OURS)
+def test_deleting_twice_is_success(fixture: Fixture) -> None:
+    made = fixture.hostnames.create(HOST, OURS)
+    fixture.hostnames.delete(made.id)
+    assert fixture.hostnames.find(HOST) is None
+    fixture.hostnames.delete(made.id)
+    again = fixture.hostnames.create(HOST, OURS)
     assert again.id != made.id
 
 
-def test_a_stuck_validation_shows_why_and_stays_pending(rig: Rig) -> None:
-    made = rig.hostnames.create(HOST, OURS)
-    rig.stick(HOST)
+def test_a_stuck_validation_shows_why_and_stays_pending(fixture: Fixture) -> None:
+    made = fixture.hostnames.create(HOST, OURS)
+    fixture.stick(HOST)
     for _ in range(10):
-        assert not rig.hostnames.recheck(made.id).ready
-    assert "ownership verification token was not found" in found(rig).errors[0]
+        assert not fixture.hostnames.recheck(made.id).ready
+    assert "ownership verification token was not found" in found(fixture).errors[0]
 
 
-def test_rechecking_what_is_gone_is_not_found(rig: Rig) -> None:
-    made = rig.hostnames.create(HOST, OURS)
-    rig.hostnames.delete(made.id)
+def test_rechecking_what_is_gone_is_not_found(fixture: Fixture) -> None:
+    made = fixture.hostnames.create(HOST, OURS)
+    fixture.hostnames.delete(made.id)
     with pytest.raises(NotFound):
-        rig.hostnames.recheck(made.id)
+        fixture.hostnames.recheck(made.id)
 
 
-def test_a_rate_limit_says_when_to_come_back(rig: Rig) -> None:
-    rig.throttle(after=300)
+def test_a_rate_limit_says_when_to_come_back(fixture: Fixture) -> None:
+    fixture.throttle(after=300)
     with pytest.raises(Retryable) as raised:
-        rig.hostnames.create(HOST, OURS)
+        fixture.hostnames.create(HOST, OURS)
     assert raised.value.after == 300
-    assert rig.hostnames.create(HOST, OURS).host == HOST
+    assert fixture.hostnames.create(HOST, OURS).host == HOST
 
 
-def test_all_are_listed_with_their_owners(rig: Rig) -> None:
-    assert list(rig.hostnames.list()) == []
+def test_all_are_listed_with_their_owners(fixture: Fixture) -> None:
+    assert list(fixture.hostnames.list()) == []
     owners = {f"h{number}.acme.dev": (OURS if number % 2 else None) for number in range(101)}
-    ids = {host: rig.put(host, tenant_id=owner) for host, owner in owners.items()}
+    ids = {host: fixture.put(host, tenant_id=owner) for host, owner in owners.items()}
 
     def listed() -> bool:
-        return len(list(rig.hostnames.list())) == len(owners)
+        return len(list(fixture.hostnames.list())) == len(owners)
 
     eventually(listed)
-    seen = list(rig.hostnames.list())
+    seen = list(fixture.hostnames.list())
     assert {found.host: found.tenant_id for found in seen} == owners
     assert {found.host: found.id for found in seen} == ids

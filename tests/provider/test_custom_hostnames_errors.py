@@ -12,10 +12,10 @@ import pytest
 
 from controlplane.domain.errors import ControlPlaneError, Invalid, NeedsHuman, NotFound, Refused, Retryable
 from localcloud.cloudflare.zone import Limits
-from tests.provider.cloudflare_rig import (
+from tests.harness.cloudflare import (
     TOKEN,
     ZONE,
-    CloudflareRig,
+    CloudflareFixture,
     run_cloudflare_here,
 )
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
@@ -25,17 +25,17 @@ NOBODY = "0d89c70d-ad9f-4843-b99f-6cc0252067e9"
 
 
 @pytest.fixture
-def rig() -> Iterator[CloudflareRig]:
-    with run_cloudflare_here() as rig:
-        yield rig
+def fixture() -> Iterator[CloudflareFixture]:
+    with run_cloudflare_here() as fixture:
+        yield fixture
 
 
 @pytest.fixture
-def hostnames(rig: CloudflareRig) -> CloudflareHostnames:
-    return CloudflareHostnames(TOKEN, ZONE, rig.base)
+def hostnames(fixture: CloudflareFixture) -> CloudflareHostnames:
+    return CloudflareHostnames(TOKEN, ZONE, fixture.base)
 
 
-def the_story(error: BaseException) -> str:
+def the_traceback(error: BaseException) -> str:
     """Everything a log would show of an error: all causes, all messages."""
     return "".join(traceback.format_exception(error))
 
@@ -55,7 +55,7 @@ def the_story(error: BaseException) -> str:
     ],
 )
 def test_each_status_names_who_acts_next(
-    rig: CloudflareRig,
+    fixture: CloudflareFixture,
     hostnames: CloudflareHostnames,
     status: int,
     kind: type[ControlPlaneError],
@@ -67,17 +67,17 @@ def test_each_status_names_who_acts_next(
         lambda: hostnames.recheck(NOBODY),
         lambda: hostnames.delete(NOBODY),
     ]
-    rig.control.set_faults(api=[{"status": status, "count": len(calls)}])
+    fixture.control.set_faults(api=[{"status": status, "count": len(calls)}])
     for call in calls:
         with pytest.raises(kind) as raised:
             call()
         assert getattr(raised.value, "runbook", None) == runbook
         assert f"HTTP {status}" in str(raised.value)
-        assert TOKEN not in the_story(raised.value)
-    assert rig.control.call("GET", "/faults")["api"] == []  # each cost one call: the SDK did not retry
+        assert TOKEN not in the_traceback(raised.value)
+    assert fixture.control.call("GET", "/faults")["api"] == []  # each cost one call: the SDK did not retry
 
 
-def test_a_duplicate_costs_one_post_and_one_look(rig: CloudflareRig) -> None:
+def test_a_duplicate_costs_one_post_and_one_look(fixture: CloudflareFixture) -> None:
     with run_cloudflare_here(limits=Limits(requests=100, window=60)) as counted:
         hostnames = CloudflareHostnames(TOKEN, ZONE, counted.base)
         hostnames.create(HOST, OURS)
@@ -88,9 +88,9 @@ def test_a_duplicate_costs_one_post_and_one_look(rig: CloudflareRig) -> None:
 
 
 def test_a_created_hostname_whose_answer_got_lost_is_adopted(
-    rig: CloudflareRig, hostnames: CloudflareHostnames
+    fixture: CloudflareFixture, hostnames: CloudflareHostnames
 ) -> None:
-    rig.control.set_faults(api=[{"status": 502, "count": 1, "when": "after", "method": "POST"}])
+    fixture.control.set_faults(api=[{"status": 502, "count": 1, "when": "after", "method": "POST"}])
     with pytest.raises(Retryable):
         hostnames.create(HOST, OURS)
     seen = hostnames.find(HOST)
@@ -99,17 +99,17 @@ def test_a_created_hostname_whose_answer_got_lost_is_adopted(
 
 
 def test_a_created_hostname_whose_answer_came_too_late_is_adopted(
-    rig: CloudflareRig, hostnames: CloudflareHostnames
+    fixture: CloudflareFixture, hostnames: CloudflareHostnames
 ) -> None:
     """Who waited for the answer would get it, and raise nothing."""
-    rig.control.set_faults(api=[{"delay_seconds": 3, "count": 1, "when": "after", "method": "POST"}])
+    fixture.control.set_faults(api=[{"delay_seconds": 3, "count": 1, "when": "after", "method": "POST"}])
     with pytest.raises(Retryable, match="can't be reached"):
-        CloudflareHostnames(TOKEN, ZONE, rig.base, timeout=0.5).create(HOST, OURS)
+        CloudflareHostnames(TOKEN, ZONE, fixture.base, timeout=0.5).create(HOST, OURS)
     assert hostnames.create(HOST, OURS).tenant_id == OURS
 
 
 def test_success_false_with_status_200_is_a_failure(
-    rig: CloudflareRig, hostnames: CloudflareHostnames
+    fixture: CloudflareFixture, hostnames: CloudflareHostnames
 ) -> None:
     made = hostnames.create(HOST, OURS)
     calls: list[Any] = [
@@ -119,7 +119,7 @@ def test_success_false_with_status_200_is_a_failure(
         lambda: hostnames.delete(made.id),
         hostnames.quota_left,
     ]
-    rig.control.set_faults(unsuccessful=len(calls))
+    fixture.control.set_faults(unsuccessful=len(calls))
     for call in calls:
         with pytest.raises(Retryable, match="HTTP 200, codes 1500"):
             call()
@@ -127,8 +127,8 @@ def test_success_false_with_status_200_is_a_failure(
 
 
 def test_the_real_limit_asks_for_the_whole_window() -> None:
-    with run_cloudflare_here(limits=Limits(requests=3, window=300)) as rig:
-        hostnames = CloudflareHostnames(TOKEN, ZONE, rig.base)
+    with run_cloudflare_here(limits=Limits(requests=3, window=300)) as fixture:
+        hostnames = CloudflareHostnames(TOKEN, ZONE, fixture.base)
         for _ in range(3):
             hostnames.find(HOST)
         with pytest.raises(Retryable, match="HTTP 429") as raised:
@@ -138,9 +138,9 @@ def test_the_real_limit_asks_for_the_whole_window() -> None:
 
 
 def test_a_mistaken_retry_after_does_not_park_for_a_day(
-    rig: CloudflareRig, hostnames: CloudflareHostnames
+    fixture: CloudflareFixture, hostnames: CloudflareHostnames
 ) -> None:
-    rig.control.set_faults(api=[{"status": 429, "count": 1, "retry_after": 3600}])
+    fixture.control.set_faults(api=[{"status": 429, "count": 1, "retry_after": 3600}])
     with pytest.raises(Retryable) as raised:
         hostnames.find(HOST)
     assert raised.value.after == 900
@@ -154,16 +154,16 @@ def test_a_mistaken_retry_after_does_not_park_for_a_day(
     ],
 )
 def test_what_the_plan_lacks_is_for_a_person(
-    rig: CloudflareRig, hostnames: CloudflareHostnames, settings: dict[str, Any], runbook: str
+    fixture: CloudflareFixture, hostnames: CloudflareHostnames, settings: dict[str, Any], runbook: str
 ) -> None:
-    rig.control.set_zone(**settings)
+    fixture.control.set_zone(**settings)
     with pytest.raises(NeedsHuman) as raised:
         hostnames.create(HOST, OURS)
     assert raised.value.runbook == runbook
 
 
-def test_the_quotas_end(rig: CloudflareRig, hostnames: CloudflareHostnames) -> None:
-    rig.control.set_zone(quota=1)
+def test_the_quotas_end(fixture: CloudflareFixture, hostnames: CloudflareHostnames) -> None:
+    fixture.control.set_zone(quota=1)
     assert hostnames.quota_left() == 1
     hostnames.create(HOST, OURS)
     assert hostnames.quota_left() == 0
@@ -183,24 +183,24 @@ def test_the_quotas_end(rig: CloudflareRig, hostnames: CloudflareHostnames) -> N
 def test_a_custom_origin_must_be_the_zones(
     origins: frozenset[str] | None, origin: str, created: bool
 ) -> None:
-    with run_cloudflare_here(origins=origins) as rig:
-        hostnames = CloudflareHostnames(TOKEN, ZONE, rig.base, origin=origin)
+    with run_cloudflare_here(origins=origins) as fixture:
+        hostnames = CloudflareHostnames(TOKEN, ZONE, fixture.base, origin=origin)
         if created:
-            assert rig.get(hostnames.create(HOST, OURS).id).custom_origin_server == origin
+            assert fixture.get(hostnames.create(HOST, OURS).id).custom_origin_server == origin
             return
         with pytest.raises(NeedsHuman) as raised:
             hostnames.create(HOST, OURS)
         assert raised.value.runbook == "cloudflare-custom-origin"
 
 
-def test_another_token_or_zone(rig: CloudflareRig) -> None:
+def test_another_token_or_zone(fixture: CloudflareFixture) -> None:
     wrong = "another-canary-token-0123456789"
     for token, zone in ((wrong, ZONE), (TOKEN, "0" * 32)):
-        hostnames = CloudflareHostnames(token, zone, rig.base)
+        hostnames = CloudflareHostnames(token, zone, fixture.base)
         with pytest.raises(NeedsHuman) as raised:
             hostnames.find(HOST)
         assert raised.value.runbook == "cloudflare-credentials"
-        assert wrong not in the_story(raised.value)
+        assert wrong not in the_traceback(raised.value)
 
 
 @pytest.mark.parametrize("token", ["", "canary token", "canary\ntoken", "canary-tökén"])
@@ -216,7 +216,7 @@ def test_a_malformed_zone_is_refused() -> None:
 
 
 def test_other_credentials_of_the_environment_are_not_sent(
-    rig: CloudflareRig, monkeypatch: pytest.MonkeyPatch
+    fixture: CloudflareFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK would send them beside the token, and go where the environment says."""
     monkeypatch.setenv("CLOUDFLARE_API_KEY", "canary-key")
@@ -247,7 +247,7 @@ def test_the_token_is_in_no_repr() -> None:
 def test_nobody_listens() -> None:
     with pytest.raises(Retryable, match="can't be reached") as raised:
         CloudflareHostnames(TOKEN, ZONE, "http://127.0.0.1:1").find(HOST)
-    assert TOKEN not in the_story(raised.value)
+    assert TOKEN not in the_traceback(raised.value)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'"x"'])
@@ -277,9 +277,11 @@ def test_an_id_that_is_none_is_never_sent(hostnames: CloudflareHostnames) -> Non
             hostnames.recheck(key)
 
 
-def test_recheck_starts_a_failed_validation_again(rig: CloudflareRig, hostnames: CloudflareHostnames) -> None:
+def test_recheck_starts_a_failed_validation_again(
+    fixture: CloudflareFixture, hostnames: CloudflareHostnames
+) -> None:
     made = hostnames.create(HOST, OURS)
-    rig.control.set_hostname(HOST, status="moved", ssl_status="validation_timed_out")
+    fixture.control.set_hostname(HOST, status="moved", ssl_status="validation_timed_out")
     seen = hostnames.find(HOST)
     assert seen is not None
     assert (seen.status, seen.ssl_status) == ("moved", "validation_timed_out")

@@ -15,7 +15,7 @@ from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from localcloud.fakes.databases import FakeDatabases
 from localcloud.fakes.world import World
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     MASTER_ARN,
     NOTES,
     MemorySecrets,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import Invalid
-from tests.provider.databases_rig import new_placement, run_server
+from tests.harness.databases import new_placement, run_server
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
 

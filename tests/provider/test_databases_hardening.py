@@ -15,7 +15,7 @@ from psycopg import sql
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Adapter, Release, ReleaseFile, digest_of
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     MASTER_ARN,
     MASTER_PASSWORD,
     NOTES,

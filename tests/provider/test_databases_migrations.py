@@ -13,7 +13,7 @@ import pytest
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     NOTES,
     Server,
     credential_of,

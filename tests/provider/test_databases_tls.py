@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from tests.provider.databases_rig import MASTER_ARN, MemorySecrets
+from tests.harness.databases import MASTER_ARN, MemorySecrets
 from tests.tls import PORT, RIGHT, WRONG, TlsServer
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap

@@ -22,7 +22,7 @@ from localcloud.fakes.databases import FakeDatabases
 from localcloud.fakes.dumps import FakeDumps
 from localcloud.fakes.world import World
 from localcloud.servers.postgres_install import program
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     MASTER_ARN,
     NOTES,
     MemorySecrets,
@@ -43,7 +43,7 @@ def go_on() -> bool:
 
 
 @dataclass
-class Rig:
+class Fixture:
     dumps: Dumps
     databases: Databases
     at: ClusterEndpoint
@@ -74,20 +74,20 @@ def bucket(aws: AwsEmulator) -> str:
 
 
 @pytest.fixture
-def real(server: Server, bucket: str) -> Rig:
+def real(server: Server, bucket: str) -> Fixture:
     dumps = S3Dumps(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=bucket)
-    return Rig(dumps, server.provider(), server.at)
+    return Fixture(dumps, server.provider(), server.at)
 
 
 @pytest.fixture(params=["simulated", "real"])
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+def fixture(request: pytest.FixtureRequest) -> Iterator[Fixture]:
     if request.param == "real":
         yield request.getfixturevalue("real")
         return
     world = World()
     at = ClusterEndpoint("c-1.example.internal", 5432, MASTER_ARN, "cluster-RESOURCE")
     databases = FakeDatabases(world, MemorySecrets({MASTER_ARN: Credential("platform", "x")}))
-    yield Rig(FakeDumps(world, databases), databases, at)
+    yield Fixture(FakeDumps(world, databases), databases, at)
     world.close()
 
 
@@ -107,33 +107,33 @@ def pg_dump() -> str:
     return str(program("pg_dump"))
 
 
-def test_a_dump_is_kept_until_it_is_deleted(rig: Rig, tmp_path: Path) -> None:
-    _, migrator = rig.ready(tmp_path)
+def test_a_dump_is_kept_until_it_is_deleted(fixture: Fixture, tmp_path: Path) -> None:
+    _, migrator = fixture.ready(tmp_path)
     name = f"purges/{uuid.uuid4().hex}.dump"
-    assert not rig.dumps.exists(name)
-    first = rig.dumps.make(rig.at, migrator, name=name, stopped=go_on)
+    assert not fixture.dumps.exists(name)
+    first = fixture.dumps.make(fixture.at, migrator, name=name, stopped=go_on)
     assert (first.name, len(first.sha256)) == (name, 64)
     assert first.size > 0
-    assert rig.dumps.exists(name)
-    assert rig.dumps.make(rig.at, migrator, name=name, stopped=go_on).sha256 == first.sha256
+    assert fixture.dumps.exists(name)
+    assert fixture.dumps.make(fixture.at, migrator, name=name, stopped=go_on).sha256 == first.sha256
     for _ in range(2):
-        rig.dumps.delete(name)
-        assert not rig.dumps.exists(name)
+        fixture.dumps.delete(name)
+        assert not fixture.dumps.exists(name)
 
 
-def test_who_has_lost_its_lease_keeps_nothing(rig: Rig, tmp_path: Path) -> None:
-    _, migrator = rig.ready(tmp_path)
+def test_who_has_lost_its_lease_keeps_nothing(fixture: Fixture, tmp_path: Path) -> None:
+    _, migrator = fixture.ready(tmp_path)
     name = f"purges/{uuid.uuid4().hex}.dump"
     with pytest.raises(LeaseLost):
-        rig.dumps.make(rig.at, migrator, name=name, stopped=lambda: True)
-    assert not rig.dumps.exists(name)
+        fixture.dumps.make(fixture.at, migrator, name=name, stopped=lambda: True)
+    assert not fixture.dumps.exists(name)
 
 
 # ------------------------------------------------------------------------------------ the real one alone
 
 
 def test_a_dump_restores_anywhere_with_the_rows_that_its_manifest_counts(
-    real: Rig, server: Server, bucket: str, tmp_path: Path
+    real: Fixture, server: Server, bucket: str, tmp_path: Path
 ) -> None:
     _, migrator = real.ready(tmp_path)
     with server.login(migrator) as conn:
@@ -156,7 +156,7 @@ def test_a_dump_restores_anywhere_with_the_rows_that_its_manifest_counts(
 
 
 def test_rows_written_meanwhile_are_in_neither_dump_nor_manifest(
-    real: Rig, server: Server, tmp_path: Path
+    real: Fixture, server: Server, tmp_path: Path
 ) -> None:
     _, migrator = real.ready(tmp_path)
     dumper = PgDump(sessions(server), program=pg_dump())
@@ -174,7 +174,7 @@ def test_rows_written_meanwhile_are_in_neither_dump_nor_manifest(
 
 
 def test_a_program_that_fails_leaves_nothing_that_could_be_taken_for_a_copy(
-    real: Rig, server: Server, bucket: str, tmp_path: Path
+    real: Fixture, server: Server, bucket: str, tmp_path: Path
 ) -> None:
     _, migrator = real.ready(tmp_path)
     broken = tmp_path / "pg_dump"
@@ -194,7 +194,7 @@ def test_a_program_that_fails_leaves_nothing_that_could_be_taken_for_a_copy(
     [("pg_dump (PostgreSQL) 14.1", "got pg_dump"), ("", "got nothing"), (None, "does not run")],
 )
 def test_a_program_that_can_not_dump_this_server_is_a_persons_case(
-    real: Rig, server: Server, bucket: str, tmp_path: Path, answer: str | None, said: str
+    real: Fixture, server: Server, bucket: str, tmp_path: Path, answer: str | None, said: str
 ) -> None:
     _, migrator = real.ready(tmp_path)
     old = tmp_path / "pg_dump"
@@ -207,7 +207,7 @@ def test_a_program_that_can_not_dump_this_server_is_a_persons_case(
     assert caught.value.runbook == "copy"
 
 
-def test_without_a_bucket_a_person_is_asked(real: Rig, server: Server, tmp_path: Path) -> None:
+def test_without_a_bucket_a_person_is_asked(real: Fixture, server: Server, tmp_path: Path) -> None:
     _, migrator = real.ready(tmp_path)
     dumps = S3Dumps(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=None)
     with pytest.raises(NeedsHuman, match="CONTROLPLANE_COPY_BUCKET"):
@@ -215,7 +215,7 @@ def test_without_a_bucket_a_person_is_asked(real: Rig, server: Server, tmp_path:
 
 
 def test_no_password_is_among_the_arguments_or_in_what_is_said(
-    real: Rig, server: Server, bucket: str, tmp_path: Path
+    real: Fixture, server: Server, bucket: str, tmp_path: Path
 ) -> None:
     _, migrator = real.ready(tmp_path)
     spy, seen = tmp_path / "pg_dump", tmp_path / "seen"

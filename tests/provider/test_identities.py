@@ -11,7 +11,7 @@ from controlplane.domain.errors import Invalid, NotFound
 from localcloud.aws.emulator import REGION
 from localcloud.fakes.aws import FakeAccount, FakeIdentities
 from localcloud.fakes.world import World
-from tests.terraform.rig import new_id
+from tests.harness.terraform import new_id
 from workers.providers.aws_identities import AwsIdentities
 
 

@@ -11,7 +11,7 @@ from localcloud.aws.emulator import REGION
 from localcloud.fakes.aws import FakeAccount, FakeInventory
 from localcloud.fakes.terraform import LOCK, STATE
 from localcloud.fakes.world import World
-from tests.terraform.rig import new_id
+from tests.harness.terraform import new_id
 from workers.providers.aws_inventory import AwsInventory
 from workers.providers.ports import Inventory, StateObject
 

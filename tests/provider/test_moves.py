@@ -18,8 +18,7 @@ from localcloud.fakes.aws import (
 from localcloud.fakes.databases import FakeDatabases
 from localcloud.fakes.moves import FakeMoves
 from localcloud.fakes.world import World
-from tests.moves.rig import going, make_pair
-from tests.provider.databases_rig import (
+from tests.harness.databases import (
     LOGICAL,
     NOTES,
     MemorySecrets,
@@ -28,6 +27,7 @@ from tests.provider.databases_rig import (
     run_server,
     write_migrations,
 )
+from tests.harness.move_servers import going, make_pair
 from workers.providers.ports import Credential, Home, Moves
 
 

@@ -16,24 +16,24 @@ from controlplane.domain.errors import Retryable
 from localcloud.aws.emulator import REGION, AwsEmulator
 from localcloud.fakes.aws import FakeAccount, FakeQuotas
 from localcloud.fakes.world import World
-from tests.terraform.rig import new_id
+from tests.harness.terraform import new_id
 from workers.providers.aws_quotas import AwsQuotas
 from workers.providers.ports import QuotaRoom
 
 
 @dataclass
-class QuotasRig:
+class QuotasFixture:
     quotas: Any
     limit: Callable[[int, int], None]  # clusters, instances
     make_cluster: Callable[[], Any]
 
 
 @pytest.fixture(params=["fake", "real"])
-def rig(request: pytest.FixtureRequest) -> Iterator[QuotasRig]:
+def fixture(request: pytest.FixtureRequest) -> Iterator[QuotasFixture]:
     if request.param == "fake":
         world = World()
         quotas = FakeQuotas(world)
-        yield QuotasRig(
+        yield QuotasFixture(
             quotas,
             limit=lambda clusters, instances: quotas.set(clusters=clusters, instances=instances),
             make_cluster=lambda: FakeAccount(world).make("cluster", new_id("c-")),
@@ -46,7 +46,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[QuotasRig]:
         values = {"rds_cluster_quota": clusters, "rds_instance_quota": instances}
         httpx.post(f"{emulator.url}/_localcloud/settings", json=values).raise_for_status()
 
-    yield QuotasRig(
+    yield QuotasFixture(
         AwsQuotas(region=REGION),
         limit,
         make_cluster=lambda: rds.create_db_cluster(
@@ -59,19 +59,19 @@ def rig(request: pytest.FixtureRequest) -> Iterator[QuotasRig]:
     limit(40, 40)
 
 
-def test_what_is_left_falls_with_each_cluster(rig: QuotasRig) -> None:
-    rig.limit(100, 100)
-    before = rig.quotas.room()
-    rig.make_cluster()
-    after = rig.quotas.room()
+def test_what_is_left_falls_with_each_cluster(fixture: QuotasFixture) -> None:
+    fixture.limit(100, 100)
+    before = fixture.quotas.room()
+    fixture.make_cluster()
+    after = fixture.quotas.room()
     assert after.clusters == before.clusters - 1
     assert after.instances == before.instances
 
 
-def test_it_follows_the_quota_and_may_be_below_zero(rig: QuotasRig) -> None:
-    rig.make_cluster()
-    rig.limit(0, 7)
-    room = rig.quotas.room()
+def test_it_follows_the_quota_and_may_be_below_zero(fixture: QuotasFixture) -> None:
+    fixture.make_cluster()
+    fixture.limit(0, 7)
+    room = fixture.quotas.room()
     assert room.clusters < 0
     assert room.instances <= 7
 

@@ -24,7 +24,7 @@ OTHER = Credential(username="t_x_1_app_b", password="canary-91bc", host="db.exam
 
 
 @dataclass
-class SecretsRig:
+class SecretsFixture:
     """`make` and `delete` are Terraform's part: the container, and the deletion window."""
 
     secrets: Any
@@ -33,18 +33,18 @@ class SecretsRig:
 
 
 @pytest.fixture(params=["fake", "real"])
-def rig(request: pytest.FixtureRequest) -> SecretsRig:
+def fixture(request: pytest.FixtureRequest) -> SecretsFixture:
     if request.param == "fake":
         world = World()
         account = FakeAccount(world)
-        return SecretsRig(
+        return SecretsFixture(
             FakeSecrets(world),
             make=lambda name: account.make("secret", name, versions={}, current=None, deleting=False),
             delete=lambda name: account.change("secret", name, deleting=True),
         )
     request.getfixturevalue("aws")
     client = boto3.client("secretsmanager")
-    return SecretsRig(
+    return SecretsFixture(
         AwsSecrets(region=REGION),
         make=lambda name: client.create_secret(Name=name),
         delete=lambda name: client.delete_secret(SecretId=name, RecoveryWindowInDays=7),
@@ -52,10 +52,10 @@ def rig(request: pytest.FixtureRequest) -> SecretsRig:
 
 
 @pytest.fixture
-def name(rig: SecretsRig) -> str:
+def name(fixture: SecretsFixture) -> str:
     """A container without a value, as Terraform leaves it."""
     name = f"tenants/{uuid.uuid4()}/1/app"
-    rig.make(name)
+    fixture.make(name)
     return name
 
 
@@ -63,106 +63,106 @@ def token() -> str:
     return str(uuid.uuid4())
 
 
-def test_an_empty_container_is_seen_but_can_not_be_read(rig: SecretsRig, name: str) -> None:
-    seen = rig.secrets.describe(name)
+def test_an_empty_container_is_seen_but_can_not_be_read(fixture: SecretsFixture, name: str) -> None:
+    seen = fixture.secrets.describe(name)
     assert (seen.name, seen.version_id, seen.deleting) == (name, None, False)
-    assert rig.secrets.describe(seen.arn) == seen
+    assert fixture.secrets.describe(seen.arn) == seen
     with pytest.raises(Retryable, match="no value yet"):
-        rig.secrets.read(name)
+        fixture.secrets.read(name)
 
 
-def test_what_is_written_is_read_back_by_name_and_arn(rig: SecretsRig, name: str) -> None:
-    version = rig.secrets.write(name, CREDENTIAL, token=token())
-    seen = rig.secrets.describe(name)
+def test_what_is_written_is_read_back_by_name_and_arn(fixture: SecretsFixture, name: str) -> None:
+    version = fixture.secrets.write(name, CREDENTIAL, token=token())
+    seen = fixture.secrets.describe(name)
     assert seen.version_id == version
-    assert rig.secrets.read(name) == rig.secrets.read(seen.arn) == CREDENTIAL
+    assert fixture.secrets.read(name) == fixture.secrets.read(seen.arn) == CREDENTIAL
 
 
-def test_the_same_token_writes_once(rig: SecretsRig, name: str) -> None:
+def test_the_same_token_writes_once(fixture: SecretsFixture, name: str) -> None:
     first = token()
-    version = rig.secrets.write(name, CREDENTIAL, token=first)
-    newer = rig.secrets.write(name, OTHER, token=token())
+    version = fixture.secrets.write(name, CREDENTIAL, token=first)
+    newer = fixture.secrets.write(name, OTHER, token=token())
     assert newer != version
-    assert rig.secrets.write(name, CREDENTIAL, token=first) == version
-    assert rig.secrets.read(name) == OTHER  # a late repeat does not bring the old value back
+    assert fixture.secrets.write(name, CREDENTIAL, token=first) == version
+    assert fixture.secrets.read(name) == OTHER  # a late repeat does not bring the old value back
 
 
-def test_a_token_is_not_taken_for_another_value(rig: SecretsRig, name: str) -> None:
+def test_a_token_is_not_taken_for_another_value(fixture: SecretsFixture, name: str) -> None:
     first = token()
-    rig.secrets.write(name, CREDENTIAL, token=first)
+    fixture.secrets.write(name, CREDENTIAL, token=first)
     with pytest.raises(NeedsHuman) as conflict:
-        rig.secrets.write(name, OTHER, token=first)
+        fixture.secrets.write(name, OTHER, token=first)
     assert conflict.value.runbook == "secret-conflict"
     assert "canary" not in str(conflict.value)
-    assert rig.secrets.read(name) == CREDENTIAL
+    assert fixture.secrets.read(name) == CREDENTIAL
 
 
-def test_a_staged_version_is_used_by_nobody_until_it_is_promoted(rig: SecretsRig, name: str) -> None:
-    first = rig.secrets.write(name, CREDENTIAL, token=token())
+def test_a_staged_version_is_used_by_nobody_until_it_is_promoted(fixture: SecretsFixture, name: str) -> None:
+    first = fixture.secrets.write(name, CREDENTIAL, token=token())
     second = token()
-    assert rig.secrets.read_version(name, second) is None
+    assert fixture.secrets.read_version(name, second) is None
     for _ in range(2):
-        assert rig.secrets.stage(name, OTHER, token=second) == second
-    assert (rig.secrets.read(name), rig.secrets.describe(name).version_id) == (CREDENTIAL, first)
-    assert rig.secrets.read_version(name, second) == OTHER
+        assert fixture.secrets.stage(name, OTHER, token=second) == second
+    assert (fixture.secrets.read(name), fixture.secrets.describe(name).version_id) == (CREDENTIAL, first)
+    assert fixture.secrets.read_version(name, second) == OTHER
     for _ in range(2):
-        rig.secrets.promote(name, second, replacing=first)
-    assert (rig.secrets.read(name), rig.secrets.describe(name).version_id) == (OTHER, second)
-    assert rig.secrets.read_version(name, first) == CREDENTIAL
+        fixture.secrets.promote(name, second, replacing=first)
+    assert (fixture.secrets.read(name), fixture.secrets.describe(name).version_id) == (OTHER, second)
+    assert fixture.secrets.read_version(name, first) == CREDENTIAL
 
 
-def test_who_comes_late_promotes_nothing(rig: SecretsRig, name: str) -> None:
-    first = rig.secrets.write(name, CREDENTIAL, token=token())
+def test_who_comes_late_promotes_nothing(fixture: SecretsFixture, name: str) -> None:
+    first = fixture.secrets.write(name, CREDENTIAL, token=token())
     late, newer = token(), token()
-    rig.secrets.stage(name, CREDENTIAL, token=late)
-    rig.secrets.stage(name, OTHER, token=newer)
-    rig.secrets.promote(name, newer, replacing=first)
+    fixture.secrets.stage(name, CREDENTIAL, token=late)
+    fixture.secrets.stage(name, OTHER, token=newer)
+    fixture.secrets.promote(name, newer, replacing=first)
     with pytest.raises(Retryable, match="not its current version"):
-        rig.secrets.promote(name, late, replacing=first)
-    assert rig.secrets.read(name) == OTHER
+        fixture.secrets.promote(name, late, replacing=first)
+    assert fixture.secrets.read(name) == OTHER
 
 
-def test_a_token_is_staged_for_one_value(rig: SecretsRig, name: str) -> None:
-    rig.secrets.write(name, CREDENTIAL, token=token())
+def test_a_token_is_staged_for_one_value(fixture: SecretsFixture, name: str) -> None:
+    fixture.secrets.write(name, CREDENTIAL, token=token())
     staged = token()
-    rig.secrets.stage(name, OTHER, token=staged)
+    fixture.secrets.stage(name, OTHER, token=staged)
     with pytest.raises(Retryable, match="somebody else"):
-        rig.secrets.stage(name, CREDENTIAL, token=staged)
-    assert rig.secrets.read_version(name, staged) == OTHER
+        fixture.secrets.stage(name, CREDENTIAL, token=staged)
+    assert fixture.secrets.read_version(name, staged) == OTHER
 
 
-def test_nothing_is_staged_in_an_empty_secret(rig: SecretsRig, name: str) -> None:
+def test_nothing_is_staged_in_an_empty_secret(fixture: SecretsFixture, name: str) -> None:
     with pytest.raises(Retryable, match="no value yet"):
-        rig.secrets.stage(name, OTHER, token=token())
-    assert rig.secrets.describe(name).version_id is None
+        fixture.secrets.stage(name, OTHER, token=token())
+    assert fixture.secrets.describe(name).version_id is None
 
 
 @pytest.mark.parametrize("length", [31, 65])
-def test_a_token_has_32_to_64_characters(rig: SecretsRig, name: str, length: int) -> None:
+def test_a_token_has_32_to_64_characters(fixture: SecretsFixture, name: str, length: int) -> None:
     with pytest.raises(Invalid, match="token"):
-        rig.secrets.write(name, CREDENTIAL, token="x" * length)
+        fixture.secrets.write(name, CREDENTIAL, token="x" * length)
 
 
-def test_a_secret_that_waits_for_its_deletion_comes_back_whole(rig: SecretsRig, name: str) -> None:
-    rig.secrets.write(name, CREDENTIAL, token=token())
-    rig.delete(name)
-    assert rig.secrets.describe(name).deleting
+def test_a_secret_that_waits_for_its_deletion_comes_back_whole(fixture: SecretsFixture, name: str) -> None:
+    fixture.secrets.write(name, CREDENTIAL, token=token())
+    fixture.delete(name)
+    assert fixture.secrets.describe(name).deleting
     with pytest.raises(Retryable, match="deletion"):
-        rig.secrets.read(name)
+        fixture.secrets.read(name)
     with pytest.raises(Retryable, match="deletion"):
-        rig.secrets.write(name, OTHER, token=token())
-    rig.secrets.restore(name)
-    rig.secrets.restore(name)
-    assert not rig.secrets.describe(name).deleting
-    assert rig.secrets.read(name) == CREDENTIAL
+        fixture.secrets.write(name, OTHER, token=token())
+    fixture.secrets.restore(name)
+    fixture.secrets.restore(name)
+    assert not fixture.secrets.describe(name).deleting
+    assert fixture.secrets.read(name) == CREDENTIAL
 
 
-def test_a_secret_that_is_not_there(rig: SecretsRig) -> None:
-    assert rig.secrets.describe("tenants/nobody/1/app") is None
+def test_a_secret_that_is_not_there(fixture: SecretsFixture) -> None:
+    assert fixture.secrets.describe("tenants/nobody/1/app") is None
     for call in (
-        lambda: rig.secrets.read("tenants/nobody/1/app"),
-        lambda: rig.secrets.write("tenants/nobody/1/app", CREDENTIAL, token=token()),
-        lambda: rig.secrets.restore("tenants/nobody/1/app"),
+        lambda: fixture.secrets.read("tenants/nobody/1/app"),
+        lambda: fixture.secrets.write("tenants/nobody/1/app", CREDENTIAL, token=token()),
+        lambda: fixture.secrets.restore("tenants/nobody/1/app"),
     ):
         with pytest.raises(NotFound, match="tenants/nobody/1/app"):
             call()

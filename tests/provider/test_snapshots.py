@@ -16,13 +16,13 @@ from localcloud.aws.emulator import REGION, AwsEmulator
 from localcloud.fakes.aws import FakeAccount
 from localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
 from localcloud.fakes.world import World
-from tests.terraform.rig import new_id
+from tests.harness.terraform import new_id
 from workers.providers.aws_snapshots import AwsSnapshots
 from workers.providers.ports import Snapshots
 
 
 @dataclass
-class Rig:
+class Fixture:
     snapshots: Snapshots
     make_cluster: Callable[[str], object]
     plant_stranger: Callable[[str, str], object]
@@ -31,11 +31,11 @@ class Rig:
 
 
 @pytest.fixture(params=["fake", "real"])
-def rig(request: pytest.FixtureRequest) -> Rig:
+def fixture(request: pytest.FixtureRequest) -> Fixture:
     if request.param == "fake":
         world = World()
         account = FakeAccount(world)
-        return Rig(
+        return Fixture(
             FakeSnapshots(world),
             make_cluster=lambda cluster: account.make("cluster", cluster, status="available"),
             plant_stranger=lambda cluster, name: account.make(
@@ -55,7 +55,7 @@ def rig(request: pytest.FixtureRequest) -> Rig:
         found = rds.describe_db_cluster_snapshots(DBClusterIdentifier=cluster, SnapshotType="manual")
         return [snapshot["DBClusterSnapshotIdentifier"] for snapshot in found["DBClusterSnapshots"]]
 
-    return Rig(
+    return Fixture(
         AwsSnapshots(region=REGION),
         make_cluster=lambda cluster: rds.create_db_cluster(
             DBClusterIdentifier=cluster,
@@ -70,53 +70,53 @@ def rig(request: pytest.FixtureRequest) -> Rig:
     )
 
 
-def ensure(rig: Rig, cluster: str, name: str) -> str:
-    return rig.snapshots.ensure(cluster, name, tags={"cluster": cluster, "rollout": "7"})
+def ensure(fixture: Fixture, cluster: str, name: str) -> str:
+    return fixture.snapshots.ensure(cluster, name, tags={"cluster": cluster, "rollout": "7"})
 
 
-def test_a_snapshot_is_begun_once_and_becomes_available(rig: Rig) -> None:
+def test_a_snapshot_is_begun_once_and_becomes_available(fixture: Fixture) -> None:
     cluster = new_id("c-")
-    rig.make_cluster(cluster)
-    assert ensure(rig, cluster, f"{cluster}-rollout-7-1") in {"creating", "available"}
-    assert ensure(rig, cluster, f"{cluster}-rollout-7-1") == "available"
-    assert rig.names(cluster) == [f"{cluster}-rollout-7-1"]
+    fixture.make_cluster(cluster)
+    assert ensure(fixture, cluster, f"{cluster}-rollout-7-1") in {"creating", "available"}
+    assert ensure(fixture, cluster, f"{cluster}-rollout-7-1") == "available"
+    assert fixture.names(cluster) == [f"{cluster}-rollout-7-1"]
 
 
-def test_it_is_deleted_and_gone_already_is_success(rig: Rig) -> None:
+def test_it_is_deleted_and_gone_already_is_success(fixture: Fixture) -> None:
     cluster = new_id("c-")
-    rig.make_cluster(cluster)
+    fixture.make_cluster(cluster)
     name = f"{cluster}-rollout-7-1"
-    ensure(rig, cluster, name)
-    rig.snapshots.delete(name)
-    assert rig.names(cluster) == []
-    rig.snapshots.delete(name)
+    ensure(fixture, cluster, name)
+    fixture.snapshots.delete(name)
+    assert fixture.names(cluster) == []
+    fixture.snapshots.delete(name)
 
 
-def test_somebody_elses_of_that_name_is_neither_taken_nor_deleted(rig: Rig) -> None:
+def test_somebody_elses_of_that_name_is_neither_taken_nor_deleted(fixture: Fixture) -> None:
     cluster = new_id("c-")
-    rig.make_cluster(cluster)
+    fixture.make_cluster(cluster)
     name = f"{cluster}-rollout-7-1"
-    rig.plant_stranger(cluster, name)
+    fixture.plant_stranger(cluster, name)
     with pytest.raises(NeedsHuman) as caught:
-        ensure(rig, cluster, name)
+        ensure(fixture, cluster, name)
     assert caught.value.runbook == "foreign-resource"
     with pytest.raises(NeedsHuman):
-        rig.snapshots.delete(name)
-    assert rig.names(cluster) == [name]
+        fixture.snapshots.delete(name)
+    assert fixture.names(cluster) == [name]
 
 
-def test_another_clusters_is_not_taken(rig: Rig) -> None:
+def test_another_clusters_is_not_taken(fixture: Fixture) -> None:
     one, two = new_id("c-"), new_id("c-")
-    rig.make_cluster(one)
-    rig.make_cluster(two)
-    ensure(rig, one, f"{one}-rollout-7-1")
+    fixture.make_cluster(one)
+    fixture.make_cluster(two)
+    ensure(fixture, one, f"{one}-rollout-7-1")
     with pytest.raises(NeedsHuman, match="not ours"):
-        ensure(rig, two, f"{one}-rollout-7-1")
+        ensure(fixture, two, f"{one}-rollout-7-1")
 
 
-def test_a_cluster_that_is_not_there_has_none(rig: Rig) -> None:
+def test_a_cluster_that_is_not_there_has_none(fixture: Fixture) -> None:
     with pytest.raises(NeedsHuman):
-        ensure(rig, new_id("c-"), f"{new_id('c-')}-rollout-7-1")
+        ensure(fixture, new_id("c-"), f"{new_id('c-')}-rollout-7-1")
 
 
 def test_a_quota_that_is_used_up_says_so(aws: AwsEmulator) -> None:
@@ -137,15 +137,15 @@ def test_a_quota_that_is_used_up_says_so(aws: AwsEmulator) -> None:
     assert caught.value.runbook == "aws-quota"
 
 
-def test_any_snapshot_is_described_ours_or_not(rig: Rig) -> None:
+def test_any_snapshot_is_described_ours_or_not(fixture: Fixture) -> None:
     cluster = new_id("c-")
-    rig.make_cluster(cluster)
-    assert rig.snapshots.describe(f"{cluster}-none") is None
-    ensure(rig, cluster, f"{cluster}-ours")
-    ensure(rig, cluster, f"{cluster}-ours")
-    rig.plant_stranger(cluster, f"{cluster}-by-hand")
+    fixture.make_cluster(cluster)
+    assert fixture.snapshots.describe(f"{cluster}-none") is None
+    ensure(fixture, cluster, f"{cluster}-ours")
+    ensure(fixture, cluster, f"{cluster}-ours")
+    fixture.plant_stranger(cluster, f"{cluster}-by-hand")
     for name in (f"{cluster}-ours", f"{cluster}-by-hand"):
-        seen = rig.snapshots.describe(name)
+        seen = fixture.snapshots.describe(name)
         assert seen is not None
         assert (seen.name, seen.cluster_id, seen.status) == (name, cluster, "available")
         assert seen.taken_at is not None

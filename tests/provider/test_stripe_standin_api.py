@@ -10,9 +10,9 @@ import httpx
 import pytest
 import stripe
 
-from tests.provider.stripe_rig import (
+from tests.harness.stripe import (
     KEY,
-    StripeRig,
+    StripeFixture,
     make_client,
     plain,
     run_stripe,
@@ -20,27 +20,27 @@ from tests.provider.stripe_rig import (
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeRig]:
-    with run_stripe(tmp_path_factory.mktemp("stripe")) as rig:
-        yield rig
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
+    with run_stripe(tmp_path_factory.mktemp("stripe")) as fixture:
+        yield fixture
 
 
 @pytest.fixture
-def rig(stand_in: StripeRig) -> StripeRig:
+def fixture(stand_in: StripeFixture) -> StripeFixture:
     stand_in.control.clear_faults()
     return stand_in
 
 
 @pytest.mark.parametrize("key", ["sk_test_somebody_elses_key", "sk_live_0123456789", "x"])
-def test_another_key_is_refused_and_not_repeated(rig: StripeRig, key: str) -> None:
+def test_another_key_is_refused_and_not_repeated(fixture: StripeFixture, key: str) -> None:
     with pytest.raises(stripe.AuthenticationError, match="Invalid API Key provided") as raised:
-        make_client(rig.url, key=key).v1.customers.list()
+        make_client(fixture.url, key=key).v1.customers.list()
     assert raised.value.http_status == 401
     assert key not in str(raised.value.user_message)  # without the request's id, whose letters are drawn
 
 
-def test_no_key_is_refused(rig: StripeRig) -> None:
-    answer = httpx.get(f"{rig.url}/v1/customers")
+def test_no_key_is_refused(fixture: StripeFixture) -> None:
+    answer = httpx.get(f"{fixture.url}/v1/customers")
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert answer.headers["Request-Id"].startswith("req_")
@@ -80,52 +80,52 @@ def test_no_key_is_refused(rig: StripeRig) -> None:
     ],
 )
 def test_refusals_name_code_and_parameter(
-    rig: StripeRig, call: tuple[str, str, Any], status: int, code: str | None, param: str | None
+    fixture: StripeFixture, call: tuple[str, str, Any], status: int, code: str | None, param: str | None
 ) -> None:
     method, path, data = call
-    answer = httpx.request(method, rig.url + path, data=data, headers={"Authorization": f"Bearer {KEY}"})
+    answer = httpx.request(method, fixture.url + path, data=data, headers={"Authorization": f"Bearer {KEY}"})
     error = answer.json()["error"]
     assert (answer.status_code, error.get("code"), error.get("param")) == (status, code, param)
     assert error["type"] == "invalid_request_error"
     assert error["message"]
 
 
-def test_a_refused_call_leaves_nothing(rig: StripeRig) -> None:
-    before = len(list(rig.client.v1.events.list({"limit": 100}).auto_paging_iter()))
-    customer = rig.customer("pm_card_chargeCustomerFail")
+def test_a_refused_call_leaves_nothing(fixture: StripeFixture) -> None:
+    before = len(list(fixture.client.v1.events.list({"limit": 100}).auto_paging_iter()))
+    customer = fixture.customer("pm_card_chargeCustomerFail")
     with pytest.raises(stripe.CardError, match="declined"):
-        rig.client.v1.subscriptions.create(
+        fixture.client.v1.subscriptions.create(
             {
                 "customer": customer,
-                "items": [{"price": rig.prices["shared"]}],
+                "items": [{"price": fixture.prices["shared"]}],
                 "payment_behavior": "error_if_incomplete",
             }
         )
-    assert rig.client.v1.subscriptions.list({"customer": customer, "status": "all"}).data == []
-    after = len(list(rig.client.v1.events.list({"limit": 100}).auto_paging_iter()))
+    assert fixture.client.v1.subscriptions.list({"customer": customer, "status": "all"}).data == []
+    after = len(list(fixture.client.v1.events.list({"limit": 100}).auto_paging_iter()))
     assert after == before + 1  # the customer's own
 
 
-def test_one_idempotency_key_makes_one_object(rig: StripeRig) -> None:
+def test_one_idempotency_key_makes_one_object(fixture: StripeFixture) -> None:
     params: Any = {"name": "Acme"}
-    first = rig.client.v1.customers.create(params, options={"idempotency_key": "k-1"})
-    again = rig.client.v1.customers.create(params, options={"idempotency_key": "k-1"})
+    first = fixture.client.v1.customers.create(params, options={"idempotency_key": "k-1"})
+    again = fixture.client.v1.customers.create(params, options={"idempotency_key": "k-1"})
     assert again.id == first.id
     assert again.last_response.headers["Idempotent-Replayed"] == "true"
     with pytest.raises(stripe.IdempotencyError, match="same parameters"):
-        rig.client.v1.customers.create({"name": "Bolt"}, options={"idempotency_key": "k-1"})
+        fixture.client.v1.customers.create({"name": "Bolt"}, options={"idempotency_key": "k-1"})
 
 
-def test_a_lost_answer_is_replayed_to_the_sdks_own_retry(rig: StripeRig) -> None:
-    rig.control.set_faults(api=[{"status": 500, "count": 1, "when": "after", "method": "POST"}])
+def test_a_lost_answer_is_replayed_to_the_sdks_own_retry(fixture: StripeFixture) -> None:
+    fixture.control.set_faults(api=[{"status": 500, "count": 1, "when": "after", "method": "POST"}])
     name = "the answer got lost"
-    made = make_client(rig.url, retries=2).v1.customers.create({"name": name})
-    found = [item.id for item in rig.client.v1.customers.list({"limit": 100}).data if item.name == name]
+    made = make_client(fixture.url, retries=2).v1.customers.create({"name": name})
+    found = [item.id for item in fixture.client.v1.customers.list({"limit": 100}).data if item.name == name]
     assert found == [made.id]
 
 
-def test_lists_page_forwards_and_backwards(rig: StripeRig) -> None:
-    customers = rig.client.v1.customers
+def test_lists_page_forwards_and_backwards(fixture: StripeFixture) -> None:
+    customers = fixture.client.v1.customers
     made = [customers.create({"email": "pages@acme.dev"}).id for _ in range(7)][::-1]
     assert [
         item.id for item in customers.list({"email": "pages@acme.dev", "limit": 3}).auto_paging_iter()
@@ -138,22 +138,22 @@ def test_lists_page_forwards_and_backwards(rig: StripeRig) -> None:
     assert ([item.id for item in back.data], back.has_more) == (made[2:4], True)
 
 
-def test_expansion_reaches_through_lists(rig: StripeRig) -> None:
-    subscription = rig.subscribe(slug="acme")
+def test_expansion_reaches_through_lists(fixture: StripeFixture) -> None:
+    subscription = fixture.subscribe(slug="acme")
     wanted: Any = {"expand": ["customer", "latest_invoice", "items.data.price.product"]}
-    found = plain(rig.client.v1.subscriptions.retrieve(subscription.id, wanted))
+    found = plain(fixture.client.v1.subscriptions.retrieve(subscription.id, wanted))
     assert found["customer"]["email"] == "billing@acme.dev"
     assert found["latest_invoice"]["status"] == "paid"
     assert found["items"]["data"][0]["price"]["product"]["name"] == "shared"
-    listed = plain(rig.client.v1.subscriptions.list({"limit": 1, "expand": ["data.customer"]}))
+    listed = plain(fixture.client.v1.subscriptions.list({"limit": 1, "expand": ["data.customer"]}))
     assert listed["data"][0]["customer"]["object"] == "customer"
     with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
-        rig.client.v1.subscriptions.retrieve(subscription.id, {"expand": ["status"]})
+        fixture.client.v1.subscriptions.retrieve(subscription.id, {"expand": ["status"]})
 
 
-def test_lookup_keys_are_unique_and_can_be_handed_over(rig: StripeRig) -> None:
+def test_lookup_keys_are_unique_and_can_be_handed_over(fixture: StripeFixture) -> None:
     price: Any = {"currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}}
-    prices = rig.client.v1.prices
+    prices = fixture.client.v1.prices
     first = prices.create({**price, "product_data": {"name": "One"}, "lookup_key": "handed"})
     with pytest.raises(stripe.InvalidRequestError, match="already uses that lookup key"):
         prices.create({**price, "product": first.product, "lookup_key": "handed"})
@@ -164,8 +164,8 @@ def test_lookup_keys_are_unique_and_can_be_handed_over(rig: StripeRig) -> None:
     assert prices.retrieve(first.id).lookup_key is None
 
 
-def test_a_webhook_secret_is_shown_once(rig: StripeRig) -> None:
-    endpoints = rig.client.v1.webhook_endpoints
+def test_a_webhook_secret_is_shown_once(fixture: StripeFixture) -> None:
+    endpoints = fixture.client.v1.webhook_endpoints
     made = endpoints.create({"url": "http://127.0.0.1:9/", "enabled_events": ["customer.created"]})
     assert made.secret is not None
     assert made.secret.startswith("whsec_")
@@ -190,17 +190,17 @@ def test_a_webhook_secret_is_shown_once(rig: StripeRig) -> None:
         ({"weather": 1}, "weather: unknown"),
     ],
 )
-def test_a_wrong_fault_switch_is_named(rig: StripeRig, body: dict[str, Any], field: str) -> None:
+def test_a_wrong_fault_switch_is_named(fixture: StripeFixture, body: dict[str, Any], field: str) -> None:
     with pytest.raises(ValueError, match=field):
-        rig.control.call("POST", "/faults", body)
+        fixture.control.call("POST", "/faults", body)
 
 
 def test_objects_outlive_a_restart(tmp_path: Path) -> None:
-    with run_stripe(tmp_path) as rig:
-        subscription = rig.subscribe(slug="acme")
-        rig.control.advance(5 * 86400)
-        ahead = rig.control.call("GET", "/clock")["ahead_seconds"]
-        rig.crash()
-        found = plain(rig.client.v1.subscriptions.retrieve(subscription.id))
+    with run_stripe(tmp_path) as fixture:
+        subscription = fixture.subscribe(slug="acme")
+        fixture.control.advance(5 * 86400)
+        ahead = fixture.control.call("GET", "/clock")["ahead_seconds"]
+        fixture.crash()
+        found = plain(fixture.client.v1.subscriptions.retrieve(subscription.id))
         assert found["metadata"] == {"slug": "acme"}
-        assert rig.control.call("GET", "/clock")["ahead_seconds"] == ahead
+        assert fixture.control.call("GET", "/clock")["ahead_seconds"] == ahead

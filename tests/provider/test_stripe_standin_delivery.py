@@ -14,9 +14,9 @@ from localcloud.servers.fake_http.store import ObjectStore
 from localcloud.stripe.account import Account, Settings
 from localcloud.stripe.delivery import Deliverer
 from localcloud.stripe.server import make_app
-from tests.provider.stripe_rig import (
+from tests.harness.stripe import (
     Receiver,
-    StripeRig,
+    StripeFixture,
     run_receiver,
     run_stripe,
     run_stripe_here,
@@ -26,9 +26,9 @@ TOLERANCE = 300
 
 
 @pytest.fixture
-def rig() -> Iterator[StripeRig]:
-    with run_stripe_here(retry_seconds=(0.05, 0.1, 3600)) as rig:
-        yield rig
+def fixture() -> Iterator[StripeFixture]:
+    with run_stripe_here(retry_seconds=(0.05, 0.1, 3600)) as fixture:
+        yield fixture
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-def listen(rig: StripeRig, receiver: Receiver, *types: str, version: str = "") -> tuple[str, str]:
+def listen(fixture: StripeFixture, receiver: Receiver, *types: str, version: str = "") -> tuple[str, str]:
     """An endpoint for these types; its id and secret."""
-    made = rig.client.v1.webhook_endpoints.create(
+    made = fixture.client.v1.webhook_endpoints.create(
         {
             "url": receiver.url,
             "enabled_events": list(types or ("customer.created",)),  # type: ignore[typeddict-item]
@@ -53,10 +53,10 @@ def ids(receiver: Receiver) -> list[str]:
     return [json.loads(body)["id"] for body in receiver.bodies()]
 
 
-def test_events_arrive_signed_as_the_sdk_verifies(rig: StripeRig, receiver: Receiver) -> None:
-    _, secret = listen(rig, receiver, "customer.subscription.*")
-    subscription = rig.subscribe(slug="acme", name="Ä♥")
-    rig.control.wait_until_delivered()
+def test_events_arrive_signed_as_the_sdk_verifies(fixture: StripeFixture, receiver: Receiver) -> None:
+    _, secret = listen(fixture, receiver, "customer.subscription.*")
+    subscription = fixture.subscribe(slug="acme", name="Ä♥")
+    fixture.control.wait_until_delivered()
     (hook,) = receiver.hooks
     event = stripe.Webhook.construct_event(hook.body, hook.signature, secret, tolerance=TOLERANCE)
     assert event.type == "customer.subscription.created"
@@ -66,10 +66,10 @@ def test_events_arrive_signed_as_the_sdk_verifies(rig: StripeRig, receiver: Rece
         stripe.Webhook.construct_event(hook.body + b" ", hook.signature, secret)
 
 
-def test_only_what_an_endpoint_asked_for_arrives(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver, "customer.subscription.updated", "invoice.*")
-    rig.subscribe()
-    rig.control.wait_until_delivered()
+def test_only_what_an_endpoint_asked_for_arrives(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver, "customer.subscription.updated", "invoice.*")
+    fixture.subscribe()
+    fixture.control.wait_until_delivered()
     types = {json.loads(body)["type"] for body in receiver.bodies()}
     assert types == {
         "invoice.created",
@@ -80,120 +80,124 @@ def test_only_what_an_endpoint_asked_for_arrives(rig: StripeRig, receiver: Recei
     }
 
 
-def test_the_endpoints_version_decides_the_shape(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver, "customer.subscription.created", version="2024-06-20")
-    rig.subscribe()
-    rig.control.wait_until_delivered()
+def test_the_endpoints_version_decides_the_shape(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver, "customer.subscription.created", version="2024-06-20")
+    fixture.subscribe()
+    fixture.control.wait_until_delivered()
     event = json.loads(receiver.bodies()[0])
     assert event["api_version"] == "2024-06-20"
     assert event["data"]["object"]["current_period_end"]
 
 
-def test_a_failed_delivery_is_tried_again_with_a_new_signature(rig: StripeRig, receiver: Receiver) -> None:
-    _, secret = listen(rig, receiver)
+def test_a_failed_delivery_is_tried_again_with_a_new_signature(
+    fixture: StripeFixture, receiver: Receiver
+) -> None:
+    _, secret = listen(fixture, receiver)
     receiver.statuses = [503, 500]
-    rig.customer()
-    rig.control.wait_until_delivered()
+    fixture.customer()
+    fixture.control.wait_until_delivered()
     assert len(set(ids(receiver))) == 1
     assert len(receiver.hooks) == 3
     for hook in receiver.hooks:
         stripe.Webhook.construct_event(hook.body, hook.signature, secret, tolerance=TOLERANCE)
-    (delivery,) = rig.control.deliveries()
+    (delivery,) = fixture.control.deliveries()
     assert [attempt["status"] for attempt in delivery["attempts"]] == [503, 500, 200]
     assert delivery["state"] == "delivered"
-    assert rig.client.v1.events.list().data[0].pending_webhooks == 0
+    assert fixture.client.v1.events.list().data[0].pending_webhooks == 0
 
 
-def test_long_waits_are_skipped_by_advancing_the_clock(rig: StripeRig, receiver: Receiver) -> None:
-    _, secret = listen(rig, receiver)
+def test_long_waits_are_skipped_by_advancing_the_clock(fixture: StripeFixture, receiver: Receiver) -> None:
+    _, secret = listen(fixture, receiver)
     receiver.statuses = [500, 500, 500]
-    rig.customer()
+    fixture.customer()
     deadline = time.monotonic() + 10
     while len(receiver.hooks) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
-    assert [item["state"] for item in rig.control.deliveries()] == ["pending"]
-    assert rig.client.v1.events.list().data[0].pending_webhooks == 1
-    rig.control.advance(3600)
-    rig.control.wait_until_delivered()
+    assert [item["state"] for item in fixture.control.deliveries()] == ["pending"]
+    assert fixture.client.v1.events.list().data[0].pending_webhooks == 1
+    fixture.control.advance(3600)
+    fixture.control.wait_until_delivered()
     # An hour ahead by the stand-in's clock, but signed by the machine's.
     assert len(receiver.hooks) == 4
     assert abs(int(receiver.hooks[-1].signature.split(",")[0][2:]) - time.time()) < 60
     stripe.Webhook.construct_event(receiver.hooks[-1].body, receiver.hooks[-1].signature, secret)
 
 
-def test_retries_end(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver)
+def test_retries_end(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver)
     receiver.statuses = [500] * 10
-    rig.customer()
+    fixture.customer()
     deadline = time.monotonic() + 10
     while len(receiver.hooks) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)
-    rig.control.advance(3600)
-    rig.control.wait_until_delivered()
-    assert [(item["state"], len(item["attempts"])) for item in rig.control.deliveries()] == [("failed", 4)]
+    fixture.control.advance(3600)
+    fixture.control.wait_until_delivered()
+    assert [(item["state"], len(item["attempts"])) for item in fixture.control.deliveries()] == [
+        ("failed", 4)
+    ]
 
 
-def test_an_endpoint_nobody_serves_is_recorded(rig: StripeRig, receiver: Receiver) -> None:
-    made = rig.client.v1.webhook_endpoints.create(
+def test_an_endpoint_nobody_serves_is_recorded(fixture: StripeFixture, receiver: Receiver) -> None:
+    made = fixture.client.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:1/hook", "enabled_events": ["customer.created"]}
     )
-    rig.customer()
+    fixture.customer()
     deadline = time.monotonic() + 10
     attempts: list[dict[str, str]] = []
     while len(attempts) < 3 and time.monotonic() < deadline:
-        (delivery,) = rig.control.deliveries(endpoint=made.id)
+        (delivery,) = fixture.control.deliveries(endpoint=made.id)
         attempts = delivery["attempts"]
         time.sleep(0.02)
     assert "ConnectError" in attempts[0]["error"]
 
 
-def test_both_secrets_sign_while_one_is_rolled(rig: StripeRig, receiver: Receiver) -> None:
-    endpoint, old = listen(rig, receiver)
-    new = rig.control.roll_secret(endpoint, overlap_seconds=60)
-    rig.customer()
-    rig.control.wait_until_delivered()
+def test_both_secrets_sign_while_one_is_rolled(fixture: StripeFixture, receiver: Receiver) -> None:
+    endpoint, old = listen(fixture, receiver)
+    new = fixture.control.roll_secret(endpoint, overlap_seconds=60)
+    fixture.customer()
+    fixture.control.wait_until_delivered()
     (hook,) = receiver.hooks
     assert hook.signature.count("v1=") == 2
     for secret in (old, new):
         stripe.Webhook.construct_event(hook.body, hook.signature, secret)
-    rig.control.advance(61)
-    rig.customer()
-    rig.control.wait_until_delivered()
+    fixture.control.advance(61)
+    fixture.customer()
+    fixture.control.wait_until_delivered()
     hook = receiver.hooks[-1]
     stripe.Webhook.construct_event(hook.body, hook.signature, new)
     with pytest.raises(stripe.SignatureVerificationError):
         stripe.Webhook.construct_event(hook.body, hook.signature, old)
 
 
-def test_duplicates(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver)
-    rig.control.set_faults(deliveries={"duplicates": 4})
-    rig.customer()
-    rig.control.wait_until_delivered()
+def test_duplicates(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver)
+    fixture.control.set_faults(deliveries={"duplicates": 4})
+    fixture.customer()
+    fixture.control.wait_until_delivered()
     assert len(receiver.hooks) == 5
     assert len(set(ids(receiver))) == 1
 
 
-def test_lost_webhooks_leave_their_events(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver)
-    rig.control.set_faults(deliveries={"drop": 1})
-    rig.customer()
-    rig.control.wait_until_delivered()
+def test_lost_webhooks_leave_their_events(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver)
+    fixture.control.set_faults(deliveries={"drop": 1})
+    fixture.customer()
+    fixture.control.wait_until_delivered()
     assert receiver.hooks == []
-    assert [item["state"] for item in rig.control.deliveries()] == ["dropped"]
-    assert len(rig.client.v1.events.list({"type": "customer.created"}).data) == 1
+    assert [item["state"] for item in fixture.control.deliveries()] == ["dropped"]
+    assert len(fixture.client.v1.events.list({"type": "customer.created"}).data) == 1
 
 
-def test_late_webhooks(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver)
-    rig.control.set_faults(deliveries={"delay_seconds": 600})
-    rig.customer()
+def test_late_webhooks(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver)
+    fixture.control.set_faults(deliveries={"delay_seconds": 600})
+    fixture.customer()
     time.sleep(0.5)
     assert receiver.hooks == []
-    rig.control.advance(600)
-    rig.control.wait_until_delivered()
+    fixture.control.advance(600)
+    fixture.control.wait_until_delivered()
     assert len(receiver.hooks) == 1
 
 
@@ -201,17 +205,17 @@ def test_held_webhooks_leave_shuffled_by_the_seed() -> None:
     def order(seed: int) -> list[int]:
         """In which order ten customers' events arrive."""
         with (
-            run_stripe_here(delivery_threads=1) as rig,
+            run_stripe_here(delivery_threads=1) as fixture,
             run_receiver() as receiver,
         ):
-            listen(rig, receiver)
-            rig.control.set_faults(deliveries={"hold": True})
+            listen(fixture, receiver)
+            fixture.control.set_faults(deliveries={"hold": True})
             for number in range(10):
-                rig.customer(name=str(number))
+                fixture.customer(name=str(number))
             time.sleep(0.3)
             assert receiver.hooks == []
-            assert rig.control.release(seed=seed) == 10
-            rig.control.wait_until_delivered()
+            assert fixture.control.release(seed=seed) == 10
+            fixture.control.wait_until_delivered()
             return [int(json.loads(body)["data"]["object"]["name"]) for body in receiver.bodies()]
 
     first, again, other = order(7), order(7), order(8)
@@ -221,42 +225,42 @@ def test_held_webhooks_leave_shuffled_by_the_seed() -> None:
     assert first != list(range(10))
 
 
-def test_a_reorder_window_empties_itself(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver)
-    rig.control.set_faults(deliveries={"reorder_window": 5, "seed": 3})
+def test_a_reorder_window_empties_itself(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver)
+    fixture.control.set_faults(deliveries={"reorder_window": 5, "seed": 3})
     for number in range(7):
-        rig.customer(name=str(number))
+        fixture.customer(name=str(number))
     deadline = time.monotonic() + 10
     while len(receiver.hooks) < 7 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(set(ids(receiver))) == 7
 
 
-def test_an_event_can_be_sent_again(rig: StripeRig, receiver: Receiver) -> None:
-    listen(rig, receiver)
-    rig.customer()
-    rig.control.wait_until_delivered()
-    assert rig.control.resend(ids(receiver)[0]) == 1
-    rig.control.wait_until_delivered()
+def test_an_event_can_be_sent_again(fixture: StripeFixture, receiver: Receiver) -> None:
+    listen(fixture, receiver)
+    fixture.customer()
+    fixture.control.wait_until_delivered()
+    assert fixture.control.resend(ids(receiver)[0]) == 1
+    fixture.control.wait_until_delivered()
     assert len(ids(receiver)) == 2
     assert len(set(ids(receiver))) == 1
 
 
-def test_a_disabled_endpoint_gets_nothing(rig: StripeRig, receiver: Receiver) -> None:
-    endpoint, _ = listen(rig, receiver)
-    rig.client.v1.webhook_endpoints.update(endpoint, {"disabled": True})
-    rig.customer()
-    assert rig.control.deliveries() == []
+def test_a_disabled_endpoint_gets_nothing(fixture: StripeFixture, receiver: Receiver) -> None:
+    endpoint, _ = listen(fixture, receiver)
+    fixture.client.v1.webhook_endpoints.update(endpoint, {"disabled": True})
+    fixture.customer()
+    assert fixture.control.deliveries() == []
 
 
 def test_what_was_on_its_way_is_delivered_after_a_crash(tmp_path: Path, receiver: Receiver) -> None:
-    with run_stripe(tmp_path) as rig:
-        _, secret = listen(rig, receiver)
-        rig.control.set_faults(deliveries={"delay_seconds": 600})
-        rig.customer()
-        rig.crash()
-        rig.control.advance(600)
-        rig.control.wait_until_delivered()
+    with run_stripe(tmp_path) as fixture:
+        _, secret = listen(fixture, receiver)
+        fixture.control.set_faults(deliveries={"delay_seconds": 600})
+        fixture.customer()
+        fixture.crash()
+        fixture.control.advance(600)
+        fixture.control.wait_until_delivered()
         (hook,) = receiver.hooks
         stripe.Webhook.construct_event(hook.body, hook.signature, secret)
 

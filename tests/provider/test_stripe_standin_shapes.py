@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.provider.stripe_rig import (
-    StripeRig,
+from tests.harness.stripe import (
+    StripeFixture,
     make_client,
     plain,
     run_stripe,
@@ -27,9 +27,9 @@ NOT_COMPARED = {"invoice.lines.data[].parent.invoice_item_details"}
 
 
 @pytest.fixture(scope="module")
-def stripe_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeRig]:
-    with run_stripe(tmp_path_factory.mktemp("stripe")) as rig:
-        yield rig
+def stripe_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
+    with run_stripe(tmp_path_factory.mktemp("stripe")) as fixture:
+        yield fixture
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +41,19 @@ def examples() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def objects(stripe_rig: StripeRig) -> dict[str, Any]:
+def objects(stripe_fixture: StripeFixture) -> dict[str, Any]:
     """One of each, as the SDK received it."""
-    client = stripe_rig.client.v1
-    subscription = stripe_rig.subscribe()
+    client = stripe_fixture.client.v1
+    subscription = stripe_fixture.subscribe()
     item = subscription["items"].data[0]
     session = client.checkout.sessions.create(
         {
             "mode": "subscription",
             "success_url": "https://acme.dev/",
-            "line_items": [{"price": stripe_rig.prices["shared"], "quantity": 1}],
+            "line_items": [{"price": stripe_fixture.prices["shared"], "quantity": 1}],
         }
     )
-    stripe_rig.control.complete_checkout(session.id)
+    stripe_fixture.control.complete_checkout(session.id)
     endpoint = client.webhook_endpoints.create(
         {"url": "http://127.0.0.1:9/hook", "enabled_events": ["customer.created"]}
     )
@@ -126,11 +126,15 @@ def test_the_comparison_would_notice(examples: dict[str, Any]) -> None:
     ]
 
 
-def test_the_period_stands_where_the_version_says(stripe_rig: StripeRig, objects: dict[str, Any]) -> None:
+def test_the_period_stands_where_the_version_says(
+    stripe_fixture: StripeFixture, objects: dict[str, Any]
+) -> None:
     current = objects["subscription"]
     assert "current_period_end" not in current
     old = plain(
-        stripe_rig.client.v1.subscriptions.retrieve(current["id"], options={"stripe_version": "2024-06-20"})
+        stripe_fixture.client.v1.subscriptions.retrieve(
+            current["id"], options={"stripe_version": "2024-06-20"}
+        )
     )
     assert old["current_period_end"] == current["items"]["data"][0]["current_period_end"]
     assert old["current_period_start"] == current["items"]["data"][0]["current_period_start"]
@@ -138,22 +142,22 @@ def test_the_period_stands_where_the_version_says(stripe_rig: StripeRig, objects
 
 
 def test_an_invoice_names_its_subscription_where_the_version_says(
-    stripe_rig: StripeRig, objects: dict[str, Any]
+    stripe_fixture: StripeFixture, objects: dict[str, Any]
 ) -> None:
     current = objects["invoice"]
     subscription = current["parent"]["subscription_details"]["subscription"]
     assert "subscription" not in current
     old = plain(
-        stripe_rig.client.v1.invoices.retrieve(current["id"], options={"stripe_version": "2024-06-20"})
+        stripe_fixture.client.v1.invoices.retrieve(current["id"], options={"stripe_version": "2024-06-20"})
     )
     assert old["subscription"] == subscription
     assert "parent" not in old
 
 
 def test_an_account_of_an_older_version_shows_older_shapes(tmp_path: Path) -> None:
-    with run_stripe(tmp_path, "--api-version", "2024-06-20") as rig:
-        subscription = rig.subscribe()
-        event = rig.client.v1.events.list({"type": "customer.subscription.created"}).data[0]
+    with run_stripe(tmp_path, "--api-version", "2024-06-20") as fixture:
+        subscription = fixture.subscribe()
+        event = fixture.client.v1.events.list({"type": "customer.subscription.created"}).data[0]
         assert event.api_version == "2024-06-20"
         # The SDK asks for the current version; only what has none of its own follows the account.
-        assert "current_period_end" not in make_client(rig.url).v1.subscriptions.retrieve(subscription.id)
+        assert "current_period_end" not in make_client(fixture.url).v1.subscriptions.retrieve(subscription.id)

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
-from tests.terraform.rig import Events, FakeRig, RealRig, Rig, again, never, tenant_run
+from tests.harness.terraform import (
+    Events,
+    FakeFixture,
+    Fixture,
+    RealFixture,
+    again,
+    never,
+    tenant_run,
+)
 from workers.providers.ports import PriorRun
 from workers.providers.terraform import lock_owner
 from workers.providers.terraform.inventory import TenantInventory
@@ -28,75 +36,75 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.acceptance)])
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+def fixture(request: pytest.FixtureRequest) -> Iterator[Fixture]:
     if request.param == "fake":
-        yield FakeRig()
+        yield FakeFixture()
         return
     request.getfixturevalue("aws")
-    yield RealRig(request.getfixturevalue("work_dir"))
+    yield RealFixture(request.getfixturevalue("work_dir"))
 
 
-def apply(rig: Rig, run, events: Events | None = None):
-    return rig.terraform.apply(run, on_event=events if events is not None else Events(), stopped=never)
+def apply(fixture: Fixture, run, events: Events | None = None):
+    return fixture.terraform.apply(run, on_event=events if events is not None else Events(), stopped=never)
 
 
-def test_an_apply_makes_the_stack_and_a_second_one_changes_nothing(rig: Rig) -> None:
-    run, events = tenant_run(rig), Events()
-    assert {c.address for c in rig.terraform.plan(run)} == ADDRESSES
-    outputs = apply(rig, run, events)
+def test_an_apply_makes_the_stack_and_a_second_one_changes_nothing(fixture: Fixture) -> None:
+    run, events = tenant_run(fixture), Events()
+    assert {c.address for c in fixture.terraform.plan(run)} == ADDRESSES
+    outputs = apply(fixture, run, events)
     assert set(outputs) == {"role_arn", "app_secret_arn", "migrator_secret_arn"}
     assert outputs["role_arn"].endswith(f":role/{run.workspace}")
     assert {address for address, action in events.of("done") if action == "create"} == ADDRESSES
     assert events.of("lock_taken")
-    assert rig.lock_id(run) is None
+    assert fixture.lock_id(run) is None
 
     later = again(run)
-    assert rig.terraform.plan(later) == []
+    assert fixture.terraform.plan(later) == []
     quiet = Events()
-    assert apply(rig, later, quiet) == outputs
+    assert apply(fixture, later, quiet) == outputs
     assert [e for kind in ("planned", "adopted", "recovered") for e in quiet.of(kind)] == []
 
 
-def test_what_a_killed_run_made_is_adopted_and_not_made_again(rig: Rig) -> None:
-    run = tenant_run(rig)
-    outputs = apply(rig, run)
-    rig.lose_state(run)
-    planned = rig.terraform.plan(again(run))
+def test_what_a_killed_run_made_is_adopted_and_not_made_again(fixture: Fixture) -> None:
+    run = tenant_run(fixture)
+    outputs = apply(fixture, run)
+    fixture.lose_state(run)
+    planned = fixture.terraform.plan(again(run))
     assert {(c.address, c.action, c.destructive) for c in planned} == {
         (a, "import", False) for a in ADDRESSES
     }
     events = Events()
-    assert apply(rig, again(run), events) == outputs
+    assert apply(fixture, again(run), events) == outputs
     assert {address for address, _action in events.of("adopted")} == ADDRESSES
     assert not [address for address, action in events.of("done") if action == "create"]
 
 
-def test_a_strangers_lock_is_waited_for_and_then_brought_to_a_person(rig: Rig) -> None:
-    run, now = tenant_run(rig), datetime.now(UTC)
+def test_a_strangers_lock_is_waited_for_and_then_brought_to_a_person(fixture: Fixture) -> None:
+    run, now = tenant_run(fixture), datetime.now(UTC)
     prior = PriorRun("us@here", now - timedelta(hours=1), "11111111-1111-1111-1111-111111111111")
-    rig.plant_lock(run, lock_id="22222222-2222-2222-2222-222222222222", who="them@there", created=now)
+    fixture.plant_lock(run, lock_id="22222222-2222-2222-2222-222222222222", who="them@there", created=now)
     with pytest.raises(Retryable) as waiting:
-        apply(rig, again(run, prior=prior))
+        apply(fixture, again(run, prior=prior))
     assert waiting.value.after == 30
-    rig.plant_lock(
+    fixture.plant_lock(
         run,
         lock_id="22222222-2222-2222-2222-222222222222",
         who="them@there",
         created=now - timedelta(minutes=30),
     )
     with pytest.raises(NeedsHuman) as parked:
-        apply(rig, again(run, prior=prior))
+        apply(fixture, again(run, prior=prior))
     assert parked.value.runbook == "foreign-state-lock"
     with pytest.raises(NeedsHuman):
-        rig.terraform.plan(run)
-    assert rig.lock_id(run) == "22222222-2222-2222-2222-222222222222"
+        fixture.terraform.plan(run)
+    assert fixture.lock_id(run) == "22222222-2222-2222-2222-222222222222"
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["by its id", "by its owner and time"])
-def test_a_lock_of_our_own_dead_run_is_broken(rig: Rig, recorded: bool) -> None:
-    run, now = tenant_run(rig), datetime.now(UTC)
+def test_a_lock_of_our_own_dead_run_is_broken(fixture: Fixture, recorded: bool) -> None:
+    run, now = tenant_run(fixture), datetime.now(UTC)
     lock_id = "33333333-3333-3333-3333-333333333333"
-    rig.plant_lock(run, lock_id=lock_id, who=lock_owner(), created=now)
+    fixture.plant_lock(run, lock_id=lock_id, who=lock_owner(), created=now)
     prior = (
         PriorRun("somebody@else", now, lock_id)
         if recorded
@@ -104,58 +112,58 @@ def test_a_lock_of_our_own_dead_run_is_broken(rig: Rig, recorded: bool) -> None:
     )
     events = Events()
     with pytest.raises(LeaseLost):  # ended there: the rest is an ordinary apply
-        rig.terraform.apply(
+        fixture.terraform.apply(
             again(run, prior=prior), on_event=events, stopped=lambda: bool(events.of("recovered"))
         )
     assert events.of("recovered") == [(lock_id, "unlock")]
-    assert rig.lock_id(run) != lock_id
+    assert fixture.lock_id(run) != lock_id
 
 
-def test_a_strangers_resource_under_our_name_is_left_alone(rig: Rig) -> None:
-    run = tenant_run(rig)
-    rig.plant_stranger(run)
+def test_a_strangers_resource_under_our_name_is_left_alone(fixture: Fixture) -> None:
+    run = tenant_run(fixture)
+    fixture.plant_stranger(run)
     with pytest.raises(NeedsHuman) as parked:
-        apply(rig, run)
+        apply(fixture, run)
     assert parked.value.runbook == "foreign-resource"
 
 
-def test_a_lost_lease_ends_the_run_before_it_makes_anything(rig: Rig) -> None:
+def test_a_lost_lease_ends_the_run_before_it_makes_anything(fixture: Fixture) -> None:
     """Its lock may stay (a machine too busy to end terraform within the grace): the next run breaks it."""
-    run, events = tenant_run(rig), Events()
+    run, events = tenant_run(fixture), Events()
     with pytest.raises(LeaseLost):
-        rig.terraform.apply(run, on_event=events, stopped=lambda: True)
+        fixture.terraform.apply(run, on_event=events, stopped=lambda: True)
     assert events.of("started") == []
     assert events.of("done") == []
 
 
-def test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is(rig: Rig) -> None:
-    run = tenant_run(rig)
-    apply(rig, run)
+def test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is(fixture: Fixture) -> None:
+    run = tenant_run(fixture)
+    apply(fixture, run)
     all_but_the_role = frozenset(ADDRESSES - {TenantInventory.role})
     with pytest.raises(NeedsHuman, match=TenantInventory.role) as refused:
-        rig.terraform.destroy(again(run, approved=all_but_the_role), on_event=Events(), stopped=never)
+        fixture.terraform.destroy(again(run, approved=all_but_the_role), on_event=Events(), stopped=never)
     assert refused.value.runbook == "destructive-terraform-plan"
     events, approved = Events(), frozenset(ADDRESSES)
-    rig.terraform.destroy(again(run, approved=approved), on_event=events, stopped=never)
+    fixture.terraform.destroy(again(run, approved=approved), on_event=events, stopped=never)
     assert {address for address, action in events.of("done") if action == "delete"} == ADDRESSES
-    rig.terraform.destroy(again(run, approved=approved), on_event=Events(), stopped=never)  # nothing left
+    fixture.terraform.destroy(again(run, approved=approved), on_event=Events(), stopped=never)  # nothing left
 
     # the customer comes back while the secrets still wait for their deletion
     events = Events()
-    apply(rig, again(run), events)
+    apply(fixture, again(run), events)
     secrets = {TenantInventory.app_secret, TenantInventory.migrator_secret}
     assert {address for address, _action in events.of("adopted")} == secrets
     created = {address for address, action in events.of("done") if action == "create"}
     assert created == ADDRESSES - secrets
 
 
-def test_a_variable_that_is_missing_is_named(rig: Rig) -> None:
-    run = tenant_run(rig)
+def test_a_variable_that_is_missing_is_named(fixture: Fixture) -> None:
+    run = tenant_run(fixture)
     del run.variables["environment"]  # type: ignore[attr-defined]
     with pytest.raises(NeedsHuman, match="environment") as parked:
-        apply(rig, run)
+        apply(fixture, run)
     assert parked.value.runbook == "terraform-configuration"
 
 
-def test_the_version_is_known(rig: Rig) -> None:
-    assert rig.terraform.version().count(".") == 2
+def test_the_version_is_known(fixture: Fixture) -> None:
+    assert fixture.terraform.version().count(".") == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.terraform.rig import Events
+from tests.harness.terraform import Events
 from workers.providers.ports import ResourceEvent
 from workers.providers.terraform.diagnostics import Diagnostic
 from workers.providers.terraform.events import Stream

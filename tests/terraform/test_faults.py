@@ -24,7 +24,15 @@ from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
 from localcloud.aws.emulator import REGION, AwsEmulator
-from tests.terraform.rig import BUCKET, Events, RealRig, again, cluster_run, never, tenant_run
+from tests.harness.terraform import (
+    BUCKET,
+    Events,
+    RealFixture,
+    again,
+    cluster_run,
+    never,
+    tenant_run,
+)
 from workers.providers.aws_secrets import AwsSecrets
 from workers.providers.ports import Credential, PlannedChange, PriorRun, ResourceEvent, StackRun
 from workers.providers.terraform import TerraformRunner, lock_owner
@@ -41,8 +49,8 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def rig(aws: AwsEmulator, work_dir: Path) -> RealRig:
-    return RealRig(work_dir)
+def fixture(aws: AwsEmulator, work_dir: Path) -> RealFixture:
+    return RealFixture(work_dir)
 
 
 class Killer(Events):
@@ -92,12 +100,12 @@ def converge(terraform: TerraformRunner, run: StackRun) -> tuple[dict[str, Any],
             time.sleep(2)
 
 
-def plan_when_quiet(rig: RealRig, run: StackRun) -> list[PlannedChange]:
+def plan_when_quiet(fixture: RealFixture, run: StackRun) -> list[PlannedChange]:
     """The plan, once AWS has settled and a terraform that is ending has ended."""
     end = time.monotonic() + 60
     while True:
         try:
-            return rig.terraform.plan(run)
+            return fixture.terraform.plan(run)
         except Retryable:
             assert time.monotonic() < end
             time.sleep(1)
@@ -107,77 +115,77 @@ def keys_of(run: StackRun) -> list[str]:
     return ClusterInventory(AwsAccount(REGION), run.variables).tagged_keys()
 
 
-def test_a_terraform_killed_in_mid_cluster_is_followed_by_one_that_adopts(rig: RealRig) -> None:
-    run, started = cluster_run(rig), datetime.now(UTC)
+def test_a_terraform_killed_in_mid_cluster_is_followed_by_one_that_adopts(fixture: RealFixture) -> None:
+    run, started = cluster_run(fixture), datetime.now(UTC)
     killer = Killer(
         ClusterInventory.cluster, lambda: os.kill(terraform_children()[0], signal.SIGKILL), after=8
     )
     with pytest.raises(Retryable, match="signal 9"):
-        rig.terraform.apply(run, on_event=killer, stopped=never)
-    saved = {r["type"] for r in rig.state(run)["resources"]}
+        fixture.terraform.apply(run, on_event=killer, stopped=never)
+    saved = {r["type"] for r in fixture.state(run)["resources"]}
     assert "aws_kms_key" in saved  # made and saved before the long wait
     assert "aws_rds_cluster" not in saved
-    assert rig.lock_id(run) == killer.lock
+    assert fixture.lock_id(run) == killer.lock
 
     later = again(run, prior=PriorRun(lock_owner(), started, killer.lock))
-    outputs, events = converge(rig.runner(), later)
+    outputs, events = converge(fixture.runner(), later)
     assert (killer.lock, "unlock") in events.of("recovered")
     assert events.of("adopted") == [(ClusterInventory.cluster, "import")]
     assert {action for _address, action in events.of("done")} == {"update", "create"}
-    assert rig.terraform.plan(later) == []
+    assert fixture.terraform.plan(later) == []
     assert keys_of(run) == [outputs["kms_key_arn"].rsplit("/", 1)[-1]]
-    assert not list(rig.work_dir.glob(f"work/*/runs/{run.workspace}.*"))
+    assert not list(fixture.work_dir.glob(f"work/*/runs/{run.workspace}.*"))
 
     password = AwsSecrets(region=REGION).read(outputs["master_secret_arn"]).password
     states = [
-        rig.s3.get_object(Bucket=BUCKET, Key=o["Key"])
-        for o in rig.s3.list_objects_v2(Bucket=BUCKET)["Contents"]
+        fixture.s3.get_object(Bucket=BUCKET, Key=o["Key"])
+        for o in fixture.s3.list_objects_v2(Bucket=BUCKET)["Contents"]
     ]
     assert not any(password.encode() in state["Body"].read() for state in states)
 
-    _purge(rig, later)
+    _purge(fixture, later)
 
 
-def _purge(rig: RealRig, run: StackRun) -> None:
+def _purge(fixture: RealFixture, run: StackRun) -> None:
     """The end of the same cluster: protected, then approved; its key stays with its final snapshot."""
     data = frozenset({ClusterInventory.cluster, INSTANCE})
     rest = {ClusterInventory.security_group, ClusterInventory.subnet_group, ClusterInventory.log_group}
     with pytest.raises(NeedsHuman, match=ClusterInventory.cluster):
-        rig.terraform.destroy(again(run, deletion_protection=False), on_event=Events(), stopped=never)
+        fixture.terraform.destroy(again(run, deletion_protection=False), on_event=Events(), stopped=never)
     kept = boto3.client("rds").describe_db_clusters(DBClusterIdentifier=run.workspace)["DBClusters"][0]
     assert kept["DeletionProtection"]
     approved = again(run, approved=data | rest, deletion_protection=False)
-    rig.terraform.destroy(approved, on_event=Events(), stopped=never)
+    fixture.terraform.destroy(approved, on_event=Events(), stopped=never)
     snapshots = boto3.client("rds").describe_db_cluster_snapshots(DBClusterIdentifier=run.workspace)
     final = [s["DBClusterSnapshotIdentifier"] for s in snapshots["DBClusterSnapshots"]]
     assert run.variables["final_snapshot_identifier"] in final
     assert len(keys_of(run)) == 1
     keys = frozenset({ClusterInventory.key, ClusterInventory.alias})
     everything = again(run, approved=keys | data | rest, deletion_protection=False)
-    rig.terraform.destroy(everything, on_event=Events(), stopped=never)
+    fixture.terraform.destroy(everything, on_event=Events(), stopped=never)
     assert keys_of(run) == []
     with pytest.raises(ClientError):
-        rig.state(run)
+        fixture.state(run)
 
 
 WORKER = """
 import json, os, sys
 from pathlib import Path
-from tests.terraform.rig import RealRig
+from tests.harness.terraform import RealFixture
 from workers.providers.ports import StackRun
-rig = RealRig(Path(sys.argv[1]))
+fixture = RealFixture(Path(sys.argv[1]))
 def on_event(event):
     print(event.kind, event.address, flush=True)
 variables = json.loads(sys.argv[2])
 run = StackRun("cluster", variables["cluster_id"], variables)
-rig.terraform.apply(run, on_event=on_event, stopped=lambda: False)
+fixture.terraform.apply(run, on_event=on_event, stopped=lambda: False)
 """
 
 
-def test_a_killed_workers_terraform_saves_and_its_cluster_is_untainted(rig: RealRig) -> None:
-    run, started = cluster_run(rig), datetime.now(UTC)
+def test_a_killed_workers_terraform_saves_and_its_cluster_is_untainted(fixture: RealFixture) -> None:
+    run, started = cluster_run(fixture), datetime.now(UTC)
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(rig.work_dir), json.dumps(run.variables)],
+        [sys.executable, "-c", WORKER, str(fixture.work_dir), json.dumps(run.variables)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -191,42 +199,42 @@ def test_a_killed_workers_terraform_saves_and_its_cluster_is_untainted(rig: Real
         worker.kill()
         worker.wait()
     ended = time.monotonic() + 60
-    while rig.lock_id(run):
+    while fixture.lock_id(run):
         assert time.monotonic() < ended, "terraform outlived its worker"
         time.sleep(0.2)
-    cluster = next(r for r in rig.state(run)["resources"] if r["type"] == "aws_rds_cluster")
+    cluster = next(r for r in fixture.state(run)["resources"] if r["type"] == "aws_rds_cluster")
     assert cluster["instances"][0]["status"] == "tainted"
 
     later = again(run, prior=PriorRun(lock_owner(), started, None))
-    assert [c for c in plan_when_quiet(rig, later) if c.destructive] == []
+    assert [c for c in plan_when_quiet(fixture, later) if c.destructive] == []
     events = Events()
     with pytest.raises(LeaseLost):
-        rig.terraform.apply(later, on_event=events, stopped=lambda: bool(events.of("planned")))
+        fixture.terraform.apply(later, on_event=events, stopped=lambda: bool(events.of("planned")))
     assert events.of("recovered") == [(ClusterInventory.cluster, "untaint")]
     assert {action for _address, action in events.of("planned")} <= {"create", "update"}
-    cluster = next(r for r in rig.state(run)["resources"] if r["type"] == "aws_rds_cluster")
+    cluster = next(r for r in fixture.state(run)["resources"] if r["type"] == "aws_rds_cluster")
     assert "status" not in cluster["instances"][0]
 
 
-def test_a_state_that_could_not_be_saved_is_pushed_by_the_next_run(rig: RealRig) -> None:
+def test_a_state_that_could_not_be_saved_is_pushed_by_the_next_run(fixture: RealFixture) -> None:
     bucket = f"states-{time.monotonic_ns()}"
     place = {"LocationConstraint": REGION}
-    rig.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
-    run = cluster_run(rig)
-    terraform = rig.runner(bucket=bucket)
+    fixture.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    run = cluster_run(fixture)
+    terraform = fixture.runner(bucket=bucket)
 
     def lose_the_bucket() -> None:
-        for found in rig.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-            rig.s3.delete_object(Bucket=bucket, Key=found["Key"])
-        rig.s3.delete_bucket(Bucket=bucket)
+        for found in fixture.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            fixture.s3.delete_object(Bucket=bucket, Key=found["Key"])
+        fixture.s3.delete_bucket(Bucket=bucket)
 
     killer = Killer(ClusterInventory.key, lose_the_bucket, after=2)
     with pytest.raises(ControlPlaneError):
         terraform.apply(run, on_event=killer, stopped=never)
-    assert len(list(rig.work_dir.glob(f"work/*/runs/{run.workspace}.*/errored.tfstate"))) == 1
+    assert len(list(fixture.work_dir.glob(f"work/*/runs/{run.workspace}.*/errored.tfstate"))) == 1
     assert len(keys_of(run)) == 1
 
-    rig.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    fixture.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
     events = Events()
     with pytest.raises(LeaseLost):
         terraform.apply(again(run), on_event=events, stopped=lambda: bool(events.of("started")))
@@ -236,13 +244,13 @@ def test_a_state_that_could_not_be_saved_is_pushed_by_the_next_run(rig: RealRig)
 
 
 @pytest.fixture
-def two_tenants(rig: RealRig, tmp_path: Path) -> list[StackRun]:
+def two_tenants(fixture: RealFixture, tmp_path: Path) -> list[StackRun]:
     """Made at the same time by two workers that share a work folder nobody has initialised yet."""
-    runs, errors = [tenant_run(rig) for _ in range(2)], []
+    runs, errors = [tenant_run(fixture) for _ in range(2)], []
 
     def make(run: StackRun) -> None:
         try:
-            rig.runner(work_dir=tmp_path / "work").apply(run, on_event=Events(), stopped=never)
+            fixture.runner(work_dir=tmp_path / "work").apply(run, on_event=Events(), stopped=never)
         except ControlPlaneError as error:
             errors.append(error)
 
@@ -267,7 +275,7 @@ def enforced(aws: AwsEmulator) -> Iterator[Callable[[], None]]:
 
 
 def test_a_tenants_role_reads_its_own_secret_and_no_other(
-    rig: RealRig, two_tenants: list[StackRun], enforced: Callable[[], None]
+    fixture: RealFixture, two_tenants: list[StackRun], enforced: Callable[[], None]
 ) -> None:
     mine, other = two_tenants
     secrets = AwsSecrets(region=REGION)
@@ -295,12 +303,12 @@ def test_a_tenants_role_reads_its_own_secret_and_no_other(
             as_tenant.get_secret_value(SecretId=name)
 
 
-def test_what_would_replace_a_secret_is_refused_before_anything_happens(rig: RealRig) -> None:
-    run = tenant_run(rig)
-    rig.terraform.apply(run, on_event=Events(), stopped=never)
+def test_what_would_replace_a_secret_is_refused_before_anything_happens(fixture: RealFixture) -> None:
+    run = tenant_run(fixture)
+    fixture.terraform.apply(run, on_event=Events(), stopped=never)
     renamed = again(run, app_secret_name=run.variables["app_secret_name"] + "-renamed")
     with pytest.raises(NeedsHuman, match=TenantInventory.app_secret) as refused:
-        rig.terraform.apply(renamed, on_event=Events(), stopped=never)
+        fixture.terraform.apply(renamed, on_event=Events(), stopped=never)
     assert refused.value.runbook == "destructive-terraform-plan"
     assert AwsSecrets(region=REGION).describe(run.variables["app_secret_name"]).deleting is False
-    assert rig.lock_id(run) is None
+    assert fixture.lock_id(run) is None

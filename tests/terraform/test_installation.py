@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from tests.terraform.rig import ROOT
+from tests.harness.terraform import ROOT
 from workers.providers.terraform import folder
 from workers.providers.terraform import installation as module
 from workers.providers.terraform.installation import Installations

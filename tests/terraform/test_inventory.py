@@ -11,7 +11,14 @@ import pytest
 
 from controlplane.domain.errors import NeedsHuman, Pending
 from localcloud.aws.emulator import REGION, AwsEmulator
-from tests.terraform.rig import Events, FakeRig, again, cluster_run, new_id, tenant_run
+from tests.harness.terraform import (
+    Events,
+    FakeFixture,
+    again,
+    cluster_run,
+    new_id,
+    tenant_run,
+)
 from workers.providers.ports import PriorRun, StackRun
 from workers.providers.terraform import strays
 from workers.providers.terraform.inventory import (
@@ -32,7 +39,7 @@ def account() -> AwsAccount:
 @pytest.fixture
 def run() -> StackRun:
     vpc = boto3.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
-    return cluster_run(FakeRig(), vpc_id=vpc)
+    return cluster_run(FakeFixture(), vpc_id=vpc)
 
 
 def tags(run: StackRun, **changes: str) -> list[dict[str, str]]:
@@ -64,7 +71,7 @@ def make_cluster(run: StackRun, key: str, **changes: str) -> None:
 
 
 def test_nothing_is_found_where_nothing_is(account: AwsAccount, run: StackRun) -> None:
-    for which in (run, tenant_run(FakeRig())):
+    for which in (run, tenant_run(FakeFixture())):
         inventory = inventory_of(which.stack, account, which.variables)
         assert inventory.find(inventory.addresses()) == {}
 
@@ -161,7 +168,7 @@ def test_what_aws_is_still_making_is_waited_for(
 
 
 def test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored(account: AwsAccount) -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     secrets, name = boto3.client("secretsmanager"), run.variables["app_secret_name"]
     arn = secrets.create_secret(Name=name, Tags=tags(run))["ARN"]
     secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
@@ -172,7 +179,7 @@ def test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored(a
 
 
 def test_another_tenants_secret_is_not_restored(account: AwsAccount) -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     secrets, name = boto3.client("secretsmanager"), run.variables["app_secret_name"]
     secrets.create_secret(Name=name, Tags=tags(run, tenant=new_id("t-")))
     secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.terraform_mirror import terraform_environment
-from tests.terraform.rig import ROOT
+from tests.harness.terraform import ROOT
 
 STACKS = ["cluster", "tenant"]
 

@@ -11,7 +11,13 @@ import pytest
 
 from controlplane.domain.errors import Retryable
 from localcloud.aws.emulator import REGION
-from tests.terraform.rig import Events, FakeRig, cluster_run, state_key, tenant_run
+from tests.harness.terraform import (
+    Events,
+    FakeFixture,
+    cluster_run,
+    state_key,
+    tenant_run,
+)
 from workers.providers.ports import StackRun
 from workers.providers.terraform.inventory import AwsAccount, ClusterInventory, TenantInventory, inventory_of
 from workers.providers.terraform.recovery import Ground, Recovery
@@ -91,7 +97,7 @@ def actions(session: RecordedSession) -> list[str]:
 
 
 def test_a_healthy_workspace_is_left_as_it_is() -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     whole = [TenantInventory.app_secret, TenantInventory.migrator_secret]
     whole += [TenantInventory.role, TenantInventory.policy]
     write(run, state(*((address, {}) for address in whole)))
@@ -103,14 +109,14 @@ def test_a_healthy_workspace_is_left_as_it_is() -> None:
 
 
 def test_a_new_workspace_is_empty_ground() -> None:
-    ground, session = recover(tenant_run(FakeRig()))
+    ground, session = recover(tenant_run(FakeFixture()))
     assert ground.empty
     assert session.done == []
 
 
 @pytest.mark.parametrize("body", [b'{"version": 4, "ser', b"\x00\x01", b'{"version": 3}'])
 def test_a_damaged_state_is_put_aside_and_kept(body: bytes) -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     write(run, body)
     ground, session = recover(run)
     assert ground.empty
@@ -122,7 +128,7 @@ def test_a_damaged_state_is_put_aside_and_kept(body: bytes) -> None:
 
 
 def test_a_damaged_state_is_not_touched_by_a_look() -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     write(run, b"{")
     inventory = inventory_of(run.stack, AwsAccount(REGION), run.variables)
     session = cast(Session, RecordedSession(run))
@@ -145,7 +151,7 @@ def test_a_damaged_state_is_not_touched_by_a_look() -> None:
 def test_an_unsaved_state_is_pushed_only_where_it_continues_the_saved_one(
     tmp_path: Path, saved: dict[str, Any] | None, kept: dict[str, Any], pushed: bool
 ) -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     if saved is not None:
         write(run, saved)
     errored = tmp_path / "errored.tfstate"
@@ -157,11 +163,11 @@ def test_an_unsaved_state_is_pushed_only_where_it_continues_the_saved_one(
 def test_an_unsaved_state_that_is_cut_is_not_pushed(tmp_path: Path) -> None:
     errored = tmp_path / "errored.tfstate"
     errored.write_text('{"version": 4, "ser')
-    assert recover(tenant_run(FakeRig()), errored)[1].done == []
+    assert recover(tenant_run(FakeFixture()), errored)[1].done == []
 
 
 def test_a_key_that_is_not_the_clusters_is_forgotten_with_its_alias() -> None:
-    run = cluster_run(FakeRig())
+    run = cluster_run(FakeFixture())
     key = (ClusterInventory.key, {"key_id": "made-by-a-naive-retry"})
     alias = (ClusterInventory.alias, {"name": f"alias/{run.workspace}"})
     cluster = (ClusterInventory.cluster, {"kms_key_id": "arn:aws:kms:eu-central-1:1:key/the-clusters-own"})
@@ -173,7 +179,7 @@ def test_a_key_that_is_not_the_clusters_is_forgotten_with_its_alias() -> None:
 
 
 def test_the_clusters_own_key_stays() -> None:
-    run = cluster_run(FakeRig())
+    run = cluster_run(FakeFixture())
     key = (ClusterInventory.key, {"key_id": "the-key"})
     write(run, state(key, (ClusterInventory.cluster, {"kms_key_id": "arn:aws:kms:x:1:key/the-key"})))
     assert recover(run)[1].done == []
@@ -182,7 +188,7 @@ def test_the_clusters_own_key_stays() -> None:
 def test_a_bucket_that_is_gone_is_nothing_saved_but_an_unreachable_one_is_no_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     assert StateBucket("no-such-bucket", region=REGION).state(run.stack, run.workspace) is None
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(Retryable):
@@ -190,7 +196,7 @@ def test_a_bucket_that_is_gone_is_nothing_saved_but_an_unreachable_one_is_no_ans
 
 
 def test_a_lock_is_broken_only_while_it_is_that_lock() -> None:
-    run = tenant_run(FakeRig())
+    run = tenant_run(FakeFixture())
     s3, key = boto3.client("s3"), state_key(run) + ".tflock"
     s3.put_object(
         Bucket=BUCKET, Key=key, Body=json.dumps({"ID": "b", "Who": "w", "Created": "2026-01-01T00:00:00Z"})

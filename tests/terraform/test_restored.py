@@ -12,7 +12,14 @@ import pytest
 
 from controlplane.domain.restore import moment
 from localcloud.aws.emulator import AwsEmulator
-from tests.terraform.rig import Events, RealRig, again, cluster_run, never, new_id
+from tests.harness.terraform import (
+    Events,
+    RealFixture,
+    again,
+    cluster_run,
+    never,
+    new_id,
+)
 from workers.providers.ports import PriorRun, StackRun
 
 
@@ -41,7 +48,7 @@ def make_source(rds: Any) -> str:
 def test_a_restored_cluster_plans_nothing_and_is_adopted_without_being_replaced(
     aws: AwsEmulator, tmp_path: Path, of: str
 ) -> None:
-    rig, rds = RealRig(tmp_path), boto3.client("rds")
+    fixture, rds = RealFixture(tmp_path), boto3.client("rds")
     source = make_source(rds)
     origin = {"cluster_id": source}
     if of == "snapshot":
@@ -50,8 +57,8 @@ def test_a_restored_cluster_plans_nothing_and_is_adopted_without_being_replaced(
     else:
         time.sleep(1.1)
         origin["at"] = moment(datetime.now(UTC))
-    run = cluster_run(rig, min_acu=0.5, seconds_until_auto_pause=None, origin=origin)
-    outputs = rig.terraform.apply(run, on_event=Events(), stopped=never)
+    run = cluster_run(fixture, min_acu=0.5, seconds_until_auto_pause=None, origin=origin)
+    outputs = fixture.terraform.apply(run, on_event=Events(), stopped=never)
     assert outputs["master_secret_arn"]
     [seen] = rds.describe_db_clusters(DBClusterIdentifier=run.workspace)["DBClusters"]
     assert seen["KmsKeyId"] == outputs["kms_key_arn"]
@@ -60,18 +67,18 @@ def test_a_restored_cluster_plans_nothing_and_is_adopted_without_being_replaced(
     assert [group["VpcSecurityGroupId"] for group in seen["VpcSecurityGroups"]] == [
         outputs["security_group_id"]
     ]
-    assert rig.terraform.plan(again(run)) == []
-    rig.lose_state(run)
+    assert fixture.terraform.plan(again(run)) == []
+    fixture.lose_state(run)
     began = PriorRun(who="worker@elsewhere", started_at=datetime.now(UTC), lock_id=None)
     events = Events()
-    assert rig.terraform.apply(again(run, prior=began), on_event=events, stopped=never) == outputs
+    assert fixture.terraform.apply(again(run, prior=began), on_event=events, stopped=never) == outputs
     assert ("module.cluster.aws_rds_cluster.this", "import") in events.of("adopted")
-    assert rig.terraform.plan(again(run)) == []
+    assert fixture.terraform.plan(again(run)) == []
     [after] = rds.describe_db_clusters(DBClusterIdentifier=run.workspace)["DBClusters"]
     assert after["DbClusterResourceId"] == seen["DbClusterResourceId"]
     closing = {"deletion_protection": False, "skip_final_snapshot": True}
     doomed = again(run, approved=frozenset(addresses(run)), **closing)
-    rig.terraform.destroy(doomed, on_event=Events(), stopped=never)
+    fixture.terraform.destroy(doomed, on_event=Events(), stopped=never)
     left = {found["DBClusterIdentifier"] for found in rds.describe_db_clusters()["DBClusters"]}
     assert run.workspace not in left
     assert source in left

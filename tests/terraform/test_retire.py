@@ -15,7 +15,12 @@ from controlplane.domain.catalogue import Isolation
 from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle
 from controlplane.store.cluster import ClusterRow
 from localcloud.aws.emulator import AwsEmulator
-from tests.terraform.rig import Events, RealRig, cluster_run, never
+from tests.harness.terraform import (
+    Events,
+    RealFixture,
+    cluster_run,
+    never,
+)
 from workers.engine.context import Platform
 from workers.engine.stacks import cluster_addresses, cluster_variables
 from workers.providers.ports import StackRun
@@ -24,8 +29,8 @@ DESIRED = ClusterDesired(ClusterLifecycle.ACTIVE, Isolation.DEDICATED, "17.5", 0
 
 
 @pytest.fixture
-def rig(aws: AwsEmulator, tmp_path: Path) -> RealRig:
-    return RealRig(tmp_path)
+def fixture(aws: AwsEmulator, tmp_path: Path) -> RealFixture:
+    return RealFixture(tmp_path)
 
 
 def row(cluster_id: str) -> ClusterRow:
@@ -48,8 +53,8 @@ def row(cluster_id: str) -> ClusterRow:
 
 @pytest.mark.acceptance
 @pytest.mark.timeout(900)
-def test_a_warm_cluster_is_destroyed_whole_without_a_snapshot(rig: RealRig) -> None:
-    given = rig.platform()
+def test_a_warm_cluster_is_destroyed_whole_without_a_snapshot(fixture: RealFixture) -> None:
+    given = fixture.platform()
     platform = Platform(
         environment="test",
         zone="tenants.example",
@@ -60,20 +65,20 @@ def test_a_warm_cluster_is_destroyed_whole_without_a_snapshot(rig: RealRig) -> N
         app_role_arn=given["app_role_arn"],
         permissions_boundary_arn=given["permissions_boundary_arn"],
     )
-    name = cluster_run(rig).workspace
+    name = cluster_run(fixture).workspace
     made = row(name)
 
     def run(of: ClusterRow, **more: Any) -> StackRun:
         return StackRun("cluster", name, cluster_variables(platform, of) | {"operation_id": "1"}, **more)
 
-    rig.terraform.apply(run(made), on_event=Events(), stopped=never)
+    fixture.terraform.apply(run(made), on_event=Events(), stopped=never)
     rds = boto3.client("rds")
     assert rds.describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
 
     closed = replace(made, desired=DESIRED.closed(), generation=2)
     events = Events()
     ending = run(closed, approved=cluster_addresses(closed))
-    rig.terraform.destroy(ending, on_event=events, stopped=never)
+    fixture.terraform.destroy(ending, on_event=events, stopped=never)
 
     deleted = {address for address, action in events.of("done") if action == "delete"}
     assert deleted == cluster_addresses(closed)
@@ -81,4 +86,4 @@ def test_a_warm_cluster_is_destroyed_whole_without_a_snapshot(rig: RealRig) -> N
         rds.describe_db_clusters(DBClusterIdentifier=name)
     snapshots = rds.describe_db_cluster_snapshots(DBClusterIdentifier=name)["DBClusterSnapshots"]
     assert snapshots == []
-    rig.terraform.destroy(ending, on_event=Events(), stopped=never)  # nothing left is success
+    fixture.terraform.destroy(ending, on_event=Events(), stopped=never)  # nothing left is success

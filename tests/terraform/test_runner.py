@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, Retryable
-from tests.terraform.rig import ROOT, Events, FakeRig, never, tenant_run
+from tests.harness.terraform import (
+    ROOT,
+    Events,
+    FakeFixture,
+    never,
+    tenant_run,
+)
 from workers.providers.terraform import TerraformRunner
 from workers.providers.terraform.commands import Commands
 
@@ -52,7 +58,7 @@ def test_an_unusable_work_folder_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("a file")
     binary = script(tmp_path, "")
     with pytest.raises(Retryable, match="work folder"):
-        runner(tmp_path / "work", binary).apply(tenant_run(FakeRig()), on_event=Events(), stopped=never)
+        runner(tmp_path / "work", binary).apply(tenant_run(FakeFixture()), on_event=Events(), stopped=never)
 
 
 def test_a_failing_init_says_why_and_is_tried_again_next_time(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_a_failing_init_says_why_and_is_tried_again_next_time(tmp_path: Path) ->
     broken = runner(tmp_path / "work", script(tmp_path, body))
     for _ in range(2):
         with pytest.raises(NeedsHuman, match="terraform init: Failed to query"):
-            broken.apply(tenant_run(FakeRig()), on_event=Events(), stopped=never)
+            broken.apply(tenant_run(FakeFixture()), on_event=Events(), stopped=never)
 
 
 # --------------------------------------------------------------------------------- command lines

@@ -37,9 +37,13 @@ from controlplane.cli.failure import Exit, Failure, clear_services
 def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -> None:
     """Start everything on this machine, subscribe customers, watch them become tenants."""
     with clear_services():
-        from controlplane.cli.demo.house import MIGRATIONS, DemoFailed, DemoHouse
-        from controlplane.cli.demo.story import Story
-        from controlplane.cli.demo.warm import WarmStory, warm_catalogue
+        from controlplane.cli.demo.processes import (
+            MIGRATIONS,
+            DemoFailed,
+            DemoProcesses,
+        )
+        from controlplane.cli.demo.scenario import Scenario
+        from controlplane.cli.demo.warm import WarmScenario, warm_catalogue
     if not MIGRATIONS.is_dir():
         raise Failure(
             f"demo: its sample application is not at {MIGRATIONS.parent}, since packages have none of it:"
@@ -54,13 +58,13 @@ def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -
         with (
             clear_services(),
             warm_catalogue() if warm else nullcontext() as catalogue,
-            DemoHouse(console, data_dir, settings=catalogue) as house,
+            DemoProcesses(console, data_dir, settings=catalogue) as processes,
         ):
-            story = (WarmStory if warm else Story)(house, console, timeout=timeout)
-            story.run()
+            scenario = (WarmScenario if warm else Scenario)(processes, console, timeout=timeout)
+            scenario.run()
             if not exit_:
-                story.where_to_go_next()
-                house.wait_until_one_fails()
+                scenario.where_to_go_next()
+                processes.wait_until_one_fails()
     except DemoFailed as error:
         raise Failure(f"demo: {error}") from error
     except KeyboardInterrupt:

@@ -10,8 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from controlplane.cli.demo.house import CATALOGUE, DemoFailed
-from controlplane.cli.demo.story import PRICES, Customer, Story
+from controlplane.cli.demo.processes import CATALOGUE, DemoFailed
+from controlplane.cli.demo.scenario import (
+    PRICES,
+    Customer,
+    Scenario,
+)
 from controlplane.cli.demo.trace import Trace, trace_of
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.services import clusters, pool
@@ -38,7 +42,7 @@ def warm_catalogue() -> Iterator[Mapping[str, str]]:
         yield {"CONTROLPLANE_PLAN_CATALOGUE": str(path)}
 
 
-class WarmStory(Story):
+class WarmScenario(Scenario):
     def run(self) -> None:
         """Raises DemoFailed where something does not hold."""
         prices = create_prices(self._stripe, PRICES)
@@ -55,7 +59,9 @@ class WarmStory(Story):
         self._subscribe([bolt, cobalt], prices)
         everybody = [acme, bolt, cobalt]
         self._keep_apart(everybody)
-        traces = {customer.slug: trace_of(self._house.registry, customer.tenant_id) for customer in everybody}
+        traces = {
+            customer.slug: trace_of(self._processes.registry, customer.tenant_id) for customer in everybody
+        }
         self._summarise(everybody, traces)
         self._judge_first_page(acme, traces["acme"])
 
@@ -65,12 +71,12 @@ class WarmStory(Story):
             fits = self._fits()
             if fits and all(fit["free"] >= fit["warm_slots"] for fit in fits):
                 break
-            if failed := self._house.failed_process():
+            if failed := self._processes.failed_process():
                 raise DemoFailed(f"{failed} has ended")
             if time.monotonic() - started > self._timeout:
                 raise DemoFailed(f"the warm pool is not ready after {self._timeout:.0f} s: {fits}")
             time.sleep(0.5)
-        with self._house.registry.connection() as conn:
+        with self._processes.registry.connection() as conn:
             ready = clusters.list_page(conn, after=None, limit=10)
         for found in ready:
             row = found.cluster
@@ -79,7 +85,7 @@ class WarmStory(Story):
 
     def _fits(self) -> list[dict[str, Any]]:
         """Those that are asked for; none before the first look."""
-        with self._house.registry.connection() as conn:
+        with self._processes.registry.connection() as conn:
             report = pool.show(conn)
         return [] if report is None else [fit for fit in report.content["fits"] if fit["warm_slots"]]
 

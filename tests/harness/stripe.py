@@ -28,7 +28,7 @@ PLANS = {"shared": 1900, "dedicated": 9900}
 
 
 @dataclass
-class StripeRig:
+class StripeFixture:
     """`url`: where the stand-in listens. `prices`: lookup key → price id. `service`: its process,
     where it has one."""
 
@@ -71,7 +71,7 @@ class StripeRig:
 
 
 @contextmanager
-def run_stripe(data_dir: Path, *arguments: str) -> Iterator[StripeRig]:
+def run_stripe(data_dir: Path, *arguments: str) -> Iterator[StripeFixture]:
     """As it is run outside of tests: a process of its own."""
     service = HttpService(
         "localcloud.stripe",
@@ -79,13 +79,13 @@ def run_stripe(data_dir: Path, *arguments: str) -> Iterator[StripeRig]:
         arguments=arguments,
         environment={"LOCALCLOUD_STRIPE_API_KEY": KEY},
     )
-    with service, _rig(service.url) as rig:
-        rig.service = service
-        yield rig
+    with service, _fixture(service.url) as fixture:
+        fixture.service = service
+        yield fixture
 
 
 @contextmanager
-def run_stripe_here(**settings: Any) -> Iterator[StripeRig]:
+def run_stripe_here(**settings: Any) -> Iterator[StripeFixture]:
     """In a thread, for tests that each want a new one: starts in milliseconds. `settings` as in
     `localcloud.stripe.account.Settings`."""
     store = ObjectStore(None)
@@ -96,8 +96,8 @@ def run_stripe_here(**settings: Any) -> Iterator[StripeRig]:
     deliverer.start()
     thread.start()
     try:
-        with _rig(f"http://127.0.0.1:{server.server_port}") as rig:
-            yield rig
+        with _fixture(f"http://127.0.0.1:{server.server_port}") as fixture:
+            yield fixture
     finally:
         server.shutdown()
         thread.join()
@@ -107,10 +107,10 @@ def run_stripe_here(**settings: Any) -> Iterator[StripeRig]:
 
 
 @contextmanager
-def _rig(url: str) -> Iterator[StripeRig]:
+def _fixture(url: str) -> Iterator[StripeFixture]:
     with StripeControl(url) as control:
         client = make_client(url)
-        yield StripeRig(url, client, control, create_prices(client, PLANS))
+        yield StripeFixture(url, client, control, create_prices(client, PLANS))
 
 
 def make_client(url: str, *, key: str = KEY, retries: int = 0) -> stripe.StripeClient:

@@ -28,9 +28,9 @@ from localcloud.fakes.aws import (
     encode,
     endpoint_of,
 )
-from tests.engine.house import ZONE, House
 from tests.engine.secrets_manager import SecretsManager
-from tests.provider.databases_rig import MASTER_PASSWORD, Server
+from tests.harness.databases import MASTER_PASSWORD, Server
+from tests.harness.engine import ZONE, Harness
 from workers.providers.config_cache import RedisConfigCache
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
@@ -43,19 +43,19 @@ RETRY = 0.02  # seconds
 
 
 @contextmanager
-def moving_house(
+def moving_harness(
     registry_url: str, cache_url: str, servers: Sequence[Server], folder: Path, **options: Any
-) -> Iterator[tuple[House, DataPlane]]:
+) -> Iterator[tuple[Harness, DataPlane]]:
     """One customer on a shared cluster, served. `options`: of `PostgresMoves`."""
-    house = House(registry_url)
+    harness = Harness(registry_url)
     places = folder / "endpoints.json"
     places.write_text("{}")
-    secrets, endpoints = house.ctx.providers.secrets, EndpointMap(places)
+    secrets, endpoints = harness.ctx.providers.secrets, EndpointMap(places)
     cache = RedisConfigCache(cache_url, [KEY])
-    house.ctx = replace(
-        house.ctx,
+    harness.ctx = replace(
+        harness.ctx,
         providers=replace(
-            house.ctx.providers,
+            harness.ctx.providers,
             databases=PostgresDatabases(secrets, endpoints, sslmode="disable"),
             moves=PostgresMoves(secrets, endpoints, sslmode="disable", **options),
             cache=cache,
@@ -66,7 +66,7 @@ def moving_house(
     def on_call(point: str) -> None:
         if not point.startswith("clusters.describe"):
             return
-        account = FakeAccount(house.world)
+        account = FakeAccount(harness.world)
         master = encode(Credential("platform", MASTER_PASSWORD))
         for name in account.names("cluster"):
             homes.setdefault(name, servers[len(homes) % len(servers)])
@@ -75,10 +75,10 @@ def moving_house(
             json.dumps({f"{endpoint_of(c).host}:5432": f"127.0.0.1:{s.at.port}" for c, s in homes.items()})
         )
 
-    house.world._crash = on_call
-    house.hear(house.subscribe(1), "customer.subscription.created")
-    house.work()
-    manager = SecretsManager(house)
+    harness.world._crash = on_call
+    harness.hear(harness.subscribe(1), "customer.subscription.created")
+    harness.work()
+    manager = SecretsManager(harness)
     dataplane = from_environment(
         {
             "DATAPLANE_CONFIG_KEYS": f"{KEY[0]}:{base64.b64encode(KEY[1]).decode()}",
@@ -90,11 +90,11 @@ def moving_house(
         credentials=SecretsManagerCredentials(session=lambda: manager),
     )
     try:
-        yield house, dataplane
+        yield harness, dataplane
     finally:
         dataplane.close()
         cache.close()
-        house.close()
+        harness.close()
 
 
 @dataclass

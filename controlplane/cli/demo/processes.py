@@ -43,7 +43,7 @@ class DemoFailed(RuntimeError):
     """Something that the demo must show does not hold."""
 
 
-class DemoHouse:
+class DemoProcesses:
     """Use as a context manager. `data_dir` None: a temporary folder, removed at the end. `settings`
     are variables for the product's processes, over those of the demo."""
 

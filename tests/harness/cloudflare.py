@@ -27,7 +27,7 @@ QUICK = Timings(records=0.1, ownership=0.2, certificate=0.4)
 
 
 @dataclass
-class CloudflareRig:
+class CloudflareFixture:
     """`url`: where the stand-in listens; `base` is what SDKs are pointed at."""
 
     url: str
@@ -59,7 +59,7 @@ class CloudflareRig:
 
 
 @contextmanager
-def run_cloudflare(data_dir: Path, *arguments: str) -> Iterator[CloudflareRig]:
+def run_cloudflare(data_dir: Path, *arguments: str) -> Iterator[CloudflareFixture]:
     """As it is run outside of tests: a process of its own."""
     service = HttpService(
         "localcloud.cloudflare",
@@ -67,13 +67,13 @@ def run_cloudflare(data_dir: Path, *arguments: str) -> Iterator[CloudflareRig]:
         arguments=["--zone-id", ZONE, *arguments],
         environment={"LOCALCLOUD_CLOUDFLARE_TOKEN": TOKEN},
     )
-    with service, _rig(service.url) as rig:
-        rig.service = service
-        yield rig
+    with service, _fixture(service.url) as fixture:
+        fixture.service = service
+        yield fixture
 
 
 @contextmanager
-def run_cloudflare_here(**settings: Any) -> Iterator[CloudflareRig]:
+def run_cloudflare_here(**settings: Any) -> Iterator[CloudflareFixture]:
     """In a thread, for tests that each want a new one. `settings` as in `localcloud.cloudflare.zone.Zone`."""
     store = ObjectStore(None)
     zone = Zone(id=ZONE, token=TOKEN, store=store, **{"timings": QUICK, **settings})
@@ -81,8 +81,8 @@ def run_cloudflare_here(**settings: Any) -> Iterator[CloudflareRig]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        with _rig(f"http://127.0.0.1:{server.server_port}") as rig:
-            yield rig
+        with _fixture(f"http://127.0.0.1:{server.server_port}") as fixture:
+            yield fixture
     finally:
         server.shutdown()
         thread.join()
@@ -91,10 +91,10 @@ def run_cloudflare_here(**settings: Any) -> Iterator[CloudflareRig]:
 
 
 @contextmanager
-def _rig(url: str) -> Iterator[CloudflareRig]:
+def _fixture(url: str) -> Iterator[CloudflareFixture]:
     client = cloudflare.Cloudflare(api_token=TOKEN, base_url=f"{url}/client/v4", max_retries=0)
     with client, CloudflareControl(url) as control:
-        yield CloudflareRig(url, client, control)
+        yield CloudflareFixture(url, client, control)
 
 
 def eventually(probe: Callable[[], Any], *, timeout: float = 60) -> Any:

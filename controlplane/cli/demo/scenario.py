@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from controlplane.cli.demo.house import DemoFailed, DemoHouse
+from controlplane.cli.demo.processes import DemoFailed, DemoProcesses
 from controlplane.cli.demo.trace import Trace, trace_of
 from controlplane.cli.demo.view import progress_table
 from controlplane.domain.errors import NotFound
@@ -42,16 +42,16 @@ class Customer:
         return tenant_id_for(self.subscription)
 
 
-class Story:
+class Scenario:
     """`timeout`: seconds for all tenants of a chapter to become usable."""
 
-    def __init__(self, house: DemoHouse, console: Console, *, timeout: float) -> None:
-        self._house = house
+    def __init__(self, processes: DemoProcesses, console: Console, *, timeout: float) -> None:
+        self._processes = processes
         self._console = console
         self._timeout = timeout
         self._stripe = stripe.StripeClient(
-            house.cloud.credentials.stripe_api_key,
-            base_addresses={"api": house.cloud.environment()["CONTROLPLANE_STRIPE_API_BASE"]},
+            processes.cloud.credentials.stripe_api_key,
+            base_addresses={"api": processes.cloud.environment()["CONTROLPLANE_STRIPE_API_BASE"]},
         )
         self._http = httpx.Client(timeout=10)
         self._printed: set[str] = set()
@@ -68,12 +68,14 @@ class Story:
         self._subscribe([cobalt], prices)
         everybody = [acme, bolt, cobalt]
         self._keep_apart(everybody)
-        traces = {customer.slug: trace_of(self._house.registry, customer.tenant_id) for customer in everybody}
+        traces = {
+            customer.slug: trace_of(self._processes.registry, customer.tenant_id) for customer in everybody
+        }
         self._summarise(everybody, traces)
         self._judge(cobalt, traces["cobalt"])
 
     def where_to_go_next(self) -> None:
-        credentials = self._house.cloud.credentials
+        credentials = self._processes.cloud.credentials
         self._say("\nIt goes on running. In a browser (names under .localhost lead to this machine):")
         for slug in ("acme", "bolt", "cobalt"):
             self._say(f"  http://{self._host(slug)}:{self._house.app_port}/")
@@ -83,7 +85,7 @@ class Story:
         self._say("  .venv/bin/controlplane tenants list")
         self._say("  .venv/bin/controlplane tenants show acme")
         self._say("  .venv/bin/controlplane tenants reprovision acme --dry-run")
-        self._say("\nLogs are in " + str(self._house.cloud.data_dir))
+        self._say("\nLogs are in " + str(self._processes.cloud.data_dir))
         self._say("Ctrl-C ends it; nothing is left running.")
 
     # ------------------------------------------------------------------------------- subscribing
@@ -111,8 +113,8 @@ class Story:
                     if customer.usable is None:
                         self._try_page(customer)
                 rows = [(c.name, c.tenant_id, c.paid, c.usable) for c in customers]
-                live.update(progress_table(self._house.registry, rows, self._printed, self._console))
-                if failed := self._house.failed_process():
+                live.update(progress_table(self._processes.registry, rows, self._printed, self._console))
+                if failed := self._processes.failed_process():
                     raise DemoFailed(f"{failed} has ended")
                 if time.monotonic() > deadline:
                     raise DemoFailed(f"not usable after {self._timeout:.0f} s: {self._unfinished(customers)}")
@@ -132,7 +134,7 @@ class Story:
             if customer.usable is not None:
                 continue
             try:
-                with self._house.registry.connection() as conn:
+                with self._processes.registry.connection() as conn:
                     row = tenants.show(conn, customer.tenant_id)
                 last = row.operations[0] if row.operations else None
                 states.append(f"{customer.slug}: {row.tenant.phase}, {last and (last.error or last.state)}")

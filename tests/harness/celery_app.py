@@ -1,4 +1,4 @@
-"""A Celery application whose workers work on fakes: `celery -A tests.engine.celery_house worker`.
+"""A Celery application whose workers work on fakes: `celery -A tests.harness.celery_app worker`.
 
 The tasks, the broker, the prefork children and the registry are the real ones; only the outside world
 is a file. CONTROLPLANE_REGISTRY_URL and HOUSE_WORLD say where the two are, HOUSE_LATENCY how many
@@ -11,7 +11,7 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 
-from tests.engine.house import House
+from tests.harness.engine import Harness
 from workers.engine.context import Context
 from workers.runtime import tasks
 from workers.runtime.celery_app import app
@@ -21,13 +21,13 @@ __all__ = ["app"]
 
 @lru_cache(maxsize=1)
 def _context() -> Context:
-    house = House(
+    harness = Harness(
         os.environ["CONTROLPLANE_REGISTRY_URL"],
         os.environ["HOUSE_WORLD"],
         lease=10.0,
         latency=float(os.environ.get("HOUSE_LATENCY", "0")),
     )
-    return replace(house.ctx, ring=tasks.ring)
+    return replace(harness.ctx, ring=tasks.ring)
 
 
 tasks.context = _context

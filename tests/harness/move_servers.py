@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
-from tests.provider.databases_rig import Server, credential_of
+from tests.harness.databases import Server, credential_of
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.moves import PostgresMoves
 from workers.providers.ports import Credential, Home, MoveRun

@@ -28,7 +28,7 @@ BOUNDARY = {
 }
 
 
-class Rig(Protocol):
+class Fixture(Protocol):
     terraform: Terraform
 
     def platform(self) -> dict[str, Any]:
@@ -50,9 +50,9 @@ def new_id(prefix: str) -> str:
     return prefix + base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
 
 
-def tenant_run(rig: Rig, tenant_id: str | None = None, **changes: Any) -> StackRun:
+def tenant_run(fixture: Fixture, tenant_id: str | None = None, **changes: Any) -> StackRun:
     tenant_id = tenant_id or new_id("t-")
-    platform = rig.platform()
+    platform = fixture.platform()
     variables = {
         "tenant_id": tenant_id,
         "placement_key": f"{tenant_id}-1",
@@ -68,9 +68,9 @@ def tenant_run(rig: Rig, tenant_id: str | None = None, **changes: Any) -> StackR
     return StackRun("tenant", f"{tenant_id}-1", variables | changes)
 
 
-def cluster_run(rig: Rig, cluster_id: str | None = None, **changes: Any) -> StackRun:
+def cluster_run(fixture: Fixture, cluster_id: str | None = None, **changes: Any) -> StackRun:
     cluster_id = cluster_id or new_id("c-")
-    platform = rig.platform()
+    platform = fixture.platform()
     variables = {
         "cluster_id": cluster_id,
         "engine_version": "17.5",
@@ -116,7 +116,7 @@ def never() -> bool:
     return False
 
 
-class FakeRig:
+class FakeFixture:
     def __init__(self) -> None:
         self.world = World()
         self.fake = FakeTerraform(self.world)
@@ -145,8 +145,8 @@ class FakeRig:
         self.world.put("aws-role", run.variables["placement_key"], {"environment": "somebody-else"})
 
 
-class RealRig:
-    """`work_dir` may be shared by many rigs: the stacks are initialised once for all of them."""
+class RealFixture:
+    """`work_dir` may be shared by many fixtures: the stacks are initialised once for all of them."""
 
     def __init__(self, work_dir: Path) -> None:
         self.work_dir = work_dir
@@ -191,7 +191,7 @@ class RealRig:
         )
 
     def _make_platform(self) -> dict[str, Any]:
-        """Once an account; a second rig finds what the first one made."""
+        """Once an account; a second fixture finds what the first one made."""
         ec2, iam = boto3.client("ec2"), boto3.client("iam")
         vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
         groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["app"]}])

@@ -94,7 +94,7 @@ CERTIFICATE_KEY = CertificateKey("c1", b"s" * 32)
 _numbers = itertools.count(1)
 
 
-class House:
+class Harness:
     """`crash`: asked at every crash point of the world. `lease`: seconds; `latency`: seconds that each
     of Terraform's resources takes."""
 
@@ -137,7 +137,7 @@ class House:
                 billing=self.billing,
                 dumps=FakeDumps(self.world, self.databases),
             ),
-            catalogue=parse_catalogue(CATALOGUE, source="house"),
+            catalogue=parse_catalogue(CATALOGUE, source="harness"),
             platform=Platform(
                 environment="test",
                 zone=ZONE,
