@@ -241,7 +241,7 @@ def dead_neighbour(report: Report, port: int, *, seconds: float) -> None:
             while not stop.is_set():
                 began = time.perf_counter()
                 try:
-                    pools.lend(dead)
+                    pools.checkout(dead)
                 except DatabaseError:
                     answers.append(time.perf_counter() - began)
                 stop.wait(0.05)

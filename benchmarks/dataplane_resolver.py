@@ -1,4 +1,4 @@
-"""The resolver: from memory against a bare dict, the levels behind it, memory, and notices."""
+"""The resolver: from memory against a bare dict, the tiers behind it, memory, and notices."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dataplane.hosts import normalise_host
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
-from dataplane.tiers import RedisLevel
+from dataplane.tiers import RedisTier
 
 KEYS = {"k1": b"benchmark benchmark benchmark 32"}
 ZONE = "tenants.example.com"
@@ -60,7 +60,7 @@ def entry(of: TenantConfig) -> str:
 
 
 class Parsing:
-    """A level that makes each record from its JSON, as a real one does."""
+    """A tier that makes each record from its JSON, as a real one does."""
 
     def __init__(self, tenants: int) -> None:
         self._texts = {config(n).host: json.dumps(config(n).to_payload()) for n in range(tenants)}
@@ -128,8 +128,8 @@ def from_memory(report: Report, *, rounds: int) -> None:
 
 def memory(report: Report) -> None:
     tenants = 20_000
-    level = Parsing(tenants)
-    resolver = Resolver(cache=level)
+    tier = Parsing(tenants)
+    resolver = Resolver(cache=tier)
     hosts = [config(n).host for n in range(tenants)]
     gc.collect()
     tracemalloc.start()
@@ -153,7 +153,7 @@ def behind(report: Report, url: str, *, rounds: int) -> None:
     with redis.Redis.from_url(url, protocol=2) as client:
         for number in range(1000):
             client.set(cache_key(config(number).host), entry(config(number)))
-        resolver = Resolver(cache=RedisLevel.from_url(url, KEYS))
+        resolver = Resolver(cache=RedisTier.from_url(url, KEYS))
         hosts = [config(number).host for number in range(1000)]
         before = reads(client)
         began = time.perf_counter()
@@ -177,7 +177,7 @@ def behind(report: Report, url: str, *, rounds: int) -> None:
 
 def herd(report: Report, section: str, client: redis.Redis, url: str) -> None:
     client.set(cache_key("herd.example"), entry_for("herd.example"))
-    resolver = Resolver(cache=RedisLevel.from_url(url, KEYS))
+    resolver = Resolver(cache=RedisTier.from_url(url, KEYS))
     resolver.resolve(config(0).host)
     before = reads(client)
     start = threading.Barrier(1000)
@@ -240,7 +240,7 @@ Watched = Iterator[tuple[Callable[[], TenantConfig], Callable[[], None]]]
 def by_notice(client: redis.Redis, url: str) -> Watched:
     client.set(cache_key(config(0).host), entry(config(0, 10)))
     resolver = Resolver(
-        cache=RedisLevel.from_url(url, KEYS), notices=NoticeListener(url), policy=Policy(ttl=36_000)
+        cache=RedisTier.from_url(url, KEYS), notices=NoticeListener(url), policy=Policy(ttl=36_000)
     )
     resolver.start()
     while not resolver._hearing:
@@ -253,7 +253,7 @@ class Tracking:
     the key and nothing else, so every write of a key outdates what is known of it."""
 
     def __init__(self, url: str) -> None:
-        self.resolver = Resolver(cache=RedisLevel.from_url(url, KEYS), policy=Policy(ttl=36_000))
+        self.resolver = Resolver(cache=RedisTier.from_url(url, KEYS), policy=Policy(ttl=36_000))
         self.heard = 0
         self._stop = False
         self._client = redis.Redis.from_url(url, protocol=2, socket_timeout=0.2)
@@ -329,7 +329,7 @@ def watched(
         tracking = Tracking(url)
         return tracking.resolver, tracking.close
     resolver = Resolver(
-        cache=RedisLevel.from_url(url, KEYS), notices=NoticeListener(url), policy=Policy(ttl=36_000)
+        cache=RedisTier.from_url(url, KEYS), notices=NoticeListener(url), policy=Policy(ttl=36_000)
     )
     resolver.start()
     while not resolver._hearing:

@@ -1,6 +1,6 @@
-"""The same pools for asyncio: the same ledger, psycopg's asynchronous connections, one event loop.
+"""The same pools for asyncio: the same scheduler, psycopg's asynchronous connections, one event loop.
 
-The ledger may be shared with the process's pools for threads. Its lock is held for the bookkeeping and
+The scheduler may be shared with the process's pools for threads. Its lock is held for the bookkeeping and
 never across an `await`, so the loop waits for microseconds; what a thread gives back wakes a coroutine
 through the loop. The pools belong to the loop that first uses them.
 """
@@ -20,10 +20,10 @@ import psycopg
 from dataplane import wire
 from dataplane.checkout import (
     Blocked,
-    Held,
     Limits,
     Opening,
-    Ticket,
+    PooledConnection,
+    Waiter,
 )
 from dataplane.connect import Connector
 from dataplane.contract import Notice, TenantConfig
@@ -38,7 +38,7 @@ from dataplane.pooling import (
     full_error,
     tired_error,
 )
-from dataplane.scheduler import Ledger
+from dataplane.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class AsyncKeyedPools:
         connector: Connector,
         *,
         limits: Limits | None = None,
-        ledger: Ledger[Any] | None = None,
+        scheduler: Scheduler[Any] | None = None,
         timeout: float = 5.0,
         idle: float = 120.0,
         check_timeout: float = 2.0,
@@ -65,7 +65,7 @@ class AsyncKeyedPools:
         self._idle = idle
         self._check_timeout = check_timeout
         self._fleet = fleet
-        self._ledger = ledger or Ledger[Any](limits or Limits())
+        self._scheduler = scheduler or Scheduler[Any](limits or Limits())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: asyncio.Task[None] | None = None
         # Not the loop's own threads: an application may have these wait for the budget that is held here.
@@ -77,7 +77,9 @@ class AsyncKeyedPools:
     @contextlib.asynccontextmanager
     async def connection(self, config: TenantConfig, *, timeout: float | None = None) -> AsyncIterator[Conn]:
         """One transaction: committed at the end, rolled back where the block raises."""
-        held = await self._lend(config, time.monotonic() + (self._timeout if timeout is None else timeout))
+        held = await self._checkout(
+            config, time.monotonic() + (self._timeout if timeout is None else timeout)
+        )
         try:
             yield held.conn
             expect_not_failed(held.conn)
@@ -87,12 +89,12 @@ class AsyncKeyedPools:
                 await held.conn.rollback()
             raise
         finally:
-            await self._give_back(held)
+            await self._checkin(held)
 
     async def retire(self, tenant_id: str) -> None:
         """Use none of the tenant's connections again; those in use end when they come back."""
         with self._closing():
-            self._ledger.retire(tenant_id)
+            self._scheduler.retire(tenant_id)
 
     def noticed(self, notice: Notice) -> None:
         """For `Resolver.subscribe`: called from the listener's thread."""
@@ -107,17 +109,17 @@ class AsyncKeyedPools:
         if self._keeper is not None:
             self._keeper.cancel()
         with self._closing():
-            self._ledger.clear(KIND)
+            self._scheduler.clear(KIND)
         await asyncio.gather(*self._releasing)
 
     @property
     def open_connections(self) -> tuple[int, int]:
         """As `KeyedPools.open_connections`."""
-        return self._ledger.shared, self._ledger.dedicated
+        return self._scheduler.shared, self._scheduler.dedicated
 
     # ------------------------------------------------------------------------------- inside
 
-    async def _lend(self, config: TenantConfig, until: float) -> Held[Conn]:
+    async def _checkout(self, config: TenantConfig, until: float) -> PooledConnection[Conn]:
         if config.database is None:
             raise DatabaseUnavailable(f"{config.tenant_id} has no database")
         if self._loop is None:
@@ -131,7 +133,7 @@ class AsyncKeyedPools:
             if held is not None:
                 return held
 
-    async def _take(self, config: TenantConfig, until: float) -> Held[Conn] | Opening[Conn]:
+    async def _take(self, config: TenantConfig, until: float) -> PooledConnection[Conn] | Opening[Conn]:
         ready = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -141,11 +143,11 @@ class AsyncKeyedPools:
 
         try:
             with self._closing():
-                grant = self._ledger.take(config, time.monotonic(), wake, KIND)
+                grant = self._scheduler.take(config, time.monotonic(), wake, KIND)
         except PoolExhausted:
             self.statistics.refused += 1
             raise
-        if isinstance(grant, Ticket):
+        if isinstance(grant, Waiter):
             self.statistics.waited += 1
             return await self._wait(grant, ready, until)
         if isinstance(grant, Blocked):
@@ -153,38 +155,38 @@ class AsyncKeyedPools:
         return grant
 
     async def _wait(
-        self, ticket: Ticket[Conn], ready: asyncio.Event, until: float
-    ) -> Held[Conn] | Opening[Conn]:
+        self, waiter: Waiter[Conn], ready: asyncio.Event, until: float
+    ) -> PooledConnection[Conn] | Opening[Conn]:
         try:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await ready.wait()
         except TimeoutError:
-            with self._ledger.lock:
-                left = self._ledger.leave(ticket)
+            with self._scheduler.lock:
+                left = self._scheduler.leave(waiter)
             if left:
                 self.statistics.refused += 1
-                raise tired_error(ticket) from None
+                raise tired_error(waiter) from None
         except asyncio.CancelledError:
             # The request is gone; what was granted to it in the same moment goes on to the next.
             with self._closing():
-                if not self._ledger.leave(ticket):
-                    self._pass_on(ticket)
+                if not self._scheduler.leave(waiter):
+                    self._pass_on(waiter)
             raise
-        if ticket.error is not None:
-            raise blocked_error(ticket.error)
-        grant = ticket.held or ticket.opening
-        assert grant is not None  # noqa: S101  # the ledger wakes nobody without one
+        if waiter.error is not None:
+            raise blocked_error(waiter.error)
+        grant = waiter.held or waiter.opening
+        assert grant is not None  # noqa: S101  # the scheduler wakes nobody without one
         return grant
 
-    def _pass_on(self, ticket: Ticket[Conn]) -> None:
-        if ticket.opening is not None:
-            if ticket.opening.victim is not None:
-                self._ledger.discarded.append(ticket.opening.victim)
-            self._ledger.not_opened(ticket.opening)
-        elif ticket.held is not None and not self._ledger.give_back(ticket.held, time.monotonic()):
-            self._ledger.discarded.append(ticket.held)
+    def _pass_on(self, waiter: Waiter[Conn]) -> None:
+        if waiter.opening is not None:
+            if waiter.opening.victim is not None:
+                self._scheduler.discarded.append(waiter.opening.victim)
+            self._scheduler.not_opened(waiter.opening)
+        elif waiter.held is not None and not self._scheduler.checkin(waiter.held, time.monotonic()):
+            self._scheduler.discarded.append(waiter.held)
 
-    async def _open(self, opening: Opening[Conn]) -> Held[Conn]:
+    async def _open(self, opening: Opening[Conn]) -> PooledConnection[Conn]:
         config = opening.target
         try:
             if opening.victim is not None:
@@ -193,7 +195,7 @@ class AsyncKeyedPools:
             claimed = await self._claim(config)
         except BaseException:
             with self._closing():
-                self._ledger.not_opened(opening)
+                self._scheduler.not_opened(opening)
             raise
         conn: Conn | None = None
         try:
@@ -207,15 +209,15 @@ class AsyncKeyedPools:
             with self._closing():
                 if isinstance(error, DatabaseError):
                     self.statistics.failed += 1
-                    self._ledger.failed(opening, error, time.monotonic())
+                    self._scheduler.failed(opening, error, time.monotonic())
                 else:
-                    self._ledger.not_opened(opening)
+                    self._scheduler.not_opened(opening)
             raise
-        with self._ledger.lock:
+        with self._scheduler.lock:
             self.statistics.opened += 1
-            self.statistics.lent += 1
-            self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
-            return self._ledger.opened(opening, conn)
+            self.statistics.checked_out += 1
+            self.statistics.most_shared = max(self.statistics.most_shared, self._scheduler.shared)
+            return self._scheduler.opened(opening, conn)
 
     async def _claim(self, config: TenantConfig) -> bool:
         """As `KeyedPools._claim`."""
@@ -223,8 +225,8 @@ class AsyncKeyedPools:
             return False
         cluster = cluster_of(config)
         while not await self._acquire(self._fleet, cluster):
-            with self._ledger.lock:
-                idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
+            with self._scheduler.lock:
+                idle = self._scheduler.evict(lambda held: cluster_of(held.target) == cluster)
             if idle is None:
                 self.statistics.refused += 1
                 raise full_error(config)
@@ -257,7 +259,7 @@ class AsyncKeyedPools:
             log.critical("cross-tenant: %s", error)
             raise
 
-    async def _checked(self, held: Held[Conn]) -> Held[Conn] | None:
+    async def _checked(self, held: PooledConnection[Conn]) -> PooledConnection[Conn] | None:
         """The connection if it is alive and the tenant's own; None where another must be taken."""
         tenant = held.tenant
         try:
@@ -265,20 +267,20 @@ class AsyncKeyedPools:
         except BaseException as error:
             self.statistics.broken += 1
             with self._closing():
-                self._ledger.drop(held)
-                self._ledger.discarded.append(held)
+                self._scheduler.drop(held)
+                self._scheduler.discarded.append(held)
                 if isinstance(error, (wire.Broken, CrossTenantDetected)):
-                    self._ledger.retire(tenant.target.tenant_id)
+                    self._scheduler.retire(tenant.target.tenant_id)
             if isinstance(error, wire.Broken):
                 return None
             if isinstance(error, CrossTenantDetected):
                 self.statistics.crossed += 1
                 log.critical("cross-tenant: %s", error)
             raise
-        self.statistics.lent += 1
+        self.statistics.checked_out += 1
         return held
 
-    async def _give_back(self, held: Held[Conn]) -> None:
+    async def _checkin(self, held: PooledConnection[Conn]) -> None:
         conn = held.conn
         with contextlib.suppress(psycopg.Error):
             if conn.autocommit and not conn.broken:
@@ -288,21 +290,21 @@ class AsyncKeyedPools:
         with self._closing():
             if not fit:
                 self.statistics.broken += 1
-                self._ledger.drop(held)
-                self._ledger.discarded.append(held)
-            elif not self._ledger.give_back(held, time.monotonic()):
-                self._ledger.discarded.append(held)
+                self._scheduler.drop(held)
+                self._scheduler.discarded.append(held)
+            elif not self._scheduler.checkin(held, time.monotonic()):
+                self._scheduler.discarded.append(held)
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
-        """Hold the lock; afterwards close what the ledger has discarded."""
-        with self._ledger.lock:
+        """Hold the lock; afterwards close what the scheduler has discarded."""
+        with self._scheduler.lock:
             yield
-            discarded, self._ledger.discarded = self._ledger.discarded, []
+            discarded, self._scheduler.discarded = self._scheduler.discarded, []
         for held in discarded:
             self._close(held)
 
-    def _close(self, held: Held[Any]) -> None:
+    def _close(self, held: PooledConnection[Any]) -> None:
         end(held.conn)
         self._release(cluster_of(held.target))
 
@@ -314,4 +316,4 @@ class AsyncKeyedPools:
                 await asyncio.get_running_loop().run_in_executor(self._threads, self._fleet.beat)
             now = time.monotonic()
             with self._closing():
-                self._ledger.expire(now - self._idle, now)
+                self._scheduler.expire(now - self._idle, now)

@@ -1,4 +1,4 @@
-"""What the ledger deals in: limits, tenants, and the four things that a request can get.
+"""What the scheduler deals in: limits, tenants, and the four things that a request can get.
 
 A request for a connection gets one that is open (`Held`), leave to open one (`Opening`), a place in the
 line (`Ticket`), or is told that it is too early to try (`Blocked`). Each is of a `kind`: a thread can't use a
@@ -36,7 +36,7 @@ class Limits:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
-class Held(Generic[C]):
+class PooledConnection(Generic[C]):
     """A connection and its place in the books."""
 
     __slots__ = ("conn", "idle_since", "kind", "place", "target", "tenant")
@@ -50,7 +50,7 @@ class Held(Generic[C]):
         self.idle_since = 0.0
 
 
-class Ticket(Generic[C]):
+class Waiter(Generic[C]):
     """A place in the line. Exactly one of `held`, `opening`, `error` is set when `wake` is called."""
 
     __slots__ = ("error", "held", "kind", "number", "opening", "tenant", "wake")
@@ -60,7 +60,7 @@ class Ticket(Generic[C]):
         self.kind = kind
         self.number = number
         self.wake = wake
-        self.held: Held[C] | None = None
+        self.held: PooledConnection[C] | None = None
         self.opening: Opening[C] | None = None
         self.error: Blocked | None = None
 
@@ -73,7 +73,7 @@ class Opening(Generic[C]):
     kind: str
     target: TenantConfig
     place: int
-    victim: Held[C] | None
+    victim: PooledConnection[C] | None
 
 
 @dataclass(slots=True)
@@ -91,8 +91,8 @@ class Tenant(Generic[C]):
     place: int = 0  # rises when connections made until now must not be used again
     total: int = 0  # connections open, opening or lent
     connecting: int = 0
-    idle: list[Held[C]] = field(default_factory=list)  # of every kind
-    line: deque[Ticket[C]] = field(default_factory=deque)
+    idle: list[PooledConnection[C]] = field(default_factory=list)  # of every kind
+    line: deque[Waiter[C]] = field(default_factory=deque)
     waiting: int = 0  # in `line` or in the line of the budget
     failures: int = 0
     blocked_until: float = 0.0

@@ -1,4 +1,4 @@
-"""The control plane as a level: what to ask when the cache does not know, or is away."""
+"""The control plane as a tier: what to ask when the cache does not know, or is away."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import urllib3
 from dataplane.contract import MAX_ENTRY_BYTES, ContractError, TenantConfig, verify
 from dataplane.tiers import (
     EntryRefused,
-    LevelDown,
     Pause,
+    TierDown,
 )
 
 log = logging.getLogger(__name__)
 
 
-class ControlPlaneLevel:
+class ControlPlaneTier:
     """The control plane's resolve endpoint: `GET <base>/v1/resolve?host=…` with a bearer token.
 
     200 brings `{"entry": "v1.…"}`, signed as in the cache and verified here all the same. "There is
@@ -53,7 +53,7 @@ class ControlPlaneLevel:
     def read(self, host: str) -> TenantConfig | None:
         self._pause.check()
         if not self._slots.acquire(timeout=self._timeout):
-            raise LevelDown("resolve endpoint: too many hosts are being asked for at once")
+            raise TierDown("resolve endpoint: too many hosts are being asked for at once")
         try:
             status, kind, body = self._get(host)
         finally:
@@ -65,7 +65,7 @@ class ControlPlaneLevel:
         if status != 200 or document is None:
             self._pause.failed()
             log.error("resolve endpoint: answered %d (%s)", status, kind or "no content type")
-            raise LevelDown(f"resolve endpoint: answered {status}")
+            raise TierDown(f"resolve endpoint: answered {status}")
         self._pause.worked()
         try:
             return TenantConfig.from_payload(verify(_entry(document), host=host, keys=self._keys))
@@ -99,7 +99,7 @@ class ControlPlaneLevel:
                 return self._request(host)  # a kept connection that the server had just closed
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._pause.failed()
-            raise LevelDown(f"resolve endpoint: {type(error).__name__}") from error
+            raise TierDown(f"resolve endpoint: {type(error).__name__}") from error
 
     def _request(self, host: str) -> tuple[int, str, bytes]:
         response = self._pool().request(
@@ -109,7 +109,7 @@ class ControlPlaneLevel:
             body = response.read(2 * MAX_ENTRY_BYTES)
             if response.read(1):
                 response.close()
-                raise LevelDown("resolve endpoint: the answer is too long")
+                raise TierDown("resolve endpoint: the answer is too long")
         finally:
             response.release_conn()
         return response.status, response.headers.get("Content-Type", ""), body

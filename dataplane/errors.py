@@ -7,7 +7,7 @@ two sentences for people. None of them names a database, a login or an address.
     DataPlaneError
     ├── RoutingError             the host does not lead to a tenant that may be served
     │   ├── BadHost              400  the Host header is malformed (404 where it is an IP address)
-    │   ├── UnknownHost          404  nobody lives here, and the levels behind said so
+    │   ├── UnknownHost          404  nobody lives here, and the tiers behind said so
     │   ├── Suspended            403
     │   ├── Provisioning         503  made at this moment
     │   ├── BeingUpdated         503  its schema is of a release that this version can't serve

@@ -25,8 +25,8 @@ from typing import Any
 import redis
 
 from dataplane.tiers import (
-    LevelDown,
     Pause,
+    TierDown,
     connect_redis,
 )
 
@@ -97,7 +97,7 @@ class FleetBudget:
             wanted = self._held[cluster] + 1
             try:
                 granted = self._write(cluster, wanted, self.limit)
-            except LevelDown:
+            except TierDown:
                 granted = wanted <= self.share
             if granted:
                 self._held[cluster] = wanted
@@ -108,14 +108,14 @@ class FleetBudget:
             if self._held[cluster] < 1:
                 return  # opened by the process that this one was forked from
             self._held[cluster] -= 1
-            with contextlib.suppress(LevelDown):  # the next beat says it
+            with contextlib.suppress(TierDown):  # the next beat says it
                 self._write(cluster, self._held[cluster], -1)
             if not self._held[cluster]:
                 del self._held[cluster]
 
     def beat(self) -> None:
         """Say again what is held. To be called well within `lease` seconds."""
-        with self._lock, contextlib.suppress(LevelDown):
+        with self._lock, contextlib.suppress(TierDown):
             for cluster, held in self._held.items():
                 self._write(cluster, held, -1)
 
@@ -132,6 +132,6 @@ class FleetBudget:
         except (redis.RedisError, OSError) as error:
             self._pause.failed()
             log.warning("fleet budget: %s", type(error).__name__)
-            raise LevelDown(f"fleet budget: {type(error).__name__}") from error
+            raise TierDown(f"fleet budget: {type(error).__name__}") from error
         self._pause.worked()
         return bool(answer)

@@ -82,8 +82,8 @@ class Slot:
 
 
 class Nothing(enum.Enum):
-    NO_TENANT = "no tenant"  # a level said so
-    UNTOLD = "untold"  # no level could tell
+    NO_TENANT = "no tenant"  # a tier said so
+    UNTOLD = "untold"  # no tier could tell
 
 
 Outcome = Slot | Nothing
@@ -105,7 +105,7 @@ class Memory:
         return self._clock() < self.unknown.get(name, 0.0)
 
     def store(self, name: str, config: TenantConfig | None, *, ttl: float) -> Outcome:
-        """What a level has said. `ttl`: for a tenant's entry."""
+        """What a tier has said. `ttl`: for a tenant's entry."""
         policy, now = self._policy, self._clock()
         if config is None or config.status is Status.GONE:
             self.slots.pop(name, None)

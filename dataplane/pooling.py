@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from dataplane.checkout import Blocked, Ticket
+from dataplane.checkout import Blocked, Waiter
 from dataplane.connect import may_pause
 from dataplane.contract import TenantConfig
 from dataplane.errors import DatabaseError, DatabaseWaking, PoolExhausted
@@ -16,9 +16,9 @@ from dataplane.errors import DatabaseError, DatabaseWaking, PoolExhausted
 
 @dataclass(slots=True)
 class PoolStatistics:
-    """`lent` includes those that were opened for it."""
+    """`checked_out` includes those that were opened for it."""
 
-    lent: int = 0
+    checked_out: int = 0
     opened: int = 0
     evicted: int = 0
     waited: int = 0
@@ -49,10 +49,10 @@ def blocked_error(blocked: Blocked) -> DatabaseError:
     return type(blocked.error)(str(blocked.error), retry_after=max(1.0, blocked.retry_after))
 
 
-def tired_error(ticket: Ticket[Any]) -> DatabaseError:
+def tired_error(waiter: Waiter[Any]) -> DatabaseError:
     """What to say to a request that waited in vain. That its tenant is connecting at this moment says
     little where connections come and go, but a cluster that may pause is most likely waking."""
-    tenant = ticket.tenant
+    tenant = waiter.tenant
     name = tenant.target.tenant_id
     if may_pause(tenant.target) and tenant.connecting and tenant.total == tenant.connecting:
         return DatabaseWaking(f"{name}: still connecting", retry_after=5.0)
@@ -72,5 +72,5 @@ def expect_not_failed(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[An
 def left_open_error(config: TenantConfig) -> psycopg.ProgrammingError:
     return psycopg.ProgrammingError(
         f"{config.tenant_id}: a connection came back in an open transaction, which was rolled back: "
-        "commit() or rollback() before give_back(), or use `with pools.connection(config)`, which commits"
+        "commit() or rollback() before checkin(), or use `with pools.connection(config)`, which commits"
     )

@@ -1,6 +1,6 @@
 """Connections to tenant databases for threads: one budget, no thread per tenant, no mix-up.
 
-The ledger decides who gets what (`dataplane/scheduler.py`); this module does the I/O that it asks for, and
+The scheduler decides who gets what (`dataplane/scheduler.py`); this module does the I/O that it asks for, and
 never while it holds the lock, so a database that hangs keeps nobody else waiting. Every connection
 that goes out, new or used, has just been asked whose it is (I7), and comes back through a reset.
 """
@@ -23,10 +23,10 @@ from psycopg.pq import TransactionStatus
 from dataplane import wire
 from dataplane.checkout import (
     Blocked,
-    Held,
     Limits,
     Opening,
-    Ticket,
+    PooledConnection,
+    Waiter,
 )
 from dataplane.connect import Connector
 from dataplane.contract import Notice, TenantConfig
@@ -47,7 +47,7 @@ from dataplane.pooling import (
     left_open_error,
     tired_error,
 )
-from dataplane.scheduler import Ledger
+from dataplane.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class KeyedPools:
 
     `timeout`: seconds that a request waits for one to become free. `idle`: seconds after which an
     unused one is closed, which also lets a cluster pause. `check_timeout`: seconds that a database
-    may take to say whose it is. `fleet`: None where no other process shares the clusters. `ledger`: one
+    may take to say whose it is. `fleet`: None where no other process shares the clusters. `scheduler`: one
     that the process's AsyncKeyedPools has too, in place of `limits`; so both keep within one budget.
     """
 
@@ -69,14 +69,14 @@ class KeyedPools:
         connector: Connector,
         *,
         limits: Limits | None = None,
-        ledger: Ledger[Any] | None = None,
+        scheduler: Scheduler[Any] | None = None,
         timeout: float = 5.0,
         idle: float = 120.0,
         check_timeout: float = 2.0,
         fleet: FleetBudget | None = None,
     ) -> None:
         self._connector = connector
-        self._ledger = ledger or Ledger[Any](limits or Limits())
+        self._scheduler = scheduler or Scheduler[Any](limits or Limits())
         self._fleet = fleet
         self._timeout = timeout
         self._idle = idle
@@ -97,7 +97,7 @@ class KeyedPools:
         CrossTenantDetected, before the block is entered, and psycopg's InFailedSqlTransaction at its end
         where it has caught the error of a statement, after which nothing can be committed.
         """
-        held = self.lend(config, timeout=timeout)
+        held = self.checkout(config, timeout=timeout)
         try:
             yield held.conn
             expect_not_failed(held.conn)
@@ -107,10 +107,10 @@ class KeyedPools:
                 held.conn.rollback()
             raise
         finally:
-            self.give_back(held)
+            self.checkin(held)
 
-    def lend(self, config: TenantConfig, *, timeout: float | None = None) -> Held[Conn]:
-        """As `connection`, for callers that can't use a `with`: `give_back` must follow."""
+    def checkout(self, config: TenantConfig, *, timeout: float | None = None) -> PooledConnection[Conn]:
+        """As `connection`, for callers that can't use a `with`: `checkin` must follow."""
         if config.database is None:
             raise DatabaseUnavailable(f"{config.tenant_id} has no database")
         until = time.monotonic() + (self._timeout if timeout is None else timeout)
@@ -122,7 +122,7 @@ class KeyedPools:
             if held is not None:
                 return held
 
-    def give_back(self, held: Held[Conn]) -> None:
+    def checkin(self, held: PooledConnection[Conn]) -> None:
         """Reset and return. A connection in a transaction, or changed beyond the reset, is closed.
 
         Raises psycopg's ProgrammingError for one in a transaction, after closing it, unless an error is
@@ -135,11 +135,11 @@ class KeyedPools:
                 conn.autocommit = False
         conn.cursor_factory, conn.server_cursor_factory = psycopg.Cursor, psycopg.ServerCursor
         fit = wire.send_reset(conn) and not self._closed.is_set()
-        with self._ledger.lock:
+        with self._scheduler.lock:
             if fit:
-                fit = self._ledger.give_back(held, time.monotonic())
+                fit = self._scheduler.checkin(held, time.monotonic())
             else:
-                self._ledger.drop(held)
+                self._scheduler.drop(held)
                 self.statistics.broken += 1
             discarded = self._discarded()
         if not fit:
@@ -150,8 +150,8 @@ class KeyedPools:
 
     def retire(self, tenant_id: str) -> None:
         """Use none of the tenant's connections again; those in use end when they come back."""
-        with self._ledger.lock:
-            self._ledger.retire(tenant_id)
+        with self._scheduler.lock:
+            self._scheduler.retire(tenant_id)
             discarded = self._discarded()
         self._close(discarded)
 
@@ -164,50 +164,52 @@ class KeyedPools:
     def close(self) -> None:
         """Close what is idle; what is lent is closed when it comes back."""
         self._closed.set()
-        with self._ledger.lock:
-            self._ledger.clear(KIND)
+        with self._scheduler.lock:
+            self._scheduler.clear(KIND)
             discarded = self._discarded()
         self._close(discarded)
 
     @property
     def open_connections(self) -> tuple[int, int]:
-        """(of the shared budget, of dedicated tenants), of both kinds where the ledger is shared."""
-        return self._ledger.shared, self._ledger.dedicated
+        """(of the shared budget, of dedicated tenants), of both kinds where the scheduler is shared."""
+        return self._scheduler.shared, self._scheduler.dedicated
 
     # ------------------------------------------------------------------------------- inside
 
-    def _take(self, config: TenantConfig, until: float) -> Held[Conn] | Opening[Conn]:
+    def _take(self, config: TenantConfig, until: float) -> PooledConnection[Conn] | Opening[Conn]:
         ready = threading.Event()
-        with self._ledger.lock:
+        with self._scheduler.lock:
             if self._keeper is None:
                 self._start_keeper()
             try:
-                grant = self._ledger.take(config, time.monotonic(), ready.set, KIND)
+                grant = self._scheduler.take(config, time.monotonic(), ready.set, KIND)
             except PoolExhausted:
                 self.statistics.refused += 1
                 raise
             discarded = self._discarded()
         self._close(discarded)
-        if isinstance(grant, Ticket):
+        if isinstance(grant, Waiter):
             self.statistics.waited += 1
             return self._wait(grant, ready, until)
         if isinstance(grant, Blocked):
             raise blocked_error(grant)
         return grant
 
-    def _wait(self, ticket: Ticket[Conn], ready: threading.Event, until: float) -> Held[Conn] | Opening[Conn]:
+    def _wait(
+        self, waiter: Waiter[Conn], ready: threading.Event, until: float
+    ) -> PooledConnection[Conn] | Opening[Conn]:
         if not ready.wait(max(0.0, until - time.monotonic())):
-            with self._ledger.lock:
-                if self._ledger.leave(ticket):
+            with self._scheduler.lock:
+                if self._scheduler.leave(waiter):
                     self.statistics.refused += 1
-                    raise tired_error(ticket)
-        if ticket.error is not None:
-            raise blocked_error(ticket.error)
-        grant = ticket.held or ticket.opening
-        assert grant is not None  # noqa: S101  # the ledger wakes nobody without one
+                    raise tired_error(waiter)
+        if waiter.error is not None:
+            raise blocked_error(waiter.error)
+        grant = waiter.held or waiter.opening
+        assert grant is not None  # noqa: S101  # the scheduler wakes nobody without one
         return grant
 
-    def _open(self, opening: Opening[Conn]) -> Held[Conn]:
+    def _open(self, opening: Opening[Conn]) -> PooledConnection[Conn]:
         config = opening.target
         if opening.victim is not None:
             self.statistics.evicted += 1
@@ -215,8 +217,8 @@ class KeyedPools:
         try:
             claimed = self._claim(config)
         except BaseException:
-            with self._ledger.lock:
-                self._ledger.not_opened(opening)
+            with self._scheduler.lock:
+                self._scheduler.not_opened(opening)
             raise
         conn: Conn | None = None
         try:
@@ -227,18 +229,18 @@ class KeyedPools:
                 conn.close()
             if claimed and self._fleet is not None:
                 self._fleet.release(cluster_of(config))
-            with self._ledger.lock:
+            with self._scheduler.lock:
                 if isinstance(error, DatabaseError):
                     self.statistics.failed += 1
-                    self._ledger.failed(opening, error, time.monotonic())
+                    self._scheduler.failed(opening, error, time.monotonic())
                 else:
-                    self._ledger.not_opened(opening)
+                    self._scheduler.not_opened(opening)
             raise
-        with self._ledger.lock:
+        with self._scheduler.lock:
             self.statistics.opened += 1
-            self.statistics.lent += 1
-            self.statistics.most_shared = max(self.statistics.most_shared, self._ledger.shared)
-            return self._ledger.opened(opening, conn)
+            self.statistics.checked_out += 1
+            self.statistics.most_shared = max(self.statistics.most_shared, self._scheduler.shared)
+            return self._scheduler.opened(opening, conn)
 
     def _claim(self, config: TenantConfig) -> bool:
         """Room on the cluster, among all processes: where there is none, an idle connection of ours to
@@ -247,8 +249,8 @@ class KeyedPools:
             return False
         cluster = cluster_of(config)
         while not self._fleet.acquire(cluster):
-            with self._ledger.lock:
-                idle = self._ledger.evict(lambda held: cluster_of(held.target) == cluster)
+            with self._scheduler.lock:
+                idle = self._scheduler.evict(lambda held: cluster_of(held.target) == cluster)
             if idle is None:
                 self.statistics.refused += 1
                 raise full_error(config)
@@ -266,7 +268,7 @@ class KeyedPools:
             log.critical("cross-tenant: %s", error)
             raise
 
-    def _checked(self, held: Held[Conn]) -> Held[Conn] | None:
+    def _checked(self, held: PooledConnection[Conn]) -> PooledConnection[Conn] | None:
         """The connection if it is alive and the tenant's own; None where another must be taken."""
         tenant = held.tenant
         problem: BaseException | None = None
@@ -275,15 +277,15 @@ class KeyedPools:
         except BaseException as error:  # noqa: BLE001  # sorted out below, with the connection closed
             problem = error
         if problem is None:
-            self.statistics.lent += 1
+            self.statistics.checked_out += 1
             return held
         self._close([held])
-        with self._ledger.lock:
-            self._ledger.drop(held)
+        with self._scheduler.lock:
+            self._scheduler.drop(held)
             self.statistics.broken += 1
             if isinstance(problem, (wire.Broken, CrossTenantDetected)):
                 # What is wrong with this one is most likely wrong with all that are as old.
-                self._ledger.retire(tenant.target.tenant_id)
+                self._scheduler.retire(tenant.target.tenant_id)
             if isinstance(problem, CrossTenantDetected):
                 self.statistics.crossed += 1
             discarded = self._discarded()
@@ -293,8 +295,8 @@ class KeyedPools:
         log.critical("cross-tenant: %s", problem)
         raise problem
 
-    def _discarded(self) -> list[Held[Conn]]:
-        discarded, self._ledger.discarded = self._ledger.discarded, []
+    def _discarded(self) -> list[PooledConnection[Conn]]:
+        discarded, self._scheduler.discarded = self._scheduler.discarded, []
         return discarded
 
     def _start_keeper(self) -> None:
@@ -306,14 +308,14 @@ class KeyedPools:
 
     def _tidy(self) -> None:
         now = time.monotonic()
-        with self._ledger.lock:
-            self._ledger.expire(now - self._idle, now)
+        with self._scheduler.lock:
+            self._scheduler.expire(now - self._idle, now)
             discarded = self._discarded()
         self._close(discarded)
         if self._fleet is not None:
             self._fleet.beat()
 
-    def _close(self, discarded: list[Held[Conn]]) -> None:
+    def _close(self, discarded: list[PooledConnection[Conn]]) -> None:
         for held in discarded:
             end(held.conn)
             if self._fleet is not None:
@@ -321,7 +323,7 @@ class KeyedPools:
 
     def forked(self) -> None:
         """In a child process."""
-        self._ledger.forked()
+        self._scheduler.forked()
         self._reset()
 
 

@@ -7,12 +7,12 @@ replaces it; from then on nothing older is served or stored, whatever a slow rea
 the change may bring back (`_Flight`, and the epochs of the cache, which only rise). Whoever could not hear
 for a while treats all it knows as unconfirmed.
 
-*It is forged.* Who can verify an entry can sign one, with any epoch. So the last level's word stands above
+*It is forged.* Who can verify an entry can sign one, with any epoch. So the last tier's word stands above
 an epoch that came from the cache: where the control plane has overwritten a forged entry with its own, which
-is older by epoch, the cache's answer is not taken and the last level is asked. What a notice insists on binds
-that level as well, for as long as a notice is believed.
+is older by epoch, the cache's answer is not taken and the last tier is asked. What a notice insists on binds
+that tier as well, for as long as a notice is believed.
 
-*It calls an outage a 404.* "There is none" is believed only from a level that could tell. When none
+*It calls an outage a 404.* "There is none" is believed only from a tier that could tell. When none
 can, what was confirmed within `Policy.max_age` is served, and an unknown host is answered
 RoutingUnavailable (503).
 
@@ -40,7 +40,7 @@ from dataplane.hosts import HostKind, Zones, normalise_host
 from dataplane.memory import Memory, Nothing, Outcome, Policy, Slot
 from dataplane.notices import NoticeListener, Subscriber
 from dataplane.releases import ALL, Releases
-from dataplane.tiers import Level, LevelDown
+from dataplane.tiers import Tier, TierDown
 
 # Headers that are spelled otherwise than the name in memory, with a port as a rule, come again as well.
 _spelled = functools.lru_cache(maxsize=4096)(normalise_host)
@@ -88,17 +88,17 @@ class Resolver:
     def __init__(
         self,
         *,
-        cache: Level | None = None,
-        fallback: Level | None = None,
+        cache: Tier | None = None,
+        fallback: Tier | None = None,
         notices: NoticeListener | None = None,
         zones: Zones | None = None,
         policy: Policy | None = None,
         releases: Releases = ALL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._levels = [level for level in (cache, fallback) if level is not None]
-        if not self._levels:
-            raise ValueError("cache, fallback: expected at least one level to read from, got none")
+        self._tiers = [tier for tier in (cache, fallback) if tier is not None]
+        if not self._tiers:
+            raise ValueError("cache, fallback: expected at least one tier to read from, got none")
         self._cache = cache
         self._last_word = fallback is not None
         self._notices = notices
@@ -278,7 +278,7 @@ class Resolver:
                 floor = max(noticed, self._memory.floor(name))
             try:
                 config = self._ask(name, floor, noticed)
-            except LevelDown:
+            except TierDown:
                 with self._lock:
                     return self._keep(name)
             with self._lock:
@@ -290,29 +290,29 @@ class Resolver:
             return self._keep(name)
 
     def _ask(self, name: str, floor: int, noticed: int) -> TenantConfig | None:
-        """Level by level; the last one's "there is none" counts, the cache's only where it is last.
+        """Tier by tier; the last one's "there is none" counts, the cache's only where it is last.
 
         The cache's entry must be of epoch `floor` or more, the fallback's of `noticed`.
         """
-        trouble: LevelDown | None = None
+        trouble: TierDown | None = None
         config: TenantConfig | None = None
-        for level in self._levels:
+        for tier in self._tiers:
             try:
-                config = level.read(name)
-            except LevelDown as error:
+                config = tier.read(name)
+            except TierDown as error:
                 trouble = error
                 continue
-            least = floor if level is self._cache else noticed
+            least = floor if tier is self._cache else noticed
             if config is None:
                 trouble = None
             elif config.epoch < least:
-                trouble = LevelDown(f"an entry of epoch {config.epoch}, {least} was seen already")
+                trouble = TierDown(f"an entry of epoch {config.epoch}, {least} was seen already")
             else:
                 return config
         if trouble is not None:
             raise trouble
         if not self._last_word and name in self._slots:
-            raise LevelDown("the cache has lost an entry without a tombstone")
+            raise TierDown("the cache has lost an entry without a tombstone")
         return None
 
     def _store(self, name: str, config: TenantConfig | None) -> Outcome:

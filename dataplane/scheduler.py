@@ -4,7 +4,7 @@ A pool per tenant does not reach ten thousand tenants: each keeps threads and co
 customers who are asleep. Here all share one budget, connections are opened for whoever comes and the
 longest idle one, whosesoever it is, makes room. What remains to be decided is small but easy to get
 wrong, so it stands here alone, without I/O or a clock: the thread pools and the asyncio pools
-both call it, and both only do what it says. One process has one ledger for both, so that the budget and
+both call it, and both only do what it says. One process has one scheduler for both, so that the budget and
 the tenants' limits are those of the process. It is not thread-safe: hold `lock` around each call, and
 never while waiting for anything else. `Ticket.wake` is called from whichever thread gave something back.
 
@@ -26,17 +26,17 @@ from typing import Generic
 from dataplane.checkout import (
     Blocked,
     C,
-    Held,
     Limits,
     Opening,
+    PooledConnection,
     Tenant,
-    Ticket,
+    Waiter,
 )
 from dataplane.contract import EPOCH_STEP, TenantConfig
 from dataplane.errors import DatabaseError, PoolExhausted
 
 
-class Ledger(Generic[C]):
+class Scheduler(Generic[C]):
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._begin()
@@ -46,17 +46,19 @@ class Ledger(Generic[C]):
         self.shared = 0  # connections that count against the budget
         self.dedicated = 0
         self.tenants: dict[str, Tenant[C]] = {}
-        self.discarded: list[Held[C]] = []  # for the caller to close, outside of its lock
-        self._idle: OrderedDict[Held[C], None] = OrderedDict()  # of the shared budget, longest idle first
-        self._idle_dedicated: OrderedDict[Held[C], None] = OrderedDict()
-        self._line: deque[Ticket[C]] = deque()  # for the budget, in order of `number`
+        self.discarded: list[PooledConnection[C]] = []  # for the caller to close, outside of its lock
+        self._idle: OrderedDict[PooledConnection[C], None] = (
+            OrderedDict()
+        )  # of the shared budget, longest idle first
+        self._idle_dedicated: OrderedDict[PooledConnection[C], None] = OrderedDict()
+        self._line: deque[Waiter[C]] = deque()  # for the budget, in order of `number`
         self._numbers = 0
 
     # ------------------------------------------------------------------------------- a request
 
     def take(
         self, target: TenantConfig, now: float, wake: Callable[[], None], kind: str = ""
-    ) -> Held[C] | Opening[C] | Blocked | Ticket[C]:
+    ) -> PooledConnection[C] | Opening[C] | Blocked | Waiter[C]:
         """What a request for this tenant gets now; a connection of that `kind`. Raises PoolExhausted where
         the line is full.
 
@@ -71,7 +73,7 @@ class Ledger(Generic[C]):
             target.epoch >= tenant.target.epoch or tenant.target.epoch - target.epoch > EPOCH_STEP
         ):
             self._follow(tenant, target)
-        held = self._lend(tenant, kind)
+        held = self._checkout(tenant, kind)
         if held is not None:
             return held
         blocked = self._blocked(tenant, now)
@@ -84,34 +86,34 @@ class Ledger(Generic[C]):
         if tenant.waiting >= self.limits.waiting:
             raise PoolExhausted(f"{tenant.waiting} requests are in line already", retry_after=1.0)
         self._numbers += 1
-        ticket = Ticket(tenant, kind, self._numbers, wake)
+        waiter = Waiter(tenant, kind, self._numbers, wake)
         tenant.waiting += 1
         if self._may_open(tenant):
-            self._line.append(ticket)
+            self._line.append(waiter)
         else:
-            tenant.line.append(ticket)
-        return ticket
+            tenant.line.append(waiter)
+        return waiter
 
-    def leave(self, ticket: Ticket[C]) -> bool:
+    def leave(self, waiter: Waiter[C]) -> bool:
         """Leave the line. False where something was granted meanwhile: the caller has it then."""
-        if ticket.held is not None or ticket.opening is not None or ticket.error is not None:
+        if waiter.held is not None or waiter.opening is not None or waiter.error is not None:
             return False
-        ticket.tenant.waiting -= 1
-        for line in (ticket.tenant.line, self._line):
-            if ticket in line:
-                line.remove(ticket)
+        waiter.tenant.waiting -= 1
+        for line in (waiter.tenant.line, self._line):
+            if waiter in line:
+                line.remove(waiter)
         return True
 
     # ------------------------------------------------------------------------------- what became of it
 
-    def opened(self, opening: Opening[C], conn: C) -> Held[C]:
+    def opened(self, opening: Opening[C], conn: C) -> PooledConnection[C]:
         """The caller has the connection. If the tenant has moved meanwhile it is used this once."""
         tenant = opening.tenant
         tenant.connecting -= 1
         if opening.place == tenant.place:
             tenant.failures, tenant.error = 0, None
         self._serve(tenant)
-        return Held(conn, opening)
+        return PooledConnection(conn, opening)
 
     def failed(self, opening: Opening[C], error: DatabaseError, now: float) -> None:
         """A connect failed: block the tenant, and tell all who wait for it."""
@@ -134,7 +136,7 @@ class Ledger(Generic[C]):
         self._serve_budget()
         self._forget(tenant)
 
-    def give_back(self, held: Held[C], now: float) -> bool:
+    def checkin(self, held: PooledConnection[C], now: float) -> bool:
         """Return a connection that is fit for reuse. False: it is not wanted any more, close it."""
         tenant = held.tenant
         over = self.shared > self.limits.budget and not tenant.dedicated
@@ -148,7 +150,7 @@ class Ledger(Generic[C]):
         self._serve_budget()
         return True
 
-    def drop(self, held: Held[C]) -> None:
+    def drop(self, held: PooledConnection[C]) -> None:
         """A lent connection is closed, by whom it was lent to."""
         self._count(held.tenant, -1)
         self._serve(held.tenant)
@@ -175,7 +177,7 @@ class Ledger(Generic[C]):
                 tenant.failures, tenant.error = 0, None
             self._forget(tenant)
 
-    def evict(self, wanted: Callable[[Held[C]], bool]) -> Held[C] | None:
+    def evict(self, wanted: Callable[[PooledConnection[C]], bool]) -> PooledConnection[C] | None:
         """The longest idle connection that is `wanted`, to be closed; None where there is none."""
         for held in (*self._idle, *self._idle_dedicated):
             if wanted(held):
@@ -221,15 +223,15 @@ class Ledger(Generic[C]):
         tenant.blocked_until = now + pause
         tenant.error = error
         answer = Blocked(error, pause)
-        own = [ticket for ticket in self._line if ticket.tenant is tenant]
-        for ticket in own:
-            self._line.remove(ticket)
+        own = [waiter for waiter in self._line if waiter.tenant is tenant]
+        for waiter in own:
+            self._line.remove(waiter)
         own.extend(tenant.line)
         tenant.line.clear()
         tenant.waiting = 0
-        for ticket in own:
-            ticket.error = answer
-            ticket.wake()
+        for waiter in own:
+            waiter.error = answer
+            waiter.wake()
 
     def _open(self, tenant: Tenant[C], kind: str) -> Opening[C] | None:
         """Leave to open, if there is room or somebody idle makes it."""
@@ -247,7 +249,7 @@ class Ledger(Generic[C]):
             self._forget(victim.tenant)
         return Opening(tenant, kind, tenant.target, tenant.place, victim)
 
-    def _lend(self, tenant: Tenant[C], kind: str) -> Held[C] | None:
+    def _checkout(self, tenant: Tenant[C], kind: str) -> PooledConnection[C] | None:
         for held in reversed(tenant.idle):  # the one used last: its caches are warm, the others may expire
             if held.kind == kind:
                 tenant.idle.remove(held)
@@ -257,62 +259,62 @@ class Ledger(Generic[C]):
 
     def _serve(self, tenant: Tenant[C]) -> None:
         """Those in the tenant's own line who may use what is idle, or open, now."""
-        for ticket in list(tenant.line):
-            if not tenant.dedicated and self._line and self._line[0].number < ticket.number:
+        for waiter in list(tenant.line):
+            if not tenant.dedicated and self._line and self._line[0].number < waiter.number:
                 self._serve_budget()
-            held = self._lend(tenant, ticket.kind)
+            held = self._checkout(tenant, waiter.kind)
             if held is not None:
-                tenant.line.remove(ticket)
-                self._hand(ticket, held)
+                tenant.line.remove(waiter)
+                self._hand(waiter, held)
             elif self._may_open(tenant):
-                tenant.line.remove(ticket)
-                opening = self._open(tenant, ticket.kind) if tenant.dedicated or not self._line else None
+                tenant.line.remove(waiter)
+                opening = self._open(tenant, waiter.kind) if tenant.dedicated or not self._line else None
                 if opening is not None:
-                    self._grant(ticket, opening)
+                    self._grant(waiter, opening)
                     continue
-                self._join_budget_line(ticket)
+                self._join_budget_line(waiter)
                 if not self._serve_budget():
                     return
 
-    def _join_budget_line(self, ticket: Ticket[C]) -> None:
+    def _join_budget_line(self, waiter: Waiter[C]) -> None:
         at = len(self._line)
-        while at and self._line[at - 1].number > ticket.number:
+        while at and self._line[at - 1].number > waiter.number:
             at -= 1
-        self._line.insert(at, ticket)
+        self._line.insert(at, waiter)
 
     def _serve_budget(self) -> bool:
         """The line of the budget, in order, as far as there is room. True if somebody got some."""
         served = False
         while self._line and (self.shared < self.limits.budget or self._idle):
-            ticket = self._line.popleft()
-            tenant = ticket.tenant
-            held = self._lend(tenant, ticket.kind)
+            waiter = self._line.popleft()
+            tenant = waiter.tenant
+            held = self._checkout(tenant, waiter.kind)
             if held is not None:
-                self._hand(ticket, held)
+                self._hand(waiter, held)
                 served = True
                 continue
-            opening = self._open(tenant, ticket.kind) if self._may_open(tenant) else None
+            opening = self._open(tenant, waiter.kind) if self._may_open(tenant) else None
             if opening is None:
-                tenant.line.appendleft(ticket)
+                tenant.line.appendleft(waiter)
                 continue
-            self._grant(ticket, opening)
+            self._grant(waiter, opening)
             served = True
         return served
 
-    def _hand(self, ticket: Ticket[C], held: Held[C]) -> None:
-        ticket.tenant.waiting -= 1
-        ticket.held = held
-        ticket.wake()
+    def _hand(self, waiter: Waiter[C], held: PooledConnection[C]) -> None:
+        waiter.tenant.waiting -= 1
+        waiter.held = held
+        waiter.wake()
 
-    def _grant(self, ticket: Ticket[C], opening: Opening[C]) -> None:
-        ticket.tenant.waiting -= 1
-        ticket.opening = opening
-        ticket.wake()
+    def _grant(self, waiter: Waiter[C], opening: Opening[C]) -> None:
+        waiter.tenant.waiting -= 1
+        waiter.opening = opening
+        waiter.wake()
 
-    def _idle_of(self, tenant: Tenant[C]) -> OrderedDict[Held[C], None]:
+    def _idle_of(self, tenant: Tenant[C]) -> OrderedDict[PooledConnection[C], None]:
         return self._idle_dedicated if tenant.dedicated else self._idle
 
-    def _remove_idle(self, held: Held[C]) -> None:
+    def _remove_idle(self, held: PooledConnection[C]) -> None:
         held.tenant.idle.remove(held)
         del self._idle_of(held.tenant)[held]
         self._count(held.tenant, -1)
@@ -324,7 +326,7 @@ class Ledger(Generic[C]):
         else:
             self.shared += change
 
-    def _discard(self, held: Held[C]) -> None:
+    def _discard(self, held: PooledConnection[C]) -> None:
         self._remove_idle(held)
         self.discarded.append(held)
 

@@ -45,7 +45,7 @@ from dataplane.async_pools import AsyncKeyedPools
 from dataplane.checkout import Limits
 from dataplane.connect import WAKE_SECONDS, Connector, Transport
 from dataplane.contract import MIN_KEY_BYTES
-from dataplane.control_plane import ControlPlaneLevel
+from dataplane.control_plane import ControlPlaneTier
 from dataplane.credentials import Credentials, SecretsManagerCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.errors import BadHost
@@ -56,8 +56,8 @@ from dataplane.notices import NoticeListener
 from dataplane.pools import KeyedPools
 from dataplane.releases import ALL, Releases
 from dataplane.resolver import Resolver
-from dataplane.scheduler import Ledger
-from dataplane.tiers import RedisLevel
+from dataplane.scheduler import Scheduler
+from dataplane.tiers import RedisTier
 from dataplane.wsgi import TenantMiddleware
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
         raise SettingsError("\n".join(read.errors))
 
     resolver = Resolver(
-        cache=RedisLevel.from_url(cache_url, keys) if cache_url else None,
-        fallback=ControlPlaneLevel(resolve_url, token, keys) if resolve_url else None,
+        cache=RedisTier.from_url(cache_url, keys) if cache_url else None,
+        fallback=ControlPlaneTier(resolve_url, token, keys) if resolve_url else None,
         notices=NoticeListener(cache_url) if cache_url else None,
         zones=zones,
         policy=Policy(max_age=stale),
@@ -146,9 +146,9 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
     fleet = None
     if cluster_budget is not None and cache_url:
         fleet = FleetBudget.from_url(cache_url, limit=cluster_budget)
-    ledger = Ledger[Any](limits)
-    pools = KeyedPools(connector, ledger=ledger, fleet=fleet)
-    async_pools = AsyncKeyedPools(connector, ledger=ledger, fleet=fleet)
+    scheduler = Scheduler[Any](limits)
+    pools = KeyedPools(connector, scheduler=scheduler, fleet=fleet)
+    async_pools = AsyncKeyedPools(connector, scheduler=scheduler, fleet=fleet)
     resolver.subscribe(pools.noticed)
     resolver.subscribe(async_pools.noticed)
     return DataPlane(resolver, pools, async_pools, trusted_proxies)

@@ -31,7 +31,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
-from dataplane.checkout import Held
+from dataplane.checkout import PooledConnection
 from dataplane.context import current_pools, current_tenant
 from dataplane.errors import TenantChanged
 from dataplane.pooling import expect_not_failed
@@ -136,11 +136,11 @@ class TenantDialect(PGDialect_psycopg):
 
     def connect(self, *cargs: Any, **cparams: Any) -> Any:
         pools = current_pools()
-        return _lend(pools, pools.lend(current_tenant()))
+        return _checkout(pools, pools.checkout(current_tenant()))
 
     def on_connect(self) -> Callable[[Any], None]:
         """Nothing is added: a connection comes by many times, and it would add up."""
-        return _expect_lent
+        return _expect_checked_out
 
     def do_close(self, dbapi_connection: Any) -> None:
         with contextlib.suppress(psycopg.Error):  # what can't be rolled back is thrown away by the pools
@@ -148,7 +148,7 @@ class TenantDialect(PGDialect_psycopg):
         pools, held = dbapi_connection.pools, dbapi_connection.held
         del dbapi_connection.pools, dbapi_connection.held
         dbapi_connection.__class__ = psycopg.Connection
-        pools.give_back(held)
+        pools.checkin(held)
 
     def do_terminate(self, dbapi_connection: Any) -> None:
         dbapi_connection.close()  # broken: the pool throws it away
@@ -173,13 +173,13 @@ registry.register("postgresql.dataplane", "dataplane.sqlalchemy", "TenantDialect
 # ----------------------------------------------------------------------------------- connections
 
 
-class _LentConnection(psycopg.Connection[Any]):
+class _CheckedOutConnection(psycopg.Connection[Any]):
     """A connection of the pools while SQLAlchemy has it. It is the pools' own object, whose class is
     changed for that time: a wrapper would not be taken by what asks for psycopg's class, such as
     `TypeInfo.fetch` and all that registers types with it."""
 
     pools: KeyedPools
-    held: Held[Conn]
+    held: PooledConnection[Conn]
 
     def assert_current(self) -> None:
         _assert_current(self.held.target.tenant_id, "this connection")
@@ -220,7 +220,7 @@ _STATEMENTS_AND_ROWS = (
 def _guarded(base: type[Any]) -> type[Any]:
     """The class of cursors whose every statement and row is for the tenant that they were made for."""
 
-    def begin(self: Any, connection: _LentConnection, **options: Any) -> None:
+    def begin(self: Any, connection: _CheckedOutConnection, **options: Any) -> None:
         base.__init__(self, connection, **options)
         self.tenant_id = connection.held.target.tenant_id
 
@@ -236,20 +236,23 @@ def _guarded(base: type[Any]) -> type[Any]:
     return type(base.__name__, (base,), {"__init__": begin, **methods})
 
 
-_LentCursor, _LentServerCursor = _guarded(psycopg.Cursor), _guarded(psycopg.ServerCursor)
+_CheckedOutCursor, _CheckedOutServerCursor = _guarded(psycopg.Cursor), _guarded(psycopg.ServerCursor)
 
 
-def _lend(pools: KeyedPools, held: Held[Conn]) -> _LentConnection:
+def _checkout(pools: KeyedPools, held: PooledConnection[Conn]) -> _CheckedOutConnection:
     conn: Any = held.conn
-    conn.__class__ = _LentConnection
+    conn.__class__ = _CheckedOutConnection
     conn.pools, conn.held = pools, held
-    conn.cursor_factory, conn.server_cursor_factory = _LentCursor, _LentServerCursor  # till it comes back
-    lent: _LentConnection = conn
-    return lent
+    conn.cursor_factory, conn.server_cursor_factory = (
+        _CheckedOutCursor,
+        _CheckedOutServerCursor,
+    )  # till it comes back
+    checked_out: _CheckedOutConnection = conn
+    return checked_out
 
 
-def _expect_lent(conn: Any) -> None:
-    if not isinstance(conn, _LentConnection):
+def _expect_checked_out(conn: Any) -> None:
+    if not isinstance(conn, _CheckedOutConnection):
         conn.close()
         raise TenantEngineError(
             "do_connect: a listener of this event has made a connection of its own: "

@@ -1,11 +1,11 @@
 """Where a routing entry is read from when this process does not know it.
 
-Two levels stand behind the memory of a process, asked in this order: the config cache (Redis), then
+Two tiers stand behind the memory of a process, asked in this order: the config cache (Redis), then
 what the cache was filled from (the control plane's resolve endpoint, or a read-only registry). A
-level has three answers and they must never be mixed up, or an outage would look like a customer who
+tier has three answers and they must never be mixed up, or an outage would look like a customer who
 has left: the entry, "there is none" (None), and "I can't tell" (LevelDown).
 
-Each level bounds its own time, and after a failure answers LevelDown at once for `pause` seconds but
+Each tier bounds its own time, and after a failure answers LevelDown at once for `pause` seconds but
 for a single caller who tries again; so a dead server costs one timeout a second, not one a request.
 """
 
@@ -26,17 +26,17 @@ from dataplane.contract import MAX_ENTRY_BYTES, ContractError, TenantConfig, cac
 log = logging.getLogger(__name__)
 
 
-class LevelDown(Exception):
-    """The level can't tell whether the host has an entry."""
+class TierDown(Exception):
+    """The tier can't tell whether the host has an entry."""
 
 
-class EntryRefused(LevelDown):
+class EntryRefused(TierDown):
     """There is an entry, and it is not one that may be trusted: whose it is can't be told."""
 
 
-class Level(Protocol):
+class Tier(Protocol):
     def read(self, host: str) -> TenantConfig | None:
-        """The entry of a normalised host, a tombstone (status "gone") included; None where the level
+        """The entry of a normalised host, a tombstone (status "gone") included; None where the tier
         knows that there is none. Raises LevelDown."""
         ...
 
@@ -61,7 +61,7 @@ class Pause:
         with self._lock:
             now = self._clock()
             if self._until is not None and now < self._until:
-                raise LevelDown("it did not answer a moment ago")
+                raise TierDown("it did not answer a moment ago")
             self._until = now + self._seconds  # this caller tries, the others go on waiting
 
     def failed(self) -> None:
@@ -73,11 +73,11 @@ class Pause:
             self._until = None
 
 
-class RedisLevel:
+class RedisTier:
     """The config cache: signed entries under `tenant:host:<host>`.
 
     `keys`: key id → secret, all of them verify. An entry that none of them signed for this host, or
-    that is not a TenantConfig, raises EntryRefused: the next level is asked, and nobody is served
+    that is not a TenantConfig, raises EntryRefused: the next tier is asked, and nobody is served
     from it.
     """
 
@@ -91,7 +91,7 @@ class RedisLevel:
     @classmethod
     def from_url(
         cls, url: str, keys: Mapping[str, bytes], *, timeout: float = 0.3, connections: int = 32
-    ) -> RedisLevel:
+    ) -> RedisTier:
         """`timeout`: seconds for a connect, for an answer, and for a free connection of the pool."""
         return cls(connect_redis(url, timeout=timeout, connections=connections), keys)
 
@@ -104,7 +104,7 @@ class RedisLevel:
             raise self._refuse(host, str(error)) from error
         except (redis.RedisError, OSError) as error:
             self._pause.failed()
-            raise LevelDown(f"cache: {type(error).__name__}") from error
+            raise TierDown(f"cache: {type(error).__name__}") from error
         self._pause.worked()
         if not entry:
             return None
@@ -122,7 +122,7 @@ class RedisLevel:
         return EntryRefused(f"cache: {reason}")
 
 
-class RegistryLevel:
+class RegistryTier:
     """A read-only registry of one's own: any callable that returns the entry, or None for no tenant.
 
     It reads what is committed, not a replica that lags: its word stands above the cache's. Whatever it raises
@@ -139,7 +139,7 @@ class RegistryLevel:
             config = self._read(host)
         except Exception as error:
             self._pause.failed()
-            raise LevelDown(f"registry: {type(error).__name__}") from error
+            raise TierDown(f"registry: {type(error).__name__}") from error
         self._pause.worked()
         if config is not None and config.host != host:
             raise EntryRefused("registry: the entry is another host's")

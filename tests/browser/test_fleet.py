@@ -180,20 +180,20 @@ def test_pools_of_both_share_a_cluster(
     )
     pools = KeyedPools(connector, fleet=budget)
     config = TenantConfig.from_payload(platform.config(globex, globex.host))
-    assert node.tell("lend") is True
+    assert node.tell("checkout") is True
     with pools.connection(config) as conn:
         conn.execute("SELECT 1")
         assert books(cache.url, cluster) == [1, 1]
         with pytest.raises(PoolExhausted) as refused:
-            pools.lend(config)
-        assert node.tell("lend") == {
+            pools.checkout(config)
+        assert node.tell("checkout") == {
             "code": refused.value.code,
             "status": refused.value.status,
             "retryAfter": refused.value.retry_after,
         }
     pools.close()
     assert books(cache.url, cluster) == [1]
-    node.tell("give_back")
+    node.tell("checkin")
     node.tell("close")
     assert books(cache.url, cluster) == []
 

@@ -14,10 +14,10 @@ from dataplane.resolver import Resolver
 from dataplane.settings import DataPlane, from_environment
 from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.valkey import ValkeyServer
-from tests.dataplane.levels import Clock, FakeLevel, config
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.resolving import HOST, POLICY
 from tests.dataplane.tenants import KEYS, ZONE, Logins, TenantDatabase, create_tenant
+from tests.dataplane.tiers import Clock, FakeTier, config
 
 
 @pytest.fixture(scope="session")
@@ -78,19 +78,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def near() -> FakeLevel:
-    """The level that is asked first."""
-    return FakeLevel(config(HOST))
+def near() -> FakeTier:
+    """The tier that is asked first."""
+    return FakeTier(config(HOST))
 
 
 @pytest.fixture
-def far() -> FakeLevel:
-    """The level that has the last word."""
-    return FakeLevel(config(HOST))
+def far() -> FakeTier:
+    """The tier that has the last word."""
+    return FakeTier(config(HOST))
 
 
 @pytest.fixture
-def resolver(near: FakeLevel, far: FakeLevel, clock: Clock) -> Iterator[Resolver]:
+def resolver(near: FakeTier, far: FakeTier, clock: Clock) -> Iterator[Resolver]:
     resolver = Resolver(cache=near, fallback=far, policy=POLICY, clock=clock)
     yield resolver
     resolver.close()

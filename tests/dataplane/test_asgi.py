@@ -15,8 +15,8 @@ from dataplane.errors import DatabaseWaking, NoTenant
 from dataplane.resolver import Resolver
 from dataplane.settings import DataPlane
 from examples.notes_fastapi.app import create_app
-from tests.dataplane.levels import FakeLevel, config
 from tests.dataplane.tenants import ZONE, TenantDatabase
+from tests.dataplane.tiers import FakeTier, config
 
 
 def call(app: Any, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
@@ -77,7 +77,7 @@ def test_coroutines_have_tenants_of_their_own(dataplane: DataPlane, tenants: lis
         await asyncio.gather(*(ask(tenant) for tenant in tenants * 5))
 
     in_its_lifespan(create_app(dataplane), body)
-    assert dataplane.async_pools.statistics.lent == 15 * 20
+    assert dataplane.async_pools.statistics.checked_out == 15 * 20
 
 
 # ----------------------------------------------------------------------------------------- by itself
@@ -93,7 +93,7 @@ async def slug_app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 def resolver() -> Resolver:
-    return Resolver(cache=FakeLevel(config("acme.example"), config("globex.example")))
+    return Resolver(cache=FakeTier(config("acme.example"), config("globex.example")))
 
 
 def test_headers_of_clients_decide_nothing(resolver: Resolver) -> None:

@@ -33,7 +33,7 @@ async def opened(pools: AsyncKeyedPools) -> AsyncIterator[AsyncKeyedPools]:
     finally:
         await pools.close()
         assert pools.open_connections == (0, 0), "every connection is back and closed"
-        assert all(not t.waiting and not t.total for t in pools._ledger.tenants.values())
+        assert all(not t.waiting and not t.total for t in pools._scheduler.tenants.values())
 
 
 async def read(pools: AsyncKeyedPools, config: TenantConfig) -> tuple[str, list[str]]:
@@ -58,7 +58,7 @@ def test_coroutines_over_tenants_never_read_anothers_rows(
 
         async with opened(pools):
             await asyncio.gather(*(work(seed) for seed in range(40)))
-            assert pools.statistics.lent == 600
+            assert pools.statistics.checked_out == 600
             assert pools.statistics.most_shared <= 4
 
     asyncio.run(run())

@@ -20,8 +20,8 @@ from dataplane.memory import Policy
 from dataplane.pools import KeyedPools
 from dataplane.resolver import Resolver
 from localcloud.servers.valkey import ValkeyServer
-from tests.dataplane.levels import FakeLevel
 from tests.dataplane.tenants import TenantDatabase
+from tests.dataplane.tiers import FakeTier
 
 
 class Jobs:
@@ -71,13 +71,13 @@ class Jobs:
 
 
 @pytest.fixture
-def level(tenants: list[TenantDatabase]) -> FakeLevel:
-    return FakeLevel(*(tenant.config() for tenant in tenants))
+def tier(tenants: list[TenantDatabase]) -> FakeTier:
+    return FakeTier(*(tenant.config() for tenant in tenants))
 
 
 @pytest.fixture
-def jobs(broker: ValkeyServer, level: FakeLevel, pools: KeyedPools) -> Iterator[Jobs]:
-    jobs = Jobs(broker.url, Resolver(cache=level, policy=Policy(ttl=0, grace=0)), pools)
+def jobs(broker: ValkeyServer, tier: FakeTier, pools: KeyedPools) -> Iterator[Jobs]:
+    jobs = Jobs(broker.url, Resolver(cache=tier, policy=Policy(ttl=0, grace=0)), pools)
     yield jobs
     jobs.app.close()
 
@@ -114,13 +114,13 @@ def send(jobs: Jobs, tenant: TenantDatabase, **header: str) -> Any:
 
 
 def test_the_host_is_resolved_when_the_job_runs(
-    jobs: Jobs, level: FakeLevel, tenants: list[TenantDatabase]
+    jobs: Jobs, tier: FakeTier, tenants: list[TenantDatabase]
 ) -> None:
     acme, globex, _ = tenants
     assert send(jobs, acme).result == "acme"
-    level.put(globex.config(host=acme.host, epoch=2))
+    tier.put(globex.config(host=acme.host, epoch=2))
     assert isinstance(send(jobs, acme).result, TenantChanged)
-    level.put(acme.config(status=Status.SUSPENDED, epoch=3))
+    tier.put(acme.config(status=Status.SUSPENDED, epoch=3))
     assert isinstance(send(jobs, acme).result, Suspended)
 
 

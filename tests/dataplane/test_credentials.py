@@ -17,8 +17,8 @@ from dataplane.contract import DatabaseAddress, TenantConfig
 from dataplane.credentials import Credential, SecretsManagerCredentials, parse_secret, placement_of
 from dataplane.errors import CredentialUnavailable, CrossTenantDetected
 from localcloud.aws.emulator import AwsEmulator
-from tests.dataplane.levels import Clock, config
 from tests.dataplane.tenants import new_tenant_id
+from tests.dataplane.tiers import Clock, config
 
 PREFIX = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
 

@@ -139,7 +139,7 @@ def test_pools_of_two_processes_share_a_cluster(
     acme, globex, initech = (tenant.config() for tenant in tenants)
     with one.connection(acme), two.connection(acme):
         with pytest.raises(PoolExhausted, match="its cluster has no connection left for us"):
-            one.lend(globex)
+            one.checkout(globex)
         assert one.open_connections == (1, 0)
     with one.connection(globex) as conn:  # in place of its own idle one
         conn.execute("SELECT 1")
@@ -160,7 +160,7 @@ def test_failed_and_broken_connections_give_their_claim_back(
     assert database is not None
     nowhere = tenants[0].config(database=replace(database, port=1))
     with pytest.raises(DatabaseUnavailable):
-        pools.lend(nowhere)
+        pools.checkout(nowhere)
     assert fleet.held("127.0.0.1:1") == 0
     with pytest.raises(psycopg.Error), pools.connection(tenants[1].config()) as conn:
         conn.execute("no SQL")

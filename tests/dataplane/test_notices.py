@@ -13,11 +13,11 @@ from dataplane.errors import RoutingUnavailable, Suspended, UnknownHost
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
-from dataplane.tiers import RedisLevel
+from dataplane.tiers import RedisTier
 from localcloud.servers.valkey import ValkeyServer
-from tests.dataplane.levels import config
 from tests.dataplane.resolving import HOST, entry, eventually, frozen
 from tests.dataplane.tenants import KEYS
+from tests.dataplane.tiers import config
 
 
 def publish(client: redis.Redis, of: TenantConfig) -> None:
@@ -29,7 +29,7 @@ def publish(client: redis.Redis, of: TenantConfig) -> None:
 def watching(cache: ValkeyServer) -> Iterator[Resolver]:
     policy = Policy(ttl=600, jitter=0, unwatched_ttl=0.3, retry=0.2)
     resolver = Resolver(
-        cache=RedisLevel.from_url(cache.url, KEYS),
+        cache=RedisTier.from_url(cache.url, KEYS),
         notices=NoticeListener(cache.url, silence=0.6, reconnect=0.05),
         policy=policy,
     )

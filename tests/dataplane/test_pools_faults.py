@@ -105,7 +105,7 @@ def test_a_database_that_is_full_says_busy(
         admin.execute(limit.format(login, sql.Literal(1)))
         try:
             with pools.connection(tenant.config()), pytest.raises(PoolExhausted, match="no connection left"):
-                pools.lend(tenant.config())
+                pools.checkout(tenant.config())
         finally:
             admin.execute(limit.format(login, sql.Literal(-1)))
 
@@ -186,7 +186,7 @@ def test_the_books_are_even_after_everything(
     pools.close()
     time.sleep(0.05)
     assert pools.open_connections == (0, 0)
-    assert all(not tenant.total and not tenant.waiting for tenant in pools._ledger.tenants.values())
+    assert all(not tenant.total and not tenant.waiting for tenant in pools._scheduler.tenants.values())
 
 
 def test_a_forked_child_does_not_touch_its_parents_connections(

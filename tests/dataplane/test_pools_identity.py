@@ -54,7 +54,7 @@ def test_threads_over_tenants_never_read_anothers_rows(logins: Logins, tenants: 
         threading.Thread(target=work, args=(seed,)).start()
     done.wait(120)
     assert not wrong
-    assert pools.statistics.lent == 16 * 60
+    assert pools.statistics.checked_out == 16 * 60
     assert pools.statistics.most_shared <= 4
     assert pools.statistics.evicted > 0
     pools.close()

@@ -55,7 +55,7 @@ def test_idle_connections_are_closed_by_the_one_keeper(logins: Logins, tenants: 
     while pools.open_connections != (0, 0):
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert not pools._ledger.tenants
+    assert not pools._scheduler.tenants
     keeper = pools._keeper
     assert keeper is not None
     pools.close()

@@ -15,9 +15,9 @@ from dataplane.pages import answer
 from dataplane.releases import ALL, Releases
 from dataplane.resolver import Resolver
 from dataplane.settings import SettingsError, from_environment
-from tests.dataplane.levels import Clock, FakeLevel, config
 from tests.dataplane.resolving import HOST, POLICY, notice
 from tests.dataplane.test_settings import GOOD
+from tests.dataplane.tiers import Clock, FakeTier, config
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "releases.json").read_text())
 
@@ -36,8 +36,8 @@ def test_error_vector(text: str) -> None:
 
 
 @pytest.fixture
-def level() -> FakeLevel:
-    return FakeLevel(config(HOST, release="0003"))
+def tier() -> FakeTier:
+    return FakeTier(config(HOST, release="0003"))
 
 
 @pytest.fixture
@@ -46,23 +46,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def resolver(level: FakeLevel, clock: Clock) -> Resolver:
+def resolver(tier: FakeTier, clock: Clock) -> Resolver:
     """Of an application for 0002 to 0003."""
-    made = Resolver(cache=level, policy=POLICY, releases=Releases.parse("0002..0003"), clock=clock)
+    made = Resolver(cache=tier, policy=POLICY, releases=Releases.parse("0002..0003"), clock=clock)
     made.connected()
     return made
 
 
-def test_a_tenant_within_the_range_is_served_from_memory(resolver: Resolver, level: FakeLevel) -> None:
+def test_a_tenant_within_the_range_is_served_from_memory(resolver: Resolver, tier: FakeTier) -> None:
     assert [resolver.resolve(HOST).release for _ in range(3)] == ["0003"] * 3
-    assert level.reads[HOST] == 1
+    assert tier.reads[HOST] == 1
 
 
 def test_one_that_a_rollout_took_out_of_it_is_told_so_at_the_notice(
-    resolver: Resolver, level: FakeLevel
+    resolver: Resolver, tier: FakeTier
 ) -> None:
     resolver.resolve(HOST)
-    level.put(config(HOST, 2, release="0004"))
+    tier.put(config(HOST, 2, release="0004"))
     resolver.noticed(notice(2))
     with pytest.raises(BeingUpdated) as caught:
         resolver.resolve(HOST)
@@ -72,27 +72,27 @@ def test_one_that_a_rollout_took_out_of_it_is_told_so_at_the_notice(
 
 
 def test_one_that_its_rollout_has_not_reached_yet_is_served_once_it_has(
-    resolver: Resolver, level: FakeLevel, clock: Clock
+    resolver: Resolver, tier: FakeTier, clock: Clock
 ) -> None:
-    level.put(config(HOST, 1, release="0001"))
+    tier.put(config(HOST, 1, release="0001"))
     for _ in range(3):
         with pytest.raises(BeingUpdated):
             resolver.resolve(HOST)
-    assert level.reads[HOST] == 1
-    level.put(config(HOST, 2, release="0002"))
+    assert tier.reads[HOST] == 1
+    tier.put(config(HOST, 2, release="0002"))
     clock.pass_by(POLICY.unknown_ttl)  # no notice came: it is looked at again all the same
     assert resolver.resolve(HOST).release == "0002"
 
 
-def test_a_suspended_tenant_is_suspended_whatever_its_release(resolver: Resolver, level: FakeLevel) -> None:
-    level.put(config(HOST, status=Status.SUSPENDED, database=None))
+def test_a_suspended_tenant_is_suspended_whatever_its_release(resolver: Resolver, tier: FakeTier) -> None:
+    tier.put(config(HOST, status=Status.SUSPENDED, database=None))
     with pytest.raises(Suspended):
         resolver.resolve(HOST)
 
 
-def test_an_application_that_says_nothing_serves_every_release(level: FakeLevel) -> None:
-    level.put(config(HOST))
-    assert Resolver(cache=level, policy=POLICY).resolve(HOST).release is None
+def test_an_application_that_says_nothing_serves_every_release(tier: FakeTier) -> None:
+    tier.put(config(HOST))
+    assert Resolver(cache=tier, policy=POLICY).resolve(HOST).release is None
 
 
 def test_the_environment_says_it() -> None:

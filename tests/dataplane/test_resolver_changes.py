@@ -14,11 +14,11 @@ from dataplane.errors import (
     UnknownHost,
 )
 from dataplane.resolver import Resolver
-from tests.dataplane.levels import Clock, FakeLevel, config
 from tests.dataplane.resolving import HOST, POLICY, eventually, notice
+from tests.dataplane.tiers import Clock, FakeTier, config
 
 
-def test_a_notice_takes_effect_on_the_next_request(resolver: Resolver, near: FakeLevel) -> None:
+def test_a_notice_takes_effect_on_the_next_request(resolver: Resolver, near: FakeTier) -> None:
     resolver.resolve(HOST)
     near.put(config(HOST, 2, status=Status.SUSPENDED))
     resolver.noticed(notice(2))
@@ -29,7 +29,7 @@ def test_a_notice_takes_effect_on_the_next_request(resolver: Resolver, near: Fak
     assert resolver.resolve(HOST).epoch == 3
 
 
-def test_a_notice_ends_not_known(resolver: Resolver, far: FakeLevel) -> None:
+def test_a_notice_ends_not_known(resolver: Resolver, far: FakeTier) -> None:
     with pytest.raises(UnknownHost):
         resolver.resolve("new.example")
     far.put(config("new.example"))
@@ -37,7 +37,7 @@ def test_a_notice_ends_not_known(resolver: Resolver, far: FakeLevel) -> None:
     assert resolver.resolve("new.example").slug == "new"
 
 
-def test_a_notice_of_what_is_known_costs_nothing(resolver: Resolver, near: FakeLevel) -> None:
+def test_a_notice_of_what_is_known_costs_nothing(resolver: Resolver, near: FakeTier) -> None:
     near.put(config(HOST, 7))
     resolver.resolve(HOST)
     for epoch in (7, 6):
@@ -47,7 +47,7 @@ def test_a_notice_of_what_is_known_costs_nothing(resolver: Resolver, near: FakeL
 
 
 def test_a_notice_without_an_epoch_is_looked_after_in_any_case(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel
+    resolver: Resolver, near: FakeTier, far: FakeTier
 ) -> None:
     resolver.resolve(HOST)
     resolver.noticed(notice(0))
@@ -58,7 +58,7 @@ def test_a_notice_without_an_epoch_is_looked_after_in_any_case(
     assert resolver.resolve(HOST).epoch == 1, "nothing says that it is outdated"
 
 
-def test_a_slow_read_from_before_the_change_loses(resolver: Resolver, near: FakeLevel) -> None:
+def test_a_slow_read_from_before_the_change_loses(resolver: Resolver, near: FakeTier) -> None:
     """The race: a reader has fetched the old entry, then the change and its notice come, then the
     reader would store what it has."""
     near.gate = threading.Event()
@@ -73,9 +73,7 @@ def test_a_slow_read_from_before_the_change_loses(resolver: Resolver, near: Fake
     assert resolver.statistics.late == 1
 
 
-def test_a_slow_not_found_from_before_the_first_publication_loses(
-    resolver: Resolver, near: FakeLevel
-) -> None:
+def test_a_slow_not_found_from_before_the_first_publication_loses(resolver: Resolver, near: FakeTier) -> None:
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(resolver.resolve, "new.example")
@@ -87,7 +85,7 @@ def test_a_slow_not_found_from_before_the_first_publication_loses(
 
 
 def test_a_slow_read_from_before_the_listener_was_there_is_done_again(
-    resolver: Resolver, near: FakeLevel
+    resolver: Resolver, near: FakeTier
 ) -> None:
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
@@ -99,8 +97,8 @@ def test_a_slow_read_from_before_the_listener_was_there_is_done_again(
         assert slow.result(60).epoch == 2
 
 
-def test_a_level_that_lags_behind_a_notice_is_not_believed(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+def test_a_tier_that_lags_behind_a_notice_is_not_believed(
+    resolver: Resolver, near: FakeTier, far: FakeTier, clock: Clock
 ) -> None:
     """A read replica, or a registry from before the change: better 503 than the tenant of yesterday."""
     resolver.resolve(HOST)
@@ -124,7 +122,7 @@ def test_a_forged_epoch_holds_for_a_bounded_time(resolver: Resolver, clock: Cloc
 
 
 def test_known_to_be_outdated_is_not_served_even_in_an_outage(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel
+    resolver: Resolver, near: FakeTier, far: FakeTier
 ) -> None:
     resolver.resolve(HOST)
     resolver.noticed(notice(2))
@@ -133,7 +131,7 @@ def test_known_to_be_outdated_is_not_served_even_in_an_outage(
         resolver.resolve(HOST)
 
 
-def test_while_nobody_listens_entries_live_short(near: FakeLevel, far: FakeLevel, clock: Clock) -> None:
+def test_while_nobody_listens_entries_live_short(near: FakeTier, far: FakeTier, clock: Clock) -> None:
     resolver = Resolver(cache=near, fallback=far, policy=POLICY, clock=clock)
     resolver.connected()
     resolver.resolve(HOST)
@@ -150,9 +148,9 @@ def test_while_nobody_listens_entries_live_short(near: FakeLevel, far: FakeLevel
 
 
 def test_a_forged_entry_is_let_go_of_when_the_control_plane_has_overwritten_it(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel
+    resolver: Resolver, near: FakeTier, far: FakeTier
 ) -> None:
-    """Its epoch is signed and the highest there is; the true entry is older, and the last level knows it."""
+    """Its epoch is signed and the highest there is; the true entry is older, and the last tier knows it."""
     near.put(config(HOST, MAX_EPOCH, tenant_id="t-attacker"))
     assert resolver.resolve(HOST).tenant_id == "t-attacker"
     near.put(config(HOST, 7))
@@ -167,7 +165,7 @@ def test_a_forged_entry_is_let_go_of_when_the_control_plane_has_overwritten_it(
 
 
 def test_without_the_notice_a_forged_entry_is_let_go_of_when_it_is_confirmed(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+    resolver: Resolver, near: FakeTier, far: FakeTier, clock: Clock
 ) -> None:
     near.put(config(HOST, 9, tenant_id="t-attacker"))
     resolver.resolve(HOST)
@@ -178,7 +176,7 @@ def test_without_the_notice_a_forged_entry_is_let_go_of_when_it_is_confirmed(
 
 
 def test_an_older_entry_of_the_cache_alone_is_not_taken(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+    resolver: Resolver, near: FakeTier, far: FakeTier, clock: Clock
 ) -> None:
     """Somebody has put back an entry that was signed once."""
     near.put(config(HOST, 9))

@@ -18,11 +18,11 @@ from dataplane.errors import (
 )
 from dataplane.memory import Policy
 from dataplane.resolver import Resolver
-from tests.dataplane.levels import Clock, FakeLevel, config
 from tests.dataplane.resolving import HOST, eventually
+from tests.dataplane.tiers import Clock, FakeTier, config
 
 
-def test_a_herd_on_a_cold_host_is_one_read(resolver: Resolver, near: FakeLevel) -> None:
+def test_a_herd_on_a_cold_host_is_one_read(resolver: Resolver, near: FakeTier) -> None:
     """Issue: 1,000 simultaneous requests for one cold host cause 1 read behind."""
     near.gate = threading.Event()
     start = threading.Barrier(1001)
@@ -44,7 +44,7 @@ def test_a_herd_on_a_cold_host_is_one_read(resolver: Resolver, near: FakeLevel) 
     assert near.reads == {HOST: 1}
 
 
-def test_a_herd_of_coroutines_is_one_read(resolver: Resolver, near: FakeLevel) -> None:
+def test_a_herd_of_coroutines_is_one_read(resolver: Resolver, near: FakeTier) -> None:
     near.gate = threading.Event()
 
     async def herd() -> list[TenantConfig | BaseException]:
@@ -62,7 +62,7 @@ def test_a_herd_of_coroutines_is_one_read(resolver: Resolver, near: FakeLevel) -
     assert near.reads == {HOST: 1, "no.example": 1}
 
 
-def test_one_slow_host_holds_up_no_other(resolver: Resolver, near: FakeLevel) -> None:
+def test_one_slow_host_holds_up_no_other(resolver: Resolver, near: FakeTier) -> None:
     near.put(config("other.example"))
     resolver.resolve("other.example")
     near.gate = threading.Event()
@@ -76,7 +76,7 @@ def test_one_slow_host_holds_up_no_other(resolver: Resolver, near: FakeLevel) ->
         slow.result(60)
 
 
-def test_who_waits_too_long_for_anothers_read_is_answered(near: FakeLevel) -> None:
+def test_who_waits_too_long_for_anothers_read_is_answered(near: FakeTier) -> None:
     resolver = Resolver(cache=near, policy=Policy(wait=0.05))
     near.gate = threading.Event()
     with ThreadPoolExecutor(1) as threads:
@@ -90,7 +90,7 @@ def test_who_waits_too_long_for_anothers_read_is_answered(near: FakeLevel) -> No
 
 def test_memory_is_bounded_and_keeps_what_is_used(clock: Clock) -> None:
     hosts = [f"h{number}.example" for number in range(100)]
-    near = FakeLevel(*(config(host) for host in hosts))
+    near = FakeTier(*(config(host) for host in hosts))
     resolver = Resolver(cache=near, policy=Policy(capacity=10), clock=clock)
     for host in hosts:
         resolver.resolve(host)
@@ -101,7 +101,7 @@ def test_memory_is_bounded_and_keeps_what_is_used(clock: Clock) -> None:
 
 
 def test_scanners_push_no_tenant_out_of_memory(clock: Clock) -> None:
-    near = FakeLevel(config(HOST))
+    near = FakeTier(config(HOST))
     resolver = Resolver(cache=near, policy=Policy(capacity=10, unknown_capacity=50), clock=clock)
     resolver.resolve(HOST)
     for number in range(1000):
@@ -151,7 +151,7 @@ def test_a_thousand_fuzzed_hosts_reach_no_tenant(resolver: Resolver) -> None:
 
 
 def test_a_child_process_starts_with_an_empty_memory_and_working_locks(
-    resolver: Resolver, near: FakeLevel
+    resolver: Resolver, near: FakeTier
 ) -> None:
     resolver.resolve(HOST)
     held = resolver._lock

@@ -113,8 +113,8 @@ def test_what_is_right_makes_a_data_plane(tmp_path: Path) -> None:
     assert dataplane.trusted_proxies == 2
     assert dataplane.resolver._policy.max_age == 60
     assert dataplane.resolver._zones.zones == ("a.example", "b.example")
-    assert dataplane.pools._ledger.limits.budget == 7
-    assert dataplane.async_pools._ledger is dataplane.pools._ledger
+    assert dataplane.pools._scheduler.limits.budget == 7
+    assert dataplane.async_pools._scheduler is dataplane.pools._scheduler
     assert dataplane.pools._connector.transport.sslmode == "prefer"
     dataplane.close()
 

@@ -126,11 +126,11 @@ def test_a_waiter_is_woken_by_what_the_other_kind_gives_back(
     name = tenants[0 if same else 1].name
 
     async def run() -> None:
-        held = one.pools.lend(holder)
+        held = one.pools.checkout(holder)
         waiting = asyncio.create_task(use_async(one, waiter))
         while not one.async_pools.statistics.waited:
             await asyncio.sleep(0.01)
-        await asyncio.to_thread(one.pools.give_back, held)
+        await asyncio.to_thread(one.pools.checkin, held)
         assert await waiting == name
 
         async with one.async_pools.connection(holder):
@@ -151,14 +151,14 @@ def test_a_waiter_that_was_cancelled_leaves_its_turn_to_the_other_kind(
     acme, globex, _ = (tenant.config() for tenant in tenants)
 
     async def run() -> None:
-        held = one.pools.lend(acme)
+        held = one.pools.checkout(acme)
         waiting = asyncio.create_task(use_async(one, globex))
         while not one.async_pools.statistics.waited:
             await asyncio.sleep(0.01)
         behind = asyncio.create_task(asyncio.to_thread(use, one, globex))
         while not one.pools.statistics.waited:
             await asyncio.sleep(0.01)
-        one.pools.give_back(held)  # granted to the coroutine, which is cancelled before it hears of it
+        one.pools.checkin(held)  # granted to the coroutine, which is cancelled before it hears of it
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -209,7 +209,7 @@ def test_threads_and_coroutines_together_keep_within_the_budget(
         done.set()
         watcher.join(PATIENCE)
     assert not wrong
-    assert one.pools.statistics.lent + one.async_pools.statistics.lent == 2 * 6 * 12
+    assert one.pools.statistics.checked_out + one.async_pools.statistics.checked_out == 2 * 6 * 12
     assert 0 < max(one.pools.statistics.most_shared, one.async_pools.statistics.most_shared) <= budget
     assert max(most) <= budget
     eventually(lambda: backends(postgres_server, tenants) == one.pools.open_connections[0])

@@ -67,7 +67,9 @@ def test_without_a_tenant_there_is_no_connection(engine: Engine) -> None:
         contextvars.Context().run(engine.connect)
 
 
-def test_a_lent_connection_counts(engine: Engine, pools: KeyedPools, tenants: list[TenantDatabase]) -> None:
+def test_a_checked_out_connection_counts(
+    engine: Engine, pools: KeyedPools, tenants: list[TenantDatabase]
+) -> None:
     config = tenants[0].config(pool_size=1)
     pools._timeout = 0.1
     with use_tenant(config, pools):
@@ -273,7 +275,7 @@ USES: dict[str, Callable[[Connection], object]] = {
     "psycopg's transaction": transaction_of_psycopg,
     "psycopg's copy": copy,
     "psycopg's stream": lambda c: next(driver(c).cursor().stream("SELECT 1")),
-    "isolation level": lambda c: c.get_isolation_level(),
+    "isolation tier": lambda c: c.get_isolation_level(),
     "ping": ping,
     "reflection": lambda c: sqlalchemy_inspect(c).get_table_names(),
     "prepared transactions": lambda c: c.recover_twophase(),
@@ -394,10 +396,10 @@ def test_an_isolation_level_of_one_use_costs_no_connection(
     engine: Engine, pools: KeyedPools, tenants: list[TenantDatabase]
 ) -> None:
     with use_tenant(tenants[0].config(), pools):
-        for level in ("SERIALIZABLE", "AUTOCOMMIT", "REPEATABLE READ"):
-            with engine.connect().execution_options(isolation_level=level) as conn:
+        for tier in ("SERIALIZABLE", "AUTOCOMMIT", "REPEATABLE READ"):
+            with engine.connect().execution_options(isolation_level=tier) as conn:
                 shown = conn.execute(text("SHOW transaction_isolation")).scalar()
-                assert shown == level.lower() or level == "AUTOCOMMIT"
+                assert shown == tier.lower() or tier == "AUTOCOMMIT"
         with engine.connect() as conn:
             assert conn.execute(text("SHOW transaction_isolation")).scalar() == "read committed"
         with pools.connection(tenants[0].config()) as plain:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import InternalError
 from sqlalchemy.orm import Session
 
 from dataplane.async_pools import AsyncKeyedPools
-from dataplane.checkout import Held
+from dataplane.checkout import PooledConnection
 from dataplane.context import tenant_connection, tenant_connection_async, use_tenant
 from dataplane.pools import KeyedPools
 from dataplane.sqlalchemy import tenant_engine
@@ -39,20 +39,23 @@ def stored(tenant: TenantDatabase) -> int:
 
 
 @pytest.fixture
-def held(pools: KeyedPools, tenant: TenantDatabase) -> Held[psycopg.Connection[Any]]:
-    return pools.lend(tenant.config())
+def held(pools: KeyedPools, tenant: TenantDatabase) -> PooledConnection[psycopg.Connection[Any]]:
+    return pools.checkout(tenant.config())
 
 
 @pytest.mark.parametrize("autocommit", [False, True])
 def test_a_connection_given_back_in_a_transaction_is_closed_and_said_so(
-    autocommit: bool, pools: KeyedPools, tenant: TenantDatabase, held: Held[psycopg.Connection[Any]]
+    autocommit: bool,
+    pools: KeyedPools,
+    tenant: TenantDatabase,
+    held: PooledConnection[psycopg.Connection[Any]],
 ) -> None:
     if autocommit:
         held.conn.autocommit = True
         held.conn.execute("BEGIN")
     held.conn.execute(INSERT)
-    with pytest.raises(psycopg.ProgrammingError, match=r"commit\(\) or rollback\(\) before give_back"):
-        pools.give_back(held)
+    with pytest.raises(psycopg.ProgrammingError, match=r"commit\(\) or rollback\(\) before checkin"):
+        pools.checkin(held)
     assert held.conn.closed
     assert pools.open_connections == (0, 0)
     assert stored(tenant) == 0
@@ -61,13 +64,13 @@ def test_a_connection_given_back_in_a_transaction_is_closed_and_said_so(
 
 
 def test_an_error_on_its_way_is_not_replaced(
-    pools: KeyedPools, tenant: TenantDatabase, held: Held[psycopg.Connection[Any]]
+    pools: KeyedPools, tenant: TenantDatabase, held: PooledConnection[psycopg.Connection[Any]]
 ) -> None:
     def work() -> None:
         try:
             held.conn.execute("SELECT 1/0")
         finally:
-            pools.give_back(held)
+            pools.checkin(held)
 
     with pytest.raises(psycopg.errors.DivisionByZero):
         work()
@@ -75,11 +78,11 @@ def test_an_error_on_its_way_is_not_replaced(
 
 
 def test_what_was_ended_is_given_back_in_peace(
-    pools: KeyedPools, tenant: TenantDatabase, held: Held[psycopg.Connection[Any]]
+    pools: KeyedPools, tenant: TenantDatabase, held: PooledConnection[psycopg.Connection[Any]]
 ) -> None:
     held.conn.execute(INSERT)
     held.conn.commit()
-    pools.give_back(held)
+    pools.checkin(held)
     assert (pools.open_connections, stored(tenant)) == ((1, 0), 1)
 
 

@@ -11,15 +11,15 @@ from werkzeug.serving import make_server
 from controlplane.store import route
 from controlplane.store.registry import Registry
 from dataplane.contract import Status
-from dataplane.control_plane import ControlPlaneLevel
+from dataplane.control_plane import ControlPlaneTier
 from dataplane.errors import Suspended, UnknownHost
 from dataplane.memory import Policy
 from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
-from dataplane.tiers import LevelDown, RedisLevel
+from dataplane.tiers import RedisTier, TierDown
 from localcloud.servers.valkey import ValkeyServer
-from tests.dataplane.levels import config
 from tests.dataplane.resolving import eventually
+from tests.dataplane.tiers import config
 from tests.web.site import KEY, KEY_ID, TOKENS, Site
 from workers.providers.config_cache import RedisConfigCache
 
@@ -35,20 +35,20 @@ def publisher(cache: ValkeyServer) -> Iterator[RedisConfigCache]:
 
 
 def test_what_the_workers_publish_is_served(cache: ValkeyServer, publisher: RedisConfigCache) -> None:
-    level = RedisLevel.from_url(cache.url, KEYS)
+    tier = RedisTier.from_url(cache.url, KEYS)
     assert publisher.publish(config(HOST, 3).to_payload())
-    assert level.read(HOST) == config(HOST, 3)
+    assert tier.read(HOST) == config(HOST, 3)
     publisher.remove(HOST, epoch=4)
-    gone = level.read(HOST)
+    gone = tier.read(HOST)
     assert gone is not None
     assert gone.status is Status.GONE
     with pytest.raises(UnknownHost):
-        Resolver(cache=level).resolve(HOST)
+        Resolver(cache=tier).resolve(HOST)
 
 
 def test_what_the_workers_change_is_noticed(cache: ValkeyServer, publisher: RedisConfigCache) -> None:
     resolver = Resolver(
-        cache=RedisLevel.from_url(cache.url, KEYS),
+        cache=RedisTier.from_url(cache.url, KEYS),
         notices=NoticeListener(cache.url),
         policy=Policy(ttl=600, jitter=0),
     )
@@ -81,18 +81,18 @@ def test_what_the_api_answers_is_understood(registry: Registry) -> None:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
-    level = ControlPlaneLevel(url, TOKENS["dataplane"], KEYS, pause=0.0)
-    stranger = ControlPlaneLevel(url, "not a token", KEYS, pause=0.0)
-    lost = ControlPlaneLevel(url + "/elsewhere", TOKENS["dataplane"], KEYS, pause=0.0)
+    tier = ControlPlaneTier(url, TOKENS["dataplane"], KEYS, pause=0.0)
+    stranger = ControlPlaneTier(url, "not a token", KEYS, pause=0.0)
+    lost = ControlPlaneTier(url + "/elsewhere", TOKENS["dataplane"], KEYS, pause=0.0)
     try:
-        assert level.read(HOST) == config(HOST, epoch, tenant_id=tenant_id)
-        assert level.read("nobody.tenants.example") is None
-        assert level.read("localhost") is None, "which the control plane does not take for a host"
+        assert tier.read(HOST) == config(HOST, epoch, tenant_id=tenant_id)
+        assert tier.read("nobody.tenants.example") is None
+        assert tier.read("localhost") is None, "which the control plane does not take for a host"
         for wrong in (stranger, lost):
-            with pytest.raises(LevelDown):
+            with pytest.raises(TierDown):
                 wrong.read(HOST)
     finally:
-        for each in (level, stranger, lost):
+        for each in (tier, stranger, lost):
             each.close()
         server.shutdown()
         thread.join()

@@ -17,19 +17,19 @@ from dataplane.errors import DatabaseWaking, DataPlaneError, NoTenant
 from dataplane.pages import answer, wants_json
 from dataplane.resolver import Resolver
 from dataplane.wsgi import TenantMiddleware
-from tests.dataplane.levels import FakeLevel, config
+from tests.dataplane.tiers import FakeTier, config
 
 HOSTS = ("acme.example", "globex.example")
 
 
 @pytest.fixture
-def level() -> FakeLevel:
-    return FakeLevel(*(config(host) for host in HOSTS))
+def tier() -> FakeTier:
+    return FakeTier(*(config(host) for host in HOSTS))
 
 
 @pytest.fixture
-def resolver(level: FakeLevel) -> Resolver:
-    return Resolver(cache=level)
+def resolver(tier: FakeTier) -> Resolver:
+    return Resolver(cache=tier)
 
 
 def slug_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -171,8 +171,8 @@ def test_accept_decides_between_page_and_json() -> None:
     assert not wants_json(None)
 
 
-def test_suspended_has_a_page_of_its_own(resolver: Resolver, level: FakeLevel) -> None:
-    level.put(config("late.example", status=Status.SUSPENDED))
+def test_suspended_has_a_page_of_its_own(resolver: Resolver, tier: FakeTier) -> None:
+    tier.put(config("late.example", status=Status.SUSPENDED))
     page = Client(TenantMiddleware(slug_app, resolver)).get("/", headers={"Host": "late.example"})
     assert page.status_code == 403
     assert "This account is suspended." in page.text

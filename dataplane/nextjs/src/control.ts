@@ -1,14 +1,14 @@
 /**
- * The control plane's resolve endpoint as the last level: asked for hosts that neither this process
+ * The control plane's resolve endpoint as the last tier: asked for hosts that neither this process
  * nor the cache knows, so it is called rarely and must never be waited for long.
  */
 
 import { MAX_ENTRY_BYTES } from "./contract.js";
-import type { Level } from "./resolve.js";
+import type { Tier } from "./resolve.js";
 
 const TIMEOUT_MS = 2_000;
 
-export class ControlPlaneLevel implements Level {
+export class ControlPlaneTier implements Tier {
   readonly name = "control plane";
 
   /** `base`: asked as `<base>/v1/resolve?host=<host>`. `token`: sent as a bearer token where given. */

@@ -5,13 +5,13 @@
  */
 
 export { ContractError, cacheKeyOf, verify, type DatabaseAddress, type Status, type TenantConfig } from "./contract.js";
-export { ControlPlaneLevel } from "./control.js";
+export { ControlPlaneTier } from "./control.js";
 export { Credentials, secretsManagerReader } from "./credentials.js";
 export { Databases, type Database, type Session } from "./databases.js";
 export { EndpointMap } from "./endpoints.js";
 export { DataPlaneError, isDataPlaneError, type ErrorCode } from "./errors.js";
 export { FleetBudget, type FleetOptions } from "./fleet.js";
 export { BadHost, normaliseHost, rawHost, Zones } from "./hosts.js";
-export { NoticeListener, RedisLevel } from "./redis.js";
+export { NoticeListener, RedisTier } from "./redis.js";
 export { Releases } from "./releases.js";
-export { Resolver, type Level, type Resolved } from "./resolve.js";
+export { Resolver, type Tier, type Resolved } from "./resolve.js";

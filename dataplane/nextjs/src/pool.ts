@@ -213,12 +213,12 @@ export class KeyedPool<K, C extends object> {
       release: (broken = false) => {
         if (released) return;
         released = true;
-        held.moving = this.#giveBack(held, broken);
+        held.moving = this.#checkin(held, broken);
       },
     };
   }
 
-  async #giveBack(held: Held<C>, broken: boolean): Promise<void> {
+  async #checkin(held: Held<C>, broken: boolean): Promise<void> {
     if (!broken && this.#usable(held)) {
       held.tenant.cleaning += 1;
       try {

@@ -1,5 +1,5 @@
 /**
- * The shared cache as a level, and the channel that says what changed.
+ * The shared cache as a tier, and the channel that says what changed.
  *
  * Two connections, since one that subscribes may do nothing else. Both fail at once while Redis is
  * away instead of queueing: the resolver then serves what it knows, and a request must not wait for
@@ -9,7 +9,7 @@
 import { Redis, type RedisOptions } from "ioredis";
 
 import { cacheKeyOf, NOTICE_CHANNEL } from "./contract.js";
-import type { Level, Notice } from "./resolve.js";
+import type { Tier, Notice } from "./resolve.js";
 
 const MAX_NOTICE_LENGTH = 4096;
 const PING_MS = 1_000;
@@ -23,7 +23,7 @@ export const OPTIONS = {
   retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 2_000),
 } satisfies RedisOptions;
 
-export class RedisLevel implements Level {
+export class RedisTier implements Tier {
   readonly name = "redis";
   readonly #redis: Redis;
   readonly #ready: Promise<void>;

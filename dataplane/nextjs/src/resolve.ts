@@ -1,6 +1,6 @@
 /**
- * Host → TenantConfig, through levels: this process, then the shared cache (Redis), then an authority
- * (the control plane's resolve endpoint). The in-process level is there for availability rather than
+ * Host → TenantConfig, through tiers: this process, then the shared cache (Redis), then an authority
+ * (the control plane's resolve endpoint). The in-process tier is there for availability rather than
  * for speed: with Redis and the control plane down, every tenant known here is served on, up to a
  * set age.
  *
@@ -25,7 +25,7 @@ import { DataPlaneError } from "./errors.js";
 import type { Releases } from "./releases.js";
 
 /** A source of signed entries. Null: it has none for this host. It throws where it can't answer. */
-export interface Level {
+export interface Tier {
   readonly name: string;
   entry(host: string): Promise<string | null>;
 }
@@ -57,7 +57,7 @@ export interface ResolverLimits {
   readonly serveStale: number;
   /** How long "unknown" is believed, and that a tenant is still being set up. */
   readonly unknown: number;
-  /** How long a level that failed is not asked again, and an entry is believed while no notices are heard. */
+  /** How long a tier that failed is not asked again, and an entry is believed while no notices are heard. */
   readonly retry: number;
   readonly maxTenants: number;
   readonly maxUnknown: number;
@@ -78,8 +78,8 @@ export const RESOLVER_LIMITS: ResolverLimits = {
 
 export interface ResolverParts {
   readonly keys: ConfigKeys;
-  readonly cache?: Level;
-  readonly authority?: Level;
+  readonly cache?: Tier;
+  readonly authority?: Tier;
   readonly limits?: Partial<ResolverLimits>;
   /** Those that the application serves; an entry of another release is looked at again soon. */
   readonly releases?: Releases;
@@ -116,7 +116,7 @@ export class Resolver {
   readonly #now: () => number;
   readonly #random: () => number;
   #heard = false;
-  readonly #downUntil = new Map<Level, number>();
+  readonly #downUntil = new Map<Tier, number>();
 
   constructor(private readonly parts: ResolverParts) {
     this.#limits = { ...RESOLVER_LIMITS, ...parts.limits };
@@ -274,13 +274,13 @@ export class Resolver {
     }
   }
 
-  async #read(level: Level, host: string): Promise<Resolved | null> {
-    if (this.#now() < (this.#downUntil.get(level) ?? -1)) throw new Error("it did not answer a moment ago");
+  async #read(tier: Tier, host: string): Promise<Resolved | null> {
+    if (this.#now() < (this.#downUntil.get(tier) ?? -1)) throw new Error("it did not answer a moment ago");
     let entry: string | null;
     try {
-      entry = await level.entry(host);
+      entry = await tier.entry(host);
     } catch (error) {
-      this.#downUntil.set(level, this.#now() + this.#spread(this.#limits.retry));
+      this.#downUntil.set(tier, this.#now() + this.#spread(this.#limits.retry));
       throw error;
     }
     return entry === null ? null : { config: verify(entry, host, this.parts.keys), entry };

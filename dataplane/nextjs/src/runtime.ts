@@ -6,13 +6,13 @@
  * Built on first use from the environment, so that `next build` needs none of it.
  */
 
-import { ControlPlaneLevel } from "./control.js";
+import { ControlPlaneTier } from "./control.js";
 import { Credentials, secretsManagerReader } from "./credentials.js";
 import { Databases } from "./databases.js";
 import { EndpointMap } from "./endpoints.js";
 import { FleetBudget } from "./fleet.js";
 import { normaliseHost, rawHost } from "./hosts.js";
-import { NoticeListener, RedisLevel } from "./redis.js";
+import { NoticeListener, RedisTier } from "./redis.js";
 import { Resolver, type ResolverParts } from "./resolve.js";
 import { settingsFrom, type Settings } from "./settings.js";
 
@@ -53,15 +53,15 @@ function build(settings: Settings): Runtime {
     fleet: counted ? new FleetBudget(cacheUrl, { limit: clusterBudget, warn }) : null,
     report: (message, cause) => console.error(`[tenant] ${line(message, cause)}`),
   });
-  const levels: Pick<ResolverParts, "cache" | "authority"> = {
-    ...(cacheUrl !== null && { cache: new RedisLevel(cacheUrl, warn) }),
+  const tiers: Pick<ResolverParts, "cache" | "authority"> = {
+    ...(cacheUrl !== null && { cache: new RedisTier(cacheUrl, warn) }),
     ...(settings.resolveUrl !== null && {
-      authority: new ControlPlaneLevel(settings.resolveUrl, settings.resolveToken),
+      authority: new ControlPlaneTier(settings.resolveUrl, settings.resolveToken),
     }),
   };
   const resolver = new Resolver({
     keys: settings.keys,
-    ...levels,
+    ...tiers,
     releases: settings.releases,
     limits: { serveStale: settings.staleSeconds * 1000 },
     warn,

@@ -3,7 +3,7 @@ import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 
-import { ControlPlaneLevel } from "../src/control.js";
+import { ControlPlaneTier } from "../src/control.js";
 
 const HOST = "acme.tenants.example.com";
 
@@ -19,15 +19,15 @@ async function answering(t: TestContext, answer: (response: ServerResponse) => v
     server.close();
   });
   const { port } = server.address() as AddressInfo;
-  return { asked, level: new ControlPlaneLevel(`http://127.0.0.1:${port}/`, "token") };
+  return { asked, tier: new ControlPlaneTier(`http://127.0.0.1:${port}/`, "token") };
 }
 
 const json = (status: number, body: unknown) => (response: ServerResponse) =>
   void response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
 
 test("an entry is asked for by host, with the token", async (t) => {
-  const { asked, level } = await answering(t, json(200, { entry: "v1.k1.a.b" }));
-  assert.equal(await level.entry(HOST), "v1.k1.a.b");
+  const { asked, tier } = await answering(t, json(200, { entry: "v1.k1.a.b" }));
+  assert.equal(await tier.entry(HOST), "v1.k1.a.b");
   assert.deepEqual(asked, [`GET /v1/resolve?host=${HOST} Bearer token`]);
 });
 
@@ -36,7 +36,7 @@ test("only the control plane's own word means that there is none", async (t) => 
     json(404, { error: { code: "unknown_host", message: "none" } }),
     json(400, { error: { code: "invalid", field: "host", message: "localhost" } }),
   ];
-  for (const answer of own) assert.equal(await (await answering(t, answer)).level.entry(HOST), null);
+  for (const answer of own) assert.equal(await (await answering(t, answer)).tier.entry(HOST), null);
   const others: [number, unknown][] = [
     [404, { error: { code: "no_such_url", message: "a wrong base URL" } }],
     [404, { error: "unknown_host" }],
@@ -46,28 +46,28 @@ test("only the control plane's own word means that there is none", async (t) => 
     [500, { error: { code: "unknown_host" } }],
   ];
   for (const [status, body] of others) {
-    const { level } = await answering(t, json(status, body));
-    await assert.rejects(level.entry(HOST), new RegExp(`answered ${status}`), JSON.stringify(body));
+    const { tier } = await answering(t, json(status, body));
+    await assert.rejects(tier.entry(HOST), new RegExp(`answered ${status}`), JSON.stringify(body));
   }
   const html = JSON.stringify({ error: { code: "unknown_host" } });
   const page = await answering(t, (response) => void response.writeHead(404, { "Content-Type": "text/html" }).end(html));
-  await assert.rejects(page.level.entry(HOST), /answered 404/);
+  await assert.rejects(page.tier.entry(HOST), /answered 404/);
 });
 
 test("anything else is no answer", async (t) => {
   for (const answer of [json(500, {}), json(401, {}), json(200, {}), json(200, { entry: 7 }), json(200, null)]) {
-    const { level } = await answering(t, answer);
-    await assert.rejects(level.entry(HOST));
+    const { tier } = await answering(t, answer);
+    await assert.rejects(tier.entry(HOST));
   }
   const moved = await answering(t, (response) => void response.writeHead(302, { Location: "http://127.0.0.1:1/" }).end());
-  await assert.rejects(moved.level.entry(HOST));
+  await assert.rejects(moved.tier.entry(HOST));
   const endless = await answering(t, json(200, { entry: "x".repeat(100_000) }));
-  await assert.rejects(endless.level.entry(HOST), /at most/);
+  await assert.rejects(endless.tier.entry(HOST), /at most/);
 });
 
 test("silence ends after two seconds", async (t) => {
-  const { level } = await answering(t, () => undefined);
+  const { tier } = await answering(t, () => undefined);
   const began = performance.now();
-  await assert.rejects(level.entry(HOST));
+  await assert.rejects(tier.entry(HOST));
   assert.ok(performance.now() - began < 4_000);
 });

@@ -3,13 +3,13 @@ import { test } from "node:test";
 
 import { MAX_EPOCH } from "../src/contract.js";
 import { isDataPlaneError } from "../src/errors.js";
-import { Resolver, RESOLVER_LIMITS, type Level, type Notice } from "../src/resolve.js";
+import { Resolver, RESOLVER_LIMITS, type Tier, type Notice } from "../src/resolve.js";
 import { entryOf, KEYS } from "./entries.js";
 
 const HOST = "acme.tenants.example.com";
 
 /** Answers by `entries`; counts what it was asked; can be down, and can hold its answers back. */
-class Source implements Level {
+class Source implements Tier {
   readonly entries = new Map<string, string>();
   asked = 0;
   down = false;
@@ -96,7 +96,7 @@ test("an outage is 503 for who is not known, never 404", async () => {
   cache.down = true;
   await assert.rejects(resolver.resolve(HOST), unavailable);
   await assert.rejects(resolver.resolve(HOST), unavailable);
-  assert.equal(cache.asked, 1, "a level that failed is left alone for a moment");
+  assert.equal(cache.asked, 1, "a tier that failed is left alone for a moment");
 });
 
 test("an authority that is down makes a host that the cache lacks unavailable, not unknown", async () => {

@@ -32,22 +32,22 @@ const databases = new Databases({
   report: (message) => console.error(message),
 });
 const database = databases.of(configOf(given.payload));
-let giveBack = () => {};
+let checkin = () => {};
 
 const acts: Record<string, (cluster: string) => unknown> = {
   acquire: (cluster) => fleet.acquire(cluster),
   release: (cluster) => fleet.release(cluster),
   held: (cluster) => fleet.held(cluster),
-  /** Hold a connection to the tenant's database until `give_back`. */
-  lend: () =>
+  /** Hold a connection to the tenant's database until `checkin`. */
+  checkout: () =>
     new Promise((lent, refused) => {
       const work = () => {
         lent(true);
-        return new Promise<void>((resolve) => (giveBack = resolve));
+        return new Promise<void>((resolve) => (checkin = resolve));
       };
       database.session(work).catch(refused);
     }),
-  give_back: () => giveBack(),
+  checkin: () => checkin(),
   close: () => databases.close(),
 };
 

@@ -1,4 +1,4 @@
-"""A level and a clock that tests hold in their hands."""
+"""A tier and a clock that tests hold in their hands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from dataplane.contract import DatabaseAddress, Status, TenantConfig
-from dataplane.tiers import LevelDown
+from dataplane.tiers import TierDown
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
         self.now += seconds
 
 
-class FakeLevel:
+class FakeTier:
     """Answers from `entries`. `down` makes it fail; with `gate` set a read waits in the middle: it has
     looked already (`looked` is set) and what it saw is what it will return."""
 
@@ -43,7 +43,7 @@ class FakeLevel:
         with self._lock:
             self.reads[host] += 1
         if self.down:
-            raise LevelDown("it is switched off")
+            raise TierDown("it is switched off")
         seen = self.entries.get(host)
         self.looked.set()
         if self.gate is not None:

@@ -1,4 +1,4 @@
-"""The books of the pools, against any order of events: nothing is lent twice, lost, or over the limit."""
+"""The pool scheduler, against any order of events: nothing is checked out twice, lost, or over the limit."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dataplane.checkout import (
     Blocked,
-    Held,
     Limits,
     Opening,
-    Ticket,
+    PooledConnection,
+    Waiter,
 )
 from dataplane.contract import MAX_EPOCH
 from dataplane.errors import DatabaseUnavailable, PoolExhausted
-from dataplane.scheduler import Ledger
-from tests.dataplane.levels import config
+from dataplane.scheduler import Scheduler
+from tests.dataplane.tiers import config
 
 NAMES = ("a", "b", "c", "vip")
 KINDS = ("thread", "coroutine")
@@ -35,15 +35,15 @@ def target(name: str, epoch: int = 1, port: int = 5432):  # type: ignore[no-unty
 class Books(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.ledger: Ledger[int] = Ledger(LIMITS)
+        self.scheduler: Scheduler[int] = Scheduler(LIMITS)
         self.now = 0.0
         self.conns = 0
         self.closed: set[int] = set()
         self.made_for: dict[int, object] = {}
         self.kind_of: dict[int, str] = {}
-        self.lent: list[Held[int]] = []
+        self.checked_out: list[PooledConnection[int]] = []
         self.opening: list[Opening[int]] = []
-        self.waiting: list[Ticket[int]] = []
+        self.waiting: list[Waiter[int]] = []
         self.woken = 0
         self.epoch = 1
         self.port = dict.fromkeys(NAMES, 5432)
@@ -51,60 +51,60 @@ class Books(RuleBasedStateMachine):
     def wake(self) -> None:
         self.woken += 1
 
-    def take_in(self, grant: Held[int] | Opening[int] | Blocked | Ticket[int], kind: str) -> None:
+    def take_in(self, grant: PooledConnection[int] | Opening[int] | Blocked | Waiter[int], kind: str) -> None:
         assert isinstance(grant, Blocked) or grant.kind == kind, "what the other kind can't use"
-        if isinstance(grant, Held):
+        if isinstance(grant, PooledConnection):
             assert self.kind_of[grant.conn] == kind
-            assert grant not in self.lent, "lent to two at once"
+            assert grant not in self.checked_out, "lent to two at once"
             assert grant.conn not in self.closed
             assert grant.place == grant.tenant.place, "a retired connection was lent"
             assert self.made_for[grant.conn] == grant.tenant.target.database, "it leads elsewhere"
-            self.lent.append(grant)
+            self.checked_out.append(grant)
         elif isinstance(grant, Opening):
             if grant.victim is not None:
-                assert grant.victim not in self.lent
+                assert grant.victim not in self.checked_out
                 own = grant.victim.tenant is grant.tenant
                 assert own or not grant.victim.tenant.dedicated
                 assert not own or grant.victim.kind != kind, "closed one that it could have used"
                 self.closed.add(grant.victim.conn)
             self.opening.append(grant)
-        elif isinstance(grant, Ticket):
+        elif isinstance(grant, Waiter):
             self.waiting.append(grant)
 
     def collect(self) -> None:
         """What every caller does after a call: close what was discarded, let the woken go on."""
-        for held in self.ledger.discarded:
-            assert held not in self.lent
+        for held in self.scheduler.discarded:
+            assert held not in self.checked_out
             assert held.conn not in self.closed, "closed twice"
             self.closed.add(held.conn)
-        self.ledger.discarded = []
-        for ticket in list(self.waiting):
-            outcomes = [x for x in (ticket.held, ticket.opening, ticket.error) if x is not None]
+        self.scheduler.discarded = []
+        for waiter in list(self.waiting):
+            outcomes = [x for x in (waiter.held, waiter.opening, waiter.error) if x is not None]
             assert len(outcomes) <= 1
             if outcomes:
-                self.waiting.remove(ticket)
+                self.waiting.remove(waiter)
                 self.woken -= 1
-                self.take_in(outcomes[0], ticket.kind)
+                self.take_in(outcomes[0], waiter.kind)
         assert self.woken == 0, "woken without a reason"
 
     @rule(name=st.sampled_from(NAMES), kind=st.sampled_from(KINDS))
     def take(self, name: str, kind: str) -> None:
         try:
             where = target(name, self.epoch, self.port[name])
-            self.take_in(self.ledger.take(where, self.now, self.wake, kind), kind)
+            self.take_in(self.scheduler.take(where, self.now, self.wake, kind), kind)
         except PoolExhausted:
             mine = [t for t in self.waiting if t.tenant.target.slug == name]
             assert len(mine) == LIMITS.waiting
         self.collect()
 
-    @precondition(lambda self: self.lent)
+    @precondition(lambda self: self.checked_out)
     @rule(data=st.data(), fit=st.booleans())
-    def give_back(self, data: st.DataObject, fit: bool) -> None:
-        held = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
+    def checkin(self, data: st.DataObject, fit: bool) -> None:
+        held = self.checked_out.pop(data.draw(st.integers(0, len(self.checked_out) - 1)))
         if not fit:
-            self.ledger.drop(held)
+            self.scheduler.drop(held)
             self.closed.add(held.conn)
-        elif not self.ledger.give_back(held, self.now):
+        elif not self.scheduler.checkin(held, self.now):
             self.closed.add(held.conn)
         self.collect()
 
@@ -115,22 +115,22 @@ class Books(RuleBasedStateMachine):
         if outcome == "opened":
             self.finish(opening)
         elif outcome == "failed":
-            self.ledger.failed(opening, DatabaseUnavailable(), self.now)
+            self.scheduler.failed(opening, DatabaseUnavailable(), self.now)
         else:
-            self.ledger.not_opened(opening)
+            self.scheduler.not_opened(opening)
         self.collect()
 
     def finish(self, opening: Opening[int]) -> None:
         self.conns += 1
         self.made_for[self.conns] = opening.target.database
         self.kind_of[self.conns] = opening.kind
-        self.lent.append(self.ledger.opened(opening, self.conns))
+        self.checked_out.append(self.scheduler.opened(opening, self.conns))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
-        ticket = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
-        assert self.ledger.leave(ticket)
+        waiter = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+        assert self.scheduler.leave(waiter)
         self.collect()
 
     @rule(seconds=st.sampled_from([0.5, 2.0, 20.0]))
@@ -139,12 +139,12 @@ class Books(RuleBasedStateMachine):
 
     @rule(idle=st.sampled_from([0.0, 5.0]))
     def expire(self, idle: float) -> None:
-        self.ledger.expire(self.now - idle, self.now)
+        self.scheduler.expire(self.now - idle, self.now)
         self.collect()
 
     @rule(name=st.sampled_from(NAMES))
     def retire(self, name: str) -> None:
-        self.ledger.retire(f"t-{name}")
+        self.scheduler.retire(f"t-{name}")
         self.collect()
 
     @rule(name=st.sampled_from(NAMES))
@@ -154,32 +154,34 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def within_the_limits(self) -> None:
-        shared = sum(not held.tenant.dedicated for held in self.lent) + sum(
+        shared = sum(not held.tenant.dedicated for held in self.checked_out) + sum(
             not opening.tenant.dedicated for opening in self.opening
         )
-        assert shared <= self.ledger.shared <= LIMITS.budget
-        assert self.ledger.dedicated <= 2
-        for tenant in self.ledger.tenants.values():
-            lent = sum(held.tenant is tenant for held in self.lent)
+        assert shared <= self.scheduler.shared <= LIMITS.budget
+        assert self.scheduler.dedicated <= 2
+        for tenant in self.scheduler.tenants.values():
+            checked_out = sum(held.tenant is tenant for held in self.checked_out)
             opening = sum(o.tenant is tenant for o in self.opening)
             waiting = sum(t.tenant is tenant for t in self.waiting)
-            assert tenant.total == lent + opening + len(tenant.idle) <= tenant.target.pool_size
+            assert tenant.total == checked_out + opening + len(tenant.idle) <= tenant.target.pool_size
             assert tenant.connecting == opening <= LIMITS.connecting
             assert tenant.waiting == waiting <= LIMITS.waiting
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
         """Someone in line means that something is in use whose end will serve him."""
-        for ticket in self.waiting:
-            tenant = ticket.tenant
+        for waiter in self.waiting:
+            tenant = waiter.tenant
             idle = [held.kind for held in tenant.idle]
-            assert ticket.kind not in idle, "waits beside an idle connection of its own"
+            assert waiter.kind not in idle, "waits beside an idle connection of its own"
             if tenant.connecting < (1 if tenant.failures else LIMITS.connecting):
                 assert not idle, "waits though one of the other kind could be closed for it"
                 full = tenant.total >= tenant.target.pool_size
-                assert full or tenant.dedicated or not self.ledger._idle, "waits though another's is idle"
-            own = any(h.tenant is tenant for h in self.lent) or any(o.tenant is tenant for o in self.opening)
-            room = self.ledger.shared < LIMITS.budget
+                assert full or tenant.dedicated or not self.scheduler._idle, "waits though another's is idle"
+            own = any(h.tenant is tenant for h in self.checked_out) or any(
+                o.tenant is tenant for o in self.opening
+            )
+            room = self.scheduler.shared < LIMITS.budget
             assert own or (not tenant.dedicated and not room), "waits though it could open"
 
     def teardown(self) -> None:
@@ -188,20 +190,22 @@ class Books(RuleBasedStateMachine):
             if self.opening:
                 opening = self.opening.pop()
                 self.finish(opening)
-            elif self.lent:
-                held = self.lent.pop()
-                if not self.ledger.give_back(held, self.now):
+            elif self.checked_out:
+                held = self.checked_out.pop()
+                if not self.scheduler.checkin(held, self.now):
                     self.closed.add(held.conn)
             self.collect()
         assert not self.waiting
         for kind in KINDS:
-            self.ledger.clear(kind)
+            self.scheduler.clear(kind)
             self.collect()
-            assert all(held.kind != kind for tenant in self.ledger.tenants.values() for held in tenant.idle)
+            assert all(
+                held.kind != kind for tenant in self.scheduler.tenants.values() for held in tenant.idle
+            )
         self.now += 100
-        self.ledger.expire(self.now, self.now)
+        self.scheduler.expire(self.now, self.now)
         assert self.closed == set(range(1, self.conns + 1)), "every connection was closed once"
-        assert (self.ledger.shared, self.ledger.dedicated, self.ledger.tenants) == (0, 0, {})
+        assert (self.scheduler.shared, self.scheduler.dedicated, self.scheduler.tenants) == (0, 0, {})
 
 
 TestBooks = Books.TestCase
@@ -212,117 +216,119 @@ def wake() -> None:
     """Tests that look at tickets need nobody to be woken."""
 
 
-def opened(ledger: Ledger[int], name: str, conn: int = 0) -> Held[int]:
-    grant = ledger.take(target(name), 0, wake)
+def opened(scheduler: Scheduler[int], name: str, conn: int = 0) -> PooledConnection[int]:
+    grant = scheduler.take(target(name), 0, wake)
     assert isinstance(grant, Opening)
-    return ledger.opened(grant, conn)
+    return scheduler.opened(grant, conn)
 
 
 def test_who_waited_longest_is_served_first_over_all_tenants() -> None:
-    ledger: Ledger[int] = Ledger(Limits(budget=2))
-    first, second = opened(ledger, "a", 1), opened(ledger, "a", 2)
-    b = ledger.take(target("b"), 0, wake)
-    again = ledger.take(target("a"), 0, wake)
-    assert isinstance(b, Ticket)
-    assert isinstance(again, Ticket)
-    ledger.give_back(first, 1)
+    scheduler: Scheduler[int] = Scheduler(Limits(budget=2))
+    first, second = opened(scheduler, "a", 1), opened(scheduler, "a", 2)
+    b = scheduler.take(target("b"), 0, wake)
+    again = scheduler.take(target("a"), 0, wake)
+    assert isinstance(b, Waiter)
+    assert isinstance(again, Waiter)
+    scheduler.checkin(first, 1)
     assert b.opening is not None, "the busy tenant does not keep the newcomer out"
     assert b.opening.victim is first
     assert again.held is None
-    ledger.give_back(second, 2)
+    scheduler.checkin(second, 2)
     assert again.held is second
 
 
 def test_an_idle_connection_of_the_other_kind_makes_room() -> None:
-    ledger: Ledger[int] = Ledger(Limits(budget=2))
-    first, second = opened(ledger, "a", 1), opened(ledger, "b", 2)
-    waits = ledger.take(target("c"), 0, wake, "coroutine")
-    assert isinstance(waits, Ticket)
-    ledger.give_back(first, 1)
+    scheduler: Scheduler[int] = Scheduler(Limits(budget=2))
+    first, second = opened(scheduler, "a", 1), opened(scheduler, "b", 2)
+    waits = scheduler.take(target("c"), 0, wake, "coroutine")
+    assert isinstance(waits, Waiter)
+    scheduler.checkin(first, 1)
     assert waits.opening is not None
     assert waits.opening.kind == "coroutine"
     assert waits.opening.victim is first
-    ledger.give_back(second, 2)
-    grant = ledger.take(target("b"), 3, wake, "coroutine")
+    scheduler.checkin(second, 2)
+    grant = scheduler.take(target("b"), 3, wake, "coroutine")
     assert isinstance(grant, Opening)
     assert grant.victim is second, "the tenant's own, which it can't use"
 
 
 def test_a_failed_connect_answers_all_who_wait_and_then_one_tries() -> None:
-    ledger: Ledger[int] = Ledger(Limits(connecting=1, first_pause=1, longest_pause=4))
-    grant = ledger.take(target("a"), 0, wake)
-    waits = ledger.take(target("a"), 0, wake)
+    scheduler: Scheduler[int] = Scheduler(Limits(connecting=1, first_pause=1, longest_pause=4))
+    grant = scheduler.take(target("a"), 0, wake)
+    waits = scheduler.take(target("a"), 0, wake)
     assert isinstance(grant, Opening)
-    assert isinstance(waits, Ticket)
+    assert isinstance(waits, Waiter)
     pauses = []
     now = 0.0
     for _ in range(4):
-        ledger.failed(grant, DatabaseUnavailable("dead"), now)
-        blocked = ledger.take(target("a"), now, wake)
+        scheduler.failed(grant, DatabaseUnavailable("dead"), now)
+        blocked = scheduler.take(target("a"), now, wake)
         assert isinstance(blocked, Blocked)
         pauses.append(blocked.retry_after)
         now += blocked.retry_after
-        grant = ledger.take(target("a"), now, wake)
+        grant = scheduler.take(target("a"), now, wake)
         assert isinstance(grant, Opening)
-        assert isinstance(ledger.take(target("a"), now, wake), Blocked), "only one tries"
+        assert isinstance(scheduler.take(target("a"), now, wake), Blocked), "only one tries"
     assert pauses == [1, 2, 4, 4]
     assert waits.error is not None
     assert str(waits.error.error) == "dead"
-    ledger.opened(grant, 1)
-    assert isinstance(ledger.take(target("a"), now, wake), Opening), "it works again for everybody"
+    scheduler.opened(grant, 1)
+    assert isinstance(scheduler.take(target("a"), now, wake), Opening), "it works again for everybody"
 
 
 def test_the_newer_epoch_says_where_the_tenant_is() -> None:
-    ledger: Ledger[int] = Ledger(Limits())
-    held = opened(ledger, "a", 1)
-    ledger.give_back(held, 0)
-    moved = ledger.take(target("a", epoch=2, port=6000), 0, wake)
+    scheduler: Scheduler[int] = Scheduler(Limits())
+    held = opened(scheduler, "a", 1)
+    scheduler.checkin(held, 0)
+    moved = scheduler.take(target("a", epoch=2, port=6000), 0, wake)
     assert isinstance(moved, Opening)
-    assert ledger.discarded == [held]
-    ledger.give_back(ledger.opened(moved, 2), 0)
-    late = ledger.take(target("a", epoch=1, port=5432), 0, wake)
-    assert isinstance(late, Held)
+    assert scheduler.discarded == [held]
+    scheduler.checkin(scheduler.opened(moved, 2), 0)
+    late = scheduler.take(target("a", epoch=1, port=5432), 0, wake)
+    assert isinstance(late, PooledConnection)
     assert late.conn == 2, "a request with the older configuration follows"
 
 
 def test_an_epoch_that_was_forged_does_not_keep_the_tenant_where_it_led() -> None:
-    ledger: Ledger[int] = Ledger(Limits())
-    held = opened(ledger, "a", 1)
-    ledger.give_back(held, 0)
-    forged = ledger.take(target("a", epoch=MAX_EPOCH, port=6666), 0, wake)
+    scheduler: Scheduler[int] = Scheduler(Limits())
+    held = opened(scheduler, "a", 1)
+    scheduler.checkin(held, 0)
+    forged = scheduler.take(target("a", epoch=MAX_EPOCH, port=6666), 0, wake)
     assert isinstance(forged, Opening)
-    ledger.give_back(ledger.opened(forged, 2), 0)
-    back = ledger.take(target("a", epoch=1), 0, wake)
+    scheduler.checkin(scheduler.opened(forged, 2), 0)
+    back = scheduler.take(target("a", epoch=1), 0, wake)
     assert isinstance(back, Opening)
     assert back.tenant.target.database is not None
     assert back.tenant.target.database.port == 5432
 
 
 def test_a_connection_that_was_being_opened_while_the_tenant_moved_is_used_once() -> None:
-    ledger: Ledger[int] = Ledger(Limits())
-    slow = ledger.take(target("a"), 0, wake)
-    ledger.retire("t-a")
+    scheduler: Scheduler[int] = Scheduler(Limits())
+    slow = scheduler.take(target("a"), 0, wake)
+    scheduler.retire("t-a")
     assert isinstance(slow, Opening)
-    held = ledger.opened(slow, 1)
-    assert not ledger.give_back(held, 0)
-    slow = ledger.take(target("a"), 0, wake)
+    held = scheduler.opened(slow, 1)
+    assert not scheduler.checkin(held, 0)
+    slow = scheduler.take(target("a"), 0, wake)
     assert isinstance(slow, Opening)
-    ledger.take(target("a", epoch=2, port=6000), 0, wake)
-    ledger.failed(slow, DatabaseUnavailable("the old place"), 0)
-    assert isinstance(ledger.take(target("a", epoch=2, port=6000), 0, wake), Opening), "not blocked for that"
+    scheduler.take(target("a", epoch=2, port=6000), 0, wake)
+    scheduler.failed(slow, DatabaseUnavailable("the old place"), 0)
+    assert isinstance(scheduler.take(target("a", epoch=2, port=6000), 0, wake), Opening), (
+        "not blocked for that"
+    )
 
 
 def test_a_plan_that_became_dedicated_leaves_the_budget() -> None:
-    ledger: Ledger[int] = Ledger(Limits(budget=1))
-    held = opened(ledger, "a", 1)
-    ledger.give_back(held, 0)
+    scheduler: Scheduler[int] = Scheduler(Limits(budget=1))
+    held = opened(scheduler, "a", 1)
+    scheduler.checkin(held, 0)
     promoted = replace(target("a", epoch=2), dedicated=True)
-    assert ledger.take(promoted, 0, wake) is held
-    assert (ledger.shared, ledger.dedicated) == (0, 1)
-    assert isinstance(ledger.take(target("b"), 0, wake), Opening)
-    demoted = ledger.take(target("a", epoch=3), 0, wake)
-    assert isinstance(demoted, Ticket)
-    assert not ledger.give_back(held, 0), "back in a budget that is full: closed"
+    assert scheduler.take(promoted, 0, wake) is held
+    assert (scheduler.shared, scheduler.dedicated) == (0, 1)
+    assert isinstance(scheduler.take(target("b"), 0, wake), Opening)
+    demoted = scheduler.take(target("a", epoch=3), 0, wake)
+    assert isinstance(demoted, Waiter)
+    assert not scheduler.checkin(held, 0), "back in a budget that is full: closed"
 
 
 def test_limits_are_checked() -> None:

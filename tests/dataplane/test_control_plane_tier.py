@@ -1,4 +1,4 @@
-"""The control plane and a registry of one's own as levels, over a real HTTP server."""
+"""The control plane and a registry of one's own as tiers, over a real HTTP server."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 import pytest
 
 from dataplane.contract import TenantConfig
-from dataplane.control_plane import ControlPlaneLevel
+from dataplane.control_plane import ControlPlaneTier
 from dataplane.errors import RoutingUnavailable
 from dataplane.resolver import Resolver
 from dataplane.tiers import (
     EntryRefused,
-    LevelDown,
-    RegistryLevel,
+    RegistryTier,
+    TierDown,
 )
 from tests.dataplane.endpoint import Endpoint
-from tests.dataplane.levels import config
 from tests.dataplane.resolving import HOST, entry
 from tests.dataplane.tenants import KEYS
+from tests.dataplane.tiers import config
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 @pytest.fixture
-def control_plane(endpoint: Endpoint) -> Iterator[ControlPlaneLevel]:
-    level = ControlPlaneLevel(endpoint.url + "/", "token-1", KEYS, timeout=0.5, pause=0.0)
-    yield level
-    level.close()
+def control_plane(endpoint: Endpoint) -> Iterator[ControlPlaneTier]:
+    tier = ControlPlaneTier(endpoint.url + "/", "token-1", KEYS, timeout=0.5, pause=0.0)
+    yield tier
+    tier.close()
 
 
 def test_the_resolve_endpoint_is_asked_with_the_token(
-    endpoint: Endpoint, control_plane: ControlPlaneLevel
+    endpoint: Endpoint, control_plane: ControlPlaneTier
 ) -> None:
     endpoint.entries[HOST] = entry(config(HOST))
     assert control_plane.read(HOST) == config(HOST)
@@ -68,43 +68,43 @@ def test_the_resolve_endpoint_is_asked_with_the_token(
     ids=lambda broken: f"{broken[0]}-{broken[1].split('/')[1]}-{broken[2][:8]!r}",
 )
 def test_anything_else_than_an_answer_means_that_nobody_can_tell(
-    endpoint: Endpoint, control_plane: ControlPlaneLevel, broken: tuple[int, str, bytes]
+    endpoint: Endpoint, control_plane: ControlPlaneTier, broken: tuple[int, str, bytes]
 ) -> None:
     endpoint.broken = broken
-    with pytest.raises(LevelDown):
+    with pytest.raises(TierDown):
         control_plane.read(HOST)
     with pytest.raises(RoutingUnavailable):
         Resolver(fallback=control_plane).resolve(HOST)
 
 
 def test_a_host_that_the_control_plane_refuses_has_no_tenant(
-    endpoint: Endpoint, control_plane: ControlPlaneLevel
+    endpoint: Endpoint, control_plane: ControlPlaneTier
 ) -> None:
     endpoint.broken = (400, "application/json", b'{"error": {"code": "invalid", "field": "host"}}')
     assert control_plane.read("localhost") is None
 
 
-def test_the_endpoint_may_hang_or_be_away(endpoint: Endpoint, control_plane: ControlPlaneLevel) -> None:
+def test_the_endpoint_may_hang_or_be_away(endpoint: Endpoint, control_plane: ControlPlaneTier) -> None:
     endpoint.hang = threading.Event()
-    with pytest.raises(LevelDown, match="Timeout"):
+    with pytest.raises(TierDown, match="Timeout"):
         control_plane.read(HOST)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        away = ControlPlaneLevel(f"http://127.0.0.1:{unused.getsockname()[1]}", "t", KEYS, pause=60)
+        away = ControlPlaneTier(f"http://127.0.0.1:{unused.getsockname()[1]}", "t", KEYS, pause=60)
         for _ in range(2):
-            with pytest.raises(LevelDown):
+            with pytest.raises(TierDown):
                 away.read(HOST)
 
 
 def test_at_most_so_many_hosts_are_asked_for_at_once(endpoint: Endpoint) -> None:
-    level = ControlPlaneLevel(endpoint.url, "t", KEYS, timeout=0.3, concurrent=2, pause=0.0)
+    tier = ControlPlaneTier(endpoint.url, "t", KEYS, timeout=0.3, concurrent=2, pause=0.0)
     endpoint.hang = threading.Event()
     failures: list[str] = []
 
     def ask(number: int) -> None:
         try:
-            level.read(f"h{number}.example")
-        except LevelDown as error:
+            tier.read(f"h{number}.example")
+        except TierDown as error:
             failures.append(str(error))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
@@ -115,19 +115,19 @@ def test_at_most_so_many_hosts_are_asked_for_at_once(endpoint: Endpoint) -> None
     assert len(failures) == 6
     assert len(endpoint.asked) <= 6
     assert any("too many" in failure for failure in failures)
-    level.close()
+    tier.close()
 
 
 def test_a_registry_is_any_callable() -> None:
     answers = {HOST: config(HOST), "mixed.example": config(HOST)}
-    level = RegistryLevel(answers.get, pause=0.0)
-    assert level.read(HOST) == config(HOST)
-    assert level.read("nobody.example") is None
+    tier = RegistryTier(answers.get, pause=0.0)
+    assert tier.read(HOST) == config(HOST)
+    assert tier.read("nobody.example") is None
     with pytest.raises(EntryRefused):
-        level.read("mixed.example")
+        tier.read("mixed.example")
 
     def broken(host: str) -> TenantConfig | None:
         raise RuntimeError(host)
 
-    with pytest.raises(LevelDown, match="RuntimeError"):
-        RegistryLevel(broken).read(HOST)
+    with pytest.raises(TierDown, match="RuntimeError"):
+        RegistryTier(broken).read(HOST)

@@ -14,12 +14,12 @@ from dataplane.errors import (
 )
 from dataplane.hosts import Zones
 from dataplane.resolver import Resolver
-from tests.dataplane.levels import Clock, FakeLevel, config
 from tests.dataplane.resolving import HOST, POLICY, eventually, notice
+from tests.dataplane.tiers import Clock, FakeTier, config
 
 
 def test_one_read_for_a_cold_host_and_none_for_a_warm_one(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel
+    resolver: Resolver, near: FakeTier, far: FakeTier
 ) -> None:
     for raw in (HOST, HOST.upper(), f"{HOST}:443", f"{HOST}."):
         assert resolver.resolve(raw).slug == "acme"
@@ -27,13 +27,13 @@ def test_one_read_for_a_cold_host_and_none_for_a_warm_one(
     assert not far.reads
 
 
-def test_what_the_cache_lacks_comes_from_behind_it(resolver: Resolver, near: FakeLevel) -> None:
+def test_what_the_cache_lacks_comes_from_behind_it(resolver: Resolver, near: FakeTier) -> None:
     near.entries.clear()
     assert resolver.resolve(HOST).slug == "acme"
 
 
-def test_no_tenant_only_where_the_last_level_says_so(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+def test_no_tenant_only_where_the_last_tier_says_so(
+    resolver: Resolver, near: FakeTier, far: FakeTier, clock: Clock
 ) -> None:
     with pytest.raises(UnknownHost):
         resolver.resolve("nobody.example")
@@ -50,7 +50,7 @@ def test_no_tenant_only_where_the_last_level_says_so(
         resolver.resolve("nobody.example")
 
 
-def test_states_have_errors_of_their_own(resolver: Resolver, near: FakeLevel) -> None:
+def test_states_have_errors_of_their_own(resolver: Resolver, near: FakeTier) -> None:
     for status, error in (
         (Status.SUSPENDED, Suspended),
         (Status.PROVISIONING, Provisioning),
@@ -65,7 +65,7 @@ def test_states_have_errors_of_their_own(resolver: Resolver, near: FakeLevel) ->
 
 
 def test_a_host_being_set_up_is_looked_at_again_soon(
-    resolver: Resolver, near: FakeLevel, clock: Clock
+    resolver: Resolver, near: FakeTier, clock: Clock
 ) -> None:
     near.put(config(HOST, status=Status.PROVISIONING, database=None))
     with pytest.raises(Provisioning):
@@ -75,7 +75,7 @@ def test_a_host_being_set_up_is_looked_at_again_soon(
     assert resolver.resolve(HOST).epoch == 2
 
 
-def test_hosts_in_a_zone_that_no_tenant_can_have_are_never_looked_up(near: FakeLevel) -> None:
+def test_hosts_in_a_zone_that_no_tenant_can_have_are_never_looked_up(near: FakeTier) -> None:
     resolver = Resolver(cache=near, zones=Zones(("tenants.example",)))
     for label in ("", "www.", "billing.", "mta-sts.", "a.b.", "x_y."):
         host = f"{label}tenants.example"
@@ -84,13 +84,13 @@ def test_hosts_in_a_zone_that_no_tenant_can_have_are_never_looked_up(near: FakeL
     assert not near.reads
 
 
-def test_without_any_level_there_is_no_resolver() -> None:
-    with pytest.raises(ValueError, match="cache, fallback: expected at least one level"):
+def test_without_any_tier_there_is_no_resolver() -> None:
+    with pytest.raises(ValueError, match="cache, fallback: expected at least one tier"):
         Resolver()
 
 
 def test_an_old_entry_is_served_while_it_is_read_anew_behind(
-    resolver: Resolver, near: FakeLevel, clock: Clock
+    resolver: Resolver, near: FakeTier, clock: Clock
 ) -> None:
     resolver.resolve(HOST)
     near.put(config(HOST, 2))
@@ -101,7 +101,7 @@ def test_an_old_entry_is_served_while_it_is_read_anew_behind(
 
 
 def test_after_the_grace_it_is_read_before_it_is_served(
-    resolver: Resolver, near: FakeLevel, clock: Clock
+    resolver: Resolver, near: FakeTier, clock: Clock
 ) -> None:
     resolver.resolve(HOST)
     near.put(config(HOST, 2))
@@ -110,7 +110,7 @@ def test_after_the_grace_it_is_read_before_it_is_served(
 
 
 def test_with_everything_down_the_known_are_served_until_a_set_age(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+    resolver: Resolver, near: FakeTier, far: FakeTier, clock: Clock
 ) -> None:
     resolver.resolve(HOST)
     near.down = far.down = True
@@ -128,8 +128,8 @@ def test_with_everything_down_the_known_are_served_until_a_set_age(
     assert resolver.resolve(HOST).slug == "acme"
 
 
-def test_in_an_outage_only_the_first_request_waits_for_a_level(
-    resolver: Resolver, near: FakeLevel, far: FakeLevel, clock: Clock
+def test_in_an_outage_only_the_first_request_waits_for_a_tier(
+    resolver: Resolver, near: FakeTier, far: FakeTier, clock: Clock
 ) -> None:
     resolver.resolve(HOST)
     near.down = far.down = True
@@ -142,7 +142,7 @@ def test_in_an_outage_only_the_first_request_waits_for_a_level(
 
 
 def test_a_cache_that_lost_everything_takes_nobody_offline_who_is_known(clock: Clock) -> None:
-    near = FakeLevel(config(HOST))
+    near = FakeTier(config(HOST))
     resolver = Resolver(cache=near, policy=POLICY, clock=clock)
     resolver.resolve(HOST)
     near.entries.clear()
