@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from controlplane.store import schema_version
@@ -22,6 +23,9 @@ from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.process import make_data_root
 from localcloud.servers.valkey import ValkeyServer
 from tests.tls import TlsServer, tls_postgres
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how long an example takes says how busy the machine is, and nothing else
 
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes that must be free, for the server's log of 1 GiB and more
 
