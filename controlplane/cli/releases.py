@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -102,20 +101,16 @@ def show_(*, release: str, as_json: bool) -> None:
     _print_findings(found)
 
 
-class _Range(click.ParamType):
+def _range(ctx: click.Context, param: click.Parameter, value: str | None) -> Releases | None:
     """What DATAPLANE_RELEASES takes."""
-
-    name = "releases"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Releases:
-        try:
-            return value if isinstance(value, Releases) else Releases.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    try:
+        return None if value is None else Releases.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 @command.command()
-@click.argument("releases", type=_Range(), required=False)
+@click.argument("releases", callback=_range, required=False)
 @options.as_json
 def compat(*, releases: Releases | None, as_json: bool) -> None:
     """Tenants by release, and whom an application that serves RELEASES (as in DATAPLANE_RELEASES: 0003..0005,

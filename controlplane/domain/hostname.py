@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 import idna
 
@@ -43,11 +42,6 @@ class RefusedDomain:
 
 TAKEN = "belongs to another tenant"
 """The one reason that ends without the customer's doing: the other tenant may give it up."""
-
-
-class HostnameKind(StrEnum):
-    SUBDOMAIN = "subdomain"
-    CUSTOM = "custom"
 
 
 def normalise_host(raw: str, *, field: str = "host") -> str:

@@ -28,7 +28,6 @@ from controlplane.store import (
     release,
     restore,
     stack,
-    step,
     tenant,
 )
 from controlplane.store.hostname import HostnameRow
@@ -291,7 +290,3 @@ def show(conn: Connection, name: str) -> TenantDetail:
 def list_page(conn: Connection, *, after: str | None, limit: int) -> list[TenantRow]:
     """By slug, those behind `after`."""
     return tenant.page(conn, after=after, limit=limit)
-
-
-def steps_of(conn: Connection, operation_id: int) -> list[step.StepRow]:
-    return step.of_operation(conn, operation_id)

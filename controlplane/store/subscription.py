@@ -74,14 +74,6 @@ def known(conn: Connection, subscription_ids: list[str]) -> dict[str, Known]:
     }
 
 
-def find_for_tenant(conn: Connection, tenant_id: str) -> SubscriptionRow | None:
-    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM subscription WHERE tenant_id = %s",  # noqa: S608
-            [tenant_id],
-        ).fetchone()
-
-
 @dataclass(frozen=True, slots=True)
 class Live:
     """A subscription that has not ended. `status`: Stripe's word, None where it is not known yet."""

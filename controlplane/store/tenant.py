@@ -191,10 +191,6 @@ def rise(conn: Connection, tenant_id: str) -> None:
     conn.execute("UPDATE tenant SET generation = generation + 1 WHERE id = %s", [tenant_id])
 
 
-def set_display_name(conn: Connection, tenant_id: str, name: str) -> None:
-    conn.execute("UPDATE tenant SET display_name = %s WHERE id = %s", [name, tenant_id])
-
-
 def mark_started(conn: Connection, tenant_id: str) -> None:
     conn.execute(
         "UPDATE tenant SET started_at = clock_timestamp() WHERE id = %s AND started_at IS NULL", [tenant_id]

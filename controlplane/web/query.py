@@ -109,6 +109,7 @@ def cursor(listing: str, read: Callable[[list[Any]], T]) -> T | None:
 
 def _position(listing: str, text: str) -> list[Any]:
     raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    position: list[Any]
     found, *position = json.loads(raw)
     if found != listing:
         raise ValueError(found)

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker
 
 from controlplane.settings import Group, Settings
 from controlplane.web.body import MAX_BODY
@@ -67,7 +67,7 @@ class _Incoming:
     size: int | None = None
 
 
-class DeadlineWorker(ThreadWorker):
+class DeadlineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """All but `handle` runs in the main thread."""
 
     worker_connections: int

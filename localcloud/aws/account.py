@@ -1,7 +1,7 @@
 """What an AWS account holds before the control plane comes to it.
 
-In production an operator makes these once, with `terraform/stacks/platform`; an emulated account is
-empty, so they are made here, by the same API.
+In production the operator's own Terraform makes these and the settings name them; an emulated account
+is empty, so they are made here, by the same API.
 """
 
 from __future__ import annotations

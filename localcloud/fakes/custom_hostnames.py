@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from controlplane.domain.errors import ControlPlaneError, NeedsHuman, NotFound, Refused
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Refused
 from localcloud.fakes.world import World
 from workers.providers.ports import HostnameSeen, ValidationRecord
 
@@ -14,7 +14,7 @@ REFUSED_ENDINGS = (".test", ".example", ".invalid", ".localhost", "example.com",
 
 
 class FakeCustomHostnames:
-    """`ready_after`: looks (finds and rechecks) until a hostname and its certificate are active; the
+    """`ready_after`: looks (`find`) until a hostname and its certificate are active; the
     certificate's records appear with the second. `fail` makes the next calls raise."""
 
     def __init__(self, world: World, *, ready_after: int = 3) -> None:
@@ -58,15 +58,6 @@ class FakeCustomHostnames:
             if item is not None and item["tenant_id"] != tenant_id:
                 raise NeedsHuman(f"{wanted} exists in the zone", runbook="hostname-conflict")
             return self._seen(item or self._make(wanted, tenant_id))
-
-    def recheck(self, hostname_id: str) -> HostnameSeen:
-        with self.world.call("hostnames.recheck"):
-            self._reach()
-            host = self._host_of(hostname_id)
-            seen = None if host is None else self._look(host)
-            if seen is None:
-                raise NotFound(f"Cloudflare knows no custom hostname {hostname_id}")
-            return seen
 
     def delete(self, hostname_id: str) -> None:
         with self.world.call("hostnames.delete"):

@@ -109,11 +109,6 @@ class FakeDatabases:
         with self.world.call("databases.harden_cluster"):
             self.world.put(CLUSTER, _key(at), {"hardened": True})
 
-    def cluster_hardened(self, at: ClusterEndpoint) -> bool:
-        self._as_master(at)
-        with self.world.call("databases.cluster_hardened"):
-            return self.world.get(CLUSTER, _key(at)) is not None
-
     def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
         self._as_master(at)
         with self.world.call("databases.observe"):

@@ -58,4 +58,5 @@ def attached(account: Account, key: str, customer: str, *, param: str) -> Object
 
 def pays(account: Account, key: str) -> bool:
     """Does a charge to this payment method go through?"""
-    return account.find(KIND, key)["metadata"]["test_card"] != "pm_card_chargeCustomerFail"
+    card: str = account.find(KIND, key)["metadata"]["test_card"]
+    return card != "pm_card_chargeCustomerFail"

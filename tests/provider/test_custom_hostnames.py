@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from controlplane.domain.errors import NeedsHuman, NotFound, Refused, Retryable
+from controlplane.domain.errors import NeedsHuman, Refused, Retryable
 from localcloud.fakes.custom_hostnames import FakeCustomHostnames
 from localcloud.fakes.world import World
 from tests.harness.cloudflare import (
@@ -144,18 +144,11 @@ def test_deleting_twice_is_success(fixture: Fixture) -> None:
 
 
 def test_a_stuck_validation_shows_why_and_stays_pending(fixture: Fixture) -> None:
-    made = fixture.hostnames.create(HOST, OURS)
+    fixture.hostnames.create(HOST, OURS)
     fixture.stick(HOST)
     for _ in range(10):
-        assert not fixture.hostnames.recheck(made.id).ready
+        assert not found(fixture).ready
     assert "ownership verification token was not found" in found(fixture).errors[0]
-
-
-def test_rechecking_what_is_gone_is_not_found(fixture: Fixture) -> None:
-    made = fixture.hostnames.create(HOST, OURS)
-    fixture.hostnames.delete(made.id)
-    with pytest.raises(NotFound):
-        fixture.hostnames.recheck(made.id)
 
 
 def test_a_rate_limit_says_when_to_come_back(fixture: Fixture) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.errors import ControlPlaneError, Invalid, NeedsHuman, NotFound, Refused, Retryable
+from controlplane.domain.errors import ControlPlaneError, Invalid, NeedsHuman, Refused, Retryable
 from localcloud.cloudflare.zone import Limits
 from tests.harness.cloudflare import (
     TOKEN,
@@ -64,7 +64,6 @@ def test_each_status_names_who_acts_next(
     calls: list[Any] = [
         lambda: hostnames.find(HOST),
         lambda: hostnames.create(HOST, OURS),
-        lambda: hostnames.recheck(NOBODY),
         lambda: hostnames.delete(NOBODY),
     ]
     fixture.control.set_faults(api=[{"status": status, "count": len(calls)}])
@@ -115,7 +114,6 @@ def test_success_false_with_status_200_is_a_failure(
     calls: list[Any] = [
         lambda: hostnames.find(HOST),
         lambda: hostnames.create("other.acme.dev", OURS),
-        lambda: hostnames.recheck(made.id),
         lambda: hostnames.delete(made.id),
         hostnames.quota_left,
     ]
@@ -273,24 +271,8 @@ def test_an_id_that_is_none_is_never_sent(hostnames: CloudflareHostnames) -> Non
     for key in ("", "../fallback_origin", "x/y"):
         with pytest.raises(Invalid, match="hostname_id: expected"):
             hostnames.delete(key)
-        with pytest.raises(Invalid, match="hostname_id: expected"):
-            hostnames.recheck(key)
 
 
-def test_recheck_starts_a_failed_validation_again(
-    fixture: CloudflareFixture, hostnames: CloudflareHostnames
-) -> None:
-    made = hostnames.create(HOST, OURS)
-    fixture.control.set_hostname(HOST, status="moved", ssl_status="validation_timed_out")
-    seen = hostnames.find(HOST)
-    assert seen is not None
-    assert (seen.status, seen.ssl_status) == ("moved", "validation_timed_out")
-    again = hostnames.recheck(made.id)
-    assert (again.status, again.ssl_status) == ("pending", "initializing")
-
-
-def test_refusal_and_absence_are_told_apart(hostnames: CloudflareHostnames) -> None:
-    with pytest.raises(NotFound, match="1436"):
-        hostnames.recheck(NOBODY)
+def test_a_refused_host_is_told_with_its_code(hostnames: CloudflareHostnames) -> None:
     with pytest.raises(Refused, match="1409"):
         hostnames.create("acme.test", OURS)

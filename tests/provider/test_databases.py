@@ -99,10 +99,11 @@ def test_nothing_is_there_at_first(subject: Subject) -> None:
     )
 
 
-def test_cluster_is_hardened_once_and_again(subject: Subject) -> None:
+def test_cluster_is_hardened_once_and_again(subject: Subject, tmp_path: Path) -> None:
+    _, app = subject.ready(new_placement(), tmp_path)
     subject.databases.harden_cluster(subject.at)
     subject.databases.harden_cluster(subject.at)
-    assert subject.databases.cluster_hardened(subject.at)
+    assert not subject.databases.admits(subject.at, dataclasses.replace(app, dbname="postgres"))
 
 
 def test_create_makes_it_hardened_and_repeats_harmlessly(subject: Subject) -> None:
@@ -357,7 +358,6 @@ def test_a_cluster_that_cannot_be_reached_is_tried_again(subject: Subject, tmp_p
     migrations = write_migrations(tmp_path / "m", _0001_notes=NOTES)
     calls: list[Callable[[], object]] = [
         lambda: databases.harden_cluster(at),
-        lambda: databases.cluster_hardened(at),
         lambda: databases.observe(at, placement),
         lambda: databases.create(at, placement, connection_limit=5),
         lambda: databases.set_password(at, credential),
@@ -385,10 +385,11 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
     with run_server(superuser_master=True) as server:
         subject = subject_of(server)
         placement = new_placement()
-        assert not subject.databases.cluster_hardened(server.at)
-        subject.databases.harden_cluster(server.at)
-        assert subject.databases.cluster_hardened(server.at)
         _, app = subject.ready(placement, tmp_path)
+        inside_postgres = dataclasses.replace(app, dbname="postgres")
+        assert subject.databases.admits(server.at, inside_postgres)
+        subject.databases.harden_cluster(server.at)
+        assert not subject.databases.admits(server.at, inside_postgres)
         subject.databases.prove(server.at, app, placement)
         subject.databases.close_logins(server.at, placement)
         assert subject.databases.observe(server.at, placement) == DatabaseSeen(

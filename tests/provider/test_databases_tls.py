@@ -18,14 +18,14 @@ def secrets(tls_server: TlsServer) -> MemorySecrets:
     return MemorySecrets({MASTER_ARN: Credential("platform", "canary-master")})
 
 
-def hardened(tls_server: TlsServer, secrets: MemorySecrets, host: str, sslmode: str, root: str) -> bool:
+def names(tls_server: TlsServer, secrets: MemorySecrets, host: str, sslmode: str, root: str) -> list[str]:
     databases = PostgresDatabases(
         secrets,
         EndpointMap(tls_server.endpoint_map),
         sslmode=sslmode,
         sslrootcert=getattr(tls_server, root),
     )
-    return databases.cluster_hardened(ClusterEndpoint(host, PORT, MASTER_ARN, "cluster-RESOURCE"))
+    return databases.names(ClusterEndpoint(host, PORT, MASTER_ARN, "cluster-RESOURCE"))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def hardened(tls_server: TlsServer, secrets: MemorySecrets, host: str, sslmode: 
 def test_a_server_that_the_authorities_vouch_for_is_used(
     tls_server: TlsServer, secrets: MemorySecrets, host: str, sslmode: str
 ) -> None:
-    assert hardened(tls_server, secrets, host, sslmode, "authorities") is False
+    assert "postgres" in names(tls_server, secrets, host, sslmode, "authorities")
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_any_other_server_is_refused(
     tls_server: TlsServer, secrets: MemorySecrets, host: str, sslmode: str, root: str, why: str
 ) -> None:
     with pytest.raises(NeedsHuman, match=why):
-        hardened(tls_server, secrets, host, sslmode, root)
+        names(tls_server, secrets, host, sslmode, root)

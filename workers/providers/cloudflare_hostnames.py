@@ -136,16 +136,6 @@ class CloudflareHostnames:
             return self._adopt(wanted, tenant_id, conflict)
         return _seen(made)
 
-    def recheck(self, hostname_id: str) -> HostnameSeen:
-        """An edit with the settings it has asks for another validation. Raises NotFound besides."""
-        _check_id(hostname_id)
-        return _seen(
-            self._call(
-                f"recheck {hostname_id}",
-                lambda: self._hostnames.edit(hostname_id, zone_id=self._zone, ssl=self._ssl),
-            )
-        )
-
     def delete(self, hostname_id: str) -> None:
         _check_id(hostname_id)
         try:

@@ -17,7 +17,7 @@ from workers.runtime.queue_probe import Doorbell
 log = logging.getLogger(__name__)
 
 
-class Scheduler(PersistentScheduler):
+class Scheduler(PersistentScheduler):  # type: ignore[misc]  # celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._doorbell = Doorbell(self.app.conf.broker_url)

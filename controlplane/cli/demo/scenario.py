@@ -78,9 +78,9 @@ class Scenario:
         credentials = self._processes.cloud.credentials
         self._say("\nIt goes on running. In a browser (names under .localhost lead to this machine):")
         for slug in ("acme", "bolt", "cobalt"):
-            self._say(f"  http://{self._host(slug)}:{self._house.app_port}/")
+            self._say(f"  http://{self._host(slug)}:{self._processes.app_port}/")
         self._say("\nWhat support sees, in another terminal:")
-        self._say(f"  export CONTROLPLANE_API_URL={self._house.web_url}")
+        self._say(f"  export CONTROLPLANE_API_URL={self._processes.web_url}")
         self._say(f"  export CONTROLPLANE_API_TOKEN={credentials.operator_token}")
         self._say("  .venv/bin/controlplane tenants list")
         self._say("  .venv/bin/controlplane tenants show acme")
@@ -147,7 +147,7 @@ class Scenario:
     def _keep_apart(self, customers: list[Customer]) -> None:
         """Each writes a note; each must see its own and nobody else's."""
         for customer in customers:
-            url = f"http://127.0.0.1:{self._house.app_port}/notes"
+            url = f"http://127.0.0.1:{self._processes.app_port}/notes"
             headers = {"Host": self._host(customer.slug), "Accept": "application/json"}
             posted = self._http.post(url, json={"body": f"only for {customer.name}"}, headers=headers)
             if posted.status_code not in (httpx.codes.OK, httpx.codes.CREATED, httpx.codes.SEE_OTHER):
@@ -209,10 +209,10 @@ class Scenario:
 
     def _get(self, slug: str) -> httpx.Response:
         headers = {"Host": self._host(slug), "Accept": "application/json"}
-        return self._http.get(f"http://127.0.0.1:{self._house.app_port}/", headers=headers)
+        return self._http.get(f"http://127.0.0.1:{self._processes.app_port}/", headers=headers)
 
     def _host(self, slug: str) -> str:
-        return f"{slug}.{self._house.cloud.zone}"
+        return f"{slug}.{self._processes.cloud.zone}"
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

@@ -2,7 +2,7 @@
 
 One file for each service, one function for each difference; the docstring of the function says what
 AWS does, where that is written down, and what moto does instead. Nothing else in the product knows
-that there is an emulator. Tests in `tests/localcloud/test_aws_fidelity.py` fail without each.
+that there is an emulator. Tests in `tests/localcloud/test_aws_*.py` fail without each.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def _instances(settings: EmulatorSettings) -> None:
 
 
 def _snapshots(settings: EmulatorSettings) -> None:
-    def quota(self: Any) -> int:
+    def quota(self: RDSBackend) -> int:
         """AWS: 100 *manual* cluster snapshots (Aurora User Guide, "Quotas in Amazon Aurora").
         moto: 1000, compared with the number of all; so the automated ones are added here."""
         automated = sum(snapshot.snapshot_type == "automated" for snapshot in self.cluster_snapshots.values())

@@ -101,10 +101,6 @@ class PostgresDatabases:
                     runbook=RUNBOOK,
                 )
 
-    def cluster_hardened(self, at: ClusterEndpoint) -> bool:
-        with self._sessions.master(at).open() as conn:
-            return not _open_to_public(conn)
-
     # ------------------------------------------------------------------------------------ databases
 
     def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:

@@ -44,10 +44,6 @@ class CustomHostnames(Protocol):
         """Every custom hostname of the zone, a page at a time."""
         ...
 
-    def recheck(self, hostname_id: str) -> HostnameSeen:
-        """Ask Cloudflare to validate again now."""
-        ...
-
     def delete(self, hostname_id: str) -> None:
         """Gone already is success."""
         ...

@@ -17,7 +17,7 @@ from python_terraform import IsFlagged, IsNotFlagged, Terraform
 LOCK_TIMEOUT = "20s"
 
 
-class Commands(Terraform):
+class Commands(Terraform):  # type: ignore[misc]  # python-terraform has no types
     """Argument lists for one terraform binary."""
 
     def __init__(self, binary: str) -> None:
