@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controlplane.store import subscription_page
+from controlplane.store import subscription
 from controlplane.store.registry import Connection
 from controlplane.store.subscription import SubscriptionRow
 
@@ -15,4 +15,4 @@ def list_page(
     conn: Connection, *, after: tuple[datetime, str] | None, limit: int, outcome: str | None = None
 ) -> list[SubscriptionRow]:
     """Oldest first, those behind the given (first_event_at, id)."""
-    return subscription_page.page(conn, after=after, limit=limit, outcome=outcome)
+    return subscription.page(conn, after=after, limit=limit, outcome=outcome)

@@ -135,6 +135,21 @@ def parked(conn: Connection, *, limit: int) -> list[SubscriptionRow]:
         ).fetchall()
 
 
+def page(
+    conn: Connection, *, after: tuple[datetime, str] | None, limit: int, outcome: str | None = None
+) -> list[SubscriptionRow]:
+    """Oldest first, those behind the given (first_event_at, id)."""
+    at, subscription_id = after or (None, None)
+    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM subscription"  # noqa: S608 — a constant
+            " WHERE (%(at)s::timestamptz IS NULL OR (first_event_at, id) > (%(at)s, %(id)s))"
+            " AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)"
+            " ORDER BY first_event_at, id LIMIT %(limit)s",
+            {"at": at, "id": subscription_id, "outcome": outcome, "limit": limit},
+        ).fetchall()
+
+
 def counts(conn: Connection) -> dict[str, int]:
     rows = conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome").fetchall()
     return {row["outcome"]: row["n"] for row in rows}
