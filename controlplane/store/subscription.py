@@ -26,11 +26,14 @@ class SubscriptionRow:
     fetched_at: datetime | None
 
 
+OUTCOMES = ("new", "applied", "waiting", "ignored", "parked")
+
 _COLUMNS = "id, customer_id, status, outcome, reason, tenant_id, revision, first_event_at, fetched_at"
 
 
 def touch(conn: Connection, subscription_id: str, *, event_at: datetime) -> SubscriptionRow:
-    """The row, made where there is none; `first_event_at` only moves back."""
+    """The row, made where there is none; `first_event_at` only moves back. Call it before the fetch: `lock`
+    takes the revision that it has here."""
     with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
         row = cur.execute(
             "INSERT INTO subscription AS s (id, outcome, first_event_at) VALUES (%s, 'new', %s)"  # noqa: S608

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.errors import Retryable
 from controlplane.domain.placement import tenant_id_for
-from controlplane.services import operations, tenants
+from controlplane.services import tenants
 from controlplane.store import operation
 from tests.engine.house import House
 from workers.jobs.intake import handle_event
@@ -25,7 +25,7 @@ def paid(house: House) -> None:
 
 def newest(house: House) -> Any:
     with house.ctx.registry.connection() as conn:
-        return operations.list_page(conn, before=None, limit=1, resource_id=TENANT, state=None)[0]
+        return operation.page(conn, before=None, limit=1, resource_id=TENANT, state=None)[0]
 
 
 def rotate(house: House, actor: str = "api:support", reason: str = "leaked") -> int:
