@@ -46,6 +46,7 @@ from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_f
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.services import releases, rollout_plot, rollouts
+from controlplane.store import rollout as rollout_rows
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.servers.postgres import PostgresServer
@@ -392,7 +393,7 @@ def main(arguments: Sequence[str]) -> int:
         measured = [measure(made, size) for size in sizes]
         peer = None if options.no_django else (sizes[0], *django_tenants(made, sizes[0]))
         with made.registry.connection() as conn:
-            newest = rollouts.list_page(conn, before=None, limit=1)[0]
+            newest = rollout_rows.page(conn, before=None, limit=1)[0]
             drawing = rollout_plot.draw(conn, newest.id)
     text, missed = report(measured, peer, threads=THREADS, stamp=page.stamp(load))
     print(text)

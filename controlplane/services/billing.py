@@ -1,7 +1,7 @@
 """Billing: keep what the billing system says, and turn it into what a tenant should be.
 
 `record_event` is all that stands between a webhook and its 200, so it is one insert. The rest is the
-worker's: `begin` reads the subscription's revision, the worker fetches the object from Stripe as it is
+worker's: `subscription.touch` reads the revision, the worker fetches the object from Stripe as it is
 *now*, `apply` writes the decision only if nobody wrote since. An object fetched earlier can therefore
 never overwrite one fetched later, whatever the order of the events (I12).
 """
@@ -29,7 +29,6 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import purges, tenants
 from controlplane.store import event, purge, subscription, tenant
-from controlplane.store.event import EventRow
 from controlplane.store.registry import Connection
 from controlplane.store.subscription import SubscriptionRow
 
@@ -101,33 +100,6 @@ def keep_body(conn: Connection, event_id: str, body: bytes, *, state: str, reaso
     )
 
 
-def take_event(conn: Connection, event_id: str, *, hold: float) -> tuple[EventRow, bytes] | None:
-    """The event and its body, held for `hold` seconds; None where it is handled or in other hands."""
-    with conn.transaction():
-        row = event.take(conn, event_id, hold=hold)
-        return None if row is None else (row, event.body(conn, event_id))
-
-
-def finish_event(
-    conn: Connection,
-    event_id: str,
-    *,
-    state: str,
-    reason: str | None = None,
-    subscription_id: str | None = None,
-) -> None:
-    event.finish(conn, event_id, state=state, reason=reason, subscription_id=subscription_id)
-
-
-def defer_event(conn: Connection, event_id: str, *, after: float, reason: str) -> None:
-    event.defer(conn, event_id, after=after, reason=reason)
-
-
-def begin(conn: Connection, subscription_id: str, *, event_at: datetime) -> SubscriptionRow:
-    """Call before the fetch, and hand its revision to `apply`."""
-    return subscription.touch(conn, subscription_id, event_at=event_at)
-
-
 def apply(
     conn: Connection,
     row: SubscriptionRow,
@@ -138,7 +110,7 @@ def apply(
     customer_id: str | None,
     reason: str,
 ) -> Outcome:
-    """Write what was decided from an object fetched after `begin`; all of it or, where somebody wrote
+    """Write what was decided from an object fetched after `row` was read; all of it or, where somebody wrote
     since, nothing. `customer_id`: whose it is, known of a subscription that waits or is parked too."""
     tenant_id = row.tenant_id or tenant_id_for(row.id)
     customer_id = customer_id or row.customer_id
@@ -234,17 +206,6 @@ def _request(
             return "waiting", decision.reason, None
         case Park():
             return "parked", decision.reason, None
-
-
-def list_events(
-    conn: Connection, *, before: tuple[datetime, str] | None, limit: int, state: str | None = None
-) -> list[EventRow]:
-    return event.page(conn, before=before, limit=limit, state=state)
-
-
-def show_event(conn: Connection, event_id: str) -> tuple[EventRow, bytes]:
-    """Raises NotFound."""
-    return event.get(conn, event_id), event.body(conn, event_id)
 
 
 def _instant(seconds: Any) -> datetime:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from controlplane.domain.cluster import ClusterDesired
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import cluster_id_for
-from controlplane.store import cluster, lease, occupancy, operation
+from controlplane.store import cluster, lease, operation
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.registry import Connection
@@ -57,5 +57,5 @@ def show(conn: Connection, cluster_id: str) -> ClusterDetail:
 def list_page(conn: Connection, *, after: str | None, limit: int) -> list[ClusterUse]:
     """By id, those behind `after`."""
     rows = cluster.page(conn, after=after, limit=limit)
-    used = occupancy.used_slots(conn, [row.id for row in rows])
+    used = cluster.used_slots(conn, [row.id for row in rows])
     return [ClusterUse(row, used.get(row.id, 0)) for row in rows]

@@ -6,8 +6,6 @@ from controlplane.domain.errors import Conflict, NotFound
 from controlplane.store import audit, event
 from controlplane.store.registry import Connection
 
-STATES = ("received", "applied", "ignored", "parked")
-
 
 def replay(conn: Connection, event_id: str, *, actor: str) -> None:
     """Have a worker handle it again from the start. Raises NotFound, Conflict where its body is gone."""

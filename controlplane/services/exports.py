@@ -37,8 +37,3 @@ def request(conn: Connection, tenant_id: str, *, actor: str, reason: str, keep_d
             detail={"export": made.id, "name": made.name, "reason": reason},
         )
     return made
-
-
-def show(conn: Connection, export_id: int) -> CopyRow:
-    """Raises NotFound."""
-    return data_copy.get_export(conn, export_id)

@@ -21,7 +21,6 @@ from controlplane.store import (
     audit,
     cluster,
     move,
-    occupancy,
     operation,
     placement,
     preview,
@@ -167,7 +166,7 @@ def _free(conn: Connection, there: ClusterRow, placed: Placement) -> None:
         raise Conflict(f"{placed.tenant_id} lives on {there.id}")
     if there.desired.lifecycle is not ClusterLifecycle.ACTIVE:
         raise Conflict(f"{there.id} is closed")
-    if occupancy.used_slots(conn, [there.id]).get(there.id, 0) >= there.slots:
+    if cluster.used_slots(conn, [there.id]).get(there.id, 0) >= there.slots:
         raise Conflict(f"{there.id} has no free slot")
 
 

@@ -1,25 +1,10 @@
-"""Notices: list, show, send again."""
+"""Notices in the hands of support."""
 
 from __future__ import annotations
 
 from controlplane.store import audit, notice
 from controlplane.store.notice import NoticeRow
 from controlplane.store.registry import Connection
-
-STATES = ("waiting", "delivered", "dead", "untold")
-"""`dead`: given up after its last attempt. `untold`: there was no address to tell it to."""
-
-
-def list_page(
-    conn: Connection, *, before: int | None, limit: int, state: str | None = None
-) -> list[NoticeRow]:
-    """Newest first, those with a number below `before`."""
-    return notice.page(conn, before=before, limit=limit, state=state)
-
-
-def show(conn: Connection, notice_id: str) -> NoticeRow:
-    """Raises NotFound."""
-    return notice.get(conn, notice_id)
 
 
 def redeliver(conn: Connection, notice_id: str, *, actor: str) -> NoticeRow:

@@ -26,15 +26,3 @@ def show(conn: Connection, operation_id: int, *, events_after: int = 0) -> Opera
         steps=step.of_operation(conn, operation_id),
         events=step.events_of(conn, operation_id, after=events_after),
     )
-
-
-def list_page(
-    conn: Connection,
-    *,
-    before: int | None,
-    limit: int,
-    resource_id: str | None = None,
-    state: str | None = None,
-) -> list[OperationRow]:
-    """Newest first, those with an id below `before`."""
-    return operation.page(conn, before=before, limit=limit, resource_id=resource_id, state=state)

@@ -1,4 +1,4 @@
-"""The warm pool: look at all clusters, record what is to be made or let go, show how it stands.
+"""The warm pool: look at all clusters, record what is to be made or let go, report how it stands.
 
 Record, then act: a cluster that is to be made is a row and an operation like any other, one to be let
 go is a changed desired state. The engine does the rest, and a worker that dies in between leaves
@@ -35,7 +35,7 @@ from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import audit, cluster, operation, pool
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.pool import PooledCluster, Report
+from controlplane.store.pool import PooledCluster
 from controlplane.store.registry import Connection
 
 ACTOR = "pool"
@@ -91,11 +91,6 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room
             conn, _report(fits, seen, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
         )
     return len(plan.acts), ring
-
-
-def show(conn: Connection) -> Report | None:
-    """What the last look found; None before the first one."""
-    return pool.report(conn)
 
 
 def _record(conn: Connection, act: Act, fits: dict[str, Fit]) -> Resources:

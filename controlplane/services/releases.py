@@ -17,7 +17,7 @@ from controlplane.domain.release import (
 )
 from controlplane.store import audit, release
 from controlplane.store.registry import Connection
-from controlplane.store.release import FindingRow, ReleaseRow, ShareRow
+from controlplane.store.release import FindingRow, ReleaseRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,3 @@ def show(conn: Connection, number: str) -> ReleaseDetail:
         files=release.load(conn, number).files,
         findings=release.findings(conn, number),
     )
-
-
-def fleet(conn: Connection) -> list[ShareRow]:
-    """Which releases the fleet is on at this moment, the oldest first."""
-    return release.fleet(conn)
-
-
-def list_page(conn: Connection, *, before: str | None, limit: int) -> list[ReleaseRow]:
-    return release.page(conn, before=before, limit=limit)

@@ -2,8 +2,8 @@
 
 What people do (`start`, `pause`, `resume`, `abort`, `retry`, `skip`) is audited and bound to the table
 of transitions. What workers do is `take` (record what is done and claim the next targets, or open the
-next wave, or end it), `keep` (renew) and `record_retry`, `record_failure` or
-`record_snapshot_failure`. Everything that decides
+next wave, or end it) and `record_failure` or `record_snapshot_failure`; a lease that is renewed and a
+target that is put back decide nothing, so workers go to the store for them. Everything that decides
 about a rollout holds its row's lock for the length of one short transaction, so two workers never start
 one target too many nor both open the next wave.
 
@@ -145,10 +145,6 @@ def show(conn: Connection, rollout_id: int) -> RolloutDetail:
         failures=rollout_target.failures(conn, rollout_id),
         snapshots=rollout_snapshot.of_rollout(conn, rollout_id),
     )
-
-
-def list_page(conn: Connection, *, before: int | None, limit: int) -> list[RolloutRow]:
-    return rollout.page(conn, before=before, limit=limit)
 
 
 def targets_page(
@@ -300,16 +296,6 @@ def _next_wave(conn: Connection, row: RolloutRow) -> Next:
         rollout.act(conn, row.id, Action.FINISH, reason=None)
         _audit(conn, row.id, "rollout.finish", "rollout", release=row.release)
     return Next.OVER
-
-
-def keep(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
-    """Renew what is held, (tenant id, fence) each; how many still are."""
-    return rollout_target.renew(conn, rollout_id, held, seconds=seconds)
-
-
-def record_retry(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> bool:
-    """Its trouble may pass: it is due again after that many seconds."""
-    return rollout_target.put_back(conn, rollout_id, outcome, after=after, error=error)
 
 
 def record_failure(conn: Connection, rollout_id: int, failure: Failure) -> None:

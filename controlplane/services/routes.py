@@ -21,9 +21,3 @@ def resolve(conn: Connection, host: str) -> dict[str, Any]:
         raise UnknownHost(f"no tenant is served at {host}")
     payload, epoch = found
     return {**payload, "epoch": epoch}
-
-
-def of_tenant(conn: Connection, tenant_id: str) -> dict[str, str]:
-    """host → what it serves ("active", "suspended", …)."""
-    routes = route.of_tenant(conn, tenant_id)
-    return {host: str(payload.get("status")) for host, (payload, _) in routes.items()}

@@ -1,4 +1,4 @@
-"""Tenants: bring one to what its subscription says, look again, list and show."""
+"""Tenants: bring one to what its subscription says, look again, show."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from controlplane.store.hostname import HostnameRow
 from controlplane.store.move import MoveRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.placement import Login
-from controlplane.store.preview import PreviewRow
 from controlplane.store.registry import Connection
 from controlplane.store.restore import RestoreRow
 from controlplane.store.tenant import SlugTaken, TenantRow
@@ -260,10 +259,6 @@ def request_preview(conn: Connection, tenant_id: str, *, actor: str) -> int:
         return preview.request(conn, tenant.get(conn, tenant_id).id, actor=actor)
 
 
-def show_preview(conn: Connection, preview_id: int) -> PreviewRow:
-    return preview.get(conn, preview_id)
-
-
 def resolve(conn: Connection, name: str) -> TenantRow:
     """A tenant by id or slug. Raises NotFound."""
     row = tenant.find(conn, name) if name.startswith("t-") else None
@@ -285,8 +280,3 @@ def show(conn: Connection, name: str) -> TenantDetail:
         move=moved,
         restore=None if moved is None else restore.of_move(conn, moved.id),
     )
-
-
-def list_page(conn: Connection, *, after: str | None, limit: int) -> list[TenantRow]:
-    """By slug, those behind `after`."""
-    return tenant.page(conn, after=after, limit=limit)

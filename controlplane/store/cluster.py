@@ -112,6 +112,16 @@ def tenants_on(conn: Connection, cluster_id: str) -> list[str]:
     return [row["tenant_id"] for row in rows]
 
 
+def used_slots(conn: Connection, cluster_ids: list[str]) -> dict[str, int]:
+    """Tenants placed on each of these clusters; those without any are left out."""
+    rows = conn.execute(
+        "SELECT cluster_id, count(*) AS n FROM placement"
+        " WHERE state IN ('current', 'target', 'source') AND cluster_id = ANY(%s) GROUP BY cluster_id",
+        [cluster_ids],
+    ).fetchall()
+    return {row["cluster_id"]: row["n"] for row in rows}
+
+
 def in_use(conn: Connection, cluster_id: str) -> bool:
     """Is or was a tenant placed on it whose data was not deleted in a way that somebody approved?"""
     row = conn.execute(

@@ -27,6 +27,8 @@ class EventRow:
     handled_at: datetime | None
 
 
+STATES = ("received", "applied", "ignored", "parked")
+
 _COLUMNS = (
     "id, type, api_version, livemode, created_at, received_at, state, reason, subscription_id, attempts,"
     " next_attempt_at, handled_at"
@@ -59,6 +61,7 @@ def insert(
 
 
 def get(conn: Connection, event_id: str) -> EventRow:
+    """Raises NotFound."""
     with conn.cursor(row_factory=class_row(EventRow)) as cur:
         row = cur.execute(
             f"SELECT {_COLUMNS} FROM stripe_event WHERE id = %s",  # noqa: S608 — a constant
@@ -70,6 +73,7 @@ def get(conn: Connection, event_id: str) -> EventRow:
 
 
 def body(conn: Connection, event_id: str) -> bytes:
+    """As it was signed. Raises NotFound."""
     row = conn.execute("SELECT body FROM stripe_event WHERE id = %s", [event_id]).fetchone()
     if row is None:
         raise NotFound(f"event {event_id} does not exist")
@@ -93,6 +97,7 @@ def take(conn: Connection, event_id: str, *, hold: float) -> EventRow | None:
 def finish(
     conn: Connection, event_id: str, *, state: str, reason: str | None, subscription_id: str | None
 ) -> None:
+    """received → `state`."""
     conn.execute(
         "UPDATE stripe_event SET state = %s, reason = %s, subscription_id = coalesce(%s, subscription_id),"
         " handled_at = clock_timestamp() WHERE id = %s AND state = 'received'",
@@ -101,6 +106,7 @@ def finish(
 
 
 def defer(conn: Connection, event_id: str, *, after: float, reason: str) -> None:
+    """It is due again after that many seconds."""
     conn.execute(
         "UPDATE stripe_event SET reason = %s, next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
         " WHERE id = %s AND state = 'received'",

@@ -40,6 +40,9 @@ class NoticeRow:
     finished_at: datetime | None
 
 
+STATES = ("waiting", "delivered", "dead", "untold")
+"""`dead`: given up after its last attempt. `untold`: there was no address to tell it to."""
+
 _COLUMNS = (
     "seq, id, tenant_id, kind, payload, state, attempts, next_attempt_at, answer, created_at, finished_at"
 )
@@ -128,6 +131,7 @@ def redeliver(conn: Connection, notice_id: str) -> NoticeRow:
 
 
 def get(conn: Connection, notice_id: str) -> NoticeRow:
+    """Raises NotFound."""
     with conn.cursor(row_factory=class_row(NoticeRow)) as cur:
         row = cur.execute(
             f"SELECT {_COLUMNS} FROM notice WHERE id = %s",  # noqa: S608 — a constant

@@ -224,6 +224,7 @@ def due(conn: Connection, *, limit: int) -> list[tuple[ResourceKind, str]]:
 
 
 def get(conn: Connection, operation_id: int) -> OperationRow:
+    """Raises NotFound."""
     with conn.cursor(row_factory=class_row(OperationRow)) as cur:
         row = cur.execute(
             f"SELECT {_COLUMNS} FROM operation WHERE id = %s",  # noqa: S608 — a constant

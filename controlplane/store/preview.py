@@ -53,6 +53,7 @@ def request(
 
 
 def get(conn: Connection, preview_id: int) -> PreviewRow:
+    """Raises NotFound."""
     with conn.cursor(row_factory=class_row(PreviewRow)) as cur:
         row = cur.execute(
             f"SELECT {_COLUMNS} FROM preview WHERE id = %s",  # noqa: S608 — a constant

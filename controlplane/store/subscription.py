@@ -26,11 +26,14 @@ class SubscriptionRow:
     fetched_at: datetime | None
 
 
+OUTCOMES = ("new", "applied", "waiting", "ignored", "parked")
+
 _COLUMNS = "id, customer_id, status, outcome, reason, tenant_id, revision, first_event_at, fetched_at"
 
 
 def touch(conn: Connection, subscription_id: str, *, event_at: datetime) -> SubscriptionRow:
-    """The row, made where there is none; `first_event_at` only moves back."""
+    """The row, made where there is none; `first_event_at` only moves back. Call it before the fetch: `lock`
+    takes the revision that it has here."""
     with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
         row = cur.execute(
             "INSERT INTO subscription AS s (id, outcome, first_event_at) VALUES (%s, 'new', %s)"  # noqa: S608
@@ -124,6 +127,21 @@ def parked(conn: Connection, *, limit: int) -> list[SubscriptionRow]:
         return cur.execute(
             f"SELECT {_COLUMNS} FROM subscription WHERE outcome = 'parked' ORDER BY first_event_at LIMIT %s",  # noqa: S608
             [limit],
+        ).fetchall()
+
+
+def page(
+    conn: Connection, *, after: tuple[datetime, str] | None, limit: int, outcome: str | None = None
+) -> list[SubscriptionRow]:
+    """Oldest first, those behind the given (first_event_at, id)."""
+    at, subscription_id = after or (None, None)
+    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
+        return cur.execute(
+            f"SELECT {_COLUMNS} FROM subscription"  # noqa: S608 — a constant
+            " WHERE (%(at)s::timestamptz IS NULL OR (first_event_at, id) > (%(at)s, %(id)s))"
+            " AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)"
+            " ORDER BY first_event_at, id LIMIT %(limit)s",
+            {"at": at, "id": subscription_id, "outcome": outcome, "limit": limit},
         ).fetchall()
 
 

@@ -12,7 +12,7 @@ import stripe
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import operations, tenants
-from controlplane.store import tenant
+from controlplane.store import operation, tenant
 from localcloud.stripe.catalogue import subscribe
 
 T = TypeVar("T")
@@ -88,8 +88,8 @@ class Customers:
 
         def there() -> bool | None:
             with self.harness.registry.connection() as conn:
-                for operation in operations.list_page(conn, before=None, limit=3, resource_id=resource_id):
-                    detail = operations.show(conn, operation.id)
+                for row in operation.page(conn, before=None, limit=3, resource_id=resource_id):
+                    detail = operations.show(conn, row.id)
                     for step in detail.steps:
                         if step.name == name and (event is None or self._has_event(detail, step.seq, event)):
                             return True
@@ -103,7 +103,7 @@ class Customers:
 
     def state(self, name: str) -> str:
         with self.harness.registry.connection() as conn:
-            rows = tenants.list_page(conn, after=None, limit=50)
+            rows = tenant.page(conn, after=None, limit=50)
             found = [
                 (
                     row.slug,

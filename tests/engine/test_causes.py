@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.errors import Retryable
 from controlplane.domain.placement import tenant_id_for
-from controlplane.services import operations, tenants
+from controlplane.services import tenants
 from controlplane.store import operation
 from tests.harness.engine import Harness
 from workers.jobs.intake import handle_event
@@ -25,7 +25,7 @@ def paid(harness: Harness) -> None:
 
 def newest(harness: Harness) -> Any:
     with harness.ctx.registry.connection() as conn:
-        return operations.list_page(conn, before=None, limit=1, resource_id=TENANT, state=None)[0]
+        return operation.page(conn, before=None, limit=1, resource_id=TENANT, state=None)[0]
 
 
 def rotate(harness: Harness, actor: str = "api:support", reason: str = "leaked") -> int:

@@ -25,7 +25,7 @@ def export(harness: Harness) -> data_copy.CopyRow:
 
 def row(harness: Harness, export_id: int) -> data_copy.CopyRow:
     with harness.ctx.registry.connection() as conn:
-        return services.show(conn, export_id)
+        return data_copy.get_export(conn, export_id)
 
 
 def time_passes(harness: Harness, column: str = "next_attempt_at") -> None:
@@ -115,7 +115,7 @@ def test_there_must_be_data(harness: Harness) -> None:
         with pytest.raises(Conflict, match="no data"):
             services.request(conn, TENANT, actor="anna", reason="x", keep_days=1)
         with pytest.raises(NotFound):
-            services.show(conn, 99)
+            data_copy.get_export(conn, 99)
 
 
 def test_a_purge_names_the_exports_that_are_still_there(harness: Harness, export: data_copy.CopyRow) -> None:

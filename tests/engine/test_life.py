@@ -7,6 +7,7 @@ from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
 from controlplane.services import events, tenants
 from controlplane.store import hostname
+from controlplane.store import preview as previews
 from tests.harness.engine import ZONE, Harness
 from workers.engine.converge import converge
 from workers.jobs import preview
@@ -226,7 +227,7 @@ def test_a_preview_says_what_would_be_done_and_does_nothing(harness: Harness) ->
         preview_id = tenants.request_preview(conn, tenant_id, actor="support")
     assert preview.work_out(harness.ctx, preview_id)
     with harness.ctx.registry.connection() as conn:
-        found = tenants.show_preview(conn, preview_id)
+        found = previews.get(conn, preview_id)
     assert found.state == "done"
     assert [step["name"] for step in found.steps or []] == ["announce", "publish"]
     assert found.changes == []

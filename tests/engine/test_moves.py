@@ -10,8 +10,9 @@ from controlplane.domain.errors import Conflict, Invalid, NotFound
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import moves, tenants
+from controlplane.services import moves
 from controlplane.store import move
+from controlplane.store import preview as previews
 from controlplane.store.move import MoveRow
 from tests.engine.test_life import paid
 from tests.harness.engine import Harness
@@ -148,7 +149,7 @@ def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
         preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
     assert preview.work_out(harness.ctx, preview_id)
     with harness.ctx.registry.connection() as conn:
-        found = tenants.show_preview(conn, preview_id)
+        found = previews.get(conn, preview_id)
         assert move.latest(conn, TENANT) is None
         clusters = conn.execute("SELECT FROM cluster").rowcount
     assert clusters == 1
@@ -227,7 +228,7 @@ def test_a_dry_run_says_that_there_is_no_log_to_follow(harness: Harness) -> None
         preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
     assert preview.work_out(harness.ctx, preview_id)
     with harness.ctx.registry.connection() as conn:
-        found = tenants.show_preview(conn, preview_id)
+        found = previews.get(conn, preview_id)
     assert "rds.logical_replication" in str(found.error)
 
 

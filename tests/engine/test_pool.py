@@ -54,7 +54,7 @@ def free(harness: Harness) -> list[str]:
 
 def report(harness: Harness) -> dict[str, Any]:
     with harness.ctx.registry.connection() as conn:
-        found = pools.show(conn)
+        found = store.report(conn)
     assert found is not None
     return found.content
 
@@ -341,9 +341,9 @@ def test_what_a_close_may_delete_is_what_the_stack_has(harness: Harness) -> None
 def test_the_report_is_written_when_it_says_something_new(warm: Harness) -> None:
     warm.work()
     with warm.ctx.registry.connection() as conn:
-        first = pools.show(conn)
+        first = store.report(conn)
         warm_pool.tend(warm.ctx)
-        assert pools.show(conn) == first
+        assert store.report(conn) == first
     found = report(warm)
     assert found["clusters"] == 1
     assert found["idle_acu_hours_per_day"] == 24.0

@@ -15,6 +15,7 @@ from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.restore import moment
 from controlplane.services import moves, restores, tenants
 from controlplane.store import cluster, move, restore
+from controlplane.store import preview as previews
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.move import MoveRow
 from controlplane.store.restore import RestoreRow
@@ -413,7 +414,7 @@ def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
             preview_id = restores.request_preview(conn, TENANT, actor="support", **asked)  # type: ignore[arg-type]
         assert preview.work_out(harness.ctx, preview_id)
         with harness.ctx.registry.connection() as conn:
-            found = tenants.show_preview(conn, preview_id)
+            found = previews.get(conn, preview_id)
         assert told in str(found.error or [step["name"] for step in found.steps or []])
     with harness.ctx.registry.connection() as conn:
         assert move.latest(conn, TENANT) is None

@@ -23,7 +23,7 @@ from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.services import billing
-from controlplane.store import cluster, placement, tenant
+from controlplane.store import cluster, placement, subscription, tenant
 from controlplane.store.registry import Registry, one
 from localcloud.fakes.aws import (
     LOGICAL_GROUP,
@@ -207,7 +207,7 @@ class Harness:
         with self.ctx.registry.connection() as conn:
             billing.apply(
                 conn,
-                billing.begin(conn, subscription_id, event_at=now),
+                subscription.touch(conn, subscription_id, event_at=now),
                 decision,
                 self.ctx.catalogue,
                 status="active",

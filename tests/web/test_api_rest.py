@@ -2,7 +2,6 @@
 
 import pytest
 
-from controlplane.services import billing
 from controlplane.store import cluster, route, subscription
 from controlplane.store.registry import Registry
 from dataplane.contract import ContractError, TenantConfig, verify
@@ -53,7 +52,7 @@ def test_parked_subscriptions_say_why(site: Site) -> None:
     with site.registry.connection() as conn:
         for name, outcome in (("sub_a", "parked"), ("sub_b", "applied")):
             created = site.rows("SELECT created_at FROM stripe_event")[0]["created_at"]
-            row = billing.begin(conn, name, event_at=created)
+            row = subscription.touch(conn, name, event_at=created)
             subscription.record(
                 conn,
                 row.id,

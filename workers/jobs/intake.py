@@ -29,7 +29,7 @@ from controlplane.domain.operation import backoff
 from controlplane.domain.stripe_json import id_or_none
 from controlplane.services import billing
 from controlplane.services.billing import EVENT_ATTEMPTS, Outcome
-from controlplane.store import operation
+from controlplane.store import event, operation, subscription
 from controlplane.store.event import EventRow
 from controlplane.store.registry import RegistryUnavailable
 from workers.engine.context import Context
@@ -44,11 +44,11 @@ FETCHES = 5
 def handle_event(ctx: Context, event_id: str) -> str | None:
     """Handle one event of the inbox: the state it ended in ("received" where it was deferred), None
     where it is handled or in other hands. Raises RegistryUnavailable."""
-    with ctx.registry.connection() as conn:
-        taken = billing.take_event(conn, event_id, hold=HOLD)
-    if taken is None:
-        return None
-    row, body = taken
+    with ctx.registry.connection() as conn, conn.transaction():
+        row = event.take(conn, event_id, hold=HOLD)
+        if row is None:
+            return None
+        body = event.body(conn, event_id)
     try:
         with operation.caused_by(event=row.id):
             return _handle(ctx, row, body)
@@ -59,11 +59,11 @@ def handle_event(ctx: Context, event_id: str) -> str | None:
 
 
 def _handle(ctx: Context, row: EventRow, body: bytes) -> str:
-    event = json.loads(body)
-    foreign = foreign_account(event, ctx.platform.stripe_account)
+    payload = json.loads(body)
+    foreign = foreign_account(payload, ctx.platform.stripe_account)
     if foreign is not None:
         return _finish(ctx, row, "ignored", foreign, None)
-    ref = subscription_of_event(event)
+    ref = subscription_of_event(payload)
     if ref is None:
         return _finish(ctx, row, "ignored", "it is about no subscription", None)
     if isinstance(ref, Park):
@@ -98,7 +98,7 @@ def settle_subscription(
     spoke of it, from which the time to the first page counts."""
     for _ in range(FETCHES):
         with ctx.registry.connection() as conn:
-            known = billing.begin(conn, subscription_id, event_at=event_at)
+            known = subscription.touch(conn, subscription_id, event_at=event_at)
         decision, status, customer_id = _decide(ctx, subscription_id, session_id)
         with ctx.registry.connection() as conn:
             outcome = billing.apply(
@@ -127,23 +127,23 @@ def _decide(
     """The decision, Stripe's word for the status, and whose subscription it is."""
     source = ctx.providers.billing
     try:
-        subscription = source.subscription(subscription_id)
+        fetched = source.subscription(subscription_id)
         session = source.checkout_session(session_id) if session_id is not None else None
     except NotFound as error:
         return Park(str(error)), None, None
-    customer_id = id_or_none(subscription, "customer", "cus")
-    if subscription.get("livemode") is not ctx.platform.livemode:
+    customer_id = id_or_none(fetched, "customer", "cus")
+    if fetched.get("livemode") is not ctx.platform.livemode:
         return Park(f"subscription.livemode: expected {ctx.platform.livemode} here"), None, customer_id
-    customer = _customer(ctx, subscription.get("customer"))
+    customer = _customer(ctx, fetched.get("customer"))
     decision = desired_from_subscription(
-        subscription,
+        fetched,
         ctx.catalogue,
         platform_zone=ctx.platform.zone,
         now=datetime.now(UTC),
         session=session,
         customer=customer,
     )
-    status = subscription.get("status")
+    status = fetched.get("status")
     return decision, status if isinstance(status, str) else None, customer_id
 
 
@@ -159,7 +159,7 @@ def _customer(ctx: Context, customer_id: Any) -> dict[str, Any] | None:
 
 def _finish(ctx: Context, row: EventRow, state: str, reason: str | None, subscription_id: str | None) -> str:
     with ctx.registry.connection() as conn:
-        billing.finish_event(conn, row.id, state=state, reason=reason, subscription_id=subscription_id)
+        event.finish(conn, row.id, state=state, reason=reason, subscription_id=subscription_id)
     return state
 
 
@@ -172,5 +172,5 @@ def _defer_or_park(ctx: Context, row: EventRow, error: Exception) -> str:
     wait = backoff(row.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
     after = error.after if isinstance(error, Retryable) and error.after is not None else 0.0
     with ctx.registry.connection() as conn:
-        billing.defer_event(conn, row.id, after=max(wait, after), reason=reason)
+        event.defer(conn, row.id, after=max(wait, after), reason=reason)
     return "received"

@@ -29,7 +29,7 @@ from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.rollout import Spec, Target
 from controlplane.services import rollouts
 from controlplane.services.rollouts import Failure, Next
-from controlplane.store import release, rollout
+from controlplane.store import release, rollout, rollout_target
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
 from workers.engine.context import Context
@@ -184,7 +184,7 @@ class _Executor:
         if isinstance(error, Retryable) and target.attempts < self._spec.attempts:
             pause = backoff(target.attempts, jitter=random.random())  # noqa: S311 — spreads load
             after = max(error.after or 0.0, min(pause, LONGEST_PAUSE))
-            rollouts.record_retry(conn, self._id, _outcome(done), after=after, error=message)
+            rollout_target.put_back(conn, self._id, _outcome(done), after=after, error=message)
             return
         file, statement, said = "", "", message
         if isinstance(error, MigrationFailed):
@@ -203,7 +203,7 @@ class _Executor:
             try:
                 if held:
                     with self._ctx.registry.connection() as conn:
-                        rollouts.keep(conn, self._id, held, seconds=self._ctx.platform.lease)
+                        rollout_target.renew(conn, self._id, held, seconds=self._ctx.platform.lease)
             except RegistryUnavailable as error:
                 log.warning("rollout %s: leases not renewed: %s", self._id, error)
                 if before - renewed > self._ctx.platform.lease - self._ctx.platform.heartbeat:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from controlplane.services import operations, tenants
+from controlplane.services import tenants
+from controlplane.store import operation, step
 from controlplane.store.registry import Registry
 
 CLUSTER_STACK, TENANT_STACK = "apply_cluster_stack", "apply_tenant_stack"
@@ -34,14 +35,14 @@ def trace_of(registry: Registry, tenant_id: str) -> Trace:
     with registry.connection() as conn:
         detail = tenants.show(conn, tenant_id)
         cluster_id = "" if detail.placement is None else detail.placement.cluster_id
-        of_cluster = operations.list_page(conn, before=None, limit=50, resource_id=cluster_id)
+        of_cluster = operation.page(conn, before=None, limit=50, resource_id=cluster_id)
         seconds: defaultdict[str, float] = defaultdict(float)
         names: Counter[str] = Counter()
-        for operation in (*detail.operations, *of_cluster):
-            for step in operations.show(conn, operation.id).steps:
-                names[step.name] += 1
-                if step.finished_at is not None:
-                    seconds[step.name] += (step.finished_at - step.started_at).total_seconds()
+        for row in (*detail.operations, *of_cluster):
+            for done in step.of_operation(conn, row.id):
+                names[done.name] += 1
+                if done.finished_at is not None:
+                    seconds[done.name] += (done.finished_at - done.started_at).total_seconds()
     own = {n: s for n, s in seconds.items() if n not in (CLUSTER_STACK, "await_available", "harden_cluster")}
     return Trace(
         plan=detail.tenant.desired.plan,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from controlplane.domain.errors import NotFound
 from controlplane.services import operations, tenants
+from controlplane.store import operation
 from controlplane.store.registry import Connection, Registry
 
 Row = tuple[str, str, float, float | None]
@@ -44,7 +45,7 @@ def _tenant(
     if detail.placement is not None:
         resources.append((detail.placement.cluster_id, detail.placement.cluster_id))
     for resource_id, label in resources:
-        recent = operations.list_page(conn, before=None, limit=1, resource_id=resource_id)
+        recent = operation.page(conn, before=None, limit=1, resource_id=resource_id)
         if recent:
             lines += _operation(conn, recent[0].id, label, printed, console)
     return str(detail.tenant.phase), lines

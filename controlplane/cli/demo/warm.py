@@ -18,7 +18,8 @@ from controlplane.cli.demo.scenario import (
 )
 from controlplane.cli.demo.trace import Trace, trace_of
 from controlplane.domain.catalogue import parse_catalogue
-from controlplane.services import clusters, pool
+from controlplane.services import clusters
+from controlplane.store import pool
 from localcloud.stripe.catalogue import create_prices
 
 WARM = {"team": 1, "starter": 1}
@@ -86,7 +87,7 @@ class WarmScenario(Scenario):
     def _fits(self) -> list[dict[str, Any]]:
         """Those that are asked for; none before the first look."""
         with self._processes.registry.connection() as conn:
-            report = pool.show(conn)
+            report = pool.report(conn)
         return [] if report is None else [fit for fit in report.content["fits"] if fit["warm_slots"]]
 
     def _judge_first_page(self, customer: Customer, trace: Trace) -> None:

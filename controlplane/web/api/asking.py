@@ -13,7 +13,8 @@ from typing import Any
 from flask import Response
 
 from controlplane import task_names
-from controlplane.services import operations, tenants
+from controlplane.services import tenants
+from controlplane.store import operation
 from controlplane.store.operation import OperationRow
 from controlplane.store.registry import Connection
 from controlplane.web import query
@@ -28,7 +29,7 @@ def for_operation(edge: Edge, name: str, ask: Ask) -> Response:
     """`name`: the tenant's id or slug."""
     with edge.registry.connection() as conn:
         tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
-        row = operations.show(conn, ask(conn, tenant_id)).operation
+        row = operation.get(conn, ask(conn, tenant_id))
     return begun(edge, tenant_id, row)
 
 

@@ -7,7 +7,8 @@ from flask import Blueprint, Response, jsonify
 from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.quoting import shown
-from controlplane.services import clones, operations, tenants
+from controlplane.services import clones, tenants
+from controlplane.store import operation
 from controlplane.store.tenant import TenantRow
 from controlplane.web import body, query
 from controlplane.web.api import asking
@@ -33,7 +34,7 @@ def blueprint(edge: Edge) -> Blueprint:
             clone_id, operation_id = clones.request(
                 conn, source.id, slug=slug, actor=caller().actor, reason=reason
             )
-            row = operations.show(conn, operation_id).operation
+            row = operation.get(conn, operation_id)
         return asking.begun(edge, clone_id, row, tenant=clone_id)
 
     @views.post("/close")

@@ -7,7 +7,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
-from controlplane.services import billing, events
+from controlplane.services import events
+from controlplane.store import event
 from controlplane.store.event import EventRow
 from controlplane.web import body, query
 from controlplane.web.api import render
@@ -25,9 +26,9 @@ def blueprint(edge: Edge) -> Blueprint:
     def index() -> Response:
         query.only("limit", "cursor", "state")
         size, before = query.limit(), query.cursor("events", query.time_position)
-        state = query.choice("state", events.STATES)
+        state = query.choice("state", event.STATES)
         with edge.registry.connection() as conn:
-            rows = billing.list_events(conn, before=before, limit=size + 1, state=state)
+            rows = event.page(conn, before=before, limit=size + 1, state=state)
         rows, next_cursor = query.page(
             "events", rows, size, lambda row: [row.received_at.isoformat(), row.id]
         )
@@ -40,7 +41,8 @@ def blueprint(edge: Edge) -> Blueprint:
         what is parked may be no JSON at all."""
         query.only()
         with edge.registry.connection() as conn:
-            row, raw = billing.show_event(conn, query.event_id(event_id))
+            known = query.event_id(event_id)
+            row, raw = event.get(conn, known), event.body(conn, known)
         shown = _brief(row)
         if caller().role is Role.OPERATOR:
             shown["body"] = raw.decode("utf-8", "replace")
@@ -53,7 +55,7 @@ def blueprint(edge: Edge) -> Blueprint:
         known = query.event_id(event_id)
         with edge.registry.connection() as conn:
             events.replay(conn, known, actor=caller().actor)
-            row, _ = billing.show_event(conn, known)
+            row = event.get(conn, known)
         edge.ring(HANDLE, [known])
         return render.accepted({"event": _brief(row)}, f"/v1/events/{known}")
 
@@ -65,7 +67,7 @@ def blueprint(edge: Edge) -> Blueprint:
         reason = body.read_reason()
         with edge.registry.connection() as conn:
             events.dismiss(conn, known, actor=caller().actor, reason=reason)
-            row, _ = billing.show_event(conn, known)
+            row = event.get(conn, known)
         return jsonify({"event": _brief(row)})
 
     return views

@@ -10,6 +10,7 @@ from controlplane import task_names
 from controlplane.domain.errors import Invalid
 from controlplane.domain.quoting import shown
 from controlplane.services import exports, tenants
+from controlplane.store import data_copy
 from controlplane.store.data_copy import CopyRow
 from controlplane.web import body, query
 from controlplane.web.api import render
@@ -42,7 +43,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def show(export_id: str) -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            found = exports.show(conn, query.row_id(export_id, "export"))
+            found = data_copy.get_export(conn, query.row_id(export_id, "export"))
         return jsonify(_export(found))
 
     return views

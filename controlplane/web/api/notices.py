@@ -8,6 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
 from controlplane.services import notices
+from controlplane.store import notice
 from controlplane.store.notice import NoticeRow
 from controlplane.web import query
 from controlplane.web.api import render
@@ -25,9 +26,9 @@ def blueprint(edge: Edge) -> Blueprint:
     def index() -> Response:
         query.only("limit", "cursor", "state")
         size, before = query.limit(), query.cursor("notices", query.id_position)
-        state = query.choice("state", notices.STATES)
+        state = query.choice("state", notice.STATES)
         with edge.registry.connection() as conn:
-            rows = notices.list_page(conn, before=before, limit=size + 1, state=state)
+            rows = notice.page(conn, before=before, limit=size + 1, state=state)
         rows, next_cursor = query.page("notices", rows, size, lambda row: [row.seq])
         return render.listing([_notice(row) for row in rows], next_cursor)
 
@@ -36,7 +37,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def show(notice_id: str) -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            row = notices.show(conn, query.event_id(notice_id))
+            row = notice.get(conn, query.event_id(notice_id))
         return jsonify({**_notice(row), "payload": row.payload})
 
     @views.post("/<notice_id>/redeliver")

@@ -12,6 +12,7 @@ from controlplane.domain.operation import OperationState
 from controlplane.domain.placement import CLUSTER_ID, TENANT_ID
 from controlplane.services import operations
 from controlplane.services.operations import OperationDetail
+from controlplane.store import operation
 from controlplane.store.step import StepEventRow, StepRow
 from controlplane.web import query
 from controlplane.web.api import render
@@ -31,9 +32,7 @@ def blueprint(edge: Edge) -> Blueprint:
         size, before = query.limit(), query.cursor("operations", query.id_position)
         resource, state = _resource(), query.choice("state", _STATES)
         with edge.registry.connection() as conn:
-            rows = operations.list_page(
-                conn, before=before, limit=size + 1, resource_id=resource, state=state
-            )
+            rows = operation.page(conn, before=before, limit=size + 1, resource_id=resource, state=state)
         rows, next_cursor = query.page("operations", rows, size, lambda row: [row.id])
         return render.listing([render.operation(row) for row in rows], next_cursor)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane.services import pool
+from controlplane.store import pool
 from controlplane.web import query
 from controlplane.web.api import render
 from controlplane.web.auth import READERS
@@ -20,7 +20,7 @@ def blueprint(edge: Edge) -> Blueprint:
         """What a worker's last look found: the web process knows neither the catalogue nor the quota."""
         query.only()
         with edge.registry.connection() as conn:
-            found = pool.show(conn)
+            found = pool.report(conn)
         if found is None:
             return jsonify({"looked_at": None, "fits": [], "without_plan": []})
         return jsonify({"looked_at": render.moment(found.looked_at), **found.content})

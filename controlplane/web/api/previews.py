@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane.services import tenants
+from controlplane.store import preview
 from controlplane.web import query
 from controlplane.web.api import render
 from controlplane.web.auth import READERS
@@ -19,7 +19,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def show(preview_id: str) -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            row = tenants.show_preview(conn, query.row_id(preview_id, "preview"))
+            row = preview.get(conn, query.row_id(preview_id, "preview"))
         return jsonify(
             {
                 "id": row.id,

@@ -12,8 +12,9 @@ from flask import Blueprint, Response, jsonify
 from controlplane.domain.errors import Invalid
 from controlplane.domain.placement import TENANT_ID
 from controlplane.domain.quoting import shown
-from controlplane.services import operations, purges, tenants
+from controlplane.services import purges, tenants
 from controlplane.services.purges import PurgeDetail
+from controlplane.store import operation
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.web import body, query
@@ -55,7 +56,7 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             tenant_id = _full_id(name)
             approved, operation_id = purges.approve(conn, tenant_id, actor=caller().actor, digest=digest)
-            row = operations.show(conn, operation_id).operation
+            row = operation.get(conn, operation_id)
         return asking.begun(edge, tenant_id, row, purge=_purge(approved))
 
     @views.post("/<name>/purge/withdraw")

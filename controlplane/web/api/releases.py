@@ -17,6 +17,7 @@ from controlplane.domain.quoting import shown
 from controlplane.domain.release import RELEASE_NUMBER, Adapter
 from controlplane.services import migration_lint, releases
 from controlplane.services.releases import ReleaseDetail
+from controlplane.store import release
 from controlplane.store.release import FindingRow, ReleaseRow
 from controlplane.web import body, query
 from controlplane.web.api import render
@@ -33,7 +34,7 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only("limit", "cursor")
         size, before = query.limit(), query.cursor("releases", query.text_position)
         with edge.registry.connection() as conn:
-            rows = releases.list_page(conn, before=before, limit=size + 1)
+            rows = release.page(conn, before=before, limit=size + 1)
         rows, next_cursor = query.page("releases", rows, size, lambda row: [row.number])
         return render.listing([_brief(row) for row in rows], next_cursor)
 
@@ -42,7 +43,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def fleet() -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            rows = releases.fleet(conn)
+            rows = release.fleet(conn)
         return render.listing([asdict(row) for row in rows], None)
 
     @views.get("/<number>")

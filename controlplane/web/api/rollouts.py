@@ -14,6 +14,7 @@ from controlplane.domain.quoting import shown
 from controlplane.domain.rollout import Counts, Spec, TargetState
 from controlplane.services import rollout_plot, rollouts
 from controlplane.services.rollouts import RolloutDetail
+from controlplane.store import rollout
 from controlplane.store.registry import Connection
 from controlplane.store.rollout import RolloutRow
 from controlplane.store.rollout_snapshot import SnapshotRow
@@ -39,7 +40,7 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only("limit", "cursor")
         size, before = query.limit(), query.cursor("rollouts", query.id_position)
         with edge.registry.connection() as conn:
-            rows = rollouts.list_page(conn, before=before, limit=size + 1)
+            rows = rollout.page(conn, before=before, limit=size + 1)
         rows, next_cursor = query.page("rollouts", rows, size, lambda row: [row.id])
         return render.listing([_brief(row) for row in rows], next_cursor)
 

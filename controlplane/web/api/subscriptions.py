@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from controlplane.services import subscriptions
+from controlplane.store import subscription
 from controlplane.store.subscription import SubscriptionRow
 from controlplane.web import query
 from controlplane.web.api import render
@@ -22,9 +22,9 @@ def blueprint(edge: Edge) -> Blueprint:
     def index() -> Response:
         query.only("limit", "cursor", "outcome")
         size, after = query.limit(), query.cursor("subscriptions", query.time_position)
-        outcome = query.choice("outcome", subscriptions.OUTCOMES)
+        outcome = query.choice("outcome", subscription.OUTCOMES)
         with edge.registry.connection() as conn:
-            rows = subscriptions.list_page(conn, after=after, limit=size + 1, outcome=outcome)
+            rows = subscription.page(conn, after=after, limit=size + 1, outcome=outcome)
         rows, next_cursor = query.page(
             "subscriptions", rows, size, lambda row: [row.first_event_at.isoformat(), row.id]
         )

@@ -7,8 +7,9 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.hostname import RefusedDomain, subdomain
-from controlplane.services import routes, tenants
+from controlplane.services import tenants
 from controlplane.services.tenants import TenantDetail
+from controlplane.store import route, tenant
 from controlplane.store.hostname import HostnameRow
 from controlplane.store.placement import Login
 from controlplane.store.tenant import TenantRow
@@ -27,7 +28,7 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only("limit", "cursor")
         size, after = query.limit(), query.cursor("tenants", query.text_position)
         with edge.registry.connection() as conn:
-            rows = tenants.list_page(conn, after=after, limit=size + 1)
+            rows = tenant.page(conn, after=after, limit=size + 1)
         rows, next_cursor = query.page("tenants", rows, size, lambda row: [row.slug])
         return render.listing([_brief(row, edge.zone) for row in rows], next_cursor)
 
@@ -37,7 +38,8 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         with edge.registry.connection() as conn:
             detail = tenants.show(conn, query.name(name, "tenant"))
-            serves = routes.of_tenant(conn, detail.tenant.id)
+            routes = route.of_tenant(conn, detail.tenant.id)
+        serves = {host: str(payload.get("status")) for host, (payload, _) in routes.items()}
         return jsonify(_full(detail, serves, edge.zone))
 
     @views.post("/<name>/reprovision")
