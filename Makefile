@@ -36,11 +36,12 @@ faults: $(STAMP) ## Inject every fault of the catalogue, the long ones too, and 
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)
 
-lint: $(STAMP) ## ruff, mypy, import contracts
+lint: $(STAMP) ## ruff, mypy, import contracts, the budget of things to know (docs/adr/0010-budget.md)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.budget
 
 format: $(STAMP) ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix-only .
