@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
+.PHONY: help demo test test-fast test-long soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,6 +32,9 @@ soak: $(STAMP) ## The long runs: minutes of load, a million requests, outages (s
 
 faults: $(STAMP) ## Inject every fault of the catalogue, the long ones too, and print what held (docs/faults.md; about an hour)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+test-long: $(STAMP) ## Faults and soaks, one after the other, and a dated line about it in benchmarks/RESULTS.md (hours)
+	@$(BIN)/python -m tests.long $(ARGS)
 
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)
