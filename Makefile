@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
+.PHONY: help demo test test-fast test-long soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,14 +33,18 @@ soak: $(STAMP) ## The long runs: minutes of load, a million requests, outages (s
 faults: $(STAMP) ## Inject every fault of the catalogue, the long ones too, and print what held (docs/faults.md; about an hour)
 	@$(BIN)/python -m tests.faults $(ARGS)
 
+test-long: $(STAMP) ## Faults and soaks, one after the other, and a dated line about it in benchmarks/RESULTS.md (hours)
+	@$(BIN)/python -m tests.long $(ARGS)
+
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)
 
-lint: $(STAMP) ## ruff, mypy, import contracts
+lint: $(STAMP) ## ruff, mypy, import contracts, the budget of things to know (docs/adr/0010-budget.md)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.budget
 
 format: $(STAMP) ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix-only .

@@ -1,7 +1,8 @@
 """benchmarks/RESULTS.md: the last figures of every benchmark on one page, each in a section of its own.
 
 A benchmark that is called with `--write` puts its section in place of its last one and leaves the others
-alone, so each section says for itself when, where and beside what load it was measured.
+alone, so each section says for itself when, where and beside what load it was measured. `make test-long`
+adds a line to its section and keeps the earlier ones.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ def write(name: str, body: str, *, page: Path = PAGE) -> None:
     else:
         text = f"{text.rstrip()}\n\n{section}\n"
     page.write_text(text, encoding="utf-8")
+
+
+def append(name: str, head: str, line: str, *, page: Path = PAGE) -> None:
+    """Put `line` behind the others of the section `name`, begun with `head` where there is none yet."""
+    found = re.search(
+        f"<!-- begin {re.escape(name)} -->\n(.*?)\n<!-- end", page.read_text(encoding="utf-8"), re.DOTALL
+    )
+    write(name, f"{found[1]}\n{line}" if found else head + line, page=page)
 
 
 def stamp(load_before: float) -> str:

@@ -32,6 +32,14 @@ def test_a_new_one_comes_behind_the_others(written: Path) -> None:
     assert written.read_text() == TEXT + "\n<!-- begin three -->\nsecond\n<!-- end three -->\n"
 
 
+def test_a_line_comes_behind_the_earlier_ones_of_its_section(written: Path) -> None:
+    for line in ("- first \\1", "- second"):
+        page.append("runs", "## Runs\n\n", line, page=written)
+    page.append("one", "## Not used\n\n", "- more", page=written)
+    section = "\n<!-- begin runs -->\n## Runs\n\n- first \\1\n- second\n<!-- end runs -->\n"
+    assert written.read_text() == TEXT.replace("old", "old\n- more") + section
+
+
 def test_a_name_that_would_break_the_markers_is_refused(written: Path) -> None:
     with pytest.raises(ValueError, match="name: expected a-z and hyphens"):
         page.write("one -->", "x", page=written)
