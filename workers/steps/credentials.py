@@ -1,5 +1,5 @@
-"""Steps of a tenant's logins: they are made, and rotated so that no request fails and no crash leaves one that
-is refused.
+"""Steps of a tenant's logins: they are made, and rotated so that no request fails and no crash leaves one
+that is refused.
 
 The application has two logins, and its secret says which is in use. The other one gets a new password
 that is kept in the secret first, as a version that nobody reads yet (AWSPENDING), then set on the
