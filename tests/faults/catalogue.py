@@ -2,7 +2,7 @@
 
 Tests in this folder say which faults they inject with `@pytest.mark.fault(number, …)`. Those that stand
 with what they test are named here. A fault that nobody injects stays in the table as not covered.
-The invariants I1 to I12 are in docs/faults.md.
+The invariants I1 to I12 are in docs/architecture.md.
 """
 
 from __future__ import annotations
