@@ -3,9 +3,9 @@
 Two tiers stand behind the memory of a process, asked in this order: the config cache (Redis), then
 what the cache was filled from (the control plane's resolve endpoint, or a read-only registry). A
 tier has three answers and they must never be mixed up, or an outage would look like a customer who
-has left: the entry, "there is none" (None), and "I can't tell" (LevelDown).
+has left: the entry, "there is none" (None), and "I can't tell" (TierDown).
 
-Each tier bounds its own time, and after a failure answers LevelDown at once for `pause` seconds but
+Each tier bounds its own time, and after a failure answers TierDown at once for `pause` seconds but
 for a single caller who tries again; so a dead server costs one timeout a second, not one a request.
 """
 
@@ -37,7 +37,7 @@ class EntryRefused(TierDown):
 class Tier(Protocol):
     def read(self, host: str) -> TenantConfig | None:
         """The entry of a normalised host, a tombstone (status "gone") included; None where the tier
-        knows that there is none. Raises LevelDown."""
+        knows that there is none. Raises TierDown."""
         ...
 
     def alive(self) -> None:
@@ -55,7 +55,7 @@ class Pause:
         self._until: float | None = None  # None: all is well
 
     def check(self) -> None:
-        """Raises LevelDown during a pause."""
+        """Raises TierDown during a pause."""
         if self._until is None:
             return
         with self._lock:

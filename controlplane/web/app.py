@@ -32,7 +32,7 @@ from controlplane.web.api import (
     tenants,
 )
 from controlplane.web.auth import Guard
-from controlplane.web.doorbell import Doorbell
+from controlplane.web.wake_up import Doorbell
 from controlplane.web.edge import Edge, Ring, Sign
 
 

@@ -44,7 +44,7 @@ class Storm:
         seconds: float,
         seed: int,
     ) -> None:
-        self._house = harness
+        self._harness = harness
         self._rng = random.Random(seed)
         places = {"CONTROLPLANE_REGISTRY_URL": registry_url, "CONTROLPLANE_BROKER_URL": broker_url}
         self._client = wsgi.create(ENVIRONMENT | places).test_client()
@@ -90,7 +90,7 @@ class Storm:
         if not first and customer not in self._ended and rng.random() < 0.005:
             self._ended.add(customer)
         status = "canceled" if customer in self._ended else rng.choice(STATUSES)
-        subscription = self._house.subscribe(
+        subscription = self._harness.subscribe(
             customer,
             plan="dedicated" if customer % 50 == 0 else "shared",
             status="active" if first else status,

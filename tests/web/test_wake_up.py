@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from controlplane.web.doorbell import Doorbell
+from controlplane.web.wake_up import Doorbell
 
 
 class Broker:
