@@ -262,7 +262,7 @@ def rollout(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
         platform=SimpleNamespace(lease=30.0, heartbeat=5.0),
         catalogue=SimpleNamespace(plans={}),
         holder="bench",
-        ring=lambda task, args: None,
+        notify=lambda task, args: None,
     )
     done = executor.work(ctx, started, threads=THREADS)
     with made.registry.connection() as conn:

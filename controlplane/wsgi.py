@@ -17,10 +17,10 @@ from controlplane import task_names
 from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
 from controlplane.web.app import create_app
-from controlplane.web.edge import Ring, Sign
+from controlplane.web.edge import Notify, Sign
 from dataplane import contract
 
-RING_TIMEOUT = 0.25  # seconds, to connect and for each answer
+NOTIFY_TIMEOUT = 0.25  # seconds, to connect and for each answer
 REGISTRY_CONNECTIONS = 8  # of each process
 REGISTRY_WAIT = 2.0  # seconds for one of them
 STATEMENT_TIMEOUT = 5.0  # seconds; every request is a few lookups by key
@@ -35,7 +35,7 @@ def create(env: Mapping[str, str] = os.environ) -> Flask:
         wait=REGISTRY_WAIT,
         statement_timeout=STATEMENT_TIMEOUT,
     )
-    return create_app(registry, settings, celery_ring(settings.broker_url), signer(settings))
+    return create_app(registry, settings, celery_notify(settings.broker_url), signer(settings))
 
 
 def __getattr__(name: str) -> Flask:
@@ -44,17 +44,17 @@ def __getattr__(name: str) -> Flask:
     raise AttributeError(f"controlplane.wsgi has no {name}")
 
 
-def celery_ring(broker_url: str) -> Ring:
+def celery_notify(broker_url: str) -> Notify:
     """Publish through Celery by the task's name. Raises within two RING_TIMEOUTs where the broker
     does not answer: once to connect and once to be told, and nothing is tried again."""
     celery = Celery("controlplane.web", broker=broker_url, set_as_current=False)
     celery.conf.update(
-        broker_connection_timeout=RING_TIMEOUT,
+        broker_connection_timeout=NOTIFY_TIMEOUT,
         broker_connection_retry=False,
         broker_transport_options={
             "max_retries": 0,
-            "socket_timeout": RING_TIMEOUT,
-            "socket_connect_timeout": RING_TIMEOUT,
+            "socket_timeout": NOTIFY_TIMEOUT,
+            "socket_connect_timeout": NOTIFY_TIMEOUT,
             "retry_on_timeout": False,
         },
         task_default_queue=task_names.OPERATIONS,
@@ -63,10 +63,10 @@ def celery_ring(broker_url: str) -> Ring:
         task_ignore_result=True,
     )
 
-    def ring(task: str, args: list[str]) -> None:
+    def notify(task: str, args: list[str]) -> None:
         celery.send_task(task, args=args, retry=False)
 
-    return ring
+    return notify
 
 
 def signer(settings: Settings) -> Sign:

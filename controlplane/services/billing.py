@@ -52,7 +52,7 @@ class Outcome:
     stale: bool = False
     state: str = "applied"
     reason: str | None = None
-    ring: tuple[tuple[ResourceKind, str], ...] = ()
+    notify: tuple[tuple[ResourceKind, str], ...] = ()
 
 
 def record_event(
@@ -127,9 +127,9 @@ def apply(
             and tenant.find(conn, tenant_id) is None
         ):
             outcome, why, request = "ignored", "it ended before it was ever provisioned", None
-        ring: list[tuple[ResourceKind, str]] = []
+        notify: list[tuple[ResourceKind, str]] = []
         if request is not None:
-            ring = tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
+            notify = tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
             taken = [d for d in tenant.refused_domains(conn, tenant_id) if d.reason == TAKEN]
             why = "; ".join(filter(None, (why, *map(str, taken)))) or None
         subscription.record(
@@ -146,7 +146,7 @@ def apply(
         if customer_id is not None:
             for other in tenant.lock_of_customer(conn, customer_id):
                 purges.heed_return(conn, other.id, actor=ACTOR)
-    return Outcome(state="applied" if outcome == "waiting" else outcome, reason=why, ring=tuple(ring))
+    return Outcome(state="applied" if outcome == "waiting" else outcome, reason=why, notify=tuple(notify))
 
 
 def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Decision) -> str:

@@ -204,7 +204,7 @@ def place(
         where = find_place(conn, catalogue, plan, found.wish, source, elsewhere=elsewhere)
     except Conflict as error:
         raise NeedsHuman(str(error), runbook=RUNBOOK) from error
-    ring: list[tuple[ResourceKind, str]] = []
+    notify: list[tuple[ResourceKind, str]] = []
     cluster_id = where.cluster_id
     if cluster_id is None:
         cluster_id = clusters.record_new(
@@ -214,9 +214,9 @@ def place(
             reason=f"{found.kind.value} of {found.tenant_id}",
             actor=actor,
         )
-        ring.append((ResourceKind.CLUSTER, cluster_id))
+        notify.append((ResourceKind.CLUSTER, cluster_id))
     elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
-        ring.append((ResourceKind.CLUSTER, cluster_id))
+        notify.append((ResourceKind.CLUSTER, cluster_id))
     target = Placement(found.tenant_id, placement.next_number(conn, found.tenant_id), cluster_id)
     placement.insert(conn, target, state="target")
     move.set_target(conn, found.id, target.number)
@@ -227,4 +227,4 @@ def place(
         resource=found.tenant_id,
         detail={"move": found.id, "placement": target.key, "cluster": cluster_id},
     )
-    return ring
+    return notify

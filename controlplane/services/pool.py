@@ -83,14 +83,14 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room
         plan = plan_pool(fits, seen, catalogue.pool, room)
         pool.mark_surplus(conn, sorted(plan.surplus))
         by_name = {fit.name: fit for fit in fits}
-        ring: Resources = []
+        notify: Resources = []
         for act in plan.acts:
-            ring += _record(conn, act, by_name)
+            notify += _record(conn, act, by_name)
         _, seen = _facts(catalogue, pool.clusters(conn), digest_of)
         pool.set_report(
             conn, _report(fits, seen, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
         )
-    return len(plan.acts), ring
+    return len(plan.acts), notify
 
 
 def _record(conn: Connection, act: Act, fits: dict[str, Fit]) -> Resources:

@@ -117,16 +117,16 @@ def bring_to(
                 resource=request.tenant_id,
                 detail={"warning": warning},
             )
-    ring: list[tuple[ResourceKind, str]] = []
+    notify: list[tuple[ResourceKind, str]] = []
     if desired.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
-        ring += place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+        notify += place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
         changed = True
     elif row is not None and changed and desired.lifecycle is not Lifecycle.CLOSED:
-        ring += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+        notify += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
     if changed:
         operation.request(conn, ResourceKind.TENANT, request.tenant_id, reason=reason, actor=actor)
-        ring.append((ResourceKind.TENANT, request.tenant_id))
-    return ring
+        notify.append((ResourceKind.TENANT, request.tenant_id))
+    return notify
 
 
 def _turn(
@@ -181,16 +181,18 @@ def _claim_domains(conn: Connection, request: Request) -> tuple[TenantDesired, l
 def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
     desired = ClusterDesired.for_plan(plan, engine_version=ENGINE_VERSION)
-    ring: list[tuple[ResourceKind, str]] = []
+    notify: list[tuple[ResourceKind, str]] = []
     cluster_id = cluster.with_free_slot(conn, desired.fit)
     if cluster_id is None:
         slots = 1 if plan.isolation is Isolation.DEDICATED else plan.slots
         cluster_id = clusters.record_new(
             conn, desired=desired, slots=slots, reason=f"needed by {tenant_id}", actor=actor
         )
-        ring.append((ResourceKind.CLUSTER, cluster_id))
+        notify.append((ResourceKind.CLUSTER, cluster_id))
     elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
-        ring.append((ResourceKind.CLUSTER, cluster_id))  # it was planned ahead of demand and is in demand now
+        notify.append(
+            (ResourceKind.CLUSTER, cluster_id)
+        )  # it was planned ahead of demand and is in demand now
     placed = Placement(tenant_id, 1, cluster_id)
     placement.insert(conn, placed)
     audit.append(
@@ -200,7 +202,7 @@ def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[t
         resource=tenant_id,
         detail={"placement": placed.key, "cluster": cluster_id},
     )
-    return ring
+    return notify
 
 
 def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:

@@ -32,14 +32,14 @@ from controlplane.web.api import (
     tenants,
 )
 from controlplane.web.auth import Guard
-from controlplane.web.wake_up import Doorbell
-from controlplane.web.edge import Edge, Ring, Sign
+from controlplane.web.edge import Edge, Notify, Sign
+from controlplane.web.wake_up import WakeUp
 
 
 def create_app(
     registry: Registry,
     settings: Settings,
-    ring: Ring,
+    notify: Notify,
     sign: Sign,
     *,
     clock: Callable[[], float] = time.time,
@@ -53,7 +53,7 @@ def create_app(
     edge = Edge(
         registry=registry,
         guard=Guard(settings.api_tokens),
-        ring=Doorbell(ring),
+        notify=WakeUp(notify),
         sign=sign,
         clock=clock,
         zone=settings.platform_zone,

@@ -14,7 +14,7 @@ from typing import Any
 from controlplane.store.registry import Registry
 from controlplane.web.auth import Guard
 
-Ring = Callable[[str, list[str]], None]
+Notify = Callable[[str, list[str]], None]
 """Publish a task by name with its arguments. A lost ring costs seconds: the sweep finds what is due."""
 
 Sign = Callable[[Mapping[str, Any]], str]
@@ -27,7 +27,7 @@ class Edge:
 
     registry: Registry
     guard: Guard
-    ring: Ring
+    notify: Notify
     sign: Sign
     clock: Callable[[], float]
     zone: str

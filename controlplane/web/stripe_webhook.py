@@ -43,7 +43,7 @@ def blueprint(edge: Edge, settings: Settings) -> Blueprint:
         with edge.registry.connection() as conn:
             recorded = billing.record_event(conn, event, raw, livemode=livemode, account=account)
         if recorded.due:
-            edge.ring(TASK, [recorded.event_id])
+            edge.notify(TASK, [recorded.event_id])
         return jsonify({"event": recorded.event_id, "new": recorded.new})
 
     return views

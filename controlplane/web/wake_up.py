@@ -13,20 +13,20 @@ import threading
 import time
 from collections.abc import Callable
 
-from controlplane.web.edge import Ring
+from controlplane.web.edge import Notify
 
 log = logging.getLogger(__name__)
 
 PAUSE = 2.0
 
 
-class Doorbell:
+class WakeUp:
     """A `Ring` that never raises."""
 
     def __init__(
-        self, ring: Ring, *, pause: float = PAUSE, clock: Callable[[], float] = time.monotonic
+        self, notify: Notify, *, pause: float = PAUSE, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._ring = ring
+        self._notify = notify
         self._pause = pause
         self._clock = clock
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Doorbell:
         if not self._may_try():
             return
         try:
-            self._ring(task, args)
+            self._notify(task, args)
         except Exception as error:  # noqa: BLE001 - whatever a broker's client raises, the request goes on
             with self._lock:
                 self._quiet_until = self._clock() + self._pause

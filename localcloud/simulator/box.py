@@ -136,7 +136,7 @@ class Box:
             stacks={"cluster": "simulated", "tenant": "simulated"},
             holder=f"simulator/{name}",
             lock_owner=OWNER,
-            ring=lambda _task, _args: None,
+            notify=lambda _task, _args: None,
             new_password=new_password,
         )
 

@@ -242,8 +242,8 @@ def test_a_parked_event_is_dismissed(desk: Desk) -> None:
     assert desk.run("events", "dismiss", "evt_1", "--reason", "a test").exit_code == 1
 
 
-def test_a_replay_rings(desk: Desk) -> None:
+def test_a_replay_notifies(desk: Desk) -> None:
     desk.site.deliver(event("evt_1", livemode=True))
     assert "a worker will handle it again" in desk.ok("events", "replay", "evt_1")
-    assert desk.site.rings == [("workers.runtime.tasks.handle_event", ["evt_1"])]
+    assert desk.site.wake_ups == [("workers.runtime.tasks.handle_event", ["evt_1"])]
     assert desk.json("events", "replay", "evt_1")["state"] == "received"

@@ -61,7 +61,7 @@ def queues(env: dict[str, str]) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_beat_rings_the_sweep(env: dict[str, str], queues: redis.Redis, tmp_path: Path) -> None:
+def test_beat_notifies_the_sweep(env: dict[str, str], queues: redis.Redis, tmp_path: Path) -> None:
     few = ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL", "CONTROLPLANE_SWEEP_INTERVAL", "PATH")
     log = tmp_path / "beat.log"
     with running(log, {name: env[name] for name in few}, "beat"):

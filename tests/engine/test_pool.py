@@ -125,7 +125,7 @@ def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: Harn
     subscription = warm.subscribe(1, plan="dedicated")
     assert handle_event(warm.ctx, warm.hear(subscription)) == "applied"
     assert warm.placement(subscription).cluster_id == coming.id
-    assert ("workers.runtime.tasks.converge", ["cluster", coming.id]) in warm.rung
+    assert ("workers.runtime.tasks.converge", ["cluster", coming.id]) in warm.notified
     with warm.ctx.registry.connection() as conn:
         assert (ResourceKind.CLUSTER, coming.id) in operation.due(conn, limit=5)
 

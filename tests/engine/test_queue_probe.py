@@ -18,10 +18,10 @@ from controlplane.store import notice, preview
 from localcloud.servers.valkey import ValkeyServer
 from tests.harness.engine import Harness
 from tests.web.site import ENVIRONMENT
-from workers.engine.context import Ring
+from workers.engine.context import Notify
 from workers.jobs import intake
 from workers.runtime import queue_probe
-from workers.runtime.queue_probe import Doorbell
+from workers.runtime.queue_probe import QueueProbe
 from workers.schedule import sweep
 
 EVENTS, TENANTS = 20, 15
@@ -44,9 +44,9 @@ def swept(harness: Harness, broker: ValkeyServer) -> Callable[[], sweep.Swept]:
         first = tenant_id_for("sub_00000000")
         preview.request(conn, first, actor="support")
         notice.tell(conn, first, NoticeKind.READY, once="first")
-    ctx = replace(harness.ctx, ring=wsgi.celery_ring(broker.url))
-    unheard = Doorbell(broker.url).unheard
-    return lambda: sweep.sweep(ctx, unheard)
+    ctx = replace(harness.ctx, notify=wsgi.celery_notify(broker.url))
+    missing = QueueProbe(broker.url).missing
+    return lambda: sweep.sweep(ctx, missing)
 
 
 def lengths(queues: redis.Redis) -> dict[str, int]:
@@ -57,7 +57,7 @@ DUE = {"events": EVENTS + 1, "clock": 0, "controlplane": TENANTS + 2, "rollouts"
 """The notice is with the events, the preview and the shared cluster with the operations."""
 
 
-def test_a_hundred_sweeps_without_a_worker_ring_once(
+def test_a_hundred_sweeps_without_a_worker_wake_up_once(
     swept: Callable[[], sweep.Swept], queues: redis.Redis
 ) -> None:
     first = swept()
@@ -68,7 +68,7 @@ def test_a_hundred_sweeps_without_a_worker_ring_once(
     assert lengths(queues) == DUE
 
 
-def test_a_broker_that_was_flushed_is_rung_anew_at_the_next_sweep(
+def test_a_broker_that_was_flushed_is_notified_anew_at_the_next_sweep(
     swept: Callable[[], sweep.Swept], queues: redis.Redis
 ) -> None:
     for _ in range(3):
@@ -77,7 +77,7 @@ def test_a_broker_that_was_flushed_is_rung_anew_at_the_next_sweep(
         assert lengths(queues) == DUE
 
 
-def test_a_ring_that_was_lost_out_of_a_backlog_is_found_while_the_others_wait(
+def test_a_wake_up_that_was_lost_out_of_a_backlog_is_found_while_the_others_wait(
     swept: Callable[[], sweep.Swept], queues: redis.Redis
 ) -> None:
     swept()
@@ -103,33 +103,33 @@ def test_a_queue_that_is_too_long_to_be_read_is_left_alone(
     assert lengths(queues) == DUE
 
 
-def _by_workers(url: str) -> Ring:
+def _by_workers(url: str) -> Notify:
     from workers.runtime.celery_app import app
 
-    def ring(task: str, args: list[str]) -> None:
+    def notify(task: str, args: list[str]) -> None:
         with kombu.Connection(url) as connection:
             app.send_task(task, args=args, retry=False, connection=connection)
 
-    return ring
+    return notify
 
 
-@pytest.mark.parametrize("publisher", [wsgi.celery_ring, _by_workers])
-def test_the_rings_of_both_sides_are_understood(
-    broker: ValkeyServer, publisher: Callable[[str], Ring], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("publisher", [wsgi.celery_notify, _by_workers])
+def test_the_notifies_of_both_sides_are_understood(
+    broker: ValkeyServer, publisher: Callable[[str], Notify], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
         monkeypatch.setenv(name, ENVIRONMENT[name])
-    ring, unheard = publisher(broker.url), Doorbell(broker.url).unheard
-    rings: list[queue_probe.Rung] = [
+    notify, missing = publisher(broker.url), QueueProbe(broker.url).missing
+    wake_ups: list[queue_probe.Message] = [
         (task_names.CONVERGE, ("tenant", "tn_1")),
         (task_names.CONVERGE, ("tenant", "tn_2")),
         (task_names.HANDLE_EVENT, ("evt_1",)),
         (task_names.SWEEP, ()),
     ]
-    assert unheard(rings) == rings
-    for task, args in rings[1:]:
-        ring(task, list(args))
-    assert unheard(rings) == rings[:1]
+    assert missing(wake_ups) == wake_ups
+    for task, args in wake_ups[1:]:
+        notify(task, list(args))
+    assert missing(wake_ups) == wake_ups[:1]
 
 
 def test_a_broker_that_does_not_answer_ends_the_sweep_soon(

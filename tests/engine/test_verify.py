@@ -91,7 +91,7 @@ def forgotten_route(harness: Harness, _: Placement) -> None:
     harness.cache.publish({**entry.payload, "host": f"old.{ZONE}", "tenant_id": NOBODY})
 
 
-def unheard(harness: Harness, _: Placement) -> None:
+def missing(harness: Harness, _: Placement) -> None:
     harness.subscribe(3)
 
 
@@ -154,7 +154,7 @@ PLANTS = {
     "stale route": Plant("Cache", Fault.DIFFERS, "route", lambda _: HOST, stale_route, True),
     "forgotten route": Plant("Cache", Fault.ORPHAN, "route", lambda _: f"old.{ZONE}", forgotten_route, True),
     "unheard subscription": Plant(
-        "Stripe", Fault.DIFFERS, "subscription", lambda _: "sub_00000003", unheard, True
+        "Stripe", Fault.DIFFERS, "subscription", lambda _: "sub_00000003", missing, True
     ),
     "orphan database": Plant(
         "PostgreSQL", Fault.ORPHAN, "database", lambda _: "t_zzzzzzzzzzzz_1", another_database, False

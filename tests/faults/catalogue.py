@@ -46,7 +46,7 @@ EVENTS = (
         "I2",
         (
             f"{_ORDER}test_one_event_five_times_at_once_is_one_tenant",
-            f"{_WEBHOOK}test_five_deliveries_at_once_make_one_row_and_one_ring",
+            f"{_WEBHOOK}test_five_deliveries_at_once_make_one_row_and_one_wake_up",
         ),
     ),
     Fault(
@@ -110,7 +110,7 @@ EVENTS = (
         "PostgreSQL down at the webhook",
         "I1",
         (
-            f"{_WEBHOOK}test_a_registry_that_is_down_answers_503_and_rings_nobody",
+            f"{_WEBHOOK}test_a_registry_that_is_down_answers_503_and_notifies_nobody",
             f"{_WEBHOOK}test_a_registry_that_comes_back_is_used_again",
         ),
     ),
@@ -169,7 +169,7 @@ WORKERS = (
         "Redis dead",
         "I1 I4",
         (
-            f"{_WEBHOOK}test_a_broker_that_is_down_costs_nothing_but_the_ring",
+            f"{_WEBHOOK}test_a_broker_that_is_down_costs_nothing_but_the_wake_up",
             f"{_BROKER}test_a_broker_that_is_killed_and_comes_back_empty",
         ),
     ),

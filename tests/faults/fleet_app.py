@@ -38,7 +38,7 @@ def _context() -> Context:
     platform = replace(
         harness.ctx.platform, lease=settings.lease_seconds, heartbeat=settings.heartbeat_seconds
     )
-    return replace(harness.ctx, platform=platform, ring=tasks.ring)
+    return replace(harness.ctx, platform=platform, notify=tasks.notify)
 
 
 class _WrongClock(datetime):

@@ -21,7 +21,7 @@ from workers.schedule import sweep
 class Dying(Site):
     """Ends where it would ring, after the commit and before the answer."""
 
-    def _ring(self, task: str, args: list[str]) -> None:
+    def _notify(self, task: str, args: list[str]) -> None:
         raise KeyboardInterrupt
 
 
@@ -76,8 +76,8 @@ def test_stripe_that_does_not_answer_defers_and_nothing_is_guessed(harness: Harn
 
 
 @pytest.mark.fault(14)
-def test_an_event_whose_ring_was_lost_is_rung_by_the_sweep(harness: Harness) -> None:
+def test_an_event_whose_wake_up_was_lost_is_notified_by_the_sweep(harness: Harness) -> None:
     event_id = harness.hear(harness.subscribe(1))
-    harness.rung.clear()
+    harness.notified.clear()
     assert sweep.sweep(harness.ctx).events == 1
-    assert harness.rung == [(intake.TASK, [event_id])]
+    assert harness.notified == [(intake.TASK, [event_id])]

@@ -70,7 +70,7 @@ class Run:
     resumed: Resumed = field(default_factory=Resumed)
     returned: list[Returned] = field(default_factory=list)
     kills: int = 0
-    most_rings: int = 0
+    most_wake_ups: int = 0
     deadly: bool = True
 
     @property
@@ -106,7 +106,7 @@ class Run:
     def look(self) -> None:
         """Read off what has been resumed and what goes on again."""
         self.resumed.look(self.registry)
-        self.most_rings = max(self.most_rings, self.rings())
+        self.most_wake_ups = max(self.most_wake_ups, self.wake_ups())
         for fault in [fault for fault in self.returned if fault.seconds is None]:
             with self.registry.connection() as conn:
                 row = conn.execute(
@@ -118,7 +118,7 @@ class Run:
             if row is not None and row["at"] is not None:
                 fault.seconds = row["at"] - fault.at
 
-    def rings(self) -> int:
+    def wake_ups(self) -> int:
         """Messages that wait in the broker's queues."""
         with redis.Redis(port=self.broker.port, socket_timeout=10) as client:
             return sum(int(client.llen(queue)) for queue in ("events", "controlplane", "clock"))
@@ -253,7 +253,7 @@ def _figures(run: Run, took: float) -> dict[str, str]:
         "workers killed": f"{run.kills}, {len(waits)} operations cut off",
         "resumed after": f"p50 {percentile(waits, 0.5):.1f} s, p99 {percentile(waits, 0.99):.1f} s,"
         f" most {max(waits):.1f} s",
-        "most rings waiting": str(run.most_rings),
+        "most rings waiting": str(run.most_wake_ups),
     }
     for fault in run.returned:
         figures[f"work goes on after: {fault.name}"] = (

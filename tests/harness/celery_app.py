@@ -27,7 +27,7 @@ def _context() -> Context:
         lease=10.0,
         latency=float(os.environ.get("HOUSE_LATENCY", "0")),
     )
-    return replace(harness.ctx, ring=tasks.ring)
+    return replace(harness.ctx, notify=tasks.notify)
 
 
 tasks.context = _context

@@ -119,7 +119,7 @@ class Harness:
         self.quotas = FakeQuotas(self.world)
         self.snapshots = FakeSnapshots(self.world)
         self.hostnames = FakeCustomHostnames(self.world)
-        self.rung: list[tuple[str, list[str]]] = []
+        self.notified: list[tuple[str, list[str]]] = []
         self.ctx = Context(
             registry=Registry(registry_url, size=4),
             providers=Providers(
@@ -157,7 +157,7 @@ class Harness:
             stacks={"cluster": "s1", "tenant": "s1"},
             holder=f"test/{os.getpid()}/{next(_numbers)}",
             lock_owner=OWNER,
-            ring=lambda task, args: self.rung.append((task, args)),
+            notify=lambda task, args: self.notified.append((task, args)),
             new_password=new_password,
             certificate_key=CERTIFICATE_KEY,
         )

@@ -141,7 +141,7 @@ def test_a_tenant_can_be_suspended_while_its_migration_fails(harness: Harness) -
     assert disagreements(harness, "0003") == []
 
 
-def test_the_sweep_rings_for_a_snapshot_until_it_is_there(harness: Harness) -> None:
+def test_the_sweep_notifies_for_a_snapshot_until_it_is_there(harness: Harness) -> None:
     plans = dict(harness.ctx.catalogue.plans)
     plans["shared"] = replace(plans["shared"], snapshot_before_migration=True)
     harness.ctx = replace(harness.ctx, catalogue=replace(harness.ctx.catalogue, plans=plans))
@@ -151,14 +151,14 @@ def test_the_sweep_rings_for_a_snapshot_until_it_is_there(harness: Harness) -> N
     rollout_id = start(harness, register(harness, "0003_stars.sql"), waves=["100%"])
     executor.work(harness.ctx, rollout_id)
     for _ in range(3):
-        harness.rung.clear()
+        harness.notified.clear()
         sweep.sweep(harness.ctx)
-        if (snapshots.TASK, []) not in harness.rung:
+        if (snapshots.TASK, []) not in harness.notified:
             break
         snapshots.work(harness.ctx)
         with harness.ctx.registry.connection() as conn:
             conn.execute("UPDATE rollout_snapshot SET next_look_at = clock_timestamp()")
-    assert (executor.TASK, [str(rollout_id)]) in harness.rung
+    assert (executor.TASK, [str(rollout_id)]) in harness.notified
     executor.work(harness.ctx, rollout_id)
     harness.work()
     assert state(harness, rollout_id) == "done"

@@ -64,19 +64,19 @@ class Site:
     """`rings`: what the doorbell heard, in order. `settings`: variables over those of ENVIRONMENT."""
 
     registry: Registry
-    rings: list[tuple[str, list[str]]] = field(default_factory=list)
+    wake_ups: list[tuple[str, list[str]]] = field(default_factory=list)
     broker_down: bool = False
     clock: float | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = Settings.from_environment({**ENVIRONMENT, **self.settings}, require=WEB)
-        self.app: Flask = create_app(self.registry, settings, self._ring, entry, clock=self._now)
+        self.app: Flask = create_app(self.registry, settings, self._notify, entry, clock=self._now)
 
-    def _ring(self, task: str, args: list[str]) -> None:
+    def _notify(self, task: str, args: list[str]) -> None:
         if self.broker_down:
             raise ConnectionError("no broker")
-        self.rings.append((task, args))
+        self.wake_ups.append((task, args))
 
     def _now(self) -> float:
         return time.time() if self.clock is None else self.clock

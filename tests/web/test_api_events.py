@@ -31,13 +31,13 @@ def test_a_body_of_any_bytes_can_be_shown(site: Site) -> None:
     assert site.get("/v1/events/evt_1", role="operator").json["body"] == "\0�A"
 
 
-def test_a_replay_is_due_audited_and_rung(site: Site) -> None:
+def test_a_replay_is_due_audited_and_notified(site: Site) -> None:
     site.deliver(event("evt_1", livemode=True))
     answer = site.post("/v1/events/evt_1/replay")
     assert answer.status_code == 202
     assert answer.headers["Location"] == "/v1/events/evt_1"
     assert (answer.json["event"]["state"], answer.json["event"]["attempts"]) == ("received", 0)
-    assert site.rings == [("workers.runtime.tasks.handle_event", ["evt_1"])]
+    assert site.wake_ups == [("workers.runtime.tasks.handle_event", ["evt_1"])]
     assert site.rows("SELECT actor, resource FROM audit WHERE action = 'event.replay'") == [
         {"actor": "api:operator-bot", "resource": "evt_1"}
     ]
@@ -79,5 +79,5 @@ def test_a_parked_body_is_found_by_its_digest(site: Site) -> None:
 def test_an_unknown_event_is_404(site: Site, name: str) -> None:
     assert site.get(f"/v1/events/{name}").status_code == 404
     assert site.post(f"/v1/events/{name}/replay").status_code == 404
-    assert site.rings == []
+    assert site.wake_ups == []
     assert site.rows("SELECT 1 FROM audit") == []

@@ -27,7 +27,7 @@ def test_it_is_shown_asked_for_and_approved_by_another(site: Site, closed: str) 
     assert stale.status_code == 409
     done = site.post(f"{path}/approve", {"digest": asked["digest"]}, role="second")
     assert (done.status_code, done.json["purge"]["approved_by"]) == (202, "api:second-bot")
-    assert site.rings[-1] == ("workers.runtime.tasks.converge", ["tenant", closed])
+    assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["tenant", closed])
     assert site.get(f"/v1/tenants/{closed}/certificate").status_code == 404
     back = site.post(f"{path}/withdraw", {"reason": "a mistake"})
     assert (back.status_code, back.json["purge"]) == (200, None)
@@ -79,5 +79,5 @@ def test_notices_are_listed_shown_and_sent_again(site: Site, closed: str) -> Non
     assert site.get("/v1/notices?state=dead").json["items"][0]["id"] == notice["id"]
     again = site.post(f"/v1/notices/{notice['id']}/redeliver", {})
     assert (again.status_code, again.json["notice"]["state"]) == (202, "waiting")
-    assert site.rings[-1] == ("workers.runtime.tasks.deliver", [])
+    assert site.wake_ups[-1] == ("workers.runtime.tasks.deliver", [])
     assert site.get("/v1/notices?state=lost").status_code == 400

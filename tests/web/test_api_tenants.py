@@ -97,7 +97,7 @@ def test_an_id_names_its_tenant_before_anybody_who_is_called_so(site: Site) -> N
     assert site.get(f"/v1/tenants/{alike}").json["host"] == f"{other}.tenants.example"
 
 
-def test_reprovision_asks_for_one_operation_and_rings(site: Site) -> None:
+def test_reprovision_asks_for_one_operation_and_notifies(site: Site) -> None:
     tenant_id, _ = site.found("sub_1", name="Acme")
     answer = site.post("/v1/tenants/acme/reprovision", {"reason": " database was restored "})
     assert answer.status_code == 202
@@ -106,12 +106,12 @@ def test_reprovision_asks_for_one_operation_and_rings(site: Site) -> None:
     cause = operation["causes"][-1]
     assert (cause["reason"], cause["actor"]) == ("database was restored", "api:operator-bot")
     assert (operation["resource"], operation["state"]) == (tenant_id, "waiting")
-    assert site.rings == [("workers.runtime.tasks.converge", ["tenant", tenant_id])]
+    assert site.wake_ups == [("workers.runtime.tasks.converge", ["tenant", tenant_id])]
     (audited,) = site.rows("SELECT actor FROM audit WHERE action = 'tenant.reprovision'")
     assert audited == {"actor": "api:operator-bot"}
 
 
-def test_rotate_asks_for_new_passwords_and_rings(site: Site) -> None:
+def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
     tenant_id, _ = site.found("sub_1", name="Acme")
     for _ in range(2):
         answer = site.post("/v1/tenants/acme/rotate", {"reason": "a laptop was lost"})
@@ -120,7 +120,7 @@ def test_rotate_asks_for_new_passwords_and_rings(site: Site) -> None:
     assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
     assert [cause["reason"] for cause in operation["causes"]] == ["a test", *["a laptop was lost"] * 2]
     assert operation["resource"] == tenant_id
-    assert site.rings == [("workers.runtime.tasks.converge", ["tenant", tenant_id])] * 2
+    assert site.wake_ups == [("workers.runtime.tasks.converge", ["tenant", tenant_id])] * 2
     assert site.rows("SELECT wanted, generation FROM credential") == [{"wanted": 2, "generation": 1}] * 2
     credential = site.get("/v1/tenants/acme").json["credential"]
     assert (credential["generation"], credential["rotation_wanted"], credential["retiring"]) == (
@@ -157,7 +157,7 @@ def test_a_dry_run_asks_for_a_preview_and_changes_nothing(site: Site) -> None:
     assert answer.status_code == 202
     preview = answer.json["preview"]
     assert answer.headers["Location"] == f"/v1/previews/{preview['id']}"
-    assert site.rings == [("workers.runtime.tasks.preview", [str(preview["id"])])]
+    assert site.wake_ups == [("workers.runtime.tasks.preview", [str(preview["id"])])]
     assert site.rows("SELECT * FROM operation") == before
     shown = site.get(f"/v1/previews/{preview['id']}").json
     assert (shown["tenant"], shown["state"], shown["steps"]) == (tenant_id, "waiting", None)
@@ -201,7 +201,7 @@ def test_a_wrong_request_names_its_field(site: Site, body: object, field: str) -
     assert answer.status_code == 400
     assert answer.json["error"]["field"] == field
     assert answer.json["error"]["code"] == "invalid"
-    assert site.rings == []
+    assert site.wake_ups == []
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_an_unknown_preview_is_404(site: Site, preview: str) -> None:
     assert site.get(f"/v1/previews/{preview}").status_code == 404
 
 
-def test_a_lost_ring_does_not_lose_the_operation(site: Site) -> None:
+def test_a_lost_wake_up_does_not_lose_the_operation(site: Site) -> None:
     site.broker_down = True
     tenant_id, _ = site.found("sub_1")
     assert site.post(f"/v1/tenants/{tenant_id}/reprovision", {"reason": "x"}).status_code == 202

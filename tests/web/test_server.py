@@ -180,7 +180,9 @@ def head(body: bytes, *extra: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def test_an_event_is_stored_and_rung_through_celery(live: Server, site: Site, broker: ValkeyServer) -> None:
+def test_an_event_is_stored_and_notified_through_celery(
+    live: Server, site: Site, broker: ValkeyServer
+) -> None:
     assert live.post(event("evt_1")).json() == {"event": "evt_1", "new": True}
     with redis.Redis(port=broker.port) as client:
         (message,) = client.lrange("events", 0, -1)

@@ -11,13 +11,13 @@ from tests.web.site import OLD_SECRET, Site, event, signed
 HANDLE = "workers.runtime.tasks.handle_event"
 
 
-def test_an_event_is_stored_as_it_was_signed_then_rung(site: Site) -> None:
+def test_an_event_is_stored_as_it_was_signed_then_notified(site: Site) -> None:
     body = event("evt_a")
     answer = site.deliver(body)
     assert (answer.status_code, answer.json) == (200, {"event": "evt_a", "new": True})
     (row,) = site.rows("SELECT * FROM stripe_event")
     assert (row["id"], row["state"], bytes(row["body"])) == ("evt_a", "received", body)
-    assert site.rings == [(HANDLE, ["evt_a"])]
+    assert site.wake_ups == [(HANDLE, ["evt_a"])]
 
 
 def test_a_duplicate_is_answered_200_and_does_nothing(site: Site) -> None:
@@ -25,17 +25,17 @@ def test_a_duplicate_is_answered_200_and_does_nothing(site: Site) -> None:
     again = site.deliver(event("evt_a", created=1))
     assert (again.status_code, again.json) == (200, {"event": "evt_a", "new": False})
     assert len(site.rows("SELECT 1 FROM stripe_event")) == 1
-    assert len(site.rings) == 1
+    assert len(site.wake_ups) == 1
 
 
-def test_five_deliveries_at_once_make_one_row_and_one_ring(site: Site) -> None:
+def test_five_deliveries_at_once_make_one_row_and_one_wake_up(site: Site) -> None:
     body = event("evt_a")
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda _: site.deliver(body), range(5)))
     assert [answer.status_code for answer in answers] == [200] * 5
     assert sum(answer.json["new"] for answer in answers) == 1
     assert len(site.rows("SELECT 1 FROM stripe_event")) == 1
-    assert site.rings == [(HANDLE, ["evt_a"])]
+    assert site.wake_ups == [(HANDLE, ["evt_a"])]
 
 
 def test_an_unknown_type_is_stored_and_ignored(site: Site) -> None:
@@ -43,7 +43,7 @@ def test_an_unknown_type_is_stored_and_ignored(site: Site) -> None:
     (row,) = site.rows("SELECT state, reason FROM stripe_event")
     assert row["state"] == "ignored"
     assert "price.created" in row["reason"]
-    assert site.rings == []
+    assert site.wake_ups == []
 
 
 def test_an_event_of_the_other_mode_is_parked(site: Site) -> None:
@@ -51,7 +51,7 @@ def test_an_event_of_the_other_mode_is_parked(site: Site) -> None:
     (row,) = site.rows("SELECT state, reason FROM stripe_event")
     assert row["state"] == "parked"
     assert "livemode" in row["reason"]
-    assert site.rings == []
+    assert site.wake_ups == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_signed_and_unusable_is_kept_and_parked(site: Site, body: bytes,
     (row,) = site.rows("SELECT * FROM stripe_event")
     assert (row["id"], row["state"], bytes(row["body"])) == (name, "parked", body)
     assert word in row["reason"]
-    assert site.rings == []
+    assert site.wake_ups == []
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_event_of_another_account_is_ignored_and_says_why(
     assert shown["reason"].startswith(f"{field}: expected none or this endpoint's own account")
     assert "CONTROLPLANE_STRIPE_ACCOUNT" in shown["reason"]
     assert [item["id"] for item in site.get("/v1/events?state=ignored").json["items"]] == ["evt_a"]
-    assert site.rings == []
+    assert site.wake_ups == []
 
 
 def test_a_thin_event_of_another_account_is_ignored_too(site: Site) -> None:
@@ -127,7 +127,7 @@ def test_an_event_that_names_the_own_account_is_acted_on(
     site.deliver(event("evt_b", account="acct_2"))
     states = site.rows("SELECT id, state FROM stripe_event ORDER BY id")
     assert states == [{"id": "evt_a", "state": "received"}, {"id": "evt_b", "state": "ignored"}]
-    assert [args for _, args in site.rings] == [["evt_a"]]
+    assert [args for _, args in site.wake_ups] == [["evt_a"]]
 
 
 def test_a_parked_body_does_not_stand_in_the_way_of_the_event_it_names(site: Site) -> None:
@@ -153,7 +153,7 @@ def test_a_bad_signature_is_refused_and_nothing_kept(site: Site, headers: dict[s
     assert answer.status_code == 400
     assert answer.json["error"]["code"] == "bad_signature"
     assert site.rows("SELECT 1 FROM stripe_event") == []
-    assert site.rings == []
+    assert site.wake_ups == []
 
 
 def test_both_secrets_are_live_while_one_is_rolled(site: Site) -> None:
@@ -172,7 +172,7 @@ def test_a_body_over_the_limit_is_refused(site: Site) -> None:
     assert answer.json["error"]["code"] == "too_large"
 
 
-def test_a_registry_that_is_down_answers_503_and_rings_nobody() -> None:
+def test_a_registry_that_is_down_answers_503_and_notifies_nobody() -> None:
     with Registry(f"postgresql://127.0.0.1:{free_port()}/x", wait=0.2) as registry:
         site = Site(registry)
         for body in (event("evt_a"), b"[]"):
@@ -180,7 +180,7 @@ def test_a_registry_that_is_down_answers_503_and_rings_nobody() -> None:
             assert answer.status_code == 503
             assert answer.json["error"]["code"] == "unavailable"
             assert int(answer.headers["Retry-After"]) > 0
-        assert site.rings == []
+        assert site.wake_ups == []
 
 
 def test_a_registry_that_comes_back_is_used_again(site: Site) -> None:
@@ -193,7 +193,7 @@ def test_a_registry_that_comes_back_is_used_again(site: Site) -> None:
     assert len(site.rows("SELECT 1 FROM stripe_event")) == 2
 
 
-def test_a_broker_that_is_down_costs_nothing_but_the_ring(site: Site) -> None:
+def test_a_broker_that_is_down_costs_nothing_but_the_wake_up(site: Site) -> None:
     site.broker_down = True
     assert site.deliver(event("evt_a")).status_code == 200
     (row,) = site.rows("SELECT state, next_attempt_at <= clock_timestamp() AS due FROM stripe_event")

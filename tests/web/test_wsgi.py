@@ -23,21 +23,21 @@ TASKS = {
 }
 
 
-def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
+def test_every_wake_up_goes_to_the_queue_that_the_workers_listen_to(
     broker: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
         monkeypatch.setenv(name, ENVIRONMENT[name])
     from workers.runtime.celery_app import app
 
-    ring = wsgi.celery_ring(broker.url)
+    notify = wsgi.celery_notify(broker.url)
     for task in TASKS:
-        ring(task, ["x"])
+        notify(task, ["x"])
     with redis.Redis(port=broker.port) as client:
-        rung = {queue: client.llen(queue) for queue in (*task_names.EVERY_QUEUE.split(","), "celery")}
+        notified = {queue: client.llen(queue) for queue in (*task_names.EVERY_QUEUE.split(","), "celery")}
     wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
-    assert rung == {queue: wanted.count(queue) for queue in rung}
-    assert rung["celery"] == 0
+    assert notified == {queue: wanted.count(queue) for queue in notified}
+    assert notified["celery"] == 0
     import workers.runtime.tasks  # noqa: F401 — which registers them
 
     assert {task for task in app.tasks if task.startswith("workers.")} == set(task_names.QUEUES)
@@ -45,8 +45,8 @@ def test_every_ring_goes_to_the_queue_that_the_workers_listen_to(
 
 @pytest.mark.parametrize("fault", ["dead", "silent"])
 def test_a_broker_that_does_not_answer_is_given_up(broker: ValkeyServer, fault: str) -> None:
-    ring = wsgi.celery_ring(broker.url)
-    ring("task", ["x"])
+    notify = wsgi.celery_notify(broker.url)
+    notify("task", ["x"])
     if fault == "dead":
         broker.kill()
     else:
@@ -54,12 +54,12 @@ def test_a_broker_that_does_not_answer_is_given_up(broker: ValkeyServer, fault: 
     try:
         for _ in range(2):
             with pytest.raises(Exception, match=r"Timeout|refused|closed"):
-                ring("task", ["x"])
+                notify("task", ["x"])
     finally:
         if fault == "silent":
             os.kill(broker.pid, signal.SIGCONT)
         broker.start()
-    ring("task", ["x"])
+    notify("task", ["x"])
 
 
 def test_a_missing_setting_is_named() -> None:

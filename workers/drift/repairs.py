@@ -64,7 +64,7 @@ def _record(ctx: Context, finding: Finding, outcome: str) -> None:
 def _reprovision(ctx: Context, finding: Finding) -> str:
     with ctx.registry.connection() as conn:
         operation_id = tenants.reprovision(conn, finding.target, actor=ACTOR, reason=REASON)
-    ctx.ring(TASK, [ResourceKind.TENANT, finding.target])
+    ctx.notify(TASK, [ResourceKind.TENANT, finding.target])
     return f"operation {operation_id} was asked for"
 
 

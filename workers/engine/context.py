@@ -15,7 +15,7 @@ from controlplane.domain.catalogue import Catalogue
 from controlplane.store.registry import Registry
 from workers.providers import ports
 
-Ring = Callable[[str, list[str]], None]
+Notify = Callable[[str, list[str]], None]
 """Publish a task by name with its arguments. A lost ring costs seconds, so it never raises."""
 
 
@@ -84,7 +84,7 @@ class Context:
     stacks: dict[str, str]
     holder: str
     lock_owner: str
-    ring: Ring
+    notify: Notify
     new_password: Callable[[], str]
     certificate_key: CertificateKey | None = None
     listener: ports.Listener | None = None

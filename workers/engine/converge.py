@@ -332,7 +332,7 @@ def _settle_cluster(
     if not settled:
         return _look_at_cluster(ctx, keeper)
     for tenant_id in tenants:
-        ctx.ring(TASK, [ResourceKind.TENANT, tenant_id])
+        ctx.notify(TASK, [ResourceKind.TENANT, tenant_id])
     return None
 
 

@@ -111,8 +111,8 @@ def settle_subscription(
                 reason=reason,
             )
         if not outcome.stale:
-            for kind, resource_id in outcome.ring:
-                ctx.ring(task_names.CONVERGE, [kind, resource_id])
+            for kind, resource_id in outcome.notify:
+                ctx.notify(task_names.CONVERGE, [kind, resource_id])
             return outcome
     raise Retryable(f"{subscription_id} changed under every one of {FETCHES} fetches")
 

@@ -128,9 +128,9 @@ class _Executor:
             snapshot_plans=self._snapshot_plans,
         )
         if taken.next is Next.HELD:
-            self._ctx.ring(snapshots.TASK, [])
+            self._ctx.notify(snapshots.TASK, [])
         for done in good:
-            self._ctx.ring(CONVERGE, [ResourceKind.TENANT, done.target.tenant_id])
+            self._ctx.notify(CONVERGE, [ResourceKind.TENANT, done.target.tenant_id])
         for target in taken.targets:
             self._running[pool.submit(self._migrate, target)] = target
         return taken.next

@@ -12,7 +12,7 @@ from typing import Any
 from celery.beat import PersistentScheduler
 
 from controlplane.domain.errors import Retryable
-from workers.runtime.queue_probe import Doorbell
+from workers.runtime.queue_probe import QueueProbe
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 class Scheduler(PersistentScheduler):  # type: ignore[misc]  # celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._doorbell = Doorbell(self.app.conf.broker_url)
+        self._queue_probe = QueueProbe(self.app.conf.broker_url)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         try:
-            if not self._doorbell.unheard([(entry.task, ())]):
+            if not self._queue_probe.missing([(entry.task, ())]):
                 return
         except Retryable as error:
             log.warning("%s is not rung: %s", entry.name, error)

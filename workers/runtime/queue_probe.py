@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 READ_AT_MOST = 5000  # messages of a queue, of some 1000 bytes each
 PATIENCE = 3.0  # seconds for each answer
 
-Rung = tuple[str, tuple[str, ...]]
+Message = tuple[str, tuple[str, ...]]
 """A task's name and its arguments."""
 
 
-class Doorbell:
+class QueueProbe:
     """A look at the queues of one broker; it connects at the first."""
 
     def __init__(self, broker_url: str) -> None:
@@ -45,20 +45,20 @@ class Doorbell:
             retry=Retry(NoBackoff(), 0),
         )
 
-    def unheard(self, rings: Iterable[Rung]) -> list[Rung]:
+    def missing(self, wake_ups: Iterable[Message]) -> list[Message]:
         """Those that wait in no queue, in their order. Raises Retryable where the broker does not answer."""
-        waiting: dict[str, set[Rung] | None] = {}
+        waiting: dict[str, set[Message] | None] = {}
         found = []
-        for ring in rings:
-            queue = task_names.QUEUES[ring[0]]
+        for notify in wake_ups:
+            queue = task_names.QUEUES[notify[0]]
             if queue not in waiting:
                 waiting[queue] = self._waiting(queue)
-            rung = waiting[queue]
-            if rung is not None and ring not in rung:
-                found.append(ring)
+            notified = waiting[queue]
+            if notified is not None and notify not in notified:
+                found.append(notify)
         return found
 
-    def _waiting(self, queue: str) -> set[Rung] | None:
+    def _waiting(self, queue: str) -> set[Message] | None:
         """None where it is too long to be read."""
         try:
             messages = self._redis.lrange(queue, 0, READ_AT_MOST)
@@ -67,10 +67,10 @@ class Doorbell:
         if len(messages) > READ_AT_MOST:
             log.warning("queue %s is longer than %d: not rung until it is shorter", queue, READ_AT_MOST)
             return None
-        return {rung for message in messages if (rung := _read(message)) is not None}
+        return {notified for message in messages if (notified := _read(message)) is not None}
 
 
-def _read(message: bytes | str) -> Rung | None:
+def _read(message: bytes | str) -> Message | None:
     """Of the Celery message protocol, version 2, as kombu puts it into a Redis list."""
     try:
         envelope = json.loads(message)

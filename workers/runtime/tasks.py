@@ -18,7 +18,7 @@ from controlplane.store import duty as duties
 from workers.engine.context import Context
 from workers.runtime.celery_app import app, settings
 from workers.runtime.orphans import end_with_parent
-from workers.runtime.queue_probe import Doorbell
+from workers.runtime.queue_probe import QueueProbe
 from workers.runtime.wiring import context_from_environment, prepare_from_environment
 from workers.schedule import sweep as sweeping
 from workers.schedule.duties import (
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SLICE = 60.0  # seconds
 
 
-def ring(task: str, args: list[str]) -> None:
+def notify(task: str, args: list[str]) -> None:
     """A lost ring costs seconds: the sweep finds what is due."""
     try:
         app.send_task(task, args=args, retry=False)
@@ -45,12 +45,12 @@ def ring(task: str, args: list[str]) -> None:
 
 @lru_cache(maxsize=1)
 def context() -> Context:
-    return context_from_environment(ring)
+    return context_from_environment(notify)
 
 
 @lru_cache(maxsize=1)
-def doorbell() -> Doorbell:
-    return Doorbell(settings.broker_url)
+def queue_probe() -> QueueProbe:
+    return QueueProbe(settings.broker_url)
 
 
 @worker_init.connect
@@ -102,7 +102,7 @@ def _begin_turn(task: str, interval: float) -> bool:
 def sweep() -> None:
     try:
         if _begin_turn(task_names.SWEEP, settings.sweep_interval):
-            sweeping.sweep(context(), doorbell().unheard)
+            sweeping.sweep(context(), queue_probe().missing)
     except Retryable as error:
         log.warning("sweep: %s", error)
 

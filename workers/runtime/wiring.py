@@ -17,9 +17,9 @@ from controlplane.settings import WORKER, Group, Settings
 from controlplane.store.registry import Registry
 from workers.engine.context import (
     Context,
+    Notify,
     Platform,
     Providers,
-    Ring,
 )
 from workers.providers.aws_clusters import AwsClusters
 from workers.providers.aws_identities import AwsIdentities
@@ -47,11 +47,11 @@ STACKS = TERRAFORM / "stacks"
 STACK_NAMES = ("tenant", "cluster")
 
 
-def context_from_environment(ring: Ring | None = None) -> Context:
+def context_from_environment(notify: Notify | None = None) -> Context:
     """Raises SettingsError with a line for each mistake, CatalogueError likewise. Without `ring`
     nobody is rung: the polling worker finds by itself what is due."""
     env = os.environ
-    return context(Settings.from_environment(env, require=WORKER), env, ring or _nobody)
+    return context(Settings.from_environment(env, require=WORKER), env, notify or _nobody)
 
 
 def stack_versions() -> dict[str, str]:
@@ -70,7 +70,7 @@ def prepare_from_environment() -> None:
         log.warning("terraform could not be prepared: %s", error)
 
 
-def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
+def context(settings: Settings, env: Mapping[str, str], notify: Notify) -> Context:
     region = settings.aws_region
     secrets = AwsSecrets(region=region)
     catalogue_file = settings.plan_catalogue
@@ -129,7 +129,7 @@ def context(settings: Settings, env: Mapping[str, str], ring: Ring) -> Context:
         stacks=stack_versions(),
         holder=f"{socket.gethostname()}/{os.getpid()}",
         lock_owner=lock_owner(),
-        ring=ring,
+        notify=notify,
         new_password=new_password,
         certificate_key=None
         if settings.certificate_key is None

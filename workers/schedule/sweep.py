@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from controlplane import task_names
 from controlplane.services import timers
 from workers.engine.context import Context
-from workers.runtime.queue_probe import Rung
+from workers.runtime.queue_probe import Message
 from workers.schedule import warm_pool as pool
 from workers.schedule.duties import WORK
 
@@ -41,7 +41,7 @@ class Swept:
     skipped: bool = False
 
 
-def sweep(ctx: Context, unheard: Callable[[list[Rung]], list[Rung]] = list) -> Swept:
+def sweep(ctx: Context, missing: Callable[[list[Message]], list[Message]] = list) -> Swept:
     """`unheard`: which of these rings wait in no queue; all, where there is no queue to look into."""
     with ctx.registry.connection() as conn, conn.transaction():
         row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
@@ -49,17 +49,17 @@ def sweep(ctx: Context, unheard: Callable[[list[Rung]], list[Rung]] = list) -> S
             return Swept(skipped=True)
         looks = timers.run(conn, limit=AT_MOST)
         due = [(work.task, args) for work in WORK for args in work.due(conn, AT_MOST)]
-    rung = Counter[str]()
-    for task, args in unheard(due):
-        ctx.ring(task, list(args))
-        rung[task] += 1
+    notified = Counter[str]()
+    for task, args in missing(due):
+        ctx.notify(task, list(args))
+        notified[task] += 1
     return Swept(
-        events=rung[task_names.HANDLE_EVENT],
-        operations=rung[task_names.CONVERGE],
+        events=notified[task_names.HANDLE_EVENT],
+        operations=notified[task_names.CONVERGE],
         looks=looks,
-        previews=rung[task_names.PREVIEW],
-        rollouts=rung[task_names.ROLLOUT],
+        previews=notified[task_names.PREVIEW],
+        rollouts=notified[task_names.ROLLOUT],
         pool=pool.tend(ctx),
-        notices=rung[task_names.DELIVER_NOTICES],
-        exports=rung[task_names.EXPORT],
+        notices=notified[task_names.DELIVER_NOTICES],
+        exports=notified[task_names.EXPORT],
     )

@@ -30,7 +30,7 @@ def tend(ctx: Context) -> int:
         return 0
     room = room_left(ctx, max_age=QUOTA_MAX_AGE) if found.asks_quota else Room()
     with ctx.registry.connection() as conn:
-        acts, ring = pool.tend(conn, ctx.catalogue, digest_of, room)
-    for kind, resource_id in ring:
-        ctx.ring(converge.TASK, [kind, resource_id])
+        acts, notify = pool.tend(conn, ctx.catalogue, digest_of, room)
+    for kind, resource_id in notify:
+        ctx.notify(converge.TASK, [kind, resource_id])
     return acts

@@ -19,9 +19,9 @@ RUNBOOK = "clone"
 def place_tenant(work: TenantWork) -> None:
     with work.recording() as conn:
         row = tenant.get(conn, work.facts.row.id, lock=True)
-        ring = clones.place(conn, work.ctx.catalogue, row, actor=work.held.actor)
-    for kind, resource_id in ring:
-        work.ctx.ring(task_names.CONVERGE, [kind, resource_id])
+        notify = clones.place(conn, work.ctx.catalogue, row, actor=work.held.actor)
+    for kind, resource_id in notify:
+        work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
 
 
 @tenant_step(StepName.COPY_SOURCE)

@@ -46,9 +46,9 @@ def place_move(work: TenantWork) -> None:
     if _move(work).kind is MoveKind.MOVE:  # before a cluster is made for it
         require_followable(work.ctx, work.facts)
     with work.recording() as conn:
-        ring = moves.place(conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor)
-    for kind, resource_id in ring:
-        work.ctx.ring(task_names.CONVERGE, [kind, resource_id])
+        notify = moves.place(conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor)
+    for kind, resource_id in notify:
+        work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
 
 
 def require_followable(ctx: Context, facts: TenantFacts) -> None:
@@ -179,7 +179,7 @@ def _decide(work: TenantWork, *before: MovePhase, to: MovePhase) -> None:
             detail={"move": found.id, "reason": work.step.reason},
         )
     if closed is not None:
-        work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, closed])
+        work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, closed])
 
 
 @tenant_step(StepName.REMOVE_PLACEMENT, both_placements=True)

@@ -145,7 +145,7 @@ def release_placement(work: TenantWork) -> None:
         if approved.cluster_goes:
             _close_cluster(conn, placed.cluster_id, approved)
     if approved.cluster_goes:
-        work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, placed.cluster_id])
+        work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, placed.cluster_id])
 
 
 def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> None:

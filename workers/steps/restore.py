@@ -42,7 +42,7 @@ def restore_cluster(work: TenantWork) -> None:
     with work.recording() as conn:
         row = move.get(conn, found)
         cluster_id = restores.record_cluster(conn, row, home, origin, actor=work.held.actor)
-    work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
+    work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
 
 
 def find_origin(ctx: Context, tenant_id: str, wish: RestoreWish) -> tuple[Placement, Origin]:
@@ -157,7 +157,7 @@ def copy_restored(work: TenantWork) -> None:
         told = f"{copied.told}, compared: the same"
         work.note(conn, kind="copied", action="restore", message=told, seconds=copied.seconds)
     if cluster_id is not None:
-        work.ctx.ring(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
+        work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
 
 
 @tenant_step(StepName.CUT_RESTORED, both_placements=True)

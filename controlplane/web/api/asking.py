@@ -37,7 +37,7 @@ def for_preview(edge: Edge, name: str, ask: Ask) -> Response:
     with edge.registry.connection() as conn:
         tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
         preview_id = ask(conn, tenant_id)
-    edge.ring(task_names.PREVIEW, [str(preview_id)])
+    edge.notify(task_names.PREVIEW, [str(preview_id)])
     return render.accepted(
         {"preview": {"id": preview_id, "tenant": tenant_id, "state": "waiting"}}, f"/v1/previews/{preview_id}"
     )
@@ -45,5 +45,5 @@ def for_preview(edge: Edge, name: str, ask: Ask) -> Response:
 
 def begun(edge: Edge, tenant_id: str, row: OperationRow, **beside: Any) -> Response:
     """Ring for an operation that is committed. `beside`: what the answer has besides it."""
-    edge.ring(task_names.CONVERGE, ["tenant", tenant_id])
+    edge.notify(task_names.CONVERGE, ["tenant", tenant_id])
     return render.accepted({**beside, "operation": render.operation(row)}, f"/v1/operations/{row.id}")

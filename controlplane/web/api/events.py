@@ -56,7 +56,7 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             events.replay(conn, known, actor=caller().actor)
             row = event.get(conn, known)
-        edge.ring(HANDLE, [known])
+        edge.notify(HANDLE, [known])
         return render.accepted({"event": _brief(row)}, f"/v1/events/{known}")
 
     @views.post("/<event_id>/dismiss")

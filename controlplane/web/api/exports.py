@@ -35,7 +35,7 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
             made = exports.request(conn, tenant_id, actor=caller().actor, reason=reason, keep_days=days)
-        edge.ring(EXPORT, [str(made.id)])
+        edge.notify(EXPORT, [str(made.id)])
         return render.accepted({"export": _export(made)}, f"/v1/exports/{made.id}")
 
     @views.get("/exports/<export_id>")

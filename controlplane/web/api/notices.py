@@ -46,7 +46,7 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         with edge.registry.connection() as conn:
             row = notices.redeliver(conn, query.event_id(notice_id), actor=caller().actor)
-        edge.ring(DELIVER, [])
+        edge.notify(DELIVER, [])
         return render.accepted({"notice": _notice(row)}, f"/v1/notices/{row.id}")
 
     return views

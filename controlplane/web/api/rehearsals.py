@@ -35,7 +35,7 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             rehearsal_id = rehearsals.request(conn, number_of(fields), copies=copies, actor=caller().actor)
             detail = rehearsals.show(conn, rehearsal_id)
-        edge.ring(REHEARSE, [])
+        edge.notify(REHEARSE, [])
         return render.accepted(_full(detail), f"/v1/rehearsals/{rehearsal_id}")
 
     @views.get("/<rehearsal_id>")

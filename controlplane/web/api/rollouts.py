@@ -55,7 +55,7 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             rollout_id = rollouts.start(conn, number_of(fields), Spec.from_json(spec), actor=caller().actor)
             detail = rollouts.show(conn, rollout_id)
-        edge.ring(WORK, [str(rollout_id)])
+        edge.notify(WORK, [str(rollout_id)])
         return render.accepted(_full(detail), f"/v1/rollouts/{rollout_id}")
 
     @views.get("/<rollout_id>")
@@ -98,7 +98,7 @@ def blueprint(edge: Edge) -> Blueprint:
             number = query.row_id(rollout_id, "rollout")
             with edge.registry.connection() as conn:
                 detail = act(conn, number, fields)
-            edge.ring(WORK, [str(number)])
+            edge.notify(WORK, [str(number)])
             return jsonify(_full(detail))
 
     steer("pause", _pause, "reason")
