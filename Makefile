@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.installed
+NEXTJS := dataplane/nextjs
+NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -19,6 +21,11 @@ $(STAMP): requirements/dev.lock setup.cfg
 	@{ $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.lock \
 	&& $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; } \
 	> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
+	@touch $@
+
+$(NODE_STAMP): $(NEXTJS)/package-lock.json
+	@echo "installing the locked packages into $(NEXTJS)/node_modules …"
+	@cd $(NEXTJS) && npm ci --no-audit --no-fund --silent
 	@touch $@
 
 demo: $(STAMP) ## Start everything on this machine, subscribe three customers, watch them become tenants (ARGS="--exit" to end, "--warm" for clusters made ahead)
@@ -39,11 +46,12 @@ test-long: $(STAMP) ## Faults and soaks, one after the other, and a dated line a
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)
 
-lint: $(STAMP) ## ruff, mypy, import contracts, the budget of things to know (docs/adr/0010-budget.md)
+lint: $(STAMP) $(NODE_STAMP) ## ruff, mypy, import contracts, biome for TypeScript, the budget of things to know (docs/adr/0010-budget.md)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@cd $(NEXTJS) && npm run --silent lint
 	@$(BIN)/python -m tests.budget
 
 format: $(STAMP) ## Let ruff put the code in order
