@@ -10,7 +10,7 @@ NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
+.PHONY: help demo test test-fast test-long coverage soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,9 @@ test-long: $(STAMP) ## Faults and soaks, one after the other, and a dated line a
 
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)
+
+coverage: $(STAMP) ## Which lines and branches the suite of `make test-fast` runs; no part of `make test`
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" --cov $(ARGS)
 
 lint: $(STAMP) $(NODE_STAMP) ## ruff, mypy, import contracts, biome for TypeScript, the budget of things to know (docs/adr/0010-budget.md)
 	@$(BIN)/ruff check .
