@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.installed
+NEXTJS := dataplane/nextjs
+NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
+.PHONY: help demo test test-fast test-long coverage soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,6 +21,11 @@ $(STAMP): requirements/dev.lock setup.cfg
 	@{ $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.lock \
 	&& $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; } \
 	> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
+	@touch $@
+
+$(NODE_STAMP): $(NEXTJS)/package-lock.json
+	@echo "installing the locked packages into $(NEXTJS)/node_modules …"
+	@cd $(NEXTJS) && npm ci --no-audit --no-fund --silent
 	@touch $@
 
 demo: $(STAMP) ## Start everything on this machine, subscribe three customers, watch them become tenants (ARGS="--exit" to end, "--warm" for clusters made ahead)
@@ -39,11 +46,15 @@ test-long: $(STAMP) ## Faults and soaks, one after the other, and a dated line a
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" $(ARGS)
 
-lint: $(STAMP) ## ruff, mypy, import contracts, the budget of things to know (docs/adr/0010-budget.md)
+coverage: $(STAMP) ## Which lines and branches the suite of `make test-fast` runs; no part of `make test`
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" --cov $(ARGS)
+
+lint: $(STAMP) $(NODE_STAMP) ## ruff, mypy, import contracts, biome for TypeScript, the budget of things to know (docs/adr/0010-budget.md)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@cd $(NEXTJS) && npm run --silent lint
 	@$(BIN)/python -m tests.budget
 
 format: $(STAMP) ## Let ruff put the code in order

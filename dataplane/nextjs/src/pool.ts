@@ -370,7 +370,8 @@ export class KeyedPool<K, C extends object> {
   #end(held: Held<C>): Promise<void> {
     if (held.ended && held.moving !== null) return held.moving;
     held.ended = true;
-    return (held.moving = this.#close(held));
+    held.moving = this.#close(held);
+    return held.moving;
   }
 
   async #close(held: Held<C>): Promise<void> {

@@ -31,7 +31,8 @@ const WARN_EVERY_MS = 10_000;
 
 export function runtime(): Runtime {
   const holder = globalThis as { [KEY]?: Runtime };
-  return (holder[KEY] ??= build(settingsFrom(process.env)));
+  holder[KEY] ??= build(settingsFrom(process.env));
+  return holder[KEY];
 }
 
 /** The normalised host of a request. @throws BadHost */

@@ -188,7 +188,7 @@ function authoritiesFrom(path: string): string {
   let text: string;
   try {
     text = readFileSync(/* turbopackIgnore: true */ path, "utf8");
-    found = text.match(/-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----/g);
+    found = text.match(/-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----/gs);
     for (const certificate of found ?? []) new X509Certificate(certificate);
   } catch (error) {
     throw new Error(`expected ${AUTHORITIES}; ${JSON.stringify(path)}: ${(error as Error).message}`);

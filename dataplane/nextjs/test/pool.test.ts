@@ -76,7 +76,8 @@ test("two thousand requests of fifty tenants stay within the budget and get thei
     const id = `tenant-${(i * 7919) % 50}`;
     const lease = await pool.acquire(of(id));
     assert.equal(lease.connection.key, id);
-    assert.equal((lease.connection.uses += 1), 1, "nobody else has it");
+    lease.connection.uses += 1;
+    assert.equal(lease.connection.uses, 1, "nobody else has it");
     await sleep(0);
     lease.connection.uses -= 1;
     lease.release();
@@ -116,11 +117,16 @@ test("a database that does not answer holds two connections of the budget, and t
   const waiting = Array.from({ length: 6 }, () => pool.acquire(of("sleeper", { limit: 6 })));
   for (let i = 0; i < 20; i += 1) (await pool.acquire(of(`other-${i % 3}`))).release();
   assert.deepEqual([asleep.length, pool.isOpen("sleeper"), pool.has("sleeper")], [2, false, true]);
-  const wakeUp = setInterval(() => asleep.splice(0).forEach((woken) => woken()), 1);
+  const wakeUp = setInterval(() => asleep.splice(0).forEach((woken) => void woken()), 1);
   t.after(() => clearInterval(wakeUp));
   for (const lease of await Promise.all(waiting.slice(0, 2))) lease.release();
   assert.ok(pool.isOpen("sleeper"));
-  for (const lease of await Promise.all(waiting.slice(2).map((one) => one.then((got) => (got.release(), got))))) {
+  const releasing = waiting.slice(2).map(async (one) => {
+    const got = await one;
+    got.release();
+    return got;
+  });
+  for (const lease of await Promise.all(releasing)) {
     assert.equal(lease.connection.key, "sleeper");
   }
 });

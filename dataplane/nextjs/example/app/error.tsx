@@ -6,7 +6,7 @@ export default function Failed({ reset }: { reset: () => void }) {
     <>
       <h1>Back in a moment</h1>
       <p>
-        The page could not be made. <button onClick={reset}>Try again</button>
+        The page could not be made. <button type="button" onClick={reset}>Try again</button>
       </p>
     </>
   );

@@ -28,11 +28,11 @@ export default async function Notes() {
       ) : (
         <>
           <form action={addNote}>
-            <input name="body" placeholder="A new note" required maxLength={500} /> <button>Add</button>
+            <input name="body" placeholder="A new note" required maxLength={500} /> <button type="submit">Add</button>
           </form>
           <form action={signOut}>
             <p>
-              Signed in as <b id="name">{name}</b>. <button>Sign out</button>
+              Signed in as <b id="name">{name}</b>. <button type="submit">Sign out</button>
             </p>
           </form>
         </>

@@ -8,7 +8,7 @@ export default async function SignIn() {
     <>
       <h1>Sign in to {slug}</h1>
       <form action={signIn}>
-        <input name="name" placeholder="Your name" required maxLength={60} /> <button>Sign in</button>
+        <input name="name" placeholder="Your name" required maxLength={60} /> <button type="submit">Sign in</button>
       </form>
     </>
   );
