@@ -1,4 +1,4 @@
-"""What is rung for: the workers' tasks by name, and the queue that each goes to.
+"""What workers are notified of: their tasks by name, and the queue that each goes to.
 
 The web side must not import workers, and both sides publish. So the names and queues stand here once,
 below both: a task that one side sent to a queue of its own would wait behind what it was kept apart from.
@@ -35,8 +35,8 @@ QUEUES = {
     REHEARSE: ROLLOUTS,
     EXPORT: ROLLOUTS,
 }
-"""Short things, a customer's operations, what may take hours, and what beat rings. A worker takes from its
-queues in turn, so the sweep, which finds lost rings, stands behind no backlog of the others."""
+"""Short things, a customer's operations, what may take hours, and what beat asks for. A worker takes from its
+queues in turn, so the sweep, which finds lost wake-ups, stands behind no backlog of the others."""
 
 EVERY_QUEUE = ",".join(dict.fromkeys(QUEUES.values()))
 """As `--queues` takes them."""

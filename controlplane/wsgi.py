@@ -1,4 +1,4 @@
-"""The web process, put together: settings → registry, doorbell, signing key → application.
+"""The web process, put together: settings → registry, wake-ups, signing key → application.
 
 The only place of the web side that knows Celery and the data plane's contract. gunicorn asks
 for `app` in each of its workers, after the fork; it is made then, so that importing this does nothing.

@@ -26,7 +26,7 @@ from controlplane.store.registry import Registry
 from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.process import make_data_root
 from tests import builders
-from tests.engine.house import ZONE, House
+from tests.harness.engine import ZONE, Harness
 from tests.web.site import Site
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ def statements(source: str) -> int:
 
 def of_one_event() -> dict[str, int]:
     """Files and functions of the product that one event enters, from Stripe's POST to the published route of
-    a tenant on a new cluster. PostgreSQL is started for it; vendors and the doorbell are fakes, threads
+    a tenant on a new cluster. PostgreSQL is started for it; vendors and wake-ups are fakes, threads
     beside the work are not followed."""
     entered: set[tuple[str, str]] = set()
     product = tuple(f"{ROOT / folder}/" for folder in PRODUCT)
@@ -103,19 +103,19 @@ def of_one_event() -> dict[str, int]:
             with Registry(url, size=4) as registry:
                 with registry.connection() as conn:
                     schema_version.upgrade(conn)
-                house, site = House(url), Site(registry, settings={"CONTROLPLANE_PLATFORM_ZONE": ZONE})
-                subscription = house.subscribe(1)
+                harness, site = Harness(url), Site(registry, settings={"CONTROLPLANE_PLATFORM_ZONE": ZONE})
+                subscription = harness.subscribe(1)
                 body = builders.event(
-                    "customer.subscription.created", house.billing.subscription(subscription)
+                    "customer.subscription.created", harness.billing.subscription(subscription)
                 )
                 sys.setprofile(profile)
                 try:
                     answer = site.deliver(json.dumps(body).encode())
-                    house.work()
+                    harness.work()
                 finally:
                     sys.setprofile(None)
-                route = house.cache.read(f"customer-1.{ZONE}")
-                house.close()
+                route = harness.cache.read(f"customer-1.{ZONE}")
+                harness.close()
     finally:
         shutil.rmtree(root)
     if answer.status_code != 200 or route is None or route.payload["status"] != "active":

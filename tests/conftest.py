@@ -113,7 +113,7 @@ def broker_server(data_root: Path) -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def broker(broker_server: ValkeyServer) -> ValkeyServer:
-    """The doorbell's Valkey, emptied."""
+    """The broker's Valkey, emptied."""
     broker_server.start()  # a test may have killed it
     broker_server.flush()
     return broker_server

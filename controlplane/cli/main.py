@@ -36,7 +36,7 @@ COMMANDS = {
     "db": ("db", "The registry's schema: upgrade, check."),
     "web": ("processes", "Serve webhooks and the API."),
     "worker": ("processes", "Converge tenants and clusters."),
-    "beat": ("processes", "Ring the sweep at its intervals."),
+    "beat": ("processes", "Ask for the sweep at its intervals."),
     "demo": ("demo", "Everything on this machine, from payment to page."),
 }
 """Command → (its module in this folder, what it is for). The module has it under its own name, or

@@ -87,7 +87,7 @@ def _looks(concurrency: int, queues: str) -> Iterator[Check]:
 
 @click.command()
 def beat() -> None:
-    """Ring the sweep at its intervals, with Celery. Run one; a second one does no harm."""
+    """Ask for the sweep at its intervals, with Celery. Run one; a second one does no harm."""
     _check([Group.REGISTRY, Group.BROKER])
     # Celery unpickles this file, so it stands in a folder that is new and nobody else's.
     schedule = Path(tempfile.mkdtemp(prefix="controlplane-beat-")) / "schedule"

@@ -38,7 +38,7 @@ EVENT_ATTEMPTS = 12
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """`new`: False for a duplicate. `due`: whether a worker should be rung for it."""
+    """`new`: False for a duplicate. `due`: whether a worker should be notified."""
 
     event_id: str
     new: bool

@@ -196,7 +196,7 @@ def find_place(
 def place(
     conn: Connection, catalogue: Catalogue, plan: Plan, found: MoveRow, *, actor: str
 ) -> list[tuple[ResourceKind, str]]:
-    """Record the target placement; the clusters to ring. Within the caller's transaction. Raises
+    """Record the target placement; the clusters to notify workers of. Within the caller's transaction. Raises
     NeedsHuman where the wish can't be had any more."""
     source = placement.get(conn, found.tenant_id, found.source)
     elsewhere = found.kind is MoveKind.MOVE

@@ -73,8 +73,8 @@ def look(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Look:
 
 
 def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room) -> tuple[int, Resources]:
-    """Look again and record what is to be done: (how many acts, resources to ring). Nothing while
-    another worker is at it."""
+    """Look again and record what is to be done: (how many acts, resources to notify workers of). Nothing
+    while another worker is at it."""
     with conn.transaction():
         if not pool.hold(conn):
             return 0, []

@@ -116,6 +116,6 @@ def record_cluster(conn: Connection, found: MoveRow, home: Placement, origin: Or
 
 def record_copied(conn: Connection, found: RestoreRow, tenant_id: str, *, actor: str) -> str | None:
     """The restored cluster is not needed any more, and holds what it must hold no longer than needed: its
-    id, to be rung. Within the caller's transaction."""
+    id, to notify workers of. Within the caller's transaction."""
     restore.mark_copied(conn, found.move_id)
     return moves.close_restored(conn, found.move_id, tenant_id, actor=actor)

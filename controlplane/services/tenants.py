@@ -70,7 +70,7 @@ class TenantDetail:
 def bring_to(
     conn: Connection, request: Request, catalogue: Catalogue, *, actor: str, reason: str
 ) -> list[tuple[ResourceKind, str]]:
-    """Make or change the tenant so that it is what the request says; the resources to ring.
+    """Make or change the tenant so that it is what the request says; the resources to notify workers of.
 
     Runs inside the caller's transaction. A tenant that would be born closed is not made. Nothing is
     asked of the engine where nothing changed.

@@ -81,7 +81,7 @@ def body(conn: Connection, event_id: str) -> bytes:
 
 
 def take(conn: Connection, event_id: str, *, hold: float) -> EventRow | None:
-    """An event that is due, held for `hold` seconds so that a sweep doesn't ring it meanwhile; None
+    """An event that is due, held for `hold` seconds so that no sweep notifies of it meanwhile; None
     where it is handled, or in somebody else's hands. The attempt is counted before the work, so an
     event that kills its worker is parked in the end too."""
     with conn.cursor(row_factory=class_row(EventRow)) as cur:

@@ -44,7 +44,7 @@ def create_app(
     *,
     clock: Callable[[], float] = time.time,
 ) -> Flask:
-    """`ring` may raise and need not be quick to recover, but has a timeout of its own. `sign` makes
+    """`notify` may raise and need not be quick to recover, but has a timeout of its own. `sign` makes
     the entry of `/v1/resolve`. `clock`: seconds since 1970."""
     app = Flask("controlplane", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = body.READ_LIMIT

@@ -1,7 +1,7 @@
 """What the views are handed: everything that reaches beyond the process, and nothing else.
 
 The composition root (`controlplane/wsgi.py`) fills it; tests fill it with a real registry and a list
-in place of the doorbell. `ring` and `sign` are callables because the packages behind them (Celery,
+in place of the broker. `notify` and `sign` are callables because the packages behind them (Celery,
 the data plane's contract) are not this layer's to know.
 """
 
@@ -15,7 +15,7 @@ from controlplane.store.registry import Registry
 from controlplane.web.auth import Guard
 
 Notify = Callable[[str, list[str]], None]
-"""Publish a task by name with its arguments. A lost ring costs seconds: the sweep finds what is due."""
+"""Publish a task by name with its arguments. A lost wake-up costs seconds: the sweep finds what is due."""
 
 Sign = Callable[[Mapping[str, Any]], str]
 """The signed TenantConfig v1 entry of a payload."""

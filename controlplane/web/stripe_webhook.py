@@ -1,4 +1,4 @@
-"""Stripe's webhook: verified, stored, rung, answered; nothing is decided here.
+"""Stripe's webhook: verified, stored, notified, answered; nothing is decided here.
 
 The insert is durable before the 200, so what Stripe has been told is received is received (I1). A
 registry that is down answers 503 and Stripe delivers again. What Stripe has signed and nobody can

@@ -1,7 +1,7 @@
-"""The ring at the end of a request: it may get lost, it may never hold the request up.
+"""The wake-up at the end of a request: it may get lost, it may never hold the request up.
 
 What is due is in the registry, and the sweep finds it within seconds; so a broker that is down costs
-those seconds and nothing else. After a ring that failed, nobody tries for `pause` seconds but one
+those seconds and nothing else. After a wake-up that failed, nobody tries for `pause` seconds but one
 caller at a time thereafter: with the transport's own timeout (see `controlplane/wsgi.py`) a dead
 broker costs one request in each pause that timeout, and all others nothing.
 """
@@ -21,7 +21,7 @@ PAUSE = 2.0
 
 
 class WakeUp:
-    """A `Ring` that never raises."""
+    """A `Notify` that never raises."""
 
     def __init__(
         self, notify: Notify, *, pause: float = PAUSE, clock: Callable[[], float] = time.monotonic
@@ -30,7 +30,7 @@ class WakeUp:
         self._pause = pause
         self._clock = clock
         self._lock = threading.Lock()
-        self._quiet_until: float | None = None  # None: the last ring was heard
+        self._quiet_until: float | None = None  # None: the last one was heard
 
     def __call__(self, task: str, args: list[str]) -> None:
         if not self._may_try():
@@ -40,7 +40,7 @@ class WakeUp:
         except Exception as error:  # noqa: BLE001 - whatever a broker's client raises, the request goes on
             with self._lock:
                 self._quiet_until = self._clock() + self._pause
-            log.warning("ring %s: %s, the sweep will find it", task, type(error).__name__)
+            log.warning("wake-up for %s: %s, the sweep will find it", task, type(error).__name__)
         else:
             self._quiet_until = None
 

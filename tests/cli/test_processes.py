@@ -71,7 +71,7 @@ def test_beat_notifies_the_sweep(env: dict[str, str], queues: redis.Redis, tmp_p
 def test_a_delivered_event_is_handled_by_a_worker(
     env: dict[str, str], queues: redis.Redis, tmp_path: Path
 ) -> None:
-    """Through web, broker and worker, and no beat: the ring alone brings it there."""
+    """Through web, broker and worker, and no beat: the wake-up alone brings it there."""
     port = free_port()
     web, worker = tmp_path / "web.log", tmp_path / "worker.log"
     body = event("evt_once", type="invoice.paid", data={"object": {"id": "in_1", "object": "invoice"}})

@@ -1,4 +1,4 @@
-"""The broker is a doorbell: whatever happens to it, every tenant that was paid for is provisioned."""
+"""The broker only wakes workers up: whatever happens to it, every tenant that was paid for is provisioned."""
 
 from __future__ import annotations
 
@@ -141,11 +141,11 @@ def test_queues_that_nobody_listens_to_do_not_grow(
         harness.hear(subscription)
     _start_beat(celery, tmp_path)
     with redis.Redis(port=broker.port) as client:
-        _until(lambda: client.llen("clock") == 1, "beat has rung")
+        _until(lambda: client.llen("clock") == 1, "beat has asked")
         _stays(lambda: client.llen("clock") == 1, "the sweep that nobody hears")
         celery("sweeper", "worker", "--concurrency", "1", "--queues", "clock", *QUIET)
         for _ in range(2):
-            _until(lambda: client.llen("events") == len(subscriptions), "the sweep rings")
+            _until(lambda: client.llen("events") == len(subscriptions), "the sweep notifies")
             _stays(lambda: client.llen("events") == len(subscriptions), "the events that nobody hears")
             broker.flush()
     celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane", *QUIET)

@@ -144,7 +144,7 @@ DUTIES = {"republish", "compare", "prune"}
 
 def test_a_polling_worker_does_what_a_fleet_with_a_broker_does(harness: Harness) -> None:
     """A subscription whose webhook was lost, a cache that was flushed, history that is old, a rehearsal that
-    somebody asked for: nobody rings for any of them."""
+    somebody asked for: nobody notifies of any of them."""
     register(harness)
     known = subscribed(harness)
     lost = harness.subscribe(2)

@@ -27,7 +27,7 @@ from dataplane import contract
 from dataplane.contract import MAX_EPOCH, TenantConfig, cache_key, sign
 from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
-from dataplane.tiers import RedisTier, RegistryLevel
+from dataplane.tiers import RedisTier, RegistryTier
 from localcloud.servers.valkey import ValkeyServer
 from tests.harness.engine import ZONE, Harness
 from workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
@@ -188,7 +188,7 @@ def test_a_process_that_holds_the_forged_entry_lets_go_of_it(shared: Shared) -> 
     registry = shared.harness.ctx.registry
     resolver = Resolver(
         cache=RedisTier.from_url(shared.url, dict([KEY]), timeout=5),
-        fallback=RegistryLevel(lambda host: _in_registry(registry, host)),
+        fallback=RegistryTier(lambda host: _in_registry(registry, host)),
         notices=NoticeListener(shared.url),
     )
     try:

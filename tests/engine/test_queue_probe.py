@@ -1,4 +1,4 @@
-"""However long nobody listens, each ring waits once; and whatever is lost of them is rung again."""
+"""However long nobody listens, each wake-up waits once; and whatever is lost of them is sent again."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from workers.schedule import sweep
 
 
 class Dying(Site):
-    """Ends where it would ring, after the commit and before the answer."""
+    """Ends where it would notify, after the commit and before the answer."""
 
     def _notify(self, task: str, args: list[str]) -> None:
         raise KeyboardInterrupt
@@ -40,7 +40,7 @@ def test_shuffled_late_and_lost_events_end_where_stripe_says(empty_database_url:
 
 @pytest.mark.fault(14)
 def test_a_web_process_that_dies_before_its_answer_has_stored_the_event_once(registry: Registry) -> None:
-    """Stripe was told nothing, so it delivers again; the ring was lost as well."""
+    """Stripe was told nothing, so it delivers again; the wake-up was lost as well."""
     body = event("evt_cut")
     dying = Dying(registry)
     with pytest.raises(KeyboardInterrupt):

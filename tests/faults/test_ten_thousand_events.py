@@ -200,7 +200,7 @@ def test_all_at_once(
     harness.work()
     figure = (
         f"{storm.deliveries} deliveries answered in {taken:.0f} s, all of it done after {took:.0f} s,"
-        f" {run.most_rings} rings waiting at most"
+        f" {run.most_wake_ups} wake-ups waiting at most"
     )
     print(f"{EVENTS} events at once: {figure}")
     record_property(f"{EVENTS} events at once", figure)
@@ -253,7 +253,7 @@ def _figures(run: Run, took: float) -> dict[str, str]:
         "workers killed": f"{run.kills}, {len(waits)} operations cut off",
         "resumed after": f"p50 {percentile(waits, 0.5):.1f} s, p99 {percentile(waits, 0.99):.1f} s,"
         f" most {max(waits):.1f} s",
-        "most rings waiting": str(run.most_wake_ups),
+        "most wake-ups waiting": str(run.most_wake_ups),
     }
     for fault in run.returned:
         figures[f"work goes on after: {fault.name}"] = (

@@ -117,7 +117,7 @@ def stripe_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeF
 
 @pytest.fixture(params=["stand-in", "fake"])
 def fixture(request: pytest.FixtureRequest) -> Fixture:
-    return StandIn(request.getfixturevalue("stripe_rig")) if request.param == "stand-in" else Fake()
+    return StandIn(request.getfixturevalue("stripe_fixture")) if request.param == "stand-in" else Fake()
 
 
 def test_a_subscription_comes_with_its_prices_and_metadata(fixture: Fixture) -> None:

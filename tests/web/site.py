@@ -61,7 +61,7 @@ ENVIRONMENT = {
 
 @dataclass
 class Site:
-    """`rings`: what the doorbell heard, in order. `settings`: variables over those of ENVIRONMENT."""
+    """`wake_ups`: what the broker was told, in order. `settings`: variables over those of ENVIRONMENT."""
 
     registry: Registry
     wake_ups: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Site:
     def found(
         self, subscription: str, *, name: str = "Acme", domains: tuple[str, ...] = ()
     ) -> tuple[str, list[Any]]:
-        """Found a tenant as billing does; its id and what billing would ring."""
+        """Found a tenant as billing does; its id and what billing would notify of."""
         tenant_id = tenant_id_for(subscription)
         wanted = TenantDesired(Lifecycle.ACTIVE, "team", "active", custom_domains=domains)
         request = tenants.Request(tenant_id, f"cus_{subscription}", name, name, wanted, None)

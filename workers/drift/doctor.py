@@ -119,7 +119,7 @@ def _registry(settings: Settings) -> str:
 def _broker(settings: Settings) -> str:
     version, policy = _ask_redis(settings.broker_url)
     if policy != "noeviction":
-        raise Refused(f"maxmemory-policy is {policy}, expected noeviction: rings would get lost unseen")
+        raise Refused(f"maxmemory-policy is {policy}, expected noeviction: wake-ups would get lost unseen")
     return f"version {version}, {policy}"
 
 

@@ -16,7 +16,7 @@ from controlplane.store.registry import Registry
 from workers.providers import ports
 
 Notify = Callable[[str, list[str]], None]
-"""Publish a task by name with its arguments. A lost ring costs seconds, so it never raises."""
+"""Publish a task by name with its arguments. A lost wake-up costs seconds, so it never raises."""
 
 
 @dataclass(frozen=True, slots=True)

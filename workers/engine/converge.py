@@ -93,7 +93,7 @@ def take_over(ctx: Context) -> Held | None:
     """Make one pass over a resource whose holder died, as soon as its lease has run out; what was held,
     None where nobody died.
 
-    For a worker that is about to do something else: the ring of the sweep stands at the end of the
+    For a worker that is about to do something else: the wake-up of the sweep stands at the end of the
     queue, behind every customer who came meanwhile. Raises as `converge` does.
     """
     with ctx.registry.connection() as conn:

@@ -1,4 +1,4 @@
-"""The clock's side of the doorbell: what nobody has heard yet is not rung again.
+"""The clock's side of wake-ups: what nobody has heard yet is not sent again.
 
 Celery's own scheduler publishes at every interval, whether anybody listens or not, so that a weekend
 without workers would leave tens of thousands of sweeps in the broker.
@@ -27,6 +27,6 @@ class Scheduler(PersistentScheduler):  # type: ignore[misc]  # celery has no typ
             if not self._queue_probe.missing([(entry.task, ())]):
                 return
         except Retryable as error:
-            log.warning("%s is not rung: %s", entry.name, error)
+            log.warning("%s is not sent: %s", entry.name, error)
             return
         super().apply_entry(entry, producer=producer)

@@ -1,9 +1,9 @@
-"""The Celery application. The broker is a doorbell, and the settings below say so.
+"""The Celery application. The broker only wakes workers up, and the settings below say so.
 
 A message carries a task's name and an id. Losing it costs seconds (`workers/schedule/sweep.py`), so nothing
 is acknowledged late, retried, delayed or answered: late acknowledgement over Redis was measured to lose and
 to double tasks when workers are killed, and a visibility timeout redelivers a Terraform run that is
-still going on (docs/adr/0004-broker-is-a-doorbell.md). Nor is a worker controlled by messages.
+still going on (docs/adr/0004-broker-only-wakes-up.md). Nor is a worker controlled by messages.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A worker without a broker: it takes what is due straight from the registry.
 
 The same work and the same duties as the Celery worker's (`workers/schedule/duties.py`), found by asking
-instead of by being rung. It is what keeps a fleet going while Redis is down, and what the tests drive;
+instead of by being notified. It is what keeps a fleet going while Redis is down, and what the tests drive;
 `python -m workers.runtime.polling` runs it.
 """
 

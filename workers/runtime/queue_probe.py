@@ -1,13 +1,13 @@
-"""What waits in the broker's queues already, so that nobody rings for it again.
+"""What waits in the broker's queues already, so that nobody notifies of it again.
 
 The sweep and beat come round every few seconds, however long the workers take. Without a look they would
-ring each time for what still waits to be heard, and a queue would grow as long as its workers are busy or
-away. Only the broker knows which rings are lost and which merely wait: anything that is kept beside it (a
-column, a key with a lifetime) has to guess, and a guess either holds back a ring that was lost or lets
-rings pile up. So the queue itself is read. Nothing has to be kept in step with it, and a queue that was
+notify each time of what still waits to be heard, and a queue would grow as long as its workers are busy or
+away. Only the broker knows which wake-ups are lost and which merely wait: anything that is kept beside it (a
+column, a key with a lifetime) has to guess, and a guess either holds back a wake-up that was lost or lets
+wake-ups pile up. So the queue itself is read. Nothing has to be kept in step with it, and a queue that was
 flushed says so by being empty.
 
-A message that can't be read counts for nothing, and a queue longer than READ_AT_MOST is not rung at all: its
+A message that can't be read counts for nothing, and a queue longer than READ_AT_MOST gets no more at all: its
 workers have enough to do, and it stays bounded whatever is in it.
 """
 
@@ -65,7 +65,9 @@ class QueueProbe:
         except (redis.RedisError, OSError) as error:
             raise Retryable(f"the broker can't be asked what waits ({type(error).__name__})") from error
         if len(messages) > READ_AT_MOST:
-            log.warning("queue %s is longer than %d: not rung until it is shorter", queue, READ_AT_MOST)
+            log.warning(
+                "queue %s is longer than %d: nothing is sent until it is shorter", queue, READ_AT_MOST
+            )
             return None
         return {notified for message in messages if (notified := _read(message)) is not None}
 

@@ -1,6 +1,6 @@
 """The Celery tasks: parse, one call, say what came of it.
 
-A task that can't reach the registry ends; the sweep rings again when the registry is back. Each child
+A task that can't reach the registry ends; the sweep notifies again when the registry is back. Each child
 process builds its context once, after the fork, since connections can't be shared over it.
 """
 
@@ -36,11 +36,11 @@ SLICE = 60.0  # seconds
 
 
 def notify(task: str, args: list[str]) -> None:
-    """A lost ring costs seconds: the sweep finds what is due."""
+    """A lost wake-up costs seconds: the sweep finds what is due."""
     try:
         app.send_task(task, args=args, retry=False)
     except (BrokerError, OSError) as error:
-        log.warning("could not ring %s %s: %s", task, args, type(error).__name__)
+        log.warning("could not notify of %s %s: %s", task, args, type(error).__name__)
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +71,7 @@ def _close(**_: object) -> None:
 
 
 def _add_work(work: Work) -> None:
-    """A slice of it at most, so that a deployment is not held up; the sweep rings again."""
+    """A slice of it at most, so that a deployment is not held up; the sweep notifies again."""
 
     @app.task(name=work.task)
     def do(*args: str) -> None:

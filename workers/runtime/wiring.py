@@ -48,8 +48,8 @@ STACK_NAMES = ("tenant", "cluster")
 
 
 def context_from_environment(notify: Notify | None = None) -> Context:
-    """Raises SettingsError with a line for each mistake, CatalogueError likewise. Without `ring`
-    nobody is rung: the polling worker finds by itself what is due."""
+    """Raises SettingsError with a line for each mistake, CatalogueError likewise. Without `notify`
+    nobody is notified: the polling worker finds by itself what is due."""
     env = os.environ
     return context(Settings.from_environment(env, require=WORKER), env, notify or _nobody)
 

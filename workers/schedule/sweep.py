@@ -1,11 +1,11 @@
-"""The sweep: ring whatever is due and not rung already.
+"""The sweep: notify of whatever is due and not announced already.
 
-It is why nothing hangs on a message: an event whose ring was lost, an operation whose worker died, a
+It is why nothing hangs on a message: an event whose wake-up was lost, an operation whose worker died, a
 retry whose time has come and a look that is due are all found here, in the registry, every few seconds.
-One sweep runs at a time over the whole fleet (an advisory lock), and it rings at most a bounded number
-of each, oldest first; the rest is still there at the next sweep. What waits in the broker is not rung
-again (`workers/runtime/queue_probe.py`), so that a long backlog holds each ring once: at every moment those
-that have been due the longest. The warm pool is looked after in the same pass.
+One sweep runs at a time over the whole fleet (an advisory lock), and it notifies of at most a bounded number
+of each, oldest first; the rest is still there at the next sweep. What waits in the broker is not sent
+again (`workers/runtime/queue_probe.py`), so that a long backlog holds each wake-up once: at every moment
+those that have been due the longest. The warm pool is looked after in the same pass.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ AT_MOST = 500
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many of each were rung; `pool`: what was recorded for the warm pool. `skipped`: another sweep
-    was under way."""
+    """How many of each were notified of; `pool`: what was recorded for the warm pool. `skipped`: another
+    sweep was under way."""
 
     events: int = 0
     operations: int = 0
@@ -42,7 +42,7 @@ class Swept:
 
 
 def sweep(ctx: Context, missing: Callable[[list[Message]], list[Message]] = list) -> Swept:
-    """`unheard`: which of these rings wait in no queue; all, where there is no queue to look into."""
+    """`missing`: which of these wake-ups wait in no queue; all, where there is no queue to look into."""
     with ctx.registry.connection() as conn, conn.transaction():
         row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
         if row is None or not row["mine"]:

@@ -1,4 +1,4 @@
-"""Keep the warm pool: look, ask the account's quota where it matters, record, ring.
+"""Keep the warm pool: look, ask the account's quota where it matters, record, notify.
 
 Called at every sweep, which is soon enough: a refill waits longer than that by design. A look that
 finds nothing to do costs one query and the comparison of a report; AWS is asked only before a cluster

@@ -1,7 +1,7 @@
 """What support asks of a tenant: an operation, or a preview of one. A worker does it; the answer says where
 to watch.
 
-The request is resolved, recorded and shown over one connection; the ring comes after, so no worker looks
+The request is resolved, recorded and shown over one connection; the wake-up comes after, so no worker looks
 for what is not committed yet.
 """
 
@@ -44,6 +44,6 @@ def for_preview(edge: Edge, name: str, ask: Ask) -> Response:
 
 
 def begun(edge: Edge, tenant_id: str, row: OperationRow, **beside: Any) -> Response:
-    """Ring for an operation that is committed. `beside`: what the answer has besides it."""
+    """Notify workers of an operation that is committed. `beside`: what the answer has besides it."""
     edge.notify(task_names.CONVERGE, ["tenant", tenant_id])
     return render.accepted({**beside, "operation": render.operation(row)}, f"/v1/operations/{row.id}")
