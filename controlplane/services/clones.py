@@ -90,6 +90,6 @@ def close(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
 def place(
     conn: Connection, catalogue: Catalogue, row: TenantRow, *, actor: str
 ) -> list[tuple[ResourceKind, str]]:
-    """Record where a clone will live; the clusters to notify workers of. Within the caller's transaction, by a
-    worker: the web process knows no catalogue."""
+    """Record where a clone will live; the clusters to notify workers of. Within the caller's transaction,
+    by a worker: the web process knows no catalogue."""
     return tenants.place(conn, row.id, catalogue.plan(row.desired.plan), actor=actor)
