@@ -1,9 +1,9 @@
 """What workers do, in two lists: the kinds of work that may be due, and the periodic duties.
 
 Each is read by all who act on it. Of `WORK` the sweep notifies of what is due, Celery has a task for each
-kind, and the polling worker looks for itself. Of `DUTIES` beat's schedule is made, Celery has a task for each,
-and the polling worker asks whether the time of one has come. So what is added here is done in a fleet with a
-broker and in one without, and no other list can forget it.
+kind, and the polling worker looks for itself. Of `DUTIES` beat's schedule is made, Celery has a task for
+each, and the polling worker asks whether the time of one has come. So what is added here is done in a fleet
+with a broker and in one without, and no other list can forget it.
 
 A duty is begun once in its interval by the whole fleet, however many workers ask (`store/duty.py`). A worker
 that dies over one has cost that one turn.
