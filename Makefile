@@ -10,7 +10,7 @@ NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long coverage soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history lock clean
+.PHONY: help demo test test-fast test-long coverage soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history bench-silent lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,7 +61,7 @@ format: $(STAMP) ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: bench-dataplane bench-migrations bench-moves bench-history ## Every benchmark, each against its peers and its floor in the same run
+bench: bench-dataplane bench-migrations bench-moves bench-history bench-silent ## Every benchmark, each against its peers and its floor in the same run
 
 bench-dataplane: $(STAMP) ## The resolver, the pools and the middleware (ARGS=--quick for a short one)
 	@$(BIN)/python -m benchmarks.dataplane $(ARGS)
@@ -74,6 +74,9 @@ bench-moves: $(STAMP) ## A tenant moved under writes: is a row lost, and for how
 
 bench-history: $(STAMP) ## Pruning, by how large the registry is (ARGS=--quick for a short one)
 	@$(BIN)/python -m benchmarks.history $(ARGS)
+
+bench-silent: $(STAMP) ## Webhooks beside connections that say nothing (ARGS=--quick for a short one)
+	@$(BIN)/python -m benchmarks.silent $(ARGS)
 
 lock: ## Resolve the dependencies anew
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
