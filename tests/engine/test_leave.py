@@ -8,6 +8,7 @@ import pytest
 
 from controlplane import certificate
 from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import clones, moves, purges
@@ -282,7 +283,7 @@ def test_nothing_is_certified_while_something_is_left(harness: Harness) -> None:
         if point == "inventory.states:before"
         else None
     )
-    for _ in range(8):
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION):
         harness.pass_time()
         polling.work_once(harness.ctx)
     row = harness.tenant(SUBSCRIPTION)
