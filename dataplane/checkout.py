@@ -1,7 +1,7 @@
 """What the scheduler deals in: limits, tenants, and the four things that a request can get.
 
 A request for a connection gets one that is open (`Held`), leave to open one (`Opening`), a place in the
-line (`Ticket`), or is told that it is too early to try (`Blocked`). Each is of a `kind`: a thread can't use a
+line (`Waiter`), or is told that it is too early to try (`Blocked`). Each is of a `kind`: a thread can't use a
 coroutine's connection, nor the other way round.
 """
 

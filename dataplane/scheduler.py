@@ -6,7 +6,7 @@ longest idle one, whosesoever it is, makes room. What remains to be decided is s
 wrong, so it stands here alone, without I/O or a clock: the thread pools and the asyncio pools
 both call it, and both only do what it says. One process has one scheduler for both, so that the budget and
 the tenants' limits are those of the process. It is not thread-safe: hold `lock` around each call, and
-never while waiting for anything else. `Ticket.wake` is called from whichever thread gave something back.
+never while waiting for anything else. `Waiter.wake` is called from whichever thread gave something back.
 
 Rules. Nobody overtakes: what becomes free goes to whoever has waited longest, within the tenant or
 over the budget. A tenant holds at most its own number of connections, opens at most `connecting` at

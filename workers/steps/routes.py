@@ -63,7 +63,11 @@ def publish(work: TenantWork) -> None:
 
 @tenant_step(StepName.WITHDRAW)
 def withdraw(work: TenantWork) -> None:
-    withdraw_route(work, tombstone(work.facts, work.step.target))
+    host = work.step.target
+    with work.recording() as conn:
+        epoch = route.decide(conn, host, work.facts.row.id, tombstone(work.facts, host))
+    if not work.ctx.providers.cache.remove(host, epoch=epoch):
+        take_back(work.ctx.providers.cache, work.recording, host)
 
 
 def publish_route(work: TenantWork, payload: Mapping[str, Any]) -> None:
@@ -71,15 +75,6 @@ def publish_route(work: TenantWork, payload: Mapping[str, Any]) -> None:
     with work.recording() as conn:
         epoch = route.decide(conn, host, work.facts.row.id, payload)
     if not work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
-        take_back(work.ctx.providers.cache, work.recording, host)
-
-
-def withdraw_route(work: TenantWork, payload: Mapping[str, Any]) -> None:
-    """`payload`: the tombstone."""
-    host = payload["host"]
-    with work.recording() as conn:
-        epoch = route.decide(conn, host, work.facts.row.id, payload)
-    if not work.ctx.providers.cache.remove(host, epoch=epoch):
         take_back(work.ctx.providers.cache, work.recording, host)
 
 
