@@ -95,10 +95,12 @@ class FakeConfigCache:
             text = json.dumps(payload, allow_nan=False)
         except (ContractError, TypeError, ValueError) as error:
             raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
-        found = self.world.get(ENTRY, config.host)
-        if found is not None and found["epoch"] > config.epoch and found["epoch"] != instead_of:
-            return False
-        self.world.put(ENTRY, config.host, json.loads(text))
+        swapped = False
+        while not swapped:
+            found = self.world.get(ENTRY, config.host)
+            if found is not None and found["epoch"] > config.epoch and found["epoch"] != instead_of:
+                return False
+            swapped = self.world.swap(ENTRY, config.host, found, json.loads(text))
         self.world.count(NOTICES, config.host)
         return True
 

@@ -47,6 +47,20 @@ class World:
         with self._lock:
             self._db.execute("INSERT OR REPLACE INTO thing VALUES (?, ?, ?)", (kind, key, json.dumps(value)))
 
+    def swap(self, kind: str, key: str, found: Any | None, value: Any) -> bool:
+        """Put it where what was found is still there (None for nothing): a writer that was stopped between
+        its reading and its writing puts nothing over what others wrote since."""
+        new = json.dumps(value)
+        with self._lock:
+            if found is None:
+                done = self._db.execute("INSERT OR IGNORE INTO thing VALUES (?, ?, ?)", (kind, key, new))
+            else:
+                done = self._db.execute(
+                    "UPDATE thing SET value = ? WHERE kind = ? AND key = ? AND value = ?",
+                    (new, kind, key, json.dumps(found)),
+                )
+        return done.rowcount > 0
+
     def drop(self, kind: str, key: str) -> bool:
         """True where there was something to drop."""
         with self._lock:

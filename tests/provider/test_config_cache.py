@@ -22,7 +22,7 @@ from dataplane.contract import (
     sign,
     verify,
 )
-from localcloud.fakes.config_cache import FakeConfigCache
+from localcloud.fakes.config_cache import ENTRY, FakeConfigCache
 from localcloud.fakes.world import World
 from localcloud.servers.valkey import ValkeyServer
 from workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
@@ -325,6 +325,28 @@ def retrying(call: Callable[[], object]) -> None:
             continue
         return
     raise AssertionError("20 rounds of contention")
+
+
+def test_a_fake_that_is_stopped_before_it_writes_puts_nothing_over_a_newer_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Redis compares and swaps: a worker that wakes up past its lease would take the route back."""
+    stopped, other = FakeConfigCache(World(tmp_path / "world")), FakeConfigCache(World(tmp_path / "world"))
+    get = stopped.world.get
+
+    def get_and_stop(kind: str, key: str) -> Any:
+        found = get(kind, key)
+        if kind == ENTRY:
+            other.publish(payload(8))
+        return found
+
+    monkeypatch.setattr(stopped.world, "get", get_and_stop)
+    assert not stopped.publish(payload(7))
+    seen = other.read(HOST)
+    assert seen is not None
+    assert seen.epoch == 8
+    stopped.world.close()
+    other.world.close()
 
 
 def test_too_long_an_entry_is_refused(real: RedisConfigCache) -> None:
