@@ -15,11 +15,18 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-$(STAMP): requirements/dev.lock setup.cfg
+# uv takes a sixth of pip's time for the same locked files; where it can't reach the index as pip can
+# (another certificate store, an index that only pip is told of), pip does it.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+UV := $(BIN)/uv --system-certs pip install --python $(BIN)/python
+LOCKED := --require-hashes -r requirements/dev.lock
+SELF := --no-deps --no-build-isolation -e .
+
+$(STAMP): requirements/dev.lock requirements/uv.lock setup.cfg
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the locked dependencies into $(VENV) …"
-	@{ $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.lock \
-	&& $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; } \
+	@{ { $(PIP) --require-hashes -r requirements/uv.lock && $(UV) $(LOCKED) && $(UV) $(SELF); } \
+	|| { $(PIP) $(LOCKED) && $(PIP) $(SELF); }; } \
 	> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
@@ -79,9 +86,10 @@ bench-silent: $(STAMP) ## Webhooks beside connections that say nothing (ARGS=--q
 	@$(BIN)/python -m benchmarks.silent $(ARGS)
 
 lock: ## Resolve the dependencies anew
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(PIP) --quiet --upgrade uv
 	@$(BIN)/uv pip compile setup.cfg --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q -o requirements/run.lock
 	@$(BIN)/uv pip compile setup.cfg requirements/build.in --extra localcloud --extra test --extra lint --extra bench --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q -o requirements/dev.lock
+	@echo uv | $(BIN)/uv pip compile - --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements/uv.lock
 
 clean: ## Remove the environment and every cache
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
