@@ -144,12 +144,12 @@ def grow(made: Harness, size: int) -> None:
             conn.execute(f"CREATE DATABASE {placed.database} TEMPLATE {TEMPLATE}")
     with made.registry.connection() as conn, conn.transaction():
         conn.execute(
-            "INSERT INTO cluster (id, fit, slots, desired, endpoint) VALUES (%s, 'bench', 9999, '{}', %s)",
+            "INSERT INTO cluster (id, fit, slots, spec, endpoint) VALUES (%s, 'bench', 9999, '{}', %s)",
             [cluster, Jsonb(endpoint)],
         )
         ids = [placed.tenant_id for placed in made.databases]
         conn.execute(
-            "INSERT INTO tenant (id, slug, display_name, customer_id, desired, ready_at)"
+            "INSERT INTO tenant (id, slug, display_name, customer_id, spec, ready_at)"
             " SELECT id, id, id, 'cus', '{\"lifecycle\": \"active\"}', now() FROM unnest(%s::text[]) AS id",
             [ids],
         )
@@ -289,7 +289,7 @@ def credential(name: str) -> Credential:
 def only(made: Harness, size: int) -> Iterator[list[Placement]]:
     """The first so many tenants; the others are closed for the while, so that no rollout takes them."""
     rest = [placed.tenant_id for placed in made.databases[size:]]
-    change = "UPDATE tenant SET desired = %s WHERE id = ANY(%s)"
+    change = "UPDATE tenant SET spec = %s WHERE id = ANY(%s)"
     with made.registry.connection() as conn:
         conn.execute(change, [Jsonb({"lifecycle": "closed"}), rest])
     yield made.databases[:size]

@@ -28,7 +28,7 @@ def list_(*, limit: int, everything: bool, as_json: bool) -> None:
             (
                 item["id"],
                 item["ready"],
-                item["desired"]["isolation"],
+                item["spec"]["isolation"],
                 f"{item['used']} of {item['slots']}" if item["slots"] else "restored, none",
                 _capacity(item),
                 show.moment(item["created_at"]),
@@ -56,10 +56,10 @@ def show_(*, cluster: str, as_json: bool) -> None:
             ("cluster", found["id"]),
             ("ready", found["ready"]),
             ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
-            ("isolation", found["desired"]["isolation"]),
+            ("isolation", found["spec"]["isolation"]),
             ("capacity", f"{_capacity(found)} ACU"),
             ("slots", f"{found['used']} of {found['slots']} used"),
-            *([("restored from", _origin(found))] if "origin" in found["desired"] else []),
+            *([("restored from", _origin(found))] if "origin" in found["spec"] else []),
             ("endpoint", endpoint and f"{endpoint.get('host')}:{endpoint.get('port')}"),
             ("created", show.moment(found["created_at"])),
             ("tenants", ", ".join(found["tenants"])),
@@ -70,11 +70,11 @@ def show_(*, cluster: str, as_json: bool) -> None:
 
 
 def _origin(item: Json) -> str:
-    origin = item["desired"]["origin"]
+    origin = item["spec"]["origin"]
     of = f"snapshot {origin['snapshot']}" if "snapshot" in origin else f"the state at {origin['at']}"
     return f"{origin['cluster_id']}, {of}"
 
 
 def _capacity(item: Json) -> str:
-    desired = item["desired"]
-    return f"{desired['min_acu']:g} to {desired['max_acu']:g}"
+    spec = item["spec"]
+    return f"{spec['min_acu']:g} to {spec['max_acu']:g}"

@@ -41,7 +41,7 @@ def list_(*, limit: int, everything: bool, as_json: bool) -> None:
                 item["slug"],
                 item["id"],
                 item["phase"],
-                item["desired"]["plan"],
+                item["spec"]["plan"],
                 item["host"],
                 show.seconds(item["timings"]["paid_to_ready_seconds"]),
                 show.attention(item["needs_attention"]),
@@ -104,7 +104,7 @@ def rotate(*, tenant: str, reason: str, wait: bool, timeout: float, as_json: boo
 def _login(credential: Json) -> str:
     text = f"{credential['username']}, password {credential['generation']}"
     text += f" since {show.moment(credential['rotated_at'])}"
-    if credential["rotation_wanted"]:
+    if credential["rotation_requested"]:
         text += ", a new one was asked for"
     return text + (", the one before is being retired" if credential["retiring"] else "")
 
@@ -129,7 +129,7 @@ def _move(found: Json) -> str:
 
 
 def _print(found: Json) -> None:
-    desired, timings, placement = found["desired"], found["timings"], found["placement"]
+    spec, timings, placement = found["spec"], found["timings"], found["placement"]
     rows: list[tuple[str, Any]] = [
         ("tenant", f"{found['slug']} ({found['id']})"),
         ("name", found["display_name"]),
@@ -137,12 +137,12 @@ def _print(found: Json) -> None:
         ("clone of", found["clone_of"] or False),
         ("phase", found["phase"]),
         ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
-        ("plan", f"{desired['plan']}, {desired['lifecycle']}"),
-        ("subscription", f"{desired['subscription_status']}, quantity {desired['quantity']}"),
-        ("period ends", desired["current_period_end"] and show.moment(desired["current_period_end"])),
-        ("trial ends", desired["trial_ends_at"] and show.moment(desired["trial_ends_at"])),
-        ("suspended at", desired["grace_ends_at"] and f"{show.moment(desired['grace_ends_at'])} unless paid"),
-        ("closes", desired["closes_at"] and show.moment(desired["closes_at"])),
+        ("plan", f"{spec['plan']}, {spec['lifecycle']}"),
+        ("subscription", f"{spec['subscription_status']}, quantity {spec['quantity']}"),
+        ("period ends", spec["current_period_end"] and show.moment(spec["current_period_end"])),
+        ("trial ends", spec["trial_ends_at"] and show.moment(spec["trial_ends_at"])),
+        ("suspended at", spec["grace_ends_at"] and f"{show.moment(spec['grace_ends_at'])} unless paid"),
+        ("closes", spec["closes_at"] and show.moment(spec["closes_at"])),
         ("closed", found["closed_at"] and show.moment(found["closed_at"])),
         ("data kept until", found["purge_after"] and show.moment(found["purge_after"])),
         ("purged", found["purged_at"] and show.moment(found["purged_at"])),

@@ -41,7 +41,7 @@ from controlplane.domain.stripe_json import (
     read_optional_id,
     read_text,
 )
-from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.domain.tenant import Lifecycle, TenantSpec
 
 LIFECYCLE_OF_STATUS: Mapping[str, Lifecycle] = {
     "trialing": Lifecycle.ACTIVE,
@@ -75,9 +75,9 @@ _LAST_DAY = datetime.fromtimestamp(_LAST_SECOND, UTC)
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """The tenant of `subscription_id` should be as `desired`.
+    """The tenant of `subscription_id` should be as `spec`.
 
-    Where there is no such tenant it is founded, unless `desired` is closed: what has ended founds
+    Where there is no such tenant it is founded, unless `spec` is closed: what has ended founds
     nothing. `slug_wish` is the customer's free text, for `slug_from_wish`. `warnings` are for
     support: wishes that could not be granted and that must not hold up a paying customer. `refused`: the
     custom domains among them.
@@ -86,7 +86,7 @@ class Apply:
     subscription_id: str
     customer_id: str
     livemode: bool
-    desired: TenantDesired
+    spec: TenantSpec
     slug_wish: str | None
     display_name: str
     warnings: tuple[str, ...] = ()
@@ -187,7 +187,7 @@ def _ref(kind: str, target: Any) -> SubscriptionRef | None:
     return SubscriptionRef(subscription, session, customer)
 
 
-def desired_from_subscription(
+def spec_from_subscription(
     subscription: Any,
     catalogue: Catalogue,
     *,
@@ -243,7 +243,7 @@ def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
             subscription_id=subscription_id,
             customer_id=read_id(subscription, "customer", "cus"),
             livemode=livemode,
-            desired=TenantDesired(
+            spec=TenantSpec(
                 lifecycle=lifecycle,
                 plan=plan.name,
                 subscription_status=status,

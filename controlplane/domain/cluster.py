@@ -40,7 +40,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterDesired:
+class ClusterSpec:
     """Capacities are in ACU; `seconds_until_auto_pause` is None where the cluster never pauses. `origin`:
     only of a restored one, which nobody is placed on."""
 
@@ -55,7 +55,7 @@ class ClusterDesired:
     origin: Origin | None = None
 
     @classmethod
-    def for_plan(cls, plan: Plan, *, engine_version: str) -> ClusterDesired:
+    def for_plan(cls, plan: Plan, *, engine_version: str) -> ClusterSpec:
         return cls(
             lifecycle=ClusterLifecycle.ACTIVE,
             isolation=plan.isolation,
@@ -67,10 +67,10 @@ class ClusterDesired:
             instance_count=plan.instance_count,
         )
 
-    def closed(self) -> ClusterDesired:
+    def closed(self) -> ClusterSpec:
         return replace(self, lifecycle=ClusterLifecycle.CLOSED)
 
-    def restored(self, origin: Origin) -> ClusterDesired:
+    def restored(self, origin: Origin) -> ClusterSpec:
         """A cluster of this kind to read rows from, for some hours: one instance, awake, hardly backed up."""
         return replace(
             self,
@@ -105,7 +105,7 @@ class ClusterDesired:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ClusterDesired:
+    def from_json(cls, data: dict[str, Any]) -> ClusterSpec:
         return cls(
             **{**data, "lifecycle": ClusterLifecycle(data["lifecycle"])}
             | {"isolation": Isolation(data["isolation"])}

@@ -226,7 +226,7 @@ def _hostnames(books: Books) -> Iterator[Finding]:
     if books.hostnames is None:
         return
     registry = books.registry
-    there = {seen.host: seen for seen in books.hostnames}
+    there = {status.host: status for status in books.hostnames}
     for entry in registry.hostnames.values():
         if entry.registered and entry.host not in there:
             yield Finding(
@@ -239,27 +239,27 @@ def _hostnames(books: Books) -> Iterator[Finding]:
                 repair=Repair.REPROVISION,
                 target=entry.tenant_id,
             )
-    for seen in there.values():
-        row = registry.hostnames.get(seen.host)
+    for status in there.values():
+        row = registry.hostnames.get(status.host)
         if row is None:
             yield Finding(
                 "Cloudflare",
                 Fault.ORPHAN,
                 "custom hostname",
-                seen.host,
-                f"marked as {seen.tenant_id}'s, which does not have it",
-                seen.tenant_id,
+                status.host,
+                f"marked as {status.tenant_id}'s, which does not have it",
+                status.tenant_id,
                 prices.CUSTOM_HOSTNAME,
                 Repair.DELETE_HOSTNAME,
-                seen.id,
+                status.id,
             )
-        elif row.tenant_id != seen.tenant_id:
+        elif row.tenant_id != status.tenant_id:
             yield Finding(
                 "Cloudflare",
                 Fault.DIFFERS,
                 "custom hostname",
-                seen.host,
-                f"marked as {seen.tenant_id}'s, the registry says {row.tenant_id}",
+                status.host,
+                f"marked as {status.tenant_id}'s, the registry says {row.tenant_id}",
                 row.tenant_id,
             )
 
@@ -315,18 +315,18 @@ def _subscriptions(books: Books) -> Iterator[Finding]:
             name = tenant.subscription_id or tenant.id
             detail = f"nobody pays for {tenant.id}: Stripe has no such subscription"
             yield Finding("Stripe", Fault.MISSING, "subscription", name, detail, tenant.id)
-    for seen in books.subscriptions.values():
-        if seen.in_step:
+    for status in books.subscriptions.values():
+        if status.in_step:
             continue
-        owner = owners.get(seen.id)
+        owner = owners.get(status.id)
         whose = "it has no tenant" if owner is None else f"{owner.id} is {owner.lifecycle.value}"
         yield Finding(
             "Stripe",
             Fault.DIFFERS,
             "subscription",
-            seen.id,
-            f"{seen.status} at Stripe, and {whose}",
+            status.id,
+            f"{status.status} at Stripe, and {whose}",
             None if owner is None else owner.id,
             repair=Repair.SETTLE,
-            target=seen.id,
+            target=status.id,
         )

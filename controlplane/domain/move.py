@@ -49,7 +49,7 @@ class MovePhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MoveWanted:
+class MoveGoal:
     """`number`: of the other placement, the target until the cut and the source from then on; None while it
     has none. `overdue`: the source need not be kept any longer, and holds nothing that the target lacks.
     `pointless`: the plan that it was made for is no longer the tenant's."""
@@ -61,7 +61,7 @@ class MoveWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class MoveObserved:
+class MoveStatus:
     streaming: bool
     copied: bool
 
@@ -84,13 +84,13 @@ def plan_for_wish(catalogue: Catalogue, plan: Plan, isolation: Isolation) -> Pla
     return min(fitting, key=lambda other: (other.max_acu, other.name))
 
 
-def plan_move(move: MoveWanted, seen: MoveObserved, making: Sequence[Step]) -> list[Step]:
+def plan_move(move: MoveGoal, status: MoveStatus, making: Sequence[Step]) -> list[Step]:
     """The steps that are left. `making`: those that the target lacks as a placement."""
     match move.phase:
         case MovePhase.PREPARING if move.number is None:
             return [Step(StepName.PLACE_MOVE, "it has no place to move to yet")]
         case MovePhase.PREPARING:
-            return [*making, *_carry(move, seen)]
+            return [*making, *_carry(move, status)]
         case MovePhase.PAUSED:
             return [Step(StepName.CUT_OVER, "writing is paused", placement=move.number)]
         case MovePhase.MOVED:
@@ -99,27 +99,27 @@ def plan_move(move: MoveWanted, seen: MoveObserved, making: Sequence[Step]) -> l
                 if move.overdue
                 else []
             )
-            return [*_end(move, seen), *end]
+            return [*_end(move, status), *end]
         case MovePhase.CONFIRMED | MovePhase.ABANDONED:
             why = f"the move was {move.phase.value}"
             gone = Step(StepName.REMOVE_PLACEMENT, why, placement=move.number)
-            return [*_end(move, seen), gone]
+            return [*_end(move, status), gone]
     return []
 
 
-def _carry(move: MoveWanted, seen: MoveObserved) -> list[Step]:
+def _carry(move: MoveGoal, status: MoveStatus) -> list[Step]:
     steps = []
-    if not seen.streaming:
+    if not status.streaming:
         steps.append(
             Step(StepName.BEGIN_COPY, "the source does not keep its changes yet", placement=move.number)
         )
-    if not seen.copied:
+    if not status.copied:
         steps.append(Step(StepName.COPY_ROWS, "the target has no rows yet", placement=move.number))
     return [*steps, Step(StepName.CUT_OVER, "the target follows", placement=move.number)]
 
 
-def _end(move: MoveWanted, seen: MoveObserved) -> list[Step]:
-    if not seen.streaming:
+def _end(move: MoveGoal, status: MoveStatus) -> list[Step]:
+    if not status.streaming:
         return []
     return [Step(StepName.END_COPY, "the source must not keep its log any longer", placement=move.number)]
 

@@ -2,11 +2,11 @@
 
     waiting ──claim──▶ running ──settle──▶ done
        ▲                 │  ├── NeedsHuman ──▶ parked        (needs_attention is set)
-       └─ Retryable, Pending ┘  └── desired changed meanwhile ──▶ superseded by the one that waits
+       └─ Retryable, Pending ┘  └── spec changed meanwhile ──▶ superseded by the one that waits
 
 Two partial unique indexes allow one running and one waiting operation for each resource; so a storm
 of changes costs one more pass, not one each. An operation whose holder died stays `running`; the
-next claimer takes it over with a higher fence.
+next claimer takes it over with a higher fencing token.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class OperationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The right to converge one resource until the lease ends; every write carries the fence."""
+    """The right to converge one resource until the lease ends; every write carries the fencing token."""
 
     kind: ResourceKind
     resource_id: str
     operation_id: int
-    fence: int
+    fencing_token: int
     holder: str
     attempts: int
     reason: str

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controlplane.domain.catalogue import Catalogue, Plan, PoolLimits
-from controlplane.domain.cluster import ClusterDesired
+from controlplane.domain.cluster import ClusterSpec
 
 QUOTA_RUNBOOK = "aws-quota"
 FAILING_AT_MOST = 2
@@ -40,15 +40,15 @@ class Fit:
     plans: tuple[str, ...]
     warm_slots: int
     slots: int
-    desired: ClusterDesired
+    spec: ClusterSpec
 
     @property
     def idle_acu(self) -> float:
-        return idle_acu(self.desired)
+        return idle_acu(self.spec)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PoolCluster:
     """A cluster that is there or is being made. `used`: slots with a tenant. `ever_used`: it has or had
     a tenant. `runbook`: set while it needs attention. `outdated`: made to older rules than a new one
     would be. Ages in seconds: since it was recorded, since it has been a surplus, since its operation
@@ -142,29 +142,31 @@ class PoolPlan:
     surplus: frozenset[str]
 
 
-def idle_acu(desired: ClusterDesired) -> float:
+def idle_acu(spec: ClusterSpec) -> float:
     """What a cluster uses when nobody works with it; a paused one uses nothing."""
-    return desired.min_acu * desired.instance_count
+    return spec.min_acu * spec.instance_count
 
 
 def fits_of(catalogue: Catalogue, *, engine_version: str) -> list[Fit]:
     """By the name of the first plan, those that ask for nothing too."""
     alike: dict[str, list[Plan]] = {}
     for plan in sorted(catalogue.plans.values(), key=lambda plan: plan.name):
-        alike.setdefault(ClusterDesired.for_plan(plan, engine_version=engine_version).fit, []).append(plan)
+        alike.setdefault(ClusterSpec.for_plan(plan, engine_version=engine_version).fit, []).append(plan)
     return [
         Fit(
             name=fit,
             plans=tuple(plan.name for plan in plans),
             warm_slots=sum(plan.warm_slots for plan in plans),
             slots=min(plan.slots for plan in plans),
-            desired=ClusterDesired.for_plan(plans[0], engine_version=engine_version),
+            spec=ClusterSpec.for_plan(plans[0], engine_version=engine_version),
         )
         for fit, plans in alike.items()
     ]
 
 
-def plan_pool(fits: Sequence[Fit], clusters: Sequence[Seen], limits: PoolLimits, room: Room) -> PoolPlan:
+def plan_pool(
+    fits: Sequence[Fit], clusters: Sequence[PoolCluster], limits: PoolLimits, room: Room
+) -> PoolPlan:
     """What to do now. `clusters`: all that are not gone yet, of any fit, those with tenants too."""
     budget = _Budget(clusters, limits, room)
     retries = _retries(clusters, room)
@@ -183,7 +185,7 @@ def plan_pool(fits: Sequence[Fit], clusters: Sequence[Seen], limits: PoolLimits,
 class _Budget:
     """What may still be made; every cluster that is planned takes its part."""
 
-    def __init__(self, clusters: Sequence[Seen], limits: PoolLimits, room: Room) -> None:
+    def __init__(self, clusters: Sequence[PoolCluster], limits: PoolLimits, room: Room) -> None:
         # What AWS counts as used does not hold those yet that are recorded and not begun. One that is
         # being made may be counted twice for its minutes: the pool would rather wait than go over.
         coming = [cluster for cluster in clusters if not cluster.ready and not cluster.closing]
@@ -206,7 +208,7 @@ class _Budget:
             return f"pool.max_idle_acu_hours_per_day is {daily:g}"
         if self._room is not None and self._room < 1:
             return "the account's quota of clusters leaves no room beside pool.reserve_clusters"
-        if self._instances is not None and self._instances < fit.desired.instance_count:
+        if self._instances is not None and self._instances < fit.spec.instance_count:
             return "the account's quota of instances leaves no room beside pool.reserve_clusters"
         return None
 
@@ -216,11 +218,11 @@ class _Budget:
         if self._room is not None:
             self._room -= 1
         if self._instances is not None:
-            self._instances -= fit.desired.instance_count
+            self._instances -= fit.spec.instance_count
 
 
 def _makes(
-    fits: Sequence[Fit], clusters: Sequence[Seen], budget: _Budget
+    fits: Sequence[Fit], clusters: Sequence[PoolCluster], budget: _Budget
 ) -> tuple[list[Make], list[HeldBack]]:
     """One of each fit in turn, so that a fit which asks for many does not take all that may be made."""
     missing = {fit.name: _missing(fit, clusters) for fit in fits}
@@ -246,12 +248,12 @@ def _makes(
     return makes, held_back
 
 
-def _missing(fit: Fit, clusters: Iterable[Seen]) -> int:
+def _missing(fit: Fit, clusters: Iterable[PoolCluster]) -> int:
     free = sum(c.free for c in clusters if c.fit == fit.name and c.serves)
     return max(0, math.ceil((fit.warm_slots - free) / fit.slots))
 
 
-def _retires(own: Sequence[Seen], asked: int, limits: PoolLimits) -> tuple[list[Retire], set[str]]:
+def _retires(own: Sequence[PoolCluster], asked: int, limits: PoolLimits) -> tuple[list[Retire], set[str]]:
     """Of the clusters of one fit: those that go now, and all that are a surplus now."""
     ready = sum(c.free for c in own if c.serves and c.ready)
     retires: list[Retire] = []
@@ -272,7 +274,7 @@ def _retires(own: Sequence[Seen], asked: int, limits: PoolLimits) -> tuple[list[
     return retires, surplus
 
 
-def _retries(clusters: Sequence[Seen], room: Room) -> list[Retry]:
+def _retries(clusters: Sequence[PoolCluster], room: Room) -> list[Retry]:
     """Those with tenants first, then the oldest."""
     waiting = [c for c in clusters if c.waits_for_quota and not c.closing and c.parked_for is not None]
     waiting.sort(key=lambda c: (c.used == 0, -c.age, c.id))

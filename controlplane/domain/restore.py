@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.move import MovePhase, MoveWanted
-from controlplane.domain.observed import RestoreObserved
+from controlplane.domain.move import MoveGoal, MovePhase
+from controlplane.domain.status import RestoreStatus
 from controlplane.domain.steps import Step, StepName
 
 RUNBOOK = "restore"
@@ -80,13 +80,13 @@ def home_at(current: int, moves: Sequence[tuple[int, datetime]], at: datetime) -
     return next((source for source, left_at in moves if at < left_at), current)
 
 
-def plan_restore(move: MoveWanted, seen: RestoreObserved, making: Sequence[Step]) -> list[Step]:
+def plan_restore(move: MoveGoal, status: RestoreStatus, making: Sequence[Step]) -> list[Step]:
     """The steps that are left. `making`: those that the target lacks as a placement. It is proven when it
     has the release that the tenant is served under, and not before it has its rows."""
     there = move.number
     match move.phase:
         case MovePhase.PREPARING:
-            return _prepare(there, seen, making)
+            return _prepare(there, status, making)
         case MovePhase.PAUSED:
             return [Step(StepName.CUT_RESTORED, "writing is paused", placement=there)]
         case MovePhase.MOVED if move.overdue:
@@ -94,21 +94,21 @@ def plan_restore(move: MoveWanted, seen: RestoreObserved, making: Sequence[Step]
         case MovePhase.CONFIRMED | MovePhase.ABANDONED:
             waits = Step(StepName.AWAIT_RESTORED_END, "the restored cluster is being destroyed")
             gone = Step(StepName.REMOVE_PLACEMENT, f"the restore was {move.phase.value}", placement=there)
-            return [*([] if seen.gone else [waits]), gone]
+            return [*([] if status.gone else [waits]), gone]
     return []
 
 
-def _prepare(there: int | None, seen: RestoreObserved, making: Sequence[Step]) -> list[Step]:
-    if not seen.made:
+def _prepare(there: int | None, status: RestoreStatus, making: Sequence[Step]) -> list[Step]:
+    if not status.made:
         return [Step(StepName.RESTORE_CLUSTER, "there is no cluster with its rows of that time yet")]
     if there is None:
         return [Step(StepName.PLACE_MOVE, "it has no place to be restored to yet")]
     cut = Step(StepName.CUT_RESTORED, "the target has the rows of that time", placement=there)
-    if seen.copied:
+    if status.copied:
         return [*making, cut]
-    if not seen.opened and not seen.ready:
+    if not status.opened and not status.ready:
         return [Step(StepName.AWAIT_RESTORED, "the restored cluster is not ready yet", placement=there)]
-    if not seen.opened:
+    if not status.opened:
         return [Step(StepName.OPEN_RESTORED, "nobody has looked into the restored cluster", placement=there)]
     made = [step for step in making if step.name is not StepName.PROVE]
     copy = Step(StepName.COPY_RESTORED, "the target has no rows yet", placement=there)

@@ -382,7 +382,7 @@ class Target:
     tenant_id: str
     number: int
     cluster_id: str
-    fence: int
+    fencing_token: int
     attempts: int
     endpoint: Mapping[str, Any] = field(repr=False)
 

@@ -1,7 +1,7 @@
 """A tenant: one customer organisation, and what it should have.
 
-`TenantDesired` is the whole intent, written in one place and by whoever has a say (billing, support,
-the hostname page); `generation` counts its changes. What was last seen is `TenantObserved`. The phase
+`TenantSpec` is the whole intent, written in one place and by whoever has a say (billing, support,
+the hostname page); `generation` counts its changes. What was last seen is `TenantStatus`. The phase
 that people see is derived from the two and never stored, so it can't disagree with them.
 """
 
@@ -34,7 +34,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TenantDesired:
+class TenantSpec:
     """Everything a tenant should be.
 
     `plan` names an entry of the catalogue; what it means (pool size, capacity) is read from the
@@ -54,7 +54,7 @@ class TenantDesired:
     grace_ends_at: datetime | None = None
     closes_at: datetime | None = None
 
-    def with_lifecycle(self, lifecycle: Lifecycle) -> TenantDesired:
+    def with_lifecycle(self, lifecycle: Lifecycle) -> TenantSpec:
         return replace(self, lifecycle=lifecycle)
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class TenantDesired:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> TenantDesired:
+    def from_json(cls, data: dict[str, Any]) -> TenantSpec:
         return cls(
             lifecycle=Lifecycle(data["lifecycle"]),
             plan=data["plan"],
@@ -94,15 +94,15 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def phase_of(
-    desired: TenantDesired, *, settled: bool, ever_ready: bool, started: bool, purged: bool = False
+    spec: TenantSpec, *, settled: bool, ever_ready: bool, started: bool, purged: bool = False
 ) -> Phase:
-    """`settled`: observed equals desired. `ever_ready`: it has answered before. `started`: an
+    """`settled`: the status equals the spec. `ever_ready`: it has answered before. `started`: an
     operation has begun to work on it."""
     if purged:
         return Phase.PURGED
-    if desired.lifecycle is Lifecycle.CLOSED:
+    if spec.lifecycle is Lifecycle.CLOSED:
         return Phase.CLOSED if settled else Phase.CLOSING
-    if desired.lifecycle is Lifecycle.SUSPENDED and settled:
+    if spec.lifecycle is Lifecycle.SUSPENDED and settled:
         return Phase.SUSPENDED
     if ever_ready:
         return Phase.ACTIVE

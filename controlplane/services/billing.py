@@ -123,7 +123,7 @@ def apply(
         outcome, why, request = _request(conn, tenant_id, row, decision)
         if (
             request is not None
-            and request.desired.lifecycle is Lifecycle.CLOSED
+            and request.spec.lifecycle is Lifecycle.CLOSED
             and tenant.find(conn, tenant_id) is None
         ):
             outcome, why, request = "ignored", "it ended before it was ever provisioned", None
@@ -153,7 +153,7 @@ def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Deci
     """The tenant that this decision is about: a subscription that is revived after its data is gone, or
     going (not by Stripe, where what has ended stays so), begins anew as another tenant, whose id is derived
     likewise."""
-    if not isinstance(decision, Apply) or decision.desired.lifecycle is Lifecycle.CLOSED:
+    if not isinstance(decision, Apply) or decision.spec.lifecycle is Lifecycle.CLOSED:
         return tenant_id
     tenant.find(conn, tenant_id, lock=True)  # so that a purge does not begin at this moment
     life = 1
@@ -176,7 +176,7 @@ def _request(
                     customer_id=decision.customer_id,
                     display_name=decision.display_name,
                     slug_wish=decision.slug_wish,
-                    desired=decision.desired,
+                    spec=decision.spec,
                     paid_at=row.first_event_at,
                     warnings=decision.warnings,
                     refused=decision.refused,
@@ -194,8 +194,8 @@ def _request(
                     customer_id=known.customer_id,
                     display_name=known.display_name,
                     slug_wish=None,
-                    desired=replace(
-                        known.desired,
+                    spec=replace(
+                        known.spec,
                         lifecycle=Lifecycle.CLOSED,
                         subscription_status=decision.subscription_status,
                     ),

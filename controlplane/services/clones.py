@@ -31,7 +31,7 @@ def check(conn: Connection, source_id: str, *, slug: str) -> TenantRow:
     """The source of a clone that may be made under this slug. Raises Invalid, Conflict."""
     validate_slug(slug)
     source = tenant.get(conn, source_id)
-    if source.ready_at is None or source.desired.lifecycle is Lifecycle.CLOSED:
+    if source.ready_at is None or source.spec.lifecycle is Lifecycle.CLOSED:
         raise Conflict(f"tenant {source.id} is {source.phase.value}: only one that serves can be cloned")
     if source.clone_of is not None and source.cloned_at is None:
         raise Conflict(f"tenant {source.id} is still being cloned itself")
@@ -51,8 +51,8 @@ def request(conn: Connection, source_id: str, *, slug: str, actor: str, reason: 
             slug=slug,
             display_name=f"{source.display_name} (clone)",
             customer_id=INTERNAL,
-            desired=replace(
-                source.desired,
+            spec=replace(
+                source.spec,
                 lifecycle=Lifecycle.ACTIVE,
                 subscription_status=INTERNAL,
                 custom_domains=(),
@@ -81,7 +81,7 @@ def close(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
         row = tenant.get(conn, tenant_id, lock=True)
         if row.clone_of is None:
             raise Conflict(f"tenant {row.id} is a customer's: it closes with its subscription")
-        tenant.set_desired(conn, row.id, row.desired.with_lifecycle(Lifecycle.CLOSED))
+        tenant.set_spec(conn, row.id, row.spec.with_lifecycle(Lifecycle.CLOSED))
         tenant.mark_closed(conn, row.id, retention_days=RETENTION_DAYS)
         audit.append(conn, actor=actor, action="tenant.close", resource=row.id, detail={"reason": reason})
         return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
@@ -92,4 +92,4 @@ def place(
 ) -> list[tuple[ResourceKind, str]]:
     """Record where a clone will live; the clusters to notify workers of. Within the caller's transaction,
     by a worker: the web process knows no catalogue."""
-    return tenants.place(conn, row.id, catalogue.plan(row.desired.plan), actor=actor)
+    return tenants.place(conn, row.id, catalogue.plan(row.spec.plan), actor=actor)

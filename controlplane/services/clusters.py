@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from controlplane.domain.cluster import ClusterDesired
+from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import cluster_id_for
 from controlplane.store import cluster, lease, operation
@@ -33,12 +33,12 @@ class ClusterDetail:
 
 
 def record_new(
-    conn: Connection, *, desired: ClusterDesired, slots: int, reason: str, actor: str, after: float = 0.0
+    conn: Connection, *, spec: ClusterSpec, slots: int, reason: str, actor: str, after: float = 0.0
 ) -> str:
     """A cluster that is to be made, with its operation, due `after` seconds from now; its id. Runs inside
     the caller's transaction."""
     cluster_id = cluster_id_for(secrets.token_bytes(16))
-    cluster.insert(conn, cluster_id=cluster_id, slots=slots, desired=desired)
+    cluster.insert(conn, cluster_id=cluster_id, slots=slots, spec=spec)
     lease.register(conn, ResourceKind.CLUSTER, cluster_id)
     operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=actor, after=after)
     return cluster_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
-from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle
+from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.domain.errors import Conflict, NeedsHuman
 from controlplane.domain.move import MoveKind, MovePhase, plan_for_wish, validate_wish
 from controlplane.domain.operation import ResourceKind
@@ -40,7 +40,7 @@ class Place:
     """Where a tenant would go. `cluster_id` None: to a cluster that is still to be recorded."""
 
     cluster_id: str | None
-    desired: ClusterDesired
+    spec: ClusterSpec
     slots: int
 
 
@@ -73,7 +73,7 @@ def record(conn: Connection, row: TenantRow, *, wish: str, by_hand: bool, actor:
         conn,
         row.id,
         wish=wish,
-        plan=row.desired.plan,
+        plan=row.spec.plan,
         by_hand=by_hand,
         source=placed.number,
         reason=reason,
@@ -133,8 +133,8 @@ def close_restored(conn: Connection, move_id: int, tenant_id: str, *, actor: str
     found = restore.of_move(conn, move_id)
     if found is None or found.cluster_id is None:
         return None
-    desired = cluster.get(conn, found.cluster_id).desired
-    cluster.set_desired(conn, found.cluster_id, desired.closed())
+    spec = cluster.get(conn, found.cluster_id).spec
+    cluster.set_spec(conn, found.cluster_id, spec.closed())
     reason = f"restore {move_id} of {tenant_id} does not need it any more"
     operation.request(conn, ResourceKind.CLUSTER, found.cluster_id, reason=reason, actor=actor)
     return found.cluster_id
@@ -143,7 +143,7 @@ def close_restored(conn: Connection, move_id: int, tenant_id: str, *, actor: str
 def require_movable(conn: Connection, row: TenantRow) -> Placement:
     """Where it lives. Raises Conflict."""
     placed = placement.current(conn, row.id)
-    if row.desired.lifecycle is not Lifecycle.ACTIVE or placed is None or row.ready_at is None:
+    if row.spec.lifecycle is not Lifecycle.ACTIVE or placed is None or row.ready_at is None:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: only an active one moves or is restored")
     if row.clone_of is not None and row.cloned_at is None:
         raise Conflict(f"tenant {row.id} is still being cloned")
@@ -164,7 +164,7 @@ def _movable(conn: Connection, row: TenantRow, wish: str) -> None:
 def _free(conn: Connection, there: ClusterRow, placed: Placement) -> None:
     if there.id == placed.cluster_id:
         raise Conflict(f"{placed.tenant_id} lives on {there.id}")
-    if there.desired.lifecycle is not ClusterLifecycle.ACTIVE:
+    if there.spec.lifecycle is not ClusterLifecycle.ACTIVE:
         raise Conflict(f"{there.id} is closed")
     if cluster.used_slots(conn, [there.id]).get(there.id, 0) >= there.slots:
         raise Conflict(f"{there.id} has no free slot")
@@ -185,12 +185,12 @@ def find_place(
         there = cluster.get(conn, wish)
         cluster.hold_fit(conn, there.fit)
         _free(conn, there, placed)
-        return Place(there.id, there.desired, there.slots)
+        return Place(there.id, there.spec, there.slots)
     fitting = plan_for_wish(catalogue, plan, Isolation(wish))
-    desired = ClusterDesired.for_plan(fitting, engine_version=ENGINE_VERSION)
-    found = cluster.with_free_slot(conn, desired.fit, other_than=placed.cluster_id if elsewhere else None)
+    spec = ClusterSpec.for_plan(fitting, engine_version=ENGINE_VERSION)
+    found = cluster.with_free_slot(conn, spec.fit, other_than=placed.cluster_id if elsewhere else None)
     slots = 1 if fitting.isolation is Isolation.DEDICATED else fitting.slots
-    return Place(found, desired, slots)
+    return Place(found, spec, slots)
 
 
 def place(
@@ -209,7 +209,7 @@ def place(
     if cluster_id is None:
         cluster_id = clusters.record_new(
             conn,
-            desired=where.desired,
+            spec=where.spec,
             slots=where.slots,
             reason=f"{found.kind.value} of {found.tenant_id}",
             actor=actor,

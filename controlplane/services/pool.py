@@ -1,7 +1,7 @@
 """The warm pool: look at all clusters, record what is to be made or let go, report how it stands.
 
 Record, then act: a cluster that is to be made is a row and an operation like any other, one to be let
-go is a changed desired state. The engine does the rest, and a worker that dies in between leaves
+go is a changed spec. The engine does the rest, and a worker that dies in between leaves
 nothing to be cleaned up here.
 
 A refill waits `REFILL_DELAY` before its first step. It is never urgent (Aurora takes minutes anyway),
@@ -23,10 +23,10 @@ from controlplane.domain.pool import (
     Fit,
     HeldBack,
     Make,
+    PoolCluster,
     Retire,
     Retry,
     Room,
-    Seen,
     fits_of,
     idle_acu,
     plan_pool,
@@ -57,15 +57,15 @@ class Look:
 def look(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Look:
     """Is anything to be done? Reads, and writes nothing but the report."""
     pooled = pool.clusters(conn)
-    fits, seen = _facts(catalogue, pooled, digest_of)
-    plan = plan_pool(fits, seen, catalogue.pool, Room())
+    fits, status = _facts(catalogue, pooled, digest_of)
+    plan = plan_pool(fits, status, catalogue.pool, Room())
     marked = {found.row.id for found in pooled if found.surplus_for is not None}
-    parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in seen)
+    parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status)
     makes = any(isinstance(act, Make) for act in plan.acts)
     if not (plan.acts or parked or plan.surplus != marked):
         pool.set_report(
             conn,
-            _report(fits, seen, catalogue.pool, plan.held_back, Room()),
+            _report(fits, status, catalogue.pool, plan.held_back, Room()),
             at_most_every=REPORT_EVERY,
         )
         return Look(due=False, asks_quota=False)
@@ -79,16 +79,16 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room
         if not pool.hold(conn):
             return 0, []
         audit.hold(conn)  # before a fit's lock, as in a tenant's placing: one order, no deadlock
-        fits, seen = _facts(catalogue, pool.clusters(conn), digest_of)
-        plan = plan_pool(fits, seen, catalogue.pool, room)
+        fits, status = _facts(catalogue, pool.clusters(conn), digest_of)
+        plan = plan_pool(fits, status, catalogue.pool, room)
         pool.mark_surplus(conn, sorted(plan.surplus))
         by_name = {fit.name: fit for fit in fits}
         notify: Resources = []
         for act in plan.acts:
             notify += _record(conn, act, by_name)
-        _, seen = _facts(catalogue, pool.clusters(conn), digest_of)
+        _, status = _facts(catalogue, pool.clusters(conn), digest_of)
         pool.set_report(
-            conn, _report(fits, seen, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
+            conn, _report(fits, status, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
         )
     return len(plan.acts), notify
 
@@ -110,7 +110,7 @@ def _make(conn: Connection, fit: Fit) -> None:
     plans = ", ".join(fit.plans)
     cluster_id = clusters.record_new(
         conn,
-        desired=fit.desired,
+        spec=fit.spec,
         slots=fit.slots,
         reason=f"ahead of demand for {plans}",
         actor=ACTOR,
@@ -126,8 +126,8 @@ def _retire(conn: Connection, act: Retire) -> Resources:
     cluster.hold_fit(conn, row.fit)
     if cluster.ever_used(conn, row.id):
         return []
-    desired = row.desired.closed()
-    cluster.set_desired(conn, row.id, desired)
+    spec = row.spec.closed()
+    cluster.set_spec(conn, row.id, spec)
     operation.request(conn, ResourceKind.CLUSTER, row.id, reason=act.reason, actor=ACTOR)
     audit.append(conn, actor=ACTOR, action="pool.retire", resource=row.id, detail={"reason": act.reason})
     return [(ResourceKind.CLUSTER, row.id)]
@@ -135,61 +135,65 @@ def _retire(conn: Connection, act: Retire) -> Resources:
 
 def _facts(
     catalogue: Catalogue, pooled: Sequence[PooledCluster], digest_of: DigestOf
-) -> tuple[list[Fit], list[Seen]]:
+) -> tuple[list[Fit], list[PoolCluster]]:
     return fits_of(catalogue, engine_version=ENGINE_VERSION), [_seen(found, digest_of) for found in pooled]
 
 
-def _seen(found: PooledCluster, digest_of: DigestOf) -> Seen:
+def _seen(found: PooledCluster, digest_of: DigestOf) -> PoolCluster:
     row = found.row
     old_stack = found.stack_digest is not None and found.stack_digest != digest_of(row)
-    return Seen(
+    return PoolCluster(
         id=row.id,
         fit=row.fit,
         slots=row.slots,
         used=found.used,
         ever_used=found.ever_used,
-        closing=row.desired.lifecycle is ClusterLifecycle.CLOSED,
+        closing=row.spec.lifecycle is ClusterLifecycle.CLOSED,
         ready=row.ready,
         runbook=row.runbook,
-        outdated=old_stack or row.desired.engine_version != ENGINE_VERSION,
+        outdated=old_stack or row.spec.engine_version != ENGINE_VERSION,
         age=found.age,
         surplus_for=found.surplus_for,
         parked_for=found.parked_for,
-        instances=row.desired.instance_count,
-        idle_acu=idle_acu(row.desired),
+        instances=row.spec.instance_count,
+        idle_acu=idle_acu(row.spec),
     )
 
 
 def _report(
-    fits: Sequence[Fit], seen: Sequence[Seen], limits: PoolLimits, held_back: Sequence[HeldBack], room: Room
+    fits: Sequence[Fit],
+    status: Sequence[PoolCluster],
+    limits: PoolLimits,
+    held_back: Sequence[HeldBack],
+    room: Room,
 ) -> dict[str, Any]:
     known = {fit.name for fit in fits}
-    others = sorted({c.fit for c in seen} - known)
+    others = sorted({c.fit for c in status} - known)
     reasons = {held.fit: {"clusters": held.clusters, "reason": held.reason} for held in held_back}
-    empty = [c for c in seen if c.used == 0 and not c.closing]
+    empty = [c for c in status if c.used == 0 and not c.closing]
     return {
         "fits": [
             {
                 "fit": fit.name,
                 "plans": list(fit.plans),
-                "isolation": fit.desired.isolation.value,
-                "min_acu": fit.desired.min_acu,
-                "max_acu": fit.desired.max_acu,
+                "isolation": fit.spec.isolation.value,
+                "min_acu": fit.spec.min_acu,
+                "max_acu": fit.spec.max_acu,
                 "warm_slots": fit.warm_slots,
-                **_slots([c for c in seen if c.fit == fit.name]),
+                **_slots([c for c in status if c.fit == fit.name]),
                 "held_back": reasons.get(fit.name),
             }
             for fit in fits
         ],
-        "without_plan": [{"fit": name, **_slots([c for c in seen if c.fit == name])} for name in others],
+        "without_plan": [{"fit": name, **_slots([c for c in status if c.fit == name])} for name in others],
         "limits": asdict(limits),
-        "clusters": len(seen),
+        "clusters": len(status),
         "idle_acu_hours_per_day": sum(c.idle_acu for c in empty) * 24,
         "quota_left": asdict(room),
     }
 
 
-def _slots(own: Sequence[Seen]) -> dict[str, int]:
+def _slots(own: Sequence[PoolCluster]) -> dict[str, int]:
     """`free`: slots that a customer gets at once; `making`: those that are on their way."""
     serving = [c for c in own if not c.closing and c.runbook is None]
     return {

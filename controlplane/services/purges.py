@@ -231,7 +231,7 @@ def _approve(conn: Connection, tenant_id: str, purge_id: int, *, digest: str, ac
 
 
 def _content(conn: Connection, row: TenantRow) -> Content:
-    if row.desired.lifecycle is not Lifecycle.CLOSED or row.closed_at is None:
+    if row.spec.lifecycle is not Lifecycle.CLOSED or row.closed_at is None:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: only one that is closed can be purged")
     if move.current(conn, row.id) is not None:
         raise Conflict(f"tenant {row.id} has a move that is not over: confirm it or give it up first")
@@ -243,7 +243,7 @@ def _content(conn: Connection, row: TenantRow) -> Content:
         customer_id=row.customer_id,
         closed_at=row.closed_at,
         placement=placed,
-        isolation=None if home is None else home.desired.isolation,
+        isolation=None if home is None else home.spec.isolation,
         clones=tenant.clones_of(conn, row.id),
-        hosts=sorted({*route.of_tenant(conn, row.id), *row.desired.custom_domains}),
+        hosts=sorted({*route.of_tenant(conn, row.id), *row.spec.custom_domains}),
     )

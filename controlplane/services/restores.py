@@ -37,8 +37,8 @@ def request(
             conn,
             row.id,
             kind=MoveKind.RESTORE,
-            wish=home.desired.isolation.value,
-            plan=row.desired.plan,
+            wish=home.spec.isolation.value,
+            plan=row.spec.plan,
             by_hand=True,
             source=placed.number,
             reason=reason,
@@ -76,12 +76,12 @@ def _check(conn: Connection, row: TenantRow, at: object, snapshot: object) -> tu
 
 def _may_be_restorable(conn: Connection, row: TenantRow, at: datetime, now: datetime) -> None:
     home = cluster.get(conn, home_of(conn, row.id, at).cluster_id)
-    if home.destroyed_at is not None or home.desired.lifecycle is not ClusterLifecycle.ACTIVE:
+    if home.destroyed_at is not None or home.spec.lifecycle is not ClusterLifecycle.ACTIVE:
         raise Conflict(
             f"{row.id} lived on {home.id} then, which is gone and with it its log: a snapshot of it can"
             " be restored, where there is one"
         )
-    kept_since = now - timedelta(days=home.desired.backup_retention_days)
+    kept_since = now - timedelta(days=home.spec.backup_retention_days)
     earliest = kept_since if row.ready_at is None else max(kept_since, row.ready_at)
     if at < earliest:
         raise Invalid(
@@ -100,9 +100,9 @@ def home_of(conn: Connection, tenant_id: str, at: datetime) -> Placement:
 def record_cluster(conn: Connection, found: MoveRow, home: Placement, origin: Origin, *, actor: str) -> str:
     """A cluster to be made with the rows of that time, on which nobody is ever placed; its id. Within the
     caller's transaction."""
-    desired = cluster.get(conn, home.cluster_id).desired.restored(origin)
+    spec = cluster.get(conn, home.cluster_id).spec.restored(origin)
     reason = f"restore {found.id} of {found.tenant_id}"
-    cluster_id = clusters.record_new(conn, desired=desired, slots=NO_SLOTS, reason=reason, actor=actor)
+    cluster_id = clusters.record_new(conn, spec=spec, slots=NO_SLOTS, reason=reason, actor=actor)
     restore.set_cluster(conn, found.id, number=home.number, cluster_id=cluster_id)
     audit.append(
         conn,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from controlplane.domain.tenant import Lifecycle, Phase, TenantDesired, phase_of
+from controlplane.domain.tenant import Lifecycle, Phase, TenantSpec, phase_of
 from controlplane.store import subscription, summary
 from controlplane.store.registry import Connection
 from controlplane.store.summary import ClusterCounts, InboxCounts, TenantGroup
@@ -41,5 +41,5 @@ def show(conn: Connection) -> Summary:
 
 
 def _phase(group: TenantGroup) -> Phase:
-    desired = TenantDesired(lifecycle=Lifecycle(group.lifecycle), plan="", subscription_status="")
-    return phase_of(desired, settled=group.settled, ever_ready=group.ever_ready, started=group.started)
+    spec = TenantSpec(lifecycle=Lifecycle(group.lifecycle), plan="", subscription_status="")
+    return phase_of(spec, settled=group.settled, ever_ready=group.ever_ready, started=group.started)

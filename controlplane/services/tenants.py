@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
-from controlplane.domain.cluster import ClusterDesired
+from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hostname import TAKEN, RefusedDomain
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.slug import slug_from_wish, with_suffix
-from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import clusters, purges
 from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import (
@@ -47,7 +47,7 @@ class Request:
     customer_id: str
     display_name: str
     slug_wish: str | None
-    desired: TenantDesired
+    spec: TenantSpec
     paid_at: datetime | None
     warnings: Sequence[str] = ()
     refused: Sequence[RefusedDomain] = ()
@@ -77,7 +77,7 @@ def bring_to(
     """
     row = tenant.find(conn, request.tenant_id, lock=True)
     if row is None:
-        if request.desired.lifecycle is Lifecycle.CLOSED:
+        if request.spec.lifecycle is Lifecycle.CLOSED:
             return []
         slug = _insert(conn, request)
         audit.append(
@@ -85,28 +85,28 @@ def bring_to(
             actor=actor,
             action="tenant.create",
             resource=request.tenant_id,
-            detail={"slug": slug, "plan": request.desired.plan, "reason": reason},
+            detail={"slug": slug, "plan": request.spec.plan, "reason": reason},
         )
         changed = True
     else:
         changed = False
-        if row.desired.lifecycle is not Lifecycle.ACTIVE and request.desired.lifecycle is Lifecycle.ACTIVE:
+        if row.spec.lifecycle is not Lifecycle.ACTIVE and request.spec.lifecycle is Lifecycle.ACTIVE:
             release.welcome_back(conn, row.id)
-    desired, taken = _claim_domains(conn, request)
-    if tenant.set_desired(conn, request.tenant_id, desired):
+    spec, taken = _claim_domains(conn, request)
+    if tenant.set_spec(conn, request.tenant_id, spec):
         changed = True
         audit.append(
             conn,
             actor=actor,
-            action="tenant.desire",
+            action="tenant.spec",
             resource=request.tenant_id,
-            detail={"desired": desired.to_json(), "reason": reason},
+            detail={"spec": spec.to_json(), "reason": reason},
         )
     if row is not None:
-        _turn(conn, row, desired, catalogue, actor=actor)
+        _turn(conn, row, spec, catalogue, actor=actor)
     if row is not None and row.runbook == "parked-subscription":
         tenant.set_attention(conn, request.tenant_id, reason=None, runbook=None)
-    refused = () if desired.lifecycle is Lifecycle.CLOSED else (*request.refused, *taken)
+    refused = () if spec.lifecycle is Lifecycle.CLOSED else (*request.refused, *taken)
     told = tenant.set_refused_domains(conn, request.tenant_id, refused)
     for warning in (*request.warnings, *map(str, taken)):
         if changed or told:
@@ -118,24 +118,22 @@ def bring_to(
                 detail={"warning": warning},
             )
     notify: list[tuple[ResourceKind, str]] = []
-    if desired.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
-        notify += place(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+    if spec.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
+        notify += place(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
         changed = True
-    elif row is not None and changed and desired.lifecycle is not Lifecycle.CLOSED:
-        notify += _reshape(conn, request.tenant_id, catalogue.plan(desired.plan), actor=actor)
+    elif row is not None and changed and spec.lifecycle is not Lifecycle.CLOSED:
+        notify += _reshape(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
     if changed:
         operation.request(conn, ResourceKind.TENANT, request.tenant_id, reason=reason, actor=actor)
         notify.append((ResourceKind.TENANT, request.tenant_id))
     return notify
 
 
-def _turn(
-    conn: Connection, row: TenantRow, desired: TenantDesired, catalogue: Catalogue, *, actor: str
-) -> None:
+def _turn(conn: Connection, row: TenantRow, spec: TenantSpec, catalogue: Catalogue, *, actor: str) -> None:
     """Start or stop the clock of its retention where it leaves or comes back. A plan that has left the
     catalogue keeps its customers' data as long as the most patient one that is there."""
-    if desired.lifecycle is Lifecycle.CLOSED:
-        plan = catalogue.plans.get(desired.plan)
+    if spec.lifecycle is Lifecycle.CLOSED:
+        plan = catalogue.plans.get(spec.plan)
         longest = max(p.retention_days for p in catalogue.plans.values())
         tenant.mark_closed(conn, row.id, retention_days=longest if plan is None else plan.retention_days)
     elif row.closed_at is not None:
@@ -155,7 +153,7 @@ def _insert(conn: Connection, request: Request) -> str:
                 slug=candidate,
                 display_name=request.display_name,
                 customer_id=request.customer_id,
-                desired=replace(request.desired, custom_domains=()),
+                spec=replace(request.spec, custom_domains=()),
                 paid_at=request.paid_at,
                 release=born_with,
             )
@@ -166,27 +164,27 @@ def _insert(conn: Connection, request: Request) -> str:
     raise SlugTaken(f"no slug is free for {request.tenant_id}")
 
 
-def _claim_domains(conn: Connection, request: Request) -> tuple[TenantDesired, list[RefusedDomain]]:
-    """The desired state with the domains that are this tenant's to use, and those that are another's."""
+def _claim_domains(conn: Connection, request: Request) -> tuple[TenantSpec, list[RefusedDomain]]:
+    """The spec with the domains that are this tenant's to use, and those that are another's."""
     granted: list[str] = []
     taken: list[RefusedDomain] = []
-    for host in request.desired.custom_domains:
+    for host in request.spec.custom_domains:
         if hostname.want(conn, host, request.tenant_id) == request.tenant_id:
             granted.append(host)
         else:
             taken.append(RefusedDomain(host, TAKEN))
-    return replace(request.desired, custom_domains=tuple(granted)), taken
+    return replace(request.spec, custom_domains=tuple(granted)), taken
 
 
 def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
-    desired = ClusterDesired.for_plan(plan, engine_version=ENGINE_VERSION)
+    spec = ClusterSpec.for_plan(plan, engine_version=ENGINE_VERSION)
     notify: list[tuple[ResourceKind, str]] = []
-    cluster_id = cluster.with_free_slot(conn, desired.fit)
+    cluster_id = cluster.with_free_slot(conn, spec.fit)
     if cluster_id is None:
         slots = 1 if plan.isolation is Isolation.DEDICATED else plan.slots
         cluster_id = clusters.record_new(
-            conn, desired=desired, slots=slots, reason=f"needed by {tenant_id}", actor=actor
+            conn, spec=spec, slots=slots, reason=f"needed by {tenant_id}", actor=actor
         )
         notify.append((ResourceKind.CLUSTER, cluster_id))
     elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
@@ -212,12 +210,12 @@ def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> lis
     if placed is None:
         return []
     home = cluster.get(conn, placed.cluster_id)
-    wanted = ClusterDesired.for_plan(plan, engine_version=home.desired.engine_version)
-    if wanted.fit == home.fit or {wanted.isolation, home.desired.isolation} != {Isolation.DEDICATED}:
+    wanted = ClusterSpec.for_plan(plan, engine_version=home.spec.engine_version)
+    if wanted.fit == home.fit or {wanted.isolation, home.spec.isolation} != {Isolation.DEDICATED}:
         return []
-    cluster.set_desired(conn, home.id, wanted)
+    cluster.set_spec(conn, home.id, wanted)
     audit.append(
-        conn, actor=actor, action="cluster.desire", resource=home.id, detail={"desired": wanted.to_json()}
+        conn, actor=actor, action="cluster.spec", resource=home.id, detail={"spec": wanted.to_json()}
     )
     operation.request(conn, ResourceKind.CLUSTER, home.id, reason=f"plan of {tenant_id} changed", actor=actor)
     return [(ResourceKind.CLUSTER, home.id)]
@@ -247,7 +245,7 @@ def rotate(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
     with conn.transaction():
         row = tenant.get(conn, tenant_id, lock=True)
         placed = placement.current(conn, row.id)
-        if placed is None or row.desired.lifecycle is Lifecycle.CLOSED:
+        if placed is None or row.spec.lifecycle is Lifecycle.CLOSED:
             raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no logins in use to rotate")
         placement.ask_rotation(conn, placed)
         operation_id = operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)

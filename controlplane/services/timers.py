@@ -33,13 +33,13 @@ def _end_grace(conn: Connection, *, limit: int) -> int:
     the same by the same clock, and a payment that comes sets it right."""
     due = tenant.past_grace(conn, limit=limit)
     for row in due:
-        tenant.set_desired(conn, row.id, replace(row.desired, lifecycle=Lifecycle.SUSPENDED))
+        tenant.set_spec(conn, row.id, replace(row.spec, lifecycle=Lifecycle.SUSPENDED))
         reason = "the grace of its payment is over"
         operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=ACTOR)
         audit.append(
             conn,
             actor=ACTOR,
-            action="tenant.desire",
+            action="tenant.spec",
             resource=row.id,
             detail={"lifecycle": Lifecycle.SUSPENDED.value, "reason": reason},
         )

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.cluster import ClusterDesired
+from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.errors import NotFound
 from controlplane.store.registry import Connection
 
@@ -19,10 +19,10 @@ class ClusterRow:
     id: str
     fit: str
     slots: int
-    desired: ClusterDesired
+    spec: ClusterSpec
     generation: int
     settled_generation: int
-    observed: dict[str, Any] | None
+    status: dict[str, Any] | None
     observed_at: datetime | None
     hardened_at: datetime | None
     endpoint: dict[str, Any] | None
@@ -40,19 +40,19 @@ class ClusterRow:
 
 
 def row_of(row: DictRow) -> ClusterRow:
-    return ClusterRow(**{**row, "desired": ClusterDesired.from_json(row["desired"])})
+    return ClusterRow(**{**row, "spec": ClusterSpec.from_json(row["spec"])})
 
 
 COLUMNS = (
-    "id, fit, slots, desired, generation, settled_generation, observed, observed_at, hardened_at, endpoint,"
+    "id, fit, slots, spec, generation, settled_generation, status, observed_at, hardened_at, endpoint,"
     " needs_attention, runbook, ready_at, created_at, destroyed_at, keeps_key"
 )
 
 
-def insert(conn: Connection, *, cluster_id: str, slots: int, desired: ClusterDesired) -> None:
+def insert(conn: Connection, *, cluster_id: str, slots: int, spec: ClusterSpec) -> None:
     conn.execute(
-        "INSERT INTO cluster (id, fit, slots, desired) VALUES (%s, %s, %s, %s)",
-        [cluster_id, desired.fit, slots, Jsonb(desired.to_json())],
+        "INSERT INTO cluster (id, fit, slots, spec) VALUES (%s, %s, %s, %s)",
+        [cluster_id, spec.fit, slots, Jsonb(spec.to_json())],
     )
 
 
@@ -90,7 +90,7 @@ def with_free_slot(conn: Connection, fit: str, *, other_than: str | None = None)
         """
         SELECT c.id FROM cluster c
           LEFT JOIN placement p ON p.cluster_id = c.id AND p.state IN ('current', 'target', 'source')
-         WHERE c.fit = %s AND c.desired->>'lifecycle' = 'active' AND c.needs_attention IS NULL
+         WHERE c.fit = %s AND c.spec->>'lifecycle' = 'active' AND c.needs_attention IS NULL
            AND c.id IS DISTINCT FROM %s
            AND (c.slots > 1 OR NOT EXISTS (SELECT FROM placement e WHERE e.cluster_id = c.id))
          GROUP BY c.id HAVING count(p.*) < c.slots
@@ -136,22 +136,22 @@ def ever_used(conn: Connection, cluster_id: str) -> bool:
     return row is not None
 
 
-def set_desired(conn: Connection, cluster_id: str, desired: ClusterDesired) -> bool:
-    data = Jsonb(desired.to_json())
+def set_spec(conn: Connection, cluster_id: str, spec: ClusterSpec) -> bool:
+    data = Jsonb(spec.to_json())
     return (
         conn.execute(
-            "UPDATE cluster SET desired = %s, fit = %s, generation = generation + 1"
-            " WHERE id = %s AND desired <> %s",
-            [data, desired.fit, cluster_id, data],
+            "UPDATE cluster SET spec = %s, fit = %s, generation = generation + 1"
+            " WHERE id = %s AND spec <> %s",
+            [data, spec.fit, cluster_id, data],
         ).rowcount
         > 0
     )
 
 
-def set_observed(conn: Connection, cluster_id: str, observed: dict[str, Any]) -> None:
+def set_status(conn: Connection, cluster_id: str, status: dict[str, Any]) -> None:
     conn.execute(
-        "UPDATE cluster SET observed = %s, observed_at = clock_timestamp() WHERE id = %s",
-        [Jsonb(observed), cluster_id],
+        "UPDATE cluster SET status = %s, observed_at = clock_timestamp() WHERE id = %s",
+        [Jsonb(status), cluster_id],
     )
 
 
@@ -174,12 +174,12 @@ def mark_destroyed(conn: Connection, cluster_id: str, *, keeps_key: bool = False
 
 
 def settle(conn: Connection, cluster_id: str, *, generation: int) -> bool:
-    """Desired of this generation is reality; tenants may come, unless it is closed. False where desired
+    """The spec of this generation is reality; tenants may come, unless it is closed. False where the spec
     has moved on."""
     return (
         conn.execute(
             "UPDATE cluster SET settled_generation = %(generation)s, needs_attention = NULL, runbook = NULL,"
-            " ready_at = CASE WHEN desired->>'lifecycle' = 'active'"
+            " ready_at = CASE WHEN spec->>'lifecycle' = 'active'"
             "  THEN coalesce(ready_at, clock_timestamp()) ELSE ready_at END"
             " WHERE id = %(id)s AND generation = %(generation)s",
             {"id": cluster_id, "generation": generation},

@@ -224,7 +224,7 @@ def backups_of(conn: Connection, tenant_id: str) -> list[Backup]:
         return cur.execute(
             "WITH home AS (SELECT DISTINCT cluster_id AS id FROM placement WHERE tenant_id = %(id)s)"
             " SELECT 'automatic backups' AS kind, c.id AS name, clock_timestamp()"
-            "   + make_interval(days => (c.desired->>'backup_retention_days')::int) AS until"
+            "   + make_interval(days => (c.spec->>'backup_retention_days')::int) AS until"
             "  FROM cluster c JOIN home USING (id) WHERE c.destroyed_at IS NULL AND c.ready_at IS NOT NULL"
             " UNION ALL"
             " SELECT 'snapshot before a rollout', s.name,"

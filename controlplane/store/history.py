@@ -118,9 +118,10 @@ def forget_idle_look(conn: Connection, held: Held) -> bool:
         return False
     return (
         conn.execute(
-            "DELETE FROM operation WHERE id = %(id)s AND state = 'running' AND fence = %(fence)s"
+            "DELETE FROM operation WHERE id = %(id)s AND state = 'running' AND fencing_token ="
+            " %(fencing_token)s"
             " AND NOT EXISTS (SELECT FROM step WHERE operation_id = %(id)s)",
-            {"id": held.operation_id, "fence": held.fence},
+            {"id": held.operation_id, "fencing_token": held.fencing_token},
         ).rowcount
         > 0
     )

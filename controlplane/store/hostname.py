@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.observed import HostnameObserved
+from controlplane.domain.status import HostnameStatus
 from controlplane.store.registry import Connection
 
 
@@ -28,8 +28,8 @@ class HostnameRow:
     next_poll_at: datetime
     poll_due: bool
 
-    def observed(self) -> HostnameObserved:
-        return HostnameObserved(
+    def observed(self) -> HostnameStatus:
+        return HostnameStatus(
             host=self.host,
             id=self.provider_id,
             status=self.status,
@@ -68,7 +68,7 @@ def of_tenant(conn: Connection, tenant_id: str) -> list[HostnameRow]:
         ).fetchall()
 
 
-def seen(
+def record(
     conn: Connection,
     host: str,
     *,

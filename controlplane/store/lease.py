@@ -1,7 +1,7 @@
-"""Leases with a fence, on the database's clock.
+"""Leases with a fencing token, on the database's clock.
 
 `claim` gives out the right to converge one resource: a due waiting operation, or a running one whose
-holder let its lease run out. The fence rises with every claim, and `guard` at the head of each of the
+holder let its lease run out. The fencing token rises with every claim, and `guard` at the head of each of the
 holder's transactions refuses the write once somebody else has claimed. The worker's own clock decides
 nothing but when to give up by itself.
 """
@@ -58,14 +58,14 @@ def claim(
             row = conn.execute(_CLAIMABLE.format(_WAITS).encode(), which).fetchone()
         if row is None:
             return None
-        fence = one(
+        fencing_token = one(
             conn.execute(
-                "UPDATE lease SET fence = fence + 1, holder = %s,"
+                "UPDATE lease SET fencing_token = fencing_token + 1, holder = %s,"
                 " until = clock_timestamp() + make_interval(secs => %s)"
-                " WHERE kind = %s AND resource_id = %s RETURNING fence",
+                " WHERE kind = %s AND resource_id = %s RETURNING fencing_token",
                 [holder, seconds, row["kind"], row["resource_id"]],
             ).fetchone()
-        )["fence"]
+        )["fencing_token"]
         conn.execute(
             "UPDATE step SET state = 'abandoned', finished_at = clock_timestamp()"
             " WHERE operation_id = %s AND state = 'running'",
@@ -73,16 +73,16 @@ def claim(
         )
         attempts = one(
             conn.execute(
-                "UPDATE operation SET state = 'running', fence = %s, attempts = attempts + 1,"
+                "UPDATE operation SET state = 'running', fencing_token = %s, attempts = attempts + 1,"
                 " started_at = coalesce(started_at, clock_timestamp()) WHERE id = %s RETURNING attempts",
-                [fence, row["id"]],
+                [fencing_token, row["id"]],
             ).fetchone()
         )["attempts"]
     return Held(
         kind=ResourceKind(row["kind"]),
         resource_id=row["resource_id"],
         operation_id=row["id"],
-        fence=fence,
+        fencing_token=fencing_token,
         holder=holder,
         attempts=attempts,
         reason=row["reason"],
@@ -95,26 +95,26 @@ def renew(conn: Connection, held: Held, *, seconds: float) -> None:
     """Raises LeaseLost once somebody else has claimed."""
     renewed = conn.execute(
         "UPDATE lease SET until = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE kind = %s AND resource_id = %s AND fence = %s",
-        [seconds, held.kind, held.resource_id, held.fence],
+        " WHERE kind = %s AND resource_id = %s AND fencing_token = %s",
+        [seconds, held.kind, held.resource_id, held.fencing_token],
     ).rowcount
     if not renewed:
-        raise LeaseLost(f"{held.resource_id}: fence {held.fence} is no longer the newest")
+        raise LeaseLost(f"{held.resource_id}: fencing_token {held.fencing_token} is no longer the newest")
 
 
 def guard(conn: Connection, held: Held) -> None:
     """Within a transaction: refuse to write for a holder that has been superseded (I3)."""
     row = conn.execute(
-        "SELECT 1 FROM lease WHERE kind = %s AND resource_id = %s AND fence = %s FOR SHARE",
-        [held.kind, held.resource_id, held.fence],
+        "SELECT 1 FROM lease WHERE kind = %s AND resource_id = %s AND fencing_token = %s FOR SHARE",
+        [held.kind, held.resource_id, held.fencing_token],
     ).fetchone()
     if row is None:
-        raise LeaseLost(f"{held.resource_id}: fence {held.fence} is no longer the newest")
+        raise LeaseLost(f"{held.resource_id}: fencing_token {held.fencing_token} is no longer the newest")
 
 
 def release(conn: Connection, held: Held) -> None:
     conn.execute(
         "UPDATE lease SET until = '-infinity', holder = NULL"
-        " WHERE kind = %s AND resource_id = %s AND fence = %s",
-        [held.kind, held.resource_id, held.fence],
+        " WHERE kind = %s AND resource_id = %s AND fencing_token = %s",
+        [held.kind, held.resource_id, held.fencing_token],
     )

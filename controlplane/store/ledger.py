@@ -21,7 +21,7 @@ def read(conn: Connection, *, since: datetime) -> Registry:
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         tenants = conn.execute(
-            "SELECT t.id, t.desired->>'lifecycle' AS lifecycle, t.ready_at IS NOT NULL AS made,"
+            "SELECT t.id, t.spec->>'lifecycle' AS lifecycle, t.ready_at IS NOT NULL AS made,"
             " s.id AS subscription_id, t.clone_of IS NOT NULL AS internal"
             " FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
         ).fetchall()
@@ -30,8 +30,8 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         ).fetchall()
         clusters = conn.execute(
             "SELECT c.id, c.ready_at IS NOT NULL AS made, c.destroyed_at IS NOT NULL AS destroyed,"
-            " c.keeps_key, c.desired ? 'origin' AS restored, m.tenant_id AS restored_for,"
-            " c.desired ? 'origin' AND (m.id IS NULL OR r.copied_at IS NOT NULL"
+            " c.keeps_key, c.spec ? 'origin' AS restored, m.tenant_id AS restored_for,"
+            " c.spec ? 'origin' AND (m.id IS NULL OR r.copied_at IS NOT NULL"
             "  OR m.phase NOT IN ('preparing', 'paused')) AS left_over"
             " FROM cluster c LEFT JOIN restore r ON r.cluster_id = c.id LEFT JOIN move m ON m.id = r.move_id"
         ).fetchall()

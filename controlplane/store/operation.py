@@ -157,8 +157,8 @@ def finish(
 ) -> None:
     conn.execute(
         "UPDATE operation SET state = %s, error = %s, runbook = %s, finished_at = clock_timestamp()"
-        " WHERE id = %s AND state = 'running' AND fence = %s",
-        [state, error, runbook, held.operation_id, held.fence],
+        " WHERE id = %s AND state = 'running' AND fencing_token = %s",
+        [state, error, runbook, held.operation_id, held.fencing_token],
     )
 
 
@@ -175,9 +175,9 @@ def put_back(
         "  cause_count = r.cause_count + w.cause_count,"
         "  reason = CASE WHEN r.cause_count > 0 THEN r.reason ELSE w.reason END,"
         "  actor = CASE WHEN r.cause_count > 0 THEN r.actor ELSE w.actor END"
-        " FROM operation r WHERE r.id = %s AND r.fence = %s AND r.state = 'running'"
+        " FROM operation r WHERE r.id = %s AND r.fencing_token = %s AND r.state = 'running'"
         " AND w.kind = r.kind AND w.resource_id = r.resource_id AND w.state = 'waiting'",
-        [held.operation_id, held.fence],
+        [held.operation_id, held.fencing_token],
     ).rowcount
     if folded:
         finish(conn, held, OperationState.SUPERSEDED, error=error, runbook=None)
@@ -185,8 +185,8 @@ def put_back(
     conn.execute(
         "UPDATE operation SET state = 'waiting', error = %s, attempts = attempts - %s,"
         " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'running' AND fence = %s",
-        [error, 0 if counts else 1, after, held.operation_id, held.fence],
+        " WHERE id = %s AND state = 'running' AND fencing_token = %s",
+        [error, 0 if counts else 1, after, held.operation_id, held.fencing_token],
     )
     return OperationState.WAITING
 

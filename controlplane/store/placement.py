@@ -7,8 +7,8 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from controlplane.domain.observed import CredentialObserved
 from controlplane.domain.placement import Placement
+from controlplane.domain.status import CredentialStatus
 from controlplane.store.registry import Connection, one
 
 
@@ -60,12 +60,12 @@ def mark_gone(conn: Connection, placement: Placement) -> None:
 @dataclass(frozen=True, slots=True)
 class Login:
     """`password_from`: the version of the secret that its password was last set from. `age`, `retire_in`:
-    seconds, see `CredentialObserved`."""
+    seconds, see `CredentialStatus`."""
 
     username: str
     password_from: str | None
     generation: int
-    wanted: int
+    requested: int
     rotated_at: datetime
     age: float
     retire_in: float | None
@@ -74,7 +74,7 @@ class Login:
 def login(conn: Connection, placement: Placement, name: str) -> Login:
     with conn.cursor(row_factory=class_row(Login)) as cur:
         row = cur.execute(
-            "SELECT username, password_from, generation, wanted, rotated_at,"
+            "SELECT username, password_from, generation, requested, rotated_at,"
             " extract(epoch FROM clock_timestamp() - rotated_at)::float8 AS age,"
             " extract(epoch FROM retire_at - clock_timestamp())::float8 AS retire_in"
             " FROM credential WHERE tenant_id = %s AND number = %s AND login = %s",
@@ -85,11 +85,11 @@ def login(conn: Connection, placement: Placement, name: str) -> Login:
     return row
 
 
-def credential(conn: Connection, placement: Placement, name: str, version: str | None) -> CredentialObserved:
+def credential(conn: Connection, placement: Placement, name: str, version: str | None) -> CredentialStatus:
     """`version`: what the secret holds now."""
     kept = login(conn, placement, name)
-    return CredentialObserved(
-        version, kept.password_from, kept.generation, kept.wanted, kept.age, kept.retire_in
+    return CredentialStatus(
+        version, kept.password_from, kept.generation, kept.requested, kept.age, kept.retire_in
     )
 
 
@@ -107,7 +107,7 @@ def set_password_from(
 def ask_rotation(conn: Connection, placement: Placement) -> None:
     """A new password for each of the placement's logins; asked twice before it is done, it is one."""
     conn.execute(
-        "UPDATE credential SET wanted = generation + 1 WHERE tenant_id = %s AND number = %s",
+        "UPDATE credential SET requested = generation + 1 WHERE tenant_id = %s AND number = %s",
         [placement.tenant_id, placement.number],
     )
 
@@ -125,7 +125,7 @@ def rotated(
     """The secret names `username` with the password of `version` now. `retire_in`: seconds until the
     login that was in use before is to be retired; None where there is none."""
     conn.execute(
-        "UPDATE credential SET generation = %(generation)s, wanted = greatest(wanted, %(generation)s),"
+        "UPDATE credential SET generation = %(generation)s, requested = greatest(requested, %(generation)s),"
         " username = %(username)s, password_from = %(version)s, rotated_at = clock_timestamp(),"
         " changed_at = clock_timestamp(),"
         " retire_at = clock_timestamp() + make_interval(secs => %(retire_in)s)"
@@ -145,7 +145,7 @@ def rotated(
 def skip_generation(conn: Connection, placement: Placement, name: str, *, generation: int) -> None:
     """This generation was never in use and will not be; a rotation is still wanted."""
     conn.execute(
-        "UPDATE credential SET generation = %(generation)s, wanted = %(generation)s + 1"
+        "UPDATE credential SET generation = %(generation)s, requested = %(generation)s + 1"
         " WHERE tenant_id = %(tenant)s AND number = %(number)s AND login = %(login)s",
         {
             "generation": generation,

@@ -60,7 +60,7 @@ def clusters(conn: Connection) -> list[PooledCluster]:
           LEFT JOIN LATERAL (SELECT state, finished_at FROM operation
                               WHERE kind = 'cluster' AND resource_id = c.id ORDER BY id DESC LIMIT 1) o
                  ON o.state = 'parked'
-         WHERE c.destroyed_at IS NULL AND NOT c.desired ? 'origin'
+         WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin'
          ORDER BY c.created_at, c.id
         """  # noqa: S608 — constants
     ).fetchall()

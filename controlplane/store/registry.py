@@ -2,7 +2,7 @@
 
 Services take a connection and open one transaction each. A connection that broke is thrown away by
 the pool's check; whether the transaction took effect is then unknown, which is harmless because every
-write here is either guarded (fence, revision, state) or idempotent.
+write here is either guarded (fencing token, revision, state) or idempotent.
 """
 
 from __future__ import annotations

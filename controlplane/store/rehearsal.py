@@ -132,7 +132,7 @@ def candidates(conn: Connection, release: str) -> list[CandidateRow]:
             "    FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
             "    JOIN cluster c ON c.id = p.cluster_id AND c.endpoint IS NOT NULL"
             "    LEFT JOIN tenant_schema s ON s.tenant_id = t.id"
-            "   WHERE t.desired->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
+            "   WHERE t.spec->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
             "     AND (t.release IS NULL OR t.release < %s)"
             "   WINDOW kind AS (PARTITION BY t.release, s.digest)) k"
             " ORDER BY turn, alike, tenant_id LIMIT 100",

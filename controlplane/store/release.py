@@ -158,7 +158,7 @@ def fleet(conn: Connection) -> list[ShareRow]:
     with conn.cursor(row_factory=class_row(ShareRow)) as cur:
         return cur.execute(
             "SELECT release, count(*) AS tenants, min(slug) AS example FROM tenant"
-            " WHERE ready_at IS NOT NULL AND desired->>'lifecycle' = 'active'"
+            " WHERE ready_at IS NOT NULL AND spec->>'lifecycle' = 'active'"
             " GROUP BY release ORDER BY release NULLS FIRST"
         ).fetchall()
 
@@ -170,8 +170,8 @@ def adopt_fleet(conn: Connection) -> int:
     """With the first release the registry decides, no longer the workers' folder: every tenant has
     what was last seen in its database. How many there are."""
     return conn.execute(
-        "UPDATE tenant SET release = observed #>> '{database,release}'"
-        " WHERE release IS NULL AND observed #>> '{database,release}' ~ '^[0-9]{4}$'"
+        "UPDATE tenant SET release = status #>> '{database,release}'"
+        " WHERE release IS NULL AND status #>> '{database,release}' ~ '^[0-9]{4}$'"
     ).rowcount
 
 
@@ -218,7 +218,7 @@ def raise_unborn(conn: Connection, number: str) -> int:
     rows = conn.execute(
         "UPDATE tenant SET release = %(number)s"
         " WHERE ready_at IS NULL AND (release IS NULL OR release < %(number)s)"
-        "  AND desired->>'lifecycle' <> 'closed' RETURNING id",
+        "  AND spec->>'lifecycle' <> 'closed' RETURNING id",
         {"number": number},
     ).fetchall()
     raised = [row["id"] for row in rows]

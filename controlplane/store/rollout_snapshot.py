@@ -41,9 +41,9 @@ _COLUMNS = (
 )
 _UNPROTECTED = """
       FROM rollout_target t
-      JOIN tenant ON tenant.id = t.tenant_id AND tenant.desired->>'plan' = ANY(%(plans)s)
+      JOIN tenant ON tenant.id = t.tenant_id AND tenant.spec->>'plan' = ANY(%(plans)s)
       JOIN placement p ON p.tenant_id = t.tenant_id AND p.state = 'current'
-     WHERE t.rollout_id = %(rollout)s AND tenant.desired->>'lifecycle' <> 'closed'
+     WHERE t.rollout_id = %(rollout)s AND tenant.spec->>'lifecycle' <> 'closed'
        AND NOT EXISTS (SELECT FROM rollout_snapshot s
                         WHERE s.rollout_id = t.rollout_id AND s.cluster_id = p.cluster_id
                           AND s.state = 'available' AND s.requested_at >= greatest(p.created_at,

@@ -1,8 +1,8 @@
-"""The targets of a rollout: one row for each tenant, claimed with a lease and a fence.
+"""The targets of a rollout: one row for each tenant, claimed with a lease and a fencing token.
 
 A target that is claimed is `running` until its holder records what came of it. A holder that dies lets
 its lease run out, on the registry's clock, and the next claimer takes the target over with a higher
-fence; whatever the dead one still writes is refused. That nothing is applied twice does not rest on
+fencing token; whatever the dead one still writes is refused. That nothing is applied twice does not rest on
 this but on the tenant's database, where a migration and its record are one transaction.
 """
 
@@ -68,7 +68,7 @@ class Outcome:
     """What came of a claimed target."""
 
     tenant_id: str
-    fence: int
+    fencing_token: int
     seconds: float
 
 
@@ -125,7 +125,7 @@ def candidates(conn: Connection, release: str, *, rollout_id: int | None = None)
     has already. A tenant that was never born gets its release at birth."""
     rows = conn.execute(
         "SELECT t.id, t.slug FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
-        " WHERE t.desired->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
+        " WHERE t.spec->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
         "   AND (t.release IS NULL OR t.release < %(release)s)"
         "   AND NOT EXISTS (SELECT FROM rollout_target r"
         "                    WHERE r.rollout_id = %(rollout)s AND r.tenant_id = t.id)"
@@ -155,7 +155,7 @@ def take_back(conn: Connection, rollout_id: int) -> int:
         " next_attempt_at = clock_timestamp(), finished_at = NULL"
         "  FROM tenant t, rollout o"
         " WHERE r.rollout_id = %s AND o.id = r.rollout_id AND t.id = r.tenant_id AND r.state = 'skipped'"
-        "   AND r.was_closed AND t.desired->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
+        "   AND r.was_closed AND t.spec->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
         "   AND (t.release IS NULL OR t.release < o.release)"
         "   AND EXISTS (SELECT FROM placement p WHERE p.tenant_id = t.id AND p.state = 'current')"
         " RETURNING r.tenant_id",
@@ -198,7 +198,7 @@ def claim(
     cursor = conn.execute(
         """
         WITH free AS (
-          SELECT r.tenant_id, t.desired->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint
+          SELECT r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint
             FROM rollout_target r JOIN tenant t ON t.id = r.tenant_id
             LEFT JOIN placement p ON p.tenant_id = r.tenant_id AND p.state = 'current'
             LEFT JOIN cluster c ON c.id = p.cluster_id
@@ -215,13 +215,14 @@ def claim(
             FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
              AND (f.lifecycle = 'closed' OR f.endpoint IS NULL))
         UPDATE rollout_target r
-           SET state = 'running', holder = %(holder)s, fence = r.fence + 1, attempts = r.attempts + 1,
+           SET state = 'running', holder = %(holder)s, fencing_token = r.fencing_token + 1, attempts =
+           r.attempts + 1,
                until = clock_timestamp() + make_interval(secs => %(seconds)s), cluster_id = f.cluster_id,
                started_at = coalesce(r.started_at, clock_timestamp()),
                file = NULL, statement = NULL, error = NULL
           FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
            AND f.lifecycle <> 'closed' AND f.endpoint IS NOT NULL
-        RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, r.fence, r.attempts, f.endpoint
+        RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, r.fencing_token, r.attempts, f.endpoint
         """,
         {"rollout": rollout_id, "tenants": list(tenant_ids), "holder": holder, "seconds": seconds},
     )
@@ -229,15 +230,22 @@ def claim(
 
 
 def renew(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
-    """`held`: (tenant id, fence). How many were renewed: those of another holder are not, nor those whose
-    outcome is being recorded at this moment."""
+    """`held`: (tenant id, fencing token). How many were renewed: those of another holder are not, nor those
+    whose outcome is being recorded at this moment."""
     return conn.execute(
         "UPDATE rollout_target r SET until = clock_timestamp() + make_interval(secs => %s)"
         "  FROM (SELECT t.tenant_id FROM rollout_target t"
-        "          JOIN unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fence) USING (tenant_id, fence)"
+        "          JOIN unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fencing_token) USING (tenant_id,"
+        " fencing_token)"
         "         WHERE t.rollout_id = %s AND t.state = 'running' FOR UPDATE OF t SKIP LOCKED) AS mine"
         " WHERE r.rollout_id = %s AND r.tenant_id = mine.tenant_id",
-        [seconds, [tenant for tenant, _ in held], [fence for _, fence in held], rollout_id, rollout_id],
+        [
+            seconds,
+            [tenant for tenant, _ in held],
+            [fencing_token for _, fencing_token in held],
+            rollout_id,
+            rollout_id,
+        ],
     ).rowcount
 
 
@@ -253,9 +261,10 @@ def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome]) -> No
             WITH ended AS (
               UPDATE rollout_target r SET state = 'done', seconds = o.seconds, holder = NULL,
                      finished_at = clock_timestamp()
-                FROM unnest(%(tenants)s::text[], %(fences)s::bigint[], %(seconds)s::float8[])
-                  AS o (tenant_id, fence, seconds)
-               WHERE r.rollout_id = %(rollout)s AND r.tenant_id = o.tenant_id AND r.fence = o.fence
+                FROM unnest(%(tenants)s::text[], %(fencing_tokens)s::bigint[], %(seconds)s::float8[])
+                  AS o (tenant_id, fencing_token, seconds)
+               WHERE r.rollout_id = %(rollout)s AND r.tenant_id = o.tenant_id AND r.fencing_token =
+               o.fencing_token
                  AND r.state = 'running'
               RETURNING r.tenant_id)
             UPDATE tenant t SET release = r.release FROM ended e, rollout r
@@ -265,7 +274,7 @@ def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome]) -> No
             {
                 "rollout": rollout_id,
                 "tenants": [o.tenant_id for o in outcomes],
-                "fences": [o.fence for o in outcomes],
+                "fencing_tokens": [o.fencing_token for o in outcomes],
                 "seconds": [o.seconds for o in outcomes],
             },
         ).fetchall()
@@ -283,13 +292,13 @@ def fail(
     return (
         conn.execute(
             "UPDATE rollout_target r SET holder = NULL, finished_at = clock_timestamp(),"
-            " state = CASE WHEN t.desired->>'lifecycle' = 'closed' THEN 'skipped' ELSE 'failed' END,"
-            " was_closed = t.desired->>'lifecycle' = 'closed',"
+            " state = CASE WHEN t.spec->>'lifecycle' = 'closed' THEN 'skipped' ELSE 'failed' END,"
+            " was_closed = t.spec->>'lifecycle' = 'closed',"
             " seconds = %s, file = nullif(%s, ''), statement = nullif(%s, ''),"
-            " error = CASE WHEN t.desired->>'lifecycle' = 'closed' THEN 'the tenant was closed; ' ELSE '' END"
+            " error = CASE WHEN t.spec->>'lifecycle' = 'closed' THEN 'the tenant was closed; ' ELSE '' END"
             "   || %s::text"
             " FROM tenant t WHERE t.id = r.tenant_id"
-            " AND rollout_id = %s AND tenant_id = %s AND fence = %s AND state = 'running'",
+            " AND rollout_id = %s AND tenant_id = %s AND fencing_token = %s AND state = 'running'",
             [
                 outcome.seconds,
                 file[:200],
@@ -297,7 +306,7 @@ def fail(
                 error[:500],
                 rollout_id,
                 outcome.tenant_id,
-                outcome.fence,
+                outcome.fencing_token,
             ],
         ).rowcount
         > 0
@@ -310,8 +319,8 @@ def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: floa
         conn.execute(
             "UPDATE rollout_target SET state = 'pending', holder = NULL, error = %s,"
             " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE rollout_id = %s AND tenant_id = %s AND fence = %s AND state = 'running'",
-            [error[:500], after, rollout_id, outcome.tenant_id, outcome.fence],
+            " WHERE rollout_id = %s AND tenant_id = %s AND fencing_token = %s AND state = 'running'",
+            [error[:500], after, rollout_id, outcome.tenant_id, outcome.fencing_token],
         ).rowcount
         > 0
     )

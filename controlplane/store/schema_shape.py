@@ -48,6 +48,6 @@ def groups(conn: Connection) -> list[ShapeRow]:
             "  SELECT s.release, s.digest, count(*) AS tenants, (array_agg(t.slug ORDER BY t.slug))[1:5]"
             "         AS examples, max(s.seen_at) AS seen_at"
             "    FROM tenant_schema s JOIN tenant t ON t.id = s.tenant_id"
-            "   WHERE t.desired->>'lifecycle' <> 'closed' GROUP BY 1, 2) g JOIN schema_shape s USING (digest)"
+            "   WHERE t.spec->>'lifecycle' <> 'closed' GROUP BY 1, 2) g JOIN schema_shape s USING (digest)"
             " ORDER BY g.release DESC NULLS LAST, g.tenants DESC, g.digest LIMIT 200"
         ).fetchall()

@@ -57,9 +57,9 @@ def begin_run(conn: Connection, held: Held, workspace: str, *, who: str) -> int:
     return int(
         one(
             conn.execute(
-                "INSERT INTO terraform_run (workspace, operation_id, fence, who)"
+                "INSERT INTO terraform_run (workspace, operation_id, fencing_token, who)"
                 " VALUES (%s, %s, %s, %s) RETURNING id",
-                [workspace, held.operation_id, held.fence, who],
+                [workspace, held.operation_id, held.fencing_token, who],
             ).fetchone()
         )["id"]
     )

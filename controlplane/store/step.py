@@ -45,15 +45,16 @@ def begin(conn: Connection, held: Held, step: Step) -> int:
     return int(
         one(
             conn.execute(
-                "INSERT INTO step (operation_id, seq, name, target, reason, fence, state)"
-                " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s, %(fence)s,"
+                "INSERT INTO step (operation_id, seq, name, target, reason, fencing_token, state)"
+                " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s,"
+                " %(fencing_token)s,"
                 "        'running' FROM step WHERE operation_id = %(op)s RETURNING seq",
                 {
                     "op": held.operation_id,
                     "name": step.name,
                     "target": step.label,
                     "reason": step.reason,
-                    "fence": held.fence,
+                    "fencing_token": held.fencing_token,
                 },
             ).fetchone()
         )["seq"]

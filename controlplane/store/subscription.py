@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 
 from controlplane.domain.billing import ENDED
 from controlplane.domain.hostname import RefusedDomain
-from controlplane.domain.tenant import TenantDesired
+from controlplane.domain.tenant import TenantSpec
 from controlplane.store.registry import Connection
 
 
@@ -53,14 +53,14 @@ class Known:
     custom domains that the tenant did not get; `free`: those of them that are nobody else's."""
 
     outcome: str
-    desired: TenantDesired | None
+    spec: TenantSpec | None
     refused: tuple[RefusedDomain, ...] = ()
     free: frozenset[str] = frozenset()
 
 
 def known(conn: Connection, subscription_ids: list[str]) -> dict[str, Known]:
     rows = conn.execute(
-        "SELECT s.id, s.outcome, t.desired, coalesce(t.refused_domains, '[]') AS refused,"
+        "SELECT s.id, s.outcome, t.spec, coalesce(t.refused_domains, '[]') AS refused,"
         " ARRAY(SELECT d->>'host' FROM jsonb_array_elements(t.refused_domains) d WHERE NOT EXISTS"
         "  (SELECT FROM hostname h WHERE h.host = d->>'host' AND h.tenant_id <> t.id)) AS free"
         " FROM subscription s LEFT JOIN tenant t ON t.id = s.tenant_id WHERE s.id = ANY(%s)",
@@ -69,7 +69,7 @@ def known(conn: Connection, subscription_ids: list[str]) -> dict[str, Known]:
     return {
         row["id"]: Known(
             row["outcome"],
-            None if row["desired"] is None else TenantDesired.from_json(row["desired"]),
+            None if row["spec"] is None else TenantSpec.from_json(row["spec"]),
             tuple(RefusedDomain(**found) for found in row["refused"]),
             frozenset(row["free"]),
         )

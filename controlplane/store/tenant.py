@@ -16,7 +16,7 @@ from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.notice import NoticeKind
 from controlplane.domain.purge import RETURN_RUNBOOK
-from controlplane.domain.tenant import Lifecycle, Phase, TenantDesired, phase_of
+from controlplane.domain.tenant import Lifecycle, Phase, TenantSpec, phase_of
 from controlplane.store import notice
 from controlplane.store.registry import Connection
 
@@ -40,10 +40,10 @@ class TenantRow:
     slug: str
     display_name: str
     customer_id: str
-    desired: TenantDesired
+    spec: TenantSpec
     generation: int
     settled_generation: int
-    observed: dict[str, Any] | None
+    status: dict[str, Any] | None
     observed_at: datetime | None
     proof: str | None
     release: str | None
@@ -63,7 +63,7 @@ class TenantRow:
     @property
     def phase(self) -> Phase:
         return phase_of(
-            self.desired,
+            self.spec,
             settled=self.settled_generation == self.generation,
             ever_ready=self.ready_at is not None,
             started=self.started_at is not None,
@@ -73,12 +73,12 @@ class TenantRow:
 
 def _row(row: DictRow) -> TenantRow:
     refused = tuple(RefusedDomain(**found) for found in row["refused_domains"])
-    desired = TenantDesired.from_json(row["desired"])
-    return TenantRow(**{**row, "desired": desired, "refused_domains": refused})
+    spec = TenantSpec.from_json(row["spec"])
+    return TenantRow(**{**row, "spec": spec, "refused_domains": refused})
 
 
 _COLUMNS = (
-    "id, slug, display_name, customer_id, desired, generation, settled_generation, observed, observed_at,"
+    "id, slug, display_name, customer_id, spec, generation, settled_generation, status, observed_at,"
     " proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at, closed_at,"
     " purge_after, purged_at, clone_of, cloned_at, refused_domains"
 )
@@ -98,7 +98,7 @@ def insert(
     slug: str,
     display_name: str,
     customer_id: str,
-    desired: TenantDesired,
+    spec: TenantSpec,
     paid_at: datetime | None,
     release: str | None = None,
     clone_of: str | None = None,
@@ -111,15 +111,15 @@ def insert(
         with conn.transaction():
             conn.execute(
                 "INSERT INTO tenant"
-                " (id, slug, display_name, customer_id, desired, paid_at, release, clone_of)"
-                " VALUES (%(id)s, %(slug)s, %(name)s, %(customer)s, %(desired)s, %(paid)s, %(release)s,"
+                " (id, slug, display_name, customer_id, spec, paid_at, release, clone_of)"
+                " VALUES (%(id)s, %(slug)s, %(name)s, %(customer)s, %(spec)s, %(paid)s, %(release)s,"
                 "  %(clone_of)s)",
                 {
                     "id": tenant_id,
                     "slug": slug,
                     "name": display_name,
                     "customer": customer_id,
-                    "desired": Jsonb(desired.to_json()),
+                    "spec": Jsonb(spec.to_json()),
                     "paid": paid_at,
                     "release": release,
                     "clone_of": clone_of,
@@ -174,12 +174,12 @@ def page(conn: Connection, *, after: str | None, limit: int) -> list[TenantRow]:
     return [_row(row) for row in rows]
 
 
-def set_desired(conn: Connection, tenant_id: str, desired: TenantDesired) -> bool:
+def set_spec(conn: Connection, tenant_id: str, spec: TenantSpec) -> bool:
     """True where it differs from before; the generation rises only then."""
-    data = Jsonb(desired.to_json())
+    data = Jsonb(spec.to_json())
     return (
         conn.execute(
-            "UPDATE tenant SET desired = %s, generation = generation + 1 WHERE id = %s AND desired <> %s",
+            "UPDATE tenant SET spec = %s, generation = generation + 1 WHERE id = %s AND spec <> %s",
             [data, tenant_id, data],
         ).rowcount
         > 0
@@ -187,7 +187,7 @@ def set_desired(conn: Connection, tenant_id: str, desired: TenantDesired) -> boo
 
 
 def rise(conn: Connection, tenant_id: str) -> None:
-    """Something else than `desired` is wanted of it: what was settled is so no longer."""
+    """Something else than `spec` is wanted of it: what was settled is so no longer."""
     conn.execute("UPDATE tenant SET generation = generation + 1 WHERE id = %s", [tenant_id])
 
 
@@ -201,15 +201,15 @@ def set_proof(conn: Connection, tenant_id: str, proof: str | None) -> None:
     conn.execute("UPDATE tenant SET proof = %s WHERE id = %s", [proof, tenant_id])
 
 
-def set_observed(conn: Connection, tenant_id: str, observed: dict[str, Any]) -> None:
+def set_status(conn: Connection, tenant_id: str, status: dict[str, Any]) -> None:
     conn.execute(
-        "UPDATE tenant SET observed = %s, observed_at = clock_timestamp() WHERE id = %s",
-        [Jsonb(observed), tenant_id],
+        "UPDATE tenant SET status = %s, observed_at = clock_timestamp() WHERE id = %s",
+        [Jsonb(status), tenant_id],
     )
 
 
 def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float | None) -> bool:
-    """Desired of this generation is reality. False where desired has moved on: look again. `look_in`:
+    """The spec of this generation is reality. False where the spec has moved on: look again. `look_in`:
     seconds until the next periodic look, None for never.
 
     What needs attention is over with it, but for what is about the subscription and not about this pass: one
@@ -220,7 +220,7 @@ def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float 
         "UPDATE tenant t SET settled_generation = %(generation)s,"  # noqa: S608 — a constant
         f" needs_attention = CASE WHEN s.keeps THEN needs_attention ELSE {_REFUSALS} END,"
         f" runbook = CASE WHEN s.keeps THEN runbook WHEN {_REFUSALS} IS NOT NULL THEN %(refused)s END,"
-        " settled_lifecycle = desired->>'lifecycle',"
+        " settled_lifecycle = spec->>'lifecycle',"
         " next_look_at = clock_timestamp() + make_interval(secs => %(look)s)"
         " FROM (SELECT o.settled_lifecycle AS before,"
         "        coalesce(o.runbook = %(return)s AND o.closed_at IS NOT NULL, false)"
@@ -228,7 +228,7 @@ def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float 
         "         WHERE tenant_id = %(id)s AND outcome = 'parked') AS keeps"
         "         FROM tenant o WHERE o.id = %(id)s) s"
         " WHERE t.id = %(id)s AND t.generation = %(generation)s"
-        " RETURNING s.before, desired->>'lifecycle' AS now, desired->>'subscription_status' AS status",
+        " RETURNING s.before, spec->>'lifecycle' AS now, spec->>'subscription_status' AS status",
         {
             "id": tenant_id,
             "generation": generation,
@@ -383,16 +383,16 @@ def end_return(conn: Connection, tenant_id: str) -> None:
 
 
 _MOMENT = "to_char(({}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00'"
-"""As `desired` writes moments that came from Stripe, whole seconds in UTC: their order is that of the text,
+"""As `spec` writes moments that came from Stripe, whole seconds in UTC: their order is that of the text,
 which an index can have."""
 
 
 def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
     """Tenants that are still served and whose grace is over, locked."""
     rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM tenant WHERE desired->>'lifecycle' = 'active'"  # noqa: S608 — constants
-        f" AND desired->>'grace_ends_at' <= {_MOMENT.format('statement_timestamp()')}"
-        " ORDER BY desired->>'grace_ends_at' LIMIT %s FOR UPDATE SKIP LOCKED",
+        f"SELECT {_COLUMNS} FROM tenant WHERE spec->>'lifecycle' = 'active'"  # noqa: S608 — constants
+        f" AND spec->>'grace_ends_at' <= {_MOMENT.format('statement_timestamp()')}"
+        " ORDER BY spec->>'grace_ends_at' LIMIT %s FOR UPDATE SKIP LOCKED",
         [limit],
     ).fetchall()
     return [_row(row) for row in rows]
@@ -405,10 +405,10 @@ def tell_trials(conn: Connection, *, limit: int) -> None:
     """A notice for each trial that ends within three days, once for each end."""
     soon = _MOMENT.format("statement_timestamp() + make_interval(days => %s)")
     rows = conn.execute(
-        "SELECT t.id, t.desired->>'trial_ends_at' AS ends FROM tenant t"  # noqa: S608 — constants
-        f" WHERE t.desired->>'lifecycle' = 'active' AND t.desired->>'trial_ends_at' <= {soon}"
+        "SELECT t.id, t.spec->>'trial_ends_at' AS ends FROM tenant t"  # noqa: S608 — constants
+        f" WHERE t.spec->>'lifecycle' = 'active' AND t.spec->>'trial_ends_at' <= {soon}"
         " AND NOT EXISTS (SELECT FROM notice n WHERE n.tenant_id = t.id AND n.kind = %s"
-        "  AND n.once = t.desired->>'trial_ends_at') LIMIT %s",
+        "  AND n.once = t.spec->>'trial_ends_at') LIMIT %s",
         [TRIAL_WARNING_DAYS, NoticeKind.TRIAL_ENDING.value, limit],
     ).fetchall()
     for row in rows:

@@ -18,11 +18,11 @@ from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
 from localcloud.fakes.world import World
 from workers.providers.aws_secrets import parse_credential, render_credential
 from workers.providers.ports import (
+    ClusterDescription,
     ClusterEndpoint,
-    ClusterSeen,
     Credential,
     QuotaRoom,
-    SecretSeen,
+    SecretDescription,
     StateObject,
     Tagged,
 )
@@ -95,13 +95,13 @@ class FakeSecrets:
         self._world = world
         self._account = FakeAccount(world)
 
-    def describe(self, name: str) -> SecretSeen | None:
+    def describe(self, name: str) -> SecretDescription | None:
         with self._world.call("secrets.describe"):
             found = self._find(name)
             if found is None:
                 return None
             name, secret = found
-            return SecretSeen(name, secret_arn(name), secret["current"], secret["deleting"])
+            return SecretDescription(name, secret_arn(name), secret["current"], secret["deleting"])
 
     def read(self, name: str) -> Credential:
         with self._world.call("secrets.read"):
@@ -205,13 +205,13 @@ class FakeClusters:
         window = zip(_WINDOW, (earliest.isoformat(), latest.isoformat()), strict=True)
         self._account.change("cluster", cluster_id, **dict(window))
 
-    def describe(self, cluster_id: str) -> ClusterSeen | None:
+    def describe(self, cluster_id: str) -> ClusterDescription | None:
         with self._world.call("clusters.describe"):
             cluster = self._account.get("cluster", cluster_id)
             if cluster is None:
                 return None
             writer = self._account.get("instance", f"{cluster_id}-1")
-            return ClusterSeen(
+            return ClusterDescription(
                 status=cluster["status"],
                 writer_status=None if writer is None else writer["status"],
                 endpoint=endpoint_of(cluster_id),

@@ -7,7 +7,7 @@ from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Refused
 from localcloud.fakes.world import World
-from workers.providers.ports import HostnameSeen, ValidationRecord
+from workers.providers.ports import HostnameDescription, ValidationRecord
 
 HOSTNAME, NUMBER = "hostname", "hostname-number"
 REFUSED_ENDINGS = (".test", ".example", ".invalid", ".localhost", "example.com", "example.net", "example.org")
@@ -38,17 +38,17 @@ class FakeCustomHostnames:
         """Host → tenant id, of all there are."""
         return {host: item["tenant_id"] for host, item in self.world.all(HOSTNAME).items()}
 
-    def find(self, host: str) -> HostnameSeen | None:
+    def find(self, host: str) -> HostnameDescription | None:
         with self.world.call("hostnames.find"):
             self._reach()
             return self._look(host.lower())
 
-    def list(self) -> Iterator[HostnameSeen]:
+    def list(self) -> Iterator[HostnameDescription]:
         with self.world.call("hostnames.list"):
             self._reach()
             yield from (self._seen(item) for item in self.world.all(HOSTNAME).values())
 
-    def create(self, host: str, tenant_id: str) -> HostnameSeen:
+    def create(self, host: str, tenant_id: str) -> HostnameDescription:
         with self.world.call("hostnames.create"):
             self._reach()
             wanted = host.lower()
@@ -81,7 +81,7 @@ class FakeCustomHostnames:
     def _host_of(self, hostname_id: str) -> str | None:
         return next((h for h, item in self.world.all(HOSTNAME).items() if item["id"] == hostname_id), None)
 
-    def _look(self, host: str) -> HostnameSeen | None:
+    def _look(self, host: str) -> HostnameDescription | None:
         item = self.world.get(HOSTNAME, host)
         if item is None:
             return None
@@ -89,7 +89,7 @@ class FakeCustomHostnames:
         self.world.put(HOSTNAME, host, item)
         return self._seen(item)
 
-    def _seen(self, item: dict[str, Any]) -> HostnameSeen:
+    def _seen(self, item: dict[str, Any]) -> HostnameDescription:
         host, looks = item["host"], item["looks"]
         ready = looks >= self.ready_after and not item["stuck"]
         records = [ValidationRecord("txt", f"_cf-custom-hostname.{host}", f"owner-{item['id']}")]
@@ -97,7 +97,7 @@ class FakeCustomHostnames:
             url = f"http://{host}/.well-known/acme-challenge/{item['id']}"
             records.append(ValidationRecord("http", url, f"challenge-{item['id']}"))
         pending = "pending_validation" if looks >= 2 else "initializing"
-        return HostnameSeen(
+        return HostnameDescription(
             id=item["id"],
             host=host,
             tenant_id=item["tenant_id"],

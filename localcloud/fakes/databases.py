@@ -24,7 +24,7 @@ from workers.providers.ports import (
     Bounds,
     ClusterEndpoint,
     Credential,
-    DatabaseSeen,
+    DatabaseDescription,
     FileRun,
     Rehearsed,
     Secrets,
@@ -109,7 +109,7 @@ class FakeDatabases:
         with self.world.call("databases.harden_cluster"):
             self.world.put(CLUSTER, _key(at), {"hardened": True})
 
-    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
+    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseDescription:
         self._as_master(at)
         with self.world.call("databases.observe"):
             database = self._database(at, placement.database)
@@ -117,7 +117,7 @@ class FakeDatabases:
         ready = bool(database.get("doors"))
         plain = all(role is not None and not role.get("settings") for role in apps)
         whole = ready and database["tenant_id"] == placement.tenant_id and plain
-        return DatabaseSeen(
+        return DatabaseDescription(
             exists=bool(database),
             hardened=whole and self._role(at, placement.migrator_role) is not None,
             logins_open=ready and any(role is not None and _is_open(role) for role in apps),

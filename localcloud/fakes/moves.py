@@ -1,9 +1,8 @@
 """`ports.Moves` on the rows that `FakeDatabases.write` keeps: what was carried can be compared.
 
-The fence of a copy is kept with it, as in the real one's table, and each commit of the real one is a point
-at which a test may kill the worker. Only a cluster of the parameter group with logical replication keeps a
-log that can be followed.
-"""
+The fencing token of a copy is kept with it, as in the real one's table, and each commit of the real one is a
+point at which a test may kill the worker. Only a cluster of the parameter group with logical replication
+keeps a log that can be followed."""
 
 from __future__ import annotations
 
@@ -15,11 +14,11 @@ from controlplane.domain.placement import Placement
 from localcloud.fakes.aws import LOGICAL_GROUP, FakeAccount
 from localcloud.fakes.databases import DATABASE, FakeDatabases
 from localcloud.fakes.world import World
-from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen, TableCompared
+from workers.providers.ports import Copied, HandedOver, Home, MoveDescription, MoveRun, TableCompared
 
 STREAM = "move-stream"
 PROGRESS = "move-progress"
-CLONED = "clone-fence"
+CLONED = "clone-fencing_token"
 REFUSED = "move-refused"
 
 
@@ -40,11 +39,11 @@ class FakeMoves:
 
     # ---------------------------------------------------------------------------------------- port
 
-    def observe(self, source: Home, target: Home) -> MoveSeen:
+    def observe(self, source: Home, target: Home) -> MoveDescription:
         with self.world.call("moves.observe"):
             streaming = self.world.get(STREAM, _name(source.placement, target.placement)) is not None
             progress = self.world.get(PROGRESS, target.placement.database)
-        return MoveSeen(streaming, streaming and progress is not None and progress["copied"])
+        return MoveDescription(streaming, streaming and progress is not None and progress["copied"])
 
     def require_followable(self, source: Home) -> None:
         with self.world.call("moves.require_followable"):
@@ -64,9 +63,13 @@ class FakeMoves:
             return
         self.require_followable(source)
         with self.world.call("moves.begin.progress"):
-            fence = (self.world.get(PROGRESS, target.placement.database) or {"fence": 0})["fence"]
-            fence = max(fence, run.fence)
-            self.world.put(PROGRESS, target.placement.database, {"fence": fence, "copied": False})
+            fencing_token = (self.world.get(PROGRESS, target.placement.database) or {"fencing_token": 0})[
+                "fencing_token"
+            ]
+            fencing_token = max(fencing_token, run.fencing_token)
+            self.world.put(
+                PROGRESS, target.placement.database, {"fencing_token": fencing_token, "copied": False}
+            )
         with self.world.call("moves.begin.slot"):
             self.world.put(STREAM, name, True)
 
@@ -76,22 +79,24 @@ class FakeMoves:
         with self.world.call("moves.copy"):
             self._take(target, run)
             rows = self._carry(source, target)
-            self.world.put(PROGRESS, target.placement.database, {"fence": run.fence, "copied": True})
+            self.world.put(
+                PROGRESS, target.placement.database, {"fencing_token": run.fencing_token, "copied": True}
+            )
         return Copied(tables=1, rows=rows, size=rows, seconds=0.0)
 
     def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
         run.check()
         self._refused("clone")
         with self.world.call("moves.clone"):
-            if (self.world.get(CLONED, target.placement.database) or 0) > run.fence:
-                raise LeaseLost(f"the copy has seen a later fence than {run.fence}")
+            if (self.world.get(CLONED, target.placement.database) or 0) > run.fencing_token:
+                raise LeaseLost(f"the copy has seen a later fencing_token than {run.fencing_token}")
             if source.reader is not None:
                 self._databases.content(source.at, source.reader)
             here, there = (self._database(home).get("migrations") for home in (source, target))
             if here != there:
                 raise NeedsHuman("the two databases differ in their schema", runbook="move")
             rows = self._carry(source, target)
-            self.world.put(CLONED, target.placement.database, run.fence)
+            self.world.put(CLONED, target.placement.database, run.fencing_token)
         compared = TableCompared("app.rows", rows, "0", same=True)
         return Copied(tables=1, rows=rows, size=rows, seconds=0.0, compared=(compared,))
 
@@ -139,9 +144,9 @@ class FakeMoves:
         progress = self.world.get(PROGRESS, target.placement.database)
         if progress is None:
             raise Retryable("nothing was begun")
-        if progress["fence"] > run.fence:
-            raise LeaseLost(f"the copy has seen a later fence than {run.fence}")
-        self.world.put(PROGRESS, target.placement.database, progress | {"fence": run.fence})
+        if progress["fencing_token"] > run.fencing_token:
+            raise LeaseLost(f"the copy has seen a later fencing_token than {run.fencing_token}")
+        self.world.put(PROGRESS, target.placement.database, progress | {"fencing_token": run.fencing_token})
 
     def _refused(self, call: str) -> None:
         if self.world.get(REFUSED, call):

@@ -10,7 +10,7 @@ from controlplane.domain.errors import ControlPlaneError, NeedsHuman
 from localcloud.fakes import past
 from localcloud.fakes.aws import FakeAccount
 from localcloud.fakes.world import World
-from workers.providers.ports import SnapshotSeen
+from workers.providers.ports import SnapshotDescription
 
 SNAPSHOT = "snapshot"
 
@@ -27,13 +27,13 @@ class FakeSnapshots:
     def fail(self, error: ControlPlaneError | None) -> None:
         self._error = error
 
-    def describe(self, name: str) -> SnapshotSeen | None:
+    def describe(self, name: str) -> SnapshotDescription | None:
         with self._world.call("snapshots.describe"):
             seen = self._account.get(SNAPSHOT, name)
         if seen is None:
             return None
         status = "creating" if seen.get("looks") else "available"
-        return SnapshotSeen(name, seen["cluster"], status, datetime.fromisoformat(seen["taken_at"]))
+        return SnapshotDescription(name, seen["cluster"], status, datetime.fromisoformat(seen["taken_at"]))
 
     def ensure(self, cluster_id: str, name: str, *, tags: Mapping[str, str]) -> str:
         with self._world.call("snapshots.ensure"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from controlplane.domain.billing import desired_from_subscription
+from controlplane.domain.billing import spec_from_subscription
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.operation import ResourceKind
 from controlplane.services import billing
@@ -183,7 +183,7 @@ class Box:
             known = subscription.known(conn, list(objects))
         found = {}
         for subscription_id, item in objects.items():
-            decision = desired_from_subscription(
+            decision = spec_from_subscription(
                 item, self.ctx.catalogue, platform_zone=ZONE, now=datetime.now(UTC)
             )
             if not comparison.in_step(decision, known.get(subscription_id)):

@@ -52,17 +52,17 @@ def end_state(box: Box) -> dict[str, dict[str, Any]]:
     """What a customer could notice, by subscription; closed tenants are left out."""
     with box.ctx.registry.connection() as conn:
         rows = conn.execute(
-            "SELECT s.id, t.slug, t.desired, c.desired->>'isolation' AS isolation,"
+            "SELECT s.id, t.slug, t.spec, c.spec->>'isolation' AS isolation,"
             " c.slots FROM subscription s JOIN tenant t ON t.id = s.tenant_id"
             " LEFT JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
-            " LEFT JOIN cluster c ON c.id = p.cluster_id WHERE t.desired->>'lifecycle' <> 'closed'"
+            " LEFT JOIN cluster c ON c.id = p.cluster_id WHERE t.spec->>'lifecycle' <> 'closed'"
         ).fetchall()
     state = {}
     for row in rows:
         entry = box.ctx.providers.cache.read(f"{row['slug']}.{ZONE}")
         served = None if entry is None else entry.payload["status"]
-        state[row["id"]] = {"desired": row["desired"], "served": served}
-        if row["desired"]["lifecycle"] == "active":  # who was never active has no home yet
+        state[row["id"]] = {"spec": row["spec"], "served": served}
+        if row["spec"]["lifecycle"] == "active":  # who was never active has no home yet
             state[row["id"]]["cluster"] = {"isolation": row["isolation"], "slots": row["slots"]}
     return state
 
@@ -105,7 +105,7 @@ def _strays(box: Box) -> list[str]:
     """Without what a killed run made for a tenant that was then suspended or closed: it has its row, and
     the state learns of it when the tenant comes back or goes."""
     with box.ctx.registry.connection() as conn:
-        rows = conn.execute("SELECT id FROM tenant WHERE desired->>'lifecycle' <> 'active'").fetchall()
+        rows = conn.execute("SELECT id FROM tenant WHERE spec->>'lifecycle' <> 'active'").fetchall()
     resting = {row["id"] for row in rows}
     return [thing for thing in box.terraform.orphans() if not resting & set(_TENANT.findall(thing))]
 

@@ -17,11 +17,11 @@ from controlplane.domain.billing import (
     Park,
     SubscriptionRef,
     Wait,
-    desired_from_subscription,
+    spec_from_subscription,
     subscription_of_event,
 )
 from controlplane.domain.catalogue import parse_catalogue
-from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.domain.tenant import Lifecycle, TenantSpec
 
 ZONE = "tenants.platform.com"
 CAPACITY = """
@@ -75,7 +75,7 @@ def subscription(*items: Any, **changes: Any) -> dict[str, Any]:
 
 
 def decide(*items: Any, **changes: Any) -> Decision:
-    return desired_from_subscription(subscription(*items, **changes), CATALOGUE, platform_zone=ZONE, now=NOW)
+    return spec_from_subscription(subscription(*items, **changes), CATALOGUE, platform_zone=ZONE, now=NOW)
 
 
 def applied(*items: Any, **changes: Any) -> Apply:
@@ -104,24 +104,24 @@ def test_a_payment_past_due_has_a_grace_that_counts_from_its_invoice(
     invoice: Any, days: int, lifecycle: Lifecycle
 ) -> None:
     unpaid = item(current_period_start=START)
-    desired = applied(unpaid, status="past_due", latest_invoice=invoice).desired
-    assert desired.grace_ends_at == NOW - timedelta(days=days) + timedelta(days=14)
-    assert desired.lifecycle is lifecycle
-    assert applied(unpaid, status="active", latest_invoice=invoice).desired.grace_ends_at is None
+    spec = applied(unpaid, status="past_due", latest_invoice=invoice).spec
+    assert spec.grace_ends_at == NOW - timedelta(days=days) + timedelta(days=14)
+    assert spec.lifecycle is lifecycle
+    assert applied(unpaid, status="active", latest_invoice=invoice).spec.grace_ends_at is None
 
 
 def test_the_periods_start_of_older_shapes_and_none_at_all() -> None:
-    desired = applied(status="past_due", current_period_start=START).desired
-    assert desired.grace_ends_at == NOW - timedelta(days=6)
-    assert applied(status="past_due").desired.lifecycle is Lifecycle.ACTIVE
-    late = applied(item(current_period_start=253_402_300_799), status="past_due").desired
+    spec = applied(status="past_due", current_period_start=START).spec
+    assert spec.grace_ends_at == NOW - timedelta(days=6)
+    assert applied(status="past_due").spec.lifecycle is Lifecycle.ACTIVE
+    late = applied(item(current_period_start=253_402_300_799), status="past_due").spec
     assert late.grace_ends_at is not None
     assert isinstance(decide(status="past_due", latest_invoice={"created": "yesterday"}), Park)
 
 
 def test_a_trial_has_an_end() -> None:
-    assert applied(status="trialing", trial_end=END).desired.trial_ends_at == END_AT
-    assert applied(status="active", trial_end=END).desired.trial_ends_at is None
+    assert applied(status="trialing", trial_end=END).spec.trial_ends_at == END_AT
+    assert applied(status="active", trial_end=END).spec.trial_ends_at is None
 
 
 def test_everything_that_a_subscription_says() -> None:
@@ -129,7 +129,7 @@ def test_everything_that_a_subscription_says() -> None:
         subscription_id="sub_1",
         customer_id="cus_1",
         livemode=False,
-        desired=TenantDesired(
+        spec=TenantSpec(
             lifecycle=Lifecycle.ACTIVE,
             plan="team",
             subscription_status="active",
@@ -155,8 +155,8 @@ def test_everything_that_a_subscription_says() -> None:
     ],
 )
 def test_a_status_asks_for_a_lifecycle(status: str, lifecycle: Lifecycle) -> None:
-    desired = applied(status=status).desired
-    assert (desired.lifecycle, desired.subscription_status) == (lifecycle, status)
+    spec = applied(status=status).spec
+    assert (spec.lifecycle, spec.subscription_status) == (lifecycle, status)
 
 
 def test_an_open_first_payment_waits_whatever_is_bought() -> None:
@@ -186,15 +186,15 @@ def test_an_unknown_status_parks(status: Any) -> None:
 
 @pytest.mark.parametrize("pause", [None, {"behavior": "void", "resumes_at": None}])
 def test_paused_collection_goes_on_serving(pause: Any) -> None:
-    assert applied(pause_collection=pause).desired == applied().desired
+    assert applied(pause_collection=pause).spec == applied().spec
 
 
 def test_cancelling_at_the_periods_end_goes_on_until_then() -> None:
-    desired = applied(cancel_at_period_end=True).desired
-    assert desired == replace(applied().desired, closes_at=END_AT)
-    sooner = applied(cancel_at=END - 86400, cancel_at_period_end=False).desired.closes_at
+    spec = applied(cancel_at_period_end=True).spec
+    assert spec == replace(applied().spec, closes_at=END_AT)
+    sooner = applied(cancel_at=END - 86400, cancel_at_period_end=False).spec.closes_at
     assert sooner == END_AT - timedelta(days=1)
-    assert applied(status="canceled", cancel_at=END).desired.closes_at is None
+    assert applied(status="canceled", cancel_at=END).spec.closes_at is None
 
 
 # ------------------------------------------------------------------------------ shapes old and new
@@ -218,9 +218,9 @@ def test_a_price_is_an_object_an_id_or_an_old_plan(bought: dict[str, Any]) -> No
 def test_the_period_ends_on_the_item_or_on_the_subscription() -> None:
     old = item()
     del old["current_period_end"]
-    assert applied(old, current_period_end=END).desired.current_period_end == END_AT
-    assert applied(current_period_end=1).desired.current_period_end == END_AT
-    assert applied(old).desired.current_period_end is None
+    assert applied(old, current_period_end=END).spec.current_period_end == END_AT
+    assert applied(current_period_end=1).spec.current_period_end == END_AT
+    assert applied(old).spec.current_period_end is None
 
 
 @pytest.mark.parametrize("end", ["1", 1.5, -1, 10**12, True, []])
@@ -241,8 +241,8 @@ def test_a_customer_is_an_id_or_an_object(customer: Any) -> None:
 def test_the_plan_is_found_among_add_ons_and_gives_the_quantity() -> None:
     support = item("price_support", 9, current_period_end=END + 1)
     for items in ([item(), support], [support, item()]):
-        desired = applied(*items).desired
-        assert (desired.plan, desired.quantity, desired.current_period_end) == ("team", 3, END_AT)
+        spec = applied(*items).spec
+        assert (spec.plan, spec.quantity, spec.current_period_end) == ("team", 3, END_AT)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_quantity_that_is_none_parks(quantity: Any) -> None:
     ],
 )
 def test_what_is_billed_by_use_counts_once(metered: dict[str, Any]) -> None:
-    assert applied(item(quantity=None) | metered).desired.quantity == 1
+    assert applied(item(quantity=None) | metered).spec.quantity == 1
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_malformed_subscription_parks_and_names_the_field(changes: dict[str, A
 
 @pytest.mark.parametrize("whole", [None, [], "sub_1", 7])
 def test_what_is_no_object_parks(whole: Any) -> None:
-    decision = desired_from_subscription(whole, CATALOGUE, platform_zone=ZONE, now=NOW)
+    decision = spec_from_subscription(whole, CATALOGUE, platform_zone=ZONE, now=NOW)
     assert isinstance(decision, Park)
     assert decision.reason.startswith("subscription: expected an object, got")
 
@@ -357,7 +357,7 @@ CUSTOMER = {"id": "cus_1", "name": "Customer Ltd", "metadata": {"slug": "from-cu
 )
 def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], wish: str | None) -> None:
     session, customer = changes.pop("session", None), changes.pop("customer_object", None)
-    decision = desired_from_subscription(
+    decision = spec_from_subscription(
         subscription(**changes), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
     )
     assert isinstance(decision, Apply)
@@ -380,7 +380,7 @@ def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], wis
 def test_a_display_name_is_always_there_and_fit_to_show(
     metadata: dict[str, str], session: Any, customer: Any, name: str
 ) -> None:
-    decision = desired_from_subscription(
+    decision = spec_from_subscription(
         subscription(metadata=metadata),
         CATALOGUE,
         platform_zone=ZONE,
@@ -396,13 +396,13 @@ def test_custom_domains_are_normalised_and_counted_once() -> None:
     decision = applied(
         metadata={"custom_domain": "WWW.Acme.com.", "custom_domains": " www.acme.com,, bücher.de"}
     )
-    assert decision.desired.custom_domains == ("www.acme.com", "xn--bcher-kva.de")
+    assert decision.spec.custom_domains == ("www.acme.com", "xn--bcher-kva.de")
     assert decision.warnings == ()
 
 
 def test_a_bad_custom_domain_warns_and_holds_nothing_up() -> None:
     decision = applied(metadata={"custom_domains": f"http://x, shop.acme.com, acme.{ZONE}"})
-    assert decision.desired.custom_domains == ("shop.acme.com",)
+    assert decision.spec.custom_domains == ("shop.acme.com",)
     assert [warning.split(": expected")[0] for warning in decision.warnings] == [
         "metadata.custom_domains: custom_domain"
     ] * 2
@@ -410,17 +410,17 @@ def test_a_bad_custom_domain_warns_and_holds_nothing_up() -> None:
 
 def test_domains_beyond_the_plans_allowance_are_cut_with_a_warning() -> None:
     decision = applied(metadata={"custom_domains": "a.com,b.com,c.com,d.com"})
-    assert decision.desired.custom_domains == ("a.com", "b.com")
+    assert decision.spec.custom_domains == ("a.com", "b.com")
     assert decision.warnings == ("custom_domains: plan team allows 2, left out: c.com, d.com",)
 
 
 def test_what_a_tenant_should_have_hangs_on_the_subscription_alone() -> None:
     session, customer = SESSION | {"metadata": {"custom_domain": "a.com"}}, CUSTOMER | {"id": "cus_2"}
-    decision = desired_from_subscription(
+    decision = spec_from_subscription(
         subscription(), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
     )
     assert isinstance(decision, Apply)
-    assert (decision.desired, decision.customer_id) == (applied().desired, "cus_1")
+    assert (decision.spec, decision.customer_id) == (applied().spec, "cus_1")
 
 
 # ------------------------------------------------------------------------------ events
@@ -562,7 +562,7 @@ def storable(decision: Decision) -> None:
             texts: tuple[str, ...] = (reason,)
         case Apply():
             texts = (decision.display_name, decision.slug_wish or "", *decision.warnings)
-            assert TenantDesired.from_json(decision.desired.to_json()) == decision.desired
+            assert TenantSpec.from_json(decision.spec.to_json()) == decision.spec
         case Wait(reason):
             texts = (reason,)
     assert all("\0" not in text and len(text.encode()) < 2000 for text in texts)
@@ -571,7 +571,7 @@ def storable(decision: Decision) -> None:
 @given(st.dictionaries(st.sampled_from(FIELDS), anything), anything, anything)
 def test_no_subscription_raises(changes: dict[str, Any], session: Any, customer: Any) -> None:
     storable(
-        desired_from_subscription(
+        spec_from_subscription(
             subscription(**changes),
             CATALOGUE,
             platform_zone=ZONE,
@@ -591,7 +591,7 @@ def test_no_item_raises(changes: dict[str, Any]) -> None:
 def test_no_wish_stops_a_paying_customer(metadata: dict[str, str]) -> None:
     decision = applied(metadata=metadata)
     storable(decision)
-    assert decision.desired.plan == "team"
+    assert decision.spec.plan == "team"
 
 
 @given(st.one_of(anything, st.builds(event, st.sampled_from(sorted(EVENT_TYPES)), anything)))
@@ -628,9 +628,9 @@ REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "stripe"
 def test_stripes_own_examples_are_understood() -> None:
     objects = json.loads(REFERENCE.read_text(encoding="utf-8"))
     example = objects["subscription"]
-    assert isinstance(desired_from_subscription(example, CATALOGUE, platform_zone=ZONE, now=NOW), Park)
+    assert isinstance(spec_from_subscription(example, CATALOGUE, platform_zone=ZONE, now=NOW), Park)
     example["items"]["data"][0]["price"]["lookup_key"] = "team"
-    decision = desired_from_subscription(
+    decision = spec_from_subscription(
         example,
         CATALOGUE,
         platform_zone=ZONE,
@@ -640,7 +640,7 @@ def test_stripes_own_examples_are_understood() -> None:
     )
     assert isinstance(decision, Apply)
     assert (decision.subscription_id, decision.customer_id) == (example["id"], example["customer"])
-    assert decision.desired.current_period_end is not None
+    assert decision.spec.current_period_end is not None
     assert subscription_of_event(objects["event"] | {"type": "customer.subscription.updated"}) is not None
     updated = event("customer.subscription.updated", example)
     assert subscription_of_event(updated) == SubscriptionRef(example["id"], None, example["customer"])

@@ -5,40 +5,40 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.domain.cluster import ClusterLifecycle
-from controlplane.domain.observed import (
-    ClusterObserved,
-    CredentialObserved,
-    DatabaseObserved,
-    HostnameObserved,
-    TenantObserved,
+from controlplane.domain.planner import ClusterGoal, TenantGoal, plan_cluster, plan_tenant
+from controlplane.domain.status import (
+    ClusterStatus,
+    CredentialStatus,
+    DatabaseStatus,
+    HostnameStatus,
+    TenantStatus,
 )
-from controlplane.domain.planner import ClusterWanted, TenantWanted, plan_cluster, plan_tenant
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
 
 S = StepName
-NOTHING = TenantObserved(
+NOTHING = TenantStatus(
     cluster_ready=False,
     stack_digest=None,
     database=None,
-    app=CredentialObserved(None, None),
-    migrator=CredentialObserved(None, None),
+    app=CredentialStatus(None, None),
+    migrator=CredentialStatus(None, None),
     proof=None,
     routes={},
     hostnames=(),
 )
-READY = replace(NOTHING, cluster_ready=True, database=DatabaseObserved(False, False, False, None))
-SETTLED = TenantObserved(
+READY = replace(NOTHING, cluster_ready=True, database=DatabaseStatus(False, False, False, None))
+SETTLED = TenantStatus(
     cluster_ready=True,
     stack_digest="d",
-    database=DatabaseObserved(True, True, True, "0002"),
-    app=CredentialObserved("v1", "v1"),
-    migrator=CredentialObserved("v1", "v1"),
+    database=DatabaseStatus(True, True, True, "0002"),
+    app=CredentialStatus("v1", "v1"),
+    migrator=CredentialStatus("v1", "v1"),
     proof="p",
     routes={"a.z": {"status": "active"}},
     hostnames=(),
 )
-ACTIVE = TenantWanted(
+ACTIVE = TenantGoal(
     lifecycle=Lifecycle.ACTIVE,
     stack_digest="d",
     release="0002",
@@ -87,40 +87,40 @@ def test_each_difference_alone_yields_its_own_step() -> None:
         "apply_tenant_stack": replace(SETTLED, stack_digest="other"),
         "create_database": replace(SETTLED, database=replace(database, hardened=False)),
         "open_logins": replace(SETTLED, database=replace(database, logins_open=False)),
-        "set_password:app": replace(SETTLED, app=CredentialObserved("v2", "v1")),
+        "set_password:app": replace(SETTLED, app=CredentialStatus("v2", "v1")),
         "migrate_schema": replace(SETTLED, database=replace(database, release="0001")),
         "prove": replace(SETTLED, proof="old"),
         "publish:a.z": replace(SETTLED, routes={"a.z": {"status": "provisioning"}}),
     }
-    for expected, seen in cases.items():
-        assert names(plan_tenant(ACTIVE, seen)) == [expected]
+    for expected, status in cases.items():
+        assert names(plan_tenant(ACTIVE, status)) == [expected]
 
 
 def test_a_login_is_rotated_when_asked_for_or_old_and_retired_first() -> None:
-    wanted = replace(ACTIVE, rotate_after=100.0)
-    young = CredentialObserved("v1", "v1", generation=4, wanted=4, age=99.0)
+    goal = replace(ACTIVE, rotate_after=100.0)
+    young = CredentialStatus("v1", "v1", generation=4, requested=4, age=99.0)
     cases = {
         (): young,
-        ("rotate_credential:app",): replace(young, wanted=5),
-        ("retire_login:app",): replace(young, wanted=5, retire_in=-1.0),
-        ("set_password:app",): replace(young, wanted=5, password_from="v0"),
+        ("rotate_credential:app",): replace(young, requested=5),
+        ("retire_login:app",): replace(young, requested=5, retire_in=-1.0),
+        ("set_password:app",): replace(young, requested=5, password_from="v0"),
     }
     for expected, app in cases.items():
-        assert names(plan_tenant(wanted, replace(SETTLED, app=app))) == list(expected)
+        assert names(plan_tenant(goal, replace(SETTLED, app=app))) == list(expected)
     old = replace(young, age=100.0)
-    assert names(plan_tenant(wanted, replace(SETTLED, app=old, migrator=old))) == [
+    assert names(plan_tenant(goal, replace(SETTLED, app=old, migrator=old))) == [
         "rotate_credential:migrator",
         "rotate_credential:app",
     ]
-    assert plan_tenant(wanted, replace(SETTLED, app=replace(old, retire_in=5.0))) == []
+    assert plan_tenant(goal, replace(SETTLED, app=replace(old, retire_in=5.0))) == []
     assert plan_tenant(ACTIVE, replace(SETTLED, app=replace(old, age=1e9))) == []
 
 
 def test_who_is_suspended_has_logins_retired_and_none_rotated() -> None:
-    app = CredentialObserved("v1", "v1", wanted=2, age=1e9, retire_in=-1.0)
-    wanted = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, rotate_after=1.0)
-    assert names(plan_tenant(wanted, replace(SETTLED, app=app))) == ["close_logins", "retire_login:app"]
-    assert plan_tenant(wanted, replace(NOTHING, app=app, routes=SETTLED.routes)) == []
+    app = CredentialStatus("v1", "v1", requested=2, age=1e9, retire_in=-1.0)
+    goal = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, rotate_after=1.0)
+    assert names(plan_tenant(goal, replace(SETTLED, app=app))) == ["close_logins", "retire_login:app"]
+    assert plan_tenant(goal, replace(NOTHING, app=app, routes=SETTLED.routes)) == []
 
 
 def test_a_flushed_cache_announces_and_publishes_again() -> None:
@@ -128,37 +128,37 @@ def test_a_flushed_cache_announces_and_publishes_again() -> None:
 
 
 def test_an_unverified_domain_comes_last_and_is_polled_only_when_due() -> None:
-    wanted = replace(ACTIVE, domains=("www.a.dev",))
-    assert names(plan_tenant(wanted, SETTLED)) == ["register_hostname:www.a.dev"]
-    pending = HostnameObserved("www.a.dev", "id", "pending", "pending_validation", poll_due=False)
-    assert plan_tenant(wanted, replace(SETTLED, hostnames=(pending,))) == []
+    goal = replace(ACTIVE, domains=("www.a.dev",))
+    assert names(plan_tenant(goal, SETTLED)) == ["register_hostname:www.a.dev"]
+    pending = HostnameStatus("www.a.dev", "id", "pending", "pending_validation", poll_due=False)
+    assert plan_tenant(goal, replace(SETTLED, hostnames=(pending,))) == []
     due = replace(pending, poll_due=True)
-    assert names(plan_tenant(wanted, replace(SETTLED, hostnames=(due,)))) == ["poll_hostname:www.a.dev"]
-    refused = HostnameObserved("www.a.dev", None, "new", "new", poll_due=True, refused=True)
-    assert plan_tenant(wanted, replace(SETTLED, hostnames=(refused,))) == []
+    assert names(plan_tenant(goal, replace(SETTLED, hostnames=(due,)))) == ["poll_hostname:www.a.dev"]
+    refused = HostnameStatus("www.a.dev", None, "new", "new", poll_due=True, refused=True)
+    assert plan_tenant(goal, replace(SETTLED, hostnames=(refused,))) == []
 
 
 def test_suspending_blocks_the_route_before_it_closes_the_logins() -> None:
-    wanted = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, routes={"a.z": {"status": "suspended"}})
-    assert names(plan_tenant(wanted, SETTLED)) == ["publish:a.z", "close_logins"]
+    goal = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, routes={"a.z": {"status": "suspended"}})
+    assert names(plan_tenant(goal, SETTLED)) == ["publish:a.z", "close_logins"]
 
 
 def test_closing_withdraws_hosts_then_hostnames_then_logins_and_keeps_the_data() -> None:
-    hostname = HostnameObserved("www.a.dev", "id", "active", "active", poll_due=False)
-    seen = replace(SETTLED, hostnames=(hostname,))
-    wanted = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, withdrawn=("a.z",))
-    assert names(plan_tenant(wanted, seen)) == ["withdraw:a.z", "remove_hostname:www.a.dev", "close_logins"]
+    hostname = HostnameStatus("www.a.dev", "id", "active", "active", poll_due=False)
+    status = replace(SETTLED, hostnames=(hostname,))
+    goal = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, withdrawn=("a.z",))
+    assert names(plan_tenant(goal, status)) == ["withdraw:a.z", "remove_hostname:www.a.dev", "close_logins"]
 
 
 def test_closing_what_was_never_made_makes_nothing() -> None:
-    wanted = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, withdrawn=("a.z",))
-    assert plan_tenant(wanted, NOTHING) == []
+    goal = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, withdrawn=("a.z",))
+    assert plan_tenant(goal, NOTHING) == []
 
 
 def test_clusters() -> None:
-    wanted = ClusterWanted(ClusterLifecycle.ACTIVE, "d")
-    new = ClusterObserved(None, None, None, hardened=False)
-    assert names(plan_cluster(wanted, new)) == ["apply_cluster_stack", "await_available", "harden_cluster"]
-    assert plan_cluster(wanted, ClusterObserved("d", "available", "available", hardened=True)) == []
-    failing = ClusterObserved("d", "failed", "available", hardened=True)
-    assert names(plan_cluster(wanted, failing)) == ["await_available"]
+    goal = ClusterGoal(ClusterLifecycle.ACTIVE, "d")
+    new = ClusterStatus(None, None, None, hardened=False)
+    assert names(plan_cluster(goal, new)) == ["apply_cluster_stack", "await_available", "harden_cluster"]
+    assert plan_cluster(goal, ClusterStatus("d", "available", "available", hardened=True)) == []
+    failing = ClusterStatus("d", "failed", "available", hardened=True)
+    assert names(plan_cluster(goal, failing)) == ["await_available"]

@@ -18,11 +18,11 @@ from controlplane.domain.pool import (
     Fit,
     HeldBack,
     Make,
+    PoolCluster,
     PoolPlan,
     Retire,
     Retry,
     Room,
-    Seen,
     fits_of,
     plan_pool,
 )
@@ -43,9 +43,9 @@ def fits(*plans: Plan) -> list[Fit]:
     return fits_of(Catalogue(1, {p.name: p for p in plans}), engine_version="17.5")
 
 
-def seen(fit: Fit, **changes: Any) -> Seen:
+def status(fit: Fit, **changes: Any) -> PoolCluster:
     """A ready, empty cluster of this fit, changed."""
-    usual = Seen(
+    usual = PoolCluster(
         id="c-1",
         fit=fit.name,
         slots=fit.slots,
@@ -58,7 +58,7 @@ def seen(fit: Fit, **changes: Any) -> Seen:
         age=DAY,
         surplus_for=None,
         parked_for=None,
-        instances=fit.desired.instance_count,
+        instances=fit.spec.instance_count,
         idle_acu=fit.idle_acu,
     )
     return replace(usual, **changes)
@@ -90,17 +90,19 @@ def test_nothing_asked_for_nothing_done() -> None:
 
 def test_a_slot_is_made_and_one_on_its_way_counts() -> None:
     assert plan_pool([WARM], [], LIMITS, UNKNOWN).acts == (Make(WARM.name),)
-    assert plan_pool([WARM], [seen(WARM, ready=False)], LIMITS, UNKNOWN).acts == ()
+    assert plan_pool([WARM], [status(WARM, ready=False)], LIMITS, UNKNOWN).acts == ()
 
 
 def test_a_slot_that_was_taken_is_made_again() -> None:
-    assert plan_pool([WARM], [seen(WARM, used=1, ever_used=True)], LIMITS, UNKNOWN).acts == (Make(WARM.name),)
+    assert plan_pool([WARM], [status(WARM, used=1, ever_used=True)], LIMITS, UNKNOWN).acts == (
+        Make(WARM.name),
+    )
 
 
 def test_a_shared_cluster_is_made_when_the_free_slots_run_low() -> None:
     (fit,) = fits(plan("s", isolation=Isolation.SHARED, slots=10, warm_slots=3))
-    assert plan_pool([fit], [seen(fit, used=7, ever_used=True)], LIMITS, UNKNOWN).acts == ()
-    assert plan_pool([fit], [seen(fit, used=8, ever_used=True)], LIMITS, UNKNOWN).acts == (Make(fit.name),)
+    assert plan_pool([fit], [status(fit, used=7, ever_used=True)], LIMITS, UNKNOWN).acts == ()
+    assert plan_pool([fit], [status(fit, used=8, ever_used=True)], LIMITS, UNKNOWN).acts == (Make(fit.name),)
 
 
 def test_every_limit_holds_back_and_says_so() -> None:
@@ -128,59 +130,59 @@ def test_what_is_left_of_a_limit_is_shared_out() -> None:
 
 
 def test_clusters_on_their_way_are_taken_off_the_quota_before_aws_counts_them() -> None:
-    others = [seen(COLD, id=f"c-{n}", ready=False, used=1, ever_used=True) for n in range(3)]
+    others = [status(COLD, id=f"c-{n}", ready=False, used=1, ever_used=True) for n in range(3)]
     (other,) = fits(plan("other", max_acu=8.0, warm_slots=1))
     assert plan_pool([COLD, other], others, LIMITS, Room(clusters=3, instances=9)).acts == ()
     assert plan_pool([COLD, other], others, LIMITS, Room(clusters=4, instances=9)).acts == (Make(other.name),)
 
 
 def test_a_surplus_goes_after_its_time_and_not_before() -> None:
-    found = plan_pool([COLD], [seen(COLD)], LIMITS, UNKNOWN)
+    found = plan_pool([COLD], [status(COLD)], LIMITS, UNKNOWN)
     assert (found.acts, found.surplus) == ((), {"c-1"})
-    assert plan_pool([COLD], [seen(COLD, surplus_for=DAY - 1)], LIMITS, UNKNOWN).acts == ()
-    (retire,) = plan_pool([COLD], [seen(COLD, surplus_for=DAY)], LIMITS, UNKNOWN).acts
+    assert plan_pool([COLD], [status(COLD, surplus_for=DAY - 1)], LIMITS, UNKNOWN).acts == ()
+    (retire,) = plan_pool([COLD], [status(COLD, surplus_for=DAY)], LIMITS, UNKNOWN).acts
     assert isinstance(retire, Retire)
     assert retire.cluster_id == "c-1"
 
 
 def test_of_two_where_one_is_asked_for_only_one_is_a_surplus() -> None:
-    two = [seen(WARM, id="c-1"), seen(WARM, id="c-2", age=2 * DAY)]
+    two = [status(WARM, id="c-1"), status(WARM, id="c-2", age=2 * DAY)]
     assert plan_pool([WARM], two, LIMITS, UNKNOWN).surplus == {"c-2"}
 
 
 def test_what_ever_held_a_tenant_stays() -> None:
-    used = seen(COLD, ever_used=True, surplus_for=9 * DAY)
+    used = status(COLD, ever_used=True, surplus_for=9 * DAY)
     assert plan_pool([COLD], [used], LIMITS, UNKNOWN) == PoolPlan((), (), frozenset())
 
 
 def test_a_broken_one_is_replaced_first_and_goes_then() -> None:
-    broken = seen(WARM, id="c-1", ready=False, runbook="kms-key")
+    broken = status(WARM, id="c-1", ready=False, runbook="kms-key")
     assert plan_pool([WARM], [broken], LIMITS, UNKNOWN).acts == (Make(WARM.name),)
-    assert plan_pool([WARM], [broken, seen(WARM, id="c-2", ready=False)], LIMITS, UNKNOWN).acts == ()
-    (retire,) = plan_pool([WARM], [broken, seen(WARM, id="c-2")], LIMITS, UNKNOWN).acts
+    assert plan_pool([WARM], [broken, status(WARM, id="c-2", ready=False)], LIMITS, UNKNOWN).acts == ()
+    (retire,) = plan_pool([WARM], [broken, status(WARM, id="c-2")], LIMITS, UNKNOWN).acts
     assert retire == Retire("c-1", "it needs attention, and its replacement is ready")
 
 
 def test_a_fault_that_breaks_all_is_not_multiplied() -> None:
-    broken = [seen(WARM, id=f"c-{n}", ready=False, runbook="kms-key") for n in range(FAILING_AT_MOST)]
+    broken = [status(WARM, id=f"c-{n}", ready=False, runbook="kms-key") for n in range(FAILING_AT_MOST)]
     found = plan_pool([WARM], broken, LIMITS, UNKNOWN)
     assert found.acts == ()
     assert found.held_back == (HeldBack(WARM.name, 1, "2 empty clusters like it need attention"),)
 
 
 def test_an_outdated_one_is_replaced_unless_it_is_young() -> None:
-    young = seen(WARM, outdated=True, age=OUTDATED_FROM_AGE - 1)
+    young = status(WARM, outdated=True, age=OUTDATED_FROM_AGE - 1)
     assert plan_pool([WARM], [young], LIMITS, UNKNOWN).acts == ()
-    old = seen(WARM, outdated=True, age=OUTDATED_FROM_AGE)
+    old = status(WARM, outdated=True, age=OUTDATED_FROM_AGE)
     assert plan_pool([WARM], [old], LIMITS, UNKNOWN).acts == (Make(WARM.name),)
     in_use = replace(old, used=1, ever_used=True)
     assert plan_pool([COLD], [in_use], LIMITS, UNKNOWN).acts == ()
-    (retire,) = plan_pool([WARM], [old, seen(WARM, id="c-2")], LIMITS, UNKNOWN).acts
+    (retire,) = plan_pool([WARM], [old, status(WARM, id="c-2")], LIMITS, UNKNOWN).acts
     assert retire == Retire("c-1", "it is outdated, and its replacement is ready")
 
 
 def test_one_that_met_the_quota_is_tried_again_when_there_is_room() -> None:
-    waits = seen(WARM, ready=False, runbook="aws-quota", parked_for=RETRY_QUOTA_AFTER)
+    waits = status(WARM, ready=False, runbook="aws-quota", parked_for=RETRY_QUOTA_AFTER)
     assert plan_pool([WARM], [waits], LIMITS, Room(0, 0)).acts == ()
     assert plan_pool([WARM], [waits], LIMITS, Room(1, 1)).acts == (Retry("c-1"),)
     early = replace(waits, parked_for=RETRY_QUOTA_AFTER - 1)
@@ -192,7 +194,7 @@ def test_one_that_met_the_quota_is_tried_again_when_there_is_room() -> None:
 
 def test_customers_are_tried_before_the_pool() -> None:
     usual = {"ready": False, "runbook": "aws-quota", "parked_for": DAY}
-    empty, home = seen(WARM, id="c-1", **usual), seen(WARM, id="c-2", used=1, ever_used=True, **usual)
+    empty, home = status(WARM, id="c-1", **usual), status(WARM, id="c-2", used=1, ever_used=True, **usual)
     assert plan_pool([WARM], [empty, home], LIMITS, Room(1, 1)).acts[0] == Retry("c-2")
     assert Retry("c-1") not in plan_pool([WARM], [empty, home], LIMITS, Room(1, 1)).acts
 
@@ -224,14 +226,14 @@ LIMITED = st.builds(
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> tuple[list[Fit], list[Seen]]:
+def fleets(draw: st.DrawFn) -> tuple[list[Fit], list[PoolCluster]]:
     known = draw(PLANS)
     clusters = []
     for number in range(draw(st.integers(0, 6))):
         fit = draw(st.sampled_from(known))
         used = draw(st.integers(0, fit.slots))
         clusters.append(
-            seen(
+            status(
                 replace(fit, name=draw(st.sampled_from([fit.name, "no longer sold"]))),
                 id=f"c-{number}",
                 used=used,
@@ -256,7 +258,9 @@ ROOM = st.builds(
 
 
 @given(fleets(), LIMITED, ROOM)
-def test_no_limit_is_ever_passed(fleet: tuple[list[Fit], list[Seen]], limits: PoolLimits, room: Room) -> None:
+def test_no_limit_is_ever_passed(
+    fleet: tuple[list[Fit], list[PoolCluster]], limits: PoolLimits, room: Room
+) -> None:
     known, clusters = fleet
     by_name = {fit.name: fit for fit in known}
     makes = [by_name[a.fit] for a in plan_pool(known, clusters, limits, room).acts if isinstance(a, Make)]
@@ -266,7 +270,7 @@ def test_no_limit_is_ever_passed(fleet: tuple[list[Fit], list[Seen]], limits: Po
     if room.clusters is not None:
         assert len(makes) <= room.clusters - limits.reserve_clusters
     if room.instances is not None:
-        assert sum(fit.desired.instance_count for fit in makes) <= room.instances - limits.reserve_clusters
+        assert sum(fit.spec.instance_count for fit in makes) <= room.instances - limits.reserve_clusters
     if limits.max_idle_acu_hours_per_day is not None:
         idle = [c.idle_acu for c in clusters if c.used == 0 and not c.closing]
         assert (sum(idle) + sum(f.idle_acu for f in makes)) * 24 <= limits.max_idle_acu_hours_per_day
@@ -274,7 +278,7 @@ def test_no_limit_is_ever_passed(fleet: tuple[list[Fit], list[Seen]], limits: Po
 
 @given(fleets(), LIMITED, ROOM)
 def test_nothing_that_held_a_tenant_goes_and_ready_slots_never_fall_below_what_is_asked(
-    fleet: tuple[list[Fit], list[Seen]], limits: PoolLimits, room: Room
+    fleet: tuple[list[Fit], list[PoolCluster]], limits: PoolLimits, room: Room
 ) -> None:
     known, clusters = fleet
     retired = {a.cluster_id for a in plan_pool(known, clusters, limits, room).acts if isinstance(a, Retire)}
@@ -290,7 +294,7 @@ def test_nothing_that_held_a_tenant_goes_and_ready_slots_never_fall_below_what_i
 @settings(max_examples=200)
 @given(fleets(), LIMITED, ROOM)
 def test_it_comes_to_rest_with_what_was_asked_for_or_says_why_not(
-    fleet: tuple[list[Fit], list[Seen]], limits: PoolLimits, room: Room
+    fleet: tuple[list[Fit], list[PoolCluster]], limits: PoolLimits, room: Room
 ) -> None:
     """A day passes between two looks, what is made becomes ready, what is retired is gone."""
     known, clusters = fleet
@@ -317,7 +321,7 @@ def test_it_comes_to_rest_with_what_was_asked_for_or_says_why_not(
             if isinstance(act, Make):
                 name = f"c-{next(numbers)}"
                 made.append(name)
-                clusters.append(seen(by_name[act.fit], id=name, ready=False, age=0.0))
+                clusters.append(status(by_name[act.fit], id=name, ready=False, age=0.0))
         if not changes and all(c.ready for c in clusters if c.id in made) and _round > 3:
             break
     else:

@@ -8,25 +8,25 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controlplane.domain.catalogue import Isolation
-from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle, Origin
+from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec, Origin
 from controlplane.domain.errors import Invalid
-from controlplane.domain.move import MovePhase, MoveWanted
-from controlplane.domain.observed import CredentialObserved, DatabaseObserved, RestoreObserved
+from controlplane.domain.move import MoveGoal, MovePhase
 from controlplane.domain.planner import plan_tenant
 from controlplane.domain.restore import RestoreWish, home_at, plan_restore, validate_wish
+from controlplane.domain.status import CredentialStatus, DatabaseStatus, RestoreStatus
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
 from tests.domain.test_planner import ACTIVE, READY, SETTLED
 
 S = StepName
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-BEGUN = RestoreObserved(made=False, ready=False, opened=False, copied=False, gone=True)
+BEGUN = RestoreStatus(made=False, ready=False, opened=False, copied=False, gone=True)
 MADE = replace(BEGUN, made=True, gone=False)
 OPENED = replace(MADE, ready=True, opened=True)
 COPIED = replace(OPENED, copied=True)
-PREPARING = MoveWanted(MovePhase.PREPARING, 2)
+PREPARING = MoveGoal(MovePhase.PREPARING, 2)
 MAKING = [Step(S.MIGRATE_SCHEMA, "", placement=2), Step(S.PROVE, "", placement=2)]
-DESIRED = ClusterDesired(ClusterLifecycle.ACTIVE, Isolation.SHARED, "17.5", 0.0, 8.0, 600, 7, 3)
+SPEC = ClusterSpec(ClusterLifecycle.ACTIVE, Isolation.SHARED, "17.5", 0.0, 8.0, 600, 7, 3)
 
 
 def names(steps: list[Step]) -> list[StepName]:
@@ -34,10 +34,10 @@ def names(steps: list[Step]) -> list[StepName]:
 
 
 @pytest.mark.parametrize(
-    ("move", "seen", "left"),
+    ("move", "status", "left"),
     [
-        (MoveWanted(MovePhase.PREPARING, None), BEGUN, [S.RESTORE_CLUSTER]),
-        (MoveWanted(MovePhase.PREPARING, None), MADE, [S.PLACE_MOVE]),
+        (MoveGoal(MovePhase.PREPARING, None), BEGUN, [S.RESTORE_CLUSTER]),
+        (MoveGoal(MovePhase.PREPARING, None), MADE, [S.PLACE_MOVE]),
         (PREPARING, MADE, [S.AWAIT_RESTORED]),
         (PREPARING, replace(MADE, ready=True), [S.OPEN_RESTORED]),
         (PREPARING, OPENED, [S.MIGRATE_SCHEMA, S.COPY_RESTORED, S.CUT_RESTORED]),
@@ -52,44 +52,44 @@ def names(steps: list[Step]) -> list[StepName]:
             [S.AWAIT_RESTORED_END, S.REMOVE_PLACEMENT],
         ),
         (replace(PREPARING, phase=MovePhase.CONFIRMED), replace(COPIED, gone=True), [S.REMOVE_PLACEMENT]),
-        (MoveWanted(MovePhase.ABANDONED, None), BEGUN, [S.REMOVE_PLACEMENT]),
-        (MoveWanted(MovePhase.DONE, 1), COPIED, []),
+        (MoveGoal(MovePhase.ABANDONED, None), BEGUN, [S.REMOVE_PLACEMENT]),
+        (MoveGoal(MovePhase.DONE, 1), COPIED, []),
     ],
 )
-def test_what_is_left(move: MoveWanted, seen: RestoreObserved, left: list[StepName]) -> None:
-    assert names(plan_restore(move, seen, MAKING)) == left
+def test_what_is_left(move: MoveGoal, status: RestoreStatus, left: list[StepName]) -> None:
+    assert names(plan_restore(move, status, MAKING)) == left
 
 
 def test_the_tenant_is_served_before_its_restore_goes_on_and_not_touched_in_the_pause() -> None:
-    wanted = replace(ACTIVE, move=PREPARING, beside=replace(ACTIVE, release="0001"))
-    seen = replace(SETTLED, restore=OPENED, beside=READY)
-    steps = plan_tenant(replace(wanted, proof="newer"), seen)
+    goal = replace(ACTIVE, move=PREPARING, secondary=replace(ACTIVE, release="0001"))
+    status = replace(SETTLED, restore=OPENED, secondary=READY)
+    steps = plan_tenant(replace(goal, proof="newer"), status)
     assert steps[0].name is S.PROVE
     assert steps[0].placement is None
     assert [s.placement for s in steps[1:]] == [2] * (len(steps) - 1)
     assert [s.reason for s in steps if s.name is S.MIGRATE_SCHEMA] == ["release none → 0001"]
-    paused = replace(wanted, move=replace(PREPARING, phase=MovePhase.PAUSED), proof="newer")
-    assert names(plan_tenant(paused, seen)) == [S.CUT_RESTORED]
+    paused = replace(goal, move=replace(PREPARING, phase=MovePhase.PAUSED), proof="newer")
+    assert names(plan_tenant(paused, status)) == [S.CUT_RESTORED]
 
 
 def test_rows_of_an_older_release_are_brought_forward_before_the_cut() -> None:
-    wanted = replace(ACTIVE, move=PREPARING, beside=ACTIVE)
+    goal = replace(ACTIVE, move=PREPARING, secondary=ACTIVE)
     there = replace(
         SETTLED,
-        database=DatabaseObserved(True, True, True, "0001"),
-        app=CredentialObserved("v1", "v1"),
+        database=DatabaseStatus(True, True, True, "0001"),
+        app=CredentialStatus("v1", "v1"),
         proof=None,
     )
-    steps = plan_tenant(wanted, replace(SETTLED, restore=COPIED, beside=there))
+    steps = plan_tenant(goal, replace(SETTLED, restore=COPIED, secondary=there))
     assert names(steps) == [S.MIGRATE_SCHEMA, S.PROVE, S.CUT_RESTORED]
 
 
 @pytest.mark.parametrize("lifecycle", [Lifecycle.SUSPENDED, Lifecycle.CLOSED])
 def test_who_is_suspended_or_leaves_is_not_restored(lifecycle: Lifecycle) -> None:
-    wanted = replace(ACTIVE, lifecycle=lifecycle, routes={}, move=PREPARING)
-    seen = replace(SETTLED, routes={}, restore=COPIED)
-    assert S.GIVE_UP_MOVE in names(plan_tenant(wanted, seen))
-    assert S.CUT_RESTORED not in names(plan_tenant(wanted, seen))
+    goal = replace(ACTIVE, lifecycle=lifecycle, routes={}, move=PREPARING)
+    status = replace(SETTLED, routes={}, restore=COPIED)
+    assert S.GIVE_UP_MOVE in names(plan_tenant(goal, status))
+    assert S.CUT_RESTORED not in names(plan_tenant(goal, status))
 
 
 def test_a_tenant_lived_where_its_moves_say() -> None:
@@ -128,9 +128,9 @@ def test_this_very_moment_is_refused_and_the_one_before_is_taken() -> None:
 
 
 def test_a_restored_cluster_serves_no_plan_and_survives_the_registry() -> None:
-    restored = DESIRED.restored(Origin("c-aaaaaaaaaaaa", at="2026-11-24T10:00:00Z"))
+    restored = SPEC.restored(Origin("c-aaaaaaaaaaaa", at="2026-11-24T10:00:00Z"))
     assert (restored.instance_count, restored.min_acu, restored.seconds_until_auto_pause) == (1, 0.5, None)
     assert restored.fit != replace(restored, origin=None).fit
-    for desired in (DESIRED, restored, restored.closed()):
-        assert ClusterDesired.from_json(desired.to_json()) == desired
-    assert "origin" not in DESIRED.to_json()
+    for spec in (SPEC, restored, restored.closed()):
+        assert ClusterSpec.from_json(spec.to_json()) == spec
+    assert "origin" not in SPEC.to_json()

@@ -35,7 +35,7 @@ def test_a_clone_has_the_rows_and_nothing_else_of_its_source(harness: Harness) -
     made = row(harness, clone_id)
     assert (made.phase, made.clone_of, made.customer_id) == (Phase.ACTIVE, SOURCE, "internal")
     assert made.cloned_at is not None
-    assert made.desired.custom_domains == ()
+    assert made.spec.custom_domains == ()
     with harness.ctx.registry.connection() as conn:
         here, there = placement.current(conn, SOURCE), placement.current(conn, clone_id)
     assert here is not None

@@ -254,7 +254,9 @@ def test_a_superseded_worker_is_refused_and_does_no_harm(harness: Harness) -> No
         pass
     assert harness.tenant(subscription).phase is Phase.ACTIVE
     with harness.ctx.registry.connection() as conn:
-        before = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
+        before = conn.execute(
+            "SELECT fencing_token FROM lease WHERE resource_id = %s", [tenant_id]
+        ).fetchone()
     go_on.set()
     thread.join(120)
     assert not thread.is_alive()
@@ -262,7 +264,7 @@ def test_a_superseded_worker_is_refused_and_does_no_harm(harness: Harness) -> No
     assert harness.violations() == []
     with harness.ctx.registry.connection() as conn:
         steps = conn.execute("SELECT state FROM step WHERE state = 'abandoned'").fetchall()
-        after = conn.execute("SELECT fence FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
+        after = conn.execute("SELECT fencing_token FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
     assert len(steps) == 1
     assert before == after
 

@@ -396,7 +396,7 @@ def test_an_open_move_is_over_before_a_purge(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
         moves.request(conn, TENANT, to="dedicated", actor="anna", reason="grows")
         conn.execute(
-            'UPDATE tenant SET desired = desired || \'{"lifecycle": "closed"}\', closed_at = now(),'
+            'UPDATE tenant SET spec = spec || \'{"lifecycle": "closed"}\', closed_at = now(),'
             " purge_after = now()"
         )
         with pytest.raises(Conflict, match="a move that is not over"):

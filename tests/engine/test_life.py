@@ -1,4 +1,4 @@
-"""What a tenant goes through, on fakes: every change of mind ends where desired says."""
+"""What a tenant goes through, on fakes: every change of mind ends where spec says."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_storm_of_changes_is_one_more_pass(harness: Harness) -> None:
     assert before is not None
     assert after is not None
     assert after["n"] == before["n"] + 1
-    assert harness.tenant(subscription).desired.quantity == 51
+    assert harness.tenant(subscription).spec.quantity == 51
     assert harness.violations() == []
 
 
@@ -136,7 +136,7 @@ def test_an_unknown_price_parks_and_leaves_the_tenant_as_it_is(harness: Harness)
     harness.work()
     row = harness.tenant(subscription)
     assert row.runbook == "parked-subscription"
-    assert row.desired.plan == "shared"
+    assert row.spec.plan == "shared"
     assert route(harness) == "active"
     harness.subscribe(1)
     with harness.ctx.registry.connection() as conn:
@@ -176,8 +176,8 @@ def test_a_domain_that_is_not_verified_holds_nothing_up(harness: Harness) -> Non
 def test_a_domain_belongs_to_one_tenant(harness: Harness) -> None:
     first = paid(harness, 1, metadata={"custom_domain": "www.customer.dev"})
     second = paid(harness, 2, metadata={"custom_domain": "www.customer.dev"})
-    assert harness.tenant(first).desired.custom_domains == ("www.customer.dev",)
-    assert harness.tenant(second).desired.custom_domains == ()
+    assert harness.tenant(first).spec.custom_domains == ("www.customer.dev",)
+    assert harness.tenant(second).spec.custom_domains == ()
     with harness.ctx.registry.connection() as conn:
         warnings = conn.execute("SELECT detail FROM audit WHERE action = 'tenant.warn'").fetchall()
     assert "www.customer.dev" in warnings[0]["detail"]["warning"]

@@ -42,7 +42,7 @@ def confirm(harness: Harness) -> None:
 def isolation(harness: Harness, subscription: str) -> str:
     with harness.ctx.registry.connection() as conn:
         row = conn.execute(
-            "SELECT desired->>'isolation' AS isolation FROM cluster WHERE id = %s",
+            "SELECT spec->>'isolation' AS isolation FROM cluster WHERE id = %s",
             [harness.placement(subscription).cluster_id],
         ).fetchone()
     assert row is not None
@@ -95,7 +95,7 @@ def test_a_confirmed_move_leaves_nothing_at_the_source(harness: Harness) -> None
     assert isolation(harness, subscription) == "shared"
     with harness.ctx.registry.connection() as conn:
         clusters = conn.execute(
-            "SELECT desired->>'isolation' AS isolation, destroyed_at IS NOT NULL AS gone FROM cluster"
+            "SELECT spec->>'isolation' AS isolation, destroyed_at IS NOT NULL AS gone FROM cluster"
         ).fetchall()
     assert {row["isolation"]: row["gone"] for row in clusters} == {"shared": False, "dedicated": True}
     assert harness.violations() == []

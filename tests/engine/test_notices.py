@@ -201,8 +201,7 @@ def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
     assert listening.tenant(subscription).phase.value == "active"
     with listening.ctx.registry.connection() as conn:
         conn.execute(
-            "UPDATE tenant SET desired = jsonb_set(desired, '{grace_ends_at}',"
-            " '\"2026-01-01T00:00:00+00:00\"')"
+            "UPDATE tenant SET spec = jsonb_set(spec, '{grace_ends_at}', '\"2026-01-01T00:00:00+00:00\"')"
         )
     sweep.sweep(listening.ctx)
     listening.work()

@@ -27,7 +27,7 @@ def _end_state(harness: Harness) -> dict[str, Any]:
     """Everything that a customer or a cloud bill could notice, without ids that are drawn."""
     with harness.ctx.registry.connection() as conn:
         tenants = conn.execute(
-            "SELECT t.id, t.slug, t.display_name, t.desired, p.number, c.fit, c.slots FROM tenant t"
+            "SELECT t.id, t.slug, t.display_name, t.spec, p.number, c.fit, c.slots FROM tenant t"
             " LEFT JOIN placement p ON p.tenant_id = t.id LEFT JOIN cluster c ON c.id = p.cluster_id"
             " ORDER BY t.id"
         ).fetchall()
@@ -117,7 +117,7 @@ def test_five_events_of_one_subscription_at_once_write_the_newest_object(harness
     harness.hear(subscription)
     harness.work()
     assert harness.violations() == []
-    assert harness.tenant(subscription).desired.lifecycle == "suspended"
+    assert harness.tenant(subscription).spec.lifecycle == "suspended"
 
 
 def test_deleted_before_created_resurrects_nobody(harness: Harness) -> None:

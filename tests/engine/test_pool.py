@@ -250,7 +250,7 @@ def test_a_surplus_goes_after_a_day_and_leaves_nothing(warm: Harness) -> None:
         row = cluster.get(conn, spare)
         assert conn.execute("SELECT FROM stack WHERE workspace = %s", [spare]).fetchone() is None
         audit = conn.execute("SELECT action FROM audit WHERE resource = %s ORDER BY seq", [spare]).fetchall()
-    assert row.desired.lifecycle is ClusterLifecycle.CLOSED
+    assert row.spec.lifecycle is ClusterLifecycle.CLOSED
     assert row.destroyed_at is not None
     assert not row.ready
     assert [entry["action"] for entry in audit] == ["pool.make", "pool.retire"]
@@ -317,7 +317,7 @@ def test_a_tenants_home_is_never_destroyed_whoever_closed_it(harness: Harness) -
     harness.work()
     home = harness.placement(subscription).cluster_id
     with harness.ctx.registry.connection() as conn, conn.transaction():
-        cluster.set_desired(conn, home, cluster.get(conn, home).desired.closed())
+        cluster.set_spec(conn, home, cluster.get(conn, home).spec.closed())
         operation.request(conn, ResourceKind.CLUSTER, home, reason="by hand", actor="somebody")
     harness.work()
     with harness.ctx.registry.connection() as conn:
@@ -329,7 +329,7 @@ def test_what_a_close_may_delete_is_what_the_stack_has(harness: Harness) -> None
     pay(harness, 1)
     harness.work()
     (row,) = clusters(harness)
-    row = replace(row, desired=replace(row.desired, instance_count=3))
+    row = replace(row, spec=replace(row.spec, instance_count=3))
     variables = cluster_variables(harness.ctx.platform, row)
     inventory = ClusterInventory(AwsAccount("eu-central-1"), variables)
     assert cluster_addresses(row) == set(inventory.addresses())

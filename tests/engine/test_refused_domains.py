@@ -100,14 +100,14 @@ def test_the_comparison_gives_it_the_domain_once_that_is_free(harness: Harness, 
     assert attention(harness, refused) == (TAKEN, "hostname-conflict"), "nobody has told it yet"
     assert compare(harness.ctx).out_of_step == 1
     harness.work()
-    assert harness.tenant(refused).desired.custom_domains == (DOMAIN,)
+    assert harness.tenant(refused).spec.custom_domains == (DOMAIN,)
     assert attention(harness, refused) == (None, None)
     assert compare(harness.ctx).out_of_step == 0
 
 
 def test_beyond_the_plan_and_malformed(harness: Harness) -> None:
     subscription = bill(harness, 1, DOMAIN, "two.acme.dev", "http://acme.dev/")
-    assert harness.tenant(subscription).desired.custom_domains == (DOMAIN,)
+    assert harness.tenant(subscription).spec.custom_domains == (DOMAIN,)
     malformed, beyond = harness.tenant(subscription).refused_domains
     assert malformed.host == "http://acme.dev/"
     assert "expected a host name alone" in malformed.reason
@@ -119,7 +119,7 @@ def test_beyond_the_plan_and_malformed(harness: Harness) -> None:
     assert compare(harness.ctx).out_of_step == 0
     bill(harness, 1, DOMAIN, "two.acme.dev", plan="dedicated")
     harness.work()
-    assert harness.tenant(subscription).desired.custom_domains == (DOMAIN, "two.acme.dev")
+    assert harness.tenant(subscription).spec.custom_domains == (DOMAIN, "two.acme.dev")
     assert attention(harness, subscription)[1] != "hostname-conflict"
 
 

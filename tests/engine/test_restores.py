@@ -113,7 +113,7 @@ def test_the_restored_cluster_is_nobodys_and_gone_in_the_end(harness: Harness) -
     ask(harness, at)
     harness.work()
     there = restored_cluster(harness)
-    assert (there.slots, there.desired.instance_count, there.desired.backup_retention_days) == (0, 1, 1)
+    assert (there.slots, there.spec.instance_count, there.spec.backup_retention_days) == (0, 1, 1)
     assert there.destroyed_at is not None
     assert harness.world.get("aws-cluster", there.id) is None
     assert not [key for kind in (DATABASE, ROLE) for key in harness.world.all(kind) if there.id in key]
@@ -148,7 +148,7 @@ def test_a_moment_before_a_move_is_looked_for_where_the_tenant_lived_then(harnes
     assert last(harness)[1].number == 1
     assert harness.placement(subscription).number == 3
     with harness.ctx.registry.connection() as conn:
-        assert cluster.get(conn, harness.placement(subscription).cluster_id).desired.isolation == "dedicated"
+        assert cluster.get(conn, harness.placement(subscription).cluster_id).spec.isolation == "dedicated"
     assert harness.violations() == []
 
 
@@ -457,6 +457,6 @@ def test_the_pool_and_placements_pass_over_a_restored_cluster(harness: Harness) 
     for subscription in (second, third):
         assert harness.placement(subscription).cluster_id != there.id
     with harness.ctx.registry.connection() as conn:
-        assert cluster.get(conn, there.id).desired.lifecycle.value == "active"
+        assert cluster.get(conn, there.id).spec.lifecycle.value == "active"
         with pytest.raises(Conflict, match="has no free slot"):
             moves.request(conn, tenant_id_for(second), to=there.id, actor="a", reason="r")

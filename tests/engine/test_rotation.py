@@ -62,7 +62,7 @@ def test_the_other_login_takes_over_and_the_first_has_its_time(harness: Harness,
     assert harness.lets_in(placed, new)
     assert harness.cache.notices(placed.tenant_id) == 1
     kept = login(harness, placed)
-    assert (kept.username, kept.generation, kept.wanted) == (new.username, 2, 2)
+    assert (kept.username, kept.generation, kept.requested) == (new.username, 2, 2)
     assert kept.retire_in is not None
     assert 890 < kept.retire_in <= 900
     harness.grace_ends()

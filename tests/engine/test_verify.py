@@ -286,7 +286,7 @@ def test_one_tenant_is_looked_at_alone(harness: Harness, placed: Placement) -> N
 
 def test_a_cluster_that_pauses_is_not_woken_unless_asked(harness: Harness, placed: Placement) -> None:
     with harness.ctx.registry.connection() as conn:
-        conn.execute("""UPDATE cluster SET desired = desired || '{"seconds_until_auto_pause": 300}'""")
+        conn.execute("""UPDATE cluster SET spec = spec || '{"seconds_until_auto_pause": 300}'""")
     asked: list[str] = []
     harness.world._crash = asked.append
     assert look(harness).tried == 6

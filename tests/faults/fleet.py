@@ -87,13 +87,14 @@ class Fleet:
             send(pid, signal.SIGSTOP)
         with registry.connection() as conn:
             rows = conn.execute(
-                "SELECT kind, resource_id, l.fence FROM lease l JOIN operation o USING (kind, resource_id)"
+                "SELECT kind, resource_id, l.fencing_token FROM lease l JOIN operation o USING (kind,"
+                " resource_id)"
                 " WHERE o.state = 'running' AND l.holder LIKE ANY(%s)",
                 [[f"test/{pid}/%" for pid in victims]],
             ).fetchall()
         for pid in victims:
             send(pid, signal.SIGKILL)
-        return [Cut(row["kind"], row["resource_id"], row["fence"], time.monotonic()) for row in rows]
+        return [Cut(row["kind"], row["resource_id"], row["fencing_token"], time.monotonic()) for row in rows]
 
     def _options(self) -> list[str]:
         queues = ("--queues", "events,controlplane,clock", "--loglevel", "WARNING")
@@ -116,7 +117,7 @@ class Cut:
 
     kind: str
     resource_id: str
-    fence: int
+    fencing_token: int
     at: float
 
 
@@ -133,12 +134,12 @@ class Resumed:
             return
         with registry.connection() as conn:
             rows = conn.execute(
-                "SELECT kind, resource_id, fence FROM lease WHERE resource_id = ANY(%s)",
+                "SELECT kind, resource_id, fencing_token FROM lease WHERE resource_id = ANY(%s)",
                 [[cut.resource_id for cut in self.open]],
             ).fetchall()
         now = time.monotonic()
-        fences = {(row["kind"], row["resource_id"]): row["fence"] for row in rows}
-        taken = [cut for cut in self.open if fences[cut.kind, cut.resource_id] > cut.fence]
+        fencing_tokens = {(row["kind"], row["resource_id"]): row["fencing_token"] for row in rows}
+        taken = [cut for cut in self.open if fencing_tokens[cut.kind, cut.resource_id] > cut.fencing_token]
         self.seconds += [now - cut.at for cut in taken]
         self.open = [cut for cut in self.open if cut not in taken]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from controlplane import wsgi
-from controlplane.domain.billing import desired_from_subscription
+from controlplane.domain.billing import spec_from_subscription
 from controlplane.store import subscription
 from tests import builders
 from tests.harness.engine import Harness
@@ -133,7 +133,7 @@ def out_of_step(harness: Harness) -> list[str]:
         f"{found['id']} is {found['status']}, the registry has {known.get(found['id'])}"
         for found in objects
         if not in_step(
-            desired_from_subscription(found, catalogue, platform_zone=zone, now=datetime.now(UTC)),
+            spec_from_subscription(found, catalogue, platform_zone=zone, now=datetime.now(UTC)),
             known.get(found["id"]),
         )
     ]
@@ -143,7 +143,7 @@ def broken(harness: Harness) -> list[str]:
     """The harness's violations, but for what a killed Terraform run made for a tenant that was then
     suspended or closed: it has its row, and the state learns of it when the tenant comes back or goes."""
     with harness.ctx.registry.connection() as conn:
-        rows = conn.execute("SELECT id FROM tenant WHERE desired->>'lifecycle' <> 'active'").fetchall()
+        rows = conn.execute("SELECT id FROM tenant WHERE spec->>'lifecycle' <> 'active'").fetchall()
     resting = {row["id"] for row in rows}
     return [
         found

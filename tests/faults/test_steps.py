@@ -247,15 +247,15 @@ def _leave_at(harness: Harness, number: int) -> tuple[str, int]:
     """The call at which the customer left, and how many calls there were."""
     subscription = harness.subscribe(1, plan="dedicated")
     harness.hear(subscription)
-    seen: list[str] = []
+    status: list[str] = []
 
     def leave(point: str) -> None:
-        seen.append(point)
-        if len(seen) == number + 1:
+        status.append(point)
+        if len(status) == number + 1:
             harness.subscribe(1, plan="dedicated", status="canceled")
             harness.hear(subscription, "customer.subscription.deleted")
 
     harness.world._crash = leave
     harness.work(60)
     harness.world._crash = lambda _point: None
-    return (seen[number] if number < len(seen) else "never", len(seen))
+    return (status[number] if number < len(status) else "never", len(status))

@@ -23,7 +23,7 @@ from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.process import make_data_root
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential, Secrets, SecretSeen
+from workers.providers.ports import ClusterEndpoint, Credential, SecretDescription, Secrets
 
 MASTER_PASSWORD = "canary-master-\\'\"%§"
 MASTER_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-1"
@@ -36,8 +36,8 @@ class MemorySecrets:
     values: dict[str, Credential] = field(default_factory=dict)
     reads: int = 0
 
-    def describe(self, name: str) -> SecretSeen | None:
-        return None if name not in self.values else SecretSeen(name, name, "1", deleting=False)
+    def describe(self, name: str) -> SecretDescription | None:
+        return None if name not in self.values else SecretDescription(name, name, "1", deleting=False)
 
     def read(self, name: str) -> Credential:
         self.reads += 1

@@ -18,7 +18,7 @@ from typing import Any
 
 from controlplane import task_names
 from controlplane.certificate import CertificateKey
-from controlplane.domain.billing import desired_from_subscription
+from controlplane.domain.billing import spec_from_subscription
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.placement import Placement, tenant_id_for
@@ -89,7 +89,7 @@ connection_limit = 50
 custom_domains = 3
 retention_days = 30
 """
-LIVING_CLUSTERS = "SELECT id FROM cluster WHERE desired->>'lifecycle' = 'active'"
+LIVING_CLUSTERS = "SELECT id FROM cluster WHERE spec->>'lifecycle' = 'active'"
 CERTIFICATE_KEY = CertificateKey("c1", b"s" * 32)
 _numbers = itertools.count(1)
 
@@ -203,7 +203,7 @@ class Harness:
         body = builders.subscription(
             id=subscription_id, customer=customer_id, lookup_key="shared", metadata={"slug": slug}
         )
-        decision = desired_from_subscription(body, self.ctx.catalogue, platform_zone=ZONE, now=now)
+        decision = spec_from_subscription(body, self.ctx.catalogue, platform_zone=ZONE, now=now)
         with self.ctx.registry.connection() as conn:
             billing.apply(
                 conn,
@@ -326,11 +326,11 @@ class Harness:
         """What does not hold, in words; empty where registry and world agree (I1, I2, I4, I5)."""
         with self.ctx.registry.connection() as conn:
             tenants = conn.execute(
-                "SELECT t.id, t.slug, t.desired, t.generation, t.settled_generation, t.needs_attention,"
+                "SELECT t.id, t.slug, t.spec, t.generation, t.settled_generation, t.needs_attention,"
                 " p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
                 " ON p.tenant_id = t.id AND p.state = 'current'"
             ).fetchall()
-            beside = [
+            secondary = [
                 Placement(**row)
                 for row in conn.execute(
                     "SELECT tenant_id, number, cluster_id FROM placement WHERE state IN ('target', 'source')"
@@ -366,12 +366,12 @@ class Harness:
                 found.append(f"{row['id']} needs attention: {row['needs_attention']}")
             if row["number"] is not None:
                 placed = Placement(row["id"], row["number"], row["cluster_id"])
-                for names in (allowed, required) if row["desired"]["lifecycle"] == "active" else (allowed,):
+                for names in (allowed, required) if row["spec"]["lifecycle"] == "active" else (allowed,):
                     names["database"].add(placed.database)
                     names["role"].add(placed.iam_role)
                     names["secret"] |= {placed.app_secret, placed.migrator_secret}
             found += self._route_violations(row)
-        for placed in beside:
+        for placed in secondary:
             allowed["database"].add(placed.database)
             allowed["role"].add(placed.iam_role)
             allowed["secret"] |= {placed.app_secret, placed.migrator_secret}
@@ -396,6 +396,6 @@ class Harness:
         entry = self.cache.read(host)
         status = None if entry is None else entry.payload["status"]
         wanted = {"active": ("active",), "suspended": ("suspended",), "closed": (None, "gone")}
-        if status in wanted[row["desired"]["lifecycle"]]:
+        if status in wanted[row["spec"]["lifecycle"]]:
             return []
-        return [f"{host} is routed as {status}, its tenant is {row['desired']['lifecycle']}"]
+        return [f"{host} is routed as {status}, its tenant is {row['spec']['lifecycle']}"]

@@ -18,8 +18,8 @@ from workers.providers.moves import PostgresMoves
 from workers.providers.ports import Credential, Home, MoveRun
 
 
-def going(fence: int = 1) -> MoveRun:
-    return MoveRun(fence=fence, stopped=lambda: False)
+def going(fencing_token: int = 1) -> MoveRun:
+    return MoveRun(fencing_token=fencing_token, stopped=lambda: False)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
-from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import releases, rollouts
 from controlplane.services.rollouts import RolloutDetail
 from controlplane.store import lease, placement, tenant
@@ -33,7 +33,7 @@ from workers.engine.context import Context
 from workers.jobs import rollouts as executor
 from workers.providers.databases import PostgresDatabases
 from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential, SecretSeen
+from workers.providers.ports import ClusterEndpoint, Credential, SecretDescription
 
 MASTER_ARN = "arn:master"
 _MIGRATOR = re.compile(r"^tenants/(t-[a-z2-7]{12})/(\d+)/(app|migrator)$")
@@ -42,8 +42,8 @@ _MIGRATOR = re.compile(r"^tenants/(t-[a-z2-7]{12})/(\d+)/(app|migrator)$")
 class DerivedSecrets:
     """`ports.Secrets` whose values follow from the names; the master is the test server's superuser."""
 
-    def describe(self, name: str) -> SecretSeen | None:
-        return SecretSeen(name, name, "1", deleting=False)
+    def describe(self, name: str) -> SecretDescription | None:
+        return SecretDescription(name, name, "1", deleting=False)
 
     def read(self, name: str) -> Credential:
         if name == MASTER_ARN:
@@ -118,7 +118,7 @@ class Fleet:
         endpoint = dataclasses.asdict(self.at)
         with self.registry.connection() as conn:
             conn.execute(
-                "INSERT INTO cluster (id, fit, slots, desired, endpoint, ready_at)"
+                "INSERT INTO cluster (id, fit, slots, spec, endpoint, ready_at)"
                 " VALUES (%s, 'shared', 1000, %s, %s, now())",
                 [
                     cluster_id,
@@ -144,7 +144,7 @@ class Fleet:
                 slug=f"customer-{number}",
                 display_name=f"Customer {number}",
                 customer_id="cus_1",
-                desired=TenantDesired(Lifecycle.ACTIVE, "shared", "active"),
+                spec=TenantSpec(Lifecycle.ACTIVE, "shared", "active"),
                 paid_at=None,
                 release=release,
             )

@@ -64,7 +64,7 @@ def left(harness: Harness, number: int) -> bool:
     harness.work()
     with harness.ctx.registry.connection() as conn:
         found = tenant.find(conn, tenant_id_for(f"sub_{number:08d}"))
-    return found is not None and found.desired.lifecycle is Lifecycle.CLOSED
+    return found is not None and found.spec.lifecycle is Lifecycle.CLOSED
 
 
 def purge(harness: Harness, number: int) -> None:
@@ -82,17 +82,17 @@ def disagreements(harness: Harness, release: str) -> list[str]:
     found += [f"{key} ran {n} times" for key, n in harness.world.all(APPLIED).items() if n != 1]
     with harness.ctx.registry.connection() as conn:
         for row in tenant.page(conn, after=None, limit=1000):
-            if row.desired.lifecycle is Lifecycle.CLOSED:
+            if row.spec.lifecycle is Lifecycle.CLOSED:
                 continue
             placed = placement.current(conn, row.id)
             assert placed is not None
             newest = max(databases[placed.database]["migrations"])
-            expected = release if row.desired.lifecycle is Lifecycle.ACTIVE else row.release
+            expected = release if row.spec.lifecycle is Lifecycle.ACTIVE else row.release
             if (row.release, newest) != (expected, expected):
                 found.append(f"{row.slug}: registry {row.release}, database {newest}, not {release}")
             entry = harness.cache.read(f"{row.slug}.{ZONE}")
             told = None if entry is None else entry.payload["release"]
-            if row.desired.lifecycle is Lifecycle.ACTIVE and told != release:
+            if row.spec.lifecycle is Lifecycle.ACTIVE and told != release:
                 found.append(f"{row.slug}: its route tells {told}, not {release}")
     return found
 

@@ -202,7 +202,7 @@ def test_a_closed_tenant_is_skipped(make_fleet: MakeFleet) -> None:
     rollout_id = fleet.start(fleet.release(counting(2)), waves=["100%"])
     with fleet.registry.connection() as conn:
         conn.execute(
-            "UPDATE tenant SET desired = jsonb_set(desired, '{lifecycle}', '\"closed\"') WHERE id = %s",
+            "UPDATE tenant SET spec = jsonb_set(spec, '{lifecycle}', '\"closed\"') WHERE id = %s",
             [fleet.tenants[0].tenant_id],
         )
     detail = fleet.work(rollout_id)
@@ -263,7 +263,7 @@ class PurgedUnderneath:
 def purge(fleet: Fleet, placed: Placement) -> None:
     with fleet.registry.connection() as conn:
         conn.execute(
-            "UPDATE tenant SET desired = jsonb_set(desired, '{lifecycle}', '\"closed\"') WHERE id = %s",
+            "UPDATE tenant SET spec = jsonb_set(spec, '{lifecycle}', '\"closed\"') WHERE id = %s",
             [placed.tenant_id],
         )
         conn.execute("UPDATE placement SET state = 'released' WHERE tenant_id = %s", [placed.tenant_id])

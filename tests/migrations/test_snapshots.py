@@ -119,7 +119,7 @@ def test_plans_that_ask_for_none_have_none(make_careful: MakeCareful) -> None:
     careful = make_careful(2)
     fleet = careful.fleet
     with fleet.registry.connection() as conn:
-        conn.execute("UPDATE tenant SET desired = jsonb_set(desired, '{plan}', '\"dedicated\"')")
+        conn.execute("UPDATE tenant SET spec = jsonb_set(spec, '{plan}', '\"dedicated\"')")
     detail = fleet.work(fleet.start(fleet.release(counting(2)), waves=["100%"]))
     assert (detail.rollout.state, detail.snapshots) == ("done", [])
 

@@ -24,7 +24,7 @@ from tests.harness.move_servers import (
 )
 from workers.providers.endpoint_map import EndpointMap
 from workers.providers.moves import PostgresMoves, stream
-from workers.providers.ports import HandedOver, MoveSeen
+from workers.providers.ports import HandedOver, MoveDescription
 
 NOTES = """
 CREATE TYPE mood AS ENUM ('good', 'bad');
@@ -63,10 +63,10 @@ def cut_over(pair: Pair) -> HandedOver:
     return cut_over_as(pair, 1)
 
 
-def cut_over_as(pair: Pair, fence: int) -> HandedOver:
+def cut_over_as(pair: Pair, fencing_token: int) -> HandedOver:
     done: list[str] = []
     found = pair.moves.hand_over(
-        pair.source, pair.target, going(fence), pause=pair.close, cut=lambda: done.append("cut")
+        pair.source, pair.target, going(fencing_token), pause=pair.close, cut=lambda: done.append("cut")
     )
     assert done == ["cut"]
     return found
@@ -92,7 +92,7 @@ def test_nothing_is_lost_or_doubled_under_writes(pair: Pair) -> None:
     assert {n: there.get(n) for n in settled} == {n: writer.journal[n] for n in settled}
     assert set(there) - set(writer.journal) <= writer.doubtful
     pair.moves.clear(pair.source, pair.target)
-    assert pair.moves.observe(pair.source, pair.target) == MoveSeen(streaming=False, copied=False)
+    assert pair.moves.observe(pair.source, pair.target) == MoveDescription(streaming=False, copied=False)
     assert pair.rows(0, "SELECT slot_name FROM pg_replication_slots") == []
     assert pair.rows(0, "SELECT pubname FROM pg_publication") == []
 

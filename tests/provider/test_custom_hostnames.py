@@ -18,7 +18,7 @@ from tests.harness.cloudflare import (
     run_cloudflare_here,
 )
 from workers.providers.cloudflare_hostnames import CloudflareHostnames
-from workers.providers.ports import CustomHostnames, HostnameSeen
+from workers.providers.ports import CustomHostnames, HostnameDescription
 
 HOST, OURS, THEIRS = "notes.acme.dev", "t-aaaaaaaaaaaa", "t-bbbbbbbbbbbb"
 
@@ -73,7 +73,7 @@ def fixture(request: pytest.FixtureRequest) -> Iterator[Fixture]:
         yield StandIn(cloudflare)
 
 
-def found(fixture: Fixture, host: str = HOST) -> HostnameSeen:
+def found(fixture: Fixture, host: str = HOST) -> HostnameDescription:
     seen = fixture.hostnames.find(host)
     assert seen is not None
     return seen

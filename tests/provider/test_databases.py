@@ -25,7 +25,7 @@ from tests.harness.databases import (
     run_server,
     write_migrations,
 )
-from workers.providers.ports import ClusterEndpoint, Credential, Databases, DatabaseSeen
+from workers.providers.ports import ClusterEndpoint, Credential, DatabaseDescription, Databases
 
 
 @dataclass
@@ -94,7 +94,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 
 def test_nothing_is_there_at_first(subject: Subject) -> None:
-    assert subject.databases.observe(subject.at, new_placement()) == DatabaseSeen(
+    assert subject.databases.observe(subject.at, new_placement()) == DatabaseDescription(
         exists=False, hardened=False, logins_open=False, release=None
     )
 
@@ -110,7 +110,7 @@ def test_create_makes_it_hardened_and_repeats_harmlessly(subject: Subject) -> No
     placement = new_placement()
     for _ in range(2):
         subject.databases.create(subject.at, placement, connection_limit=5)
-        assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
+        assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
             exists=True, hardened=True, logins_open=True, release=None, roles=True
         )
 
@@ -161,7 +161,7 @@ def test_closed_and_opened_again(subject: Subject, tmp_path: Path) -> None:
     _, app = subject.ready(placement, tmp_path)
     for _ in range(2):
         subject.databases.close_logins(subject.at, placement)
-    assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
+    assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
         exists=True, hardened=True, logins_open=False, release="0001", roles=True
     )
     assert not subject.databases.accepts(subject.at, app)
@@ -193,7 +193,7 @@ def test_a_dropped_database_takes_its_roles_and_sessions_with_it(subject: Subjec
     subject.ready(other, tmp_path)
     for _ in range(2):
         subject.databases.drop(subject.at, placement)
-        assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
+        assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
             exists=False, hardened=False, logins_open=False, release=None, roles=False
         )
     assert placement.database not in subject.databases.names(subject.at)
@@ -217,7 +217,7 @@ def test_a_retired_login_gets_in_no_more_and_the_other_one_does(subject: Subject
         subject.databases.retire_login(subject.at, old.username)
     assert not subject.databases.accepts(subject.at, old)
     assert subject.databases.accepts(subject.at, new)
-    assert subject.databases.observe(subject.at, placement) == DatabaseSeen(
+    assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
         exists=True, hardened=True, logins_open=True, release="0001", roles=True
     )
     subject.databases.set_password(subject.at, old)
@@ -392,7 +392,7 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
         assert not subject.databases.admits(server.at, inside_postgres)
         subject.databases.prove(server.at, app, placement)
         subject.databases.close_logins(server.at, placement)
-        assert subject.databases.observe(server.at, placement) == DatabaseSeen(
+        assert subject.databases.observe(server.at, placement) == DatabaseDescription(
             exists=True, hardened=True, logins_open=False, release="0001", roles=True
         )
 

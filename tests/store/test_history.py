@@ -44,7 +44,7 @@ def test_every_foreign_key_has_an_index_by_which_a_delete_finds_its_rows(registr
 MANY = 5_000
 _ID = "'t-' || translate(lpad(n::text, 12, '0'), '0189', 'abcd')"
 _LARGE = (
-    "INSERT INTO tenant (id, slug, display_name, customer_id, desired, next_look_at)"
+    "INSERT INTO tenant (id, slug, display_name, customer_id, spec, next_look_at)"
     f" SELECT {_ID}, 'slug-' || n, 'Tenant', 'cus_' || n, '{{\"lifecycle\": \"active\"}}',"
     "  clock_timestamp() + make_interval(secs => n) FROM generate_series(1, %(many)s) AS n",
     "INSERT INTO lease (kind, resource_id) SELECT 'tenant', id FROM tenant",
@@ -137,7 +137,7 @@ TENANT = "t-abcdefghijkl"
 def conn(registry: Registry) -> Iterator[Connection]:
     with registry.connection() as opened:
         opened.execute(
-            "INSERT INTO tenant (id, slug, display_name, customer_id, desired)"
+            "INSERT INTO tenant (id, slug, display_name, customer_id, spec)"
             " VALUES (%s, 'acme', 'Acme', 'cus_1', '{}')",
             [TENANT],
         )
@@ -181,7 +181,7 @@ def test_operations_go_with_their_steps_when_their_days_are_over(conn: Connectio
     ]
     for number in (*gone, *kept):
         conn.execute(
-            "INSERT INTO step (operation_id, seq, name, reason, fence, state)"
+            "INSERT INTO step (operation_id, seq, name, reason, fencing_token, state)"
             " VALUES (%s, 1, 'publish', 'x', 1, 'done')",
             [number],
         )
@@ -191,7 +191,8 @@ def test_operations_go_with_their_steps_when_their_days_are_over(conn: Connectio
             [number],
         )
         conn.execute(
-            "INSERT INTO terraform_run (workspace, operation_id, fence, who) VALUES ('w', %s, 1, 'x')",
+            "INSERT INTO terraform_run (workspace, operation_id, fencing_token, who) VALUES ('w', %s, 1,"
+            " 'x')",
             [number],
         )
     assert _prune(conn) == len(gone)

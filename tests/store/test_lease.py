@@ -1,4 +1,4 @@
-"""The right to converge: one holder at a time, the newest fence wins (I3)."""
+"""The right to converge: one holder at a time, the newest fencing token wins (I3)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_live_lease_is_respected_and_an_expired_one_is_taken_over_with_a_highe
     second = claim(asked, "w2")
     assert second is not None
     assert second.operation_id == first.operation_id
-    assert second.fence == first.fence + 1
+    assert second.fencing_token == first.fencing_token + 1
     assert second.attempts == 2
     assert claim(asked, "w3") is None
 
@@ -149,5 +149,5 @@ def test_of_much_that_is_due_what_a_dead_worker_left_comes_first(registry: Regis
         taken = lease.claim(conn, holder="w2", seconds=30, orphaned=True)
         assert held is not None
         assert taken is not None
-        assert (taken.operation_id, taken.fence) == (held.operation_id, held.fence + 1)
+        assert (taken.operation_id, taken.fencing_token) == (held.operation_id, held.fencing_token + 1)
         assert lease.claim(conn, holder="w3", seconds=30, orphaned=True) is None

@@ -18,12 +18,12 @@ CLUSTER = "c-" + "a" * 12
 def started(registry: Registry) -> int:
     with registry.connection() as conn:
         conn.execute(
-            "INSERT INTO cluster (id, fit, slots, desired, endpoint) VALUES (%s, 'x', 9, '{}', '{}')",
+            "INSERT INTO cluster (id, fit, slots, spec, endpoint) VALUES (%s, 'x', 9, '{}', '{}')",
             [CLUSTER],
         )
         for tenant in TENANTS:
             conn.execute(
-                "INSERT INTO tenant (id, slug, display_name, customer_id, desired, ready_at)"
+                "INSERT INTO tenant (id, slug, display_name, customer_id, spec, ready_at)"
                 " VALUES (%s, %s, 'x', 'cus', %s, now())",
                 [tenant, tenant, Jsonb({"lifecycle": "active"})],
             )
@@ -39,7 +39,7 @@ def started(registry: Registry) -> int:
 
 def claim(conn: Connection, rollout_id: int, *tenants: str, holder: str = "one") -> list[tuple[str, int]]:
     claimed = rollout_target.claim(conn, rollout_id, tenants, holder=holder, seconds=30)()
-    return sorted((target.tenant_id, target.fence) for target in claimed)
+    return sorted((target.tenant_id, target.fencing_token) for target in claimed)
 
 
 def expire(conn: Connection) -> None:
@@ -96,7 +96,7 @@ def turn(conn: Connection, rollout_id: int) -> tuple[dict[str, int], list[str]]:
 
 
 def test_a_superseded_holder_records_nothing(registry: Registry, started: int) -> None:
-    stale = Outcome(TENANTS[0], fence=1, seconds=1.0)
+    stale = Outcome(TENANTS[0], fencing_token=1, seconds=1.0)
     with registry.connection() as conn:
         claim(conn, started, TENANTS[0])
         expire(conn)
@@ -106,7 +106,7 @@ def test_a_superseded_holder_records_nothing(registry: Registry, started: int) -
         assert not rollout_target.fail(conn, started, stale, file="", statement="", error="x")
         assert not rollout_target.put_back(conn, started, stale, after=0, error="x")
         assert states(conn) == ["running", "pending", "pending"]
-        rollout_target.finish(conn, started, [Outcome(TENANTS[0], fence=2, seconds=1.0)])
+        rollout_target.finish(conn, started, [Outcome(TENANTS[0], fencing_token=2, seconds=1.0)])
         assert states(conn) == ["done", "pending", "pending"]
 
 

@@ -21,8 +21,7 @@ def two(registry: Registry) -> Registry:
     with registry.connection() as conn:
         for tenant_id in (A, B):
             conn.execute(
-                "INSERT INTO tenant (id, slug, display_name, customer_id, desired)"
-                " VALUES (%s, %s, '', 'c', %s)",
+                "INSERT INTO tenant (id, slug, display_name, customer_id, spec) VALUES (%s, %s, '', 'c', %s)",
                 [tenant_id, tenant_id, Jsonb({})],
             )
     return registry

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from controlplane.domain.catalogue import Isolation
-from controlplane.domain.cluster import ClusterDesired, ClusterLifecycle
+from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.store.cluster import ClusterRow
 from localcloud.aws.emulator import AwsEmulator
 from tests.harness.terraform import (
@@ -25,7 +25,7 @@ from workers.engine.context import Platform
 from workers.engine.stacks import cluster_addresses, cluster_variables
 from workers.providers.ports import StackRun
 
-DESIRED = ClusterDesired(ClusterLifecycle.ACTIVE, Isolation.DEDICATED, "17.5", 0.0, 4.0, 600, 7, 1)
+SPEC = ClusterSpec(ClusterLifecycle.ACTIVE, Isolation.DEDICATED, "17.5", 0.0, 4.0, 600, 7, 1)
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def fixture(aws: AwsEmulator, tmp_path: Path) -> RealFixture:
 
 def row(cluster_id: str) -> ClusterRow:
     unknown: dict[str, Any] = dict.fromkeys(
-        ("observed", "observed_at", "hardened_at", "endpoint", "needs_attention", "runbook", "destroyed_at")
+        ("status", "observed_at", "hardened_at", "endpoint", "needs_attention", "runbook", "destroyed_at")
     )
     now = datetime.now(UTC)
     return ClusterRow(
         id=cluster_id,
-        fit=DESIRED.fit,
+        fit=SPEC.fit,
         slots=1,
-        desired=DESIRED,
+        spec=SPEC,
         generation=1,
         settled_generation=0,
         ready_at=now,
@@ -75,7 +75,7 @@ def test_a_warm_cluster_is_destroyed_whole_without_a_snapshot(fixture: RealFixtu
     rds = boto3.client("rds")
     assert rds.describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
 
-    closed = replace(made, desired=DESIRED.closed(), generation=2)
+    closed = replace(made, spec=SPEC.closed(), generation=2)
     events = Events()
     ending = run(closed, approved=cluster_addresses(closed))
     fixture.terraform.destroy(ending, on_event=events, stopped=never)

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.placement import tenant_id_for
-from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import tenants
 from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
@@ -99,7 +99,7 @@ class Site:
     ) -> tuple[str, list[Any]]:
         """Found a tenant as billing does; its id and what billing would notify of."""
         tenant_id = tenant_id_for(subscription)
-        wanted = TenantDesired(Lifecycle.ACTIVE, "team", "active", custom_domains=domains)
+        wanted = TenantSpec(Lifecycle.ACTIVE, "team", "active", custom_domains=domains)
         request = tenants.Request(tenant_id, f"cus_{subscription}", name, name, wanted, None)
         with self.registry.connection() as conn, conn.transaction():
             return tenant_id, tenants.bring_to(conn, request, CATALOGUE, actor="billing", reason="a test")
@@ -107,7 +107,7 @@ class Site:
     def closed(self, subscription: str) -> str:
         """Found a tenant and end it as billing does; its id."""
         tenant_id, _ = self.found(subscription)
-        wanted = TenantDesired(Lifecycle.CLOSED, "team", "canceled")
+        wanted = TenantSpec(Lifecycle.CLOSED, "team", "canceled")
         request = tenants.Request(tenant_id, f"cus_{subscription}", "Acme", None, wanted, None)
         with self.registry.connection() as conn, conn.transaction():
             tenants.bring_to(conn, request, CATALOGUE, actor="billing", reason="a test")

@@ -14,11 +14,11 @@ def test_a_clone_is_asked_for_shown_and_closed(site: Site) -> None:
     clone_id = answer.json["tenant"]
     assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["tenant", clone_id])
     shown = site.get("/v1/tenants/acme-copy").json
-    assert (shown["clone_of"], shown["customer"], shown["desired"]["plan"]) == (tenant_id, "internal", "team")
+    assert (shown["clone_of"], shown["customer"], shown["spec"]["plan"]) == (tenant_id, "internal", "team")
     assert site.get("/v1/tenants/acme").json["clone_of"] is None
     closed = site.post("/v1/tenants/acme-copy/close", {"reason": "done"})
     assert closed.status_code == 202
-    assert site.get("/v1/tenants/acme-copy").json["desired"]["lifecycle"] == "closed"
+    assert site.get("/v1/tenants/acme-copy").json["spec"]["lifecycle"] == "closed"
     assert site.post("/v1/tenants/acme/close", {"reason": "oops"}).status_code == 409
 
 

@@ -26,8 +26,7 @@ def fill_clusters(site: Site) -> None:
     fill_tenants(site)
     for number in range(6):
         site.rows(
-            "INSERT INTO cluster (id, fit, slots, desired)"
-            " SELECT %s, fit, slots, desired FROM cluster LIMIT 1",
+            "INSERT INTO cluster (id, fit, slots, spec) SELECT %s, fit, slots, spec FROM cluster LIMIT 1",
             f"c-{'abcdefg'[number] * 12}",
         )
 

@@ -102,6 +102,6 @@ def test_who_may_not_or_can_not(site: Site) -> None:
     assert site.post("/v1/tenants/t-aaaaaaaaaaaa/restore", wish).status_code == 404
     site.rows("UPDATE tenant SET ready_at = now() - interval '3 days'")
     assert site.post("/v1/tenants/acme/restore", wish, role="viewer").status_code == 403
-    site.rows('UPDATE cluster SET destroyed_at = now(), desired = desired || \'{"lifecycle": "closed"}\'')
+    site.rows('UPDATE cluster SET destroyed_at = now(), spec = spec || \'{"lifecycle": "closed"}\'')
     gone = site.post(f"/v1/tenants/{tenant_id}/restore", {"at": _ago(hours=1), "reason": "x"})
     assert (gone.status_code, "which is gone" in gone.json["error"]["message"]) == (409, True)

@@ -17,7 +17,7 @@ def test_a_tenant_is_listed_and_shown_by_id_and_by_slug(site: Site) -> None:
     assert by_id.status_code == 200
     assert by_id.json == by_slug.json
     shown = by_id.json
-    assert shown["desired"]["plan"] == "team"
+    assert shown["spec"]["plan"] == "team"
     assert shown["placement"]["database"] == f"{tenant_id}-1".replace("-", "_")
     assert shown["needs_attention"] is None
     assert [operation["state"] for operation in shown["operations"]] == ["waiting"]
@@ -121,9 +121,9 @@ def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
     assert [cause["reason"] for cause in operation["causes"]] == ["a test", *["a laptop was lost"] * 2]
     assert operation["resource"] == tenant_id
     assert site.wake_ups == [("workers.runtime.tasks.converge", ["tenant", tenant_id])] * 2
-    assert site.rows("SELECT wanted, generation FROM credential") == [{"wanted": 2, "generation": 1}] * 2
+    assert site.rows("SELECT requested, generation FROM credential") == [{"requested": 2, "generation": 1}] * 2
     credential = site.get("/v1/tenants/acme").json["credential"]
-    assert (credential["generation"], credential["rotation_wanted"], credential["retiring"]) == (
+    assert (credential["generation"], credential["rotation_requested"], credential["retiring"]) == (
         1,
         True,
         False,
@@ -135,7 +135,7 @@ def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
 
 def test_a_closed_tenant_has_no_logins_to_rotate(site: Site) -> None:
     tenant_id, _ = site.found("sub_1", name="Acme")
-    site.rows("UPDATE tenant SET desired = desired || %s", Jsonb({"lifecycle": "closed"}))
+    site.rows("UPDATE tenant SET spec = spec || %s", Jsonb({"lifecycle": "closed"}))
     answer = site.post(f"/v1/tenants/{tenant_id}/rotate", {"reason": "x"})
     assert answer.status_code == 409
     assert site.post(f"/v1/tenants/{tenant_id}/rotate", {"reason": ""}).json["error"]["code"] == "invalid"
@@ -247,7 +247,7 @@ def test_a_custom_domain_that_was_refused_is_shown_with_the_reason(site: Site) -
     site.found("sub_1", name="First", domains=("app.acme.example",))
     tenant_id, _ = site.found("sub_2", name="Second", domains=("app.acme.example",))
     shown = site.get(f"/v1/tenants/{tenant_id}").json
-    assert shown["desired"]["custom_domains"] == []
+    assert shown["spec"]["custom_domains"] == []
     assert [(host["host"], host["kind"], host.get("status")) for host in shown["hostnames"]] == [
         ("second.tenants.example", "subdomain", None),
         ("app.acme.example", "custom", "refused"),

@@ -48,9 +48,9 @@ def _database(ctx: Context, placed: Placement, content: dict[str, Any]) -> Itera
     with ctx.registry.connection() as conn:
         home = cluster.get(conn, placed.cluster_id)
     if content["cluster_goes"]:
-        seen = ctx.providers.clusters.describe(placed.cluster_id)
-        answer = "there is none" if seen is None else f"it is {seen.status}"
-        yield Evidence("RDS", f"cluster {placed.cluster_id}", answer, left=seen is not None)
+        found = ctx.providers.clusters.describe(placed.cluster_id)
+        answer = "there is none" if found is None else f"it is {found.status}"
+        yield Evidence("RDS", f"cluster {placed.cluster_id}", answer, left=found is not None)
         return
     at = endpoint_of(home)
     asked = f"database {placed.database} and its roles on {placed.cluster_id}"
@@ -64,10 +64,10 @@ def _database(ctx: Context, placed: Placement, content: dict[str, Any]) -> Itera
 
 def _secrets(ctx: Context, placed: Placement) -> Iterator[Evidence]:
     for name in (placed.app_secret, placed.migrator_secret):
-        seen = ctx.providers.secrets.describe(name)
-        left = seen is not None and not seen.deleting
+        found = ctx.providers.secrets.describe(name)
+        left = found is not None and not found.deleting
         answer = "there is none"
-        if seen is not None:
+        if found is not None:
             answer = (
                 "it can be read" if left else "it can't be read any more and waits for its deletion by AWS"
             )
@@ -110,8 +110,8 @@ def _hosts(ctx: Context, content: dict[str, Any]) -> Iterator[Evidence]:
     tenant_id, zone = content["tenant"], ctx.platform.zone
     for host in content["hosts"]:
         if not host.endswith(f".{zone}"):
-            seen = ctx.providers.hostnames.find(host)
-            left = seen is not None and seen.tenant_id == tenant_id
+            found = ctx.providers.hostnames.find(host)
+            left = found is not None and found.tenant_id == tenant_id
             answer = "it is there" if left else "it is not this tenant's"
             yield Evidence("Cloudflare", f"custom hostname {host}", answer, left=left)
         entry = ctx.providers.cache.read(host)

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from controlplane.domain.billing import Decision, desired_from_subscription
+from controlplane.domain.billing import Decision, spec_from_subscription
 from controlplane.domain.books import Books, CustomHostname, StateEntry, Subscription, TaggedThing
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.store import cluster, subscription
@@ -84,9 +84,9 @@ class Reader:
 
     def _hostnames(self) -> list[CustomHostname]:
         return [
-            CustomHostname(seen.id, seen.host, seen.tenant_id)
-            for seen in self._ctx.providers.hostnames.list()
-            if seen.tenant_id is not None
+            CustomHostname(found.id, found.host, found.tenant_id)
+            for found in self._ctx.providers.hostnames.list()
+            if found.tenant_id is not None
         ]
 
     def _subscriptions(self) -> dict[str, Subscription]:
@@ -105,7 +105,7 @@ class Reader:
         return found
 
     def _decide(self, item: dict[str, object]) -> Decision:
-        return desired_from_subscription(
+        return spec_from_subscription(
             item, self._ctx.catalogue, platform_zone=self._ctx.platform.zone, now=datetime.now(UTC)
         )
 
@@ -117,9 +117,9 @@ class Reader:
             at = endpoint_of(row)
             if (
                 at is None
-                or row.desired.origin is not None
+                or row.spec.origin is not None
                 or not row.ready
-                or not (self._wake or row.desired.seconds_until_auto_pause is None)
+                or not (self._wake or row.spec.seconds_until_auto_pause is None)
             ):
                 continue
             names = self._book(f"the databases of {row.id}", partial(self._ctx.providers.databases.names, at))

@@ -4,7 +4,7 @@
 
 There is no cursor. Whatever a killed worker left half done, its successor sees by looking. A pass ends
 when nothing is left to do, when something outside needs time (Pending), when it failed in a way that
-time may mend (Retryable), or when a person must decide (NeedsHuman). Desired is read anew before every
+time may mend (Retryable), or when a person must decide (NeedsHuman). The spec is read anew before every
 step, so a change of mind takes effect at the next one.
 """
 
@@ -28,7 +28,6 @@ from controlplane.domain.errors import (
     Retryable,
 )
 from controlplane.domain.move import MoveKind, MovePhase
-from controlplane.domain.observed import ClusterObserved, TenantObserved
 from controlplane.domain.operation import (
     ATTEMPTS_UNTIL_ATTENTION,
     PERIODIC_LOOK,
@@ -38,7 +37,8 @@ from controlplane.domain.operation import (
     ResourceKind,
     backoff,
 )
-from controlplane.domain.planner import TenantWanted, plan_cluster, plan_tenant
+from controlplane.domain.planner import TenantGoal, plan_cluster, plan_tenant
+from controlplane.domain.status import ClusterStatus, TenantStatus
 from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import billing, moves, purges
@@ -56,6 +56,11 @@ from controlplane.store import (
 )
 from controlplane.store.registry import Connection, RegistryUnavailable
 from workers.engine.context import Context
+from workers.engine.goal import (
+    TenantRecord,
+    cluster_goal,
+    tenant_goal,
+)
 from workers.engine.heartbeat import LeaseKeeper
 from workers.engine.observe import (
     load_tenant,
@@ -63,11 +68,6 @@ from workers.engine.observe import (
     observe_tenant,
 )
 from workers.engine.step_context import ClusterWork, TenantWork
-from workers.engine.target import (
-    TenantFacts,
-    cluster_wanted,
-    tenant_wanted,
-)
 from workers.steps.registry import BOTH_PLACEMENTS, CLUSTER_ACTS, TENANT_ACTS
 
 log = logging.getLogger(__name__)
@@ -179,27 +179,27 @@ def _end_step(ctx: Context, held: Held, seq: int, state: str, error: str | None)
 
 def look_at_tenant(
     ctx: Context, tenant_id: str, *, wake: bool = True
-) -> tuple[TenantFacts, TenantObserved, list[Step]]:
+) -> tuple[TenantRecord, TenantStatus, list[Step]]:
     """What is known, what is seen, what is left to do; changes nothing. `wake`: see `observe_tenant`."""
-    facts = load_tenant(ctx, tenant_id)
-    seen = observe_tenant(ctx, facts, wake=wake)
-    return facts, seen, plan_tenant(_wanted(ctx, facts, seen), seen)
+    record = load_tenant(ctx, tenant_id)
+    status = observe_tenant(ctx, record, wake=wake)
+    return record, status, plan_tenant(_goal(ctx, record, status), status)
 
 
-def _wanted(ctx: Context, facts: TenantFacts, seen: TenantObserved) -> TenantWanted:
-    release = facts.row.release or ctx.release
-    return tenant_wanted(ctx.platform, facts, seen, release=release, stack_version=ctx.stacks["tenant"])
+def _goal(ctx: Context, record: TenantRecord, status: TenantStatus) -> TenantGoal:
+    release = record.row.release or ctx.release
+    return tenant_goal(ctx.platform, record, status, release=release, stack_version=ctx.stacks["tenant"])
 
 
 def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
     held = keeper.held
-    facts, seen, steps = look_at_tenant(ctx, held.resource_id, wake=held.reason != PERIODIC_LOOK)
+    record, status, steps = look_at_tenant(ctx, held.resource_id, wake=held.reason != PERIODIC_LOOK)
     if not steps:
-        return _settle_tenant(ctx, keeper, facts, seen)
-    wanted = _wanted(ctx, facts, seen)
+        return _settle_tenant(ctx, keeper, record, status)
+    goal = _goal(ctx, record, status)
 
     def act(seq: int) -> None:
-        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, keeper, steps[0], seq, facts, wanted)))
+        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, keeper, steps[0], seq, record, goal)))
 
     return steps[0], act
 
@@ -208,20 +208,20 @@ def _in_its_place(work: TenantWork) -> TenantWork:
     """A step of the placement beside is taken there, by the act that takes it for the current one."""
     if work.step.placement is None or work.step.name in BOTH_PLACEMENTS:
         return work
-    if work.facts.beside is None or work.wanted.beside is None:
-        raise NeedsHuman(f"{work.facts.row.id} has no second placement", runbook="internal-error")
-    return replace(work, facts=work.facts.beside, wanted=work.wanted.beside)
+    if work.record.secondary is None or work.goal.secondary is None:
+        raise NeedsHuman(f"{work.record.row.id} has no second placement", runbook="internal-error")
+    return replace(work, record=work.record.secondary, goal=work.goal.secondary)
 
 
-def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: TenantObserved) -> Next:
-    held, row = keeper.held, facts.row
-    if _moves_for_plan(ctx, keeper, facts) or _purge_is_due(ctx, keeper, facts):
+def _settle_tenant(ctx: Context, keeper: LeaseKeeper, record: TenantRecord, status: TenantStatus) -> Next:
+    held, row = keeper.held, record.row
+    if _moves_for_plan(ctx, keeper, record) or _purge_is_due(ctx, keeper, record):
         return _look_at_tenant(ctx, keeper)
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
-        tenant.set_observed(conn, row.id, seen.to_json())
+        tenant.set_status(conn, row.id, status.to_json())
         settled = tenant.settle(
-            conn, row.id, generation=row.generation, look_in=_look_in(ctx, conn, facts, seen)
+            conn, row.id, generation=row.generation, look_in=_look_in(ctx, conn, record, status)
         )
         if settled:
             if not history.forget_idle_look(conn, held):
@@ -232,26 +232,26 @@ def _settle_tenant(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts, seen: 
     return None
 
 
-def _look_in(ctx: Context, conn: Connection, facts: TenantFacts, seen: TenantObserved) -> float | None:
+def _look_in(ctx: Context, conn: Connection, record: TenantRecord, status: TenantStatus) -> float | None:
     """Seconds until the next periodic look; None where there is nothing left to look at."""
-    if facts.row.purged_at is not None:
-        return None if facts.copy is None else data_copy.seconds_left(conn, facts.copy.id)
-    retention = tenant.retention_left(conn, facts.row.id)
+    if record.row.purged_at is not None:
+        return None if record.copy is None else data_copy.seconds_left(conn, record.copy.id)
+    retention = tenant.retention_left(conn, record.row.id)
     due = [ctx.platform.look_every, retention or None]  # 0: it is over, and something holds the purge up
-    if facts.row.desired.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
-        due.append(hostname.next_poll(conn, facts.row.id))
-    if seen.app.retire_in is not None and seen.app.retire_in > 0:
-        due.append(seen.app.retire_in)
+    if record.row.spec.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
+        due.append(hostname.next_poll(conn, record.row.id))
+    if status.app.retire_in is not None and status.app.retire_in > 0:
+        due.append(status.app.retire_in)
     return min(seconds for seconds in due if seconds is not None)
 
 
-def _purge_is_due(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
+def _purge_is_due(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> bool:
     """True where it was ordered now, since the plan says that nobody need be asked. Raises NeedsHuman
     where somebody must be. Not due as long as its customer has a subscription."""
-    row = facts.row
-    if row.closed_at is None or row.purged_at is not None or facts.purge is not None:
+    row = record.row
+    if row.closed_at is None or row.purged_at is not None or record.purge is not None:
         return False
-    if facts.move is not None:  # its source is another copy of the data: it has its time first
+    if record.move is not None:  # its source is another copy of the data: it has its time first
         return False
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, keeper.held)
@@ -259,7 +259,7 @@ def _purge_is_due(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool
             return False
         if tenant.retention_left(conn, row.id) != 0.0:
             return False
-        if facts.plan is not None and facts.plan.purge_without_approval:
+        if record.plan is not None and record.plan.purge_without_approval:
             return purges.order_by_policy(conn, row.id)
     until = "" if row.purge_after is None else row.purge_after.isoformat(timespec="seconds")
     raise NeedsHuman(
@@ -267,33 +267,33 @@ def _purge_is_due(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool
     )
 
 
-def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, facts: TenantFacts) -> bool:
+def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> bool:
     """True where a move was recorded now, since the plan asks for another kind of cluster. Raises NeedsHuman
     where a person has to decide first."""
-    row, moving = facts.row, facts.move
+    row, moving = record.row, record.move
     if moving is not None and moving.phase is MovePhase.MOVED and moving.differing:
         raise NeedsHuman(
             f"after its move {', '.join(moving.differing[:10])} were not the same", runbook="move-mismatch"
         )
-    if facts.plan is None or facts.cluster is None or row.desired.lifecycle is not Lifecycle.ACTIVE:
+    if record.plan is None or record.cluster is None or row.spec.lifecycle is not Lifecycle.ACTIVE:
         return False
-    wanted, home = facts.plan.isolation, facts.cluster.desired.isolation
-    if wanted is home:
+    goal, home = record.plan.isolation, record.cluster.spec.isolation
+    if goal is home:
         return False
-    mismatch = f"plan {facts.plan.name} is {wanted.value}, its cluster is {home.value}"
+    mismatch = f"plan {record.plan.name} is {goal.value}, its cluster is {home.value}"
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, keeper.held)
         last = move.latest(conn, row.id, kind=MoveKind.MOVE)
-        if last is not None and last.plan == facts.plan.name and last.by_hand:
+        if last is not None and last.plan == record.plan.name and last.by_hand:
             return False
-        declined = last is not None and last.declined and last.plan == facts.plan.name
+        declined = last is not None and last.declined and last.plan == record.plan.name
         held_up = moving or (last if declined else None)
         if held_up is not None:
             raise NeedsHuman(
                 f"{mismatch}, and its last {held_up.kind.value} is {held_up.phase.value}",
                 runbook="move-between-clusters",
             )
-        moves.record(conn, row, wish=wanted.value, by_hand=False, actor=keeper.held.actor, reason=mismatch)
+        moves.record(conn, row, wish=goal.value, by_hand=False, actor=keeper.held.actor, reason=mismatch)
     return True
 
 
@@ -304,25 +304,25 @@ def _look_at_cluster(ctx: Context, keeper: LeaseKeeper) -> Next:
     with ctx.registry.connection() as conn:
         row = cluster.get(conn, keeper.held.resource_id)
         kept = data_copy.snapshot_kept(conn, row.id)
-    seen = observe_cluster(ctx, row)
-    wanted = cluster_wanted(ctx.platform, row, ctx.stacks["cluster"], key=kept)
-    steps = plan_cluster(wanted, seen)
+    status = observe_cluster(ctx, row)
+    goal = cluster_goal(ctx.platform, row, ctx.stacks["cluster"], key=kept)
+    steps = plan_cluster(goal, status)
     if not steps:
-        return _settle_cluster(ctx, keeper, row, seen)
+        return _settle_cluster(ctx, keeper, row, status)
 
     def act(seq: int) -> None:
-        CLUSTER_ACTS[steps[0].name](ClusterWork(ctx, keeper, steps[0], seq, row, wanted))
+        CLUSTER_ACTS[steps[0].name](ClusterWork(ctx, keeper, steps[0], seq, row, goal))
 
     return steps[0], act
 
 
 def _settle_cluster(
-    ctx: Context, keeper: LeaseKeeper, row: cluster.ClusterRow, seen: ClusterObserved
+    ctx: Context, keeper: LeaseKeeper, row: cluster.ClusterRow, status: ClusterStatus
 ) -> Next:
     held = keeper.held
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
-        cluster.set_observed(conn, row.id, seen.to_json())
+        cluster.set_status(conn, row.id, status.to_json())
         settled = cluster.settle(conn, row.id, generation=row.generation)
         if settled:
             operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)

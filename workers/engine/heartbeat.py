@@ -1,6 +1,6 @@
 """Keeps a lease alive while its holder works, and says so the moment it is lost.
 
-The thread renews on the registry's clock. Two things end the right: somebody else claimed (the fence
+The thread renews on the registry's clock. Two things end the right: somebody else claimed (the fencing token
 rose), or the registry could not be reached for so long that somebody may have. The second is judged by
 this machine's monotonic clock, a margin before the lease would run out, so that a worker which is cut
 off stops its Terraform child before another one starts.

@@ -11,16 +11,16 @@ from dataclasses import replace
 
 from controlplane.domain.errors import NeedsHuman, NotFound
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.move import MoveObserved
-from controlplane.domain.observed import (
-    ClusterObserved,
-    CredentialObserved,
-    DatabaseObserved,
-    LeavingObserved,
-    RestoreObserved,
-    TenantObserved,
-)
+from controlplane.domain.move import MoveStatus
 from controlplane.domain.placement import Placement
+from controlplane.domain.status import (
+    ClusterStatus,
+    CredentialStatus,
+    DatabaseStatus,
+    PurgeStatus,
+    RestoreStatus,
+    TenantStatus,
+)
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store import (
     cluster,
@@ -37,29 +37,29 @@ from controlplane.store import (
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from workers.engine.context import Context
-from workers.engine.target import TenantFacts
-from workers.providers.ports import ClusterEndpoint, SecretSeen
+from workers.engine.goal import TenantRecord
+from workers.providers.ports import ClusterEndpoint, SecretDescription
 
 
 def endpoint_of(row: ClusterRow) -> ClusterEndpoint | None:
     return None if row.endpoint is None else ClusterEndpoint(**row.endpoint)
 
 
-def observe_cluster(ctx: Context, row: ClusterRow) -> ClusterObserved:
+def observe_cluster(ctx: Context, row: ClusterRow) -> ClusterStatus:
     with ctx.registry.connection() as conn:
         confirmed = stack.get(conn, row.id)
-    seen = ctx.providers.clusters.describe(row.id)
-    return ClusterObserved(
-        stack_digest=confirmed.digest if confirmed is not None and seen is not None else None,
-        status=None if seen is None else seen.status,
-        writer_status=None if seen is None else seen.writer_status,
+    status = ctx.providers.clusters.describe(row.id)
+    return ClusterStatus(
+        stack_digest=confirmed.digest if confirmed is not None and status is not None else None,
+        status=None if status is None else status.status,
+        writer_status=None if status is None else status.writer_status,
         hardened=row.hardened_at is not None,
         destroyed=row.destroyed_at is not None,
         keeps_key=row.keeps_key,
     )
 
 
-def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
+def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
     """What the registry knows. Raises NeedsHuman where the plan of a living tenant is unknown."""
     with ctx.registry.connection() as conn:
         row = tenant.get(conn, tenant_id)
@@ -74,15 +74,15 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
         elsewhere = None if other is None else placement.get(conn, tenant_id, other)
         other_home, other_secret = _home(conn, elsewhere)
         routed = {host: payload["status"] for host, (payload, _) in route.of_tenant(conn, tenant_id).items()}
-        asked = purge.of_tenant(conn, tenant_id) if row.desired.lifecycle is Lifecycle.CLOSED else None
+        asked = purge.of_tenant(conn, tenant_id) if row.spec.lifecycle is Lifecycle.CLOSED else None
         copy = None if asked is None else data_copy.of_purge(conn, asked.id)
     try:
-        plan = ctx.catalogue.plan(row.desired.plan)
+        plan = ctx.catalogue.plan(row.spec.plan)
     except NotFound as error:
-        if row.desired.lifecycle is not Lifecycle.CLOSED:
+        if row.spec.lifecycle is not Lifecycle.CLOSED:
             raise NeedsHuman(str(error), runbook="unknown-plan") from error
         plan = None
-    facts = TenantFacts(
+    record = TenantRecord(
         row=row,
         plan=plan,
         placement=placed,
@@ -96,15 +96,15 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantFacts:
         copy=copy,
     )
     if moving is None or elsewhere is None:
-        return facts
-    beside = replace(
-        facts,
+        return record
+    secondary = replace(
+        record,
         row=replace(row, proof=moving.proof),
         placement=elsewhere,
         cluster=other_home,
         app_secret_arn=other_secret,
     )
-    return replace(facts, beside=beside)
+    return replace(record, secondary=secondary)
 
 
 def _home(conn: Connection, placed: Placement | None) -> tuple[ClusterRow | None, str | None]:
@@ -116,51 +116,53 @@ def _home(conn: Connection, placed: Placement | None) -> tuple[ClusterRow | None
     return cluster.get(conn, placed.cluster_id), secret
 
 
-def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> TenantObserved:
+def observe_tenant(ctx: Context, record: TenantRecord, *, wake: bool = True) -> TenantStatus:
     """`wake` False: a database on a cluster that pauses when idle is not asked, since a connection
     would start it; what was seen there last is taken for what there is."""
     with ctx.registry.connection() as conn:
-        domains = tuple(h.observed() for h in hostname.of_tenant(conn, facts.row.id))
-    hosts = {*facts.routed, subdomain(facts.row.slug, ctx.platform.zone), *(h.host for h in domains)}
+        domains = tuple(h.observed() for h in hostname.of_tenant(conn, record.row.id))
+    hosts = {*record.routed, subdomain(record.row.slug, ctx.platform.zone), *(h.host for h in domains)}
     routes = {}
     for host in sorted(hosts):
         entry = ctx.providers.cache.read(host)
-        if entry is not None and entry.payload.get("tenant_id") == facts.row.id:
+        if entry is not None and entry.payload.get("tenant_id") == record.row.id:
             routes[host] = {key: value for key, value in entry.payload.items() if key != "epoch"}
-    nothing = CredentialObserved(None, None)
-    if facts.placement is None or facts.cluster is None:
-        leaving = _leaving(ctx, facts, stack_made=False)
-        return TenantObserved(False, None, None, nothing, nothing, None, routes, domains, leaving)
+    nothing = CredentialStatus(None, None)
+    if record.placement is None or record.cluster is None:
+        leaving = _leaving(ctx, record, stack_made=False)
+        return TenantStatus(False, None, None, nothing, nothing, None, routes, domains, leaving)
 
-    placed, secrets = facts.placement, ctx.providers.secrets
+    placed, secrets = record.placement, ctx.providers.secrets
     app, migrator = secrets.describe(placed.app_secret), secrets.describe(placed.migrator_secret)
     made = _usable(app) and _usable(migrator) and ctx.providers.identities.role_exists(placed.iam_role)
-    at = endpoint_of(facts.cluster) if facts.cluster.ready else None
-    database = None if wake or facts.leaving or not _pauses(facts) else _seen_last(facts)
+    at = endpoint_of(record.cluster) if record.cluster.ready else None
+    database = None if wake or record.leaving or not _pauses(record) else _seen_last(record)
     if at is not None and database is None:
-        seen = ctx.providers.databases.observe(at, placed)
-        database = DatabaseObserved(seen.exists, seen.hardened, seen.logins_open, seen.release, seen.roles)
+        status = ctx.providers.databases.observe(at, placed)
+        database = DatabaseStatus(
+            status.exists, status.hardened, status.logins_open, status.release, status.roles
+        )
     with ctx.registry.connection() as conn:
         confirmed = stack.get(conn, placed.workspace)
         begun = bool(stack.open_runs(conn, placed.workspace))
         app_login = placement.credential(conn, placed, "app", _version(app))
         migrator_login = placement.credential(conn, placed, "migrator", _version(migrator))
-    return TenantObserved(
-        cluster_ready=facts.cluster.ready,
+    return TenantStatus(
+        cluster_ready=record.cluster.ready,
         stack_digest=confirmed.digest if confirmed is not None and made else None,
         database=database,
         app=app_login,
         migrator=migrator_login,
-        proof=facts.row.proof,
+        proof=record.row.proof,
         routes=routes,
         hostnames=domains,
-        move=_move(ctx, facts),
-        restore=_restore(facts),
-        beside=_beside(ctx, facts),
+        move=_move(ctx, record),
+        restore=_restore(record),
+        secondary=_secondary(ctx, record),
         leaving=_leaving(
             ctx,
-            facts,
-            stack_made=facts.purge is not None
+            record,
+            stack_made=record.purge is not None
             and (
                 confirmed is not None
                 or begun
@@ -172,66 +174,66 @@ def observe_tenant(ctx: Context, facts: TenantFacts, *, wake: bool = True) -> Te
     )
 
 
-def _leaving(ctx: Context, facts: TenantFacts, *, stack_made: bool) -> LeavingObserved | None:
-    if facts.purge is None:
+def _leaving(ctx: Context, record: TenantRecord, *, stack_made: bool) -> PurgeStatus | None:
+    if record.purge is None:
         return None
-    cluster_id = facts.purge.content["cluster"]
+    cluster_id = record.purge.content["cluster"]
     with ctx.registry.connection() as conn:
         home = None if cluster_id is None else cluster.get(conn, cluster_id)
-    copy = facts.copy
-    return LeavingObserved(
-        placed=facts.placement is not None,
+    copy = record.copy
+    return PurgeStatus(
+        placed=record.placement is not None,
         stack_made=stack_made,
         copied=copy is not None and copy.state == "kept",
         cluster_gone=home is not None and home.destroyed_at is not None,
-        purged=facts.row.purged_at is not None,
+        purged=record.row.purged_at is not None,
         copy_overdue=copy is not None and copy.overdue,
     )
 
 
-def _beside(ctx: Context, facts: TenantFacts) -> TenantObserved | None:
+def _secondary(ctx: Context, record: TenantRecord) -> TenantStatus | None:
     """The target, as long as it is being made and filled."""
-    if facts.move is None or not facts.move.phase.before_cut or facts.beside is None:
+    if record.move is None or not record.move.phase.before_cut or record.secondary is None:
         return None
-    return observe_tenant(ctx, facts.beside)
+    return observe_tenant(ctx, record.secondary)
 
 
-def _restore(facts: TenantFacts) -> RestoreObserved | None:
-    if facts.restore is None:
+def _restore(record: TenantRecord) -> RestoreStatus | None:
+    if record.restore is None:
         return None
-    there = facts.restored
-    return RestoreObserved(
+    there = record.restored
+    return RestoreStatus(
         made=there is not None,
         ready=there is not None and there.ready,
-        opened=facts.restore.opened_at is not None,
-        copied=facts.restore.copied_at is not None,
+        opened=record.restore.opened_at is not None,
+        copied=record.restore.copied_at is not None,
         gone=there is None or there.destroyed_at is not None,
     )
 
 
-def _move(ctx: Context, facts: TenantFacts) -> MoveObserved | None:
+def _move(ctx: Context, record: TenantRecord) -> MoveStatus | None:
     """The databases are asked as long as one of them may keep something for the copy."""
-    if facts.move is None or facts.restore is not None:
+    if record.move is None or record.restore is not None:
         return None
-    ends = facts.ends()
-    if ends is None or facts.move.cleared_at is not None:
-        return MoveObserved(streaming=False, copied=False)
-    seen = ctx.providers.moves.observe(*ends)
-    return MoveObserved(streaming=seen.streaming, copied=seen.copied)
+    ends = record.ends()
+    if ends is None or record.move.cleared_at is not None:
+        return MoveStatus(streaming=False, copied=False)
+    status = ctx.providers.moves.observe(*ends)
+    return MoveStatus(streaming=status.streaming, copied=status.copied)
 
 
-def _pauses(facts: TenantFacts) -> bool:
-    return facts.cluster is not None and facts.cluster.desired.seconds_until_auto_pause is not None
+def _pauses(record: TenantRecord) -> bool:
+    return record.cluster is not None and record.cluster.spec.seconds_until_auto_pause is not None
 
 
-def _seen_last(facts: TenantFacts) -> DatabaseObserved | None:
-    last = (facts.row.observed or {}).get("database")
-    return None if last is None else DatabaseObserved(**last)
+def _seen_last(record: TenantRecord) -> DatabaseStatus | None:
+    last = (record.row.status or {}).get("database")
+    return None if last is None else DatabaseStatus(**last)
 
 
-def _usable(secret: SecretSeen | None) -> bool:
+def _usable(secret: SecretDescription | None) -> bool:
     return secret is not None and not secret.deleting
 
 
-def _version(secret: SecretSeen | None) -> str | None:
+def _version(secret: SecretDescription | None) -> str | None:
     return None if secret is None or secret.deleting else secret.version_id

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 def room_left(ctx: Context, *, max_age: float = 0.0) -> Room:
     """Unknown where AWS can't be asked: the catalogue's own limit holds then, and AWS's refusal."""
     try:
-        seen = ctx.providers.quotas.room(max_age=max_age)
+        status = ctx.providers.quotas.room(max_age=max_age)
     except ControlPlaneError as error:
         log.warning("the account's quota is unknown: %s", error)
         return Room()
-    return Room(clusters=seen.clusters, instances=seen.instances)
+    return Room(clusters=status.clusters, instances=status.instances)

@@ -22,26 +22,26 @@ MOST_INSTANCES = 16
 
 
 def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
-    desired = row.desired
+    spec = row.spec
     closing = {"deletion_protection": False, "skip_final_snapshot": True}
     group = platform.cluster_parameter_group
-    origin = {} if desired.origin is None else {"origin": desired.origin.to_json()}
+    origin = {} if spec.origin is None else {"origin": spec.origin.to_json()}
     return {
         **origin,
-        **(closing if desired.lifecycle is ClusterLifecycle.CLOSED else {}),
+        **(closing if spec.lifecycle is ClusterLifecycle.CLOSED else {}),
         **({} if group is None else {"cluster_parameter_group_name": group}),
         "cluster_id": row.id,
-        "engine_version": desired.engine_version,
-        "min_acu": desired.min_acu,
-        "max_acu": desired.max_acu,
-        "seconds_until_auto_pause": desired.seconds_until_auto_pause,
-        "backup_retention_days": desired.backup_retention_days,
-        "instance_count": desired.instance_count,
+        "engine_version": spec.engine_version,
+        "min_acu": spec.min_acu,
+        "max_acu": spec.max_acu,
+        "seconds_until_auto_pause": spec.seconds_until_auto_pause,
+        "backup_retention_days": spec.backup_retention_days,
+        "instance_count": spec.instance_count,
         "vpc_id": platform.vpc_id,
         "subnet_ids": list(platform.subnet_ids),
         "allowed_security_group_ids": list(platform.app_security_group_ids),
         "final_snapshot_identifier": f"{row.id}-final-g{row.generation}",
-        "isolation": desired.isolation.value,
+        "isolation": spec.isolation.value,
         "environment": platform.environment,
     }
 
@@ -50,7 +50,7 @@ def cluster_addresses(row: ClusterRow) -> frozenset[str]:
     """All that an approved close of a cluster may delete, its key too: it leaves no snapshot behind."""
     resources = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this"]
     resources += ["cloudwatch_log_group.postgresql", "rds_cluster.this"]
-    resources += [f'rds_cluster_instance.this["{n}"]' for n in range(1, row.desired.instance_count + 1)]
+    resources += [f'rds_cluster_instance.this["{n}"]' for n in range(1, row.spec.instance_count + 1)]
     return frozenset(f"module.cluster.aws_{resource}" for resource in resources)
 
 
@@ -71,7 +71,7 @@ def superfluous_readers(row: ClusterRow) -> frozenset[str]:
     volume does; where it is the writer, Aurora makes one of those that stay the writer."""
     return frozenset(
         f'module.cluster.aws_rds_cluster_instance.this["{number}"]'
-        for number in range(row.desired.instance_count + 1, MOST_INSTANCES + 1)
+        for number in range(row.spec.instance_count + 1, MOST_INSTANCES + 1)
     )
 
 

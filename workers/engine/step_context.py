@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.domain.operation import Held
 from controlplane.domain.placement import Placement
-from controlplane.domain.planner import ClusterWanted, TenantWanted
+from controlplane.domain.planner import ClusterGoal, TenantGoal
 from controlplane.domain.steps import Step
 from controlplane.store import lease, step
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from workers.engine.context import Context
+from workers.engine.goal import TenantRecord
 from workers.engine.heartbeat import LeaseKeeper
 from workers.engine.observe import endpoint_of
-from workers.engine.target import TenantFacts
 from workers.providers.ports import ClusterEndpoint
 
 
@@ -60,23 +60,23 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class ClusterWork(Work):
     row: ClusterRow
-    wanted: ClusterWanted
+    goal: ClusterGoal
 
 
 @dataclass(frozen=True, slots=True)
 class TenantWork(Work):
-    facts: TenantFacts
-    wanted: TenantWanted
+    record: TenantRecord
+    goal: TenantGoal
 
     @property
     def placement(self) -> Placement:
-        if self.facts.placement is None:
-            raise NeedsHuman(f"{self.facts.row.id} has no placement", runbook="internal-error")
-        return self.facts.placement
+        if self.record.placement is None:
+            raise NeedsHuman(f"{self.record.row.id} has no placement", runbook="internal-error")
+        return self.record.placement
 
     @property
     def at(self) -> ClusterEndpoint:
-        at = None if self.facts.cluster is None else endpoint_of(self.facts.cluster)
+        at = None if self.record.cluster is None else endpoint_of(self.record.cluster)
         if at is None:
             raise Pending("the cluster has no endpoint yet", after=self.ctx.platform.cluster_poll)
         return at

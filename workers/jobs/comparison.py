@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from controlplane.domain.billing import Apply, Close, Decision, Park, Wait, desired_from_subscription
+from controlplane.domain.billing import Apply, Close, Decision, Park, Wait, spec_from_subscription
 from controlplane.domain.hostname import TAKEN
-from controlplane.domain.tenant import Lifecycle, TenantDesired
+from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.store import subscription
 from controlplane.store.subscription import Known
 from workers.engine.context import Context
@@ -45,7 +45,7 @@ def compare(ctx: Context) -> Compared:
             known = subscription.known(conn, [str(found["id"]) for found in batch])
         for found in batch:
             total += 1
-            decision = desired_from_subscription(
+            decision = spec_from_subscription(
                 found, ctx.catalogue, platform_zone=ctx.platform.zone, now=datetime.now(UTC)
             )
             if in_step(decision, known.get(str(found["id"]))):
@@ -65,26 +65,26 @@ def in_step(decision: Decision, known: Known | None) -> bool:
     """Does the registry hold what this decision would write?"""
     if known is None:
         return False
-    desired = known.desired
+    spec = known.spec
     match decision:
         case Wait():
             return known.outcome == "waiting"
         case Park():
             return known.outcome == "parked"
         case Close():
-            return desired is None or desired.lifecycle is Lifecycle.CLOSED
+            return spec is None or spec.lifecycle is Lifecycle.CLOSED
         case Apply():
-            if desired is None:
-                return decision.desired.lifecycle is Lifecycle.CLOSED
-            granted = desired.custom_domains
-            alike = replace(decision.desired, custom_domains=granted) == desired
-            return known.outcome == "applied" and alike and _domains_in_step(decision, desired, known)
+            if spec is None:
+                return decision.spec.lifecycle is Lifecycle.CLOSED
+            granted = spec.custom_domains
+            alike = replace(decision.spec, custom_domains=granted) == spec
+            return known.outcome == "applied" and alike and _domains_in_step(decision, spec, known)
 
 
-def _domains_in_step(decision: Apply, desired: TenantDesired, known: Known) -> bool:
+def _domains_in_step(decision: Apply, spec: TenantSpec, known: Known) -> bool:
     """Each wish is granted or refused as it would be now: a domain that another tenant had may be free."""
-    wished, granted = set(decision.desired.custom_domains), set(desired.custom_domains)
-    if desired.lifecycle is Lifecycle.CLOSED:
+    wished, granted = set(decision.spec.custom_domains), set(spec.custom_domains)
+    if spec.lifecycle is Lifecycle.CLOSED:
         return granted <= wished
     taken = {domain.host for domain in known.refused if domain.reason == TAKEN}
     others = {domain for domain in known.refused if domain.reason != TAKEN}

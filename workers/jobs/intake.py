@@ -20,8 +20,8 @@ from controlplane.domain.billing import (
     Decision,
     Park,
     SubscriptionRef,
-    desired_from_subscription,
     foreign_account,
+    spec_from_subscription,
     subscription_of_event,
 )
 from controlplane.domain.errors import ControlPlaneError, NotFound, Retryable
@@ -135,7 +135,7 @@ def _decide(
     if fetched.get("livemode") is not ctx.platform.livemode:
         return Park(f"subscription.livemode: expected {ctx.platform.livemode} here"), None, customer_id
     customer = _customer(ctx, fetched.get("customer"))
-    decision = desired_from_subscription(
+    decision = spec_from_subscription(
         fetched,
         ctx.catalogue,
         platform_zone=ctx.platform.zone,

@@ -54,11 +54,11 @@ def _work_out(ctx: Context, taken: Taken) -> tuple[list[dict[str, Any]], list[di
 
 
 def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    facts, _, steps = look_at_tenant(ctx, tenant_id)
+    record, _, steps = look_at_tenant(ctx, tenant_id)
     changes: list[dict[str, Any]] = []
-    if facts.placement is not None and facts.row.desired.lifecycle.value == "active":
-        variables = {**tenant_variables(ctx.platform, facts.placement), "operation_id": "preview"}
-        run = StackRun(stack="tenant", workspace=facts.placement.workspace, variables=variables)
+    if record.placement is not None and record.row.spec.lifecycle.value == "active":
+        variables = {**tenant_variables(ctx.platform, record.placement), "operation_id": "preview"}
+        run = StackRun(stack="tenant", workspace=record.placement.workspace, variables=variables)
         changes = [asdict(change) for change in ctx.providers.terraform.plan(run)]
     if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
         steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
@@ -71,27 +71,27 @@ def _told(step: Step) -> dict[str, Any]:
 
 def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]]:
     """First what a pass would do anyhow, then the move. Raises NeedsHuman where it can't be made."""
-    facts, _, steps = look_at_tenant(ctx, tenant_id)
-    if facts.plan is None or facts.placement is None:
+    record, _, steps = look_at_tenant(ctx, tenant_id)
+    if record.plan is None or record.placement is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
-    require_followable(ctx, facts)
-    number, place = _place(ctx, facts.placement, facts.plan, to, elsewhere=True)
-    moving = steps_of_move(number, f"to {place}", f"its home is {facts.placement.cluster_id}")
+    require_followable(ctx, record)
+    number, place = _place(ctx, record.placement, record.plan, to, elsewhere=True)
+    moving = steps_of_move(number, f"to {place}", f"its home is {record.placement.cluster_id}")
     return [_told(step) for step in (*steps, *moving)]
 
 
 def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreWish) -> list[dict[str, Any]]:
     """Raises NeedsHuman where AWS can't restore this."""
-    facts, _, steps = look_at_tenant(ctx, tenant_id)
-    if facts.plan is None or facts.placement is None or facts.cluster is None:
+    record, _, steps = look_at_tenant(ctx, tenant_id)
+    if record.plan is None or record.placement is None or record.cluster is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
     home, origin = find_origin(ctx, tenant_id, wish)
-    kind = facts.cluster.desired.isolation
+    kind = record.cluster.spec.isolation
     with ctx.registry.connection() as conn:
         then = cluster.get(conn, home.cluster_id)
-    number, place = _place(ctx, facts.placement, facts.plan, kind.value, elsewhere=False)
+    number, place = _place(ctx, record.placement, record.plan, kind.value, elsewhere=False)
     source = f"{origin.cluster_id} {wish}" + (", with everybody's rows on it" if then.slots > 1 else "")
-    restoring = steps_of_restore(number, source, f"to {place}", facts.placement.key)
+    restoring = steps_of_restore(number, source, f"to {place}", record.placement.key)
     return [_told(step) for step in (*steps, *restoring)]
 
 
@@ -100,5 +100,5 @@ def _place(ctx: Context, home: Placement, plan: Plan, wish: str, *, elsewhere: b
     with ctx.registry.connection() as conn, conn.transaction():
         number = placement.next_number(conn, home.tenant_id)
         where = moves.find_place(conn, ctx.catalogue, plan, wish, home, elsewhere=elsewhere)
-    made = f"a new {where.desired.isolation.value} cluster, which has to be made first"
+    made = f"a new {where.spec.isolation.value} cluster, which has to be made first"
     return number, where.cluster_id or made

@@ -198,7 +198,7 @@ class _Executor:
         may have them by now."""
         renewed = time.monotonic()
         while not over.wait(self._ctx.platform.heartbeat):
-            held = [(target.tenant_id, target.fence) for target in list(self._running.values())]
+            held = [(target.tenant_id, target.fencing_token) for target in list(self._running.values())]
             before = time.monotonic()
             try:
                 if held:
@@ -214,7 +214,7 @@ class _Executor:
 
 
 def _outcome(done: Done) -> Outcome:
-    return Outcome(done.target.tenant_id, done.target.fence, done.seconds)
+    return Outcome(done.target.tenant_id, done.target.fencing_token, done.seconds)
 
 
 def main() -> None:

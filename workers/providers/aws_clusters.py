@@ -7,7 +7,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from workers.providers import aws
-from workers.providers.ports import ClusterEndpoint, ClusterSeen
+from workers.providers.ports import ClusterDescription, ClusterEndpoint
 
 
 class AwsClusters:
@@ -16,7 +16,7 @@ class AwsClusters:
     def __init__(self, *, region: str) -> None:
         self._client = aws.client("rds", region=region)
 
-    def describe(self, cluster_id: str) -> ClusterSeen | None:
+    def describe(self, cluster_id: str) -> ClusterDescription | None:
         with aws.errors(f"describing cluster {cluster_id}"):
             try:
                 cluster = self._client.describe_db_clusters(DBClusterIdentifier=cluster_id)["DBClusters"][0]
@@ -24,7 +24,7 @@ class AwsClusters:
                 if aws.code(error) == "DBClusterNotFoundFault":
                     return None
                 raise
-        return ClusterSeen(
+        return ClusterDescription(
             status=cluster["Status"],
             writer_status=self._writer_status(cluster),
             endpoint=endpoint_of(cluster),

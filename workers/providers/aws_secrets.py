@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
 from workers.providers import aws
-from workers.providers.ports import Credential, SecretSeen
+from workers.providers.ports import Credential, SecretDescription
 
 CURRENT = "AWSCURRENT"
 PENDING = "AWSPENDING"
@@ -28,7 +28,7 @@ class AwsSecrets:
     def __init__(self, *, region: str) -> None:
         self._client = aws.client("secretsmanager", region=region)
 
-    def describe(self, name: str) -> SecretSeen | None:
+    def describe(self, name: str) -> SecretDescription | None:
         with aws.errors(f"describing secret {name}"):
             try:
                 seen = self._client.describe_secret(SecretId=name)
@@ -37,7 +37,7 @@ class AwsSecrets:
                     return None
                 raise
         versions: dict[str, list[str]] = seen.get("VersionIdsToStages") or {}
-        return SecretSeen(
+        return SecretDescription(
             name=seen["Name"],
             arn=seen["ARN"],
             version_id=next((version for version, stages in versions.items() if CURRENT in stages), None),

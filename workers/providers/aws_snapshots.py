@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import Pending
 from workers.providers import aws
-from workers.providers.ports import SnapshotSeen
+from workers.providers.ports import SnapshotDescription
 from workers.providers.terraform.inventory.account import MANAGED_BY, pairs, require
 
 
@@ -24,11 +24,11 @@ class AwsSnapshots:
     def __init__(self, *, region: str) -> None:
         self._client = aws.client("rds", region=region)
 
-    def describe(self, name: str) -> SnapshotSeen | None:
+    def describe(self, name: str) -> SnapshotDescription | None:
         seen = self._find(name)
         if seen is None:
             return None
-        return SnapshotSeen(
+        return SnapshotDescription(
             name=name,
             cluster_id=str(seen["DBClusterIdentifier"]),
             status=str(seen["Status"]),

@@ -2,7 +2,7 @@
 
 Creating only begins it. Validation records appear after a while, the customer places them, and the
 hostname and its certificate become active independently; so a caller creates (or adopts), then looks
-with `find` until `HostnameSeen.ready`.
+with `find` until `HostnameDescription.ready`.
 
 Whose a hostname is stands in its custom metadata as `tenant_id`. That a CNAME points at us proves
 nothing about which tenant owns the domain, so a hostname without our mark, or with another tenant's,
@@ -29,7 +29,7 @@ from cloudflare import Cloudflare
 
 from controlplane.domain.errors import Conflict, Invalid, NeedsHuman, NotFound, Refused, Retryable
 from workers.providers import retry_after
-from workers.providers.ports import HostnameSeen, ValidationRecord
+from workers.providers.ports import HostnameDescription, ValidationRecord
 
 BASE_URL = "https://api.cloudflare.com/client/v4"
 OWNER = "tenant_id"
@@ -96,7 +96,7 @@ class CloudflareHostnames:
         self._hostnames = client.custom_hostnames.with_raw_response
         self._quota = client.custom_hostnames.quota.with_raw_response
 
-    def find(self, host: str) -> HostnameSeen | None:
+    def find(self, host: str) -> HostnameDescription | None:
         wanted = host.lower()
         found = self._call(
             f"look up {wanted}",
@@ -104,7 +104,7 @@ class CloudflareHostnames:
         )
         return next((_seen(item) for item in found or () if item["hostname"] == wanted), None)
 
-    def list(self) -> Iterator[HostnameSeen]:
+    def list(self) -> Iterator[HostnameDescription]:
         """A page that is not full is the last one. At most PAGES of them, then NeedsHuman."""
         for page in range(1, PAGES + 1):
             listed = partial(self._hostnames.list, zone_id=self._zone, page=page, per_page=PER_PAGE)
@@ -114,7 +114,7 @@ class CloudflareHostnames:
                 return
         raise NeedsHuman(f"the zone has more than {PAGES * PER_PAGE} hostnames", runbook="cloudflare-refusal")
 
-    def create(self, host: str, tenant_id: str) -> HostnameSeen:
+    def create(self, host: str, tenant_id: str) -> HostnameDescription:
         """One POST; on a duplicate, what is there is adopted where its metadata names this tenant.
 
         Raises besides: NeedsHuman("hostname-conflict") for one that is not ours, Refused for a host
@@ -150,7 +150,7 @@ class CloudflareHostnames:
         found = self._call("read the quota", lambda: self._quota.get(zone_id=self._zone))
         return max(0, int(found["hard_cap"]) - int(found["used"]))
 
-    def _adopt(self, host: str, tenant_id: str, conflict: Conflict) -> HostnameSeen:
+    def _adopt(self, host: str, tenant_id: str, conflict: Conflict) -> HostnameDescription:
         seen = self.find(host)
         if seen is None:
             # Listings lag behind writes; the next pass looks again, its attempts are counted.
@@ -219,12 +219,12 @@ def _known(code: int, trace: str) -> Exception | None:
     return None
 
 
-def _seen(item: Any) -> HostnameSeen:
+def _seen(item: Any) -> HostnameDescription:
     """A custom hostname as Cloudflare shows it; fields it leaves out are empty."""
     ssl = item.get("ssl") or {}
     errors = [str(message) for message in item.get("verification_errors") or ()]
     errors += [str(error.get("message", "")) for error in ssl.get("validation_errors") or ()]
-    return HostnameSeen(
+    return HostnameDescription(
         id=item["id"],
         host=item["hostname"],
         tenant_id=(item.get("custom_metadata") or {}).get(OWNER),

@@ -12,8 +12,8 @@ from controlplane.services import pool
 from controlplane.store.cluster import ClusterRow
 from workers.engine import converge
 from workers.engine.context import Context
+from workers.engine.goal import cluster_goal
 from workers.engine.quota import room_left
-from workers.engine.target import cluster_wanted
 
 QUOTA_MAX_AGE = 60.0
 
@@ -22,7 +22,7 @@ def tend(ctx: Context) -> int:
     """How many clusters were recorded to be made, retired or tried again."""
 
     def digest_of(row: ClusterRow) -> str:
-        return cluster_wanted(ctx.platform, row, ctx.stacks["cluster"]).stack_digest
+        return cluster_goal(ctx.platform, row, ctx.stacks["cluster"]).stack_digest
 
     with ctx.registry.connection() as conn:
         found = pool.look(conn, ctx.catalogue, digest_of)

@@ -16,6 +16,6 @@ def wait_for(work: TenantWork, home: ClusterRow | None) -> NoReturn:
     if home is not None and home.needs_attention is not None:
         reason = f"its cluster {home.id} needs attention: {home.needs_attention}"
         with work.recording() as conn:
-            tenant.set_attention(conn, work.facts.row.id, reason=reason, runbook=home.runbook)
+            tenant.set_attention(conn, work.record.row.id, reason=reason, runbook=home.runbook)
         raise Retryable(reason)
     raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)

@@ -18,7 +18,7 @@ RUNBOOK = "clone"
 @tenant_step(StepName.PLACE_TENANT)
 def place_tenant(work: TenantWork) -> None:
     with work.recording() as conn:
-        row = tenant.get(conn, work.facts.row.id, lock=True)
+        row = tenant.get(conn, work.record.row.id, lock=True)
         notify = clones.place(conn, work.ctx.catalogue, row, actor=work.held.actor)
     for kind, resource_id in notify:
         work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
@@ -27,27 +27,27 @@ def place_tenant(work: TenantWork) -> None:
 @tenant_step(StepName.COPY_SOURCE)
 def copy_source(work: TenantWork) -> None:
     """Before it is served: whoever finds a clone whose rows are not recorded as copied copies them anew."""
-    run = MoveRun(fence=work.held.fence, stopped=work.keeper.lost)
+    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.keeper.lost)
     copied = work.ctx.providers.moves.clone(_source(work), Home(work.at, work.placement), run)
     with work.recording() as conn:
-        tenant.mark_cloned(conn, work.facts.row.id, rows=copied.rows)
+        tenant.mark_cloned(conn, work.record.row.id, rows=copied.rows)
         told = f"{copied.told}, compared: the same"
         work.note(conn, kind="copied", action="clone", message=told, seconds=copied.seconds)
         audit.append(
             conn,
             actor=work.held.actor,
             action="tenant.cloned",
-            resource=work.facts.row.id,
-            detail={"of": work.facts.row.clone_of, "rows": copied.rows},
+            resource=work.record.row.id,
+            detail={"of": work.record.row.clone_of, "rows": copied.rows},
         )
 
 
 def _source(work: TenantWork) -> Home:
-    clone_of = work.facts.row.clone_of
-    facts = None if clone_of is None else load_tenant(work.ctx, clone_of)
-    if facts is None or facts.placement is None or facts.cluster is None:
+    clone_of = work.record.row.clone_of
+    record = None if clone_of is None else load_tenant(work.ctx, clone_of)
+    if record is None or record.placement is None or record.cluster is None:
         raise NeedsHuman(f"{clone_of} has no database to clone any more", runbook=RUNBOOK)
-    at = endpoint_of(facts.cluster)
+    at = endpoint_of(record.cluster)
     if at is None:
         raise Pending("the source's cluster has no endpoint", after=work.ctx.platform.cluster_poll)
-    return Home(at, facts.placement)
+    return Home(at, record.placement)

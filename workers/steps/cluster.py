@@ -26,7 +26,7 @@ def apply_cluster_stack(work: ClusterWork) -> None:
         "cluster",
         work.row.id,
         variables,
-        work.wanted.stack_digest,
+        work.goal.stack_digest,
         approved=superfluous_readers(work.row),
     )
 
@@ -35,7 +35,7 @@ def _require_room(work: ClusterWork) -> None:
     """Before a new cluster: Terraform would make half of it and then wait minutes for AWS to refuse."""
     if work.row.ready_at is not None or work.ctx.providers.clusters.describe(work.row.id) is not None:
         return
-    room, instances = room_left(work.ctx), work.row.desired.instance_count
+    room, instances = room_left(work.ctx), work.row.spec.instance_count
     if room.clusters is not None and room.clusters < 1:
         raise NeedsHuman("the account's quota of clusters is used up", runbook=QUOTA_RUNBOOK)
     if room.instances is not None and room.instances < instances:
@@ -59,7 +59,7 @@ def destroy_cluster_stack(work: ClusterWork) -> None:
         keeps_key = data_copy.snapshot_kept(conn, workspace)
         for given in purge.of_cluster(conn, workspace):
             note_approval(conn, work, given)
-        if work.row.desired.origin is not None:
+        if work.row.spec.origin is not None:
             _require_end_of_restore(conn, work)
     if keeps_key:
         approved -= KEY_ADDRESSES
@@ -84,10 +84,10 @@ def await_available(work: ClusterWork) -> None:
 
 @cluster_step(StepName.HARDEN_CLUSTER)
 def harden_cluster(work: ClusterWork) -> None:
-    seen = work.ctx.providers.clusters.describe(work.row.id)
-    if seen is None or seen.endpoint is None:
+    found = work.ctx.providers.clusters.describe(work.row.id)
+    if found is None or found.endpoint is None:
         raise Pending("the cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
-    work.ctx.providers.databases.harden_cluster(seen.endpoint)
+    work.ctx.providers.databases.harden_cluster(found.endpoint)
     with work.recording() as conn:
-        cluster.set_endpoint(conn, work.row.id, asdict(seen.endpoint))
+        cluster.set_endpoint(conn, work.row.id, asdict(found.endpoint))
         cluster.mark_hardened(conn, work.row.id)

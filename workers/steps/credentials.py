@@ -38,11 +38,11 @@ def rotate_credential(work: TenantWork) -> None:
     with work.ctx.registry.connection() as conn:
         generation = placement.login(conn, placed, login).generation + 1
     version = rotation.version_id(placed, login, generation)
-    seen = secrets.describe(name)
-    if seen is None or seen.version_id is None:
+    found = secrets.describe(name)
+    if found is None or found.version_id is None:
         raise Retryable(f"the secret of {login} is empty")
     in_use = secrets.read(name)
-    if seen.version_id != version:
+    if found.version_id != version:
         staged = _staged(work, login, name, version, in_use)
         if login == "app" and staged.username == in_use.username:
             _skip(work, login, generation)
@@ -51,7 +51,7 @@ def rotate_credential(work: TenantWork) -> None:
         work.ctx.providers.databases.set_password(work.at, staged)
         _prove(work, login, staged)
         work.keeper.check()
-        secrets.promote(name, version, replacing=seen.version_id)
+        secrets.promote(name, version, replacing=found.version_id)
         in_use = staged
     if login == "app":
         work.ctx.providers.cache.notify_credential(placed.tenant_id)
@@ -142,27 +142,29 @@ def write_credential(work: TenantWork) -> None:
             port=at.port,
             dbname=work.placement.database,
         ),
-        token=hashlib.sha256(f"{work.held.operation_id}/{work.held.fence}/{login}".encode()).hexdigest(),
+        token=hashlib.sha256(
+            f"{work.held.operation_id}/{work.held.fencing_token}/{login}".encode()
+        ).hexdigest(),
     )
 
 
 @tenant_step(StepName.SET_PASSWORD)
 def set_password(work: TenantWork) -> None:
     login = work.step.target
-    seen = work.ctx.providers.secrets.describe(_secret(work, login))
-    if seen is None or seen.version_id is None:
+    found = work.ctx.providers.secrets.describe(_secret(work, login))
+    if found is None or found.version_id is None:
         raise Retryable(f"the secret of {login} is empty")
     credential = work.ctx.providers.secrets.read(_secret(work, login))
     work.ctx.providers.databases.set_password(work.at, credential)
     with work.recording() as conn:
         placement.set_password_from(
-            conn, work.placement, login, seen.version_id, username=credential.username
+            conn, work.placement, login, found.version_id, username=credential.username
         )
 
 
 def distrust_password(work: TenantWork, login: str) -> None:
     """The server refuses what the secret holds: the next look plans to set it again."""
-    log.warning("%s: the %s login was refused, its password is set again", work.facts.row.id, login)
+    log.warning("%s: the %s login was refused, its password is set again", work.record.row.id, login)
     with work.recording() as conn:
         placement.set_password_from(conn, work.placement, login, None)
 

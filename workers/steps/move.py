@@ -25,10 +25,10 @@ from controlplane.store import audit, cluster, move, operation, placement, tenan
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection, RegistryUnavailable
 from workers.engine.context import Context
+from workers.engine.goal import TenantRecord
 from workers.engine.observe import endpoint_of
 from workers.engine.stacks import tenant_addresses, tenant_variables
 from workers.engine.step_context import TenantWork
-from workers.engine.target import TenantFacts
 from workers.engine.terraform_runs import destroy_stack
 from workers.providers.ports import HandedOver, Home, MoveRun
 from workers.steps.registry import tenant_step
@@ -41,20 +41,20 @@ ROLLOUT_POLL = 5.0  # seconds
 
 @tenant_step(StepName.PLACE_MOVE, both_placements=True)
 def place_move(work: TenantWork) -> None:
-    if work.facts.plan is None:
-        raise NeedsHuman(f"{work.facts.row.id} has no plan", runbook="unknown-plan")
+    if work.record.plan is None:
+        raise NeedsHuman(f"{work.record.row.id} has no plan", runbook="unknown-plan")
     if _move(work).kind is MoveKind.MOVE:  # before a cluster is made for it
-        require_followable(work.ctx, work.facts)
+        require_followable(work.ctx, work.record)
     with work.recording() as conn:
-        notify = moves.place(conn, work.ctx.catalogue, work.facts.plan, _move(work), actor=work.held.actor)
+        notify = moves.place(conn, work.ctx.catalogue, work.record.plan, _move(work), actor=work.held.actor)
     for kind, resource_id in notify:
         work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
 
 
-def require_followable(ctx: Context, facts: TenantFacts) -> None:
+def require_followable(ctx: Context, record: TenantRecord) -> None:
     """Raises NeedsHuman("move") where the cluster that the tenant lives on keeps no log for a move to follow:
     a move that can't be ended must not begin."""
-    source = facts.home()
+    source = record.home()
     if source is None:
         raise Pending("the cluster it lives on has no endpoint yet", after=ctx.platform.cluster_poll)
     ctx.providers.moves.require_followable(source)
@@ -98,8 +98,8 @@ def cut_over(work: TenantWork) -> None:
 def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
     """Until the cut a failure opens the source again."""
     found, (source, target) = _move(work), _ends(work)
-    beside = work.wanted.beside
-    if beside is None:
+    secondary = work.goal.secondary
+    if secondary is None:
         raise NeedsHuman(f"move {found.id} has no target", runbook="internal-error")
     _no_rollout(work)
     databases = work.ctx.providers.databases
@@ -113,8 +113,8 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
     def take_over() -> None:
         nonlocal cut
         with work.recording() as conn:
-            row = tenant.get(conn, work.facts.row.id, lock=True)
-            if row.generation != work.facts.row.generation:
+            row = tenant.get(conn, work.record.row.id, lock=True)
+            if row.generation != work.record.row.generation:
                 raise Retryable(f"{row.id} has changed meanwhile")
             if not move.cut(conn, found, keep_days=KEEP_SOURCE_DAYS):
                 raise Retryable(f"move {found.id} is not paused")
@@ -127,7 +127,7 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
                 detail={"move": found.id, "placement": target.placement.key},
             )
         cut = True
-        for payload in beside.routes.values():
+        for payload in secondary.routes.values():
             publish_route(work, payload)
         with work.recording() as conn:
             move.served_again(conn, found.id)
@@ -190,13 +190,13 @@ def remove_placement(work: TenantWork) -> None:
     if found.phase not in (MovePhase.CONFIRMED, MovePhase.ABANDONED):
         raise NeedsHuman(f"move {found.id} is {found.phase.value}", runbook="internal-error")
     over = MovePhase.DONE if found.phase is MovePhase.CONFIRMED else MovePhase.UNDONE
-    beside = work.facts.beside
-    if beside is not None and beside.placement is not None:
-        _remove(work, beside)
+    secondary = work.record.secondary
+    if secondary is not None and secondary.placement is not None:
+        _remove(work, secondary)
     with work.recording() as conn:
-        if beside is not None and beside.placement is not None:
-            placement.mark_gone(conn, beside.placement)
-            _let_go(conn, work, beside.placement.cluster_id)
+        if secondary is not None and secondary.placement is not None:
+            placement.mark_gone(conn, secondary.placement)
+            _let_go(conn, work, secondary.placement.cluster_id)
         move.turn(conn, found.id, found.phase, to=over)
         audit.append(
             conn,
@@ -207,11 +207,13 @@ def remove_placement(work: TenantWork) -> None:
         )
 
 
-def _remove(work: TenantWork, beside: TenantFacts) -> None:
-    placed = beside.placement
-    if placed is None or (work.facts.placement is not None and placed.number == work.facts.placement.number):
-        raise NeedsHuman(f"{work.facts.row.id}: this is the placement in use", runbook="internal-error")
-    at = None if beside.cluster is None else endpoint_of(beside.cluster)
+def _remove(work: TenantWork, secondary: TenantRecord) -> None:
+    placed = secondary.placement
+    if placed is None or (
+        work.record.placement is not None and placed.number == work.record.placement.number
+    ):
+        raise NeedsHuman(f"{work.record.row.id}: this is the placement in use", runbook="internal-error")
+    at = None if secondary.cluster is None else endpoint_of(secondary.cluster)
     if at is not None:
         work.keeper.check()
         work.ctx.providers.databases.drop(at, placed)
@@ -229,10 +231,10 @@ def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:
     nobody else's."""
     home = cluster.get(conn, cluster_id)
     cluster.hold_fit(conn, home.fit)
-    if home.desired.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
+    if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         return
-    cluster.set_desired(conn, cluster_id, home.desired.closed())
-    reason = f"{work.facts.row.id} has moved away"
+    cluster.set_spec(conn, cluster_id, home.spec.closed())
+    reason = f"{work.record.row.id} has moved away"
     operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=work.held.actor)
 
 
@@ -240,27 +242,27 @@ def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:
 
 
 def _move(work: TenantWork) -> MoveRow:
-    if work.facts.move is None:
-        raise NeedsHuman(f"{work.facts.row.id} has no move", runbook="internal-error")
-    return work.facts.move
+    if work.record.move is None:
+        raise NeedsHuman(f"{work.record.row.id} has no move", runbook="internal-error")
+    return work.record.move
 
 
 def _ends(work: TenantWork) -> tuple[Home, Home]:
     """(source, target)"""
-    ends = work.facts.ends()
+    ends = work.record.ends()
     if ends is None:
         raise Pending("a cluster of the move has no endpoint yet", after=work.ctx.platform.cluster_poll)
     return ends
 
 
 def _run(work: TenantWork) -> MoveRun:
-    return MoveRun(fence=work.held.fence, stopped=work.keeper.lost)
+    return MoveRun(fencing_token=work.held.fencing_token, stopped=work.keeper.lost)
 
 
 def _no_rollout(work: TenantWork) -> None:
     """Rollouts pass over a tenant that moves; one that was at it already finishes first."""
     with work.ctx.registry.connection() as conn:
-        if move.rollout_is_at(conn, work.facts.row.id):
+        if move.rollout_is_at(conn, work.record.row.id):
             raise Pending("a rollout is changing its schema", after=ROLLOUT_POLL)
 
 
@@ -275,9 +277,9 @@ def _clearing_if_refused(work: TenantWork, act: Callable[[], T]) -> T:
 
 def _go_back(work: TenantWork, source: Home) -> None:
     """The source is in use again."""
-    plan = work.facts.plan
+    plan = work.record.plan
     if plan is None:
-        raise NeedsHuman(f"{work.facts.row.id} has no plan", runbook="unknown-plan")
+        raise NeedsHuman(f"{work.record.row.id} has no plan", runbook="unknown-plan")
     began = time.monotonic()
     work.ctx.providers.databases.open_logins(
         source.at, source.placement, connection_limit=plan.connection_limit

@@ -21,12 +21,12 @@ rollout has bounds of its own."""
 @tenant_step(StepName.APPLY_TENANT_STACK)
 def apply_tenant_stack(work: TenantWork) -> None:
     variables = tenant_variables(work.ctx.platform, work.placement)
-    apply_stack(work, "tenant", work.placement.workspace, variables, work.wanted.stack_digest)
+    apply_stack(work, "tenant", work.placement.workspace, variables, work.goal.stack_digest)
 
 
 @tenant_step(StepName.AWAIT_CLUSTER)
 def await_cluster(work: TenantWork) -> None:
-    wait_for(work, work.facts.cluster)
+    wait_for(work, work.record.cluster)
 
 
 @tenant_step(StepName.CREATE_DATABASE)
@@ -51,13 +51,13 @@ def migrate_schema(work: TenantWork) -> None:
         distrust_password(work, "migrator")
         return
     with work.ctx.registry.connection() as conn:
-        wanted = release.find(conn, work.wanted.release)
-    if wanted is None:
+        goal = release.find(conn, work.goal.release)
+    if goal is None:
         work.ctx.providers.databases.migrate(
-            work.at, credential, work.ctx.migrations, up_to=work.wanted.release
+            work.at, credential, work.ctx.migrations, up_to=work.goal.release
         )
     else:
-        work.ctx.providers.databases.bring_to(work.at, credential, wanted, BOUNDS)
+        work.ctx.providers.databases.bring_to(work.at, credential, goal, BOUNDS)
 
 
 @tenant_step(StepName.PROVE)
@@ -69,14 +69,14 @@ def prove(work: TenantWork) -> None:
     work.ctx.providers.databases.prove(work.at, credential, work.placement)
     lines = work.ctx.providers.databases.shape(work.at, work.placement)
     with work.recording() as conn:
-        schema_shape.see(conn, work.facts.row.id, release=work.wanted.release, lines=lines)
+        schema_shape.see(conn, work.record.row.id, release=work.goal.release, lines=lines)
         if work.step.placement is None:
-            tenant.set_proof(conn, work.facts.row.id, work.wanted.proof)
-        elif work.facts.move is not None:
-            move.set_proof(conn, work.facts.move.id, work.wanted.proof)
+            tenant.set_proof(conn, work.record.row.id, work.goal.proof)
+        elif work.record.move is not None:
+            move.set_proof(conn, work.record.move.id, work.goal.proof)
 
 
 def _limit(work: TenantWork) -> int:
-    if work.facts.plan is None:
-        raise Invalid("plan", "a plan of the catalogue", got=work.facts.row.desired.plan)
-    return work.facts.plan.connection_limit
+    if work.record.plan is None:
+        raise Invalid("plan", "a plan of the catalogue", got=work.record.row.spec.plan)
+    return work.record.plan.connection_limit

@@ -79,7 +79,7 @@ def keep_copy(work: TenantWork) -> None:
             purge_id=approved.id,
             kind=kind,
             name=name,
-            keep_days=COPY_DAYS if work.facts.plan is None else work.facts.plan.copy_days,
+            keep_days=COPY_DAYS if work.record.plan is None else work.record.plan.copy_days,
             actor=work.held.actor,
         )
     manifest = _snapshot(work, copy) if kind == "snapshot" else _dump(work, copy)
@@ -151,9 +151,9 @@ def release_placement(work: TenantWork) -> None:
 def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> None:
     home = cluster.get(conn, cluster_id)
     cluster.hold_fit(conn, home.fit)
-    if home.desired.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
+    if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         raise NeedsHuman(f"{cluster_id} is not this tenant's alone", runbook="cluster-in-use")
-    cluster.set_desired(conn, cluster_id, home.desired.closed())
+    cluster.set_spec(conn, cluster_id, home.spec.closed())
     operation.request(
         conn,
         ResourceKind.CLUSTER,
@@ -175,7 +175,7 @@ def certify(work: TenantWork) -> None:
     """Ask every book whether anything of this tenant is left; only the word "nothing" of all of them is
     signed. AWS's tags lag behind a deletion, so what is still there is asked again."""
     _no_way_back(work)  # where there never was anything to delete, this is the first act
-    approved, row = _purge(work), work.facts.row
+    approved, row = _purge(work), work.record.row
     evidence, left = look_for_what_is_left(work.ctx, approved)
     if left:
         raise Retryable(f"not gone yet: {', '.join(left[:5])}")
@@ -190,7 +190,7 @@ def certify(work: TenantWork) -> None:
             resource=row.id,
             detail={"purge": approved.id, "digest": approved.digest},
         )
-        kept = None if work.facts.copy is None else work.facts.copy.kept_until
+        kept = None if work.record.copy is None else work.record.copy.kept_until
         notice.tell(
             conn,
             row.id,
@@ -205,9 +205,9 @@ def certify(work: TenantWork) -> None:
 def delete_copy(work: TenantWork) -> None:
     """The last that was kept. The key of a destroyed cluster goes when the last snapshot of it is gone, by
     a timer (`services/timers.py`), since a rollout's snapshot may be the last one too."""
-    copy = work.facts.copy
+    copy = work.record.copy
     if copy is None:
-        raise NeedsHuman(f"{work.facts.row.id} has no copy to delete", runbook="internal-error")
+        raise NeedsHuman(f"{work.record.row.id} has no copy to delete", runbook="internal-error")
     if copy.kind == "snapshot":
         work.ctx.providers.snapshots.delete(copy.name)
     else:
@@ -225,9 +225,9 @@ def delete_copy(work: TenantWork) -> None:
 
 
 def _purge(work: TenantWork) -> PurgeRow:
-    if work.facts.purge is None:
-        raise NeedsHuman(f"no purge of {work.facts.row.id} was approved", runbook="internal-error")
-    return work.facts.purge
+    if work.record.purge is None:
+        raise NeedsHuman(f"no purge of {work.record.row.id} was approved", runbook="internal-error")
+    return work.record.purge
 
 
 def _no_way_back(work: TenantWork) -> None:
@@ -236,8 +236,8 @@ def _no_way_back(work: TenantWork) -> None:
     approved = _purge(work)
     _ask_billing(work, approved)
     with work.recording() as conn:
-        why = purges.heed_return(conn, work.facts.row.id, actor=billing.ACTOR)
-        closed = tenant.get(conn, work.facts.row.id).desired.lifecycle is Lifecycle.CLOSED
+        why = purges.heed_return(conn, work.record.row.id, actor=billing.ACTOR)
+        closed = tenant.get(conn, work.record.row.id).spec.lifecycle is Lifecycle.CLOSED
         begun = why is None and closed and purge.begin(conn, approved.id)
         if begun:
             note_approval(conn, work, approved)
@@ -249,7 +249,7 @@ def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
     """Handle what the registry has not heard of this customer's subscriptions, as long as nothing is
     deleted. Nobody is asked about a clone, for which nobody pays. Raises Retryable where the billing system
     does not answer, or has one that has not ended and that the registry still does not know so."""
-    row = work.facts.row
+    row = work.record.row
     if row.clone_of is not None or approved.begun_at is not None:
         return
     found = work.ctx.providers.billing.subscriptions_of(row.customer_id)
@@ -268,4 +268,4 @@ def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
 
 def _known_live(work: TenantWork) -> set[str]:
     with work.ctx.registry.connection() as conn:
-        return {found.id for found in subscription.live_of_customer(conn, work.facts.row.customer_id)}
+        return {found.id for found in subscription.live_of_customer(conn, work.record.row.customer_id)}

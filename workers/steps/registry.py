@@ -5,7 +5,7 @@
 
 Every act is idempotent and may be cut off at any point; the next look finds out how far it came. What an act
 records about the outside it records after the outside has confirmed it, in a transaction that is guarded by
-the fence.
+the fencing token.
 """
 
 from __future__ import annotations

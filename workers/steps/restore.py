@@ -24,7 +24,7 @@ from controlplane.store.restore import RestoreRow
 from workers.engine.context import Context
 from workers.engine.observe import endpoint_of
 from workers.engine.step_context import TenantWork
-from workers.providers.ports import ClusterEndpoint, Credential, Home, MoveRun, SnapshotSeen
+from workers.providers.ports import ClusterEndpoint, Credential, Home, MoveRun, SnapshotDescription
 from workers.steps.await_cluster import wait_for
 from workers.steps.move import change_over, note_pause
 from workers.steps.registry import tenant_step
@@ -38,7 +38,7 @@ STORED_WITHIN = timedelta(hours=1)
 @tenant_step(StepName.RESTORE_CLUSTER, both_placements=True)
 def restore_cluster(work: TenantWork) -> None:
     found, wish = _move_id(work), _restore(work).wish
-    home, origin = find_origin(work.ctx, work.facts.row.id, wish)
+    home, origin = find_origin(work.ctx, work.record.row.id, wish)
     with work.recording() as conn:
         row = move.get(conn, found)
         cluster_id = restores.record_cluster(conn, row, home, origin, actor=work.held.actor)
@@ -50,60 +50,61 @@ def find_origin(ctx: Context, tenant_id: str, wish: RestoreWish) -> tuple[Placem
     has not stored the log up to there yet, NeedsHuman("restore") where it can't be had."""
     if wish.at is not None:
         return _by_time(ctx, tenant_id, wish.at)
-    seen = ctx.providers.snapshots.describe(str(wish.snapshot))
-    if seen is None:
+    found = ctx.providers.snapshots.describe(str(wish.snapshot))
+    if found is None:
         raise NeedsHuman(f"there is no snapshot {wish.snapshot}", runbook=RUNBOOK)
-    return _by_snapshot(ctx, tenant_id, seen)
+    return _by_snapshot(ctx, tenant_id, found)
 
 
 def _by_time(ctx: Context, tenant_id: str, at: datetime) -> tuple[Placement, Origin]:
     with ctx.registry.connection() as conn:
         home = restores.home_of(conn, tenant_id, at)
-    seen = ctx.providers.clusters.describe(home.cluster_id)
-    if seen is None:
+    found = ctx.providers.clusters.describe(home.cluster_id)
+    if found is None:
         raise NeedsHuman(
             f"it lived on {home.cluster_id} at {moment(at)}, which is gone: only a snapshot can be restored",
             runbook=RUNBOOK,
         )
-    if seen.earliest_restorable is not None and at < seen.earliest_restorable:
+    if found.earliest_restorable is not None and at < found.earliest_restorable:
         raise NeedsHuman(
-            f"{home.cluster_id} can be restored as it was after {moment(seen.earliest_restorable)},"
+            f"{home.cluster_id} can be restored as it was after {moment(found.earliest_restorable)},"
             f" asked for was {moment(at)}",
             runbook=RUNBOOK,
         )
-    if seen.latest_restorable is not None and at > seen.latest_restorable:
-        stored = f"AWS has stored the log of {home.cluster_id} up to {moment(seen.latest_restorable)}"
+    if found.latest_restorable is not None and at > found.latest_restorable:
+        stored = f"AWS has stored the log of {home.cluster_id} up to {moment(found.latest_restorable)}"
         if datetime.now(UTC) - at > STORED_WITHIN:
             raise NeedsHuman(f"{stored}, asked for was {moment(at)}", runbook=RUNBOOK)
         raise Pending(stored, after=UNTIL_RESTORABLE)
     return home, Origin(home.cluster_id, at=moment(at))
 
 
-def _by_snapshot(ctx: Context, tenant_id: str, seen: SnapshotSeen) -> tuple[Placement, Origin]:
-    if seen.status != "available":
-        raise NeedsHuman(f"snapshot {seen.name} is {seen.status}", runbook=RUNBOOK)
+def _by_snapshot(ctx: Context, tenant_id: str, found: SnapshotDescription) -> tuple[Placement, Origin]:
+    if found.status != "available":
+        raise NeedsHuman(f"snapshot {found.name} is {found.status}", runbook=RUNBOOK)
     with ctx.registry.connection() as conn:
         try:
-            cluster.get(conn, seen.cluster_id)
+            cluster.get(conn, found.cluster_id)
         except NotFound as error:
             raise NeedsHuman(
-                f"snapshot {seen.name} is of {seen.cluster_id}, which the registry does not know",
+                f"snapshot {found.name} is of {found.cluster_id}, which the registry does not know",
                 runbook=RUNBOOK,
             ) from error
-        home = restores.home_of(conn, tenant_id, seen.taken_at or datetime.now(UTC))
-    if home.cluster_id != seen.cluster_id:
+        home = restores.home_of(conn, tenant_id, found.taken_at or datetime.now(UTC))
+    if home.cluster_id != found.cluster_id:
         raise NeedsHuman(
-            f"snapshot {seen.name} is of {seen.cluster_id}, and {tenant_id} lived on {home.cluster_id} then",
+            f"snapshot {found.name} is of {found.cluster_id}, and {tenant_id} lived on {home.cluster_id}"
+            f" then",
             runbook=RUNBOOK,
         )
-    return home, Origin(home.cluster_id, snapshot=seen.name)
+    return home, Origin(home.cluster_id, snapshot=found.name)
 
 
 @tenant_step(StepName.AWAIT_RESTORED, both_placements=True)
 @tenant_step(StepName.AWAIT_RESTORED_END, both_placements=True)
 def await_restored(work: TenantWork) -> None:
     """Until it can be asked, and in the end until it is gone."""
-    wait_for(work, work.facts.restored)
+    wait_for(work, work.record.restored)
 
 
 @tenant_step(StepName.OPEN_RESTORED, both_placements=True)
@@ -111,16 +112,16 @@ def open_restored(work: TenantWork) -> None:
     """Close everybody's logins and look for the tenant's database."""
     at, home = _restored(work)
     work.ctx.providers.databases.seal(at)
-    seen = work.ctx.providers.databases.observe(at, home)
-    if not seen.exists or seen.release is None:
-        what = "has no schema yet" if seen.exists else "was not there"
+    found = work.ctx.providers.databases.observe(at, home)
+    if not found.exists or found.release is None:
+        what = "has no schema yet" if found.exists else "was not there"
         raise NeedsHuman(
             f"the database {home.database} {what} {_restore(work).wish}: give this restore up",
             runbook=RUNBOOK,
         )
     with work.recording() as conn:
-        restore.mark_opened(conn, _move_id(work), release=seen.release)
-        told = f"{home.database} has release {seen.release}, all logins are closed"
+        restore.mark_opened(conn, _move_id(work), release=found.release)
+        told = f"{home.database} has release {found.release}, all logins are closed"
         work.note(conn, kind="opened", action="restore", message=told)
 
 
@@ -128,7 +129,7 @@ def open_restored(work: TenantWork) -> None:
 def copy_restored(work: TenantWork) -> None:
     """Whoever finds a target whose rows are not recorded as copied copies them anew."""
     at, home = _restored(work)
-    ends = work.facts.ends()
+    ends = work.record.ends()
     if ends is None:
         raise Pending("the target's cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
     reader = Credential(
@@ -140,9 +141,9 @@ def copy_restored(work: TenantWork) -> None:
     )
     work.keeper.check()
     work.ctx.providers.databases.set_password(at, reader)
-    run = MoveRun(fence=work.held.fence, stopped=work.keeper.lost)
+    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.keeper.lost)
     copied = work.ctx.providers.moves.clone(Home(at, home, reader), ends[1], run)
-    tenant_id, asked = work.facts.row.id, _restore(work)
+    tenant_id, asked = work.record.row.id, _restore(work)
     with work.recording() as conn:
         move.set_copied(conn, asked.move_id, rows=copied.rows, size=copied.size)
         move.set_compared(conn, asked.move_id, [asdict(table) for table in copied.compared], checked="before")
@@ -178,9 +179,9 @@ def cut_restored(work: TenantWork) -> None:
 
 
 def _restore(work: TenantWork) -> RestoreRow:
-    if work.facts.restore is None:
-        raise NeedsHuman(f"{work.facts.row.id} has no restore", runbook="internal-error")
-    return work.facts.restore
+    if work.record.restore is None:
+        raise NeedsHuman(f"{work.record.row.id} has no restore", runbook="internal-error")
+    return work.record.restore
 
 
 def _move_id(work: TenantWork) -> int:
@@ -189,9 +190,9 @@ def _move_id(work: TenantWork) -> int:
 
 def _restored(work: TenantWork) -> tuple[ClusterEndpoint, Placement]:
     """The restored cluster, and the placement whose database on it is meant."""
-    found, there = _restore(work), work.facts.restored
+    found, there = _restore(work), work.record.restored
     at = None if there is None else endpoint_of(there)
     if at is None or found.number is None:
         raise Pending("the restored cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
     with work.ctx.registry.connection() as conn:
-        return at, placement.get(conn, work.facts.row.id, found.number)
+        return at, placement.get(conn, work.record.row.id, found.number)

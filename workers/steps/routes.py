@@ -31,8 +31,8 @@ from controlplane.domain.steps import StepName
 from controlplane.store import audit, notice, route, tenant
 from controlplane.store.registry import Connection
 from workers.engine.context import Context
+from workers.engine.goal import tombstone
 from workers.engine.step_context import TenantWork
-from workers.engine.target import tombstone
 from workers.providers.ports import ConfigCache, PublishedConfig
 from workers.steps.registry import tenant_step
 
@@ -48,24 +48,24 @@ Recording = Callable[[], AbstractContextManager[Connection]]
 @tenant_step(StepName.ANNOUNCE)
 def announce(work: TenantWork) -> None:
     with work.recording() as conn:
-        tenant.mark_started(conn, work.facts.row.id)
-    publish_route(work, work.wanted.announcement[work.step.target])
+        tenant.mark_started(conn, work.record.row.id)
+    publish_route(work, work.goal.announcement[work.step.target])
 
 
 @tenant_step(StepName.PUBLISH)
 def publish(work: TenantWork) -> None:
-    payload = work.wanted.routes[work.step.target]
+    payload = work.goal.routes[work.step.target]
     publish_route(work, payload)
     if payload["status"] == "active":
         with work.recording() as conn:
-            tenant.mark_ready(conn, work.facts.row.id)
+            tenant.mark_ready(conn, work.record.row.id)
 
 
 @tenant_step(StepName.WITHDRAW)
 def withdraw(work: TenantWork) -> None:
     host = work.step.target
     with work.recording() as conn:
-        epoch = route.decide(conn, host, work.facts.row.id, tombstone(work.facts, host))
+        epoch = route.decide(conn, host, work.record.row.id, tombstone(work.record, host))
     if not work.ctx.providers.cache.remove(host, epoch=epoch):
         take_back(work.ctx.providers.cache, work.recording, host)
 
@@ -73,7 +73,7 @@ def withdraw(work: TenantWork) -> None:
 def publish_route(work: TenantWork, payload: Mapping[str, Any]) -> None:
     host = payload["host"]
     with work.recording() as conn:
-        epoch = route.decide(conn, host, work.facts.row.id, payload)
+        epoch = route.decide(conn, host, work.record.row.id, payload)
     if not work.ctx.providers.cache.publish({**payload, "epoch": epoch}):
         take_back(work.ctx.providers.cache, work.recording, host)
 

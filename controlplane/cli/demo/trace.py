@@ -45,7 +45,7 @@ def trace_of(registry: Registry, tenant_id: str) -> Trace:
                     seconds[done.name] += (done.finished_at - done.started_at).total_seconds()
     own = {n: s for n, s in seconds.items() if n not in (CLUSTER_STACK, "await_available", "harden_cluster")}
     return Trace(
-        plan=detail.tenant.desired.plan,
+        plan=detail.tenant.spec.plan,
         cluster=cluster_id,
         steps=own,
         cluster_stack=seconds[CLUSTER_STACK],

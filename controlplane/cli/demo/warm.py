@@ -81,7 +81,7 @@ class WarmScenario(Scenario):
             ready = clusters.list_page(conn, after=None, limit=10)
         for found in ready:
             row = found.cluster
-            self._say(f"  ✓ {row.id} ({row.desired.isolation.value}) is ready, {row.slots - found.used} free")
+            self._say(f"  ✓ {row.id} ({row.spec.isolation.value}) is ready, {row.slots - found.used} free")
         self._say(f"  after {time.monotonic() - started:.0f} s, before anybody paid")
 
     def _fits(self) -> list[dict[str, Any]]:

@@ -27,10 +27,10 @@ CREATE TABLE tenant (
     slug               text NOT NULL CONSTRAINT tenant_slug_taken UNIQUE,
     display_name       text NOT NULL,
     customer_id        text NOT NULL,
-    desired            jsonb NOT NULL,
+    spec            jsonb NOT NULL,
     generation         bigint NOT NULL DEFAULT 1,
     settled_generation bigint NOT NULL DEFAULT 0,
-    observed           jsonb,
+    status           jsonb,
     observed_at        timestamptz,
     proof              text,
     needs_attention    text,
@@ -64,10 +64,10 @@ CREATE TABLE cluster (
     id                 text PRIMARY KEY CHECK (id ~ '^c-[a-z2-7]{12}$'),
     fit                text NOT NULL,
     slots              integer NOT NULL CHECK (slots >= 1),
-    desired            jsonb NOT NULL,
+    spec            jsonb NOT NULL,
     generation         bigint NOT NULL DEFAULT 1,
     settled_generation bigint NOT NULL DEFAULT 0,
-    observed           jsonb,
+    status           jsonb,
     observed_at        timestamptz,
     hardened_at        timestamptz,
     endpoint           jsonb,
@@ -135,11 +135,11 @@ CREATE TABLE stack (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The right to converge one resource. `fence` only rises; a write that carries a lower one is refused.
+-- The right to converge one resource. `fencing_token` only rises; a write that carries a lower one is refused.
 CREATE TABLE lease (
     kind        text NOT NULL CHECK (kind IN ('tenant', 'cluster')),
     resource_id text NOT NULL,
-    fence       bigint NOT NULL DEFAULT 0,
+    fencing_token       bigint NOT NULL DEFAULT 0,
     holder      text,
     until       timestamptz NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (kind, resource_id)
@@ -154,7 +154,7 @@ CREATE TABLE operation (
     state           text NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'parked', 'superseded')),
     attempts        integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    fence           bigint,
+    fencing_token           bigint,
     error           text,
     runbook         text,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -173,7 +173,7 @@ CREATE TABLE step (
     name         text NOT NULL,
     target       text NOT NULL DEFAULT '',
     reason       text NOT NULL,
-    fence        bigint NOT NULL,
+    fencing_token        bigint NOT NULL,
     state        text NOT NULL CHECK (state IN ('running', 'done', 'failed', 'waiting', 'abandoned')),
     error        text,
     started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -201,7 +201,7 @@ CREATE TABLE terraform_run (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workspace    text NOT NULL,
     operation_id bigint NOT NULL REFERENCES operation,
-    fence        bigint NOT NULL,
+    fencing_token        bigint NOT NULL,
     who          text NOT NULL,
     lock_id      text,
     started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),

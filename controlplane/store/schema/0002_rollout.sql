@@ -71,7 +71,7 @@ CREATE TABLE rollout (
 );
 CREATE UNIQUE INDEX rollout_one_open ON rollout ((true)) WHERE state IN ('running', 'paused', 'halted');
 
--- One tenant of a rollout. `fence` only rises; a write that carries a lower one is refused.
+-- One tenant of a rollout. `fencing_token` only rises; a write that carries a lower one is refused.
 CREATE TABLE rollout_target (
     rollout_id      bigint NOT NULL REFERENCES rollout,
     tenant_id       text NOT NULL REFERENCES tenant,
@@ -82,7 +82,7 @@ CREATE TABLE rollout_target (
                     CHECK (state IN ('pending', 'running', 'done', 'failed', 'skipped', 'stale')),
     attempts        integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    fence           bigint NOT NULL DEFAULT 0,
+    fencing_token           bigint NOT NULL DEFAULT 0,
     holder          text,
     until           timestamptz NOT NULL DEFAULT '-infinity',
     file            text,

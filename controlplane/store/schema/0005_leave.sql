@@ -10,15 +10,15 @@ ALTER TABLE tenant
     ADD COLUMN settled_lifecycle text,
     ADD CONSTRAINT tenant_closed_or_not CHECK ((closed_at IS NULL) = (purge_after IS NULL)),
     ADD CONSTRAINT tenant_purged_is_closed CHECK (purged_at IS NULL OR closed_at IS NOT NULL);
-UPDATE tenant SET settled_lifecycle = desired->>'lifecycle' WHERE settled_generation = generation;
+UPDATE tenant SET settled_lifecycle = spec->>'lifecycle' WHERE settled_generation = generation;
 -- When they closed was not recorded: they keep their data as long as any plan of ours did.
 UPDATE tenant SET closed_at = clock_timestamp(), purge_after = clock_timestamp() + interval '90 days'
- WHERE desired->>'lifecycle' = 'closed';
+ WHERE spec->>'lifecycle' = 'closed';
 
-CREATE INDEX tenant_grace ON tenant ((desired->>'grace_ends_at'))
-    WHERE desired->>'lifecycle' = 'active' AND desired->>'grace_ends_at' IS NOT NULL;
-CREATE INDEX tenant_trial ON tenant ((desired->>'trial_ends_at'))
-    WHERE desired->>'lifecycle' = 'active' AND desired->>'trial_ends_at' IS NOT NULL;
+CREATE INDEX tenant_grace ON tenant ((spec->>'grace_ends_at'))
+    WHERE spec->>'lifecycle' = 'active' AND spec->>'grace_ends_at' IS NOT NULL;
+CREATE INDEX tenant_trial ON tenant ((spec->>'trial_ends_at'))
+    WHERE spec->>'lifecycle' = 'active' AND spec->>'trial_ends_at' IS NOT NULL;
 
 ALTER TABLE placement
     DROP CONSTRAINT placement_state_check,

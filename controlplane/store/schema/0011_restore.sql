@@ -2,7 +2,7 @@
 -- rows come from a cluster that is made for it alone, has no slots, and goes once they are copied.
 ALTER TABLE cluster DROP CONSTRAINT cluster_slots_check;
 ALTER TABLE cluster ADD CONSTRAINT cluster_slots_check
-    CHECK (slots >= 1 OR (slots = 0 AND desired ? 'origin'));
+    CHECK (slots >= 1 OR (slots = 0 AND spec ? 'origin'));
 
 ALTER TABLE move ADD COLUMN kind text NOT NULL DEFAULT 'move' CHECK (kind IN ('move', 'restore'));
 

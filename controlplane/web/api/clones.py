@@ -62,6 +62,6 @@ def _planned(source: TenantRow, slug: str, zone: str) -> dict[str, str | None]:
         "of": source.id,
         "slug": slug,
         "host": subdomain(slug, zone),
-        "plan": source.desired.plan,
+        "plan": source.spec.plan,
         "release": source.release,
     }

@@ -72,7 +72,7 @@ def blueprint(edge: Edge) -> Blueprint:
 
 
 def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
-    desired = row.desired
+    spec = row.spec
     return {
         "id": row.id,
         "slug": row.slug,
@@ -82,16 +82,16 @@ def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
         "phase": row.phase.value,
         "needs_attention": render.attention(row.needs_attention, row.runbook),
         "host": subdomain(row.slug, zone),
-        "desired": {
-            "lifecycle": desired.lifecycle.value,
-            "plan": desired.plan,
-            "subscription_status": desired.subscription_status,
-            "quantity": desired.quantity,
-            "custom_domains": list(desired.custom_domains),
-            "current_period_end": render.moment(desired.current_period_end),
-            "trial_ends_at": render.moment(desired.trial_ends_at),
-            "grace_ends_at": render.moment(desired.grace_ends_at),
-            "closes_at": render.moment(desired.closes_at),
+        "spec": {
+            "lifecycle": spec.lifecycle.value,
+            "plan": spec.plan,
+            "subscription_status": spec.subscription_status,
+            "quantity": spec.quantity,
+            "custom_domains": list(spec.custom_domains),
+            "current_period_end": render.moment(spec.current_period_end),
+            "trial_ends_at": render.moment(spec.trial_ends_at),
+            "grace_ends_at": render.moment(spec.grace_ends_at),
+            "closes_at": render.moment(spec.closes_at),
         },
         "closed_at": render.moment(row.closed_at),
         "purge_after": render.moment(row.purge_after),
@@ -124,7 +124,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
             *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),
             *map(_refused, row.refused_domains),
         ],
-        "observed": row.observed,
+        "status": row.status,
         "observed_at": render.moment(row.observed_at),
         "operations": [render.operation(operation) for operation in detail.operations],
     }
@@ -137,7 +137,7 @@ def _credential(login: Login) -> dict[str, Any]:
         "username": login.username,
         "generation": login.generation,
         "rotated_at": render.moment(login.rotated_at),
-        "rotation_wanted": login.wanted > login.generation,
+        "rotation_requested": login.requested > login.generation,
         "retiring": login.retire_in is not None,
     }
 

@@ -44,7 +44,7 @@ class Object:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerSeen:
+class ServerInspection:
     """What the cluster knows from outside of the database."""
 
     master: str
@@ -62,7 +62,7 @@ class ServerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class InsideSeen:
+class DatabaseInspection:
     """What only a session inside of the database can see."""
 
     master: str
@@ -137,7 +137,7 @@ SELECT ARRAY(SELECT tenant_id FROM platform.identity LIMIT 2) AS marker,
 """)
 
 
-def see_server(conn: psycopg.Connection, placement: Placement) -> ServerSeen:
+def see_server(conn: psycopg.Connection, placement: Placement) -> ServerInspection:
     """Works in any database of the cluster."""
     # Until 15 membership alone lets a role act as another; since 16 each grant says what it is for.
     modes = ["USAGE", "SET"] if conn.info.server_version >= 160000 else ["USAGE", "MEMBER"]
@@ -153,7 +153,7 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerSeen:
     )
     absent: dict[str, Any] = {"owner": None, "accepts": False, "template": False, "limit": -1, "acl": []}
     database = row["database"] or absent
-    return ServerSeen(
+    return ServerInspection(
         master=row["master"],
         master_acts_as_owner=row["master_acts_as_owner"],
         roles={
@@ -169,7 +169,7 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerSeen:
     )
 
 
-def see_inside(conn: psycopg.Connection, placement: Placement) -> InsideSeen:
+def see_inside(conn: psycopg.Connection, placement: Placement) -> DatabaseInspection:
     """`conn` is on the placement's database."""
     row = _one(conn, _INSIDE, {"owner": placement.owner_role})
     schemas = {name: Object(it["owner"], _pairs(it["acl"])) for name, it in row["schemas"].items()}
@@ -181,7 +181,7 @@ def see_inside(conn: psycopg.Connection, placement: Placement) -> InsideSeen:
     ):
         contents = _one(conn, _CONTENTS, {})
         marker, release = tuple(contents["marker"]), contents["release"]
-    return InsideSeen(
+    return DatabaseInspection(
         master=row["master"],
         schemas=schemas,
         default_acls={(schema, kind): _pairs(acl) for schema, kind, acl in row["default_acls"]},

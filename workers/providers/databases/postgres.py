@@ -19,7 +19,13 @@ from controlplane.domain.release import Release
 from workers.providers.databases import migrations as tenant_migrations
 from workers.providers.databases import rehearsal, shape
 from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
-from workers.providers.databases.inspection import PUBLIC, InsideSeen, ServerSeen, see_inside, see_server
+from workers.providers.databases.inspection import (
+    PUBLIC,
+    DatabaseInspection,
+    ServerInspection,
+    see_inside,
+    see_server,
+)
 from workers.providers.databases.logins import (
     is_tenant_login,
     require_limit,
@@ -34,7 +40,7 @@ from workers.providers.ports import (
     Bounds,
     ClusterEndpoint,
     Credential,
-    DatabaseSeen,
+    DatabaseDescription,
     FileRun,
     Rehearsed,
     Secrets,
@@ -103,11 +109,11 @@ class PostgresDatabases:
 
     # ------------------------------------------------------------------------------------ databases
 
-    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen:
+    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseDescription:
         """One session, or two where the database lets the master in not (yet), which is an error only
         where nothing that `create` mends explains it."""
         master = self._sessions.master(at)
-        inside: InsideSeen | None = None
+        inside: DatabaseInspection | None = None
         try:
             with master.open(placement.database) as conn:
                 recipe, server = _recipe(conn, placement), see_server(conn, placement)
@@ -117,7 +123,7 @@ class PostgresDatabases:
                 recipe, server = _recipe(conn, placement), see_server(conn, placement)
             if not isinstance(error, NoSuchDatabase | DatabaseClosed) and not recipe.shut(server):
                 raise
-        return DatabaseSeen(
+        return DatabaseDescription(
             exists=server.database_owner is not None,
             hardened=not (
                 recipe.missing(server, inside)
@@ -160,7 +166,7 @@ class PostgresDatabases:
                 runbook=RUNBOOK,
             )
 
-    def _harden_inside(self, master: Master, recipe: Recipe) -> InsideSeen:
+    def _harden_inside(self, master: Master, recipe: Recipe) -> DatabaseInspection:
         with master.open(recipe.placement.database) as conn:
             seen = see_inside(conn, recipe.placement)
             _require_own_marker(recipe, seen)
@@ -383,7 +389,7 @@ def _execute(conn: psycopg.Connection, statements: Iterable[sql.Composed]) -> No
         conn.execute(statement)
 
 
-def _require_own_marker(recipe: Recipe, inside: InsideSeen) -> None:
+def _require_own_marker(recipe: Recipe, inside: DatabaseInspection) -> None:
     if recipe.marker_is_foreign(inside):
         raise NeedsHuman(
             f"{recipe.placement.database}: the marker says {', '.join(inside.marker)}, "
@@ -409,7 +415,7 @@ def _open_to_public(conn: psycopg.Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
-def _logins_open(server: ServerSeen, placement: Placement) -> bool:
+def _logins_open(server: ServerInspection, placement: Placement) -> bool:
     """True if either gets in, so that closing never stops half way."""
     return server.accepts_connections and any(
         server.roles[name].open and bool({(name, "CONNECT"), (PUBLIC, "CONNECT")} & server.database_acl)

@@ -28,7 +28,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from controlplane.domain.placement import Placement
-from workers.providers.databases.inspection import PUBLIC, Acl, InsideSeen, Role, ServerSeen
+from workers.providers.databases.inspection import PUBLIC, Acl, DatabaseInspection, Role, ServerInspection
 
 MIGRATOR_CONNECTIONS = 3
 APP_SCHEMA = "app"
@@ -42,8 +42,8 @@ TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 SEQUENCE_RIGHTS = ("USAGE", "SELECT")
 
 Statements = Iterator[sql.Composed]
-ServerLine = Callable[[ServerSeen], Statements]
-InsideLine = Callable[[InsideSeen], Statements]
+ServerLine = Callable[[ServerInspection], Statements]
+InsideLine = Callable[[DatabaseInspection], Statements]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ class Recipe:
     def doors(self) -> tuple[ServerLine, ...]:
         return (self.logins_may_connect,)
 
-    def shut(self, server: ServerSeen) -> bool:
+    def shut(self, server: ServerInspection) -> bool:
         """Does the shell not hold, so that nobody, or not everybody, gets in who should?"""
         return any(_says_anything(line(server)) for line in self.shell)
 
-    def missing(self, server: ServerSeen, inside: InsideSeen | None) -> list[str]:
+    def missing(self, server: ServerInspection, inside: DatabaseInspection | None) -> list[str]:
         """The lines that do not hold; `inside` None where nobody can get in to look."""
         outer = (*self.roles, *self.database, *self.shell, *self.doors)
         names = [line.__name__ for line in outer if _says_anything(line(server))]
@@ -115,7 +115,7 @@ class Recipe:
 
     # ---------------------------------------------------------------------------------------- roles
 
-    def owner_role(self, seen: ServerSeen) -> Statements:
+    def owner_role(self, seen: ServerInspection) -> Statements:
         """INHERIT, though it is a member of nothing: until 15 a role without it is not followed to
         pg_database_owner either, and with that goes the right to drop schema `public`."""
         name = self.placement.owner_role
@@ -125,12 +125,12 @@ class Recipe:
         elif role.login or not role.inherit:
             yield _sql("ALTER ROLE {} NOLOGIN INHERIT", name)
 
-    def master_acts_as_owner(self, seen: ServerSeen) -> Statements:
+    def master_acts_as_owner(self, seen: ServerInspection) -> Statements:
         if not seen.master_acts_as_owner:
             options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if self.grant_options else "")
             yield _sql("GRANT {} TO CURRENT_USER", self.placement.owner_role) + options
 
-    def migrator_role(self, seen: ServerSeen) -> Statements:
+    def migrator_role(self, seen: ServerInspection) -> Statements:
         name = self.placement.migrator_role
         role = seen.roles.get(name)
         if role is None:
@@ -138,13 +138,13 @@ class Recipe:
         elif (role.login, role.inherit, role.connection_limit) != (True, False, MIGRATOR_CONNECTIONS):
             yield _limited("ALTER ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
 
-    def migrator_acts_as_owner(self, seen: ServerSeen) -> Statements:
+    def migrator_acts_as_owner(self, seen: ServerInspection) -> Statements:
         owner, migrator = self.placement.owner_role, self.placement.migrator_role
         if (owner, migrator) not in seen.memberships:
             options = sql.SQL(" WITH INHERIT FALSE, SET TRUE" if self.grant_options else "")
             yield _sql("GRANT {} TO {}", owner, migrator) + options
 
-    def app_roles(self, seen: ServerSeen) -> Statements:
+    def app_roles(self, seen: ServerInspection) -> Statements:
         """A login without a password, which SCRAM lets nobody use. One that was closed stays closed,
         and if one is, so is the other: opening is `open_logins`' business."""
         present = [seen.roles[name] for name in self.placement.app_roles if name in seen.roles]
@@ -168,7 +168,7 @@ class Recipe:
 
     # ------------------------------------------------------------------------------------- database
 
-    def database_exists(self, seen: ServerSeen) -> Statements:
+    def database_exists(self, seen: ServerInspection) -> Statements:
         """From template0, since what somebody put into template1 must not be in it; with connections
         off, since PUBLIC may connect to every new database."""
         if seen.database_owner is None:
@@ -177,13 +177,13 @@ class Recipe:
                 self.placement.database,
             )
 
-    def master_owns_database(self, seen: ServerSeen) -> Statements:
+    def master_owns_database(self, seen: ServerInspection) -> Statements:
         """The owner of a database may set what every session of it begins with, the master's too. Those
         that earlier releases made belong to the tenant's owner."""
         if seen.database_owner == self.placement.owner_role:
             yield _sql("ALTER DATABASE {} OWNER TO CURRENT_USER", self.placement.database)
 
-    def plain_database(self, seen: ServerSeen) -> Statements:
+    def plain_database(self, seen: ServerInspection) -> Statements:
         """What its former owner may have done: a template can't be dropped, a limit of 0 lets nobody in,
         and a setting (`local_preload_libraries`, `role`) can end or turn every session."""
         name = self.placement.database
@@ -194,18 +194,18 @@ class Recipe:
         if ("", name) in seen.settings:
             yield _sql("ALTER DATABASE {} RESET ALL", name)
 
-    def nothing_for_public(self, seen: ServerSeen) -> Statements:
+    def nothing_for_public(self, seen: ServerInspection) -> Statements:
         if any(grantee == PUBLIC for grantee, _ in seen.database_acl) or seen.database_owner is None:
             yield _sql("REVOKE ALL ON DATABASE {} FROM PUBLIC", self.placement.database)
 
-    def owner_may_create(self, seen: ServerSeen) -> Statements:
+    def owner_may_create(self, seen: ServerInspection) -> Statements:
         """Schemas, trusted extensions, publications and temporary tables, which migrations may want."""
         name, owner = self.placement.database, self.placement.owner_role
         if {privilege for grantee, privilege in seen.database_acl if grantee == owner} != set(OWNER_RIGHTS):
             yield _sql("REVOKE ALL ON DATABASE {} FROM {}", name, owner)
             yield _sql("GRANT CREATE, TEMPORARY ON DATABASE {} TO {}", name, owner)
 
-    def login_settings(self, seen: ServerSeen) -> Statements:
+    def login_settings(self, seen: ServerInspection) -> Statements:
         """What the migrator makes belongs to the owner, and unqualified names mean schema `app`. Nothing
         beside: `default_transaction_read_only` or `statement_timeout=1`, which a login may set for itself
         in this database or in all, would outlast whoever set it."""
@@ -230,11 +230,11 @@ class Recipe:
                 values = map(sql.Literal, value.split(", "))
                 yield change + sql.SQL("SET {} = ").format(sql.Identifier(key)) + sql.SQL(", ").join(values)
 
-    def accepts_connections(self, seen: ServerSeen) -> Statements:
+    def accepts_connections(self, seen: ServerInspection) -> Statements:
         if not seen.accepts_connections:
             yield _sql("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.placement.database)
 
-    def logins_may_connect(self, seen: ServerSeen) -> Statements:
+    def logins_may_connect(self, seen: ServerInspection) -> Statements:
         for name in (self.placement.migrator_role, *self.placement.app_roles):
             if {privilege for grantee, privilege in seen.database_acl if grantee == name} != {"CONNECT"}:
                 yield _sql("REVOKE ALL ON DATABASE {} FROM {}", self.placement.database, name)
@@ -242,12 +242,12 @@ class Recipe:
 
     # --------------------------------------------------------------------------------------- inside
 
-    def no_public_schema(self, seen: InsideSeen) -> Statements:
+    def no_public_schema(self, seen: DatabaseInspection) -> Statements:
         """Without CASCADE: where something is in it, a person has to look."""
         if "public" in seen.schemas:
             yield _sql("DROP SCHEMA public")
 
-    def app_schema(self, seen: InsideSeen) -> Statements:
+    def app_schema(self, seen: DatabaseInspection) -> Statements:
         schema = seen.schemas.get(APP_SCHEMA)
         if schema is None:
             yield _sql("CREATE SCHEMA app AUTHORIZATION {}", self.placement.owner_role)
@@ -256,7 +256,7 @@ class Recipe:
             yield _sql("REVOKE ALL ON SCHEMA app FROM PUBLIC, {}, {}", *self.placement.app_roles)
             yield _sql("GRANT USAGE ON SCHEMA app TO {}, {}", *self.placement.app_roles)
 
-    def default_rights(self, seen: InsideSeen) -> Statements:
+    def default_rights(self, seen: DatabaseInspection) -> Statements:
         """For whatever migrations will make: rows and sequences to the logins, functions to nobody."""
         owner, logins = self.placement.owner_role, self.placement.app_roles
         for kind, name, rights in (
@@ -279,7 +279,7 @@ class Recipe:
         if functions is None or any(grantee == PUBLIC for grantee, _ in functions):
             yield _sql("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC", owner)
 
-    def platform_schema(self, seen: InsideSeen) -> Statements:
+    def platform_schema(self, seen: DatabaseInspection) -> Statements:
         place = self.placement
         schema = seen.schemas.get("platform")
         if schema is None:
@@ -289,7 +289,7 @@ class Recipe:
             yield _sql("REVOKE ALL ON SCHEMA platform FROM PUBLIC, {}, {}, {}, {}", *readers)
             yield _sql("GRANT USAGE ON SCHEMA platform TO {}, {}, {}, {}", *readers)
 
-    def identity(self, seen: InsideSeen) -> Statements:
+    def identity(self, seen: DatabaseInspection) -> Statements:
         """The marker: one row, kept to one by the index, that no login of the tenant can change."""
         place = self.placement
         table = seen.tables.get("identity")
@@ -305,7 +305,7 @@ class Recipe:
             yield _sql("REVOKE ALL ON platform.identity FROM PUBLIC, {}, {}, {}, {}", *readers)
             yield _sql("GRANT SELECT ON platform.identity TO {}, {}, {}, {}", *readers)
 
-    def schema_migration(self, seen: InsideSeen) -> Statements:
+    def schema_migration(self, seen: DatabaseInspection) -> Statements:
         """Which migrations were applied. The owner may add a row, in the migration's transaction, and
         can neither change nor delete one; so history stays what it was, and the master can read it
         without touching anything of the tenant's."""
@@ -324,7 +324,7 @@ class Recipe:
 
     # -------------------------------------------------------------------------- beyond our repairing
 
-    def violations(self, server: ServerSeen, inside: InsideSeen | None) -> list[str]:
+    def violations(self, server: ServerInspection, inside: DatabaseInspection | None) -> list[str]:
         """What no line mends, because somebody must first say how it came about."""
         place = self.placement
         ours = {place.owner_role, place.migrator_role, *place.app_roles}
@@ -354,7 +354,7 @@ class Recipe:
             ]
         return found
 
-    def marker_is_foreign(self, inside: InsideSeen | None) -> bool:
+    def marker_is_foreign(self, inside: DatabaseInspection | None) -> bool:
         return inside is not None and bool(inside.marker) and inside.marker != (self.placement.tenant_id,)
 
 

@@ -70,7 +70,7 @@ class _Target:
         self._writer = writer
         self._run = run
         with writer.transaction():
-            self._at = progress.take(writer, run.fence)
+            self._at = progress.take(writer, run.fencing_token)
         self._snapshot = _snapshot_of(self._at)
         self.applier = Applier(writer, {table.label: table for table in catalogue.tables(writer)})
 
@@ -84,7 +84,7 @@ class _Target:
         """`last`: the end of the last transaction among them, or of one behind it that has no changes."""
         self._run.check()
         with self._writer.transaction():
-            here = progress.take(self._writer, self._run.fence)
+            here = progress.take(self._writer, self._run.fencing_token)
             if here.applied != self._at.applied:
                 raise Retryable("somebody else has been at the copy")
             self.applier.apply(changes)

@@ -39,7 +39,7 @@ from workers.providers.moves import tables as catalogue
 from workers.providers.moves.following import Ends, follow_a_piece
 from workers.providers.moves.pgoutput import RUNBOOK
 from workers.providers.moves.tables import Table
-from workers.providers.ports import Copied, HandedOver, Home, MoveRun, MoveSeen, Secrets
+from workers.providers.ports import Copied, HandedOver, Home, MoveDescription, MoveRun, Secrets
 
 CLONE = "clone"
 LITTLE = 500
@@ -89,7 +89,7 @@ class PostgresMoves:
 
     # ------------------------------------------------------------------------------------- the port
 
-    def observe(self, source: Home, target: Home) -> MoveSeen:
+    def observe(self, source: Home, target: Home) -> MoveDescription:
         name = stream.name_of(source.placement, target.placement)
         with self._master(source) as conn:
             streaming = stream.exists(conn, name)
@@ -99,7 +99,7 @@ class PostgresMoves:
         except (NoSuchDatabase, DatabaseClosed):
             seen = None
         copied = seen is not None and seen.slot == name and seen.snapshot is not None
-        return MoveSeen(streaming=streaming, copied=streaming and copied)
+        return MoveDescription(streaming=streaming, copied=streaming and copied)
 
     def require_followable(self, source: Home) -> None:
         with self._master(source) as conn:
@@ -116,7 +116,7 @@ class PostgresMoves:
             run.check()
             progress.make(there, target.placement)
             there.execute(_replica(target.placement, on=True))
-            progress.start(there, name, run.fence)
+            progress.start(there, name, run.fencing_token)
             stream.drop(here, name)
             with self._migrator(source) as reader:
                 stream.publish(reader, name, [t for t in catalogue.tables(reader) if t.streams])
@@ -138,7 +138,7 @@ class PostgresMoves:
             rows = size = 0
             with _snapshot(ends.reader) as snapshot, ends.writer.transaction():
                 position = stream.position_behind(ends.reader)
-                progress.take(ends.writer, run.fence)
+                progress.take(ends.writer, run.fencing_token)
                 _empty(ends.writer, catalogue.tables(ends.writer))
                 for table in carried:
                     more_rows, more = self._carry(ends, table, run)
@@ -150,8 +150,8 @@ class PostgresMoves:
         return Copied(len(carried), rows, size, time.monotonic() - began)
 
     def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
-        """The progress row stays in the target: it keeps the fence, since a clone is served once this is
-        recorded and a worker that slept must not empty it then."""
+        """The progress row stays in the target: it keeps the fencing token, since a clone is served once this
+        is recorded and a worker that slept must not empty it then."""
         began = time.monotonic()
         with self._master(target) as there, self._master(source) as here:
             _require_same_shape(here, there)
@@ -159,14 +159,14 @@ class PostgresMoves:
                 raise NeedsHuman("the database has large objects, which are not carried", runbook=RUNBOOK)
             run.check()
             progress.make(there, target.placement)
-            progress.start(there, CLONE, run.fence)
+            progress.start(there, CLONE, run.fencing_token)
             _end_others(there, target.placement)
             there.execute(_replica(target.placement, on=True))
         with self._ends(source, target) as ends:
             tables = catalogue.tables(ends.reader)
             rows = size = 0
             with _snapshot(ends.reader), ends.writer.transaction():
-                progress.take(ends.writer, run.fence)
+                progress.take(ends.writer, run.fencing_token)
                 _empty(ends.writer, catalogue.tables(ends.writer))
                 for table in tables:
                     more_rows, more = self._carry(ends, table, run)
@@ -287,7 +287,7 @@ class PostgresMoves:
         """What no stream carries: the positions of sequences, and tables without a key."""
         silent = [table for table in tables if not table.streams]
         with ends.writer.transaction():
-            progress.take(ends.writer, run.fence)
+            progress.take(ends.writer, run.fencing_token)
             for table in silent:
                 ends.writer.execute(sql.SQL("DELETE FROM ONLY {}").format(table.identifier))
                 self._carry(ends, table, run)

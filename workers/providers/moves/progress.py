@@ -2,7 +2,7 @@
 
 One row in the target's schema `platform`, changed in the same transaction as the rows that it speaks of:
 a worker that dies has either done both or neither, so no change is made twice and none is left out. It
-carries the fence of the worker's lease too, so that one which slept through its lease finds its write
+carries the fencing token of the worker's lease too, so that one which slept through its lease finds its write
 refused by the database that it would have written to.
 """
 
@@ -26,7 +26,7 @@ class Progress:
     `copied_to` have to be asked of it. `applied`: the last commit that was made here."""
 
     slot: str
-    fence: int
+    fencing_token: int
     snapshot: str | None
     copied_to: int
     applied: int
@@ -37,7 +37,7 @@ def make(master: psycopg.Connection, target: Placement) -> None:
     master.execute(
         sql.SQL(
             "CREATE TABLE IF NOT EXISTS {} (one boolean PRIMARY KEY DEFAULT true CHECK (one),"
-            " slot text NOT NULL, fence bigint NOT NULL, snapshot text,"
+            " slot text NOT NULL, fencing_token bigint NOT NULL, snapshot text,"
             " copied_to bigint NOT NULL DEFAULT 0, applied bigint NOT NULL DEFAULT 0)"
         ).format(TABLE)
     )
@@ -57,18 +57,19 @@ def exists(conn: psycopg.Connection) -> bool:
     return row is not None and bool(row[0])
 
 
-def start(conn: psycopg.Connection, slot: str, fence: int) -> None:
+def start(conn: psycopg.Connection, slot: str, fencing_token: int) -> None:
     """A copy that is to be made from the beginning. Raises LeaseLost where a later holder has been here."""
     begun = conn.execute(
         sql.SQL(
-            "INSERT INTO {} (slot, fence) VALUES (%s, %s) ON CONFLICT (one) DO UPDATE"
-            " SET slot = excluded.slot, fence = excluded.fence, snapshot = NULL, copied_to = 0, applied = 0"
-            " WHERE move_progress.fence <= excluded.fence"
+            "INSERT INTO {} (slot, fencing_token) VALUES (%s, %s) ON CONFLICT (one) DO UPDATE"
+            " SET slot = excluded.slot, fencing_token = excluded.fencing_token, snapshot = NULL, copied_to ="
+            " 0, applied = 0"
+            " WHERE move_progress.fencing_token <= excluded.fencing_token"
         ).format(TABLE),
-        (slot, fence),
+        (slot, fencing_token),
     ).rowcount
     if not begun:
-        raise LeaseLost(f"the copy has seen a later fence than {fence}")
+        raise LeaseLost(f"the copy has seen a later fencing_token than {fencing_token}")
 
 
 def see(conn: psycopg.Connection) -> Progress | None:
@@ -76,22 +77,22 @@ def see(conn: psycopg.Connection) -> Progress | None:
         return None
     with conn.cursor(row_factory=class_row(Progress)) as cur:
         return cur.execute(
-            sql.SQL("SELECT slot, fence, snapshot, copied_to, applied FROM {}").format(TABLE)
+            sql.SQL("SELECT slot, fencing_token, snapshot, copied_to, applied FROM {}").format(TABLE)
         ).fetchone()
 
 
-def take(conn: psycopg.Connection, fence: int) -> Progress:
+def take(conn: psycopg.Connection, fencing_token: int) -> Progress:
     """Lock it to the end of the transaction. Raises LeaseLost where a later holder has been here."""
     with conn.cursor(row_factory=class_row(Progress)) as cur:
         found = cur.execute(
             sql.SQL(
-                "UPDATE {} SET fence = %(fence)s WHERE fence <= %(fence)s"
-                " RETURNING slot, fence, snapshot, copied_to, applied"
+                "UPDATE {} SET fencing_token = %(fencing_token)s WHERE fencing_token <= %(fencing_token)s"
+                " RETURNING slot, fencing_token, snapshot, copied_to, applied"
             ).format(TABLE),
-            {"fence": fence},
+            {"fencing_token": fencing_token},
         ).fetchone()
     if found is None:
-        raise LeaseLost(f"the copy has seen a later fence than {fence}")
+        raise LeaseLost(f"the copy has seen a later fencing_token than {fencing_token}")
     return found
 
 

@@ -8,44 +8,59 @@ bound their own time. No value that holds a secret has a repr that shows it.
 """
 
 from workers.providers.ports.billing import Billing
-from workers.providers.ports.clusters import ClusterEndpoint, Clusters, ClusterSeen
+from workers.providers.ports.clusters import ClusterDescription, ClusterEndpoint, Clusters
 from workers.providers.ports.config_cache import ConfigCache, PublishedConfig
-from workers.providers.ports.databases import Bounds, Databases, DatabaseSeen, FileRun, LockHeld, Rehearsed
+from workers.providers.ports.databases import (
+    Bounds,
+    DatabaseDescription,
+    Databases,
+    FileRun,
+    LockHeld,
+    Rehearsed,
+)
 from workers.providers.ports.dumps import Dump, Dumps
-from workers.providers.ports.hostnames import CustomHostnames, HostnameSeen, ValidationRecord
+from workers.providers.ports.hostnames import CustomHostnames, HostnameDescription, ValidationRecord
 from workers.providers.ports.identities import Identities
 from workers.providers.ports.inventory import Inventory, StateObject, Tagged
 from workers.providers.ports.listener import Listener
-from workers.providers.ports.moves import Copied, HandedOver, Home, MoveRun, Moves, MoveSeen, TableCompared
+from workers.providers.ports.moves import (
+    Copied,
+    HandedOver,
+    Home,
+    MoveDescription,
+    MoveRun,
+    Moves,
+    TableCompared,
+)
 from workers.providers.ports.quotas import QuotaRoom, Quotas
-from workers.providers.ports.secrets import Credential, Secrets, SecretSeen
-from workers.providers.ports.snapshots import Snapshots, SnapshotSeen
+from workers.providers.ports.secrets import Credential, SecretDescription, Secrets
+from workers.providers.ports.snapshots import SnapshotDescription, Snapshots
 from workers.providers.ports.terraform import PlannedChange, PriorRun, ResourceEvent, StackRun, Terraform
 
 __all__ = [
     "Billing",
     "Bounds",
+    "ClusterDescription",
     "ClusterEndpoint",
-    "ClusterSeen",
     "Clusters",
     "ConfigCache",
     "Copied",
     "Credential",
     "CustomHostnames",
-    "DatabaseSeen",
+    "DatabaseDescription",
     "Databases",
     "Dump",
     "Dumps",
     "FileRun",
     "HandedOver",
     "Home",
-    "HostnameSeen",
+    "HostnameDescription",
     "Identities",
     "Inventory",
     "Listener",
     "LockHeld",
+    "MoveDescription",
     "MoveRun",
-    "MoveSeen",
     "Moves",
     "PlannedChange",
     "PriorRun",
@@ -54,9 +69,9 @@ __all__ = [
     "Quotas",
     "Rehearsed",
     "ResourceEvent",
-    "SecretSeen",
+    "SecretDescription",
     "Secrets",
-    "SnapshotSeen",
+    "SnapshotDescription",
     "Snapshots",
     "StackRun",
     "StateObject",

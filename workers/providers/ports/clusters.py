@@ -18,7 +18,7 @@ class ClusterEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterSeen:
+class ClusterDescription:
     """`status` as RDS names it ("creating", "available", …); `endpoint` None until it is known. `earliest_…`,
     `latest_restorable`: the times between which it can be restored, None while there are none."""
 
@@ -30,4 +30,4 @@ class ClusterSeen:
 
 
 class Clusters(Protocol):
-    def describe(self, cluster_id: str) -> ClusterSeen | None: ...
+    def describe(self, cluster_id: str) -> ClusterDescription | None: ...

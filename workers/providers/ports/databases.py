@@ -13,7 +13,7 @@ from workers.providers.ports.secrets import Credential
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseSeen:
+class DatabaseDescription:
     """A tenant's database as its cluster shows it to the master."""
 
     exists: bool
@@ -66,7 +66,7 @@ class Databases(Protocol):
         cluster can't be reached."""
         ...
 
-    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseSeen: ...
+    def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseDescription: ...
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
         """The hardened recipe, resumed wherever an earlier try stopped: owner, migrator, two app

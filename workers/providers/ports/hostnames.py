@@ -15,7 +15,7 @@ class ValidationRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class HostnameSeen:
+class HostnameDescription:
     """A custom hostname. Ready means both statuses are "active"."""
 
     id: str
@@ -32,15 +32,15 @@ class HostnameSeen:
 
 
 class CustomHostnames(Protocol):
-    def find(self, host: str) -> HostnameSeen | None: ...
+    def find(self, host: str) -> HostnameDescription | None: ...
 
-    def create(self, host: str, tenant_id: str) -> HostnameSeen:
+    def create(self, host: str, tenant_id: str) -> HostnameDescription:
         """Register, or adopt what is there and ours. Raises NeedsHuman("hostname-conflict") where it
         belongs to somebody else, Refused for a host that Cloudflare will not take, Retryable
         (with `after` from Retry-After) on 429 and 5xx."""
         ...
 
-    def list(self) -> Iterator[HostnameSeen]:
+    def list(self) -> Iterator[HostnameDescription]:
         """Every custom hostname of the zone, a page at a time."""
         ...
 

@@ -23,7 +23,7 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
-class MoveSeen:
+class MoveDescription:
     """`streaming`: the source keeps what is written from the beginning of the copy on. `copied`: the target
     has the rows that there were then."""
 
@@ -72,10 +72,10 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class MoveRun:
-    """Who does it. `fence`: of the tenant's lease; a database that has seen a higher one refuses. `stopped`:
-    once true, LeaseLost is raised."""
+    """Who does it. `fencing_token`: of the tenant's lease; a database that has seen a higher one refuses.
+    `stopped`: once true, LeaseLost is raised."""
 
-    fence: int
+    fencing_token: int
     stopped: Callable[[], bool]
 
     def check(self) -> None:
@@ -91,7 +91,7 @@ class Moves(Protocol):
     Retryable, LeaseLost, and NeedsHuman("move") where something can't be carried.
     """
 
-    def observe(self, source: Home, target: Home) -> MoveSeen: ...
+    def observe(self, source: Home, target: Home) -> MoveDescription: ...
 
     def require_followable(self, source: Home) -> None:
         """Raises NeedsHuman("move") where the source's cluster keeps no log that `begin` could use; `clone`

@@ -18,7 +18,7 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class SecretSeen:
+class SecretDescription:
     name: str
     arn: str
     version_id: str | None  # of AWSCURRENT; None while the container is empty
@@ -26,7 +26,7 @@ class SecretSeen:
 
 
 class Secrets(Protocol):
-    def describe(self, name: str) -> SecretSeen | None:
+    def describe(self, name: str) -> SecretDescription | None:
         """The secret's container, by name or ARN; None where there is none."""
         ...
 

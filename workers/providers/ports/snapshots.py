@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotSeen:
+class SnapshotDescription:
     """`cluster_id`: of the cluster that it is of, which may be gone; `taken_at` None until it is known."""
 
     name: str
@@ -21,7 +21,7 @@ class SnapshotSeen:
 class Snapshots(Protocol):
     """Manual snapshots of clusters. The caller has recorded a name before it is used here."""
 
-    def describe(self, name: str) -> SnapshotSeen | None:
+    def describe(self, name: str) -> SnapshotDescription | None:
         """Any cluster's, manual or automated; None where there is none of this name."""
         ...
 

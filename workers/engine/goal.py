@@ -10,11 +10,11 @@ from typing import Any
 
 from controlplane.domain.catalogue import Plan
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.move import MoveWanted
-from controlplane.domain.observed import HostnameObserved, TenantObserved
+from controlplane.domain.move import MoveGoal
 from controlplane.domain.placement import Placement
-from controlplane.domain.planner import ClusterWanted, PurgeWanted, TenantWanted
+from controlplane.domain.planner import ClusterGoal, PurgeGoal, TenantGoal
 from controlplane.domain.rotation import rotate_after
+from controlplane.domain.status import HostnameStatus, TenantStatus
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.data_copy import CopyRow
@@ -35,15 +35,14 @@ _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pendi
 
 
 @dataclass(frozen=True, slots=True)
-class TenantFacts:
+class TenantRecord:
     """What the registry knows of a tenant at the start of a look.
 
     `plan` is None for a closed tenant whose plan has left the catalogue. `routed`: the hosts that were
     ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,
-    once it was applied. `move`: one that is not over; `beside`: the same of the placement that is its other
-    end. `restore`: what the move restores, where it is one; `restored`: the cluster that its rows come from.
-    `purge`: the one that was approved, or carried out; `copy`: what it keeps.
-    """
+    once it was applied. `move`: one that is not over; `secondary`: the same of the placement that is its
+    other end. `restore`: what the move restores, where it is one; `restored`: the cluster that its rows come
+    from. `purge`: the one that was approved, or carried out; `copy`: what it keeps."""
 
     row: TenantRow
     plan: Plan | None
@@ -52,7 +51,7 @@ class TenantFacts:
     routed: Mapping[str, str]
     app_secret_arn: str | None
     move: MoveRow | None = None
-    beside: TenantFacts | None = None
+    secondary: TenantRecord | None = None
     restore: RestoreRow | None = None
     restored: ClusterRow | None = None
     purge: PurgeRow | None = None
@@ -65,9 +64,9 @@ class TenantFacts:
 
     def ends(self) -> tuple[Home, Home] | None:
         """(source, target) of the move, once both clusters are known."""
-        if self.move is None or self.beside is None:
+        if self.move is None or self.secondary is None:
             return None
-        here, there = self.home(), self.beside.home()
+        here, there = self.home(), self.secondary.home()
         if here is None or there is None:
             return None
         return (here, there) if self.move.other == self.move.target else (there, here)
@@ -79,79 +78,77 @@ class TenantFacts:
         return Home(ClusterEndpoint(**self.cluster.endpoint), self.placement)
 
 
-def cluster_wanted(
+def cluster_goal(
     platform: Platform, row: ClusterRow, stack_version: str, *, key: bool = False
-) -> ClusterWanted:
+) -> ClusterGoal:
     """`key`: a snapshot of it is kept."""
-    return ClusterWanted(
-        lifecycle=row.desired.lifecycle,
+    return ClusterGoal(
+        lifecycle=row.spec.lifecycle,
         stack_digest=digest(cluster_variables(platform, row), stack_version),
         key=key,
     )
 
 
-def tenant_wanted(
-    platform: Platform, facts: TenantFacts, seen: TenantObserved, *, release: str | None, stack_version: str
-) -> TenantWanted:
-    row, desired = facts.row, facts.row.desired
+def tenant_goal(
+    platform: Platform, record: TenantRecord, status: TenantStatus, *, release: str | None, stack_version: str
+) -> TenantGoal:
+    row, spec = record.row, record.row.spec
     home = subdomain(row.slug, platform.zone)
     routes: dict[str, dict[str, Any]] = {}
     announcement: dict[str, dict[str, Any]] = {}
-    if desired.lifecycle is Lifecycle.ACTIVE:
-        announcement[home] = _route(facts, home, Status.PROVISIONING, release)
-        if _address(facts) is not None:
-            ready = [h.host for h in seen.hostnames if _serves(facts, h)]
-            routes = {host: _route(facts, host, Status.ACTIVE, release) for host in (home, *ready)}
-    elif desired.lifecycle is Lifecycle.SUSPENDED:
-        served = [
-            h for h in desired.custom_domains if facts.routed.get(h) in (Status.ACTIVE, Status.SUSPENDED)
-        ]
+    if spec.lifecycle is Lifecycle.ACTIVE:
+        announcement[home] = _route(record, home, Status.PROVISIONING, release)
+        if _address(record) is not None:
+            ready = [h.host for h in status.hostnames if _serves(record, h)]
+            routes = {host: _route(record, host, Status.ACTIVE, release) for host in (home, *ready)}
+    elif spec.lifecycle is Lifecycle.SUSPENDED:
+        served = [h for h in spec.custom_domains if record.routed.get(h) in (Status.ACTIVE, Status.SUSPENDED)]
         kept = [home, *served]
-        routes = {host: _route(facts, host, Status.SUSPENDED, release) for host in kept}
-    keep = {home} if desired.lifecycle is Lifecycle.ACTIVE else set()
-    move, beside = facts.move, None
-    if facts.beside is not None and seen.beside is not None:
-        beside = tenant_wanted(
+        routes = {host: _route(record, host, Status.SUSPENDED, release) for host in kept}
+    keep = {home} if spec.lifecycle is Lifecycle.ACTIVE else set()
+    move, secondary = record.move, None
+    if record.secondary is not None and status.secondary is not None:
+        secondary = tenant_goal(
             platform,
-            facts.beside,
-            seen.beside,
-            release=_release_beside(facts, seen, release),
+            record.secondary,
+            status.secondary,
+            release=_secondary_release(record, status, release),
             stack_version=stack_version,
         )
-    return TenantWanted(
-        lifecycle=desired.lifecycle,
+    return TenantGoal(
+        lifecycle=spec.lifecycle,
         stack_digest=""
-        if facts.placement is None
-        else digest(tenant_variables(platform, facts.placement), stack_version),
+        if record.placement is None
+        else digest(tenant_variables(platform, record.placement), stack_version),
         release=release,
-        proof=_proof(facts.placement, seen.app.secret_version, release),
+        proof=_proof(record.placement, status.app.secret_version, release),
         routes=routes,
         announcement=announcement,
-        domains=desired.custom_domains if desired.lifecycle is not Lifecycle.CLOSED else (),
-        withdrawn=tuple(host for host in facts.routed if host not in routes and host not in keep),
-        rotate_after=None if facts.plan is None else rotate_after(facts.plan.rotation_days, row.id),
-        placed=facts.placement is not None or row.clone_of is None,
+        domains=spec.custom_domains if spec.lifecycle is not Lifecycle.CLOSED else (),
+        withdrawn=tuple(host for host in record.routed if host not in routes and host not in keep),
+        rotate_after=None if record.plan is None else rotate_after(record.plan.rotation_days, row.id),
+        placed=record.placement is not None or row.clone_of is None,
         copied=row.cloned_at is not None or row.clone_of is None,
-        move=None if move is None else _move_wanted(move, facts),
-        beside=beside,
-        purge=None if facts.purge is None else PurgeWanted(facts.purge.id, facts.purge.cluster_goes),
+        move=None if move is None else _move_goal(move, record),
+        secondary=secondary,
+        purge=None if record.purge is None else PurgeGoal(record.purge.id, record.purge.cluster_goes),
     )
 
 
-def _release_beside(facts: TenantFacts, seen: TenantObserved, release: str | None) -> str | None:
+def _secondary_release(record: TenantRecord, status: TenantStatus, release: str | None) -> str | None:
     """What the target is brought to: what the rows that it is to get have; once it has those of an earlier
     time, what the tenant is served under."""
-    if facts.restore is not None and facts.restore.copied_at is None:
-        return facts.restore.release
-    return max(release or "", (seen.database.release if seen.database else None) or "") or None
+    if record.restore is not None and record.restore.copied_at is None:
+        return record.restore.release
+    return max(release or "", (status.database.release if status.database else None) or "") or None
 
 
-def _move_wanted(move: MoveRow, facts: TenantFacts) -> MoveWanted:
+def _move_goal(move: MoveRow, record: TenantRecord) -> MoveGoal:
     """Who leaves need not wait for the time for which a source is kept."""
-    plan, lifecycle = facts.plan, facts.row.desired.lifecycle
+    plan, lifecycle = record.plan, record.row.spec.lifecycle
     for_plan = move.by_hand or plan is None or plan.isolation.value == move.wish
     over = move.overdue or lifecycle is Lifecycle.CLOSED
-    return MoveWanted(
+    return MoveGoal(
         move.phase,
         move.other,
         overdue=over and move.compared is not None and not move.differing,
@@ -159,19 +156,19 @@ def _move_wanted(move: MoveRow, facts: TenantFacts) -> MoveWanted:
     )
 
 
-def _serves(facts: TenantFacts, hostname: HostnameObserved) -> bool:
+def _serves(record: TenantRecord, hostname: HostnameStatus) -> bool:
     """Routed once it is verified, and from then on until Cloudflare gives it up: a certificate that is
     being renewed must not take a customer's domain off the air."""
-    if hostname.host not in facts.row.desired.custom_domains:
+    if hostname.host not in record.row.spec.custom_domains:
         return False
     if hostname.ready:
         return True
-    return facts.routed.get(hostname.host) == Status.ACTIVE and hostname.status not in _GIVEN_UP
+    return record.routed.get(hostname.host) == Status.ACTIVE and hostname.status not in _GIVEN_UP
 
 
-def tombstone(facts: TenantFacts, host: str) -> dict[str, Any]:
+def tombstone(record: TenantRecord, host: str) -> dict[str, Any]:
     """The route of a host that this tenant no longer serves."""
-    return _route(facts, host, Status.GONE, None)
+    return _route(record, host, Status.GONE, None)
 
 
 def _proof(placement: Placement | None, secret_version: str | None, release: str | None) -> str | None:
@@ -180,22 +177,22 @@ def _proof(placement: Placement | None, secret_version: str | None, release: str
     return hashlib.sha256(f"{placement.key}\n{secret_version}\n{release}".encode()).hexdigest()[:32]
 
 
-def _address(facts: TenantFacts) -> DatabaseAddress | None:
-    if facts.cluster is None or facts.cluster.endpoint is None or facts.placement is None:
+def _address(record: TenantRecord) -> DatabaseAddress | None:
+    if record.cluster is None or record.cluster.endpoint is None or record.placement is None:
         return None
-    if facts.app_secret_arn is None:
+    if record.app_secret_arn is None:
         return None
     return DatabaseAddress(
-        host=facts.cluster.endpoint["host"],
-        port=facts.cluster.endpoint["port"],
-        name=facts.placement.database,
-        secret=facts.app_secret_arn,
+        host=record.cluster.endpoint["host"],
+        port=record.cluster.endpoint["port"],
+        name=record.placement.database,
+        secret=record.app_secret_arn,
     )
 
 
-def _route(facts: TenantFacts, host: str, status: Status, release: str | None) -> dict[str, Any]:
+def _route(record: TenantRecord, host: str, status: Status, release: str | None) -> dict[str, Any]:
     """A TenantConfig payload without its epoch, which is drawn when the route is decided."""
-    row, plan = facts.row, facts.plan
+    row, plan = record.row, record.plan
     serving = status is Status.ACTIVE
     payload = TenantConfig(
         host=host,
@@ -203,18 +200,18 @@ def _route(facts: TenantFacts, host: str, status: Status, release: str | None) -
         slug=row.slug,
         status=status,
         epoch=0,
-        plan=row.desired.plan,
+        plan=row.spec.plan,
         pool_size=1 if plan is None else plan.pool_size,
         dedicated=plan is not None and plan.isolation.value == "dedicated",
         release=release if serving else None,
-        database=_address(facts) if serving else None,
+        database=_address(record) if serving else None,
         profile={
             "display_name": row.display_name,
-            "subscription_status": row.desired.subscription_status,
-            "quantity": row.desired.quantity,
+            "subscription_status": row.spec.subscription_status,
+            "quantity": row.spec.quantity,
             "limits": {} if plan is None else plan.limits,
-            "trial_ends_at": _moment(row.desired.trial_ends_at),
-            "closes_at": _moment(row.desired.closes_at),
+            "trial_ends_at": _moment(row.spec.trial_ends_at),
+            "closes_at": _moment(row.spec.closes_at),
             "pauses": plan is not None and plan.seconds_until_auto_pause is not None,
         },
     ).to_payload()

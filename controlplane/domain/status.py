@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.domain.move import MoveObserved
+from controlplane.domain.move import MoveStatus
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterObserved:
+class ClusterStatus:
     """`keeps_key`: it is destroyed but for its key, which a snapshot of it can't be read without."""
 
     stack_digest: str | None
@@ -42,10 +42,10 @@ class ClusterObserved:
 
 
 @dataclass(frozen=True, slots=True)
-class CredentialObserved:
+class CredentialStatus:
     """A login: which version its secret has now, and from which one its password was last set.
 
-    `generation`: how many passwords it has had; `wanted` is ahead of it where a new one was asked for.
+    `generation`: how many passwords it has had; `requested` is ahead of it where a new one was asked for.
     `age`: seconds since the last rotation. `retire_in`: seconds until the login that was in use before
     is to lose its password (negative: overdue), None where there is none.
     """
@@ -53,7 +53,7 @@ class CredentialObserved:
     secret_version: str | None
     password_from: str | None
     generation: int = 1
-    wanted: int = 1
+    requested: int = 1
     age: float = 0.0
     retire_in: float | None = None
 
@@ -63,7 +63,7 @@ class CredentialObserved:
 
 
 @dataclass(frozen=True, slots=True)
-class HostnameObserved:
+class HostnameStatus:
     """A custom domain: `id` None until Cloudflare knows it."""
 
     host: str
@@ -79,7 +79,7 @@ class HostnameObserved:
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseObserved:
+class DatabaseStatus:
     """`roles`: is any of the placement's roles there? They outlive a database that was dropped."""
 
     exists: bool
@@ -90,7 +90,7 @@ class DatabaseObserved:
 
 
 @dataclass(frozen=True, slots=True)
-class LeavingObserved:
+class PurgeStatus:
     """How far the purge of a tenant has come. `placed`: its placement still holds its slot. `stack_made`:
     something of its Terraform stack is, or may be, there. `copied`: the copy that is kept was verified.
     `cluster_gone`: so is its cluster, where that goes with it. `purged`: the certificate is written.
@@ -105,7 +105,7 @@ class LeavingObserved:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreObserved:
+class RestoreStatus:
     """How far a restore has come. `made`: its cluster is recorded; `ready`: and can be asked; `opened`: it
     was looked into, and the tenant's database is there; `copied`: the target has its rows, and the cluster
     is not needed any more; `gone`: so it is."""
@@ -118,23 +118,23 @@ class RestoreObserved:
 
 
 @dataclass(frozen=True, slots=True)
-class TenantObserved:
+class TenantStatus:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
-    host → payload without its epoch. `move`, `restore`: how far one is, where there is one; `beside`:
+    host → payload without its epoch. `move`, `restore`: how far one is, where there is one; `secondary`:
     the same seen of the placement that it goes to. `leaving`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
     stack_digest: str | None
-    database: DatabaseObserved | None
-    app: CredentialObserved
-    migrator: CredentialObserved
+    database: DatabaseStatus | None
+    app: CredentialStatus
+    migrator: CredentialStatus
     proof: str | None
     routes: Mapping[str, Mapping[str, Any]]
-    hostnames: tuple[HostnameObserved, ...]
-    leaving: LeavingObserved | None = None
-    move: MoveObserved | None = None
-    restore: RestoreObserved | None = None
-    beside: TenantObserved | None = None
+    hostnames: tuple[HostnameStatus, ...]
+    leaving: PurgeStatus | None = None
+    move: MoveStatus | None = None
+    restore: RestoreStatus | None = None
+    secondary: TenantStatus | None = None
 
     def to_json(self) -> dict[str, Any]:
         database = self.database
