@@ -47,7 +47,7 @@ def run(*, quick: bool = False) -> Report:
             dataplane_pools.checkout(report, server.port, rounds=10 if quick else 50)
             dataplane_pools.dead_neighbour(report, server.port, seconds=seconds / 2)
             dataplane_resolver.memory(report)
-            dataplane_resolver.notices(report, cache.url, changes=100 if quick else 1000)
+            dataplane_resolver.invalidations(report, cache.url, changes=100 if quick else 1000)
     finally:
         shutil.rmtree(root)
     report.notes.append(

@@ -1,4 +1,4 @@
-"""The resolver: from memory against a bare dict, the tiers behind it, memory, and notices."""
+"""The resolver: from memory against a bare dict, the tiers behind it, memory, and invalidations."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 import redis
 
 from benchmarks.dataplane_report import Bar, Report, percentile, side_by_side
-from dataplane.contract import (
-    NOTICE_CHANNEL,
+from dataplane.hosts import normalise_host
+from dataplane.invalidations import InvalidationListener
+from dataplane.memory import Policy
+from dataplane.resolver import Resolver
+from dataplane.tenant_config import (
+    INVALIDATION_CHANNEL,
     DatabaseAddress,
     Status,
     TenantConfig,
     cache_key,
     sign,
 )
-from dataplane.hosts import normalise_host
-from dataplane.memory import Policy
-from dataplane.notices import NoticeListener
-from dataplane.resolver import Resolver
 from dataplane.tiers import RedisTier
 
 KEYS = {"k1": b"benchmark benchmark benchmark 32"}
@@ -205,20 +205,23 @@ def entry_for(host: str) -> str:
 # ------------------------------------------------------------------------------- how changes are heard
 
 
-def notices(report: Report, url: str, *, changes: int) -> None:
-    """Pub/sub notices against `CLIENT TRACKING … BCAST`: from the write to the first fresh answer."""
+def invalidations(report: Report, url: str, *, changes: int) -> None:
+    """Pub/sub invalidations against `CLIENT TRACKING … BCAST`: from the write to the first fresh answer."""
     section = f"From a change to the first answer that knows it ({changes} changes each)"
     with redis.Redis.from_url(url, protocol=2) as client:
-        for name, prepare in (("pub/sub notice (ours)", by_notice), ("CLIENT TRACKING BCAST", by_tracking)):
+        for name, prepare in (
+            ("pub/sub notice (ours)", by_invalidation),
+            ("CLIENT TRACKING BCAST", by_tracking),
+        ):
             delays = []
             for resolve, close in prepare(client, url):
                 epoch = resolve().epoch
                 for step in range(1, changes + 1):
                     changed = config(0, epoch + step)
                     client.set(cache_key(changed.host), entry(changed))
-                    if prepare is by_notice:
-                        notice = {"host": changed.host, "epoch": changed.epoch, "kind": "config"}
-                        client.publish(NOTICE_CHANNEL, json.dumps(notice))
+                    if prepare is by_invalidation:
+                        invalidation = {"host": changed.host, "epoch": changed.epoch, "kind": "config"}
+                        client.publish(INVALIDATION_CHANNEL, json.dumps(invalidation))
                     began = time.perf_counter()
                     while resolve().epoch < changed.epoch:
                         time.sleep(0)
@@ -237,10 +240,12 @@ def notices(report: Report, url: str, *, changes: int) -> None:
 Watched = Iterator[tuple[Callable[[], TenantConfig], Callable[[], None]]]
 
 
-def by_notice(client: redis.Redis, url: str) -> Watched:
+def by_invalidation(client: redis.Redis, url: str) -> Watched:
     client.set(cache_key(config(0).host), entry(config(0, 10)))
     resolver = Resolver(
-        cache=RedisTier.from_url(url, KEYS), notices=NoticeListener(url), policy=Policy(ttl=36_000)
+        cache=RedisTier.from_url(url, KEYS),
+        invalidations=InvalidationListener(url),
+        policy=Policy(ttl=36_000),
     )
     resolver.start()
     while not resolver._hearing:
@@ -249,7 +254,7 @@ def by_notice(client: redis.Redis, url: str) -> Watched:
 
 
 class Tracking:
-    """The same resolver, told by the server's own invalidation messages instead of notices. They name
+    """The same resolver, told by the server's own invalidation messages instead of invalidations. They name
     the key and nothing else, so every write of a key outdates what is known of it."""
 
     def __init__(self, url: str) -> None:
@@ -298,7 +303,7 @@ def republished(report: Report, client: redis.Redis, url: str) -> None:
     """The periodic full pass writes every entry again: what it costs those who have them in memory."""
     tenants = [config(number) for number in range(1000)]
     section = "A full pass writes 1,000 unchanged entries again: reads it causes in one process"
-    for name, prepare in (("pub/sub notice (ours)", by_notice), ("CLIENT TRACKING BCAST", by_tracking)):
+    for name, prepare in (("pub/sub notice (ours)", by_invalidation), ("CLIENT TRACKING BCAST", by_tracking)):
         for of in tenants:
             client.set(cache_key(of.host), entry(of))
         resolver, close = watched(prepare, client, url)
@@ -311,9 +316,9 @@ def republished(report: Report, client: redis.Redis, url: str) -> None:
         before = reads(client)
         for of in tenants:
             client.set(cache_key(of.host), entry(of))
-            if prepare is by_notice:
+            if prepare is by_invalidation:
                 client.publish(
-                    NOTICE_CHANNEL, json.dumps({"host": of.host, "epoch": of.epoch, "kind": "config"})
+                    INVALIDATION_CHANNEL, json.dumps({"host": of.host, "epoch": of.epoch, "kind": "config"})
                 )
         time.sleep(0.5)
         for of in tenants:
@@ -329,7 +334,9 @@ def watched(
         tracking = Tracking(url)
         return tracking.resolver, tracking.close
     resolver = Resolver(
-        cache=RedisTier.from_url(url, KEYS), notices=NoticeListener(url), policy=Policy(ttl=36_000)
+        cache=RedisTier.from_url(url, KEYS),
+        invalidations=InvalidationListener(url),
+        policy=Policy(ttl=36_000),
     )
     resolver.start()
     while not resolver._hearing:

@@ -144,7 +144,8 @@ def grow(made: Harness, size: int) -> None:
             conn.execute(f"CREATE DATABASE {placed.database} TEMPLATE {TEMPLATE}")
     with made.registry.connection() as conn, conn.transaction():
         conn.execute(
-            "INSERT INTO cluster (id, fit, slots, spec, endpoint) VALUES (%s, 'bench', 9999, '{}', %s)",
+            "INSERT INTO cluster (id, cluster_class, slots, spec, endpoint) VALUES (%s, 'bench', 9999, '{}',"
+            " %s)",
             [cluster, Jsonb(endpoint)],
         )
         ids = [placed.tenant_id for placed in made.databases]

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from controlplane import variables as read
 from controlplane.domain.errors import Refused
-from controlplane.domain.quoting import shown
-from controlplane.variables import ApiToken, Unfit
+from controlplane.domain.safe_repr import safe_repr
+from controlplane.variables import ApiToken, InvalidValue
 
 PREFIX = "CONTROLPLANE_"
 CLIENT = frozenset({"CONTROLPLANE_API_URL", "CONTROLPLANE_API_TOKEN"})
@@ -54,7 +54,7 @@ class Group(StrEnum):
     CATALOGUE = "catalogue"
     MIGRATIONS = "migrations"
     LEAVING = "leaving"  # copies, certificates
-    NOTICES = "notices"
+    NOTIFICATIONS = "notifications"
 
 
 WEB = (Group.REGISTRY, Group.BROKER, Group.WEBHOOK, Group.PLATFORM, Group.SIGNING, Group.API)
@@ -149,9 +149,9 @@ class Settings:
     )
     """Signs deletion certificates; without it they are not signed."""
 
-    notice_url: str | None = field(metadata=_from(read.api_base, Group.NOTICES, default=None))
-    notice_secrets: tuple[bytes, ...] = field(
-        repr=False, metadata=_from(read.notice_secrets, Group.NOTICES, default=())
+    notification_url: str | None = field(metadata=_from(read.api_base, Group.NOTIFICATIONS, default=None))
+    notification_secrets: tuple[bytes, ...] = field(
+        repr=False, metadata=_from(read.notification_secrets, Group.NOTIFICATIONS, default=())
     )
     """The first is the newest; all sign, so that a receiver may change over at any moment."""
 
@@ -168,7 +168,7 @@ class Settings:
                 continue
             try:
                 object.__setattr__(settings, setting.name, _read(setting, env))
-            except Unfit as error:
+            except InvalidValue as error:
                 errors.append(f"{_variable(setting)}: {error}")
         errors.extend(_contradictions(vars(settings)))
         if errors:
@@ -200,15 +200,15 @@ def _read(setting: Field[Any], env: Mapping[str, str]) -> Any:
     if value:
         try:
             return setting.metadata["read"](value)
-        except Unfit as error:
-            got = f", got {shown(value)}" if setting.repr else ""
-            raise Unfit(f"expected {error}{got}") from None
+        except InvalidValue as error:
+            got = f", got {safe_repr(value)}" if setting.repr else ""
+            raise InvalidValue(f"expected {error}{got}") from None
     if setting.metadata["default"] is not ...:
         return setting.metadata["default"]
     known = {_variable(f) for f in fields(Settings)} | CLIENT
     strangers = {name for name in env if name.startswith(PREFIX)} - known
     alike = difflib.get_close_matches(variable, sorted(strangers), n=1, cutoff=0.85)
-    raise Unfit("expected to be set" + (f"; is {alike[0]} a misspelling of it?" if alike else ""))
+    raise InvalidValue("expected to be set" + (f"; is {alike[0]} a misspelling of it?" if alike else ""))
 
 
 def _contradictions(found: Mapping[str, Any]) -> Iterable[str]:
@@ -233,8 +233,9 @@ def _contradictions(found: Mapping[str, Any]) -> Iterable[str]:
         )
     if sslmode not in {None, "verify-full"} and root == read.SYSTEM_AUTHORITIES:
         yield (f"{PREFIX}DATABASE_SSLMODE: expected verify-full with the authorities `system`, got {sslmode}")
-    if found.get("notice_url") and found.get("notice_secrets") == ():
-        yield f"{PREFIX}NOTICE_SECRETS: expected to be set, as {PREFIX}NOTICE_URL is: notices are signed"
+    if found.get("notification_url") and found.get("notification_secrets") == ():
+        needed = f"expected to be set, as {PREFIX}NOTIFICATION_URL is: notifications are signed"
+        yield f"{PREFIX}NOTIFICATION_SECRETS: {needed}"
 
 
 def _server(url: str) -> tuple[str | None, int]:

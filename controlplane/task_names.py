@@ -7,7 +7,7 @@ below both: a task that one side sent to a queue of its own would wait behind wh
 from __future__ import annotations
 
 HANDLE_EVENT = "workers.runtime.tasks.handle_event"
-DELIVER_NOTICES = "workers.runtime.tasks.deliver"
+DELIVER_NOTIFICATIONS = "workers.runtime.tasks.deliver"
 SWEEP = "workers.runtime.tasks.sweep"
 REPUBLISH = "workers.runtime.tasks.republish"
 COMPARE = "workers.runtime.tasks.compare"
@@ -23,7 +23,7 @@ EVENTS, OPERATIONS, ROLLOUTS, CLOCK = "events", "controlplane", "rollouts", "clo
 
 QUEUES = {
     HANDLE_EVENT: EVENTS,
-    DELIVER_NOTICES: EVENTS,
+    DELIVER_NOTIFICATIONS: EVENTS,
     SWEEP: CLOCK,
     REPUBLISH: CLOCK,
     COMPARE: CLOCK,

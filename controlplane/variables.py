@@ -1,6 +1,6 @@
 """How the text of one environment variable is read: a typed value, or what was expected.
 
-Each function returns a reader. A reader raises `Unfit` with what was expected and never quotes the
+Each function returns a reader. A reader raises `InvalidValue` with what was expected and never quotes the
 text, which may be a secret; `controlplane/settings.py` adds the variable's name, and the text where it
 is none. Nothing here reads the environment.
 """
@@ -41,7 +41,7 @@ _TOKEN_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}\Z")
 _MAX_ITEMS = 64
 
 
-class Unfit(ValueError):
+class InvalidValue(ValueError):
     """The text is not what was expected; the message says what that is."""
 
 
@@ -60,7 +60,7 @@ def text(pattern: str, expected: str) -> Reader[str]:
 
     def read(value: str) -> str:
         if not compiled.fullmatch(value):
-            raise Unfit(expected)
+            raise InvalidValue(expected)
         return value
 
     return read
@@ -73,7 +73,7 @@ def listed(read_one: Reader[T], *, least: int, most: int, of: str) -> Reader[tup
         parts = [part.strip() for part in value.split(",", most + 1)]
         if not least <= len(parts) <= most or len(set(parts)) < len(parts):
             span = f"{least} to {most}" if least < most else f"{least}"
-            raise Unfit(f"{span} different {of} between commas")
+            raise InvalidValue(f"{span} different {of} between commas")
         return tuple(read_one(part) for part in parts)
 
     return read
@@ -85,9 +85,9 @@ def seconds(least: float, most: float) -> Reader[float]:
         try:
             number = float(value)
         except ValueError as error:
-            raise Unfit(expected) from error
+            raise InvalidValue(expected) from error
         if not least <= number <= most:
-            raise Unfit(expected)
+            raise InvalidValue(expected)
         return number
 
     return read
@@ -96,7 +96,7 @@ def seconds(least: float, most: float) -> Reader[float]:
 def whole(least: int, most: int) -> Reader[int]:
     def read(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
-            raise Unfit(f"a whole number, {least} to {most}")
+            raise InvalidValue(f"a whole number, {least} to {most}")
         return int(value)
 
     return read
@@ -128,7 +128,7 @@ sslmode = text(
 
 def boolean(value: str) -> bool:
     if value not in {"true", "false"}:
-        raise Unfit("true or false")
+        raise InvalidValue("true or false")
     return value == "true"
 
 
@@ -136,27 +136,27 @@ def zone(value: str) -> str:
     try:
         return normalise_host(value)
     except Invalid as error:
-        raise Unfit(error.expected) from error
+        raise InvalidValue(error.expected) from error
 
 
 def absolute_path(value: str) -> Path:
     path = Path(value)
     if not path.is_absolute() or "\0" in value:
-        raise Unfit("an absolute path")
+        raise InvalidValue("an absolute path")
     return path
 
 
 def existing_file(value: str) -> Path:
     path = Path(value)
     if not path.is_file():
-        raise Unfit("a file that exists")
+        raise InvalidValue("a file that exists")
     return path
 
 
 def existing_folder(value: str) -> Path:
     path = Path(value)
     if not path.is_dir():
-        raise Unfit("a folder that exists")
+        raise InvalidValue("a folder that exists")
     return path
 
 
@@ -167,9 +167,9 @@ def authorities(value: str) -> Path:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
     except ssl.SSLError as error:
-        raise Unfit(f"{AUTHORITIES}; it holds no PEM certificates") from error
+        raise InvalidValue(f"{AUTHORITIES}; it holds no PEM certificates") from error
     except OSError as error:
-        raise Unfit(f"{AUTHORITIES}; {error.strerror}") from error
+        raise InvalidValue(f"{AUTHORITIES}; {error.strerror}") from error
     return Path(value)
 
 
@@ -177,7 +177,7 @@ def postgresql_url(value: str) -> str:
     expected = "postgresql://[user[:password]@]host[:port]/database"
     parameters = _connection_parameters(value) if value.startswith(("postgresql://", "postgres://")) else {}
     if not parameters.get("host") or not parameters.get("dbname"):
-        raise Unfit(expected)
+        raise InvalidValue(expected)
     return value
 
 
@@ -196,7 +196,7 @@ def redis_url(value: str) -> str:
         or parts.scheme not in {"redis", "rediss"}
         or not re.fullmatch(r"/?[0-9]{0,4}", parts.path)
     ):
-        raise Unfit(expected)
+        raise InvalidValue(expected)
     return value
 
 
@@ -205,9 +205,9 @@ def api_base(value: str) -> str:
     expected = "https://host[:port][/path], or http:// on loopback"
     parts = _split(value)
     if parts is None or parts.query or parts.fragment or "@" in parts.netloc:
-        raise Unfit(expected)
+        raise InvalidValue(expected)
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
-        raise Unfit(expected)
+        raise InvalidValue(expected)
     return value.rstrip("/")
 
 
@@ -233,20 +233,20 @@ def signing_key(value: str) -> tuple[str, bytes]:
     key_id, colon, encoded = value.partition(":")
     expected = f"<id>:<base64 of {LEAST_KEY_BYTES} bytes or more>"
     if not colon or not _KEY_ID.match(key_id):
-        raise Unfit(expected)
+        raise InvalidValue(expected)
     try:
         key = base64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise Unfit(f"{expected} for {key_id}") from error
+        raise InvalidValue(f"{expected} for {key_id}") from error
     if len(key) < LEAST_KEY_BYTES:
-        raise Unfit(f"{expected} for {key_id}")
+        raise InvalidValue(f"{expected} for {key_id}")
     return key_id, key
 
 
 def signing_keys(value: str) -> tuple[tuple[str, bytes], ...]:
     keys = listed(signing_key, least=1, most=8, of="keys")(value)
     if len(dict(keys)) < len(keys):
-        raise Unfit("each key id once")
+        raise InvalidValue("each key id once")
     return keys
 
 
@@ -254,7 +254,7 @@ def certificate_key(value: str) -> tuple[str, bytes]:
     """`<id>:<base64>` of an Ed25519 seed."""
     key_id, seed = signing_key(value)
     if len(seed) != LEAST_KEY_BYTES:
-        raise Unfit(f"<id>:<base64 of {LEAST_KEY_BYTES} bytes>")
+        raise InvalidValue(f"<id>:<base64 of {LEAST_KEY_BYTES} bytes>")
     return key_id, seed
 
 
@@ -265,13 +265,13 @@ def notice_secret(value: str) -> bytes:
     try:
         secret = base64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise Unfit(expected) from error
+        raise InvalidValue(expected) from error
     if prefix != "whsec_" or not 24 <= len(secret) <= 64:
-        raise Unfit(expected)
+        raise InvalidValue(expected)
     return secret
 
 
-notice_secrets = listed(notice_secret, least=1, most=4, of="secrets")
+notification_secrets = listed(notice_secret, least=1, most=4, of="secrets")
 
 
 def api_token(value: str) -> ApiToken:
@@ -279,11 +279,11 @@ def api_token(value: str) -> ApiToken:
     name, _, rest = value.partition(":")
     role, colon, token = rest.partition(":")
     if not colon or not _TOKEN_NAME.match(name):
-        raise Unfit("<name>:<role>:<token>, the name of a-z, 0-9 and hyphens, a letter first")
+        raise InvalidValue("<name>:<role>:<token>, the name of a-z, 0-9 and hyphens, a letter first")
     if role not in API_ROLES:
-        raise Unfit(f"a role of {', '.join(API_ROLES)} for {name}")
+        raise InvalidValue(f"a role of {', '.join(API_ROLES)} for {name}")
     if not re.fullmatch(rf"[!-~]{{{LEAST_TOKEN},256}}", token):
-        raise Unfit(f"a token of {LEAST_TOKEN} to 256 printable characters for {name}")
+        raise InvalidValue(f"a token of {LEAST_TOKEN} to 256 printable characters for {name}")
     return ApiToken(name, role, token)
 
 
@@ -291,5 +291,5 @@ def api_tokens(value: str) -> tuple[ApiToken, ...]:
     tokens = listed(api_token, least=1, most=_MAX_ITEMS, of="tokens")(value)
     for what, values in (("name", [t.name for t in tokens]), ("token", [t.token for t in tokens])):
         if len(set(values)) < len(values):
-            raise Unfit(f"each {what} once")
+            raise InvalidValue(f"each {what} once")
     return tokens

@@ -18,7 +18,7 @@ from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
 from controlplane.web.app import create_app
 from controlplane.web.edge import Notify, Sign
-from dataplane import contract
+from dataplane import tenant_config
 
 NOTIFY_TIMEOUT = 0.25  # seconds, to connect and for each answer
 REGISTRY_CONNECTIONS = 8  # of each process
@@ -74,6 +74,6 @@ def signer(settings: Settings) -> Sign:
     key_id, key = settings.config_signing_keys[0]
 
     def sign(payload: Mapping[str, Any]) -> str:
-        return contract.sign(payload, key_id=key_id, key=key)
+        return tenant_config.sign(payload, key_id=key_id, key=key)
 
     return sign

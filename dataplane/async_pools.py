@@ -21,12 +21,11 @@ from dataplane import wire
 from dataplane.checkout import (
     Blocked,
     Limits,
-    Opening,
     PooledConnection,
+    Reservation,
     Waiter,
 )
 from dataplane.connect import Connector
-from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import CrossTenantDetected, DatabaseError, DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import FleetBudget
 from dataplane.pooling import (
@@ -39,6 +38,7 @@ from dataplane.pooling import (
     tired_error,
 )
 from dataplane.scheduler import Scheduler
+from dataplane.tenant_config import Invalidation, TenantConfig
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class AsyncKeyedPools:
         self._fleet = fleet
         self._scheduler = scheduler or Scheduler[Any](limits or Limits())
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._reaper: asyncio.Task[None] | None = None
         # Not the loop's own threads: an application may have these wait for the budget that is held here.
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="dataplane-logins")
         self._closed = False
@@ -96,18 +96,18 @@ class AsyncKeyedPools:
         with self._closing():
             self._scheduler.retire(tenant_id)
 
-    def noticed(self, notice: Notice) -> None:
+    def noticed(self, invalidation: Invalidation) -> None:
         """For `Resolver.subscribe`: called from the listener's thread."""
-        if notice.kind == "credential" and notice.tenant_id:
-            self._connector.credentials.forget(notice.tenant_id)
+        if invalidation.kind == "credential" and invalidation.tenant_id:
+            self._connector.credentials.forget(invalidation.tenant_id)
             if self._loop is not None and not self._loop.is_closed():
-                asyncio.run_coroutine_threadsafe(self.retire(notice.tenant_id), self._loop)
+                asyncio.run_coroutine_threadsafe(self.retire(invalidation.tenant_id), self._loop)
 
     async def close(self) -> None:
         """Close what is idle; what is lent is closed when it comes back."""
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if self._reaper is not None:
+            self._reaper.cancel()
         with self._closing():
             self._scheduler.clear(KIND)
         await asyncio.gather(*self._releasing)
@@ -124,16 +124,16 @@ class AsyncKeyedPools:
             raise DatabaseUnavailable(f"{config.tenant_id} has no database")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            self._keeper = self._loop.create_task(self._keep())
+            self._reaper = self._loop.create_task(self._keep())
         while True:
             grant = await self._take(config, until)
-            if isinstance(grant, Opening):
+            if isinstance(grant, Reservation):
                 return await self._open(grant)
             held = await self._checked(grant)
             if held is not None:
                 return held
 
-    async def _take(self, config: TenantConfig, until: float) -> PooledConnection[Conn] | Opening[Conn]:
+    async def _take(self, config: TenantConfig, until: float) -> PooledConnection[Conn] | Reservation[Conn]:
         ready = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -156,7 +156,7 @@ class AsyncKeyedPools:
 
     async def _wait(
         self, waiter: Waiter[Conn], ready: asyncio.Event, until: float
-    ) -> PooledConnection[Conn] | Opening[Conn]:
+    ) -> PooledConnection[Conn] | Reservation[Conn]:
         try:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await ready.wait()
@@ -186,7 +186,7 @@ class AsyncKeyedPools:
         elif waiter.held is not None and not self._scheduler.checkin(waiter.held, time.monotonic()):
             self._scheduler.discarded.append(waiter.held)
 
-    async def _open(self, opening: Opening[Conn]) -> PooledConnection[Conn]:
+    async def _open(self, opening: Reservation[Conn]) -> PooledConnection[Conn]:
         config = opening.target
         try:
             if opening.victim is not None:

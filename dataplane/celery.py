@@ -17,9 +17,9 @@ import celery
 from celery import Task
 
 from dataplane.context import Pools, bound_tenant, no_tenant, use_tenant
-from dataplane.contract import TenantConfig
 from dataplane.errors import NoTenant, TenantChanged
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import TenantConfig
 
 HEADER = "dataplane_tenant"  # {"id": …, "host": …}
 

@@ -1,9 +1,8 @@
 """What the scheduler deals in: limits, tenants, and the four things that a request can get.
 
-A request for a connection gets one that is open (`Held`), leave to open one (`Opening`), a place in the
-line (`Waiter`), or is told that it is too early to try (`Blocked`). Each is of a `kind`: a thread can't use a
-coroutine's connection, nor the other way round.
-"""
+A request for a connection gets one that is open (`PooledConnection`), leave to open one (`Reservation`), a
+place in the line (`Waiter`), or is told that it is too early to try (`Blocked`). Each is of a `kind`: a
+thread can't use a coroutine's connection, nor the other way round."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dataplane.contract import TenantConfig
 from dataplane.errors import DatabaseError
+from dataplane.tenant_config import TenantConfig
 
 C = TypeVar("C")
 
@@ -37,11 +36,11 @@ class Limits:
 
 
 class PooledConnection(Generic[C]):
-    """A connection and its place in the books."""
+    """A connection and its place in the systems."""
 
     __slots__ = ("conn", "idle_since", "kind", "place", "target", "tenant")
 
-    def __init__(self, conn: C, opening: Opening[C]) -> None:
+    def __init__(self, conn: C, opening: Reservation[C]) -> None:
         self.conn = conn
         self.tenant = opening.tenant
         self.target = opening.target  # where it leads
@@ -61,12 +60,12 @@ class Waiter(Generic[C]):
         self.number = number
         self.wake = wake
         self.held: PooledConnection[C] | None = None
-        self.opening: Opening[C] | None = None
+        self.opening: Reservation[C] | None = None
         self.error: Blocked | None = None
 
 
 @dataclass(slots=True)
-class Opening(Generic[C]):
+class Reservation(Generic[C]):
     """Leave to open a connection to `target`, already counted. `victim`: an idle one to close first."""
 
     tenant: Tenant[C]

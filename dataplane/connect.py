@@ -21,7 +21,6 @@ from typing import Any
 
 import psycopg
 
-from dataplane.contract import TenantConfig
 from dataplane.credentials import Credential, Credentials
 from dataplane.endpoints import EndpointMap
 from dataplane.errors import (
@@ -31,6 +30,7 @@ from dataplane.errors import (
     DatabaseWaking,
     PoolExhausted,
 )
+from dataplane.tenant_config import TenantConfig
 
 log = logging.getLogger(__name__)
 

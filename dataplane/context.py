@@ -15,9 +15,9 @@ from typing import Any
 import psycopg
 
 from dataplane.async_pools import AsyncKeyedPools
-from dataplane.contract import TenantConfig
 from dataplane.errors import NoTenant
 from dataplane.pools import KeyedPools
+from dataplane.tenant_config import TenantConfig
 
 Pools = KeyedPools | AsyncKeyedPools
 

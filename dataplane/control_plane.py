@@ -11,7 +11,7 @@ from typing import Any
 
 import urllib3
 
-from dataplane.contract import MAX_ENTRY_BYTES, ContractError, TenantConfig, verify
+from dataplane.tenant_config import MAX_ENTRY_BYTES, TenantConfig, TenantConfigError, verify
 from dataplane.tiers import (
     EntryRefused,
     Pause,
@@ -69,7 +69,7 @@ class ControlPlaneTier:
         self._pause.worked()
         try:
             return TenantConfig.from_payload(verify(_entry(document), host=host, keys=self._keys))
-        except ContractError as error:
+        except TenantConfigError as error:
             log.error("resolve endpoint: the entry of %s is refused: %s", host, error)  # noqa: TRY400
             raise EntryRefused(f"resolve endpoint: {error}") from error
 
@@ -129,7 +129,7 @@ def _document(kind: str, body: bytes) -> dict[str, Any] | None:
 def _entry(document: dict[str, Any]) -> str:
     entry = document.get("entry")
     if not isinstance(entry, str):
-        raise ContractError("entry: expected a string")
+        raise TenantConfigError("entry: expected a string")
     return entry
 
 

@@ -1,6 +1,6 @@
 """Logins of tenant databases, from wherever they are kept, for as long as they work.
 
-A login is fetched once and then used until the database refuses it or a notice says that it was
+A login is fetched once and then used until the database refuses it or an invalidation says that it was
 rotated; so requests do not depend on AWS being there. Where a rotated one can't be fetched the old
 one goes on being used: rotation leaves it valid until the new one is in use.
 """
@@ -20,8 +20,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dataplane.contract import TenantConfig
 from dataplane.errors import CredentialUnavailable, CrossTenantDetected
+from dataplane.tenant_config import TenantConfig
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Credentials(Protocol):
         ...
 
     def forget(self, tenant_id: str) -> None:
-        """A notice says that the tenant's login has changed."""
+        """An invalidation says that the tenant's login has changed."""
         ...
 
 

@@ -15,8 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dataplane.contract import EPOCH_STEP, Notice, Status, TenantConfig
 from dataplane.releases import ALL, Releases
+from dataplane.tenant_config import EPOCH_STEP, Invalidation, Status, TenantConfig
 
 SECOND_CHANCES = 32  # looked at for one eviction
 
@@ -25,9 +25,9 @@ SECOND_CHANCES = 32  # looked at for one eviction
 class Policy:
     """All times in seconds.
 
-    `ttl`: an entry is confirmed this often (times 1 - `jitter` to 1) though notices arrive; for
+    `ttl`: an entry is confirmed this often (times 1 - `jitter` to 1) though invalidations arrive; for
     `grace` beyond it the old one is served while it is read anew behind. `unwatched_ttl`: instead of
-    `ttl` while notices can't be heard. `unknown_ttl`: for hosts without a tenant and those being
+    `ttl` while invalidations can't be heard. `unknown_ttl`: for hosts without a tenant and those being
     set up or updated. `max_age`: how long after its last confirmation an entry is served when nothing behind
     answers, tried again every `retry`. `wait`: for somebody else's read of the same host.
     """
@@ -42,16 +42,15 @@ class Policy:
     max_age: float = 6 * 3600.0
     retry: float = 1.0
     wait: float = 5.0
-    hold_outdated: float = 30.0  # how long a notice's epoch is insisted on
+    hold_outdated: float = 30.0  # how long an invalidation's epoch is insisted on
 
 
 class Slot:
     """One entry in memory. Times are of the memory's clock.
 
     Until `fresh_until` it is served without a thought, until `soft_until` while it is read anew behind
-    the request, until `hard_until` where nobody behind can tell. `floor`: (epoch, until when): a notice
-    said that less than this epoch is outdated.
-    """
+    the request, until `hard_until` where nobody behind can tell. `floor`: (epoch, until when): an
+    invalidation said that less than this epoch is outdated."""
 
     __slots__ = (
         "config",
@@ -152,23 +151,23 @@ class Memory:
         return max(known, self.noticed(name))
 
     def noticed(self, name: str) -> int:
-        """The epoch that a notice insists on; 0 where none does."""
+        """The epoch that an invalidation insists on; 0 where none does."""
         slot = self.slots.get(name)
         if slot is None or slot.floor is None or self._clock() >= slot.floor[1]:
             return 0
         return slot.floor[0]
 
-    def heed(self, notice: Notice) -> None:
+    def heed(self, invalidation: Invalidation) -> None:
         """An epoch a little below the known one is a late notice. One far below it says that the control
         plane has overwritten a forged entry: the host is looked up again."""
-        self.unknown.pop(notice.host, None)
-        slot = self.slots.get(notice.host)
+        self.unknown.pop(invalidation.host, None)
+        slot = self.slots.get(invalidation.host)
         if slot is None:
             return
-        if slot.config.epoch < notice.epoch:
-            slot.floor = (notice.epoch, self._clock() + self._policy.hold_outdated)
+        if slot.config.epoch < invalidation.epoch:
+            slot.floor = (invalidation.epoch, self._clock() + self._policy.hold_outdated)
             slot.doubt()
-        elif not notice.epoch or slot.config.epoch - notice.epoch > EPOCH_STEP:
+        elif not invalidation.epoch or slot.config.epoch - invalidation.epoch > EPOCH_STEP:
             slot.doubt()
 
     def doubt_all(self) -> None:

@@ -10,8 +10,8 @@ from psycopg.pq import TransactionStatus
 
 from dataplane.checkout import Blocked, Waiter
 from dataplane.connect import may_pause
-from dataplane.contract import TenantConfig
 from dataplane.errors import DatabaseError, DatabaseWaking, PoolExhausted
+from dataplane.tenant_config import TenantConfig
 
 
 @dataclass(slots=True)

@@ -24,12 +24,11 @@ from dataplane import wire
 from dataplane.checkout import (
     Blocked,
     Limits,
-    Opening,
     PooledConnection,
+    Reservation,
     Waiter,
 )
 from dataplane.connect import Connector
-from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
     DatabaseError,
@@ -48,6 +47,7 @@ from dataplane.pooling import (
     tired_error,
 )
 from dataplane.scheduler import Scheduler
+from dataplane.tenant_config import Invalidation, TenantConfig
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class KeyedPools:
         _pools.add(self)
 
     def _reset(self) -> None:
-        self._keeper: threading.Thread | None = None
+        self._reaper: threading.Thread | None = None
         self._closed = threading.Event()
 
     @contextlib.contextmanager
@@ -116,7 +116,7 @@ class KeyedPools:
         until = time.monotonic() + (self._timeout if timeout is None else timeout)
         while True:
             grant = self._take(config, until)
-            if isinstance(grant, Opening):
+            if isinstance(grant, Reservation):
                 return self._open(grant)
             held = self._checked(grant)
             if held is not None:
@@ -155,11 +155,11 @@ class KeyedPools:
             discarded = self._discarded()
         self._close(discarded)
 
-    def noticed(self, notice: Notice) -> None:
+    def noticed(self, invalidation: Invalidation) -> None:
         """For `Resolver.subscribe`: a rotated login is fetched anew, and used from now on."""
-        if notice.kind == "credential" and notice.tenant_id:
-            self._connector.credentials.forget(notice.tenant_id)
-            self.retire(notice.tenant_id)
+        if invalidation.kind == "credential" and invalidation.tenant_id:
+            self._connector.credentials.forget(invalidation.tenant_id)
+            self.retire(invalidation.tenant_id)
 
     def close(self) -> None:
         """Close what is idle; what is lent is closed when it comes back."""
@@ -176,11 +176,11 @@ class KeyedPools:
 
     # ------------------------------------------------------------------------------- inside
 
-    def _take(self, config: TenantConfig, until: float) -> PooledConnection[Conn] | Opening[Conn]:
+    def _take(self, config: TenantConfig, until: float) -> PooledConnection[Conn] | Reservation[Conn]:
         ready = threading.Event()
         with self._scheduler.lock:
-            if self._keeper is None:
-                self._start_keeper()
+            if self._reaper is None:
+                self._start_reaper()
             try:
                 grant = self._scheduler.take(config, time.monotonic(), ready.set, KIND)
             except PoolExhausted:
@@ -197,7 +197,7 @@ class KeyedPools:
 
     def _wait(
         self, waiter: Waiter[Conn], ready: threading.Event, until: float
-    ) -> PooledConnection[Conn] | Opening[Conn]:
+    ) -> PooledConnection[Conn] | Reservation[Conn]:
         if not ready.wait(max(0.0, until - time.monotonic())):
             with self._scheduler.lock:
                 if self._scheduler.leave(waiter):
@@ -209,7 +209,7 @@ class KeyedPools:
         assert grant is not None  # noqa: S101  # the scheduler wakes nobody without one
         return grant
 
-    def _open(self, opening: Opening[Conn]) -> PooledConnection[Conn]:
+    def _open(self, opening: Reservation[Conn]) -> PooledConnection[Conn]:
         config = opening.target
         if opening.victim is not None:
             self.statistics.evicted += 1
@@ -299,12 +299,12 @@ class KeyedPools:
         discarded, self._scheduler.discarded = self._scheduler.discarded, []
         return discarded
 
-    def _start_keeper(self) -> None:
+    def _start_reaper(self) -> None:
         every = self._idle / 4 if self._fleet is None else min(self._idle / 4, self._fleet.lease / 3)
-        self._keeper = threading.Thread(
+        self._reaper = threading.Thread(
             target=_keep, args=(weakref.ref(self), self._closed, every), name="dataplane-pools", daemon=True
         )
-        self._keeper.start()
+        self._reaper.start()
 
     def _tidy(self) -> None:
         now = time.monotonic()

@@ -2,15 +2,15 @@
 
 Three things can go wrong with a cache that decides whose data a request sees, and each has its rule.
 
-*It lies after a change.* A notice marks the entry as outdated at once and names the epoch that
+*It lies after a change.* An invalidation marks the entry as outdated at once and names the epoch that
 replaces it; from then on nothing older is served or stored, whatever a slow reader that began before
 the change may bring back (`_Flight`, and the epochs of the cache, which only rise). Whoever could not hear
 for a while treats all it knows as unconfirmed.
 
 *It is forged.* Who can verify an entry can sign one, with any epoch. So the last tier's word stands above
 an epoch that came from the cache: where the control plane has overwritten a forged entry with its own, which
-is older by epoch, the cache's answer is not taken and the last tier is asked. What a notice insists on binds
-that tier as well, for as long as a notice is believed.
+is older by epoch, the cache's answer is not taken and the last tier is asked. What an invalidation insists on
+binds that tier as well, for as long as an invalidation is believed.
 
 *It calls an outage a 404.* "There is none" is believed only from a tier that could tell. When none
 can, what was confirmed within `Policy.max_age` is served, and an unknown host is answered
@@ -34,18 +34,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from dataplane.contract import Notice, Status, TenantConfig
 from dataplane.errors import BeingUpdated, Provisioning, RoutingUnavailable, Suspended, UnknownHost
 from dataplane.hosts import HostKind, Zones, normalise_host
+from dataplane.invalidations import InvalidationListener, Subscriber
 from dataplane.memory import Memory, Nothing, Outcome, Policy, Slot
-from dataplane.notices import NoticeListener, Subscriber
 from dataplane.releases import ALL, Releases
+from dataplane.tenant_config import Invalidation, Status, TenantConfig
 from dataplane.tiers import Tier, TierDown
 
 # Headers that are spelled otherwise than the name in memory, with a port as a rule, come again as well.
 _spelled = functools.lru_cache(maxsize=4096)(normalise_host)
 
-READ_ATTEMPTS = 3  # of one load, when notices keep outdating what was read
+READ_ATTEMPTS = 3  # of one load, when invalidations keep outdating what was read
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class _Flight:
     def __init__(self) -> None:
         self.done = threading.Event()
         self.result: Outcome = Nothing.UNTOLD
-        self.suspect = False  # a notice may have been missed since the read began
+        self.suspect = False  # an invalidation may have been missed since the read began
         self.heard = False  # one has come since the read began,
         self.wanted = 0  # and this is the newest epoch that one named
 
@@ -80,7 +80,7 @@ class Resolver:
     `cache` and `fallback` are asked in this order. Without a `fallback`, "not in the cache" is taken
     as "no tenant" unless the host is known: after the loss of a cache cold hosts would get a 404
     until they are published again, and a forged entry would stay in memory until `policy.max_age` though the
-    cache was mended, so production has a fallback. `notices`: None means that entries
+    cache was repaired, so production has a fallback. `invalidations`: None means that entries
     are only as fresh as `policy.ttl`. `releases`: those of the tenants' schema that this application
     serves; who has another is answered BeingUpdated.
     """
@@ -90,7 +90,7 @@ class Resolver:
         *,
         cache: Tier | None = None,
         fallback: Tier | None = None,
-        notices: NoticeListener | None = None,
+        invalidations: InvalidationListener | None = None,
         zones: Zones | None = None,
         policy: Policy | None = None,
         releases: Releases = ALL,
@@ -101,7 +101,7 @@ class Resolver:
             raise ValueError("cache, fallback: expected at least one tier to read from, got none")
         self._cache = cache
         self._last_word = fallback is not None
-        self._notices = notices
+        self._invalidations = invalidations
         self._zones = zones or Zones()
         self._policy = policy or Policy()
         self._releases = releases
@@ -117,7 +117,7 @@ class Resolver:
         self._slots = self._memory.slots
         self._flights: dict[str, _Flight] = {}
         self._tasks: dict[tuple[int, str], asyncio.Future[Outcome]] = {}
-        self._hearing = self._notices is None
+        self._hearing = self._invalidations is None
         self._behind: ThreadPoolExecutor | None = None
         self._loaders: ThreadPoolExecutor | None = None
         self._started = False
@@ -158,21 +158,21 @@ class Resolver:
         return self._answer(name, outcome)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Be told of every notice, from the listener's thread."""
+        """Be told of every invalidation, from the listener's thread."""
         self._subscribers.append(subscriber)
 
     def start(self) -> None:
-        """Listen for notices. The first read does it as well; calling this early saves that read
+        """Listen for invalidations. The first read does it as well; calling this early saves that read
         from being done twice."""
         with self._lock:
             starting, self._started = not self._started, True
-        if starting and self._notices is not None:
-            self._notices.start(self)
+        if starting and self._invalidations is not None:
+            self._invalidations.start(self)
 
     def close(self) -> None:
         """Stop the threads. Memory still answers."""
-        if self._notices is not None:
-            self._notices.close()
+        if self._invalidations is not None:
+            self._invalidations.close()
         for executor in (self._behind, self._loaders):
             if executor is not None:
                 executor.shutdown(wait=False, cancel_futures=True)
@@ -346,23 +346,23 @@ class Resolver:
             self._hearing = False
             self._memory.shorten_all(self._policy.unwatched_ttl)
 
-    def noticed(self, notice: Notice) -> None:
-        if notice.kind == "config" and notice.host:
+    def noticed(self, invalidation: Invalidation) -> None:
+        if invalidation.kind == "config" and invalidation.host:
             with self._lock:
                 self.statistics.invalidations += 1
-                self._memory.heed(notice)
-                flight = self._flights.get(notice.host)
+                self._memory.heed(invalidation)
+                flight = self._flights.get(invalidation.host)
                 if flight is not None:
                     flight.heard = True
-                    flight.suspect = flight.suspect or not notice.epoch
-                    flight.wanted = max(flight.wanted, notice.epoch)
+                    flight.suspect = flight.suspect or not invalidation.epoch
+                    flight.wanted = max(flight.wanted, invalidation.epoch)
         for subscriber in self._subscribers:
-            subscriber(notice)
+            subscriber(invalidation)
 
     def forked(self) -> None:
         """In a child process: threads, connections in use and locks are the parent's."""
-        if self._notices is not None:
-            self._notices.forked()
+        if self._invalidations is not None:
+            self._invalidations.forked()
         self._reset()
 
 

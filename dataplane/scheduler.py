@@ -27,13 +27,13 @@ from dataplane.checkout import (
     Blocked,
     C,
     Limits,
-    Opening,
     PooledConnection,
+    Reservation,
     Tenant,
     Waiter,
 )
-from dataplane.contract import EPOCH_STEP, TenantConfig
 from dataplane.errors import DatabaseError, PoolExhausted
+from dataplane.tenant_config import EPOCH_STEP, TenantConfig
 
 
 class Scheduler(Generic[C]):
@@ -58,7 +58,7 @@ class Scheduler(Generic[C]):
 
     def take(
         self, target: TenantConfig, now: float, wake: Callable[[], None], kind: str = ""
-    ) -> PooledConnection[C] | Opening[C] | Blocked | Waiter[C]:
+    ) -> PooledConnection[C] | Reservation[C] | Blocked | Waiter[C]:
         """What a request for this tenant gets now; a connection of that `kind`. Raises PoolExhausted where
         the line is full.
 
@@ -106,7 +106,7 @@ class Scheduler(Generic[C]):
 
     # ------------------------------------------------------------------------------- what became of it
 
-    def opened(self, opening: Opening[C], conn: C) -> PooledConnection[C]:
+    def opened(self, opening: Reservation[C], conn: C) -> PooledConnection[C]:
         """The caller has the connection. If the tenant has moved meanwhile it is used this once."""
         tenant = opening.tenant
         tenant.connecting -= 1
@@ -115,7 +115,7 @@ class Scheduler(Generic[C]):
         self._serve(tenant)
         return PooledConnection(conn, opening)
 
-    def failed(self, opening: Opening[C], error: DatabaseError, now: float) -> None:
+    def failed(self, opening: Reservation[C], error: DatabaseError, now: float) -> None:
         """A connect failed: block the tenant, and tell all who wait for it."""
         tenant = opening.tenant
         if opening.place != tenant.place:
@@ -127,7 +127,7 @@ class Scheduler(Generic[C]):
         self._serve_budget()
         self._forget(tenant)
 
-    def not_opened(self, opening: Opening[C]) -> None:
+    def not_opened(self, opening: Reservation[C]) -> None:
         """A connect was given up for a reason that is not the tenant's: nobody is blocked."""
         tenant = opening.tenant
         tenant.connecting -= 1
@@ -233,7 +233,7 @@ class Scheduler(Generic[C]):
             waiter.error = answer
             waiter.wake()
 
-    def _open(self, tenant: Tenant[C], kind: str) -> Opening[C] | None:
+    def _open(self, tenant: Tenant[C], kind: str) -> Reservation[C] | None:
         """Leave to open, if there is room or somebody idle makes it."""
         victim = None
         if tenant.total >= tenant.target.pool_size:
@@ -247,7 +247,7 @@ class Scheduler(Generic[C]):
         if victim is not None:
             self._remove_idle(victim)
             self._forget(victim.tenant)
-        return Opening(tenant, kind, tenant.target, tenant.place, victim)
+        return Reservation(tenant, kind, tenant.target, tenant.place, victim)
 
     def _checkout(self, tenant: Tenant[C], kind: str) -> PooledConnection[C] | None:
         for held in reversed(tenant.idle):  # the one used last: its caches are warm, the others may expire
@@ -306,7 +306,7 @@ class Scheduler(Generic[C]):
         waiter.held = held
         waiter.wake()
 
-    def _grant(self, waiter: Waiter[C], opening: Opening[C]) -> None:
+    def _grant(self, waiter: Waiter[C], opening: Reservation[C]) -> None:
         waiter.tenant.waiting -= 1
         waiter.opening = opening
         waiter.wake()

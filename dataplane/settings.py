@@ -44,19 +44,19 @@ from redis.connection import parse_url
 from dataplane.async_pools import AsyncKeyedPools
 from dataplane.checkout import Limits
 from dataplane.connect import WAKE_SECONDS, Connector, Transport
-from dataplane.contract import MIN_KEY_BYTES
 from dataplane.control_plane import ControlPlaneTier
 from dataplane.credentials import Credentials, SecretsManagerCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.errors import BadHost
 from dataplane.fleet import FleetBudget
 from dataplane.hosts import Zones
+from dataplane.invalidations import InvalidationListener
 from dataplane.memory import Policy
-from dataplane.notices import NoticeListener
 from dataplane.pools import KeyedPools
 from dataplane.releases import ALL, Releases
 from dataplane.resolver import Resolver
 from dataplane.scheduler import Scheduler
+from dataplane.tenant_config import MIN_KEY_BYTES
 from dataplane.tiers import RedisTier
 from dataplane.wsgi import TenantMiddleware
 
@@ -135,7 +135,7 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
     resolver = Resolver(
         cache=RedisTier.from_url(cache_url, keys) if cache_url else None,
         fallback=ControlPlaneTier(resolve_url, token, keys) if resolve_url else None,
-        notices=NoticeListener(cache_url) if cache_url else None,
+        invalidations=InvalidationListener(cache_url) if cache_url else None,
         zones=zones,
         policy=Policy(max_age=stale),
         releases=releases,

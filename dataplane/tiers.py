@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dataplane.contract import MAX_ENTRY_BYTES, ContractError, TenantConfig, cache_key, verify
+from dataplane.tenant_config import MAX_ENTRY_BYTES, TenantConfig, TenantConfigError, cache_key, verify
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class RedisTier:
             return None
         try:
             return TenantConfig.from_payload(verify(entry, host=host, keys=self._keys))
-        except ContractError as error:
+        except TenantConfigError as error:
             raise self._refuse(host, str(error)) from error
 
     def alive(self) -> None:

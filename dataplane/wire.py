@@ -20,8 +20,8 @@ import psycopg
 from psycopg import AsyncConnection, Connection, pq
 from psycopg.rows import tuple_row
 
-from dataplane.contract import TenantConfig
 from dataplane.errors import CrossTenantDetected
+from dataplane.tenant_config import TenantConfig
 
 RESET = b"DISCARD ALL"
 IDENTITY = b"SELECT pg_catalog.current_database(), (SELECT tenant_id::text FROM platform.identity)"

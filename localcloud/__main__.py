@@ -1,4 +1,4 @@
-"""`python -m localcloud`: run the outside world in the foreground until Ctrl-C."""
+"""`python -m localcloud`: run the external systems in the foreground until Ctrl-C."""
 
 from __future__ import annotations
 

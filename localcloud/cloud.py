@@ -1,4 +1,4 @@
-"""The whole outside world on one machine: what production rents, this starts.
+"""The whole external systems on one machine: what production rents, this starts.
 
 Real PostgreSQL, real Valkey (two, as in production: a broker that refuses writes when full, a cache
 that forgets), AWS with real databases behind it, Stripe and Cloudflare. The product is told of them

@@ -1,6 +1,6 @@
 """Stripe objects for tests, in the shapes of the current API and of the ones before 2025-03-31.
 
-Only what our code may read is filled in; the complete shapes are the stand-in's business
+Only what our code may read is filled in; the complete shapes are the fake server's business
 (`localcloud.stripe`), which contract tests hold to Stripe's own examples.
 """
 

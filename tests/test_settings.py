@@ -40,8 +40,8 @@ ENVIRONMENT = {
     "DATABASE_SSLROOTCERT": "system",
     "TENANT_MIGRATIONS": str(Path(__file__).parent),
     "CERTIFICATE_KEY": f"c1:{base64.b64encode(KEY).decode()}",
-    "NOTICE_URL": "https://hooks.example/tenants",
-    "NOTICE_SECRETS": f"whsec_{base64.b64encode(KEY).decode()}",
+    "NOTIFICATION_URL": "https://hooks.example/tenants",
+    "NOTIFICATION_SECRETS": f"whsec_{base64.b64encode(KEY).decode()}",
 }
 
 
@@ -72,7 +72,10 @@ def test_a_complete_environment_is_read_and_typed() -> None:
     assert settings.subnet_ids == ("subnet-0123abcd", "subnet-0123abce")
     assert settings.terraform_work_dir == Path("/var/lib/terraform")
     assert settings.certificate_key == ("c1", KEY)
-    assert (settings.notice_url, settings.notice_secrets) == ("https://hooks.example/tenants", (KEY,))
+    assert (settings.notification_url, settings.notification_secrets) == (
+        "https://hooks.example/tenants",
+        (KEY,),
+    )
 
 
 def test_the_defaults_are_those_of_production() -> None:
@@ -88,12 +91,17 @@ def test_the_defaults_are_those_of_production() -> None:
 
 
 def test_what_leaving_needs_may_be_left_out_but_notices_are_never_unsigned() -> None:
-    without = dict.fromkeys(("CERTIFICATE_KEY", "NOTICE_URL", "NOTICE_SECRETS"))
+    without = dict.fromkeys(("CERTIFICATE_KEY", "NOTIFICATION_URL", "NOTIFICATION_SECRETS"))
     settings = Settings.from_environment(environment(**without))
-    assert (settings.certificate_key, settings.notice_url, settings.notice_secrets) == (None, None, ())
+    assert (settings.certificate_key, settings.notification_url, settings.notification_secrets) == (
+        None,
+        None,
+        (),
+    )
     assert (settings.copy_bucket, settings.pg_dump) == (None, "pg_dump")
-    assert errors_of(NOTICE_SECRETS=None) == (
-        "CONTROLPLANE_NOTICE_SECRETS: expected to be set, as CONTROLPLANE_NOTICE_URL is: notices are signed",
+    assert errors_of(NOTIFICATION_SECRETS=None) == (
+        "CONTROLPLANE_NOTIFICATION_SECRETS: expected to be set, as CONTROLPLANE_NOTIFICATION_URL is:"
+        " notifications are signed",
     )
 
 
@@ -257,8 +265,8 @@ def test_a_mistake_is_one_line_with_variable_and_expectation(
         ("STRIPE_WEBHOOK_SECRETS", f"whsec_{SECRET},whsec_{SECRET}", "1 to 2 different signing secrets"),
         ("CLOUDFLARE_API_TOKEN", SECRET, "an API token of 20 characters or more"),
         ("CERTIFICATE_KEY", f"c1:{'A' * 64}", "<id>:<base64 of 32 bytes>"),
-        ("NOTICE_SECRETS", f"whsec_{SECRET}", "whsec_<base64 of 24 to 64 bytes>"),
-        ("NOTICE_URL", "http://hooks.example", "https://host[:port][/path], or http:// on loopback"),
+        ("NOTIFICATION_SECRETS", f"whsec_{SECRET}", "whsec_<base64 of 24 to 64 bytes>"),
+        ("NOTIFICATION_URL", "http://hooks.example", "https://host[:port][/path], or http:// on loopback"),
         ("CONFIG_SIGNING_KEYS", SECRET, "<id>:<base64 of 32 bytes or more>"),
         ("CONFIG_SIGNING_KEYS", f"k.1:{SECRET}", "<id>:<base64 of 32 bytes or more>"),
         ("CONFIG_SIGNING_KEYS", f"k1:{SECRET}", "<id>:<base64 of 32 bytes or more> for k1"),
@@ -327,7 +335,7 @@ def test_no_repr_shows_a_secret() -> None:
 def test_every_field_that_a_canary_stands_in_is_kept_from_repr() -> None:
     secret = {name for name, value in ENVIRONMENT.items() if SECRET in value or "canary" in value}
     hidden = {name.upper() for name, field in Settings.__dataclass_fields__.items() if not field.repr}
-    assert secret | {"CONFIG_SIGNING_KEYS", "CERTIFICATE_KEY", "NOTICE_SECRETS"} == hidden
+    assert secret | {"CONFIG_SIGNING_KEYS", "CERTIFICATE_KEY", "NOTIFICATION_SECRETS"} == hidden
 
 
 def test_roles_are_those_of_the_api() -> None:

@@ -108,7 +108,7 @@ def tls_postgres(root: Path) -> Iterator[TlsServer]:
 
 def authority_files(folder: Path) -> dict[str, Path]:
     """The files that the cases of tests/vectors/tls.json name."""
-    authority = Authority("RDS stand-in")
+    authority = Authority("RDS fake server")
     bundle = b"# one\n" + authority.certificate + b"\n# two\n" + Authority("another").certificate
     contents = {
         "bundle": bundle,

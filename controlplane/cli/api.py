@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from controlplane.cli.failure import Failure, Missing, Misuse, NotAllowed, Unreachable
-from controlplane.variables import Unfit, api_base
+from controlplane.variables import InvalidValue, api_base
 
 Json = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_:-]{1,255}")
@@ -45,7 +45,7 @@ class Api:
             raise Misuse(f"{TOKEN}: expected printable ASCII")
         try:
             return cls(api_base(url), token)
-        except Unfit as error:
+        except InvalidValue as error:
             raise Misuse(f"{URL}: expected {error}, got {url!r}") from error
 
     def get(self, path: str, **query: str | int | None) -> Json:

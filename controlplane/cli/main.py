@@ -26,7 +26,7 @@ COMMANDS = {
     "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),
     "clusters": ("clusters", "Database clusters: list, show."),
     "pool": ("pool", "The warm pool: free slots ahead of demand."),
-    "notices": ("notices", "What the company's own systems were told."),
+    "notifications": ("notifications", "What the operator's systems were told."),
     "certificate": ("certificates", "Check a deletion certificate."),
     "summary": ("summary", "The state of everything in a few numbers."),
     "doctor": ("doctor", "Check every outside system, one line each."),

@@ -21,11 +21,11 @@ def show_(*, as_json: bool) -> None:
     if as_json:
         show.as_json(found)
         return
-    if found["looked_at"] is None:
+    if found["observed_at"] is None:
         show.line("no worker has looked at the pool yet")
         return
     columns = ["PLANS", "ISOLATION", "ACU", "ASKED FOR", "FREE", "MAKING", "USED", "CLUSTERS", "HELD BACK"]
-    show.table(columns, [_fit(fit) for fit in found["fits"]], none="no plans")
+    show.table(columns, [_class(cluster_class) for cluster_class in found["classes"]], none="no plans")
     limits, left = found["limits"], found["quota_left"]["clusters"]
     idle = limits["max_idle_acu_hours_per_day"]
     show.line()
@@ -39,25 +39,25 @@ def show_(*, as_json: bool) -> None:
                 + ("" if idle is None else f" of at most {idle:g}"),
             ),
             ("quota", None if left is None else f"{left} more, {limits['reserve_clusters']} kept"),
-            ("looked at", show.moment(found["looked_at"])),
+            ("looked at", show.moment(found["observed_at"])),
         ]
     )
 
 
-def _fit(fit: Json) -> list[object]:
-    held = fit["held_back"]
+def _class(cluster_class: Json) -> list[object]:
+    held = cluster_class["held_back"]
     return [
-        ", ".join(fit["plans"]),
-        fit["isolation"],
-        f"{fit['min_acu']:g} to {fit['max_acu']:g}",
-        fit["warm_slots"],
-        fit["free"],
-        fit["making"],
-        fit["used"],
-        fit["clusters"],
+        ", ".join(cluster_class["plans"]),
+        cluster_class["isolation"],
+        f"{cluster_class['min_acu']:g} to {cluster_class['max_acu']:g}",
+        cluster_class["warm_slots"],
+        cluster_class["free"],
+        cluster_class["making"],
+        cluster_class["used"],
+        cluster_class["clusters"],
         None if held is None else f"{held['clusters']} clusters: {held['reason']}",
     ]
 
 
-def _without_plan(fits: list[Json]) -> str | None:
-    return f"{sum(fit['clusters'] for fit in fits)} clusters" if fits else None
+def _without_plan(classes: list[Json]) -> str | None:
+    return f"{sum(cluster_class['clusters'] for cluster_class in classes)} clusters" if classes else None

@@ -138,8 +138,8 @@ def certificate(*, tenant: str, as_json: bool) -> None:
     )
     show.line()
     show.table(
-        ["BOOK", "ASKED FOR", "ANSWER"],
-        [(line["book"], line["asked"], line["answer"]) for line in document["absence"]],
+        ["SYSTEM", "ASKED FOR", "ANSWER"],
+        [(line["system"], line["asked"], line["answer"]) for line in document["deletion_proof"]],
         none="there never was anything outside",
     )
     for kept in document["kept"]:

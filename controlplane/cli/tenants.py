@@ -75,7 +75,7 @@ def show_(*, tenant: str, as_json: bool) -> None:
 def reprovision(
     *, tenant: str, reason: str, dry_run: bool, wait: bool, timeout: float, as_json: bool
 ) -> None:
-    """Look at everything anew, Terraform included, and mend what differs."""
+    """Look at everything anew, Terraform included, and repair what differs."""
     if dry_run and wait:
         raise click.UsageError("--dry-run waits by itself: leave --wait out")
     api = Api.from_environment()
@@ -146,7 +146,10 @@ def _print(found: Json) -> None:
         ("closed", found["closed_at"] and show.moment(found["closed_at"])),
         ("data kept until", found["purge_after"] and show.moment(found["purge_after"])),
         ("purged", found["purged_at"] and show.moment(found["purged_at"])),
-        ("generation", f"{found['generation']}, {'settled' if found['settled'] else 'not settled yet'}"),
+        (
+            "generation",
+            f"{found['generation']}, {'reconciled' if found['reconciled'] else 'not reconciled yet'}",
+        ),
         ("database", placement and f"{placement['database']} on {placement['cluster']}"),
         ("login", found["credential"] and _login(found["credential"])),
         (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="Tenants, drawn by chance, whose login and role are tried on what is others'.",
 )
 @click.option("--wake", is_flag=True, help="Ask clusters too that may be paused, which starts them.")
-@click.option("--repair", is_flag=True, help="Look again after a while and mend what both looks found.")
+@click.option("--repair", is_flag=True, help="Look again after a while and repair what both looks found.")
 @click.option(
     "--grace",
     type=click.FloatRange(0, 86_400),
@@ -44,7 +44,7 @@ def command(
     Fails (1) where something was found, repaired or not, and with 3 where nothing was but a system could
     not be asked.
     """
-    from workers.drift.repairs import mend
+    from workers.drift.repairs import repair as repair_all
     from workers.drift.verify import verify
     from workers.runtime.wiring import context_from_environment
 
@@ -54,24 +54,24 @@ def command(
             with ctx.registry.connection() as conn:
                 tenant_id = None if tenant is None else tenants.resolve(conn, tenant).id
             report = verify(ctx, tenant_id=tenant_id, attackers=attackers, wake=wake)
-            mended: list[tuple[Finding, str]] = []
+            repaired: list[tuple[Finding, str]] = []
             if repair and any(finding.repair for finding in report.findings):
                 time.sleep(grace)
                 later = verify(ctx, tenant_id=tenant_id, attackers=0, wake=wake)
-                mended = mend(ctx, report.confirmed_by(later))
+                repaired = repair_all(ctx, report.confirmed_by(later))
         finally:
             ctx.registry.close()
     if as_json:
-        show.as_json(_document(report, mended))
+        show.as_json(_document(report, repaired))
     else:
-        _print(report, mended)
+        _print(report, repaired)
     if report.findings:
         raise Failure(f"{len(report.findings)} findings")
     if report.unread:
         raise Unreachable("nothing found, but not everything could be read")
 
 
-def _document(report: Report, mended: list[tuple[Finding, str]]) -> dict[str, Any]:
+def _document(report: Report, repaired: list[tuple[Finding, str]]) -> dict[str, Any]:
     return {
         "ok": not report.findings and not report.unread,
         "findings": [asdict(finding) for finding in report.findings],
@@ -86,13 +86,13 @@ def _document(report: Report, mended: list[tuple[Finding, str]]) -> dict[str, An
                 "repair": found.repair,
                 "outcome": what,
             }
-            for found, what in mended
+            for found, what in repaired
         ],
         "seconds": report.seconds,
     }
 
 
-def _print(report: Report, mended: list[tuple[Finding, str]]) -> None:
+def _print(report: Report, repaired: list[tuple[Finding, str]]) -> None:
     show.table(
         ["SYSTEM", "FAULT", "WHAT", "NAME", "OF", "DETAIL", "$/MONTH"],
         [
@@ -107,12 +107,12 @@ def _print(report: Report, mended: list[tuple[Finding, str]]) -> None:
             )
             for found in report.findings
         ],
-        none="nothing found: the books agree",
+        none="nothing found: the systems agree",
     )
     if report.monthly_usd:
         show.line(f"about {report.monthly_usd:.2f} USD a month (an estimate, see docs/verify.md)")
     for line in (*report.unread, *report.untried):
         show.line(f"not looked at: {line}")
     show.line(f"tried {report.tried} times what must be refused; {report.seconds:.1f} s")
-    for found, what in mended:
+    for found, what in repaired:
         show.line(f"{found.repair} {found.target or found.name}: {what}")

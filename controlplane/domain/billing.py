@@ -32,9 +32,9 @@ from typing import Any
 from controlplane.domain.catalogue import Catalogue, Plan
 from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import RefusedDomain, validate_custom_domain
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.domain.stripe_json import (
-    Unclear,
+    Unparseable,
     dig,
     id_or_none,
     read_id,
@@ -78,8 +78,8 @@ class Apply:
     """The tenant of `subscription_id` should be as `spec`.
 
     Where there is no such tenant it is founded, unless `spec` is closed: what has ended founds
-    nothing. `slug_wish` is the customer's free text, for `slug_from_wish`. `warnings` are for
-    support: wishes that could not be granted and that must not hold up a paying customer. `refused`: the
+    nothing. `requested_slug` is the customer's free text, for `slug_from_request`. `warnings` are for
+    support: requests that could not be granted and that must not hold up a paying customer. `refused`: the
     custom domains among them.
     """
 
@@ -87,7 +87,7 @@ class Apply:
     customer_id: str
     livemode: bool
     spec: TenantSpec
-    slug_wish: str | None
+    requested_slug: str | None
     display_name: str
     warnings: tuple[str, ...] = ()
     refused: tuple[RefusedDomain, ...] = ()
@@ -96,7 +96,7 @@ class Apply:
 @dataclass(frozen=True, slots=True)
 class Close:
     """The subscription has ended and names no plan that could be applied: close its tenant where
-    there is one (it keeps its other wishes, with `subscription_status` as its status); where there
+    there is one (it keeps its other requests, with `subscription_status` as its status); where there
     is none, nothing is to be done. Ending never depends on the catalogue, so a plan that has been
     taken off it can't keep a cancelled customer alive."""
 
@@ -148,7 +148,7 @@ def foreign_account(event: Any, own: str | None) -> str | None:
         if named is None or (own is not None and isinstance(named, str) and named.split("/")[-1] == own):
             continue
         ours = own or "this endpoint's own account, which CONTROLPLANE_STRIPE_ACCOUNT may name"
-        return f"{field}: expected none or {ours}, got {shown(named)}"
+        return f"{field}: expected none or {ours}, got {safe_repr(named)}"
     return None
 
 
@@ -163,13 +163,13 @@ def subscription_of_event(event: Any) -> SubscriptionRef | Park | None:
         return None
     try:
         return _ref(kind, dig(event, "data", "object"))
-    except Unclear as error:
+    except Unparseable as error:
         return Park(f"{kind}: {error.under('data.object')}")
 
 
 def _ref(kind: str, target: Any) -> SubscriptionRef | None:
     if not isinstance(target, dict):
-        raise Unclear("", "an object", target)
+        raise Unparseable("", "an object", target)
     if kind == "customer.deleted":
         return SubscriptionRef(None, None, read_id(target, "id", "cus"))
     if kind in _ENTITLEMENTS:
@@ -200,13 +200,13 @@ def spec_from_subscription(
 
     `subscription`, and where the caller has them the checkout `session` it came from and its
     `customer`, are Stripe's objects as plain JSON, of API versions old and new. The two latter serve
-    the founding of a tenant alone (wish for a slug, display name): what it should have hangs on the
+    the founding of a tenant alone (request for a slug, display name): what it should have hangs on the
     subscription, so it is the same whichever event asked. `platform_zone` is normalised. `now` decides
     one thing: whether the grace of a payment that is past due is over.
     """
     try:
         return _decide(subscription, catalogue, platform_zone, now, session, customer)
-    except Unclear as error:
+    except Unparseable as error:
         return Park(error.under("subscription"))
 
 
@@ -214,27 +214,27 @@ def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
     subscription: Any, catalogue: Catalogue, platform_zone: str, now: datetime, session: Any, customer: Any
 ) -> Decision:
     if not isinstance(subscription, dict):
-        raise Unclear("", "an object", subscription)
+        raise Unparseable("", "an object", subscription)
     if subscription.get("object", "subscription") != "subscription":
-        raise Unclear("object", "subscription", subscription["object"])
+        raise Unparseable("object", "subscription", subscription["object"])
     subscription_id = read_id(subscription, "id", "sub")
     customer_id = id_or_none(subscription, "customer", "cus")
     livemode, status = subscription.get("livemode"), subscription.get("status")
     if not isinstance(livemode, bool):
-        raise Unclear("livemode", "true or false", livemode)
+        raise Unparseable("livemode", "true or false", livemode)
     if not isinstance(status, str):
-        raise Unclear("status", "text", status)
+        raise Unparseable("status", "text", status)
     if status == "incomplete":
         return Wait("the first payment is still open (incomplete)")
     if status == "incomplete_expired":
         return Close(subscription_id, customer_id, livemode, status, "the first payment never came")
     lifecycle = LIFECYCLE_OF_STATUS.get(status)
     if lifecycle is None:
-        raise Unclear("status", "one that is known here", status)
+        raise Unparseable("status", "one that is known here", status)
     try:
         plan, item, where = _plan_item(subscription, catalogue)
         domains, warnings, refused = _custom_domains(subscription, plan, platform_zone)
-        wish = _slug_wish(subscription, session, customer)
+        requested = _requested_slug(subscription, session, customer)
         period_end = _period(item, where, "end") or _period(subscription, "", "end")
         grace_end = _grace_end(subscription, item, where, plan) if status == "past_due" else None
         if grace_end is not None and grace_end <= now:
@@ -254,12 +254,12 @@ def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
                 grace_ends_at=grace_end,
                 closes_at=_closes_at(subscription, period_end),
             ),
-            slug_wish=wish,
-            display_name=_display_name(subscription, session, customer) or wish or subscription_id,
+            requested_slug=requested,
+            display_name=_display_name(subscription, session, customer) or requested or subscription_id,
             warnings=warnings,
             refused=refused,
         )
-    except Unclear as error:
+    except Unparseable as error:
         if lifecycle is not Lifecycle.CLOSED:
             raise
         return Close(subscription_id, customer_id, livemode, status, error.under("subscription"))
@@ -269,23 +269,23 @@ def _plan_item(subscription: dict[str, Any], catalogue: Catalogue) -> tuple[Plan
     """The one item that is a plan, and its place; every other must be an add-on."""
     items = dig(subscription, "items", "data")
     if not isinstance(items, list) or not items:
-        raise Unclear("items.data", "a list of one item or more", items)
+        raise Unparseable("items.data", "a list of one item or more", items)
     if dig(subscription, "items", "has_more"):
-        raise Unclear("items.has_more", "all items in one list", True)
+        raise Unparseable("items.has_more", "all items in one list", True)
     found: tuple[Plan, dict[str, Any], str] | None = None
     for index, item in enumerate(items):
         where = f"items.data[{index}]."
         price_id, lookup_key = _price(item, where)
         plan = catalogue.plan_for_price(price_id, lookup_key)
         if plan is None and catalogue.addon_for_price(price_id, lookup_key) is None:
-            key = f" (lookup key {shown(lookup_key)})" if lookup_key else ""
-            raise Unclear(f"{where}price", f"a price of the catalogue{key}", price_id)
+            key = f" (lookup key {safe_repr(lookup_key)})" if lookup_key else ""
+            raise Unparseable(f"{where}price", f"a price of the catalogue{key}", price_id)
         if plan is not None and found is not None:
-            raise Unclear(f"{where}price", f"no second plan beside {found[0].name}", plan.name)
+            raise Unparseable(f"{where}price", f"no second plan beside {found[0].name}", plan.name)
         if plan is not None:
             found = plan, item, where
     if found is None:
-        raise Unclear("items.data", "an item that is a plan", "add-ons alone")
+        raise Unparseable("items.data", "an item that is a plan", "add-ons alone")
     return found
 
 
@@ -296,9 +296,9 @@ def _price(item: Any, where: str) -> tuple[str, str | None]:
     price_id = dig(price, "id") if isinstance(price, dict) else price
     lookup_key = dig(price, "lookup_key")
     if not isinstance(price_id, str):
-        raise Unclear(f"{where}{name}", "a price or its id", price_id)
+        raise Unparseable(f"{where}{name}", "a price or its id", price_id)
     if lookup_key is not None and not isinstance(lookup_key, str):
-        raise Unclear(f"{where}{name}.lookup_key", "text or null", lookup_key)
+        raise Unparseable(f"{where}{name}.lookup_key", "text or null", lookup_key)
     return price_id, lookup_key
 
 
@@ -308,7 +308,7 @@ def _quantity(item: dict[str, Any], where: str) -> int:
     if quantity is None and metered:
         return 1  # what is billed by use has no quantity
     if isinstance(quantity, bool) or not isinstance(quantity, int) or not 0 < quantity <= _MAX_QUANTITY:
-        raise Unclear(f"{where}quantity", f"a whole number, 1 to {_MAX_QUANTITY}", quantity)
+        raise Unparseable(f"{where}quantity", f"a whole number, 1 to {_MAX_QUANTITY}", quantity)
     return quantity
 
 
@@ -341,20 +341,21 @@ def _instant(holder: dict[str, Any], key: str, where: str = "", within: str = ""
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= _LAST_SECOND:
-        raise Unclear(f"{where}{key}", "seconds since 1970", found)
+        raise Unparseable(f"{where}{key}", "seconds since 1970", found)
     return datetime.fromtimestamp(found, UTC)
 
 
 def _custom_domains(
     subscription: dict[str, Any], plan: Plan, platform_zone: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[RefusedDomain, ...]]:
-    """The good ones among the wishes, as many as the plan allows; a warning and a refusal for every other."""
+    """The good ones among the requests, as many as the plan allows; a warning and a refusal for every
+    other."""
     good: dict[str, None] = {}
     warnings: list[str] = []
     refused: list[RefusedDomain] = []
     for key in ("custom_domain", "custom_domains"):
-        wish = read_text(dig(subscription, "metadata", key), limit=_MAX_METADATA) or ""
-        for raw in filter(None, map(str.strip, wish.split(","))):
+        requested = read_text(dig(subscription, "metadata", key), limit=_MAX_METADATA) or ""
+        for raw in filter(None, map(str.strip, requested.split(","))):
             try:
                 good[validate_custom_domain(raw, platform_zone)] = None
             except Invalid as error:
@@ -371,7 +372,7 @@ def _custom_domains(
     return domains[: plan.custom_domains], tuple(warnings), tuple(dict.fromkeys(refused))
 
 
-def _slug_wish(subscription: dict[str, Any], session: Any, customer: Any) -> str | None:
+def _requested_slug(subscription: dict[str, Any], session: Any, customer: Any) -> str | None:
     fields = dig(session, "custom_fields")
     return _first_text(
         dig(subscription, "metadata", "slug"),

@@ -31,7 +31,7 @@ from enum import StrEnum
 from typing import Any
 
 from controlplane.domain.errors import NotFound, Refused
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 
 VERSION = 1
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}\Z")
@@ -289,7 +289,7 @@ class _Table:
         return isinstance(value, list) and not value
 
     def wrong(self, key: str, expected: str, got: object = _MISSING) -> None:
-        found = "" if got is _MISSING else f", got {shown(got)}"
+        found = "" if got is _MISSING else f", got {safe_repr(got)}"
         self.errors.append(f"{self._source}: {self.path(key)}: expected {expected}{found}")
 
     def only(self, known: set[str]) -> None:

@@ -83,7 +83,7 @@ class ClusterSpec:
         )
 
     @property
-    def fit(self) -> str:
+    def cluster_class(self) -> str:
         """Which clusters may serve the same plans: equal for equal isolation, capacity and retention. A
         restored one serves none."""
         parts = [self.isolation.value, self.min_acu, self.max_acu, self.seconds_until_auto_pause]

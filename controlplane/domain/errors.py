@@ -1,7 +1,7 @@
 """Errors that say who acts next.
 
 An engine that only knows "it failed" retries what a person must decide and pages a person for what
-the next minute would have mended. So every error that crosses a layer is one of three, and carries
+the next minute would have repaired. So every error that crosses a layer is one of three, and carries
 what its reader needs: the machine a delay, the person a runbook, the caller the reason.
 
     ControlPlaneError
@@ -27,7 +27,7 @@ class ControlPlaneError(Exception):
 
 
 class Retryable(ControlPlaneError):
-    """An outside system failed in a way that time may mend."""
+    """An outside system failed in a way that time may repair."""
 
     def __init__(
         self, message: str | None = None, *, after: float | None = None, runbook: str | None = None

@@ -1,4 +1,5 @@
-"""What the ledger finds: a thing that is missing, nobody's, different, or open, and who may mend it."""
+"""What the drift report finds: a thing that is missing, nobody's, different, or open, and who may repair
+it."""
 
 from __future__ import annotations
 
@@ -14,18 +15,18 @@ class Fault(StrEnum):
 
 
 class Repair(StrEnum):
-    """What may be mended without a person: nothing here deletes or replaces anything with data in it."""
+    """What may be repaired without a person: nothing here deletes or replaces anything with data in it."""
 
-    REPROVISION = "reprovision"  # ask the engine to look at this tenant and mend
+    REPROVISION = "reprovision"  # ask the engine to look at this tenant and repair
     REPUBLISH = "republish"  # write this host's route into the cache again
     WITHDRAW = "withdraw"  # leave a tombstone for a host that nobody has
     DELETE_HOSTNAME = "delete_hostname"  # a custom hostname of ours without a tenant
-    SETTLE = "settle"  # fetch this subscription and bring its tenant to it
+    APPLY_SUBSCRIPTION = "apply_subscription"  # fetch this subscription and bring its tenant to it
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`system`: whose book; `kind`: what sort of thing, `name`: which; `owner`: the tenant or cluster it is
+    """`system`: whose system; `kind`: what sort of thing, `name`: which; `owner`: the tenant or cluster it is
     about, where one is known. `monthly_usd`: an estimate of what an orphan costs. `target`: of the repair,
     the thing's name unless it is another."""
 
@@ -41,5 +42,5 @@ class Finding:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """The same finding of another look."""
+        """The same finding of another observation."""
         return self.system, self.fault, self.kind, self.name

@@ -66,14 +66,16 @@ class MoveStatus:
     copied: bool
 
 
-def validate_wish(wish: object) -> str:
+def validate_destination(destination: object) -> str:
     """Raises Invalid."""
-    if isinstance(wish, str) and (wish in tuple(Isolation) or CLUSTER_ID.fullmatch(wish)):
-        return wish
-    raise Invalid("to", "dedicated, shared or a cluster's id", got=wish)
+    if isinstance(destination, str) and (
+        destination in tuple(Isolation) or CLUSTER_ID.fullmatch(destination)
+    ):
+        return destination
+    raise Invalid("to", "dedicated, shared or a cluster's id", got=destination)
 
 
-def plan_for_wish(catalogue: Catalogue, plan: Plan, isolation: Isolation) -> Plan:
+def plan_for_destination(catalogue: Catalogue, plan: Plan, isolation: Isolation) -> Plan:
     """The plan whose kind of cluster is taken: the tenant's own where it has this isolation, else the
     smallest that has. Raises Refused where none has."""
     if plan.isolation is isolation:
@@ -126,7 +128,12 @@ def _end(move: MoveGoal, status: MoveStatus) -> list[Step]:
 
 def steps_of_move(number: int, place: str, home: str) -> list[Step]:
     """All of a move that has not begun, for whoever asks what it would do."""
-    made = [StepName.APPLY_TENANT_STACK, StepName.CREATE_DATABASE, StepName.MIGRATE_SCHEMA, StepName.PROVE]
+    made = [
+        StepName.APPLY_TENANT_STACK,
+        StepName.CREATE_DATABASE,
+        StepName.MIGRATE_SCHEMA,
+        StepName.VERIFY_ACCESS,
+    ]
     return [
         Step(StepName.PLACE_MOVE, place),
         *(Step(name, "the target is made like any placement", placement=number) for name in made),

@@ -29,7 +29,7 @@ class OperationState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ClaimedOperation:
     """The right to converge one resource until the lease ends; every write carries the fencing token."""
 
     kind: ResourceKind
@@ -44,7 +44,7 @@ class Held:
     """Its holder before died."""
 
 
-PERIODIC_LOOK = "periodic look"
+PERIODIC_OBSERVATION = "periodic observation"
 """The reason of an operation that nobody asked for. It must not wake a paused cluster."""
 
 BACKOFF_FIRST = 2.0

@@ -51,16 +51,16 @@ class TenantGoal:
     `announcement`: the same while it is being prepared. `domains`: custom domains asked for.
     `release`: the least that its database is brought to. A database that is ahead of it is left
     alone: a rollout has been there, and every release serves under the one before and behind it.
-    `proof`: the digest that `prove` leaves behind when placement, credential and release were shown
-    to work together; None while one of them is not known yet. `rotate_after`: the age in seconds
-    at which a login gets a new password; None for never. `placed`, `copied`: False for a clone that has no
+    `access_proof`: the digest that `verify_access` leaves behind when placement, credential and release were
+    shown to work together; None while one of them is not known yet. `rotate_after`: the age in seconds at
+    which a login gets a new password; None for never. `placed`, `copied`: False for a clone that has no
     placement or not the rows of its source yet. `move`: one that is not over; `secondary`: what the placement
     that it goes to should be. `purge`: what was approved to be deleted."""
 
     lifecycle: Lifecycle
     stack_digest: str
     release: str | None
-    proof: str | None
+    access_proof: str | None
     routes: Mapping[str, Mapping[str, Any]]
     announcement: Mapping[str, Mapping[str, Any]]
     domains: tuple[str, ...]
@@ -122,31 +122,31 @@ def plan_tenant(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     if status.database is not None and status.database.exists and status.database.logins_open:
         steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {goal.lifecycle.value}"))
     steps += move
-    if goal.purge is not None and goal.lifecycle is Lifecycle.CLOSED and status.leaving is not None:
-        return steps + _purge(goal.purge, status, status.leaving)
+    if goal.purge is not None and goal.lifecycle is Lifecycle.CLOSED and status.purging is not None:
+        return steps + _purge(goal.purge, status, status.purging)
     if status.database is not None and status.database.exists:
         steps += _retire(status)
     return steps
 
 
-def _purge(goal: PurgeGoal, status: TenantStatus, leaving: PurgeStatus) -> list[Step]:
+def _purge(goal: PurgeGoal, status: TenantStatus, purging: PurgeStatus) -> list[Step]:
     """Hostnames and logins have gone before. What was never made is neither copied nor dropped, and a
     database is not dropped where its whole cluster goes: the copy is the cluster's snapshot."""
     why = f"approved as purge {goal.approval}"
-    if leaving.purged:
+    if purging.purged:
         overdue = Step(StepName.DELETE_COPY, "the time for which it was kept is over")
-        return [overdue] if leaving.copy_overdue else []
+        return [overdue] if purging.copy_overdue else []
     steps: list[Step] = []
-    if leaving.placed:
+    if purging.placed:
         database = status.database
-        if database is not None and database.exists and not leaving.copied:
+        if database is not None and database.exists and not purging.copied:
             steps.append(Step(StepName.KEEP_COPY, why, "snapshot" if goal.cluster_goes else "dump"))
         if database is not None and (database.exists or database.roles) and not goal.cluster_goes:
             steps.append(Step(StepName.DROP_DATABASE, why))
-        if leaving.stack_made:
+        if purging.stack_made:
             steps.append(Step(StepName.DESTROY_TENANT_STACK, why))
         steps.append(Step(StepName.RELEASE_PLACEMENT, why))
-    if goal.cluster_goes and not leaving.cluster_gone:
+    if goal.cluster_goes and not purging.cluster_gone:
         steps.append(Step(StepName.AWAIT_CLUSTER_END, "its cluster is being destroyed"))
     return [*steps, Step(StepName.CERTIFY, "nothing is left to delete")]
 
@@ -208,8 +208,8 @@ def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
             Step(StepName.MIGRATE_SCHEMA, f"release {status.database.release or 'none'} → {goal.release}")
         )
     steps += _rotate(goal, status)
-    if status.proof is None or status.proof != goal.proof:
-        steps.append(Step(StepName.PROVE, "its own login has not been seen to read its own database"))
+    if status.access_proof is None or status.access_proof != goal.access_proof:
+        steps.append(Step(StepName.VERIFY_ACCESS, "its own login has not been seen to read its own database"))
     return steps
 
 

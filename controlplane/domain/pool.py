@@ -1,13 +1,13 @@
 """The warm pool: how many clusters to make ahead of demand, and which to let go. Pure.
 
 Aurora takes minutes to make a cluster and a customer who has paid should wait seconds, so free slots
-are kept for each plan that asks for them (`warm_slots`). Plans whose clusters are alike (`Fit`) share
-them. Each look compares what is asked for with what is there and names the difference; nothing is
+are kept for each plan that asks for them (`warm_slots`). Plans whose clusters are alike (`ClusterClass`)
+share them. Each look compares what is asked for with what is there and names the difference; nothing is
 remembered between two looks but since when a cluster has been a surplus.
 
 What keeps it from flapping: a cluster is made when there are *fewer* free slots than asked for and goes
 only when there are *enough without it*, for `retire_after_hours` on end. What keeps a fault from
-multiplying: while two empty clusters of a fit need attention no third is made for it, and a broken or
+multiplying: while two empty clusters of a class need attention no third is made for it, and a broken or
 outdated one goes only after its replacement is ready. One that waits for the account's quota is not
 broken; it is tried again when there is room. A cluster that ever held a tenant is never touched here.
 """
@@ -32,7 +32,7 @@ RETRY_QUOTA_BLIND_AFTER = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class ClusterClass:
     """Plans that may share clusters, and the cluster that they would be given. `warm_slots`: what they
     ask for together. `slots`: those of a new cluster, the least that one of the plans asks for."""
 
@@ -55,7 +55,7 @@ class PoolCluster:
     was parked; None where it was not."""
 
     id: str
-    fit: str
+    cluster_class: str
     slots: int
     used: int
     ever_used: bool
@@ -105,7 +105,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    fit: str
+    cluster_class: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +123,9 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Clusters of a fit that are asked for and not made, and why."""
+    """Clusters of a class that are asked for and not made, and why."""
 
-    fit: str
+    cluster_class: str
     clusters: int
     reason: str
 
@@ -147,35 +147,37 @@ def idle_acu(spec: ClusterSpec) -> float:
     return spec.min_acu * spec.instance_count
 
 
-def fits_of(catalogue: Catalogue, *, engine_version: str) -> list[Fit]:
+def classes_of(catalogue: Catalogue, *, engine_version: str) -> list[ClusterClass]:
     """By the name of the first plan, those that ask for nothing too."""
     alike: dict[str, list[Plan]] = {}
     for plan in sorted(catalogue.plans.values(), key=lambda plan: plan.name):
-        alike.setdefault(ClusterSpec.for_plan(plan, engine_version=engine_version).fit, []).append(plan)
+        alike.setdefault(ClusterSpec.for_plan(plan, engine_version=engine_version).cluster_class, []).append(
+            plan
+        )
     return [
-        Fit(
-            name=fit,
+        ClusterClass(
+            name=cluster_class,
             plans=tuple(plan.name for plan in plans),
             warm_slots=sum(plan.warm_slots for plan in plans),
             slots=min(plan.slots for plan in plans),
             spec=ClusterSpec.for_plan(plans[0], engine_version=engine_version),
         )
-        for fit, plans in alike.items()
+        for cluster_class, plans in alike.items()
     ]
 
 
 def plan_pool(
-    fits: Sequence[Fit], clusters: Sequence[PoolCluster], limits: PoolLimits, room: Room
+    classes: Sequence[ClusterClass], clusters: Sequence[PoolCluster], limits: PoolLimits, room: Room
 ) -> PoolPlan:
-    """What to do now. `clusters`: all that are not gone yet, of any fit, those with tenants too."""
+    """What to do now. `clusters`: all that are not gone yet, of any class, those with tenants too."""
     budget = _Budget(clusters, limits, room)
     retries = _retries(clusters, room)
-    makes, held_back = _makes(fits, clusters, budget)
-    asked = {fit.name: fit.warm_slots for fit in fits}
+    makes, held_back = _makes(classes, clusters, budget)
+    asked = {cluster_class.name: cluster_class.warm_slots for cluster_class in classes}
     retires: list[Retire] = []
     surplus: set[str] = set()
-    for name in sorted({cluster.fit for cluster in clusters}):
-        own = [cluster for cluster in clusters if cluster.fit == name]
+    for name in sorted({cluster.cluster_class for cluster in clusters}):
+        own = [cluster for cluster in clusters if cluster.cluster_class == name]
         gone, extra = _retires(own, asked.get(name, 0), limits)
         retires += gone
         surplus |= extra
@@ -199,62 +201,66 @@ class _Budget:
         )
         self._idle = sum(c.idle_acu for c in clusters if c.used == 0 and not c.closing)
 
-    def refusal(self, fit: Fit) -> str | None:
-        """Why no cluster of this fit may be made; None where it may."""
+    def refusal(self, cluster_class: ClusterClass) -> str | None:
+        """Why no cluster of this class may be made; None where it may."""
         limits, daily = self._limits, self._limits.max_idle_acu_hours_per_day
         if self._clusters >= limits.max_clusters:
             return f"pool.max_clusters is {limits.max_clusters}"
-        if daily is not None and (self._idle + fit.idle_acu) * 24 > daily:
+        if daily is not None and (self._idle + cluster_class.idle_acu) * 24 > daily:
             return f"pool.max_idle_acu_hours_per_day is {daily:g}"
         if self._room is not None and self._room < 1:
             return "the account's quota of clusters leaves no room beside pool.reserve_clusters"
-        if self._instances is not None and self._instances < fit.spec.instance_count:
+        if self._instances is not None and self._instances < cluster_class.spec.instance_count:
             return "the account's quota of instances leaves no room beside pool.reserve_clusters"
         return None
 
-    def take(self, fit: Fit) -> None:
+    def take(self, cluster_class: ClusterClass) -> None:
         self._clusters += 1
-        self._idle += fit.idle_acu
+        self._idle += cluster_class.idle_acu
         if self._room is not None:
             self._room -= 1
         if self._instances is not None:
-            self._instances -= fit.spec.instance_count
+            self._instances -= cluster_class.spec.instance_count
 
 
 def _makes(
-    fits: Sequence[Fit], clusters: Sequence[PoolCluster], budget: _Budget
+    classes: Sequence[ClusterClass], clusters: Sequence[PoolCluster], budget: _Budget
 ) -> tuple[list[Make], list[HeldBack]]:
-    """One of each fit in turn, so that a fit which asks for many does not take all that may be made."""
-    missing = {fit.name: _missing(fit, clusters) for fit in fits}
+    """One of each cluster class in turn, so that a class which asks for many does not take all that may be
+    made."""
+    missing = {cluster_class.name: _missing(cluster_class, clusters) for cluster_class in classes}
     failing = {
-        fit.name: sum(c.removable and c.failing for c in clusters if c.fit == fit.name) for fit in fits
+        cluster_class.name: sum(
+            c.removable and c.failing for c in clusters if c.cluster_class == cluster_class.name
+        )
+        for cluster_class in classes
     }
     makes: list[Make] = []
     held_back: list[HeldBack] = []
-    asking = [fit for fit in fits if missing[fit.name] > 0]
+    asking = [cluster_class for cluster_class in classes if missing[cluster_class.name] > 0]
     while asking:
-        for fit in list(asking):
-            refusal = budget.refusal(fit)
-            if failing[fit.name] >= FAILING_AT_MOST:
-                refusal = f"{failing[fit.name]} empty clusters like it need attention"
+        for cluster_class in list(asking):
+            refusal = budget.refusal(cluster_class)
+            if failing[cluster_class.name] >= FAILING_AT_MOST:
+                refusal = f"{failing[cluster_class.name]} empty clusters like it need attention"
             if refusal is None:
-                budget.take(fit)
-                makes.append(Make(fit.name))
-                missing[fit.name] -= 1
+                budget.take(cluster_class)
+                makes.append(Make(cluster_class.name))
+                missing[cluster_class.name] -= 1
             else:
-                held_back.append(HeldBack(fit.name, missing[fit.name], refusal))
-                missing[fit.name] = 0
-        asking = [fit for fit in asking if missing[fit.name] > 0]
+                held_back.append(HeldBack(cluster_class.name, missing[cluster_class.name], refusal))
+                missing[cluster_class.name] = 0
+        asking = [cluster_class for cluster_class in asking if missing[cluster_class.name] > 0]
     return makes, held_back
 
 
-def _missing(fit: Fit, clusters: Iterable[PoolCluster]) -> int:
-    free = sum(c.free for c in clusters if c.fit == fit.name and c.serves)
-    return max(0, math.ceil((fit.warm_slots - free) / fit.slots))
+def _missing(cluster_class: ClusterClass, clusters: Iterable[PoolCluster]) -> int:
+    free = sum(c.free for c in clusters if c.cluster_class == cluster_class.name and c.serves)
+    return max(0, math.ceil((cluster_class.warm_slots - free) / cluster_class.slots))
 
 
 def _retires(own: Sequence[PoolCluster], asked: int, limits: PoolLimits) -> tuple[list[Retire], set[str]]:
-    """Of the clusters of one fit: those that go now, and all that are a surplus now."""
+    """Of the clusters of one class: those that go now, and all that are a surplus now."""
     ready = sum(c.free for c in own if c.serves and c.ready)
     retires: list[Retire] = []
     surplus: set[str] = set()

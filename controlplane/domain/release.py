@@ -37,7 +37,7 @@ class Adapter(StrEnum):
 
 
 class MigrationFailed(NeedsHuman):
-    """A migration failed in a tenant's database, and time will not mend it.
+    """A migration failed in a tenant's database, and time will not repair it.
 
     `file`, `statement` (shortened, "" where it is not known) and `error` (the database's, without any
     row's contents) are kept apart, so that a fleet's failures can be grouped.

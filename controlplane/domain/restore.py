@@ -28,7 +28,7 @@ _MOMENT = "a moment in the past with its time zone, to the second, such as 2026-
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreWish:
+class RestoreRequest:
     """One of the two."""
 
     at: datetime | None = None
@@ -38,7 +38,7 @@ class RestoreWish:
         return {"at": moment(self.at)} if self.at is not None else {"snapshot": str(self.snapshot)}
 
     @classmethod
-    def from_json(cls, data: dict[str, str]) -> RestoreWish:
+    def from_json(cls, data: dict[str, str]) -> RestoreRequest:
         at = data.get("at")
         return cls(None if at is None else datetime.fromisoformat(at), data.get("snapshot"))
 
@@ -51,14 +51,14 @@ def moment(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def validate_wish(at: object, snapshot: object, *, now: datetime) -> RestoreWish:
+def validate_request(at: object, snapshot: object, *, now: datetime) -> RestoreRequest:
     """Raises Invalid, which names the field."""
     if (at is None) == (snapshot is None):
         raise Invalid("at", f"{_MOMENT}, or else the name of a snapshot in `snapshot`, and not both")
     if at is not None:
-        return RestoreWish(at=_past(at, now))
+        return RestoreRequest(at=_past(at, now))
     if isinstance(snapshot, str) and SNAPSHOT.fullmatch(snapshot):
-        return RestoreWish(snapshot=snapshot)
+        return RestoreRequest(snapshot=snapshot)
     raise Invalid("snapshot", "the name of a snapshot of its cluster, such as rds:c-…-2026-11-24-03-07")
 
 
@@ -110,7 +110,7 @@ def _prepare(there: int | None, status: RestoreStatus, making: Sequence[Step]) -
         return [Step(StepName.AWAIT_RESTORED, "the restored cluster is not ready yet", placement=there)]
     if not status.opened:
         return [Step(StepName.OPEN_RESTORED, "nobody has looked into the restored cluster", placement=there)]
-    made = [step for step in making if step.name is not StepName.PROVE]
+    made = [step for step in making if step.name is not StepName.VERIFY_ACCESS]
     copy = Step(StepName.COPY_RESTORED, "the target has no rows yet", placement=there)
     return [*made, copy, cut]
 
@@ -125,6 +125,6 @@ def steps_of_restore(number: int, origin: str, place: str, home: str) -> list[St
         *(Step(name, "the target is made, to the release of that time", placement=number) for name in made),
         Step(StepName.COPY_RESTORED, "in one transaction, compared; then the cluster goes", placement=number),
         Step(StepName.MIGRATE_SCHEMA, "to the release of today, where that is another", placement=number),
-        Step(StepName.PROVE, "its own login reads its own database", placement=number),
+        Step(StepName.VERIFY_ACCESS, "its own login reads its own database", placement=number),
         Step(StepName.CUT_RESTORED, f"what {home} holds then is kept, closed", placement=number),
     ]

@@ -3,7 +3,7 @@
 A slug is a DNS label that people read and type, so it is short, ASCII, cannot pass for a punycode
 label, and never takes a name that the platform or a mail client expects to own. Support names a
 tenant by slug or id, so no slug looks like an id but the tenant's own. It comes from a
-customer's wish, which is free text; whatever can't be made a good slug falls back to the tenant's
+customer's request, which is free text; whatever can't be made a good slug falls back to the tenant's
 id instead of stopping somebody who has paid. Who gets a slug that two want is settled by
 the registry's unique index, and the loser is given `with_suffix`. Nothing outside is named by it.
 """
@@ -68,13 +68,13 @@ def validate_slug(slug: str, *, tenant_id: str | None = None) -> str:
     return slug
 
 
-def slug_from_wish(wish: str | None, *, tenant_id: str) -> str:
-    """The slug nearest to a customer's wish, else the tenant's id.
+def slug_from_request(requested: str | None, *, tenant_id: str) -> str:
+    """The slug nearest to a customer's request, else the tenant's id.
 
     "Café Zürich & Co." becomes "cafe-zurich-co". Names that have no Latin letters, begin with a digit,
     are reserved or look like an id get the tenant's: a changed name would be a guess.
     """
-    letters = unicodedata.normalize("NFKD", (wish or "")[:256].lower().translate(_LETTERS))
+    letters = unicodedata.normalize("NFKD", (requested or "")[:256].lower().translate(_LETTERS))
     ascii_only = "".join(c for c in letters.translate(_LETTERS) if not unicodedata.combining(c))
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:MAX_LENGTH].rstrip("-")
     try:
@@ -84,7 +84,7 @@ def slug_from_wish(wish: str | None, *, tenant_id: str) -> str:
 
 
 def with_suffix(slug: str, tenant_id: str) -> str:
-    """The slug for a tenant whose wish is taken: `<slug, cut>-<six characters of its id>`.
+    """The slug for a tenant whose request is taken: `<slug, cut>-<six characters of its id>`.
 
     Derived, so that every retry finds the same one.
     """

@@ -3,8 +3,8 @@
 Two kinds of fact stand here side by side: what an outside system answered a moment ago (does the
 database exist, does the cache hold this entry), and what the registry recorded as confirmed (which
 digest of variables Terraform last applied, from which secret version a password was set). The second
-kind saves a Terraform plan at every look; a deep look (support's `reprovision`) forgets it first.
-"""
+kind saves a Terraform plan at every observation; a full observation (support's `reprovision`) forgets it
+first."""
 
 from __future__ import annotations
 
@@ -121,17 +121,17 @@ class RestoreStatus:
 class TenantStatus:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
     host → payload without its epoch. `move`, `restore`: how far one is, where there is one; `secondary`:
-    the same seen of the placement that it goes to. `leaving`: only of a tenant whose purge was approved."""
+    the same seen of the placement that it goes to. `purging`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
     stack_digest: str | None
     database: DatabaseStatus | None
     app: CredentialStatus
     migrator: CredentialStatus
-    proof: str | None
+    access_proof: str | None
     routes: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[HostnameStatus, ...]
-    leaving: PurgeStatus | None = None
+    purging: PurgeStatus | None = None
     move: MoveStatus | None = None
     restore: RestoreStatus | None = None
     secondary: TenantStatus | None = None

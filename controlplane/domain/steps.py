@@ -29,7 +29,7 @@ class StepName(StrEnum):
     ROTATE_CREDENTIAL = "rotate_credential"
     RETIRE_LOGIN = "retire_login"
     MIGRATE_SCHEMA = "migrate_schema"
-    PROVE = "prove"
+    VERIFY_ACCESS = "verify_access"
     PUBLISH = "publish"
     WITHDRAW = "withdraw"
     REGISTER_HOSTNAME = "register_hostname"

@@ -1,7 +1,7 @@
 """Reading a Stripe object that may be of any API version, or nonsense.
 
 Ids come as text or, where the caller asked for it, as the expanded object. Whatever does not fit
-raises `Unclear`, which names the field and is safe to store and show: no control characters, no half
+raises `Unparseable`, which names the field and is safe to store and show: no control characters, no half
 surrogates, never long, however hostile the JSON.
 """
 
@@ -11,21 +11,21 @@ import re
 import unicodedata
 from typing import Any
 
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 
 _BIDI_CONTROLS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
-class Unclear(Exception):
+class Unparseable(Exception):
     """The object can't be understood."""
 
     def __init__(self, field: str, expected: str, got: object) -> None:
-        super().__init__(f"{field}: expected {expected}, got {shown(got)}")
+        super().__init__(f"{field}: expected {expected}, got {safe_repr(got)}")
         self.field, self.expected, self.got = field, expected, got
 
     def under(self, path: str) -> str:
         """The message, with the field's place in a larger object."""
-        return str(Unclear(f"{path}.{self.field}" if self.field else path, self.expected, self.got))
+        return str(Unparseable(f"{path}.{self.field}" if self.field else path, self.expected, self.got))
 
 
 def dig(value: Any, *path: str) -> Any:
@@ -41,7 +41,7 @@ def read_id(value: Any, field: str, prefix: str) -> str:
     identifier = found.get("id") if isinstance(found, dict) else found
     if isinstance(identifier, str) and re.match(rf"^{prefix}_[A-Za-z0-9_]{{1,250}}\Z", identifier):
         return identifier
-    raise Unclear(field, f"a Stripe id ({prefix}_…)", identifier)
+    raise Unparseable(field, f"a Stripe id ({prefix}_…)", identifier)
 
 
 def read_optional_id(value: Any, field: str, prefix: str) -> str | None:
@@ -53,7 +53,7 @@ def id_or_none(value: Any, field: str, prefix: str) -> str | None:
     """None where there is no good id: for fields that nothing hangs on."""
     try:
         return read_id(value, field, prefix)
-    except Unclear:
+    except Unparseable:
         return None
 
 
@@ -63,9 +63,9 @@ def read_text(value: Any, *, limit: int = 200) -> str | None:
     no text or nothing is left."""
     if not isinstance(value, str):
         return None
-    letters = (" " if _unfit(letter) else letter for letter in value[: 4 * limit])
+    letters = (" " if _invalid(letter) else letter for letter in value[: 4 * limit])
     return " ".join("".join(letters).split())[:limit].rstrip() or None
 
 
-def _unfit(letter: str) -> bool:
+def _invalid(letter: str) -> bool:
     return unicodedata.category(letter) in {"Cc", "Cs"} or unicodedata.bidirectional(letter) in _BIDI_CONTROLS

@@ -94,15 +94,15 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def phase_of(
-    spec: TenantSpec, *, settled: bool, ever_ready: bool, started: bool, purged: bool = False
+    spec: TenantSpec, *, reconciled: bool, ever_ready: bool, started: bool, purged: bool = False
 ) -> Phase:
-    """`settled`: the status equals the spec. `ever_ready`: it has answered before. `started`: an
+    """`reconciled`: the status equals the spec. `ever_ready`: it has answered before. `started`: an
     operation has begun to work on it."""
     if purged:
         return Phase.PURGED
     if spec.lifecycle is Lifecycle.CLOSED:
-        return Phase.CLOSED if settled else Phase.CLOSING
-    if spec.lifecycle is Lifecycle.SUSPENDED and settled:
+        return Phase.CLOSED if reconciled else Phase.CLOSING
+    if spec.lifecycle is Lifecycle.SUSPENDED and reconciled:
         return Phase.SUSPENDED
     if ever_ready:
         return Phase.ACTIVE

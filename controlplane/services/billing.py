@@ -175,7 +175,7 @@ def _request(
                     tenant_id=tenant_id,
                     customer_id=decision.customer_id,
                     display_name=decision.display_name,
-                    slug_wish=decision.slug_wish,
+                    requested_slug=decision.requested_slug,
                     spec=decision.spec,
                     paid_at=row.first_event_at,
                     warnings=decision.warnings,
@@ -193,7 +193,7 @@ def _request(
                     tenant_id=tenant_id,
                     customer_id=known.customer_id,
                     display_name=known.display_name,
-                    slug_wish=None,
+                    requested_slug=None,
                     spec=replace(
                         known.spec,
                         lifecycle=Lifecycle.CLOSED,

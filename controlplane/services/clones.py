@@ -1,4 +1,4 @@
-"""Clones: a tenant of the company's own, with the rows of a customer's, for support and staging.
+"""Clones: a tenant of the operator's own, with the rows of a customer's, for support and staging.
 
 No subscription stands behind it, so nothing but `close` ends it. It has logins, secrets, a role and a
 host of its own; the source's custom domains and secrets stay the source's.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.domain.errors import Conflict, NeedsHuman
-from controlplane.domain.move import MoveKind, MovePhase, plan_for_wish, validate_wish
+from controlplane.domain.move import MoveKind, MovePhase, plan_for_destination, validate_destination
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
@@ -47,24 +47,26 @@ class Place:
 def request(conn: Connection, tenant_id: str, *, to: str, actor: str, reason: str) -> int:
     """Move it `to` "dedicated", "shared" or a cluster; the operation's id. Raises Invalid, NotFound (the
     cluster), Conflict (not active, has a move that is not over, lives there)."""
-    wish = validate_wish(to)
+    destination = validate_destination(to)
     with conn.transaction():
         row = tenant.get(conn, tenant_id, lock=True)
-        _movable(conn, row, wish)
-        record(conn, row, wish=wish, by_hand=True, actor=actor, reason=reason)
+        _movable(conn, row, destination)
+        record(conn, row, destination=destination, by_hand=True, actor=actor, reason=reason)
         return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
 
 
 def request_preview(conn: Connection, tenant_id: str, *, to: str, actor: str) -> int:
     """Ask a worker what the move would do; the preview's id. Raises as `request`."""
-    wish = validate_wish(to)
+    destination = validate_destination(to)
     with conn.transaction():
         row = tenant.get(conn, tenant_id)
-        _movable(conn, row, wish)
-        return preview.request(conn, row.id, actor=actor, move_to=wish)
+        _movable(conn, row, destination)
+        return preview.request(conn, row.id, actor=actor, move_to=destination)
 
 
-def record(conn: Connection, row: TenantRow, *, wish: str, by_hand: bool, actor: str, reason: str) -> None:
+def record(
+    conn: Connection, row: TenantRow, *, destination: str, by_hand: bool, actor: str, reason: str
+) -> None:
     """Within the caller's transaction, for a tenant that may move."""
     placed = placement.current(conn, row.id)
     if placed is None:
@@ -72,7 +74,7 @@ def record(conn: Connection, row: TenantRow, *, wish: str, by_hand: bool, actor:
     move.insert(
         conn,
         row.id,
-        wish=wish,
+        destination=destination,
         plan=row.spec.plan,
         by_hand=by_hand,
         source=placed.number,
@@ -85,7 +87,7 @@ def record(conn: Connection, row: TenantRow, *, wish: str, by_hand: bool, actor:
         actor=actor,
         action="tenant.move",
         resource=row.id,
-        detail={"to": wish, "from": placed.cluster_id, "reason": reason},
+        detail={"to": destination, "from": placed.cluster_id, "reason": reason},
     )
 
 
@@ -155,10 +157,10 @@ def require_movable(conn: Connection, row: TenantRow) -> Placement:
     return placed
 
 
-def _movable(conn: Connection, row: TenantRow, wish: str) -> None:
+def _movable(conn: Connection, row: TenantRow, destination: str) -> None:
     placed = require_movable(conn, row)
-    if wish not in tuple(Isolation):
-        _free(conn, cluster.get(conn, wish), placed)
+    if destination not in tuple(Isolation):
+        _free(conn, cluster.get(conn, destination), placed)
 
 
 def _free(conn: Connection, there: ClusterRow, placed: Placement) -> None:
@@ -174,21 +176,23 @@ def find_place(
     conn: Connection,
     catalogue: Catalogue,
     plan: Plan,
-    wish: str,
+    destination: str,
     placed: Placement,
     *,
     elsewhere: bool = True,
 ) -> Place:
-    """Changes nothing; the caller's transaction holds the fit's lock afterwards. `elsewhere`: on another
+    """Changes nothing; the caller's transaction holds the class's lock afterwards. `elsewhere`: on another
     cluster than it lives on."""
-    if wish not in tuple(Isolation):
-        there = cluster.get(conn, wish)
-        cluster.hold_fit(conn, there.fit)
+    if destination not in tuple(Isolation):
+        there = cluster.get(conn, destination)
+        cluster.lock_class(conn, there.cluster_class)
         _free(conn, there, placed)
         return Place(there.id, there.spec, there.slots)
-    fitting = plan_for_wish(catalogue, plan, Isolation(wish))
+    fitting = plan_for_destination(catalogue, plan, Isolation(destination))
     spec = ClusterSpec.for_plan(fitting, engine_version=ENGINE_VERSION)
-    found = cluster.with_free_slot(conn, spec.fit, other_than=placed.cluster_id if elsewhere else None)
+    found = cluster.with_free_slot(
+        conn, spec.cluster_class, other_than=placed.cluster_id if elsewhere else None
+    )
     slots = 1 if fitting.isolation is Isolation.DEDICATED else fitting.slots
     return Place(found, spec, slots)
 
@@ -197,11 +201,11 @@ def place(
     conn: Connection, catalogue: Catalogue, plan: Plan, found: MoveRow, *, actor: str
 ) -> list[tuple[ResourceKind, str]]:
     """Record the target placement; the clusters to notify workers of. Within the caller's transaction. Raises
-    NeedsHuman where the wish can't be had any more."""
+    NeedsHuman where the destination can't be had any more."""
     source = placement.get(conn, found.tenant_id, found.source)
     elsewhere = found.kind is MoveKind.MOVE
     try:
-        where = find_place(conn, catalogue, plan, found.wish, source, elsewhere=elsewhere)
+        where = find_place(conn, catalogue, plan, found.destination, source, elsewhere=elsewhere)
     except Conflict as error:
         raise NeedsHuman(str(error), runbook=RUNBOOK) from error
     notify: list[tuple[ResourceKind, str]] = []

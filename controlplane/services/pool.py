@@ -20,14 +20,14 @@ from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.pool import (
     Act,
-    Fit,
+    ClusterClass,
     HeldBack,
     Make,
     PoolCluster,
     Retire,
     Retry,
     Room,
-    fits_of,
+    classes_of,
     idle_acu,
     plan_pool,
 )
@@ -57,15 +57,15 @@ class Look:
 def look(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Look:
     """Is anything to be done? Reads, and writes nothing but the report."""
     pooled = pool.clusters(conn)
-    fits, status = _facts(catalogue, pooled, digest_of)
-    plan = plan_pool(fits, status, catalogue.pool, Room())
+    classes, status = _facts(catalogue, pooled, digest_of)
+    plan = plan_pool(classes, status, catalogue.pool, Room())
     marked = {found.row.id for found in pooled if found.surplus_for is not None}
     parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status)
     makes = any(isinstance(act, Make) for act in plan.acts)
     if not (plan.acts or parked or plan.surplus != marked):
         pool.set_report(
             conn,
-            _report(fits, status, catalogue.pool, plan.held_back, Room()),
+            _report(classes, status, catalogue.pool, plan.held_back, Room()),
             at_most_every=REPORT_EVERY,
         )
         return Look(due=False, asks_quota=False)
@@ -78,25 +78,25 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room
     with conn.transaction():
         if not pool.hold(conn):
             return 0, []
-        audit.hold(conn)  # before a fit's lock, as in a tenant's placing: one order, no deadlock
-        fits, status = _facts(catalogue, pool.clusters(conn), digest_of)
-        plan = plan_pool(fits, status, catalogue.pool, room)
+        audit.hold(conn)  # before a class's lock, as in a tenant's placing: one order, no deadlock
+        classes, status = _facts(catalogue, pool.clusters(conn), digest_of)
+        plan = plan_pool(classes, status, catalogue.pool, room)
         pool.mark_surplus(conn, sorted(plan.surplus))
-        by_name = {fit.name: fit for fit in fits}
+        by_name = {cluster_class.name: cluster_class for cluster_class in classes}
         notify: Resources = []
         for act in plan.acts:
             notify += _record(conn, act, by_name)
         _, status = _facts(catalogue, pool.clusters(conn), digest_of)
         pool.set_report(
-            conn, _report(fits, status, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
+            conn, _report(classes, status, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
         )
     return len(plan.acts), notify
 
 
-def _record(conn: Connection, act: Act, fits: dict[str, Fit]) -> Resources:
+def _record(conn: Connection, act: Act, classes: dict[str, ClusterClass]) -> Resources:
     match act:
         case Make():
-            _make(conn, fits[act.fit])
+            _make(conn, classes[act.cluster_class])
             return []
         case Retire():
             return _retire(conn, act)
@@ -106,24 +106,28 @@ def _record(conn: Connection, act: Act, fits: dict[str, Fit]) -> Resources:
             return [(ResourceKind.CLUSTER, act.cluster_id)]
 
 
-def _make(conn: Connection, fit: Fit) -> None:
-    plans = ", ".join(fit.plans)
+def _make(conn: Connection, cluster_class: ClusterClass) -> None:
+    plans = ", ".join(cluster_class.plans)
     cluster_id = clusters.record_new(
         conn,
-        spec=fit.spec,
-        slots=fit.slots,
+        spec=cluster_class.spec,
+        slots=cluster_class.slots,
         reason=f"ahead of demand for {plans}",
         actor=ACTOR,
         after=REFILL_DELAY,
     )
-    detail = {"fit": fit.name, "plans": list(fit.plans), "slots": fit.slots}
+    detail = {
+        "cluster_class": cluster_class.name,
+        "plans": list(cluster_class.plans),
+        "slots": cluster_class.slots,
+    }
     audit.append(conn, actor=ACTOR, action="pool.make", resource=cluster_id, detail=detail)
 
 
 def _retire(conn: Connection, act: Retire) -> Resources:
     """Not, where a tenant has been placed on it a moment ago: a placement holds the same lock."""
     row = cluster.get(conn, act.cluster_id)
-    cluster.hold_fit(conn, row.fit)
+    cluster.lock_class(conn, row.cluster_class)
     if cluster.ever_used(conn, row.id):
         return []
     spec = row.spec.closed()
@@ -135,8 +139,8 @@ def _retire(conn: Connection, act: Retire) -> Resources:
 
 def _facts(
     catalogue: Catalogue, pooled: Sequence[PooledCluster], digest_of: DigestOf
-) -> tuple[list[Fit], list[PoolCluster]]:
-    return fits_of(catalogue, engine_version=ENGINE_VERSION), [_seen(found, digest_of) for found in pooled]
+) -> tuple[list[ClusterClass], list[PoolCluster]]:
+    return classes_of(catalogue, engine_version=ENGINE_VERSION), [_seen(found, digest_of) for found in pooled]
 
 
 def _seen(found: PooledCluster, digest_of: DigestOf) -> PoolCluster:
@@ -144,7 +148,7 @@ def _seen(found: PooledCluster, digest_of: DigestOf) -> PoolCluster:
     old_stack = found.stack_digest is not None and found.stack_digest != digest_of(row)
     return PoolCluster(
         id=row.id,
-        fit=row.fit,
+        cluster_class=row.cluster_class,
         slots=row.slots,
         used=found.used,
         ever_used=found.ever_used,
@@ -161,31 +165,34 @@ def _seen(found: PooledCluster, digest_of: DigestOf) -> PoolCluster:
 
 
 def _report(
-    fits: Sequence[Fit],
+    classes: Sequence[ClusterClass],
     status: Sequence[PoolCluster],
     limits: PoolLimits,
     held_back: Sequence[HeldBack],
     room: Room,
 ) -> dict[str, Any]:
-    known = {fit.name for fit in fits}
-    others = sorted({c.fit for c in status} - known)
-    reasons = {held.fit: {"clusters": held.clusters, "reason": held.reason} for held in held_back}
+    known = {cluster_class.name for cluster_class in classes}
+    others = sorted({c.cluster_class for c in status} - known)
+    reasons = {held.cluster_class: {"clusters": held.clusters, "reason": held.reason} for held in held_back}
     empty = [c for c in status if c.used == 0 and not c.closing]
     return {
-        "fits": [
+        "classes": [
             {
-                "fit": fit.name,
-                "plans": list(fit.plans),
-                "isolation": fit.spec.isolation.value,
-                "min_acu": fit.spec.min_acu,
-                "max_acu": fit.spec.max_acu,
-                "warm_slots": fit.warm_slots,
-                **_slots([c for c in status if c.fit == fit.name]),
-                "held_back": reasons.get(fit.name),
+                "cluster_class": cluster_class.name,
+                "plans": list(cluster_class.plans),
+                "isolation": cluster_class.spec.isolation.value,
+                "min_acu": cluster_class.spec.min_acu,
+                "max_acu": cluster_class.spec.max_acu,
+                "warm_slots": cluster_class.warm_slots,
+                **_slots([c for c in status if c.cluster_class == cluster_class.name]),
+                "held_back": reasons.get(cluster_class.name),
             }
-            for fit in fits
+            for cluster_class in classes
         ],
-        "without_plan": [{"fit": name, **_slots([c for c in status if c.fit == name])} for name in others],
+        "without_plan": [
+            {"cluster_class": name, **_slots([c for c in status if c.cluster_class == name])}
+            for name in others
+        ],
         "limits": asdict(limits),
         "clusters": len(status),
         "idle_acu_hours_per_day": sum(c.idle_acu for c in empty) * 24,

@@ -72,9 +72,9 @@ def create(
         release.add_findings(conn, [_row(made, finding) for finding in found])
         if newest is None:
             release.adopt_fleet(conn)
-            born = release.of_birth(conn)
+            born = release.of_new_tenants(conn)
             if born is not None:
-                release.give_unborn(conn, born)
+                release.give_new_tenants(conn, born)
         audit.append(
             conn,
             actor=actor,

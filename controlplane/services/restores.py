@@ -14,9 +14,9 @@ from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.move import MoveKind
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
-from controlplane.domain.restore import RestoreWish, home_at, moment, validate_wish
+from controlplane.domain.restore import RestoreRequest, home_at, moment, validate_request
 from controlplane.services import clusters, moves
-from controlplane.store import audit, cluster, ledger, move, operation, placement, preview, restore, tenant
+from controlplane.store import audit, cluster, drift, move, operation, placement, preview, restore, tenant
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection
 from controlplane.store.restore import RestoreRow
@@ -31,27 +31,27 @@ def request(
     """The operation's id. Raises Invalid, Conflict (not active, a move or restore is not over)."""
     with conn.transaction():
         row = tenant.get(conn, tenant_id, lock=True)
-        wish, placed = _check(conn, row, at, snapshot)
+        requested, placed = _check(conn, row, at, snapshot)
         home = cluster.get(conn, placed.cluster_id)
         move_id = move.insert(
             conn,
             row.id,
             kind=MoveKind.RESTORE,
-            wish=home.spec.isolation.value,
+            destination=home.spec.isolation.value,
             plan=row.spec.plan,
             by_hand=True,
             source=placed.number,
             reason=reason,
             actor=actor,
         )
-        restore.insert(conn, move_id, wish)
+        restore.insert(conn, move_id, requested)
         tenant.rise(conn, row.id)
         audit.append(
             conn,
             actor=actor,
             action="tenant.restore",
             resource=row.id,
-            detail={**wish.to_json(), "move": move_id, "from": placed.cluster_id, "reason": reason},
+            detail={**requested.to_json(), "move": move_id, "from": placed.cluster_id, "reason": reason},
         )
         return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
 
@@ -60,18 +60,20 @@ def request_preview(conn: Connection, tenant_id: str, *, at: object, snapshot: o
     """Ask a worker what the restore would do, or why it can't be; the preview's id. Raises as `request`."""
     with conn.transaction():
         row = tenant.get(conn, tenant_id)
-        wish, _ = _check(conn, row, at, snapshot)
-        return preview.request(conn, row.id, actor=actor, restore=wish.to_json())
+        requested, _ = _check(conn, row, at, snapshot)
+        return preview.request(conn, row.id, actor=actor, restore=requested.to_json())
 
 
-def _check(conn: Connection, row: TenantRow, at: object, snapshot: object) -> tuple[RestoreWish, Placement]:
+def _check(
+    conn: Connection, row: TenantRow, at: object, snapshot: object
+) -> tuple[RestoreRequest, Placement]:
     """What is asked for, and where it lives."""
-    now = ledger.now(conn)
-    wish = validate_wish(at, snapshot, now=now)
+    now = drift.now(conn)
+    requested = validate_request(at, snapshot, now=now)
     placed = moves.require_movable(conn, row)
-    if wish.at is not None:
-        _may_be_restorable(conn, row, wish.at, now)
-    return wish, placed
+    if requested.at is not None:
+        _may_be_restorable(conn, row, requested.at, now)
+    return requested, placed
 
 
 def _may_be_restorable(conn: Connection, row: TenantRow, at: datetime, now: datetime) -> None:

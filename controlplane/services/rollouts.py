@@ -278,10 +278,10 @@ def _next_wave(conn: Connection, row: RolloutRow) -> Next:
         counts = [wave.wave for wave in rollout_target.by_wave(conn, row.id) if wave.counts.open]
         following = min([*counts, last])
         rollout.open_wave(conn, row.id, following, after=row.spec.wave_pause)
-        release.raise_unborn(conn, row.release)
+        release.raise_new_tenants(conn, row.release)
         return Next.LATER if row.spec.wave_pause else Next.AGAIN
-    release.hold_births(conn)
-    release.raise_unborn(conn, row.release)
+    release.lock_new_tenants(conn)
+    release.raise_new_tenants(conn, row.release)
     late = rollout_target.candidates(conn, row.release, rollout_id=row.id)
     if late:
         rollout_target.enrol(conn, row.id, dict.fromkeys((member.tenant_id for member in late), last))

@@ -42,4 +42,4 @@ def show(conn: Connection) -> Summary:
 
 def _phase(group: TenantGroup) -> Phase:
     spec = TenantSpec(lifecycle=Lifecycle(group.lifecycle), plan="", subscription_status="")
-    return phase_of(spec, settled=group.settled, ever_ready=group.ever_ready, started=group.started)
+    return phase_of(spec, reconciled=group.reconciled, ever_ready=group.ever_ready, started=group.started)

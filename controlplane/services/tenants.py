@@ -12,7 +12,7 @@ from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hostname import TAKEN, RefusedDomain
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
-from controlplane.domain.slug import slug_from_wish, with_suffix
+from controlplane.domain.slug import slug_from_request, with_suffix
 from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import clusters, purges
 from controlplane.services.clusters import ENGINE_VERSION
@@ -46,7 +46,7 @@ class Request:
     tenant_id: str
     customer_id: str
     display_name: str
-    slug_wish: str | None
+    requested_slug: str | None
     spec: TenantSpec
     paid_at: datetime | None
     warnings: Sequence[str] = ()
@@ -142,9 +142,9 @@ def _turn(conn: Connection, row: TenantRow, spec: TenantSpec, catalogue: Catalog
 
 
 def _insert(conn: Connection, request: Request) -> str:
-    """The slug that was free: the wish, the wish with a part of the id, or the id itself."""
-    slug = slug_from_wish(request.slug_wish, tenant_id=request.tenant_id)
-    born_with = release.of_birth(conn)
+    """The slug that was free: the request, the request with a part of the id, or the id itself."""
+    slug = slug_from_request(request.requested_slug, tenant_id=request.tenant_id)
+    born_with = release.of_new_tenants(conn)
     for candidate in (slug, with_suffix(slug, request.tenant_id), request.tenant_id):
         try:
             tenant.insert(
@@ -180,7 +180,7 @@ def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[t
     """Record, then act: every outside name is fixed here, before anything outside is called."""
     spec = ClusterSpec.for_plan(plan, engine_version=ENGINE_VERSION)
     notify: list[tuple[ResourceKind, str]] = []
-    cluster_id = cluster.with_free_slot(conn, spec.fit)
+    cluster_id = cluster.with_free_slot(conn, spec.cluster_class)
     if cluster_id is None:
         slots = 1 if plan.isolation is Isolation.DEDICATED else plan.slots
         cluster_id = clusters.record_new(
@@ -211,7 +211,9 @@ def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> lis
         return []
     home = cluster.get(conn, placed.cluster_id)
     wanted = ClusterSpec.for_plan(plan, engine_version=home.spec.engine_version)
-    if wanted.fit == home.fit or {wanted.isolation, home.spec.isolation} != {Isolation.DEDICATED}:
+    if wanted.cluster_class == home.cluster_class or {wanted.isolation, home.spec.isolation} != {
+        Isolation.DEDICATED
+    }:
         return []
     cluster.set_spec(conn, home.id, wanted)
     audit.append(
@@ -222,10 +224,10 @@ def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> lis
 
 
 def reprovision(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
-    """Look at everything anew, Terraform included, and mend what differs; the operation's id."""
+    """Look at everything anew, Terraform included, and repair what differs; the operation's id."""
     with conn.transaction():
         row = tenant.get(conn, tenant_id, lock=True)
-        tenant.set_proof(conn, row.id, None)
+        tenant.set_access_proof(conn, row.id, None)
         placed = placement.current(conn, row.id)
         if placed is not None:
             stack.forget(conn, placed.workspace)

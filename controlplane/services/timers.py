@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
+from controlplane.domain.operation import PERIODIC_OBSERVATION, ResourceKind
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store import audit, data_copy, operation, tenant
 from controlplane.store.registry import Connection
@@ -20,8 +20,8 @@ def run(conn: Connection, *, limit: int) -> int:
     """How many tenants are to be looked at."""
     looks = tenant.due_for_a_look(conn, limit=limit)
     for tenant_id in looks:
-        operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_LOOK, actor=ACTOR)
-    tenant.tell_trials(conn, limit=limit)
+        operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_OBSERVATION, actor=ACTOR)
+    tenant.notify_trials(conn, limit=limit)
     for cluster_id in data_copy.useless_keys(conn, limit=limit):
         reason = "the last snapshot of it is gone"
         operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=ACTOR)

@@ -17,11 +17,11 @@ from controlplane.store.registry import Connection
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
     id: str
-    fit: str
+    cluster_class: str
     slots: int
     spec: ClusterSpec
     generation: int
-    settled_generation: int
+    observed_generation: int
     status: dict[str, Any] | None
     observed_at: datetime | None
     hardened_at: datetime | None
@@ -44,15 +44,16 @@ def row_of(row: DictRow) -> ClusterRow:
 
 
 COLUMNS = (
-    "id, fit, slots, spec, generation, settled_generation, status, observed_at, hardened_at, endpoint,"
+    "id, cluster_class, slots, spec, generation, observed_generation, status, observed_at, hardened_at,"
+    " endpoint,"
     " needs_attention, runbook, ready_at, created_at, destroyed_at, keeps_key"
 )
 
 
 def insert(conn: Connection, *, cluster_id: str, slots: int, spec: ClusterSpec) -> None:
     conn.execute(
-        "INSERT INTO cluster (id, fit, slots, spec) VALUES (%s, %s, %s, %s)",
-        [cluster_id, spec.fit, slots, Jsonb(spec.to_json())],
+        "INSERT INTO cluster (id, cluster_class, slots, spec) VALUES (%s, %s, %s, %s)",
+        [cluster_id, spec.cluster_class, slots, Jsonb(spec.to_json())],
     )
 
 
@@ -74,30 +75,30 @@ def living(conn: Connection) -> list[ClusterRow]:
     return [row_of(row) for row in rows]
 
 
-def hold_fit(conn: Connection, fit: str) -> None:
-    """To the end of the transaction nobody else takes a slot of this fit or takes one away."""
-    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-fit:' || %s, 0))", [fit])
+def lock_class(conn: Connection, cluster_class: str) -> None:
+    """To the end of the transaction nobody else takes a slot of this class or takes one away."""
+    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-class:' || %s, 0))", [cluster_class])
 
 
-def with_free_slot(conn: Connection, fit: str, *, other_than: str | None = None) -> str | None:
-    """A cluster of this fit with room: ready ones first, then the fullest, so that few stay half empty. One
+def with_free_slot(conn: Connection, cluster_class: str, *, other_than: str | None = None) -> str | None:
+    """A cluster of this class with room: ready ones first, then the fullest, so that few stay half empty. One
     that was a tenant's alone is nobody else's afterwards: its backups hold that tenant's data.
 
-    The caller's transaction holds the fit's advisory lock, so two tenants never take the last slot.
+    The caller's transaction holds the class's advisory lock, so two tenants never take the last slot.
     """
-    hold_fit(conn, fit)
+    lock_class(conn, cluster_class)
     row = conn.execute(
         """
         SELECT c.id FROM cluster c
           LEFT JOIN placement p ON p.cluster_id = c.id AND p.state IN ('current', 'target', 'source')
-         WHERE c.fit = %s AND c.spec->>'lifecycle' = 'active' AND c.needs_attention IS NULL
+         WHERE c.cluster_class = %s AND c.spec->>'lifecycle' = 'active' AND c.needs_attention IS NULL
            AND c.id IS DISTINCT FROM %s
            AND (c.slots > 1 OR NOT EXISTS (SELECT FROM placement e WHERE e.cluster_id = c.id))
          GROUP BY c.id HAVING count(p.*) < c.slots
          ORDER BY c.ready_at IS NULL, count(p.*) DESC, c.created_at, c.id
          LIMIT 1
         """,
-        [fit, other_than],
+        [cluster_class, other_than],
     ).fetchone()
     return None if row is None else row["id"]
 
@@ -140,9 +141,9 @@ def set_spec(conn: Connection, cluster_id: str, spec: ClusterSpec) -> bool:
     data = Jsonb(spec.to_json())
     return (
         conn.execute(
-            "UPDATE cluster SET spec = %s, fit = %s, generation = generation + 1"
+            "UPDATE cluster SET spec = %s, cluster_class = %s, generation = generation + 1"
             " WHERE id = %s AND spec <> %s",
-            [data, spec.fit, cluster_id, data],
+            [data, spec.cluster_class, cluster_id, data],
         ).rowcount
         > 0
     )
@@ -173,12 +174,12 @@ def mark_destroyed(conn: Connection, cluster_id: str, *, keeps_key: bool = False
     )
 
 
-def settle(conn: Connection, cluster_id: str, *, generation: int) -> bool:
+def mark_reconciled(conn: Connection, cluster_id: str, *, generation: int) -> bool:
     """The spec of this generation is reality; tenants may come, unless it is closed. False where the spec
     has moved on."""
     return (
         conn.execute(
-            "UPDATE cluster SET settled_generation = %(generation)s, needs_attention = NULL, runbook = NULL,"
+            "UPDATE cluster SET observed_generation = %(generation)s, needs_attention = NULL, runbook = NULL,"
             " ready_at = CASE WHEN spec->>'lifecycle' = 'active'"
             "  THEN coalesce(ready_at, clock_timestamp()) ELSE ready_at END"
             " WHERE id = %(id)s AND generation = %(generation)s",

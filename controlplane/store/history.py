@@ -1,11 +1,11 @@
 """How long history is kept, so that the registry does not grow without end (I10).
 
 Operations that ended well are for people who ask what happened lately; what was changed by whom is in
-the audit trail, which is never pruned. A periodic look that found everything as it should be is no history at
-all: at one look an hour ten thousand tenants make 240,000 of them a day, so it goes when it settles. Bodies
-of handled events go after Stripe itself has forgotten them (30 days), with a margin; the event's row stays
-for a year more, so that a very late duplicate is still a duplicate. After that a duplicate is one more look
-at the subscription as it is now.
+the audit trail, which is never pruned. A periodic observation that found everything as it should be is no
+history at all: at one look an hour ten thousand tenants make 240,000 of them a day, so it goes when it
+settles. Bodies of handled events go after Stripe itself has forgotten them (30 days), with a margin; the
+event's row stays for a year more, so that a very late duplicate is still a duplicate. After that a duplicate
+is one more look at the subscription as it is now.
 
 What waits for a person is never removed: events that are parked, and the newest parked operation of a tenant
 or cluster, which says why it needs attention.
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.domain.operation import PERIODIC_LOOK, Held
+from controlplane.domain.operation import PERIODIC_OBSERVATION, ClaimedOperation
 from controlplane.store.registry import Connection
 
 KEEP_LOOKS_DAYS = 2
 KEEP_OPERATIONS_DAYS = 90
 KEEP_BODIES_DAYS = 60
 KEEP_EVENTS_DAYS = 425
-KEEP_NOTICES_DAYS = 90
+KEEP_NOTIFICATIONS_DAYS = 90
 KEEP_PREVIEWS_DAYS = 30
 
 
@@ -55,7 +55,7 @@ _RULES = (
         "operation",
         KEEP_LOOKS_DAYS,
         "finished_at",
-        f"{_ENDED} AND reason = '{PERIODIC_LOOK}'",
+        f"{_ENDED} AND reason = '{PERIODIC_OBSERVATION}'",
         _WITH_ITS_STEPS,
     ),
     Rule("operation", KEEP_OPERATIONS_DAYS, "finished_at", _ENDED, _WITH_ITS_STEPS),
@@ -75,11 +75,11 @@ _RULES = (
         ("DELETE FROM stripe_event WHERE id = ANY(%s)",),
     ),
     Rule(
-        "notice",
-        KEEP_NOTICES_DAYS,
+        "notification",
+        KEEP_NOTIFICATIONS_DAYS,
         "finished_at",
         "state <> 'waiting'",
-        ("DELETE FROM notice WHERE id = ANY(%s)",),
+        ("DELETE FROM notification WHERE id = ANY(%s)",),
     ),
     Rule(
         "preview",
@@ -111,10 +111,10 @@ def _remove(conn: Connection, rule: Rule, limit: int) -> int:
     return len(rows)
 
 
-def forget_idle_look(conn: Connection, held: Held) -> bool:
-    """Remove the operation that settles where it was a periodic look that found nothing to do at its first
-    attempt. False where it is history."""
-    if held.reason != PERIODIC_LOOK or held.attempts > 1:
+def forget_idle_observation(conn: Connection, held: ClaimedOperation) -> bool:
+    """Remove the operation that settles where it was a periodic observation that found nothing to do at its
+    first attempt. False where it is history."""
+    if held.reason != PERIODIC_OBSERVATION or held.attempts > 1:
         return False
     return (
         conn.execute(

@@ -9,7 +9,7 @@ nothing but when to give up by itself.
 from __future__ import annotations
 
 from controlplane.domain.errors import LeaseLost
-from controlplane.domain.operation import Held, ResourceKind
+from controlplane.domain.operation import ClaimedOperation, ResourceKind
 from controlplane.store.registry import Connection, one
 
 
@@ -45,7 +45,7 @@ def claim(
     kind: ResourceKind | None = None,
     resource_id: str | None = None,
     orphaned: bool = False,
-) -> Held | None:
+) -> ClaimedOperation | None:
     """The next operation that is due, of one resource or of any; None where nothing is.
 
     An operation that died running is taken before one that waits; `orphaned`: no other is. Rows that
@@ -78,7 +78,7 @@ def claim(
                 [fencing_token, row["id"]],
             ).fetchone()
         )["attempts"]
-    return Held(
+    return ClaimedOperation(
         kind=ResourceKind(row["kind"]),
         resource_id=row["resource_id"],
         operation_id=row["id"],
@@ -91,7 +91,7 @@ def claim(
     )
 
 
-def renew(conn: Connection, held: Held, *, seconds: float) -> None:
+def renew(conn: Connection, held: ClaimedOperation, *, seconds: float) -> None:
     """Raises LeaseLost once somebody else has claimed."""
     renewed = conn.execute(
         "UPDATE lease SET until = clock_timestamp() + make_interval(secs => %s)"
@@ -102,7 +102,7 @@ def renew(conn: Connection, held: Held, *, seconds: float) -> None:
         raise LeaseLost(f"{held.resource_id}: fencing_token {held.fencing_token} is no longer the newest")
 
 
-def guard(conn: Connection, held: Held) -> None:
+def guard(conn: Connection, held: ClaimedOperation) -> None:
     """Within a transaction: refuse to write for a holder that has been superseded (I3)."""
     row = conn.execute(
         "SELECT 1 FROM lease WHERE kind = %s AND resource_id = %s AND fencing_token = %s FOR SHARE",
@@ -112,7 +112,7 @@ def guard(conn: Connection, held: Held) -> None:
         raise LeaseLost(f"{held.resource_id}: fencing_token {held.fencing_token} is no longer the newest")
 
 
-def release(conn: Connection, held: Held) -> None:
+def release(conn: Connection, held: ClaimedOperation) -> None:
     conn.execute(
         "UPDATE lease SET until = '-infinity', holder = NULL"
         " WHERE kind = %s AND resource_id = %s AND fencing_token = %s",

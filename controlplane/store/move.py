@@ -23,7 +23,7 @@ class MoveRow:
     id: int
     tenant_id: str
     kind: MoveKind
-    wish: str
+    destination: str
     plan: str
     by_hand: bool
     declined: bool
@@ -32,7 +32,7 @@ class MoveRow:
     phase: MovePhase
     reason: str
     actor: str
-    proof: str | None
+    access_proof: str | None
     copied_rows: int | None
     copied_bytes: int | None
     paused_at: datetime | None
@@ -59,7 +59,7 @@ class MoveRow:
 
 
 _COLUMNS = (
-    "id, tenant_id, kind, wish, plan, by_hand, declined, source, target, phase, reason, actor, proof,"
+    "id, tenant_id, kind, destination, plan, by_hand, declined, source, target, phase, reason, actor, access_proof,"
     " copied_rows, copied_bytes, paused_at, pause_seconds, compared, checked, moved_at, cleared_at,"
     " keep_until, created_at, finished_at, coalesce(keep_until <= clock_timestamp(), false) AS overdue"
 )
@@ -73,7 +73,7 @@ def insert(
     conn: Connection,
     tenant_id: str,
     *,
-    wish: str,
+    destination: str,
     plan: str,
     by_hand: bool,
     source: int,
@@ -87,9 +87,10 @@ def insert(
             return int(
                 one(
                     conn.execute(
-                        "INSERT INTO move (tenant_id, kind, wish, plan, by_hand, source, reason, actor)"
+                        "INSERT INTO move (tenant_id, kind, destination, plan, by_hand, source, reason,"
+                        " actor)"
                         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-                        [tenant_id, kind, wish, plan, by_hand, source, reason[:200], actor],
+                        [tenant_id, kind, destination, plan, by_hand, source, reason[:200], actor],
                     ).fetchone()
                 )["id"]
             )
@@ -134,8 +135,8 @@ def set_target(conn: Connection, move_id: int, number: int) -> None:
     conn.execute("UPDATE move SET target = %s WHERE id = %s", [number, move_id])
 
 
-def set_proof(conn: Connection, move_id: int, proof: str | None) -> None:
-    conn.execute("UPDATE move SET proof = %s WHERE id = %s", [proof, move_id])
+def set_access_proof(conn: Connection, move_id: int, access_proof: str | None) -> None:
+    conn.execute("UPDATE move SET access_proof = %s WHERE id = %s", [access_proof, move_id])
 
 
 def set_copied(conn: Connection, move_id: int, *, rows: int, size: int) -> None:

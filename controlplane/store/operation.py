@@ -17,7 +17,7 @@ from typing import Any
 from psycopg.rows import class_row
 
 from controlplane.domain.errors import NotFound
-from controlplane.domain.operation import PERIODIC_LOOK, Held, OperationState, ResourceKind
+from controlplane.domain.operation import PERIODIC_OBSERVATION, ClaimedOperation, OperationState, ResourceKind
 from controlplane.store.registry import Connection
 
 MOST_CAUSES = 50
@@ -39,7 +39,7 @@ def caused_by(*, event: str | None = None, request: str | None = None) -> Iterat
 @dataclass(frozen=True, slots=True)
 class OperationRow:
     """`causes`: who or what asked for it, {"reason", "actor", "event", "request", "at"} each, oldest first;
-    at most MOST_CAUSES of `cause_count`. None of a periodic look."""
+    at most MOST_CAUSES of `cause_count`. None of a periodic observation."""
 
     id: int
     kind: str
@@ -96,7 +96,7 @@ def request(
     conn: Connection, kind: ResourceKind, resource_id: str, *, reason: str, actor: str, after: float = 0.0
 ) -> int:
     """Ensure one waiting operation, due now or `after` seconds from now; its id. One that waits already
-    is brought forward to now and keeps this cause beside its own; a periodic look is none."""
+    is brought forward to now and keeps this cause beside its own; a periodic observation is none."""
     [operation_id] = request_all(conn, kind, [resource_id], reason=reason, actor=actor, after=after)
     return operation_id
 
@@ -121,9 +121,9 @@ def request_all(
             "actor": actor,
             "event": event,
             "request": request_id,
-            "counts": reason != PERIODIC_LOOK,
+            "counts": reason != PERIODIC_OBSERVATION,
             "after": after,
-            "look": PERIODIC_LOOK,
+            "look": PERIODIC_OBSERVATION,
         },
     ).fetchall()
     return [int(row["id"]) for row in rows]
@@ -153,7 +153,7 @@ def start_now(conn: Connection, kind: ResourceKind, resource_id: str) -> bool:
 
 
 def finish(
-    conn: Connection, held: Held, state: OperationState, *, error: str | None, runbook: str | None
+    conn: Connection, held: ClaimedOperation, state: OperationState, *, error: str | None, runbook: str | None
 ) -> None:
     conn.execute(
         "UPDATE operation SET state = %s, error = %s, runbook = %s, finished_at = clock_timestamp()"
@@ -163,7 +163,7 @@ def finish(
 
 
 def put_back(
-    conn: Connection, held: Held, *, after: float, error: str | None, counts: bool
+    conn: Connection, held: ClaimedOperation, *, after: float, error: str | None, counts: bool
 ) -> OperationState:
     """Running → waiting, due after that many seconds; or superseded where another one waits already, which
     then has its causes too.

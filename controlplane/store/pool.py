@@ -32,7 +32,7 @@ class PooledCluster:
 @dataclass(frozen=True, slots=True)
 class Report:
     content: dict[str, Any]
-    looked_at: datetime
+    observed_at: datetime
 
 
 def hold(conn: Connection) -> bool:
@@ -89,16 +89,16 @@ def mark_surplus(conn: Connection, cluster_ids: list[str]) -> None:
 
 def report(conn: Connection) -> Report | None:
     """None before the first look."""
-    row = conn.execute("SELECT report, looked_at FROM pool").fetchone()
-    return None if row is None else Report(row["report"], row["looked_at"])
+    row = conn.execute("SELECT report, observed_at FROM pool").fetchone()
+    return None if row is None else Report(row["report"], row["observed_at"])
 
 
 def set_report(conn: Connection, content: dict[str, Any], *, at_most_every: float) -> None:
     """Written where it says something new, and else only every so many seconds, as a sign of life."""
     conn.execute(
         "INSERT INTO pool (report) VALUES (%(content)s)"
-        " ON CONFLICT (id) DO UPDATE SET report = excluded.report, looked_at = clock_timestamp()"
+        " ON CONFLICT (id) DO UPDATE SET report = excluded.report, observed_at = clock_timestamp()"
         " WHERE pool.report <> excluded.report"
-        "    OR pool.looked_at < clock_timestamp() - make_interval(secs => %(every)s)",
+        "    OR pool.observed_at < clock_timestamp() - make_interval(secs => %(every)s)",
         {"content": Jsonb(content), "every": at_most_every},
     )

@@ -16,7 +16,7 @@ from controlplane.store.registry import Connection, one
 
 # Births share it, the end of a rollout takes it alone: nobody is born on the old release at the moment
 # in which the rollout that would have taken it along ends.
-_BIRTHS = 0x7C9_0005
+_NEW_TENANTS = 0x7C9_0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +175,16 @@ def adopt_fleet(conn: Connection) -> int:
     ).rowcount
 
 
-def give_unborn(conn: Connection, number: str) -> None:
+def give_new_tenants(conn: Connection, number: str) -> None:
     """Those that have no release yet and never served are to be born with this one."""
     conn.execute("UPDATE tenant SET release = %s WHERE release IS NULL AND ready_at IS NULL", [number])
 
 
-def of_birth(conn: Connection) -> str | None:
+def of_new_tenants(conn: Connection) -> str | None:
     """The release that a tenant is born with: that of the newest completed rollout, or of the one that
     runs once its canary wave is through; before the first rollout that of the fleet. None where no
     release is registered. The caller's transaction holds off the end of a rollout until it ends."""
-    conn.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_BIRTHS])
+    conn.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_NEW_TENANTS])
     row = one(
         conn.execute(
             "SELECT coalesce((SELECT max(release) FROM rollout WHERE state = 'done'"
@@ -200,19 +200,19 @@ def welcome_back(conn: Connection, tenant_id: str) -> None:
     """A tenant is to be served again, and while it was closed rollouts have passed over it: it is to have
     what a new one gets, and its own operation brings it there. As with a birth, no rollout ends at this
     moment."""
-    number = of_birth(conn)
+    number = of_new_tenants(conn)
     conn.execute(
         "UPDATE tenant SET release = %(number)s WHERE id = %(id)s AND release < %(number)s",
         {"id": tenant_id, "number": number},
     )
 
 
-def hold_births(conn: Connection) -> None:
+def lock_new_tenants(conn: Connection) -> None:
     """Within a transaction: nobody is being born, or coming back."""
-    conn.execute("SELECT pg_advisory_xact_lock(%s)", [_BIRTHS])
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", [_NEW_TENANTS])
 
 
-def raise_unborn(conn: Connection, number: str) -> int:
+def raise_new_tenants(conn: Connection, number: str) -> int:
     """Tenants that have never served are to be born with this release; how many were to get less.
     Those whose database exists already are brought to it by their own operation."""
     rows = conn.execute(

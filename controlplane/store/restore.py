@@ -7,7 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from controlplane.domain.restore import RestoreWish
+from controlplane.domain.restore import RestoreRequest
 from controlplane.store.registry import Connection
 
 
@@ -26,16 +26,17 @@ class RestoreRow:
     copied_at: datetime | None
 
     @property
-    def wish(self) -> RestoreWish:
-        return RestoreWish(self.at, self.snapshot)
+    def requested(self) -> RestoreRequest:
+        return RestoreRequest(self.at, self.snapshot)
 
 
 _COLUMNS = "move_id, at, snapshot, number, cluster_id, release, opened_at, copied_at"
 
 
-def insert(conn: Connection, move_id: int, wish: RestoreWish) -> None:
+def insert(conn: Connection, move_id: int, requested: RestoreRequest) -> None:
     conn.execute(
-        "INSERT INTO restore (move_id, at, snapshot) VALUES (%s, %s, %s)", [move_id, wish.at, wish.snapshot]
+        "INSERT INTO restore (move_id, at, snapshot) VALUES (%s, %s, %s)",
+        [move_id, requested.at, requested.snapshot],
     )
 
 

@@ -97,7 +97,7 @@ def is_due(conn: Connection) -> bool:
     """Is one in the making to be looked at, or one to be removed?"""
     row = conn.execute(
         "SELECT EXISTS (SELECT FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"  # noqa: S608
-        "   WHERE s.next_look_at <= clock_timestamp() AND s.state <> 'deleted'"
+        "   WHERE s.next_observation_at <= clock_timestamp() AND s.state <> 'deleted'"
         f"    AND ((s.state = 'making' AND r.state = 'running') OR {_EXPIRED})) AS due"
     ).fetchone()
     return bool(one(row)["due"])
@@ -118,10 +118,10 @@ def _take(conn: Connection, condition: str, *, limit: int, again: float) -> list
         return cur.execute(
             "WITH due AS (SELECT s.rollout_id, s.cluster_id, s.number"  # noqa: S608 — constants
             "   FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
-            f" WHERE s.next_look_at <= clock_timestamp() AND {condition}"
-            "  ORDER BY s.next_look_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED)"
+            f" WHERE s.next_observation_at <= clock_timestamp() AND {condition}"
+            "  ORDER BY s.next_observation_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED)"
             " UPDATE rollout_snapshot s"
-            "   SET next_look_at = clock_timestamp() + make_interval(secs => %(again)s)"
+            "   SET next_observation_at = clock_timestamp() + make_interval(secs => %(again)s)"
             "  FROM due, rollout r WHERE r.id = due.rollout_id AND (s.rollout_id, s.cluster_id, s.number)"
             f"   = (due.rollout_id, due.cluster_id, due.number) RETURNING {_COLUMNS}",
             {"limit": limit, "again": again},

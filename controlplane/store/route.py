@@ -17,7 +17,7 @@ from controlplane.store.registry import Connection, one
 
 EPOCH_STEP = 1_000_000
 """How far beyond the sequence an epoch in the cache may be and still be honest, of a registry restored
-from a backup: ten changes of each of 100,000 hosts. `dataplane.contract` has the same number."""
+from a backup: ten changes of each of 100,000 hosts. `dataplane.tenant_config` has the same number."""
 
 
 def decide(conn: Connection, host: str, tenant_id: str, payload: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.operation import Held
+from controlplane.domain.operation import ClaimedOperation
 from controlplane.store.registry import Connection, one
 
 
@@ -53,7 +53,7 @@ def open_runs(conn: Connection, workspace: str) -> list[OpenRun]:
     return [OpenRun(**row) for row in rows]
 
 
-def begin_run(conn: Connection, held: Held, workspace: str, *, who: str) -> int:
+def begin_run(conn: Connection, held: ClaimedOperation, workspace: str, *, who: str) -> int:
     return int(
         one(
             conn.execute(

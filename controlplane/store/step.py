@@ -10,7 +10,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from controlplane.domain.operation import Held
+from controlplane.domain.operation import ClaimedOperation
 from controlplane.domain.steps import Step
 from controlplane.store.registry import Connection, one
 
@@ -40,7 +40,7 @@ class StepEventRow:
     message: str
 
 
-def begin(conn: Connection, held: Held, step: Step) -> int:
+def begin(conn: Connection, held: ClaimedOperation, step: Step) -> int:
     """The new step's number within its operation."""
     return int(
         one(
@@ -61,7 +61,7 @@ def begin(conn: Connection, held: Held, step: Step) -> int:
     )
 
 
-def end(conn: Connection, held: Held, seq: int, *, state: str, error: str | None = None) -> None:
+def end(conn: Connection, held: ClaimedOperation, seq: int, *, state: str, error: str | None = None) -> None:
     """`state`: done, failed, or waiting (nothing was wrong, it needs more time)."""
     conn.execute(
         "UPDATE step SET state = %s, error = %s, finished_at = clock_timestamp()"
@@ -84,7 +84,7 @@ def died_in_a_row(conn: Connection, operation_id: int) -> int:
 
 def note(
     conn: Connection,
-    held: Held,
+    held: ClaimedOperation,
     seq: int,
     *,
     kind: str,

@@ -14,16 +14,16 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hostname import RefusedDomain
-from controlplane.domain.notice import NoticeKind
+from controlplane.domain.notification import NotificationKind
 from controlplane.domain.purge import RETURN_RUNBOOK
 from controlplane.domain.tenant import Lifecycle, Phase, TenantSpec, phase_of
-from controlplane.store import notice
+from controlplane.store import notification
 from controlplane.store.registry import Connection
 
 _TOLD = {
-    (Lifecycle.ACTIVE, Lifecycle.SUSPENDED): NoticeKind.SUSPENDED,
-    (Lifecycle.SUSPENDED, Lifecycle.ACTIVE): NoticeKind.RESUMED,
-    (Lifecycle.CLOSED, Lifecycle.ACTIVE): NoticeKind.RESUMED,
+    (Lifecycle.ACTIVE, Lifecycle.SUSPENDED): NotificationKind.SUSPENDED,
+    (Lifecycle.SUSPENDED, Lifecycle.ACTIVE): NotificationKind.RESUMED,
+    (Lifecycle.CLOSED, Lifecycle.ACTIVE): NotificationKind.RESUMED,
 }
 """By what was last brought about and what is now. Closing is told when it is decided."""
 
@@ -42,10 +42,10 @@ class TenantRow:
     customer_id: str
     spec: TenantSpec
     generation: int
-    settled_generation: int
+    observed_generation: int
     status: dict[str, Any] | None
     observed_at: datetime | None
-    proof: str | None
+    access_proof: str | None
     release: str | None
     needs_attention: str | None
     runbook: str | None
@@ -64,7 +64,7 @@ class TenantRow:
     def phase(self) -> Phase:
         return phase_of(
             self.spec,
-            settled=self.settled_generation == self.generation,
+            reconciled=self.observed_generation == self.generation,
             ever_ready=self.ready_at is not None,
             started=self.started_at is not None,
             purged=self.purged_at is not None,
@@ -78,8 +78,8 @@ def _row(row: DictRow) -> TenantRow:
 
 
 _COLUMNS = (
-    "id, slug, display_name, customer_id, spec, generation, settled_generation, status, observed_at,"
-    " proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at, closed_at,"
+    "id, slug, display_name, customer_id, spec, generation, observed_generation, status, observed_at,"
+    " access_proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at, closed_at,"
     " purge_after, purged_at, clone_of, cloned_at, refused_domains"
 )
 
@@ -197,8 +197,8 @@ def mark_started(conn: Connection, tenant_id: str) -> None:
     )
 
 
-def set_proof(conn: Connection, tenant_id: str, proof: str | None) -> None:
-    conn.execute("UPDATE tenant SET proof = %s WHERE id = %s", [proof, tenant_id])
+def set_access_proof(conn: Connection, tenant_id: str, access_proof: str | None) -> None:
+    conn.execute("UPDATE tenant SET access_proof = %s WHERE id = %s", [access_proof, tenant_id])
 
 
 def set_status(conn: Connection, tenant_id: str, status: dict[str, Any]) -> None:
@@ -208,21 +208,21 @@ def set_status(conn: Connection, tenant_id: str, status: dict[str, Any]) -> None
     )
 
 
-def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float | None) -> bool:
-    """The spec of this generation is reality. False where the spec has moved on: look again. `look_in`:
-    seconds until the next periodic look, None for never.
+def mark_reconciled(conn: Connection, tenant_id: str, *, generation: int, observe_in: float | None) -> bool:
+    """The spec of this generation is reality. False where the spec has moved on: look again. `observe_in`:
+    seconds until the next periodic observation, None for never.
 
     What needs attention is over with it, but for what is about the subscription and not about this pass: one
     that is parked, that the customer of a closed tenant pays again, or custom domains that are refused. Where
     the tenant was suspended or came back it is told here, when it is so.
     """
     row = conn.execute(
-        "UPDATE tenant t SET settled_generation = %(generation)s,"  # noqa: S608 — a constant
+        "UPDATE tenant t SET observed_generation = %(generation)s,"  # noqa: S608 — a constant
         f" needs_attention = CASE WHEN s.keeps THEN needs_attention ELSE {_REFUSALS} END,"
         f" runbook = CASE WHEN s.keeps THEN runbook WHEN {_REFUSALS} IS NOT NULL THEN %(refused)s END,"
-        " settled_lifecycle = spec->>'lifecycle',"
-        " next_look_at = clock_timestamp() + make_interval(secs => %(look)s)"
-        " FROM (SELECT o.settled_lifecycle AS before,"
+        " observed_lifecycle = spec->>'lifecycle',"
+        " next_observation_at = clock_timestamp() + make_interval(secs => %(look)s)"
+        " FROM (SELECT o.observed_lifecycle AS before,"
         "        coalesce(o.runbook = %(return)s AND o.closed_at IS NOT NULL, false)"
         "        OR EXISTS (SELECT FROM subscription"
         "         WHERE tenant_id = %(id)s AND outcome = 'parked') AS keeps"
@@ -232,7 +232,7 @@ def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float 
         {
             "id": tenant_id,
             "generation": generation,
-            "look": look_in,
+            "look": observe_in,
             "return": RETURN_RUNBOOK,
             "refused": RUNBOOK_REFUSED,
         },
@@ -241,7 +241,7 @@ def settle(conn: Connection, tenant_id: str, *, generation: int, look_in: float 
         return False
     kind = _TOLD.get((row["before"], row["now"]))
     if kind is not None:
-        notice.tell(conn, tenant_id, kind, once=str(generation), subscription_status=row["status"])
+        notification.add(conn, tenant_id, kind, once=str(generation), subscription_status=row["status"])
     return True
 
 
@@ -251,7 +251,7 @@ def mark_ready(conn: Connection, tenant_id: str) -> None:
         "UPDATE tenant SET ready_at = clock_timestamp() WHERE id = %s AND ready_at IS NULL", [tenant_id]
     )
     if first.rowcount:
-        notice.tell(conn, tenant_id, NoticeKind.READY, once="first")
+        notification.add(conn, tenant_id, NotificationKind.READY, once="first")
 
 
 def mark_closed(conn: Connection, tenant_id: str, *, retention_days: int) -> None:
@@ -264,7 +264,9 @@ def mark_closed(conn: Connection, tenant_id: str, *, retention_days: int) -> Non
     ).fetchone()
     if row is not None:
         closed, until = row["closed_at"].isoformat(), row["purge_after"].isoformat()
-        notice.tell(conn, tenant_id, NoticeKind.CLOSING, once=closed, closed_at=closed, purge_after=until)
+        notification.add(
+            conn, tenant_id, NotificationKind.CLOSING, once=closed, closed_at=closed, purge_after=until
+        )
 
 
 def mark_reopened(conn: Connection, tenant_id: str) -> None:
@@ -273,7 +275,8 @@ def mark_reopened(conn: Connection, tenant_id: str) -> None:
 
 def mark_purged(conn: Connection, tenant_id: str) -> None:
     conn.execute(
-        "UPDATE tenant SET purged_at = clock_timestamp(), proof = NULL WHERE id = %s AND purged_at IS NULL",
+        "UPDATE tenant SET purged_at = clock_timestamp(), access_proof = NULL WHERE id = %s AND purged_at IS"
+        " NULL",
         [tenant_id],
     )
 
@@ -323,10 +326,10 @@ def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbo
     if row is None or runbook is None or row["before"] == runbook:
         return
     once = secrets.token_hex(8)  # each time that it begins
-    notice.tell(
+    notification.add(
         conn,
         tenant_id,
-        NoticeKind.NEEDS_ATTENTION,
+        NotificationKind.NEEDS_ATTENTION,
         once=once,
         reason="" if reason is None else reason[:1000],
         runbook=runbook,
@@ -341,9 +344,8 @@ def refused_domains(conn: Connection, tenant_id: str) -> tuple[RefusedDomain, ..
 def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[RefusedDomain]) -> bool:
     """Record which custom domains it did not get and why; True where that differs from before.
 
-    A person is needed and a notice is sent as long as there is one. What else needs attention is not covered
-    up: `settle` puts this back once the other is over.
-    """
+    A person is needed and a notification is sent as long as there is one. What else needs attention is not
+    covered up: `mark_reconciled` puts this back once the other is over."""
     before = refused_domains(conn, tenant_id)
     changed = before != tuple(refused)
     if changed:
@@ -362,10 +364,10 @@ def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[Refu
         [RUNBOOK_REFUSED, tenant_id],
     )
     if changed and refused:
-        notice.tell(
+        notification.add(
             conn,
             tenant_id,
-            NoticeKind.NEEDS_ATTENTION,
+            NotificationKind.NEEDS_ATTENTION,
             once=secrets.token_hex(8),
             reason="; ".join(map(str, refused))[:1000],
             runbook=RUNBOOK_REFUSED,
@@ -376,7 +378,7 @@ def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[Refu
 def end_return(conn: Connection, tenant_id: str) -> None:
     """Its customer's subscriptions have ended: what else needs attention is found by a look, which is due."""
     conn.execute(
-        "UPDATE tenant SET needs_attention = NULL, runbook = NULL, next_look_at = clock_timestamp()"
+        "UPDATE tenant SET needs_attention = NULL, runbook = NULL, next_observation_at = clock_timestamp()"
         " WHERE id = %s AND runbook = %s",
         [tenant_id, RETURN_RUNBOOK],
     )
@@ -401,25 +403,28 @@ def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
 TRIAL_WARNING_DAYS = 3
 
 
-def tell_trials(conn: Connection, *, limit: int) -> None:
-    """A notice for each trial that ends within three days, once for each end."""
+def notify_trials(conn: Connection, *, limit: int) -> None:
+    """A notification for each trial that ends within three days, once for each end."""
     soon = _MOMENT.format("statement_timestamp() + make_interval(days => %s)")
     rows = conn.execute(
         "SELECT t.id, t.spec->>'trial_ends_at' AS ends FROM tenant t"  # noqa: S608 — constants
         f" WHERE t.spec->>'lifecycle' = 'active' AND t.spec->>'trial_ends_at' <= {soon}"
-        " AND NOT EXISTS (SELECT FROM notice n WHERE n.tenant_id = t.id AND n.kind = %s"
+        " AND NOT EXISTS (SELECT FROM notification n WHERE n.tenant_id = t.id AND n.kind = %s"
         "  AND n.once = t.spec->>'trial_ends_at') LIMIT %s",
-        [TRIAL_WARNING_DAYS, NoticeKind.TRIAL_ENDING.value, limit],
+        [TRIAL_WARNING_DAYS, NotificationKind.TRIAL_ENDING.value, limit],
     ).fetchall()
     for row in rows:
-        notice.tell(conn, row["id"], NoticeKind.TRIAL_ENDING, once=row["ends"], trial_ends_at=row["ends"])
+        notification.add(
+            conn, row["id"], NotificationKind.TRIAL_ENDING, once=row["ends"], trial_ends_at=row["ends"]
+        )
 
 
 def due_for_a_look(conn: Connection, *, limit: int) -> list[str]:
-    """Tenants whose periodic look has come; it is postponed at once, so two sweeps don't both ask."""
+    """Tenants whose periodic observation has come; it is postponed at once, so two sweeps don't both ask."""
     rows = conn.execute(
-        "UPDATE tenant SET next_look_at = NULL WHERE id IN (SELECT id FROM tenant"
-        " WHERE next_look_at <= statement_timestamp() ORDER BY next_look_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+        "UPDATE tenant SET next_observation_at = NULL WHERE id IN (SELECT id FROM tenant"
+        " WHERE next_observation_at <= statement_timestamp() ORDER BY next_observation_at LIMIT %s FOR UPDATE"
+        " SKIP LOCKED)"
         " RETURNING id",
         [limit],
     ).fetchall()

@@ -16,7 +16,7 @@ from controlplane.web.api import (
     events,
     exports,
     moves,
-    notices,
+    notifications,
     operations,
     pool,
     previews,
@@ -64,7 +64,7 @@ def create_app(
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, moves, restores, clones, previews, operations, events, clusters, pool):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (subscriptions, routes, summary, purges, exports, notices):
+    for resource in (subscriptions, routes, summary, purges, exports, notifications):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import stripe
 
 from controlplane.domain.errors import Refused
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 
 TOLERANCE = 300  # seconds that the signature's time may be away, before or after
 MAX_DEPTH = 64  # Stripe's own events nest about 10 deep
@@ -154,17 +154,17 @@ def _event_id(event: Any) -> str | None:
 
 def _check_envelope(event: Any) -> dict[str, Any]:
     if not isinstance(event, dict):
-        raise Malformed(f"body: expected an event object, got {shown(event)}")
+        raise Malformed(f"body: expected an event object, got {safe_repr(event)}")
     event_id = _event_id(event)
     if event.get("object") != "event":
-        found = shown(event.get("object"))
+        found = safe_repr(event.get("object"))
         raise Malformed(
             f"object: expected event (a snapshot, not a thin event), got {found}",
             event_id=event_id,
             thin=event if event.get("object") == "v2.core.event" else None,
         )
     if event_id is None:
-        raise Malformed(f"id: expected evt_…, got {shown(event.get('id'))}")
+        raise Malformed(f"id: expected evt_…, got {safe_repr(event.get('id'))}")
     data = event.get("data")
     fields: tuple[tuple[str, object, type, str], ...] = (
         ("type", event.get("type"), str, "text"),
@@ -175,7 +175,7 @@ def _check_envelope(event: Any) -> dict[str, Any]:
     )
     for name, value, kind, expected in fields:
         if type(value) is not kind:  # isinstance would take true for a number
-            raise Malformed(f"{name}: expected {expected}, got {shown(value)}", event_id=event_id)
+            raise Malformed(f"{name}: expected {expected}, got {safe_repr(value)}", event_id=event_id)
     if not 0 <= event["created"] <= _LAST_SECOND:
         raise Malformed(f"created: expected seconds since 1970, got {event['created']}", event_id=event_id)
     return event

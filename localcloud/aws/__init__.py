@@ -1,4 +1,4 @@
-"""AWS on this machine: the moto server, mended, with a real PostgreSQL behind every RDS cluster.
+"""AWS on this machine: the moto server, repaired, with a real PostgreSQL behind every RDS cluster.
 
     python -m localcloud.aws --port P --data-dir D --endpoint-map FILE
 

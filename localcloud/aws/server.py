@@ -1,4 +1,4 @@
-"""The moto server, mended, with a door of localcloud's own beside it.
+"""The moto server, repaired, with a door of localcloud's own beside it.
 
 GET  /_localcloud/health     200 once requests are served
 POST /_localcloud/settings   {"rds_cluster_quota": 1, …}: see `settings.EmulatorSettings`
@@ -80,7 +80,7 @@ def serve(host: str, port: int, data_dir: Path, endpoint_map: Path) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     settings = EmulatorSettings.from_environment()
     databases = ClusterDatabases(data_dir, EndpointMap(endpoint_map))
-    fidelity.mend(settings, databases)
+    fidelity.repair(settings, databases)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     with make_server(

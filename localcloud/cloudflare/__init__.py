@@ -1,4 +1,4 @@
-"""A stateful stand-in for Cloudflare for SaaS, for the demo, development and tests:
+"""A stateful fake server for Cloudflare for SaaS, for the demo, development and tests:
 `python -m localcloud.cloudflare`.
 
 One zone with its custom hostnames, fallback origin and quota, in the shapes, status codes and error

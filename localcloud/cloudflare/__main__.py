@@ -1,4 +1,4 @@
-"""`python -m localcloud.cloudflare --port 12222 --zone-id Z`: run the stand-in until stopped.
+"""`python -m localcloud.cloudflare --port 12222 --zone-id Z`: run the fake server until stopped.
 
 The API token that is let in comes from LOCALCLOUD_CLOUDFLARE_TOKEN: a command line is for all to see.
 """
@@ -19,7 +19,7 @@ from localcloud.servers.fake_http.store import ObjectStore
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m localcloud.cloudflare",
-        description="A stateful stand-in for Cloudflare's custom hostnames on loopback.",
+        description="A stateful fake server for Cloudflare's custom hostnames on loopback.",
     )
     timings, limits = Timings(), Limits()
     parser.add_argument("--port", type=int, required=True, help="0: any free one, printed")

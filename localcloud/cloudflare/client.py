@@ -1,4 +1,4 @@
-"""The stand-in's control calls from Python, for tests and the demo."""
+"""The fake server's control calls from Python, for tests and the demo."""
 
 from __future__ import annotations
 

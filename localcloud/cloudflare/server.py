@@ -21,7 +21,7 @@ BASE = f"{PREFIX}/zones/<zone_id>/custom_hostnames"
 
 
 def make_app(zone: Zone) -> Flask:
-    """The stand-in as a WSGI application. SDKs are pointed at `<url>/client/v4`."""
+    """The fake server as a WSGI application. SDKs are pointed at `<url>/client/v4`."""
     app = Flask("localcloud.cloudflare")
     faults = ApiFaults()
     limiter = Limiter(zone.limits)

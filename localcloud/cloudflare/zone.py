@@ -1,4 +1,4 @@
-"""The stand-in's one zone: its hostnames, its quota, and how fast things go there."""
+"""The fake server's one zone: its hostnames, its quota, and how fast things go there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outside world in one file: every provider of the workers, without a server behind it.
+"""The external systems in one file: every provider of the workers, without a server behind it.
 
 The simulator, the fault suite and the engine's own tests run on these. Each passes the contract tests
 that its real provider passes (`tests/provider`), and what it is told it keeps in a `World`, so that a

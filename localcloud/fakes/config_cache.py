@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from controlplane.domain.errors import Invalid, Retryable
-from dataplane.contract import ContractError, TenantConfig
+from dataplane.tenant_config import TenantConfig, TenantConfigError
 from localcloud.fakes.world import World
 from workers.providers.config_cache import tombstone
 from workers.providers.ports import PublishedConfig
 
 ENTRY = "config-entry"
-NOTICES = "config-notices"
+INVALIDATIONS = "config-invalidations"
 CACHE_DOWN = "config-cache-down"
 
 
 class FakeConfigCache:
-    """Counts the notices by host, or by tenant id where a login has changed (`notices`); `down` makes every
-    call Retryable; `flush` is FLUSHALL."""
+    """Counts the invalidations by host, or by tenant id where a login has changed (`invalidations`); `down`
+    makes every call Retryable; `flush` is FLUSHALL."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -34,8 +34,8 @@ class FakeConfigCache:
         for host in self.world.all(ENTRY):
             self.world.drop(ENTRY, host)
 
-    def notices(self, about: str) -> int:
-        return self.world.get(NOTICES, about) or 0
+    def invalidations(self, about: str) -> int:
+        return self.world.get(INVALIDATIONS, about) or 0
 
     def read(self, host: str) -> PublishedConfig | None:
         with self.world.call("config_cache.read"):
@@ -80,7 +80,7 @@ class FakeConfigCache:
     def notify_credential(self, tenant_id: str) -> None:
         with self.world.call("config_cache.notify_credential"):
             self._reach()
-            self.world.count(NOTICES, tenant_id)
+            self.world.count(INVALIDATIONS, tenant_id)
 
     def entries(self) -> Iterator[tuple[str, PublishedConfig | None]]:
         for host in self.hosts():
@@ -93,7 +93,7 @@ class FakeConfigCache:
         try:
             config = TenantConfig.from_payload(payload)
             text = json.dumps(payload, allow_nan=False)
-        except (ContractError, TypeError, ValueError) as error:
+        except (TenantConfigError, TypeError, ValueError) as error:
             raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
         swapped = False
         while not swapped:
@@ -101,7 +101,7 @@ class FakeConfigCache:
             if found is not None and found["epoch"] > config.epoch and found["epoch"] != instead_of:
                 return False
             swapped = self.world.swap(ENTRY, config.host, found, json.loads(text))
-        self.world.count(NOTICES, config.host)
+        self.world.count(INVALIDATIONS, config.host)
         return True
 
     def _reach(self) -> None:

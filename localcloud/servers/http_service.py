@@ -1,4 +1,4 @@
-"""A stand-in of ours (AWS, Stripe, Cloudflare) as a child process that speaks HTTP.
+"""A fake server of ours (AWS, Stripe, Cloudflare) as a child process that speaks HTTP.
 
 They share one shape: `python -m localcloud.<name> --port P --data-dir D`, on 127.0.0.1, and
 `GET /_localcloud/health` answers 200 once they serve.

@@ -1,4 +1,4 @@
-"""A control plane in a box: the product's intake, engine and comparison on a simulated outside world.
+"""A control plane in a box: the product's intake, engine and comparison on a simulated external systems.
 
 One thread does everything in an order that the seed decides, so a run can be repeated exactly. A worker
 dies by an exception that nothing in the product catches: what it had in hand is left just as `kill -9`

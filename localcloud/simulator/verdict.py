@@ -1,7 +1,7 @@
 """What differs at the end of a run, and why: an empty list is the proof.
 
 Three questions. Is every tenant what Stripe's object says it should be, with nothing left to do? Does
-every book of the outside world agree with the registry, with nothing made twice? And did a plain run of
+every system of the external systems agree with the registry, with nothing made twice? And did a plain run of
 the same stream, in order and without faults, end alike? A tenant that is closed and one that never was
 count as alike: whose first event is handled after the customer has left is not founded any more.
 """
@@ -49,7 +49,7 @@ def differences(box: Box, moments: Iterable[Moment], plain: Mapping[str, Any]) -
 
 
 def end_state(box: Box) -> dict[str, dict[str, Any]]:
-    """What a customer could notice, by subscription; closed tenants are left out."""
+    """What a customer could notification, by subscription; closed tenants are left out."""
     with box.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT s.id, t.slug, t.spec, c.spec->>'isolation' AS isolation,"
@@ -98,7 +98,7 @@ def _outside(box: Box) -> list[Difference]:
     ]
     found += [Difference(thing, "was made more than once") for thing in FakeAccount(box.world).duplicates()]
     found += [Difference(thing, "is in no Terraform state") for thing in _strays(box)]
-    return found + [Difference("verify", f"could not read {book}") for book in report.unread]
+    return found + [Difference("verify", f"could not read {system}") for system in report.unread]
 
 
 def _strays(box: Box) -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m localcloud.stripe --port 12111 [--data-dir DIR]`: run the stand-in until stopped."""
+"""`python -m localcloud.stripe --port 12111 [--data-dir DIR]`: run the fake server until stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY_VARIABLE = "LOCALCLOUD_STRIPE_API_KEY"
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m localcloud.stripe",
-        description=f"A stateful stand-in for Stripe on loopback. With {KEY_VARIABLE} set, only that key "
+        description=f"A stateful fake server for Stripe on loopback. With {KEY_VARIABLE} set, only that key "
         "is let in, else any test key (sk_test_…, rk_test_…).",
     )
     parser.add_argument("--port", type=int, required=True, help="0: any free one, printed")

@@ -1,4 +1,4 @@
-"""The stand-in's one Stripe account: its objects, its clock and its settings.
+"""The fake server's one Stripe account: its objects, its clock and its settings.
 
 Everything that changes state is handed the account and runs inside its transaction, so a refused
 call leaves neither an object nor an event behind.

@@ -1,6 +1,6 @@
 """What a company sets up once in Stripe, and what its customer does: prices, and a subscription.
 
-Goes through the official SDK, so it works the same against the stand-in and a Stripe test account.
+Goes through the official SDK, so it works the same against the fake server and a Stripe test account.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stand-in's clock: the machine's, plus what tests have advanced it by.
+"""The fake server's clock: the machine's, plus what tests have advanced it by.
 
 Billing waits for days (trials, periods, dunning, retries), tests can't. `Clock.at` holds the time
 still while something that was due at a moment in the past happens *as of* that moment.

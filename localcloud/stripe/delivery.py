@@ -1,8 +1,8 @@
 """Sends events to webhook endpoints: signed, over real HTTP, retried until the endpoint says 2xx.
 
-The signature's timestamp is the machine's time, not the stand-in's: the receiver checks it against
+The signature's timestamp is the machine's time, not the fake server's: the receiver checks it against
 its own clock, and an advanced test clock must not look like an attack. Retries wait on the
-stand-in's clock, so advancing it makes them due.
+fake server's clock, so advancing it makes them due.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Deliverer:
         try:
             self._deliver()
         except Exception as error:
-            # A stand-in that serves but delivers nothing would look like a lost webhook.
+            # A fake server that serves but delivers nothing would look like a lost webhook.
             self._account.failure = f"deliveries have stopped: {type(error).__name__}: {error}"
             raise
 

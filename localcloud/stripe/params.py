@@ -1,7 +1,7 @@
 """Stripe's form-encoded, nested parameters: `items[0][price]=price_1&expand[]=customer`.
 
 `parse` makes dicts and lists of them; `Params` reads them by name and kind, remembers which were
-read and refuses the rest, because a stand-in that drops a parameter silently would hide a mistake
+read and refuses the rest, because a fake server that drops a parameter silently would hide a mistake
 that the real Stripe reports.
 """
 

@@ -76,7 +76,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 
 def make_app(account: Account) -> Flask:
-    """The stand-in as a WSGI application; deliveries need a `Deliverer` beside it."""
+    """The fake server as a WSGI application; deliveries need a `Deliverer` beside it."""
     app = Flask("localcloud.stripe")
     faults = ApiFaults()
     app.register_blueprint(control.blueprint(account, faults))

@@ -1,6 +1,6 @@
 """What a subscription is: its fields, its items, how it is kept and how it is shown.
 
-Kept, an item names its price by id and the record carries `_state`, the stand-in's own notes for the
+Kept, an item names its price by id and the record carries `_state`, the fake server's own notes for the
 next payment attempt. Shown, the price stands in full and the notes are gone.
 """
 

@@ -129,5 +129,5 @@ def _loopback(url: str) -> str:
     except ValueError:
         inside = host == "localhost" or host.endswith(".localhost")
     if parts.scheme not in ("http", "https") or not inside:
-        raise StripeError("Invalid URL: this stand-in delivers to http(s) on loopback only.", param="url")
+        raise StripeError("Invalid URL: this fake server delivers to http(s) on loopback only.", param="url")
     return url

@@ -69,11 +69,11 @@ class Customers:
 
         return wait_for(good, timeout=timeout, what=lambda: f"{slug}: {self.state(slug)}")
 
-    def wait_until_settled(self, subscription: str, *, timeout: float) -> tenant.TenantRow:
-        def settled() -> tenant.TenantRow | None:
+    def wait_until_reconciled(self, subscription: str, *, timeout: float) -> tenant.TenantRow:
+        def reconciled() -> tenant.TenantRow | None:
             with self.harness.registry.connection() as conn:
                 row = tenant.find(conn, tenant_id_for(subscription))
-                if row is None or row.generation != row.settled_generation:
+                if row is None or row.generation != row.observed_generation:
                     return None
                 open_ = conn.execute(
                     "SELECT FROM operation WHERE resource_id = %s AND state IN ('waiting', 'running')",
@@ -81,7 +81,7 @@ class Customers:
                 ).fetchone()
             return row if open_ is None else None
 
-        return wait_for(settled, timeout=timeout, what=lambda: self.state(subscription))
+        return wait_for(reconciled, timeout=timeout, what=lambda: self.state(subscription))
 
     def wait_for_step(self, resource_id: str, name: str, *, timeout: float, event: str | None = None) -> None:
         """Until the resource is in this step (and, with `event`, in which such a Terraform event came)."""

@@ -9,7 +9,7 @@ from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.services import moves
 from controlplane.store import move, placement
-from tests.acceptance import ledger
+from tests.acceptance import drift
 from tests.acceptance.customers import Customers
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.soak, pytest.mark.timeout(1500)]
@@ -33,7 +33,7 @@ def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, c
     source = _placed(harness, tenant_id)
     with harness.registry.connection() as conn:
         moves.request(conn, tenant_id, to="dedicated", actor="acceptance", reason="it grows")
-    customers.wait_until_settled(subscription, timeout=MOVED_WITHIN)
+    customers.wait_until_reconciled(subscription, timeout=MOVED_WITHIN)
     target = _placed(harness, tenant_id)
     with harness.registry.connection() as conn:
         found = move.latest(conn, tenant_id)
@@ -49,14 +49,14 @@ def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, c
     assert "written on its own" in text
     with harness.registry.connection() as conn:
         moves.confirm(conn, tenant_id, actor="acceptance", reason="it is good")
-    customers.wait_until_settled(subscription, timeout=MOVED_WITHIN)
+    customers.wait_until_reconciled(subscription, timeout=MOVED_WITHIN)
     with harness.registry.connection() as conn:
         over = move.latest(conn, tenant_id)
     assert over is not None
     assert over.phase is MovePhase.DONE
     assert "written on its own" in customers.page("comet").text
-    assert ledger.violations(harness) == []
-    iam = ledger.account(harness).client("iam")
+    assert drift.violations(harness) == []
+    iam = drift.account(harness).client("iam")
     roles = {role["RoleName"] for role in iam.list_roles()["Roles"]}
     assert target.iam_role in roles
     assert source.iam_role not in roles

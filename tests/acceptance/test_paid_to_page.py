@@ -13,7 +13,7 @@ import pytest
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store import placement
-from tests.acceptance import ledger
+from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
 from workers.providers.endpoint_map import EndpointMap
 
@@ -84,7 +84,7 @@ def test_the_killed_cluster_was_adopted_and_nothing_destroyed(
     harness: DemoProcesses, customers: Customers, two: dict[str, str]
 ) -> None:
     for subscription in two.values():
-        customers.wait_until_settled(subscription, timeout=CLUSTER_WITHIN)
+        customers.wait_until_reconciled(subscription, timeout=CLUSTER_WITHIN)
     cluster = _cluster_of(harness, two["acme"])
     with harness.registry.connection() as conn:
         actions = conn.execute(
@@ -94,13 +94,13 @@ def test_the_killed_cluster_was_adopted_and_nothing_destroyed(
         ).fetchall()
     assert any(action["kind"] == "adopted" for action in actions)
     assert not any(action["action"] in ("delete", "replace", "remove") for action in actions)
-    assert ledger.violations(harness) == []
+    assert drift.violations(harness) == []
 
 
 def test_the_tenants_logins_are_refused_by_the_others_database(
     harness: DemoProcesses, two: dict[str, str]
 ) -> None:
-    secrets = ledger.account(harness).client("secretsmanager")
+    secrets = drift.account(harness).client("secretsmanager")
     where = EndpointMap(Path(harness.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
     with harness.registry.connection() as conn:
         placed = {slug: placement.current(conn, tenant_id_for(sub)) for slug, sub in two.items()}
@@ -133,11 +133,11 @@ def test_the_tenants_logins_are_refused_by_the_others_database(
 def test_a_worker_killed_in_the_middle_is_succeeded(
     harness: DemoProcesses, customers: Customers, two: dict[str, str], slug: str, step: str, event: str | None
 ) -> None:
-    customers.wait_until_settled(two["bolt"], timeout=CLUSTER_WITHIN)
+    customers.wait_until_reconciled(two["bolt"], timeout=CLUSTER_WITHIN)
     subscription = customers.subscribe(slug, "starter_monthly")
     customers.wait_for_step(tenant_id_for(subscription), step, timeout=TENANT_WITHIN, event=event)
     harness.children["worker"].kill()
     harness.start_worker()
     customers.wait_for_page(slug, timeout=TENANT_WITHIN)
-    customers.wait_until_settled(subscription, timeout=TENANT_WITHIN)
-    assert ledger.violations(harness) == []
+    customers.wait_until_reconciled(subscription, timeout=TENANT_WITHIN)
+    assert drift.violations(harness) == []

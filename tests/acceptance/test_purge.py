@@ -19,7 +19,7 @@ from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.store import placement, tenant
 from localcloud.servers.postgres_install import program
-from tests.acceptance import ledger
+from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
@@ -79,7 +79,7 @@ def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
     [kept, backups] = envelope["certificate"]["kept"]
     assert (backups["kind"], backups["name"]) == ("automatic backups", placed.cluster_id)
     bucket = harness.environment()["CONTROLPLANE_COPY_BUCKET"]
-    body = ledger.account(harness).client("s3").get_object(Bucket=bucket, Key=kept["name"])["Body"].read()
+    body = drift.account(harness).client("s3").get_object(Bucket=bucket, Key=kept["name"])["Body"].read()
     assert hashlib.sha256(body).hexdigest() == kept["sha256"]
     (tmp_path / "kilo.dump").write_bytes(body)
     url = harness.cloud.registry.create_database("kilo_restored")
@@ -91,9 +91,9 @@ def test_a_shared_tenant_leaves_a_dump_and_nothing_else(
     assert kept["rows"]["app.note"] == 1
 
     assert customers.page("kilo").status_code == 404
-    status, found = ledger.verify(harness, "--tenant", placed.tenant_id)
+    status, found = drift.verify(harness, "--tenant", placed.tenant_id)
     assert (status, found["findings"], found["unread"]) == (0, [], [])
-    states = ledger.account(harness).state_files()
+    states = drift.account(harness).state_files()
     assert not [key for key in states if placed.workspace in key]
 
 
@@ -105,7 +105,7 @@ def test_a_dedicated_tenant_takes_its_cluster_along(harness: DemoProcesses, cust
     _cancel(customers, subscription)
     envelope = _purge(harness, customers, subscription)
     [kept] = envelope["certificate"]["kept"]
-    account = ledger.account(harness)
+    account = drift.account(harness)
     rds = account.client("rds")
     clusters = {c["DBClusterIdentifier"] for c in rds.describe_db_clusters()["DBClusters"]}
     assert placed.cluster_id not in clusters
@@ -114,7 +114,7 @@ def test_a_dedicated_tenant_takes_its_cluster_along(harness: DemoProcesses, cust
     ]
     assert snapshot["Status"] == "available"
     assert placed.cluster_id in set(account.keys())
-    assert ledger.violations(harness) == []
+    assert drift.violations(harness) == []
     done = subprocess.run(
         [sys.executable, "-m", "controlplane.cli.main", "tenants", "certificate", "lima", "--json"],
         env=harness.environment()

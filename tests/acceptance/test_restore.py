@@ -19,7 +19,7 @@ from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.restore import moment
 from controlplane.store import cluster, move, placement, restore
-from tests.acceptance import ledger
+from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
 from workers.providers.endpoint_map import EndpointMap
 
@@ -34,7 +34,7 @@ def _database(
     with harness.registry.connection() as conn:
         at = cluster.get(conn, placed.cluster_id).endpoint
     assert at is not None
-    secrets = ledger.account(harness).client("secretsmanager")
+    secrets = drift.account(harness).client("secretsmanager")
     name = secret or at["master_secret_arn"]
     login = json.loads(secrets.get_secret_value(SecretId=name)["SecretString"])
     where = EndpointMap(Path(harness.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
@@ -61,7 +61,7 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
     customers.wait_for_page("mike", timeout=420)
     for body in ("first", "second"):
         customers.write("mike", body)
-    customers.wait_until_settled(subscription, timeout=120)
+    customers.wait_until_reconciled(subscription, timeout=120)
     tenant_id = tenant_id_for(subscription)
     with harness.registry.connection() as conn:
         before = placement.current(conn, tenant_id)
@@ -97,7 +97,7 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
         what=lambda: customers.page("mike").text,
     ) == ["first", "second"]
     customers.write("mike", "thank you")
-    customers.wait_until_settled(subscription, timeout=120)
+    customers.wait_until_reconciled(subscription, timeout=120)
 
     with harness.registry.connection() as conn:
         after, found = placement.current(conn, tenant_id), move.latest(conn, tenant_id)
@@ -123,8 +123,8 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
         return True if row.destroyed_at is not None else None
 
     wait_for(gone, timeout=300, what=lambda: customers.state("mike"))
-    clusters = ledger.account(harness).client("rds").describe_db_clusters()["DBClusters"]
+    clusters = drift.account(harness).client("rds").describe_db_clusters()["DBClusters"]
     assert asked_for.cluster_id not in {found["DBClusterIdentifier"] for found in clusters}
-    status, book = ledger.verify(harness, "--tenant", tenant_id)
-    assert (status, book["findings"], book["unread"]) == (0, [], [])
-    assert ledger.violations(harness) == []
+    status, system = drift.verify(harness, "--tenant", tenant_id)
+    assert (status, system["findings"], system["unread"]) == (0, [], [])
+    assert drift.violations(harness) == []

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from controlplane.cli.demo.processes import DemoProcesses
-from tests.acceptance import ledger
+from tests.acceptance import drift
 from tests.acceptance.customers import Customers
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
@@ -26,8 +26,8 @@ def canaries(harness: DemoProcesses, customers: Customers) -> dict[str, bytes]:
     """What it is → the secret. One tenant at least has been provisioned."""
     subscription = customers.subscribe("golf", "starter_monthly")
     customers.wait_for_page("golf", timeout=420)
-    customers.wait_until_settled(subscription, timeout=120)
-    secrets = ledger.account(harness).client("secretsmanager")
+    customers.wait_until_reconciled(subscription, timeout=120)
+    secrets = drift.account(harness).client("secretsmanager")
     found: dict[str, bytes] = {}
     for page in secrets.get_paginator("list_secrets").paginate():
         for secret in page["SecretList"]:
@@ -55,16 +55,16 @@ def test_in_no_file_of_the_run(harness: DemoProcesses, canaries: dict[str, bytes
             read += 1
             leaks += _holders(canaries, str(path), path.read_bytes())
     assert read > 100
-    assert [leak for leak in leaks if not _stand_ins_own(leak)] == []
+    assert [leak for leak in leaks if not _fake_servers_own(leak)] == []
 
 
-def _stand_ins_own(leak: str) -> bool:
-    """The stand-ins play Stripe and Cloudflare, whose business it is to know their customers' keys."""
+def _fake_servers_own(leak: str) -> bool:
+    """The fake servers play Stripe and Cloudflare, whose business it is to know their customers' keys."""
     return "/stripe/" in leak or "/cloudflare/" in leak
 
 
 def test_in_no_terraform_state(harness: DemoProcesses, canaries: dict[str, bytes]) -> None:
-    states = ledger.account(harness).state_files()
+    states = drift.account(harness).state_files()
     assert states
     leaks = [leak for key, body in states.items() for leak in _holders(canaries, key, body)]
     assert leaks == []

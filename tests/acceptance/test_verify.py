@@ -16,8 +16,8 @@ from psycopg import sql
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.store import cluster, placement
-from dataplane.contract import cache_key
-from tests.acceptance import ledger
+from dataplane.tenant_config import cache_key
+from tests.acceptance import drift
 from tests.acceptance.customers import Customers
 from workers.providers.endpoint_map import EndpointMap
 
@@ -30,7 +30,7 @@ NOBODY = "t-zzzzzzzzzzzz"
 def placed(harness: DemoProcesses, customers: Customers) -> Placement:
     subscription = customers.subscribe("hotel", "starter_monthly")
     customers.wait_for_page("hotel", timeout=420)
-    customers.wait_until_settled(subscription, timeout=120)
+    customers.wait_until_reconciled(subscription, timeout=120)
     with harness.registry.connection() as conn:
         found = placement.current(conn, tenant_id_for(subscription))
     assert found is not None
@@ -43,7 +43,7 @@ def _master(harness: DemoProcesses, placed: Placement) -> Iterator[psycopg.Conne
     with harness.registry.connection() as conn:
         at = cluster.get(conn, placed.cluster_id).endpoint
     assert at is not None
-    secrets = ledger.account(harness).client("secretsmanager")
+    secrets = drift.account(harness).client("secretsmanager")
     login = json.loads(secrets.get_secret_value(SecretId=at["master_secret_arn"])["SecretString"])
     where = EndpointMap(Path(harness.environment()["CONTROLPLANE_DATABASE_ENDPOINT_MAP"]))
     with psycopg.connect(
@@ -58,7 +58,7 @@ def _master(harness: DemoProcesses, placed: Placement) -> Iterator[psycopg.Conne
 
 
 def test_a_run_in_order_has_no_findings(harness: DemoProcesses, placed: Placement) -> None:
-    status, found = ledger.verify(harness, "--tenant", "hotel")
+    status, found = drift.verify(harness, "--tenant", "hotel")
     assert (status, found["findings"], found["unread"]) == (0, [], [])
     assert found["attack"]["tried"] >= 2
     assert found["attack"]["untried"] == []
@@ -67,7 +67,7 @@ def test_a_run_in_order_has_no_findings(harness: DemoProcesses, placed: Placemen
 def test_what_was_planted_is_found_and_what_may_be_is_mended(
     harness: DemoProcesses, customers: Customers, placed: Placement
 ) -> None:
-    account = ledger.account(harness)
+    account = drift.account(harness)
     secrets, iam, s3 = (account.client(name) for name in ("secretsmanager", "iam", "s3"))
     role = sql.Identifier(placed.app_roles[0])
     orphan, state = f"tenants/{NOBODY}/1/app", f"tenants/{NOBODY}-1/terraform.tfstate"
@@ -81,7 +81,7 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
     with _master(harness, placed) as conn:
         conn.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
     try:
-        status, found = ledger.verify(harness, "--repair", "--grace", "0", "--attackers", "100")
+        status, found = drift.verify(harness, "--repair", "--grace", "0", "--attackers", "100")
     finally:
         with _master(harness, placed) as conn:
             conn.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))
@@ -98,4 +98,4 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
     }
     assert found["estimated_monthly_usd"] == 0.4
     assert [(done["repair"], done["outcome"]) for done in found["repairs"]] == [("republish", "published")]
-    assert ledger.violations(harness) == []
+    assert drift.violations(harness) == []

@@ -15,7 +15,14 @@ import psycopg
 import redis
 from psycopg import sql
 
-from dataplane.contract import NOTICE_CHANNEL, DatabaseAddress, Status, TenantConfig, cache_key, sign
+from dataplane.tenant_config import (
+    INVALIDATION_CHANNEL,
+    DatabaseAddress,
+    Status,
+    TenantConfig,
+    cache_key,
+    sign,
+)
 from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.valkey import ValkeyServer
 
@@ -119,7 +126,7 @@ class Platform:
         entry = sign(payload, key_id=KEY_ID, key=KEY)
         with redis.Redis.from_url(self.cache.url) as client:
             client.set(cache_key(payload["host"]), entry)
-        self._notice(
+        self._invalidation(
             kind="config", host=payload["host"], epoch=payload["epoch"], tenant_id=payload["tenant_id"]
         )
         return entry
@@ -136,7 +143,7 @@ class Platform:
             _run(master, "ALTER ROLE {} LOGIN", successor)
         value = self._secret_value(successor, self._passwords[successor], tenant)
         self._secrets.put_secret_value(SecretId=tenant.secret_arn, SecretString=value)
-        self._notice(kind="credential", host="", epoch=0, tenant_id=tenant.tenant_id)
+        self._invalidation(kind="credential", host="", epoch=0, tenant_id=tenant.tenant_id)
         until = time.monotonic() + 5
         while self._has_sessions(retired) and time.monotonic() < until:
             time.sleep(0.02)
@@ -144,7 +151,7 @@ class Platform:
         tenant.logins.reverse()
 
     def change_password(self, tenant: Tenant) -> None:
-        """As somebody would who knows of no notices: new password, sessions ended."""
+        """As somebody would who knows of no invalidations: new password, sessions ended."""
         login, password = tenant.logins[0], secrets.token_urlsafe(24)
         self._passwords[login] = password
         with psycopg.connect(self.postgres.url(), autocommit=True) as master:
@@ -186,9 +193,9 @@ class Platform:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [login]
             )
 
-    def _notice(self, **fields: object) -> None:
+    def _invalidation(self, **fields: object) -> None:
         with redis.Redis.from_url(self.cache.url) as client:
-            client.publish(NOTICE_CHANNEL, json.dumps(fields))
+            client.publish(INVALIDATION_CHANNEL, json.dumps(fields))
 
     @staticmethod
     def _secret_value(login: str, password: str, tenant: Tenant) -> str:

@@ -15,12 +15,12 @@ import redis
 
 from dataplane import fleet
 from dataplane.connect import Connector, Transport
-from dataplane.contract import TenantConfig
 from dataplane.credentials import Credential, StaticCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.errors import PoolExhausted
 from dataplane.fleet import KEY_PREFIX, FleetBudget
 from dataplane.pools import KeyedPools
+from dataplane.tenant_config import TenantConfig
 from localcloud.servers.valkey import ValkeyServer
 from tests.browser.app import App
 from tests.browser.conftest import CLUSTER_BUDGET, ZONE
@@ -90,7 +90,7 @@ def python_member(cache: ValkeyServer, limit: int) -> FleetBudget:
     return budget
 
 
-def books(url: str, cluster: str = CLUSTER) -> list[int]:
+def counts(url: str, cluster: str = CLUSTER) -> list[int]:
     """What each process is said to hold, the least first."""
     with redis.Redis.from_url(url, protocol=2) as client:
         fields: dict[bytes, bytes] = client.hgetall(KEY_PREFIX + cluster)
@@ -114,7 +114,7 @@ def test_python_and_node_share_one_budget(cache: ValkeyServer, members: Members)
         ask() for _ in range(3) for ask in (lambda: node.tell("acquire"), lambda: python.acquire(CLUSTER))
     ]
     assert granted == [True] * 5 + [False]
-    assert books(cache.url) == [2, 3]
+    assert counts(cache.url) == [2, 3]
     assert not other.tell("acquire")
     assert other.tell("acquire", "other.example:5432"), "each cluster has its own"
     python.release(CLUSTER)
@@ -122,7 +122,7 @@ def test_python_and_node_share_one_budget(cache: ValkeyServer, members: Members)
     assert not python.acquire(CLUSTER)
     node.tell("release")
     assert python.acquire(CLUSTER)
-    assert books(cache.url) == [1, 2, 2]
+    assert counts(cache.url) == [1, 2, 2]
 
 
 def test_a_node_that_lives_keeps_its_lease_and_one_that_is_killed_loses_it(
@@ -143,7 +143,7 @@ def test_a_node_writes_its_count_again_after_the_cache_lost_it(cache: ValkeyServ
     assert [node.tell("acquire") for _ in range(2)] == [True, True]
     with redis.Redis.from_url(cache.url) as client:
         client.flushall()
-    eventually(lambda: books(cache.url) == [2])
+    eventually(lambda: counts(cache.url) == [2])
     assert not python.acquire(CLUSTER)
 
 
@@ -162,7 +162,7 @@ def test_both_have_their_share_without_redis_and_find_each_other_after(
 
     def both_are_counted() -> bool:
         python.beat()
-        return books(cache.url) == [1, 2]
+        return counts(cache.url) == [1, 2]
 
     eventually(both_are_counted)
     assert [node.tell("acquire") for _ in range(6)] == [True] * 5 + [False]
@@ -183,7 +183,7 @@ def test_pools_of_both_share_a_cluster(
     assert node.tell("checkout") is True
     with pools.connection(config) as conn:
         conn.execute("SELECT 1")
-        assert books(cache.url, cluster) == [1, 1]
+        assert counts(cache.url, cluster) == [1, 1]
         with pytest.raises(PoolExhausted) as refused:
             pools.checkout(config)
         assert node.tell("checkout") == {
@@ -192,10 +192,10 @@ def test_pools_of_both_share_a_cluster(
             "retryAfter": refused.value.retry_after,
         }
     pools.close()
-    assert books(cache.url, cluster) == [1]
+    assert counts(cache.url, cluster) == [1]
     node.tell("checkin")
     node.tell("close")
-    assert books(cache.url, cluster) == []
+    assert counts(cache.url, cluster) == []
 
 
 def test_the_application_counts_in_it_and_is_busy_where_it_is_used_up(
@@ -216,4 +216,4 @@ def test_the_application_counts_in_it_and_is_busy_where_it_is_used_up(
     assert "Very busy" in answer.text
     others.release(cluster)
     assert app.get(tenant.host).status == 200
-    assert books(config_cache.url, cluster) == [1, CLUSTER_BUDGET - 1]
+    assert counts(config_cache.url, cluster) == [1, CLUSTER_BUDGET - 1]

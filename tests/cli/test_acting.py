@@ -13,7 +13,7 @@ import pytest
 from controlplane.cli import watching
 from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Unreachable
-from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
 from controlplane.domain.steps import Step, StepName
 from controlplane.store import lease, operation, step
 from localcloud.servers.process import free_port
@@ -45,7 +45,7 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
         raise failed[0]
 
 
-def claim(site: Site, tenant_id: str) -> Held:
+def claim(site: Site, tenant_id: str) -> ClaimedOperation:
     for _ in range(200):
         with site.registry.connection() as conn:
             held = lease.claim(
@@ -57,13 +57,13 @@ def claim(site: Site, tenant_id: str) -> Held:
     raise AssertionError("nothing to claim")
 
 
-def end(site: Site, held: Held, state: OperationState, error: str | None = None) -> None:
+def end(site: Site, held: ClaimedOperation, state: OperationState, error: str | None = None) -> None:
     with site.registry.connection() as conn:
         operation.finish(conn, held, state, error=error, runbook="aws-quota" if error else None)
         lease.release(conn, held)
 
 
-def work(site: Site, held: Held) -> None:
+def work(site: Site, held: ClaimedOperation) -> None:
     """Two steps with progress."""
     with site.registry.connection() as conn:
         first = step.begin(conn, held, Step(StepName.APPLY_TENANT_STACK, "nothing is there"))
@@ -85,7 +85,7 @@ def work(site: Site, held: Held) -> None:
         step.end(conn, held, second, state="done")
 
 
-def settled(site: Site, tenant_id: str) -> None:
+def reconciled(site: Site, tenant_id: str) -> None:
     """Nothing of the founding is left to do."""
     end(site, claim(site, tenant_id), OperationState.DONE)
 
@@ -112,7 +112,7 @@ def test_rotate_names_the_operation_to_watch(desk: Desk) -> None:
 
 def test_waiting_shows_the_steps_and_ends_with_the_outcome(desk: Desk) -> None:
     tenant_id, _ = desk.site.found("sub_1", name="Acme")
-    settled(desk.site, tenant_id)
+    reconciled(desk.site, tenant_id)
 
     def worker() -> None:
         held = claim(desk.site, tenant_id)

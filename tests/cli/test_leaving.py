@@ -1,4 +1,4 @@
-"""Purge, certificate and notices at the command line."""
+"""Purge, certificate and notifications at the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENT = {
         "approved_by": "api:bert",
         "approved_at": "2026-11-24T11:30:00+00:00",
     },
-    "absence": [{"book": "IAM", "asked": "role t-aaaaaaaaaaaa-1", "answer": "there is none"}],
+    "deletion_proof": [{"system": "IAM", "asked": "role t-aaaaaaaaaaaa-1", "answer": "there is none"}],
     "kept": [{"kind": "dump", "name": "purges/x.dump", "until": "2026-12-24T12:00:00+00:00"}],
     "remains": ["the registry's row"],
 }
@@ -107,12 +107,12 @@ def test_the_public_key_is_shown(tmp_path: Path) -> None:
 
 
 def test_notices_are_listed_shown_and_sent_again(desk: Desk, closed: str) -> None:
-    [notice] = desk.json("notices", "list")["items"]
-    assert "closing" in desk.ok("notices", "list")
-    assert '"tenant.closing"' in desk.ok("notices", "show", notice["id"])
-    desk.site.rows("UPDATE notice SET state = 'delivered', finished_at = now()")
-    assert "will deliver it again" in desk.ok("notices", "redeliver", notice["id"])
-    assert desk.json("notices", "list", "--state", "waiting")["items"][0]["id"] == notice["id"]
+    [notification] = desk.json("notifications", "list")["items"]
+    assert "closing" in desk.ok("notifications", "list")
+    assert '"tenant.closing"' in desk.ok("notifications", "show", notification["id"])
+    desk.site.rows("UPDATE notification SET state = 'delivered', finished_at = now()")
+    assert "will deliver it again" in desk.ok("notifications", "redeliver", notification["id"])
+    assert desk.json("notifications", "list", "--state", "waiting")["items"][0]["id"] == notification["id"]
     assert closed
 
 

@@ -51,7 +51,7 @@ def test_snapshots_are_shown_and_counted_while_they_are_made(desk: Desk, folder:
     number = desk.json("rollouts", "start", "0001")["id"]
     assert "SNAPSHOT" not in desk.ok("rollouts", "show", number)
     desk.site.rows(
-        "INSERT INTO cluster (id, fit, slots, spec) VALUES ('c-aaaaaaaaaaaa', 'x', 1, '{}'::jsonb)"
+        "INSERT INTO cluster (id, cluster_class, slots, spec) VALUES ('c-aaaaaaaaaaaa', 'x', 1, '{}'::jsonb)"
     )
     desk.site.rows(
         "INSERT INTO rollout_snapshot (rollout_id, cluster_id, number, name, error)"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from dataplane.contract import TenantConfig
 from dataplane.pools import KeyedPools
+from dataplane.tenant_config import TenantConfig
 
 
 def read(pools: KeyedPools, config: TenantConfig) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What the resolver's tests share: a policy in round numbers, notices, patience."""
+"""What the resolver's tests share: a policy in round numbers, invalidations, patience."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-from dataplane.contract import Notice, TenantConfig, sign
 from dataplane.memory import Policy
+from dataplane.tenant_config import Invalidation, TenantConfig, sign
 from tests.dataplane.tenants import KEYS
 
 HOST = "acme.example"
@@ -23,8 +23,8 @@ def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.002)
 
 
-def notice(epoch: int, host: str = HOST) -> Notice:
-    return Notice("config", host, epoch, "")
+def invalidation(epoch: int, host: str = HOST) -> Invalidation:
+    return Invalidation("config", host, epoch, "")
 
 
 def entry(of: TenantConfig) -> str:

@@ -18,9 +18,9 @@ from psycopg import sql
 
 import examples.notes
 from dataplane.connect import Connector, Transport
-from dataplane.contract import DatabaseAddress, Status, TenantConfig, cache_key, sign
 from dataplane.credentials import Credential, StaticCredentials
 from dataplane.endpoints import EndpointMap
+from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, cache_key, sign
 from localcloud.servers.postgres import PostgresServer
 
 KEYS = {"k1": b"test" * 8}

@@ -14,7 +14,6 @@ from psycopg import IsolationLevel
 
 from dataplane.async_pools import AsyncKeyedPools
 from dataplane.checkout import Limits
-from dataplane.contract import Notice, TenantConfig
 from dataplane.errors import (
     CrossTenantDetected,
     DatabaseError,
@@ -22,6 +21,7 @@ from dataplane.errors import (
     DatabaseWaking,
     PoolExhausted,
 )
+from dataplane.tenant_config import Invalidation, TenantConfig
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.tenants import Logins, TenantDatabase
 
@@ -141,7 +141,7 @@ def test_limits_and_restarts(logins: Logins, tenants: list[TenantDatabase]) -> N
 def test_a_request_that_goes_away_takes_nothing_with_it(
     logins: Logins, tenants: list[TenantDatabase], proxy: Proxy
 ) -> None:
-    """Cancelled while it waits, while it connects, while it works: the books stay even."""
+    """Cancelled while it waits, while it connects, while it works: the accounts stay even."""
 
     async def run() -> None:
         config = replace(tenants[0], port=proxy.port).config(pool_size=1)
@@ -199,10 +199,10 @@ def test_notices_from_the_listeners_thread_retire_connections(
     async def run() -> None:
         config = tenants[0].config()
         async with opened(AsyncKeyedPools(logins.connector())) as pools:
-            pools.noticed(Notice("credential", "", 0, config.tenant_id))  # before anything was used
+            pools.noticed(Invalidation("credential", "", 0, config.tenant_id))  # before anything was used
             async with pools.connection(config) as conn:
                 first = conn.info.backend_pid
-            await asyncio.to_thread(pools.noticed, Notice("credential", "", 0, config.tenant_id))
+            await asyncio.to_thread(pools.noticed, Invalidation("credential", "", 0, config.tenant_id))
             await asyncio.sleep(0.05)
             assert pools.open_connections == (0, 0)
             async with pools.connection(config) as conn:

@@ -14,11 +14,11 @@ from celery.contrib.testing.worker import start_worker
 import dataplane.celery
 from dataplane.celery import HEADER, TenantTask
 from dataplane.context import bound_tenant, current_tenant, tenant_connection, use_tenant
-from dataplane.contract import Status
 from dataplane.errors import NoTenant, Suspended, TenantChanged
 from dataplane.memory import Policy
 from dataplane.pools import KeyedPools
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import Status
 from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.tenants import TenantDatabase
 from tests.dataplane.tiers import FakeTier

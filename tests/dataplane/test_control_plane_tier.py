@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from dataplane.contract import TenantConfig
 from dataplane.control_plane import ControlPlaneTier
 from dataplane.errors import RoutingUnavailable
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import TenantConfig
 from dataplane.tiers import (
     EntryRefused,
     RegistryTier,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.contract import cache_key
 from dataplane.errors import BadHost
 from dataplane.hosts import RESERVED, HostKind, Zones, normalise_host, raw_host
+from dataplane.tenant_config import cache_key
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "hosts.json").read_text())
 

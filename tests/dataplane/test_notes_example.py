@@ -8,8 +8,8 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from dataplane.contract import Status
 from dataplane.settings import DataPlane
+from dataplane.tenant_config import Status
 from examples.notes.app import create_app
 from tests.dataplane.tenants import ZONE, TenantDatabase
 

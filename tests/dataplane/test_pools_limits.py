@@ -56,8 +56,8 @@ def test_idle_connections_are_closed_by_the_one_keeper(logins: Logins, tenants: 
         assert time.monotonic() < until
         time.sleep(0.02)
     assert not pools._scheduler.tenants
-    keeper = pools._keeper
-    assert keeper is not None
+    reaper = pools._reaper
+    assert reaper is not None
     pools.close()
-    keeper.join(60)
-    assert not keeper.is_alive()
+    reaper.join(60)
+    assert not reaper.is_alive()

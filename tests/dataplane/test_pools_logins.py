@@ -10,13 +10,13 @@ import traceback
 import pytest
 from psycopg import sql
 
-from dataplane.contract import Notice, TenantConfig
 from dataplane.credentials import Credential
 from dataplane.errors import (
     CredentialUnavailable,
     DatabaseError,
 )
 from dataplane.pools import KeyedPools
+from dataplane.tenant_config import Invalidation, TenantConfig
 from localcloud.servers.postgres import PostgresServer
 from tests.dataplane.reading import read
 from tests.dataplane.tenants import Logins, TenantDatabase, create_tenant
@@ -96,7 +96,7 @@ def test_a_login_that_stays_refused_is_an_answer(
 def test_a_rotation_under_load_fails_no_request(
     rotating: tuple[TenantDatabase, Rotating], logins: Logins
 ) -> None:
-    """Two logins: the next is made, the notice goes out, the old one is closed."""
+    """Two logins: the next is made, the invalidation goes out, the old one is closed."""
     tenant, credentials = rotating
     pools = with_credentials(logins, credentials)
     failures: list[BaseException] = []
@@ -128,7 +128,7 @@ def test_a_rotation_under_load_fails_no_request(
         )
         time.sleep(0.2)
         credentials.vault = Credential(names["b"], "b")
-        pools.noticed(Notice("credential", "", 0, tenant.tenant_id))
+        pools.noticed(Invalidation("credential", "", 0, tenant.tenant_id))
         time.sleep(0.3)
         old = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
         assert admin.execute(old, [names["a"]]).fetchone() == (0,), "nobody uses the old one any more"

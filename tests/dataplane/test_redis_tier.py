@@ -8,9 +8,9 @@ import time
 import pytest
 import redis
 
-from dataplane.contract import MAX_ENTRY_BYTES, Status, cache_key, sign
 from dataplane.errors import RoutingUnavailable
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import MAX_ENTRY_BYTES, Status, cache_key, sign
 from dataplane.tiers import (
     EntryRefused,
     RedisTier,

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from dataplane.contract import Status
 from dataplane.credentials import StaticCredentials
 from dataplane.errors import BeingUpdated, Suspended
 from dataplane.pages import answer
 from dataplane.releases import ALL, Releases
 from dataplane.resolver import Resolver
 from dataplane.settings import SettingsError, from_environment
-from tests.dataplane.resolving import HOST, POLICY, notice
+from dataplane.tenant_config import Status
+from tests.dataplane.resolving import HOST, POLICY, invalidation
 from tests.dataplane.test_settings import GOOD
 from tests.dataplane.tiers import Clock, FakeTier, config
 
@@ -63,7 +63,7 @@ def test_one_that_a_rollout_took_out_of_it_is_told_so_at_the_notice(
 ) -> None:
     resolver.resolve(HOST)
     tier.put(config(HOST, 2, release="0004"))
-    resolver.noticed(notice(2))
+    resolver.noticed(invalidation(2))
     with pytest.raises(BeingUpdated) as caught:
         resolver.resolve(HOST)
     status, headers, body = answer(caught.value, "application/json")
@@ -80,7 +80,7 @@ def test_one_that_its_rollout_has_not_reached_yet_is_served_once_it_has(
             resolver.resolve(HOST)
     assert tier.reads[HOST] == 1
     tier.put(config(HOST, 2, release="0002"))
-    clock.pass_by(POLICY.unknown_ttl)  # no notice came: it is looked at again all the same
+    clock.pass_by(POLICY.unknown_ttl)  # no invalidation came: it is looked at again all the same
     assert resolver.resolve(HOST).release == "0002"
 
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dataplane.contract import TenantConfig
 from dataplane.errors import (
     BadHost,
     RoutingUnavailable,
@@ -18,6 +17,7 @@ from dataplane.errors import (
 )
 from dataplane.memory import Policy
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import TenantConfig
 from tests.dataplane.resolving import HOST, eventually
 from tests.dataplane.tiers import Clock, FakeTier, config
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from dataplane.contract import Status
 from dataplane.errors import (
     Provisioning,
     RoutingError,
@@ -14,7 +13,8 @@ from dataplane.errors import (
 )
 from dataplane.hosts import Zones
 from dataplane.resolver import Resolver
-from tests.dataplane.resolving import HOST, POLICY, eventually, notice
+from dataplane.tenant_config import Status
+from tests.dataplane.resolving import HOST, POLICY, eventually, invalidation
 from tests.dataplane.tiers import Clock, FakeTier, config
 
 
@@ -150,6 +150,6 @@ def test_a_cache_that_lost_everything_takes_nobody_offline_who_is_known(clock: C
     assert resolver.resolve(HOST).slug == "acme"
     near.put(config(HOST, 2, status=Status.GONE, database=None))
     clock.pass_by(POLICY.retry)
-    resolver.noticed(notice(2))
+    resolver.noticed(invalidation(2))
     with pytest.raises(UnknownHost):
         resolver.resolve(HOST)

@@ -12,13 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dataplane.checkout import (
     Blocked,
     Limits,
-    Opening,
     PooledConnection,
+    Reservation,
     Waiter,
 )
-from dataplane.contract import MAX_EPOCH
 from dataplane.errors import DatabaseUnavailable, PoolExhausted
 from dataplane.scheduler import Scheduler
+from dataplane.tenant_config import MAX_EPOCH
 from tests.dataplane.tiers import config
 
 NAMES = ("a", "b", "c", "vip")
@@ -32,7 +32,7 @@ def target(name: str, epoch: int = 1, port: int = 5432):  # type: ignore[no-unty
     return replace(made, database=replace(made.database, port=port))
 
 
-class Books(RuleBasedStateMachine):
+class Accounts(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scheduler: Scheduler[int] = Scheduler(LIMITS)
@@ -42,7 +42,7 @@ class Books(RuleBasedStateMachine):
         self.made_for: dict[int, object] = {}
         self.kind_of: dict[int, str] = {}
         self.checked_out: list[PooledConnection[int]] = []
-        self.opening: list[Opening[int]] = []
+        self.opening: list[Reservation[int]] = []
         self.waiting: list[Waiter[int]] = []
         self.woken = 0
         self.epoch = 1
@@ -51,7 +51,9 @@ class Books(RuleBasedStateMachine):
     def wake(self) -> None:
         self.woken += 1
 
-    def take_in(self, grant: PooledConnection[int] | Opening[int] | Blocked | Waiter[int], kind: str) -> None:
+    def take_in(
+        self, grant: PooledConnection[int] | Reservation[int] | Blocked | Waiter[int], kind: str
+    ) -> None:
         assert isinstance(grant, Blocked) or grant.kind == kind, "what the other kind can't use"
         if isinstance(grant, PooledConnection):
             assert self.kind_of[grant.conn] == kind
@@ -60,7 +62,7 @@ class Books(RuleBasedStateMachine):
             assert grant.place == grant.tenant.place, "a retired connection was lent"
             assert self.made_for[grant.conn] == grant.tenant.target.database, "it leads elsewhere"
             self.checked_out.append(grant)
-        elif isinstance(grant, Opening):
+        elif isinstance(grant, Reservation):
             if grant.victim is not None:
                 assert grant.victim not in self.checked_out
                 own = grant.victim.tenant is grant.tenant
@@ -120,7 +122,7 @@ class Books(RuleBasedStateMachine):
             self.scheduler.not_opened(opening)
         self.collect()
 
-    def finish(self, opening: Opening[int]) -> None:
+    def finish(self, opening: Reservation[int]) -> None:
         self.conns += 1
         self.made_for[self.conns] = opening.target.database
         self.kind_of[self.conns] = opening.kind
@@ -208,8 +210,8 @@ class Books(RuleBasedStateMachine):
         assert (self.scheduler.shared, self.scheduler.dedicated, self.scheduler.tenants) == (0, 0, {})
 
 
-TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestAccounts = Accounts.TestCase
+TestAccounts.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 
 
 def wake() -> None:
@@ -218,7 +220,7 @@ def wake() -> None:
 
 def opened(scheduler: Scheduler[int], name: str, conn: int = 0) -> PooledConnection[int]:
     grant = scheduler.take(target(name), 0, wake)
-    assert isinstance(grant, Opening)
+    assert isinstance(grant, Reservation)
     return scheduler.opened(grant, conn)
 
 
@@ -248,7 +250,7 @@ def test_an_idle_connection_of_the_other_kind_makes_room() -> None:
     assert waits.opening.victim is first
     scheduler.checkin(second, 2)
     grant = scheduler.take(target("b"), 3, wake, "coroutine")
-    assert isinstance(grant, Opening)
+    assert isinstance(grant, Reservation)
     assert grant.victim is second, "the tenant's own, which it can't use"
 
 
@@ -256,7 +258,7 @@ def test_a_failed_connect_answers_all_who_wait_and_then_one_tries() -> None:
     scheduler: Scheduler[int] = Scheduler(Limits(connecting=1, first_pause=1, longest_pause=4))
     grant = scheduler.take(target("a"), 0, wake)
     waits = scheduler.take(target("a"), 0, wake)
-    assert isinstance(grant, Opening)
+    assert isinstance(grant, Reservation)
     assert isinstance(waits, Waiter)
     pauses = []
     now = 0.0
@@ -267,13 +269,13 @@ def test_a_failed_connect_answers_all_who_wait_and_then_one_tries() -> None:
         pauses.append(blocked.retry_after)
         now += blocked.retry_after
         grant = scheduler.take(target("a"), now, wake)
-        assert isinstance(grant, Opening)
+        assert isinstance(grant, Reservation)
         assert isinstance(scheduler.take(target("a"), now, wake), Blocked), "only one tries"
     assert pauses == [1, 2, 4, 4]
     assert waits.error is not None
     assert str(waits.error.error) == "dead"
     scheduler.opened(grant, 1)
-    assert isinstance(scheduler.take(target("a"), now, wake), Opening), "it works again for everybody"
+    assert isinstance(scheduler.take(target("a"), now, wake), Reservation), "it works again for everybody"
 
 
 def test_the_newer_epoch_says_where_the_tenant_is() -> None:
@@ -281,7 +283,7 @@ def test_the_newer_epoch_says_where_the_tenant_is() -> None:
     held = opened(scheduler, "a", 1)
     scheduler.checkin(held, 0)
     moved = scheduler.take(target("a", epoch=2, port=6000), 0, wake)
-    assert isinstance(moved, Opening)
+    assert isinstance(moved, Reservation)
     assert scheduler.discarded == [held]
     scheduler.checkin(scheduler.opened(moved, 2), 0)
     late = scheduler.take(target("a", epoch=1, port=5432), 0, wake)
@@ -294,10 +296,10 @@ def test_an_epoch_that_was_forged_does_not_keep_the_tenant_where_it_led() -> Non
     held = opened(scheduler, "a", 1)
     scheduler.checkin(held, 0)
     forged = scheduler.take(target("a", epoch=MAX_EPOCH, port=6666), 0, wake)
-    assert isinstance(forged, Opening)
+    assert isinstance(forged, Reservation)
     scheduler.checkin(scheduler.opened(forged, 2), 0)
     back = scheduler.take(target("a", epoch=1), 0, wake)
-    assert isinstance(back, Opening)
+    assert isinstance(back, Reservation)
     assert back.tenant.target.database is not None
     assert back.tenant.target.database.port == 5432
 
@@ -306,14 +308,14 @@ def test_a_connection_that_was_being_opened_while_the_tenant_moved_is_used_once(
     scheduler: Scheduler[int] = Scheduler(Limits())
     slow = scheduler.take(target("a"), 0, wake)
     scheduler.retire("t-a")
-    assert isinstance(slow, Opening)
+    assert isinstance(slow, Reservation)
     held = scheduler.opened(slow, 1)
     assert not scheduler.checkin(held, 0)
     slow = scheduler.take(target("a"), 0, wake)
-    assert isinstance(slow, Opening)
+    assert isinstance(slow, Reservation)
     scheduler.take(target("a", epoch=2, port=6000), 0, wake)
     scheduler.failed(slow, DatabaseUnavailable("the old place"), 0)
-    assert isinstance(scheduler.take(target("a", epoch=2, port=6000), 0, wake), Opening), (
+    assert isinstance(scheduler.take(target("a", epoch=2, port=6000), 0, wake), Reservation), (
         "not blocked for that"
     )
 
@@ -325,7 +327,7 @@ def test_a_plan_that_became_dedicated_leaves_the_budget() -> None:
     promoted = replace(target("a", epoch=2), dedicated=True)
     assert scheduler.take(promoted, 0, wake) is held
     assert (scheduler.shared, scheduler.dedicated) == (0, 1)
-    assert isinstance(scheduler.take(target("b"), 0, wake), Opening)
+    assert isinstance(scheduler.take(target("b"), 0, wake), Reservation)
     demoted = scheduler.take(target("a", epoch=3), 0, wake)
     assert isinstance(demoted, Waiter)
     assert not scheduler.checkin(held, 0), "back in a budget that is full: closed"

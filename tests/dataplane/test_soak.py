@@ -29,11 +29,11 @@ from flask import Flask, jsonify
 from werkzeug.test import Client
 
 from dataplane.context import current_tenant, tenant_connection
-from dataplane.contract import NOTICE_CHANNEL, DatabaseAddress
 from dataplane.credentials import StaticCredentials
 from dataplane.errors import DataPlaneError
 from dataplane.pages import answer
 from dataplane.settings import DataPlane, from_environment
+from dataplane.tenant_config import INVALIDATION_CHANNEL, DatabaseAddress
 from localcloud.aws.emulator import AwsEmulator
 from localcloud.servers.postgres import PostgresServer
 from localcloud.servers.valkey import ValkeyServer
@@ -256,8 +256,8 @@ def faults(
         if cache.running:
             with redis.Redis.from_url(cache.url) as client:
                 for tenant in many:
-                    notice = {"host": tenant.host, "epoch": 1, "kind": "config"}
-                    client.publish(NOTICE_CHANNEL, json.dumps(notice))
+                    invalidation = {"host": tenant.host, "epoch": 1, "kind": "config"}
+                    client.publish(INVALIDATION_CHANNEL, json.dumps(invalidation))
 
     def retire() -> None:
         dataplane.pools.retire(draw.choice(many).tenant_id)

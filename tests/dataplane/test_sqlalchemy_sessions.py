@@ -292,18 +292,18 @@ class OneSession(RuleBasedStateMachine):
         self.number += 1
         return f"{self.tenant.tenant_id}: {self.number}"
 
-    def shown(self, notes: list[Note] | None) -> None:
+    def safe_repr(self, notes: list[Note] | None) -> None:
         for note in notes or []:
             assert note.body.startswith(self.tenant.tenant_id), "another tenant's row"
             self.kept.append(note)
 
     @rule()
     def read(self) -> None:
-        self.shown(self.attempt(lambda: list(self.session.scalars(select(Note).where(Note.id > 1)))))
+        self.safe_repr(self.attempt(lambda: list(self.session.scalars(select(Note).where(Note.id > 1)))))
 
     @rule(identity=st.integers(2, 9))
     def get(self, identity: int) -> None:
-        self.shown(self.attempt(lambda: [n for n in [self.session.get(Note, identity)] if n is not None]))
+        self.safe_repr(self.attempt(lambda: [n for n in [self.session.get(Note, identity)] if n is not None]))
 
     @rule()
     def add(self) -> None:
@@ -319,7 +319,7 @@ class OneSession(RuleBasedStateMachine):
     def merge(self, index: int, load: bool) -> None:
         if index < len(self.kept):
             merged = self.attempt(lambda: self.session.merge(self.kept[index], load=load))
-            self.attempt(lambda: self.shown([] if merged is None else [merged]))
+            self.attempt(lambda: self.safe_repr([] if merged is None else [merged]))
 
     @rule(index=st.integers(0, 9))
     def change(self, index: int) -> None:

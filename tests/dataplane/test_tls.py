@@ -11,9 +11,9 @@ import redis
 from werkzeug.test import Client
 
 from dataplane.context import tenant_connection
-from dataplane.contract import DatabaseAddress
 from dataplane.credentials import StaticCredentials
 from dataplane.settings import from_environment
+from dataplane.tenant_config import DatabaseAddress
 from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.tenants import KEYS, TenantDatabase, create_tenant
 from tests.tls import PORT, RIGHT, WRONG, TlsServer

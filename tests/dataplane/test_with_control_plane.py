@@ -10,12 +10,12 @@ from werkzeug.serving import make_server
 
 from controlplane.store import route
 from controlplane.store.registry import Registry
-from dataplane.contract import Status
 from dataplane.control_plane import ControlPlaneTier
 from dataplane.errors import Suspended, UnknownHost
+from dataplane.invalidations import InvalidationListener
 from dataplane.memory import Policy
-from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import Status
 from dataplane.tiers import RedisTier, TierDown
 from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.resolving import eventually
@@ -49,7 +49,7 @@ def test_what_the_workers_publish_is_served(cache: ValkeyServer, publisher: Redi
 def test_what_the_workers_change_is_noticed(cache: ValkeyServer, publisher: RedisConfigCache) -> None:
     resolver = Resolver(
         cache=RedisTier.from_url(cache.url, KEYS),
-        notices=NoticeListener(cache.url),
+        invalidations=InvalidationListener(cache.url),
         policy=Policy(ttl=600, jitter=0),
     )
     resolver.start()

@@ -12,10 +12,10 @@ import pytest
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from dataplane.context import bound_tenant, current_tenant, tenant_connection, use_tenant
-from dataplane.contract import Status
 from dataplane.errors import DatabaseWaking, DataPlaneError, NoTenant
 from dataplane.pages import answer, wants_json
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import Status
 from dataplane.wsgi import TenantMiddleware
 from tests.dataplane.tiers import FakeTier, config
 

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-from dataplane.contract import DatabaseAddress, Status, TenantConfig
+from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
 from dataplane.tiers import TierDown
 
 

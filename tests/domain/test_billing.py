@@ -137,7 +137,7 @@ def test_everything_that_a_subscription_says() -> None:
             custom_domains=("www.acme.com",),
             current_period_end=END_AT,
         ),
-        slug_wish="Acme",
+        requested_slug="Acme",
         display_name="Acme Corp",
         warnings=(),
     )
@@ -361,7 +361,7 @@ def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], wis
         subscription(**changes), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
     )
     assert isinstance(decision, Apply)
-    assert decision.slug_wish == wish
+    assert decision.requested_slug == wish
 
 
 @pytest.mark.parametrize(
@@ -561,7 +561,7 @@ def storable(decision: Decision) -> None:
         case Park(reason) | Close(reason=reason):
             texts: tuple[str, ...] = (reason,)
         case Apply():
-            texts = (decision.display_name, decision.slug_wish or "", *decision.warnings)
+            texts = (decision.display_name, decision.requested_slug or "", *decision.warnings)
             assert TenantSpec.from_json(decision.spec.to_json()) == decision.spec
         case Wait(reason):
             texts = (reason,)

@@ -23,18 +23,18 @@ NOTHING = TenantStatus(
     database=None,
     app=CredentialStatus(None, None),
     migrator=CredentialStatus(None, None),
-    proof=None,
+    access_proof=None,
     routes={},
     hostnames=(),
 )
 READY = replace(NOTHING, cluster_ready=True, database=DatabaseStatus(False, False, False, None))
-SETTLED = TenantStatus(
+RECONCILED = TenantStatus(
     cluster_ready=True,
     stack_digest="d",
     database=DatabaseStatus(True, True, True, "0002"),
     app=CredentialStatus("v1", "v1"),
     migrator=CredentialStatus("v1", "v1"),
-    proof="p",
+    access_proof="p",
     routes={"a.z": {"status": "active"}},
     hostnames=(),
 )
@@ -42,7 +42,7 @@ ACTIVE = TenantGoal(
     lifecycle=Lifecycle.ACTIVE,
     stack_digest="d",
     release="0002",
-    proof="p",
+    access_proof="p",
     routes={"a.z": {"status": "active"}},
     announcement={"a.z": {"status": "provisioning"}},
     domains=(),
@@ -55,12 +55,12 @@ def names(steps: list[Step]) -> list[str]:
 
 
 def test_a_new_tenant_is_announced_and_its_stack_applied_before_the_cluster_is_waited_for() -> None:
-    steps = plan_tenant(replace(ACTIVE, proof=None), NOTHING)
+    steps = plan_tenant(replace(ACTIVE, access_proof=None), NOTHING)
     assert names(steps)[:3] == ["announce:a.z", "apply_tenant_stack", "await_cluster"]
 
 
 def test_on_a_ready_cluster_everything_follows_in_order() -> None:
-    steps = plan_tenant(replace(ACTIVE, proof=None), READY)
+    steps = plan_tenant(replace(ACTIVE, access_proof=None), READY)
     assert names(steps) == [
         "announce:a.z",
         "apply_tenant_stack",
@@ -71,26 +71,26 @@ def test_on_a_ready_cluster_everything_follows_in_order() -> None:
         "write_credential:app",
         "set_password:app",
         "migrate_schema",
-        "prove",
+        "verify_access",
         "publish:a.z",
     ]
 
 
 def test_a_settled_tenant_has_nothing_left() -> None:
-    assert plan_tenant(ACTIVE, SETTLED) == []
+    assert plan_tenant(ACTIVE, RECONCILED) == []
 
 
 def test_each_difference_alone_yields_its_own_step() -> None:
-    database = SETTLED.database
+    database = RECONCILED.database
     assert database is not None
     cases = {
-        "apply_tenant_stack": replace(SETTLED, stack_digest="other"),
-        "create_database": replace(SETTLED, database=replace(database, hardened=False)),
-        "open_logins": replace(SETTLED, database=replace(database, logins_open=False)),
-        "set_password:app": replace(SETTLED, app=CredentialStatus("v2", "v1")),
-        "migrate_schema": replace(SETTLED, database=replace(database, release="0001")),
-        "prove": replace(SETTLED, proof="old"),
-        "publish:a.z": replace(SETTLED, routes={"a.z": {"status": "provisioning"}}),
+        "apply_tenant_stack": replace(RECONCILED, stack_digest="other"),
+        "create_database": replace(RECONCILED, database=replace(database, hardened=False)),
+        "open_logins": replace(RECONCILED, database=replace(database, logins_open=False)),
+        "set_password:app": replace(RECONCILED, app=CredentialStatus("v2", "v1")),
+        "migrate_schema": replace(RECONCILED, database=replace(database, release="0001")),
+        "verify_access": replace(RECONCILED, access_proof="old"),
+        "publish:a.z": replace(RECONCILED, routes={"a.z": {"status": "provisioning"}}),
     }
     for expected, status in cases.items():
         assert names(plan_tenant(ACTIVE, status)) == [expected]
@@ -106,46 +106,46 @@ def test_a_login_is_rotated_when_asked_for_or_old_and_retired_first() -> None:
         ("set_password:app",): replace(young, requested=5, password_from="v0"),
     }
     for expected, app in cases.items():
-        assert names(plan_tenant(goal, replace(SETTLED, app=app))) == list(expected)
+        assert names(plan_tenant(goal, replace(RECONCILED, app=app))) == list(expected)
     old = replace(young, age=100.0)
-    assert names(plan_tenant(goal, replace(SETTLED, app=old, migrator=old))) == [
+    assert names(plan_tenant(goal, replace(RECONCILED, app=old, migrator=old))) == [
         "rotate_credential:migrator",
         "rotate_credential:app",
     ]
-    assert plan_tenant(goal, replace(SETTLED, app=replace(old, retire_in=5.0))) == []
-    assert plan_tenant(ACTIVE, replace(SETTLED, app=replace(old, age=1e9))) == []
+    assert plan_tenant(goal, replace(RECONCILED, app=replace(old, retire_in=5.0))) == []
+    assert plan_tenant(ACTIVE, replace(RECONCILED, app=replace(old, age=1e9))) == []
 
 
 def test_who_is_suspended_has_logins_retired_and_none_rotated() -> None:
     app = CredentialStatus("v1", "v1", requested=2, age=1e9, retire_in=-1.0)
     goal = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, rotate_after=1.0)
-    assert names(plan_tenant(goal, replace(SETTLED, app=app))) == ["close_logins", "retire_login:app"]
-    assert plan_tenant(goal, replace(NOTHING, app=app, routes=SETTLED.routes)) == []
+    assert names(plan_tenant(goal, replace(RECONCILED, app=app))) == ["close_logins", "retire_login:app"]
+    assert plan_tenant(goal, replace(NOTHING, app=app, routes=RECONCILED.routes)) == []
 
 
 def test_a_flushed_cache_announces_and_publishes_again() -> None:
-    assert names(plan_tenant(ACTIVE, replace(SETTLED, routes={}))) == ["announce:a.z", "publish:a.z"]
+    assert names(plan_tenant(ACTIVE, replace(RECONCILED, routes={}))) == ["announce:a.z", "publish:a.z"]
 
 
 def test_an_unverified_domain_comes_last_and_is_polled_only_when_due() -> None:
     goal = replace(ACTIVE, domains=("www.a.dev",))
-    assert names(plan_tenant(goal, SETTLED)) == ["register_hostname:www.a.dev"]
+    assert names(plan_tenant(goal, RECONCILED)) == ["register_hostname:www.a.dev"]
     pending = HostnameStatus("www.a.dev", "id", "pending", "pending_validation", poll_due=False)
-    assert plan_tenant(goal, replace(SETTLED, hostnames=(pending,))) == []
+    assert plan_tenant(goal, replace(RECONCILED, hostnames=(pending,))) == []
     due = replace(pending, poll_due=True)
-    assert names(plan_tenant(goal, replace(SETTLED, hostnames=(due,)))) == ["poll_hostname:www.a.dev"]
+    assert names(plan_tenant(goal, replace(RECONCILED, hostnames=(due,)))) == ["poll_hostname:www.a.dev"]
     refused = HostnameStatus("www.a.dev", None, "new", "new", poll_due=True, refused=True)
-    assert plan_tenant(goal, replace(SETTLED, hostnames=(refused,))) == []
+    assert plan_tenant(goal, replace(RECONCILED, hostnames=(refused,))) == []
 
 
 def test_suspending_blocks_the_route_before_it_closes_the_logins() -> None:
     goal = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, routes={"a.z": {"status": "suspended"}})
-    assert names(plan_tenant(goal, SETTLED)) == ["publish:a.z", "close_logins"]
+    assert names(plan_tenant(goal, RECONCILED)) == ["publish:a.z", "close_logins"]
 
 
 def test_closing_withdraws_hosts_then_hostnames_then_logins_and_keeps_the_data() -> None:
     hostname = HostnameStatus("www.a.dev", "id", "active", "active", poll_due=False)
-    status = replace(SETTLED, hostnames=(hostname,))
+    status = replace(RECONCILED, hostnames=(hostname,))
     goal = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, withdrawn=("a.z",))
     assert names(plan_tenant(goal, status)) == ["withdraw:a.z", "remove_hostname:www.a.dev", "close_logins"]
 

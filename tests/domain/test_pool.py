@@ -15,7 +15,7 @@ from controlplane.domain.pool import (
     OUTDATED_FROM_AGE,
     RETRY_QUOTA_AFTER,
     RETRY_QUOTA_BLIND_AFTER,
-    Fit,
+    ClusterClass,
     HeldBack,
     Make,
     PoolCluster,
@@ -23,7 +23,7 @@ from controlplane.domain.pool import (
     Retire,
     Retry,
     Room,
-    fits_of,
+    classes_of,
     plan_pool,
 )
 
@@ -39,16 +39,16 @@ def plan(name: str, **changes: Any) -> Plan:
     )
 
 
-def fits(*plans: Plan) -> list[Fit]:
-    return fits_of(Catalogue(1, {p.name: p for p in plans}), engine_version="17.5")
+def classes(*plans: Plan) -> list[ClusterClass]:
+    return classes_of(Catalogue(1, {p.name: p for p in plans}), engine_version="17.5")
 
 
-def status(fit: Fit, **changes: Any) -> PoolCluster:
-    """A ready, empty cluster of this fit, changed."""
+def status(cluster_class: ClusterClass, **changes: Any) -> PoolCluster:
+    """A ready, empty cluster of this class, changed."""
     usual = PoolCluster(
         id="c-1",
-        fit=fit.name,
-        slots=fit.slots,
+        cluster_class=cluster_class.name,
+        slots=cluster_class.slots,
         used=0,
         ever_used=False,
         closing=False,
@@ -58,14 +58,14 @@ def status(fit: Fit, **changes: Any) -> PoolCluster:
         age=DAY,
         surplus_for=None,
         parked_for=None,
-        instances=fit.spec.instance_count,
-        idle_acu=fit.idle_acu,
+        instances=cluster_class.spec.instance_count,
+        idle_acu=cluster_class.idle_acu,
     )
     return replace(usual, **changes)
 
 
-(WARM,) = fits(plan("team", warm_slots=1))
-(COLD,) = fits(plan("team"))
+(WARM,) = classes(plan("team", warm_slots=1))
+(COLD,) = classes(plan("team"))
 
 
 # ------------------------------------------------------------------------------------ examples
@@ -73,15 +73,15 @@ def status(fit: Fit, **changes: Any) -> PoolCluster:
 
 def test_plans_that_are_alike_share_their_warm_slots() -> None:
     first, second, other = plan("a", warm_slots=2), plan("b", warm_slots=1), plan("c", max_acu=8.0)
-    together, alone = fits(first, second, other)
+    together, alone = classes(first, second, other)
     assert (together.plans, together.warm_slots) == (("a", "b"), 3)
     assert (alone.plans, alone.warm_slots) == (("c",), 0)
 
 
 def test_shared_plans_that_are_alike_crowd_no_cluster() -> None:
     shared = {"isolation": Isolation.SHARED}
-    (fit,) = fits(plan("a", slots=50, **shared), plan("b", slots=10, **shared))
-    assert fit.slots == 10
+    (cluster_class,) = classes(plan("a", slots=50, **shared), plan("b", slots=10, **shared))
+    assert cluster_class.slots == 10
 
 
 def test_nothing_asked_for_nothing_done() -> None:
@@ -100,9 +100,14 @@ def test_a_slot_that_was_taken_is_made_again() -> None:
 
 
 def test_a_shared_cluster_is_made_when_the_free_slots_run_low() -> None:
-    (fit,) = fits(plan("s", isolation=Isolation.SHARED, slots=10, warm_slots=3))
-    assert plan_pool([fit], [status(fit, used=7, ever_used=True)], LIMITS, UNKNOWN).acts == ()
-    assert plan_pool([fit], [status(fit, used=8, ever_used=True)], LIMITS, UNKNOWN).acts == (Make(fit.name),)
+    (cluster_class,) = classes(plan("s", isolation=Isolation.SHARED, slots=10, warm_slots=3))
+    assert (
+        plan_pool([cluster_class], [status(cluster_class, used=7, ever_used=True)], LIMITS, UNKNOWN).acts
+        == ()
+    )
+    assert plan_pool(
+        [cluster_class], [status(cluster_class, used=8, ever_used=True)], LIMITS, UNKNOWN
+    ).acts == (Make(cluster_class.name),)
 
 
 def test_every_limit_holds_back_and_says_so() -> None:
@@ -116,14 +121,14 @@ def test_every_limit_holds_back_and_says_so() -> None:
         found = plan_pool([WARM], [], limits, room)
         assert found.acts == ()
         (held,) = found.held_back
-        assert (held.fit, held.clusters) == (WARM.name, 1)
+        assert (held.cluster_class, held.clusters) == (WARM.name, 1)
         assert named in held.reason
     allowed = replace(LIMITS, max_idle_acu_hours_per_day=24.0)
     assert plan_pool([WARM], [], allowed, Room(clusters=1, instances=1)).acts == (Make(WARM.name),)
 
 
 def test_what_is_left_of_a_limit_is_shared_out() -> None:
-    greedy, modest = fits(plan("greedy", warm_slots=9), plan("modest", max_acu=8.0, warm_slots=1))
+    greedy, modest = classes(plan("greedy", warm_slots=9), plan("modest", max_acu=8.0, warm_slots=1))
     found = plan_pool([greedy, modest], [], replace(LIMITS, max_clusters=2), UNKNOWN)
     assert found.acts == (Make(greedy.name), Make(modest.name))
     assert found.held_back == (HeldBack(greedy.name, 8, "pool.max_clusters is 2"),)
@@ -131,7 +136,7 @@ def test_what_is_left_of_a_limit_is_shared_out() -> None:
 
 def test_clusters_on_their_way_are_taken_off_the_quota_before_aws_counts_them() -> None:
     others = [status(COLD, id=f"c-{n}", ready=False, used=1, ever_used=True) for n in range(3)]
-    (other,) = fits(plan("other", max_acu=8.0, warm_slots=1))
+    (other,) = classes(plan("other", max_acu=8.0, warm_slots=1))
     assert plan_pool([COLD, other], others, LIMITS, Room(clusters=3, instances=9)).acts == ()
     assert plan_pool([COLD, other], others, LIMITS, Room(clusters=4, instances=9)).acts == (Make(other.name),)
 
@@ -215,7 +220,7 @@ PLANS = st.lists(
     min_size=1,
     max_size=4,
     unique_by=lambda p: p.name,
-).map(lambda plans: fits(*plans))
+).map(lambda plans: classes(*plans))
 LIMITED = st.builds(
     PoolLimits,
     max_clusters=st.integers(0, 8),
@@ -226,15 +231,15 @@ LIMITED = st.builds(
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> tuple[list[Fit], list[PoolCluster]]:
+def fleets(draw: st.DrawFn) -> tuple[list[ClusterClass], list[PoolCluster]]:
     known = draw(PLANS)
     clusters = []
     for number in range(draw(st.integers(0, 6))):
-        fit = draw(st.sampled_from(known))
-        used = draw(st.integers(0, fit.slots))
+        cluster_class = draw(st.sampled_from(known))
+        used = draw(st.integers(0, cluster_class.slots))
         clusters.append(
             status(
-                replace(fit, name=draw(st.sampled_from([fit.name, "no longer sold"]))),
+                replace(cluster_class, name=draw(st.sampled_from([cluster_class.name, "no longer sold"]))),
                 id=f"c-{number}",
                 used=used,
                 ever_used=used > 0 or draw(st.booleans()),
@@ -259,18 +264,23 @@ ROOM = st.builds(
 
 @given(fleets(), LIMITED, ROOM)
 def test_no_limit_is_ever_passed(
-    fleet: tuple[list[Fit], list[PoolCluster]], limits: PoolLimits, room: Room
+    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, room: Room
 ) -> None:
     known, clusters = fleet
-    by_name = {fit.name: fit for fit in known}
-    makes = [by_name[a.fit] for a in plan_pool(known, clusters, limits, room).acts if isinstance(a, Make)]
+    by_name = {cluster_class.name: cluster_class for cluster_class in known}
+    makes = [
+        by_name[a.cluster_class] for a in plan_pool(known, clusters, limits, room).acts if isinstance(a, Make)
+    ]
     if not makes:
         return
     assert len(clusters) + len(makes) <= limits.max_clusters
     if room.clusters is not None:
         assert len(makes) <= room.clusters - limits.reserve_clusters
     if room.instances is not None:
-        assert sum(fit.spec.instance_count for fit in makes) <= room.instances - limits.reserve_clusters
+        assert (
+            sum(cluster_class.spec.instance_count for cluster_class in makes)
+            <= room.instances - limits.reserve_clusters
+        )
     if limits.max_idle_acu_hours_per_day is not None:
         idle = [c.idle_acu for c in clusters if c.used == 0 and not c.closing]
         assert (sum(idle) + sum(f.idle_acu for f in makes)) * 24 <= limits.max_idle_acu_hours_per_day
@@ -278,27 +288,27 @@ def test_no_limit_is_ever_passed(
 
 @given(fleets(), LIMITED, ROOM)
 def test_nothing_that_held_a_tenant_goes_and_ready_slots_never_fall_below_what_is_asked(
-    fleet: tuple[list[Fit], list[PoolCluster]], limits: PoolLimits, room: Room
+    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, room: Room
 ) -> None:
     known, clusters = fleet
     retired = {a.cluster_id for a in plan_pool(known, clusters, limits, room).acts if isinstance(a, Retire)}
     for cluster in clusters:
         if cluster.id in retired:
             assert (cluster.ever_used, cluster.used, cluster.closing) == (False, 0, False)
-    for fit in known:
-        ready = [c for c in clusters if c.fit == fit.name and c.serves and c.ready]
+    for cluster_class in known:
+        ready = [c for c in clusters if c.cluster_class == cluster_class.name and c.serves and c.ready]
         before, after = (sum(c.free for c in ready if c.id not in gone) for gone in (set(), retired))
-        assert after >= min(before, fit.warm_slots)
+        assert after >= min(before, cluster_class.warm_slots)
 
 
 @settings(max_examples=200)
 @given(fleets(), LIMITED, ROOM)
 def test_it_comes_to_rest_with_what_was_asked_for_or_says_why_not(
-    fleet: tuple[list[Fit], list[PoolCluster]], limits: PoolLimits, room: Room
+    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, room: Room
 ) -> None:
     """A day passes between two looks, what is made becomes ready, what is retired is gone."""
     known, clusters = fleet
-    by_name = {fit.name: fit for fit in known}
+    by_name = {cluster_class.name: cluster_class for cluster_class in known}
     clusters = [replace(c, outdated=False) for c in clusters]
     numbers = itertools.count(100)
     made: list[str] = []
@@ -321,12 +331,12 @@ def test_it_comes_to_rest_with_what_was_asked_for_or_says_why_not(
             if isinstance(act, Make):
                 name = f"c-{next(numbers)}"
                 made.append(name)
-                clusters.append(status(by_name[act.fit], id=name, ready=False, age=0.0))
+                clusters.append(status(by_name[act.cluster_class], id=name, ready=False, age=0.0))
         if not changes and all(c.ready for c in clusters if c.id in made) and _round > 3:
             break
     else:
         raise AssertionError("it never comes to rest")
-    held = {held_back.fit for held_back in found.held_back}
-    for fit in known:
-        free = sum(c.free for c in clusters if c.fit == fit.name and c.serves)
-        assert free >= fit.warm_slots or fit.name in held
+    held = {held_back.cluster_class for held_back in found.held_back}
+    for cluster_class in known:
+        free = sum(c.free for c in clusters if c.cluster_class == cluster_class.name and c.serves)
+        assert free >= cluster_class.warm_slots or cluster_class.name in held

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.placement import tenant_id_for
-from controlplane.domain.slug import RESERVED, SLUG, slug_from_wish, validate_slug, with_suffix
+from controlplane.domain.slug import RESERVED, SLUG, slug_from_request, validate_slug, with_suffix
 from dataplane.hosts import HostKind, Zones
 
 FALLBACK = "t-abcdefghijkl"
@@ -58,7 +58,7 @@ def test_no_slug_looks_like_an_id_but_the_tenants_own(slug: str) -> None:
         validate_slug(slug)
     with pytest.raises(Invalid, match="shape of an id"):
         validate_slug(slug, tenant_id="t-bbbbbbbbbbbb")
-    assert slug_from_wish(slug.upper(), tenant_id="t-bbbbbbbbbbbb") == "t-bbbbbbbbbbbb"
+    assert slug_from_request(slug.upper(), tenant_id="t-bbbbbbbbbbbb") == "t-bbbbbbbbbbbb"
     assert validate_slug(slug, tenant_id=slug) == slug
 
 
@@ -82,17 +82,17 @@ def test_no_slug_looks_like_an_id_but_the_tenants_own(slug: str) -> None:
     ],
 )
 def test_a_wish_becomes_the_nearest_slug(wish: str, slug: str) -> None:
-    assert slug_from_wish(wish, tenant_id=FALLBACK) == slug
+    assert slug_from_request(wish, tenant_id=FALLBACK) == slug
 
 
 @pytest.mark.parametrize("wish", [None, "", " ", "日本語", "1password", "ab", "www", "WWW!", "--", "🎉"])
 def test_what_can_not_be_one_falls_back(wish: str | None) -> None:
-    assert slug_from_wish(wish, tenant_id=FALLBACK) == FALLBACK
+    assert slug_from_request(wish, tenant_id=FALLBACK) == FALLBACK
 
 
 def test_a_bad_fallback_is_refused() -> None:
     with pytest.raises(Invalid):
-        slug_from_wish(None, tenant_id="www")
+        slug_from_request(None, tenant_id="www")
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_a_suffix_needs_a_tenant_id(tenant_id: str) -> None:
 
 @given(st.text())
 def test_any_wish_gives_a_valid_slug_that_is_stable(wish: str) -> None:
-    slug = slug_from_wish(wish, tenant_id=FALLBACK)
+    slug = slug_from_request(wish, tenant_id=FALLBACK)
     assert validate_slug(slug, tenant_id=FALLBACK) == slug
-    assert slug_from_wish(slug, tenant_id=FALLBACK) == slug
+    assert slug_from_request(slug, tenant_id=FALLBACK) == slug
 
 
 @given(slugs, st.text())

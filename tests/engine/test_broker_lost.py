@@ -80,7 +80,7 @@ def _until_all_ready(harness: Harness, subscriptions: list[str], meanwhile: Call
     while True:
         with harness.ctx.registry.connection() as conn:
             row = conn.execute(
-                "SELECT count(*) AS n FROM tenant WHERE id = ANY(%s) AND settled_generation = generation",
+                "SELECT count(*) AS n FROM tenant WHERE id = ANY(%s) AND observed_generation = generation",
                 [ids],
             ).fetchone()
         if row is not None and row["n"] == len(ids):

@@ -68,14 +68,14 @@ def test_a_second_request_keeps_the_first_and_its_event(harness: Harness) -> Non
 def test_a_periodic_look_is_no_cause_and_gives_way_to_one(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
         conn.execute("UPDATE lease SET until = 'infinity'")
     polling.work_once(harness.ctx)
     row = newest(harness)
-    assert (row.reason, row.causes, row.cause_count) == ("periodic look", [], 0)
+    assert (row.reason, row.causes, row.cause_count) == ("periodic observation", [], 0)
     rotate(harness)
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     polling.work_once(harness.ctx)
     row = newest(harness)
     assert (row.reason, row.actor, row.cause_count) == ("leaked", "api:support", 1)

@@ -21,7 +21,7 @@ from controlplane.store.registry import Connection
 from localcloud.fakes.aws import FakeAccount, encode
 from tests.harness.engine import Harness
 from workers.engine.converge import converge
-from workers.engine.heartbeat import LeaseKeeper
+from workers.engine.heartbeat import LeaseHeartbeat
 from workers.providers.ports import Credential
 from workers.providers.terraform.diagnostics import Diagnostic, failure
 from workers.runtime import polling
@@ -195,7 +195,7 @@ def broken_prove(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(1)
         raise ZeroDivisionError("canary-in-a-message")
 
-    monkeypatch.setitem(TENANT_ACTS, StepName.PROVE, broken)
+    monkeypatch.setitem(TENANT_ACTS, StepName.VERIFY_ACCESS, broken)
     return calls
 
 
@@ -223,7 +223,7 @@ def test_a_step_that_does_not_take_is_not_repeated_for_ever(
     from controlplane.domain.steps import StepName
 
     calls: list[int] = []
-    monkeypatch.setitem(TENANT_ACTS, StepName.PROVE, lambda _work: calls.append(1))
+    monkeypatch.setitem(TENANT_ACTS, StepName.VERIFY_ACCESS, lambda _work: calls.append(1))
     harness.hear(harness.subscribe(1))
     polling.work_once(harness.ctx)
     assert len(calls) == 3
@@ -281,16 +281,16 @@ def test_a_keeper_renews_and_learns_that_it_has_lost(harness: Harness) -> None:
         claimed = _lease_ends(conn)
     assert held is not None
     with (
-        LeaseKeeper(harness.ctx.registry, held, seconds=600, every=0.05) as keeper,
+        LeaseHeartbeat(harness.ctx.registry, held, seconds=600, every=0.05) as heartbeat,
         harness.ctx.registry.connection() as conn,
     ):
         _eventually(lambda: _lease_ends(conn) > claimed)
         assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is None
-        assert not keeper.lost()
+        assert not heartbeat.lost()
         with conn.transaction():  # or a renewal comes in between
             conn.execute("UPDATE lease SET until = '-infinity' WHERE kind = 'tenant'")
             assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is not None
-        _eventually(keeper.lost)
+        _eventually(heartbeat.lost)
 
 
 def _lease_ends(conn: Connection) -> datetime:

@@ -158,7 +158,7 @@ def test_a_domain_that_is_not_verified_holds_nothing_up(harness: Harness) -> Non
     for _ in range(6):
         harness.pass_time()
         with harness.ctx.registry.connection() as conn:
-            conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+            conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
         polling.work_once(harness.ctx)
     entry = harness.cache.read("www.customer.dev")
     assert entry is not None
@@ -257,7 +257,7 @@ def test_a_periodic_look_does_not_wake_a_cluster_that_pauses(harness: Harness) -
     asked: list[str] = []
     harness.world._crash = asked.append
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     polling.work_once(harness.ctx)
     assert not [call for call in asked if call.startswith("databases.")]
     assert [call for call in asked if call.startswith("secrets.")]

@@ -125,7 +125,7 @@ def test_a_source_that_nobody_confirms_goes_after_its_time(harness: Harness) -> 
     harness.work()
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE move SET keep_until = clock_timestamp()")
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     harness.work()
     assert last(harness).phase is MovePhase.DONE
     assert harness.violations() == []
@@ -172,7 +172,7 @@ def test_tables_that_were_not_the_same_are_a_persons_case_and_the_source_stays(h
             checked="after",
         )
         conn.execute("UPDATE move SET keep_until = clock_timestamp()")
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     harness.work()
     assert harness.tenant(subscription).runbook == "move-mismatch"
     assert last(harness).phase is MovePhase.MOVED

@@ -24,14 +24,16 @@ STATUSES = ("active", "active", "active", "trialing", "past_due", "unpaid", "pau
 
 
 def _end_state(harness: Harness) -> dict[str, Any]:
-    """Everything that a customer or a cloud bill could notice, without ids that are drawn."""
+    """Everything that a customer or a cloud bill could notification, without ids that are drawn."""
     with harness.ctx.registry.connection() as conn:
         tenants = conn.execute(
-            "SELECT t.id, t.slug, t.display_name, t.spec, p.number, c.fit, c.slots FROM tenant t"
+            "SELECT t.id, t.slug, t.display_name, t.spec, p.number, c.cluster_class, c.slots FROM tenant t"
             " LEFT JOIN placement p ON p.tenant_id = t.id LEFT JOIN cluster c ON c.id = p.cluster_id"
             " ORDER BY t.id"
         ).fetchall()
-        clusters = conn.execute("SELECT fit, count(*) AS n FROM cluster GROUP BY fit ORDER BY fit").fetchall()
+        clusters = conn.execute(
+            "SELECT cluster_class, count(*) AS n FROM cluster GROUP BY cluster_class ORDER BY cluster_class"
+        ).fetchall()
         routes = conn.execute(
             "SELECT host, payload->>'status' AS status, payload->'profile' AS profile"
             " FROM route ORDER BY host"

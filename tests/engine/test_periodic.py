@@ -14,7 +14,7 @@ import pytest
 
 from controlplane import task_names
 from controlplane.domain.errors import Retryable
-from controlplane.domain.operation import PERIODIC_LOOK, ResourceKind
+from controlplane.domain.operation import PERIODIC_OBSERVATION, ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import timers
 from controlplane.store import duty, history, operation, rehearsal
@@ -37,7 +37,7 @@ def subscribed(harness: Harness) -> str:
 
 def look(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp(), observed_at = NULL")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp(), observed_at = NULL")
 
 
 def rows(harness: Harness, statement: str) -> list[dict[str, Any]]:
@@ -55,9 +55,9 @@ def test_a_look_that_changed_nothing_is_not_kept(harness: Harness) -> None:
         look(harness)
         harness.work()
     assert rows(harness, OPERATIONS) == before
-    [seen] = rows(harness, "SELECT observed_at, next_look_at FROM tenant")
+    [seen] = rows(harness, "SELECT observed_at, next_observation_at FROM tenant")
     assert seen["observed_at"] is not None
-    assert seen["next_look_at"] is not None
+    assert seen["next_observation_at"] is not None
     assert harness.violations() == []
 
 
@@ -68,7 +68,7 @@ def test_a_look_that_mended_something_is_history(harness: Harness) -> None:
     look(harness)
     harness.work()
     [kept] = rows(harness, OPERATIONS)[known:]
-    assert (kept["reason"], kept["state"]) == (PERIODIC_LOOK, "done")
+    assert (kept["reason"], kept["state"]) == (PERIODIC_OBSERVATION, "done")
     assert rows(harness, f"SELECT name FROM step WHERE operation_id = {kept['id']}")
 
 
@@ -100,7 +100,7 @@ def test_a_look_that_failed_at_first_is_history(harness: Harness, monkeypatch: p
     harness.work()
     assert failed
     [kept] = rows(harness, OPERATIONS)[known:]
-    assert (kept["reason"], kept["state"], kept["attempts"]) == (PERIODIC_LOOK, "done", 2)
+    assert (kept["reason"], kept["state"], kept["attempts"]) == (PERIODIC_OBSERVATION, "done", 2)
 
 
 # ------------------------------------------------------------------- duties, without a broker
@@ -154,7 +154,7 @@ def test_a_polling_worker_does_what_a_fleet_with_a_broker_does(harness: Harness)
         old = one(conn.execute("SELECT min(id) AS id FROM operation").fetchone())["id"]
         asked = rehearsal.request(conn, register(harness, "0003_stars.sql"), copies=1, actor="test")
     with polling(harness):
-        until(lambda: harness.cache.read(f"customer-1.{ZONE}"), "the cache is mended")
+        until(lambda: harness.cache.read(f"customer-1.{ZONE}"), "the cache is repaired")
         until(lambda: rows(harness, f"SELECT FROM operation WHERE id = {old}") == [], "pruned")
         until(lambda: harness.cache.read(f"customer-2.{ZONE}"), f"{lost} is found")
 

@@ -59,9 +59,11 @@ def report(harness: Harness) -> dict[str, Any]:
     return found.content
 
 
-def fit_of(harness: Harness, plan: str = "dedicated") -> dict[str, Any]:
-    (fit,) = [fit for fit in report(harness)["fits"] if plan in fit["plans"]]
-    return dict(fit)
+def class_of(harness: Harness, plan: str = "dedicated") -> dict[str, Any]:
+    (cluster_class,) = [
+        cluster_class for cluster_class in report(harness)["classes"] if plan in cluster_class["plans"]
+    ]
+    return dict(cluster_class)
 
 
 def pay(harness: Harness, number: int, plan: str = "dedicated") -> str:
@@ -95,7 +97,7 @@ def waited_for_cluster(harness: Harness, tenant_id: str) -> bool:
 def test_a_free_slot_is_made_ahead_and_a_customer_finds_it_ready(warm: Harness) -> None:
     warm.work()
     (ready,) = free(warm)
-    assert (fit_of(warm)["free"], fit_of(warm)["making"]) == (1, 0)
+    assert (class_of(warm)["free"], class_of(warm)["making"]) == (1, 0)
     subscription = pay(warm, 1)
     warm.work()
     assert warm.placement(subscription).cluster_id == ready
@@ -110,7 +112,7 @@ def test_a_refill_begins_after_the_customer_who_took_the_slot(warm: Harness) -> 
     subscription = pay(warm, 1)
     polling.work_once(warm.ctx)
     assert warm.tenant(subscription).phase is Phase.ACTIVE
-    assert fit_of(warm)["making"] == 1
+    assert class_of(warm)["making"] == 1
     with warm.ctx.registry.connection() as conn:
         (waiting,) = operation.page(conn, before=None, limit=5, state="waiting")
         now = conn.execute("SELECT clock_timestamp() AS now").fetchone()
@@ -145,7 +147,7 @@ def test_shared_slots_are_filled_cluster_by_cluster(harness: Harness) -> None:
     ask(harness, warm_slots=150, plan="shared")
     harness.work()
     assert len(clusters(harness)) == 2
-    assert fit_of(harness, "shared")["free"] == 200
+    assert class_of(harness, "shared")["free"] == 200
 
 
 def test_a_look_that_finds_nothing_to_do_touches_nothing_outside(warm: Harness) -> None:
@@ -174,8 +176,8 @@ def test_the_quota_stops_the_pool_and_says_so(warm: Harness) -> None:
     warm.quotas.set(clusters=0, instances=5)
     warm.work()
     assert clusters(warm) == []
-    assert fit_of(warm)["held_back"]["clusters"] == 1
-    assert "quota of clusters" in fit_of(warm)["held_back"]["reason"]
+    assert class_of(warm)["held_back"]["clusters"] == 1
+    assert "quota of clusters" in class_of(warm)["held_back"]["reason"]
     warm.quotas.set(clusters=1, instances=5)
     warm.work()
     assert len(free(warm)) == 1
@@ -229,7 +231,7 @@ def test_a_fault_that_breaks_every_cluster_stops_at_two(warm: Harness) -> None:
     warm.terraform.fail(CLUSTER, NeedsHuman("the key is gone", runbook="kms-key"), times=99)
     warm.work()
     assert [row.runbook for row in clusters(warm)] == ["kms-key", "kms-key"]
-    assert fit_of(warm)["held_back"]["reason"] == "2 empty clusters like it need attention"
+    assert class_of(warm)["held_back"]["reason"] == "2 empty clusters like it need attention"
 
 
 def test_a_surplus_goes_after_a_day_and_leaves_nothing(warm: Harness) -> None:

@@ -23,10 +23,10 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.services import routes
 from controlplane.store import route
 from controlplane.store.registry import Registry, one
-from dataplane import contract
-from dataplane.contract import MAX_EPOCH, TenantConfig, cache_key, sign
-from dataplane.notices import NoticeListener
+from dataplane import tenant_config
+from dataplane.invalidations import InvalidationListener
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import MAX_EPOCH, TenantConfig, cache_key, sign
 from dataplane.tiers import RedisTier, RegistryTier
 from localcloud.servers.valkey import ValkeyServer
 from tests.harness.engine import ZONE, Harness
@@ -81,10 +81,10 @@ class Shared:
             return int(one(conn.execute("SELECT last_value FROM epoch").fetchone())["last_value"])
 
     def told(self) -> list[dict[str, Any]]:
-        """The notices that a person must look."""
+        """The notifications that a person must look."""
         with self.harness.ctx.registry.connection() as conn:
             rows = conn.execute(
-                "SELECT payload FROM notice WHERE kind = 'needs_attention' ORDER BY seq"
+                "SELECT payload FROM notification WHERE kind = 'needs_attention' ORDER BY seq"
             ).fetchall()
         return [row["payload"]["data"] for row in rows]
 
@@ -101,7 +101,7 @@ def shared(harness: Harness, valkey: ValkeyServer) -> Iterator[Shared]:
 
 
 def test_both_sides_know_the_same_step() -> None:
-    assert contract.EPOCH_STEP == route.EPOCH_STEP == STEP
+    assert tenant_config.EPOCH_STEP == route.EPOCH_STEP == STEP
     assert MAX_EPOCH < 2**53 - 1
 
 
@@ -189,13 +189,14 @@ def test_a_process_that_holds_the_forged_entry_lets_go_of_it(shared: Shared) -> 
     resolver = Resolver(
         cache=RedisTier.from_url(shared.url, dict([KEY]), timeout=5),
         fallback=RegistryTier(lambda host: _in_registry(registry, host)),
-        notices=NoticeListener(shared.url),
+        invalidations=InvalidationListener(shared.url),
     )
     try:
         for epoch in (shared.newest() + 10, MAX_EPOCH):
             shared.forge(HOSTS[0], epoch)
             shared.redis.publish(
-                contract.NOTICE_CHANNEL, contract.Notice("config", HOSTS[0], epoch, IDS[0]).encode()
+                tenant_config.INVALIDATION_CHANNEL,
+                tenant_config.Invalidation("config", HOSTS[0], epoch, IDS[0]).encode(),
             )
             _eventually(lambda: resolver.resolve(HOSTS[0]).tenant_id == "t-attackerdb12")
             publishing.publish_all(shared.harness.ctx)

@@ -12,9 +12,9 @@ import redis
 
 from controlplane import task_names, wsgi
 from controlplane.domain.errors import Retryable
-from controlplane.domain.notice import NoticeKind
+from controlplane.domain.notification import NotificationKind
 from controlplane.domain.placement import tenant_id_for
-from controlplane.store import notice, preview
+from controlplane.store import notification, preview
 from localcloud.servers.valkey import ValkeyServer
 from tests.harness.engine import Harness
 from tests.web.site import ENVIRONMENT
@@ -35,7 +35,7 @@ def queues(broker: ValkeyServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def swept(harness: Harness, broker: ValkeyServer) -> Callable[[], sweep.Swept]:
-    """A sweep over events, operations, a preview and a notice that are due, and nobody who works."""
+    """A sweep over events, operations, a preview and a notification that are due, and nobody who works."""
     for number in range(TENANTS):
         intake.handle_event(harness.ctx, harness.hear(harness.subscribe(number)))
     for number in range(EVENTS):
@@ -43,7 +43,7 @@ def swept(harness: Harness, broker: ValkeyServer) -> Callable[[], sweep.Swept]:
     with harness.ctx.registry.connection() as conn:
         first = tenant_id_for("sub_00000000")
         preview.request(conn, first, actor="support")
-        notice.tell(conn, first, NoticeKind.READY, once="first")
+        notification.add(conn, first, NotificationKind.READY, once="first")
     ctx = replace(harness.ctx, notify=wsgi.celery_notify(broker.url))
     missing = QueueProbe(broker.url).missing
     return lambda: sweep.sweep(ctx, missing)
@@ -54,14 +54,19 @@ def lengths(queues: redis.Redis) -> dict[str, int]:
 
 
 DUE = {"events": EVENTS + 1, "clock": 0, "controlplane": TENANTS + 2, "rollouts": 0}
-"""The notice is with the events, the preview and the shared cluster with the operations."""
+"""The notification is with the events, the preview and the shared cluster with the operations."""
 
 
 def test_a_hundred_sweeps_without_a_worker_wake_up_once(
     swept: Callable[[], sweep.Swept], queues: redis.Redis
 ) -> None:
     first = swept()
-    assert (first.events, first.operations, first.previews, first.notices) == (EVENTS, TENANTS + 1, 1, 1)
+    assert (first.events, first.operations, first.previews, first.notifications) == (
+        EVENTS,
+        TENANTS + 1,
+        1,
+        1,
+    )
     assert lengths(queues) == DUE
     for _ in range(99):
         assert swept().events == 0
@@ -84,7 +89,7 @@ def test_a_wake_up_that_was_lost_out_of_a_backlog_is_found_while_the_others_wait
     assert queues.rpop("controlplane") is not None
     assert queues.lpop("events") is not None
     again = swept()
-    assert again.events + again.notices == 1
+    assert again.events + again.notifications == 1
     assert again.operations + again.previews == 1
     assert lengths(queues) == DUE
 

@@ -34,7 +34,7 @@ def attention(harness: Harness, subscription: str) -> tuple[str | None, str | No
 def told(harness: Harness, subscription: str) -> list[tuple[str, str]]:
     with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
-            "SELECT payload FROM notice WHERE kind = 'needs_attention' AND tenant_id = %s ORDER BY seq",
+            "SELECT payload FROM notification WHERE kind = 'needs_attention' AND tenant_id = %s ORDER BY seq",
             [tenant_id_for(subscription)],
         ).fetchall()
     return [(row["payload"]["data"]["runbook"], row["payload"]["data"]["reason"]) for row in rows]

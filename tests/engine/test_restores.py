@@ -184,7 +184,7 @@ def test_a_database_of_an_older_release_is_copied_as_it_was_and_then_brought_for
             ).fetchall()
         ]
     assert names.index("copy_restored") < len(names) - 1 - names[::-1].index("migrate_schema")
-    assert names.index("prove") < names.index("cut_restored")
+    assert names.index("verify_access") < names.index("cut_restored")
     assert harness.violations() == []
     harness.close()
 
@@ -278,7 +278,7 @@ def test_a_restore_that_nobody_confirms_ends_after_its_time(harness: Harness) ->
     harness.work()
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE move SET keep_until = clock_timestamp()")
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     harness.work()
     assert last(harness)[0].phase is MovePhase.DONE
     assert harness.violations() == []
@@ -435,10 +435,10 @@ def test_the_ledger_knows_the_cluster_while_it_is_wanted_and_names_it_when_it_is
         findings = verify(harness.ctx, attackers=0).findings
         return {(f.fault.value, f.name, f.owner) for f in findings if f.system in ("AWS", "PostgreSQL")}
 
-    settled = "UPDATE operation SET state = 'done', finished_at = '-infinity' WHERE state <> 'done'"
+    reconciled = "UPDATE operation SET state = 'done', finished_at = '-infinity' WHERE state <> 'done'"
     with harness.ctx.registry.connection() as conn:
-        conn.execute(settled)
-        conn.execute("UPDATE tenant SET settled_generation = generation")
+        conn.execute(reconciled)
+        conn.execute("UPDATE tenant SET observed_generation = generation")
     assert found() == set()
     with harness.ctx.registry.connection() as conn:
         restore.mark_copied(conn, last(harness)[0].id)

@@ -55,14 +55,14 @@ def by_policy(harness: Harness) -> None:
 
 def look(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp() WHERE closed_at IS NOT NULL")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp() WHERE closed_at IS NOT NULL")
     harness.work()
 
 
 def told(harness: Harness) -> list[str]:
     with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
-            "SELECT payload FROM notice WHERE tenant_id = %s AND kind = 'needs_attention' ORDER BY seq",
+            "SELECT payload FROM notification WHERE tenant_id = %s AND kind = 'needs_attention' ORDER BY seq",
             [TENANT],
         ).fetchall()
     return [row["payload"]["data"]["runbook"] for row in rows]

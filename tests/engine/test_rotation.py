@@ -42,7 +42,7 @@ def grow_old(harness: Harness, days: float) -> None:
         conn.execute(
             "UPDATE credential SET rotated_at = rotated_at - make_interval(secs => %s)", [days * DAY]
         )
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
 
 
 def audited(harness: Harness) -> list[str]:
@@ -60,7 +60,7 @@ def test_the_other_login_takes_over_and_the_first_has_its_time(harness: Harness,
     assert (new.host, new.port, new.dbname) == (old.host, old.port, old.dbname)
     assert harness.lets_in(placed, old)
     assert harness.lets_in(placed, new)
-    assert harness.cache.notices(placed.tenant_id) == 1
+    assert harness.cache.invalidations(placed.tenant_id) == 1
     kept = login(harness, placed)
     assert (kept.username, kept.generation, kept.requested) == (new.username, 2, 2)
     assert kept.retire_in is not None
@@ -69,7 +69,7 @@ def test_the_other_login_takes_over_and_the_first_has_its_time(harness: Harness,
     harness.work()
     assert not harness.lets_in(placed, old)
     assert harness.lets_in(placed, new)
-    assert harness.cache.notices(placed.tenant_id) == 2
+    assert harness.cache.invalidations(placed.tenant_id) == 2
     assert login(harness, placed).retire_in is None
     assert login(harness, placed, "migrator").generation == 2
     assert harness.violations() == []
@@ -116,10 +116,10 @@ def test_the_retirement_is_looked_for_in_time(harness: Harness, placed: Placemen
     harness.work()
     with harness.ctx.registry.connection() as conn:
         row = conn.execute(
-            "SELECT extract(epoch FROM next_look_at - clock_timestamp()) AS seconds FROM tenant"
+            "SELECT extract(epoch FROM next_observation_at - clock_timestamp()) AS seconds FROM tenant"
         ).fetchone()
     assert row is not None
-    assert 880 < row["seconds"] <= 900 < harness.ctx.platform.look_every
+    assert 880 < row["seconds"] <= 900 < harness.ctx.platform.observe_every
 
 
 def test_a_password_that_is_old_enough_is_rotated_by_itself(harness: Harness, placed: Placement) -> None:
@@ -210,7 +210,7 @@ def test_a_notice_that_can_not_be_sent_is_sent_later(harness: Harness, placed: P
     harness.cache.down(down=False)
     harness.work()
     assert login(harness, placed).generation == 2
-    assert harness.cache.notices(placed.tenant_id) == 1
+    assert harness.cache.invalidations(placed.tenant_id) == 1
     assert harness.violations() == []
 
 

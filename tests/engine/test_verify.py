@@ -1,4 +1,4 @@
-"""Ten inconsistencies planted beside two tenants; each is found, named, and mended where it may be."""
+"""Ten inconsistencies planted beside two tenants; each is found, named, and repaired where it may be."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from localcloud.fakes.custom_hostnames import HOSTNAME
 from localcloud.fakes.databases import DATABASE
 from localcloud.fakes.terraform import STATE
 from tests.harness.engine import ZONE, Harness
-from workers.drift.repairs import mend
+from workers.drift.repairs import repair
 from workers.drift.verify import Report, verify
 
 NOBODY, NOWHERE = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz"
@@ -45,14 +45,14 @@ def look(harness: Harness, **options: object) -> Report:
 
 @dataclass(frozen=True)
 class Plant:
-    """`plant` makes the fault; `mended`: whether `--repair` and the engine bring the harness back."""
+    """`plant` makes the fault; `repaired`: whether `--repair` and the engine bring the harness back."""
 
     system: str
     fault: Fault
     kind: str
     name: Callable[[Placement], str]
     plant: Callable[[Harness, Placement], object]
-    mended: bool
+    repaired: bool
 
 
 def orphan_cluster(harness: Harness, _: Placement) -> None:
@@ -180,10 +180,10 @@ def test_one_planted_fault_is_the_one_finding(harness: Harness, placed: Placemen
     (finding,) = look(harness).findings
     assert (finding.system, finding.fault, finding.kind) == (plant.system, plant.fault, plant.kind)
     assert finding.name.startswith(plant.name(placed))
-    mend(harness.ctx, [finding])
+    repair(harness.ctx, [finding])
     harness.work()
     left = look(harness).findings
-    assert (left == ()) is plant.mended
+    assert (left == ()) is plant.repaired
     if finding.repair is None:
         assert left == (finding,)
 
@@ -238,7 +238,7 @@ def test_no_repair_touches_what_has_become_somebodys(harness: Harness, placed: P
             "Cache", Fault.MISSING, "route", "x.example", "", repair=Repair.REPUBLISH, target="x.example"
         ),
     ]
-    assert [what for _, what in mend(harness.ctx, wrong)] == [
+    assert [what for _, what in repair(harness.ctx, wrong)] == [
         "a tenant has it by now",
         "the registry routes it by now",
         "the registry no longer routes it",
@@ -252,7 +252,7 @@ def test_repairs_are_audited_and_one_tenant_is_asked_for_once(harness: Harness, 
     for name in ("lost secret", "lost role"):
         PLANTS[name].plant(harness, placed)
     report = look(harness)
-    done = mend(harness.ctx, report.findings)
+    done = repair(harness.ctx, report.findings)
     assert len(done) == 2
     assert len({what for _, what in done}) == 1
     with harness.ctx.registry.connection() as conn:

@@ -37,7 +37,7 @@ def run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_nothing_found(run: Run) -> None:
     done = run()
     assert done.exit_code == 0
-    assert "nothing found: the books agree" in done.output
+    assert "nothing found: the systems agree" in done.output
     assert "tried 3 times what must be refused" in done.output
     document = json.loads(run("--json").stdout)
     assert (document["ok"], document["findings"], document["attack"]["tried"]) == (True, [], 3)

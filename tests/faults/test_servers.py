@@ -30,7 +30,7 @@ from tests.harness.faults.tcp import Line, TcpProxy
 
 TENANTS = 12
 WITHIN = 240.0
-UNSETTLED = """
+UNRECONCILED = """
     SELECT count(*) AS n FROM (SELECT FROM stripe_event WHERE state = 'received'
     UNION ALL SELECT FROM operation WHERE state = 'running'
     UNION ALL SELECT FROM operation WHERE state = 'waiting'
@@ -47,7 +47,7 @@ class Scene:
 
     def undone(self) -> int:
         with self.harness.ctx.registry.connection() as conn:
-            row = conn.execute(UNSETTLED).fetchone()
+            row = conn.execute(UNRECONCILED).fetchone()
         assert row is not None
         return int(row["n"])
 
@@ -55,7 +55,7 @@ class Scene:
         for number in range(first, first + many):
             self.harness.hear(self.harness.subscribe(number))
 
-    def until_settled(self) -> None:
+    def until_reconciled(self) -> None:
         """And everything is there, once."""
         self.until_nothing_is_left()
         assert broken(self.harness) == []
@@ -142,7 +142,7 @@ def test_a_registry_that_crashes_every_few_seconds(scene: Callable[..., Scene]) 
         time.sleep(5)
         there.postgres.kill()
         there.postgres.start()
-    there.until_settled()
+    there.until_reconciled()
 
 
 @pytest.mark.soak
@@ -157,7 +157,7 @@ def test_every_session_terminated_every_second(scene: Callable[..., Scene]) -> N
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = 'registry' AND pid <> pg_backend_pid()"
             )
-    there.until_settled()
+    there.until_reconciled()
 
 
 @pytest.mark.soak
@@ -171,7 +171,7 @@ def test_no_connection_left(scene: Callable[..., Scene]) -> None:
         with pytest.raises(psycopg.OperationalError, match=r"too many clients|are reserved"):
             _take_all(there.postgres.url("registry"), hogs)
         time.sleep(20)
-    there.until_settled()
+    there.until_reconciled()
 
 
 def _take_all(url: str, hogs: ExitStack) -> None:
@@ -191,7 +191,7 @@ def test_connections_to_the_registry_are_cut_in_the_middle(
         time.sleep(15)
         assert line.cut > 5
         line.line = Line()
-        there.until_settled()
+        there.until_reconciled()
 
 
 @pytest.mark.soak
@@ -205,7 +205,7 @@ def test_a_broker_that_is_full(scene: Callable[..., Scene]) -> None:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             client.lpush("x", "y")
         client.config_set("maxmemory", 0)
-    there.until_settled()
+    there.until_reconciled()
 
 
 @pytest.mark.soak
@@ -218,7 +218,7 @@ def test_a_broker_that_falls_silent(scene: Callable[..., Scene]) -> None:
     there.sign_up(4, TENANTS - 4)
     time.sleep(20)
     send(there.broker.pid, signal.SIGCONT)
-    there.until_settled()
+    there.until_reconciled()
 
 
 @pytest.mark.fault(22)
@@ -260,7 +260,7 @@ def test_a_deployment_in_the_middle_of_an_apply_cuts_nothing_off(scene: Callable
         going.send(signal.SIGTERM)
         there.until(lambda going=going: not going.running)  # type: ignore[misc]
         there.fleet.tend()
-    there.until_settled()
+    there.until_reconciled()
     with there.harness.ctx.registry.connection() as conn:
         assert conn.execute("SELECT FROM step WHERE state = 'abandoned'").fetchall() == []
 
@@ -272,4 +272,4 @@ def test_a_worker_whose_clock_is_ten_minutes_off(scene: Callable[..., Scene], sk
     """It is the only one, so that nobody else can make up for it."""
     there = scene(FLEET_SKEW=str(skew))
     there.sign_up()
-    there.until_settled()
+    there.until_reconciled()

@@ -1,8 +1,8 @@
 """From the event that suspends to the first request that is refused, while an application serves.
 
-The real engine, the real data plane under the sample application, real PostgreSQL and Valkey. The notice
-channel is cut by ending the listeners' connections over and over. Small in `make test`; the full size by
-its environment:
+The real engine, the real data plane under the sample application, real PostgreSQL and Valkey. The
+invalidation channel is cut by ending the listeners' connections over and over. Small in `make test`; the full
+size by its environment:
 
     ROTATION_LOAD_RATE=200 SUSPEND_LOAD_TIMES=5 pytest -s tests/faults/test_suspend.py
 """
@@ -49,7 +49,7 @@ def working(harness: Harness) -> Iterator[None]:
 
 @contextmanager
 def deaf(cache: ValkeyServer) -> Iterator[None]:
-    """Nobody hears a notice."""
+    """Nobody hears an invalidation."""
     stop = threading.Event()
 
     def cut() -> None:
@@ -85,8 +85,8 @@ def test_a_suspended_tenant_is_refused_in_time(
             harness.subscribe(1, status="active")
             harness.hear("sub_00000001")
     figure = f"{min(seconds):.2f} to {max(seconds):.2f} s of {TIMES} times at {load.rate:.0f} requests/s"
-    print(f"\nsuspended to refused, notice channel {channel}: {figure}")
-    record_property(f"suspended to refused, notice channel {channel}", figure)
+    print(f"\nsuspended to refused, notification channel {channel}: {figure}")
+    record_property(f"suspended to refused, notification channel {channel}", figure)
     assert max(seconds) < CERTAIN
 
 

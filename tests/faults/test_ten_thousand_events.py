@@ -33,7 +33,7 @@ SECONDS = float(os.environ.get("FAULTS_SECONDS", "300"))
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 KILL_EVERY = 5.0
 AWAY = 4.0
-SETTLED_WITHIN = 900.0
+RECONCILED_WITHIN = 900.0
 OPEN = """
     SELECT (SELECT count(*) FROM stripe_event WHERE state = 'received') AS events,
            (SELECT count(*) FROM operation WHERE state = 'running' OR state = 'waiting'
@@ -234,7 +234,7 @@ def _storm(run: Run) -> None:
 
 def _settle(run: Run) -> None:
     """Go on, killing where the run is a deadly one, until nothing is left to do."""
-    deadline, next_kill = time.monotonic() + SETTLED_WITHIN, time.monotonic() + KILL_EVERY
+    deadline, next_kill = time.monotonic() + RECONCILED_WITHIN, time.monotonic() + KILL_EVERY
     while any((left := run.left()).values()) or run.resumed.open:
         assert time.monotonic() < deadline, f"{left}: {run.harness.open_work()[:5]}"
         run.fleet.tend()

@@ -1,6 +1,6 @@
 """A Celery application whose workers work on fakes: `celery -A tests.harness.celery_app worker`.
 
-The tasks, the broker, the prefork children and the registry are the real ones; only the outside world
+The tasks, the broker, the prefork children and the registry are the real ones; only the external systems
 is a file. CONTROLPLANE_REGISTRY_URL and HOUSE_WORLD say where the two are, HOUSE_LATENCY how many
 seconds a Terraform resource takes.
 """

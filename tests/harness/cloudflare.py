@@ -1,4 +1,4 @@
-"""A running Cloudflare stand-in and an SDK client for it, for contract tests."""
+"""A running Cloudflare fake server and an SDK client for it, for contract tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUICK = Timings(records=0.1, ownership=0.2, certificate=0.4)
 
 @dataclass
 class CloudflareFixture:
-    """`url`: where the stand-in listens; `base` is what SDKs are pointed at."""
+    """`url`: where the fake server listens; `base` is what SDKs are pointed at."""
 
     url: str
     client: cloudflare.Cloudflare

@@ -1,4 +1,4 @@
-"""A whole control plane on fakes: real registry, real engine, an outside world that remembers.
+"""A whole control plane on fakes: real registry, real engine, an external systems that remembers.
 
 The world is a file, so a worker that is killed in a child process leaves behind just what AWS, Stripe
 and Cloudflare would have kept, and the next one finds it. `violations` is the oracle: it compares the
@@ -262,7 +262,7 @@ class Harness:
         """Logins that were rotated away have had their time, and their tenants are looked at."""
         with self.ctx.registry.connection() as conn:
             conn.execute("UPDATE credential SET retire_at = clock_timestamp() WHERE retire_at IS NOT NULL")
-            conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+            conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
 
     def open_work(self) -> list[dict[str, Any]]:
         with self.ctx.registry.connection() as conn:
@@ -326,7 +326,7 @@ class Harness:
         """What does not hold, in words; empty where registry and world agree (I1, I2, I4, I5)."""
         with self.ctx.registry.connection() as conn:
             tenants = conn.execute(
-                "SELECT t.id, t.slug, t.spec, t.generation, t.settled_generation, t.needs_attention,"
+                "SELECT t.id, t.slug, t.spec, t.generation, t.observed_generation, t.needs_attention,"
                 " p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
                 " ON p.tenant_id = t.id AND p.state = 'current'"
             ).fetchall()
@@ -360,8 +360,8 @@ class Harness:
         }
         allowed: dict[str, set[str]] = {kind: set(names) for kind, names in required.items()}
         for row in tenants:
-            if row["generation"] != row["settled_generation"]:
-                found.append(f"{row['id']} has not settled")
+            if row["generation"] != row["observed_generation"]:
+                found.append(f"{row['id']} is not reconciled")
             if row["needs_attention"]:
                 found.append(f"{row['id']} needs attention: {row['needs_attention']}")
             if row["number"] is not None:

@@ -1,4 +1,4 @@
-"""A running Stripe stand-in, an SDK client for it, and a webhook receiver, for contract tests."""
+"""A running Stripe fake server, an SDK client for it, and a webhook receiver, for contract tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLANS = {"shared": 1900, "dedicated": 9900}
 
 @dataclass
 class StripeFixture:
-    """`url`: where the stand-in listens. `prices`: lookup key → price id. `service`: its process,
+    """`url`: where the fake server listens. `prices`: lookup key → price id. `service`: its process,
     where it has one."""
 
     url: str
@@ -48,7 +48,7 @@ class StripeFixture:
         )
 
     def crash(self) -> None:
-        """Kill the stand-in's process, and start it again."""
+        """Kill the fake server's process, and start it again."""
         assert self.service is not None
         self.service.kill()
         self.service.start()

@@ -1,4 +1,4 @@
-"""A fleet of real tenant databases under a real registry, without the rest of the outside world.
+"""A fleet of real tenant databases under a real registry, without the rest of the external systems.
 
 Each tenant is made by the hardened recipe and then written into the registry as one that serves; so a
 rollout finds what it would find in production. Passwords are derived from the login's name, so that
@@ -118,7 +118,7 @@ class Fleet:
         endpoint = dataclasses.asdict(self.at)
         with self.registry.connection() as conn:
             conn.execute(
-                "INSERT INTO cluster (id, fit, slots, spec, endpoint, ready_at)"
+                "INSERT INTO cluster (id, cluster_class, slots, spec, endpoint, ready_at)"
                 " VALUES (%s, 'shared', 1000, %s, %s, now())",
                 [
                     cluster_id,

@@ -157,7 +157,7 @@ def test_the_sweep_notifies_for_a_snapshot_until_it_is_there(harness: Harness) -
             break
         snapshots.work(harness.ctx)
         with harness.ctx.registry.connection() as conn:
-            conn.execute("UPDATE rollout_snapshot SET next_look_at = clock_timestamp()")
+            conn.execute("UPDATE rollout_snapshot SET next_observation_at = clock_timestamp()")
     assert (executor.TASK, [str(rollout_id)]) in harness.notified
     executor.work(harness.ctx, rollout_id)
     harness.work()

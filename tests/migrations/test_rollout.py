@@ -177,12 +177,12 @@ def test_who_was_never_born_is_born_on_the_new_release_once_the_canary_is_throug
     number = fleet.release(counting(2))
     rollout_id = fleet.start(number, waves=["customer-1", "100%"], wave_pause=3600)
     with fleet.registry.connection() as conn, conn.transaction():
-        assert release.of_birth(conn) == "0002"  # nobody has any other yet
+        assert release.of_new_tenants(conn) == "0002"  # nobody has any other yet
     (waiting,) = fleet.add(1, release="0001", born=False)
     executor.work(fleet.ctx, rollout_id)
     assert fleet.releases()[waiting.tenant_id] == "0002"
     with fleet.registry.connection() as conn, conn.transaction():
-        assert release.of_birth(conn) == "0002"
+        assert release.of_new_tenants(conn) == "0002"
 
 
 def test_who_was_born_on_the_old_release_in_the_middle_is_taken_along(make_fleet: MakeFleet) -> None:

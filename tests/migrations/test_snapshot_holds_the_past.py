@@ -126,7 +126,7 @@ def migrate(fleet: Fleet, files: dict[str, str]) -> int:
         executor.work(fleet.ctx, rollout_id)
         snapshots.work(fleet.ctx)
         with fleet.registry.connection() as conn:
-            conn.execute("UPDATE rollout_snapshot SET next_look_at = clock_timestamp()")
+            conn.execute("UPDATE rollout_snapshot SET next_observation_at = clock_timestamp()")
         if fleet.show(rollout_id).rollout.state == "done":
             return rollout_id
     raise AssertionError(fleet.show(rollout_id))

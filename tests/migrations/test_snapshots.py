@@ -42,7 +42,7 @@ class Careful:
 
     def pass_time(self) -> None:
         with self.fleet.registry.connection() as conn:
-            conn.execute("UPDATE rollout_snapshot SET next_look_at = clock_timestamp()")
+            conn.execute("UPDATE rollout_snapshot SET next_observation_at = clock_timestamp()")
             conn.execute("UPDATE rollout_target SET next_attempt_at = clock_timestamp()")
 
     def age(self, **interval: int) -> None:

@@ -88,8 +88,8 @@ def test_nothing_is_lost_or_doubled_under_writes(pair: Pair) -> None:
     there = dict(pair.rows(1, "SELECT id, body FROM notes"))
     here = dict(pair.rows(0, "SELECT id, body FROM notes"))
     assert there == here
-    settled = {n for n in writer.journal if n not in writer.doubtful}
-    assert {n: there.get(n) for n in settled} == {n: writer.journal[n] for n in settled}
+    reconciled = {n for n in writer.journal if n not in writer.doubtful}
+    assert {n: there.get(n) for n in reconciled} == {n: writer.journal[n] for n in reconciled}
     assert set(there) - set(writer.journal) <= writer.doubtful
     pair.moves.clear(pair.source, pair.target)
     assert pair.moves.observe(pair.source, pair.target) == MoveDescription(streaming=False, copied=False)

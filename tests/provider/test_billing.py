@@ -1,4 +1,4 @@
-"""What `ports.Billing` promises, of the real provider on the stand-in and of the fake alike."""
+"""What `ports.Billing` promises, of the real provider on the fake server and of the fake alike."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Fixture(Protocol):
     def throttle(self, *, after: float) -> None: ...
 
 
-class StandIn:
+class FakeServer:
     def __init__(self, stripe: StripeFixture) -> None:
         self.stripe = stripe
         self.billing = StripeBilling(KEY, stripe.url)
@@ -115,9 +115,9 @@ def stripe_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeF
         yield fixture
 
 
-@pytest.fixture(params=["stand-in", "fake"])
+@pytest.fixture(params=["fake server", "fake"])
 def fixture(request: pytest.FixtureRequest) -> Fixture:
-    return StandIn(request.getfixturevalue("stripe_fixture")) if request.param == "stand-in" else Fake()
+    return FakeServer(request.getfixturevalue("stripe_fixture")) if request.param == "fake server" else Fake()
 
 
 def test_a_subscription_comes_with_its_prices_and_metadata(fixture: Fixture) -> None:

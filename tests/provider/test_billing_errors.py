@@ -20,15 +20,15 @@ from workers.providers.stripe_billing import StripeBilling
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
+def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
     with run_stripe(tmp_path_factory.mktemp("stripe")) as fixture:
         yield fixture
 
 
 @pytest.fixture
-def stripe_fixture(stand_in: StripeFixture) -> StripeFixture:
-    stand_in.control.clear_faults()
-    return stand_in
+def stripe_fixture(fake_server: StripeFixture) -> StripeFixture:
+    fake_server.control.clear_faults()
+    return fake_server
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 import redis
 
 from controlplane.domain.errors import Invalid, Retryable
-from dataplane.contract import (
-    NOTICE_CHANNEL,
+from dataplane.tenant_config import (
+    INVALIDATION_CHANNEL,
     DatabaseAddress,
-    Notice,
+    Invalidation,
     Status,
     TenantConfig,
     cache_key,
@@ -230,9 +230,9 @@ def test_a_tombstone_ends_after_seven_days(real: RedisConfigCache, client: redis
 
 
 def test_each_change_and_only_a_change_is_noticed(real: RedisConfigCache, client: redis.Redis) -> None:
-    with client.pubsub(ignore_subscribe_messages=True) as notices:
-        notices.subscribe(NOTICE_CHANNEL)
-        assert notices.get_message(timeout=2) is None  # the subscription's own
+    with client.pubsub(ignore_subscribe_messages=True) as invalidations:
+        invalidations.subscribe(INVALIDATION_CHANNEL)
+        assert invalidations.get_message(timeout=2) is None  # the subscription's own
         real.publish(payload(7))
         real.publish(payload(7))  # whoever missed the first hears the second
         real.publish(payload(6))  # lost: silence
@@ -240,14 +240,14 @@ def test_each_change_and_only_a_change_is_noticed(real: RedisConfigCache, client
         real.remove(HOST, epoch=8)
         real.notify_credential(TENANT)
         heard = []
-        while (message := notices.get_message(timeout=0.5)) is not None:
-            heard.append(Notice.decode(message["data"]))
+        while (message := invalidations.get_message(timeout=0.5)) is not None:
+            heard.append(Invalidation.decode(message["data"]))
     assert heard == [
-        Notice("config", HOST, 7, TENANT),
-        Notice("config", HOST, 7, TENANT),
-        Notice("config", "other.example", 1, TENANT),
-        Notice("config", HOST, 8, ""),
-        Notice("credential", "", 0, TENANT),
+        Invalidation("config", HOST, 7, TENANT),
+        Invalidation("config", HOST, 7, TENANT),
+        Invalidation("config", "other.example", 1, TENANT),
+        Invalidation("config", HOST, 8, ""),
+        Invalidation("credential", "", 0, TENANT),
     ]
 
 

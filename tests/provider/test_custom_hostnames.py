@@ -1,4 +1,4 @@
-"""What `ports.CustomHostnames` promises, of the real provider on the stand-in and of the fake alike."""
+"""What `ports.CustomHostnames` promises, of the real provider on the fake server and of the fake alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fixture(Protocol):
     def throttle(self, *, after: float) -> None: ...
 
 
-class StandIn:
+class FakeServer:
     def __init__(self, cloudflare: CloudflareFixture) -> None:
         self.cloudflare = cloudflare
         self.hostnames: CustomHostnames = CloudflareHostnames(TOKEN, ZONE, cloudflare.base)
@@ -64,13 +64,13 @@ class Fake:
         self.fake.fail(Retryable("Cloudflare failed", after=after))
 
 
-@pytest.fixture(params=["stand-in", "fake"])
+@pytest.fixture(params=["fake server", "fake"])
 def fixture(request: pytest.FixtureRequest) -> Iterator[Fixture]:
     if request.param == "fake":
         yield Fake()
         return
     with run_cloudflare_here() as cloudflare:
-        yield StandIn(cloudflare)
+        yield FakeServer(cloudflare)
 
 
 def found(fixture: Fixture, host: str = HOST) -> HostnameDescription:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.history import fill
 from controlplane.services import timers
-from controlplane.store import event, history, lease, notice, operation, preview, summary
+from controlplane.store import event, history, lease, notification, operation, preview, summary
 from controlplane.store.registry import Connection, Registry, one
 from localcloud.servers.postgres import PostgresServer
 
@@ -44,14 +44,14 @@ def test_every_foreign_key_has_an_index_by_which_a_delete_finds_its_rows(registr
 MANY = 5_000
 _ID = "'t-' || translate(lpad(n::text, 12, '0'), '0189', 'abcd')"
 _LARGE = (
-    "INSERT INTO tenant (id, slug, display_name, customer_id, spec, next_look_at)"
+    "INSERT INTO tenant (id, slug, display_name, customer_id, spec, next_observation_at)"
     f" SELECT {_ID}, 'slug-' || n, 'Tenant', 'cus_' || n, '{{\"lifecycle\": \"active\"}}',"
     "  clock_timestamp() + make_interval(secs => n) FROM generate_series(1, %(many)s) AS n",
     "INSERT INTO lease (kind, resource_id) SELECT 'tenant', id FROM tenant",
     "INSERT INTO operation (kind, resource_id, reason, actor, state, finished_at)"
     " SELECT 'tenant', id, 'asked for by hand', 'support', 'done', clock_timestamp() FROM tenant",
     "INSERT INTO operation (kind, resource_id, reason, actor, state, next_attempt_at)"
-    " SELECT 'tenant', id, 'periodic look', 'sweep', 'waiting',"
+    " SELECT 'tenant', id, 'periodic observation', 'sweep', 'waiting',"
     "  clock_timestamp() + interval '1 hour' FROM tenant ORDER BY id LIMIT 1000",
     "INSERT INTO operation (kind, resource_id, reason, actor, state, finished_at)"
     " SELECT 'tenant', id, 'asked for by hand', 'support', 'parked', clock_timestamp()"
@@ -60,14 +60,14 @@ _LARGE = (
     " SELECT 'evt_' || n, 'invoice.paid', false, now(), 'body', 'applied',"
     "  now() - make_interval(secs => n), now() - make_interval(secs => n)"
     " FROM generate_series(1, %(many)s) AS n",
-    "INSERT INTO notice (id, tenant_id, kind, once, payload, state, finished_at)"
+    "INSERT INTO notification (id, tenant_id, kind, once, payload, state, finished_at)"
     " SELECT 'msg_' || lpad(to_hex(row_number() OVER ()), 32, '0'), id, 'ready', 'first', '{}', 'delivered',"
     "  clock_timestamp() FROM tenant",
     "INSERT INTO preview (tenant_id, actor, state, finished_at)"
     " SELECT id, 'support', 'done', clock_timestamp() FROM tenant",
     "UPDATE operation SET next_attempt_at = clock_timestamp() WHERE id IN"
     " (SELECT id FROM operation WHERE state = 'waiting' LIMIT 3)",
-    "UPDATE tenant SET next_look_at = clock_timestamp() WHERE slug = 'slug-7'",
+    "UPDATE tenant SET next_observation_at = clock_timestamp() WHERE slug = 'slug-7'",
     "UPDATE tenant SET needs_attention = 'look', runbook = 'retrying' WHERE slug = 'slug-8'",
 )
 
@@ -104,7 +104,7 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
     "the lease of each of those": (lambda conn: operation.due(conn, limit=500), "lease_pkey"),
     "events that are due": (lambda conn: event.due(conn, limit=500), "stripe_event_due"),
     "previews that are due": (lambda conn: preview.due(conn, limit=500), "preview_due"),
-    "a notice that is due": (notice.due, "notice_due"),
+    "a notification that is due": (notification.due, "notification_due"),
     "looks, graces and trials": (lambda conn: timers.run(conn, limit=500), "tenant_next_look"),
     "a claim of anything": (lambda conn: lease.claim(conn, holder="w", seconds=1), "operation_due"),
     "how many need attention": (summary.needing_attention, "tenant_attention"),
@@ -168,7 +168,7 @@ def _prune(conn: Connection, *, limit: int = 2) -> int:
 
 
 def test_operations_go_with_their_steps_when_their_days_are_over(conn: Connection) -> None:
-    look = history.PERIODIC_LOOK
+    look = history.PERIODIC_OBSERVATION
     gone = [
         _operation(conn, "done", days=91),
         _operation(conn, "superseded", days=91),
@@ -239,10 +239,10 @@ def test_events_lose_their_body_first_and_go_a_year_later(conn: Connection) -> N
 
 def test_notices_and_previews_that_are_over_go(conn: Connection) -> None:
     for number, (state, age) in enumerate(
-        [("delivered", 91), ("dead", 91), ("untold", 91), ("waiting", 91), ("delivered", 89)]
+        [("delivered", 91), ("dead", 91), ("no_destination", 91), ("waiting", 91), ("delivered", 89)]
     ):
         conn.execute(
-            "INSERT INTO notice (id, tenant_id, kind, once, payload, state, finished_at)"
+            "INSERT INTO notification (id, tenant_id, kind, once, payload, state, finished_at)"
             " VALUES ('msg_' || lpad(%(n)s::text, 32, '0'), %(tenant)s, 'ready', %(n)s::text, '{}',"
             "  %(state)s,"
             "  CASE WHEN %(state)s <> 'waiting' THEN now() - make_interval(days => %(age)s) END)",
@@ -256,5 +256,5 @@ def test_notices_and_previews_that_are_over_go(conn: Connection) -> None:
             {"tenant": TENANT, "state": state, "age": age},
         )
     assert _prune(conn) == 5
-    assert _left(conn, "notice", "once") == ["3", "4"]
+    assert _left(conn, "notification", "once") == ["3", "4"]
     assert _left(conn, "preview") == [3, 4]

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from controlplane.domain.errors import LeaseLost
-from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
 from controlplane.store import lease, operation
 from controlplane.store.registry import Connection, Registry
 
@@ -29,13 +29,13 @@ def run_out(conn: Connection) -> None:
     conn.execute("UPDATE lease SET until = clock_timestamp() WHERE until > clock_timestamp()")
 
 
-def claim(registry: Registry, holder: str = "w1", seconds: float = 30.0) -> Held | None:
+def claim(registry: Registry, holder: str = "w1", seconds: float = 30.0) -> ClaimedOperation | None:
     with registry.connection() as conn:
         return lease.claim(conn, holder=holder, seconds=seconds)
 
 
 def test_only_one_of_many_claimers_gets_it(asked: Registry) -> None:
-    got: list[Held | None] = []
+    got: list[ClaimedOperation | None] = []
     start = threading.Barrier(8)
 
     def work(n: int) -> None:

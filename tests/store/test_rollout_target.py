@@ -18,7 +18,7 @@ CLUSTER = "c-" + "a" * 12
 def started(registry: Registry) -> int:
     with registry.connection() as conn:
         conn.execute(
-            "INSERT INTO cluster (id, fit, slots, spec, endpoint) VALUES (%s, 'x', 9, '{}', '{}')",
+            "INSERT INTO cluster (id, cluster_class, slots, spec, endpoint) VALUES (%s, 'x', 9, '{}', '{}')",
             [CLUSTER],
         )
         for tenant in TENANTS:

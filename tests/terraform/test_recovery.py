@@ -54,7 +54,7 @@ def recover(run: StackRun, *errored: Path) -> tuple[Ground, RecordedSession]:
     session = RecordedSession(run)
     inventory = inventory_of(run.stack, AwsAccount(REGION), run.variables)
     bucket = StateBucket(BUCKET, region=REGION)
-    return Recovery(run, cast(Session, session), bucket, inventory).mend(errored), session
+    return Recovery(run, cast(Session, session), bucket, inventory).repair(errored), session
 
 
 @pytest.fixture(autouse=True)

@@ -40,11 +40,11 @@ def row(cluster_id: str) -> ClusterRow:
     now = datetime.now(UTC)
     return ClusterRow(
         id=cluster_id,
-        fit=SPEC.fit,
+        cluster_class=SPEC.cluster_class,
         slots=1,
         spec=SPEC,
         generation=1,
-        settled_generation=0,
+        observed_generation=0,
         ready_at=now,
         created_at=now,
         **unknown,

@@ -2,7 +2,7 @@
 
     python -m tests.vectors.make_tenant_config
 
-The keys are for tests alone. `tests/dataplane/test_contract.py` fails where the file and this module
+The keys are for tests alone. `tests/dataplane/test_tenant_config.py` fails where the file and this module
 have drifted apart.
 """
 
@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dataplane.contract import DatabaseAddress, Status, TenantConfig, sign
+from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, sign
 
 PATH = Path(__file__).with_name("tenant_config.json")
 KEYS = {"k1": b"1" * 32, "k0": bytes(range(48))}

@@ -21,7 +21,7 @@ from controlplane.services import tenants
 from controlplane.settings import WEB, Settings
 from controlplane.store.registry import Registry
 from controlplane.web.app import create_app
-from dataplane.contract import sign
+from dataplane.tenant_config import sign
 
 SECRET = "whsec_current"
 OLD_SECRET = "whsec_previous"

@@ -26,7 +26,8 @@ def fill_clusters(site: Site) -> None:
     fill_tenants(site)
     for number in range(6):
         site.rows(
-            "INSERT INTO cluster (id, fit, slots, spec) SELECT %s, fit, slots, spec FROM cluster LIMIT 1",
+            "INSERT INTO cluster (id, cluster_class, slots, spec) SELECT %s, cluster_class, slots, spec FROM"
+            " cluster LIMIT 1",
             f"c-{'abcdefg'[number] * 12}",
         )
 

@@ -17,7 +17,7 @@ def test_a_move_is_asked_for_and_shown(site: Site) -> None:
     assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
     assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["tenant", tenant_id])
     shown = site.get("/v1/tenants/acme").json
-    assert not shown["settled"]
+    assert not shown["reconciled"]
     named = ("to", "phase", "actor", "from_placement", "pause_seconds")
     assert {key: shown["move"][key] for key in named} == {
         "to": "dedicated",

@@ -1,17 +1,17 @@
-from controlplane.domain.operation import Held, OperationState, ResourceKind
+from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
 from controlplane.domain.steps import Step, StepName
 from controlplane.store import lease, operation, step
 from tests.web.site import Site, bearer
 
 
-def claimed(site: Site, tenant_id: str) -> Held:
+def claimed(site: Site, tenant_id: str) -> ClaimedOperation:
     with site.registry.connection() as conn:
         held = lease.claim(conn, holder="test", seconds=60, kind=ResourceKind.TENANT, resource_id=tenant_id)
     assert held is not None
     return held
 
 
-def note(site: Site, held: Held, seq: int, message: str) -> None:
+def note(site: Site, held: ClaimedOperation, seq: int, message: str) -> None:
     with site.registry.connection() as conn:
         step.note(
             conn, held, seq, kind="done", address="aws_x.y", action="create", seconds=1.5, message=message

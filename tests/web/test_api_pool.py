@@ -12,7 +12,7 @@ WARM = replace(CATALOGUE, plans={"team": replace(CATALOGUE.plans["team"], warm_s
 
 
 def test_before_the_first_look_there_is_nothing_to_tell(site: Site) -> None:
-    assert site.get("/v1/pool").json == {"looked_at": None, "fits": [], "without_plan": []}
+    assert site.get("/v1/pool").json == {"observed_at": None, "classes": [], "without_plan": []}
 
 
 def test_each_fit_says_what_is_asked_for_and_what_is_there(site: Site) -> None:
@@ -20,16 +20,21 @@ def test_each_fit_says_what_is_asked_for_and_what_is_there(site: Site) -> None:
     with site.registry.connection() as conn:
         assert pool.tend(conn, replace(WARM, plans={}), lambda row: "", Room(clusters=7)) == (0, [])
     found = site.get("/v1/pool").json
-    assert found["fits"] == []
+    assert found["classes"] == []
     assert found["without_plan"][0]["used"] == 1
     assert found["quota_left"] == {"clusters": 7, "instances": None}
     with site.registry.connection() as conn:
         assert pool.tend(conn, WARM, lambda row: "", Room()) == (0, [])
     found = site.get("/v1/pool").json
-    (fit,) = found["fits"]
-    assert (fit["plans"], fit["warm_slots"]) == (["team"], 4)
-    assert (fit["free"], fit["making"], fit["used"], fit["held_back"]) == (0, 9, 1, None)
-    assert found["looked_at"] is not None
+    (cluster_class,) = found["classes"]
+    assert (cluster_class["plans"], cluster_class["warm_slots"]) == (["team"], 4)
+    assert (
+        cluster_class["free"],
+        cluster_class["making"],
+        cluster_class["used"],
+        cluster_class["held_back"],
+    ) == (0, 9, 1, None)
+    assert found["observed_at"] is not None
 
 
 @pytest.mark.parametrize(("role", "status"), [("viewer", 200), ("operator", 200), ("dataplane", 403)])

@@ -68,16 +68,20 @@ def test_a_living_tenant_is_not_purged(site: Site) -> None:
 
 
 def test_notices_are_listed_shown_and_sent_again(site: Site, closed: str) -> None:
-    listed = site.get("/v1/notices").json
-    [notice] = listed["items"]
-    assert (notice["kind"], notice["tenant"], notice["state"]) == ("closing", closed, "waiting")
-    shown = site.get(f"/v1/notices/{notice['id']}").json
+    listed = site.get("/v1/notifications").json
+    [notification] = listed["items"]
+    assert (notification["kind"], notification["tenant"], notification["state"]) == (
+        "closing",
+        closed,
+        "waiting",
+    )
+    shown = site.get(f"/v1/notifications/{notification['id']}").json
     assert shown["payload"]["type"] == "tenant.closing"
     assert shown["payload"]["data"]["tenant"] == closed
-    assert site.post(f"/v1/notices/{notice['id']}/redeliver", {}).status_code == 409
-    site.rows("UPDATE notice SET state = 'dead', finished_at = now()")
-    assert site.get("/v1/notices?state=dead").json["items"][0]["id"] == notice["id"]
-    again = site.post(f"/v1/notices/{notice['id']}/redeliver", {})
-    assert (again.status_code, again.json["notice"]["state"]) == (202, "waiting")
+    assert site.post(f"/v1/notifications/{notification['id']}/redeliver", {}).status_code == 409
+    site.rows("UPDATE notification SET state = 'dead', finished_at = now()")
+    assert site.get("/v1/notifications?state=dead").json["items"][0]["id"] == notification["id"]
+    again = site.post(f"/v1/notifications/{notification['id']}/redeliver", {})
+    assert (again.status_code, again.json["notification"]["state"]) == (202, "waiting")
     assert site.wake_ups[-1] == ("workers.runtime.tasks.deliver", [])
-    assert site.get("/v1/notices?state=lost").status_code == 400
+    assert site.get("/v1/notifications?state=lost").status_code == 400

@@ -4,7 +4,7 @@ import pytest
 
 from controlplane.store import cluster, route, subscription
 from controlplane.store.registry import Registry
-from dataplane.contract import ContractError, TenantConfig, verify
+from dataplane.tenant_config import TenantConfig, TenantConfigError, verify
 from localcloud.servers.process import free_port
 from tests.web.site import KEY, KEY_ID, Site, bearer, event
 
@@ -37,7 +37,7 @@ def test_clusters_show_their_slots_and_tenants(site: Site) -> None:
         assert cluster.settle(conn, listed["id"], generation=1)
     shown = site.get(f"/v1/clusters/{listed['id']}").json
     assert shown["tenants"] == sorted([one, two])
-    assert (shown["ready"], shown["settled"], shown["endpoint"]["host"]) == (True, True, "db.example")
+    assert (shown["ready"], shown["reconciled"], shown["endpoint"]["host"]) == (True, True, "db.example")
     assert shown["created_to_ready_seconds"] >= 0
     assert [operation["kind"] for operation in shown["operations"]] == ["cluster"]
 
@@ -75,7 +75,7 @@ def test_a_host_is_resolved_to_an_entry_that_data_planes_trust(site: Site) -> No
     assert answer.headers["Cache-Control"] == "no-store"
     found = TenantConfig.from_payload(verify(answer.json["entry"], host=HOST, keys={KEY_ID: KEY}))
     assert (found.tenant_id, found.epoch) == (tenant_id, epoch)
-    with pytest.raises(ContractError, match="signature"):
+    with pytest.raises(TenantConfigError, match="signature"):
         verify(answer.json["entry"], host="evil.tenants.example", keys={KEY_ID: KEY})
 
 

@@ -147,7 +147,7 @@ def test_a_rollouts_snapshots_are_told_with_the_day_until_which_they_are_kept(si
     assert made["snapshots"] == []
     cluster = "c-" + "a" * 12
     site.rows(
-        "INSERT INTO cluster (id, fit, slots, spec) VALUES (%s, 'x', 1, '{}'::jsonb)",
+        "INSERT INTO cluster (id, cluster_class, slots, spec) VALUES (%s, 'x', 1, '{}'::jsonb)",
         cluster,
     )
     site.rows(

@@ -28,7 +28,7 @@ def test_the_way_from_paid_to_ready_is_timed(site: Site) -> None:
     tenant_id, _ = site.found("sub_1")
     site.rows(
         "UPDATE tenant SET paid_at = '2026-01-01 00:00:00Z', started_at = '2026-01-01 00:00:01.5Z',"
-        " ready_at = '2026-01-01 00:00:04.25Z', settled_generation = generation"
+        " ready_at = '2026-01-01 00:00:04.25Z', observed_generation = generation"
     )
     shown = site.get(f"/v1/tenants/{tenant_id}").json
     assert shown["timings"] == {
@@ -38,7 +38,7 @@ def test_the_way_from_paid_to_ready_is_timed(site: Site) -> None:
         "paid_to_started_seconds": 1.5,
         "paid_to_ready_seconds": 4.25,
     }
-    assert (shown["phase"], shown["settled"]) == ("active", True)
+    assert (shown["phase"], shown["reconciled"]) == ("active", True)
 
 
 def test_what_needs_attention_names_its_runbook(site: Site) -> None:
@@ -121,7 +121,9 @@ def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
     assert [cause["reason"] for cause in operation["causes"]] == ["a test", *["a laptop was lost"] * 2]
     assert operation["resource"] == tenant_id
     assert site.wake_ups == [("workers.runtime.tasks.converge", ["tenant", tenant_id])] * 2
-    assert site.rows("SELECT requested, generation FROM credential") == [{"requested": 2, "generation": 1}] * 2
+    assert (
+        site.rows("SELECT requested, generation FROM credential") == [{"requested": 2, "generation": 1}] * 2
+    )
     credential = site.get("/v1/tenants/acme").json["credential"]
     assert (credential["generation"], credential["rotation_requested"], credential["retiring"]) == (
         1,
@@ -257,5 +259,5 @@ def test_a_custom_domain_that_was_refused_is_shown_with_the_reason(site: Site) -
         "reason": "custom domain app.acme.example belongs to another tenant",
         "runbook": "hostname-conflict",
     }
-    (notice,) = site.get("/v1/notices").json["items"]
-    assert (notice["tenant"], notice["kind"]) == (tenant_id, "needs_attention")
+    (notification,) = site.get("/v1/notifications").json["items"]
+    assert (notification["tenant"], notification["kind"]) == (tenant_id, "needs_attention")

@@ -11,8 +11,8 @@ READS = [
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
     "/v1/tenants/t-aaaaaaaaaaaa/certificate",
     "/v1/exports/1",
-    "/v1/notices",
-    "/v1/notices/msg_1",
+    "/v1/notifications",
+    "/v1/notifications/msg_1",
     "/v1/previews/1",
     "/v1/operations",
     "/v1/operations/1",
@@ -42,7 +42,7 @@ ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
     "/v1/tenants/t-aaaaaaaaaaaa/purge/withdraw",
     "/v1/tenants/t-aaaaaaaaaaaa/export",
-    "/v1/notices/msg_1/redeliver",
+    "/v1/notifications/msg_1/redeliver",
     "/v1/events/evt_1/replay",
 ]
 MAKES = [

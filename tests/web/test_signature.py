@@ -190,10 +190,10 @@ def test_hole_deep_nesting() -> None:
 
 
 def test_nesting_that_parses_but_breaks_later_is_bounded_too() -> None:
-    fits = MAX_DEPTH - 2  # below the event, its data and the object
-    assert verify(nested(fits))
+    classes = MAX_DEPTH - 2  # below the event, its data and the object
+    assert verify(nested(classes))
     with pytest.raises(Malformed, match="nested more than") as caught:
-        verify(nested(fits + 1))
+        verify(nested(classes + 1))
     assert caught.value.event_id == "evt_1"
 
 

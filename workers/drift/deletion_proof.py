@@ -1,9 +1,8 @@
 """Is anything of a purged tenant left? Each outside book is asked for what it would hold of it.
 
-The same books as the ledger's (`workers/drift/report.py`), asked for one tenant: its names are known, since
-they were fixed before anything was made and listed before anything was deleted. A book that does not answer
-raises: what was not asked is not absent.
-"""
+The same books as the drift report's (`workers/drift/report.py`), asked for one tenant: its names are known,
+since they were fixed before anything was made and listed before anything was deleted. A system that does not
+answer raises: what was not asked is not absent."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ _MAY_STAY = (":kms:", ":cluster-snapshot:", ":secretsmanager:")
 class Evidence:
     """`asked`: for what; `answer`: in words; `left`: it is still there."""
 
-    book: str
+    system: str
     asked: str
     answer: str
     left: bool = False
@@ -41,7 +40,7 @@ def look_for_what_is_left(ctx: Context, purged: PurgeRow) -> tuple[list[Evidence
             placed = placement.get(conn, purged.tenant_id, number)
         found += [*_database(ctx, placed, content), *_secrets(ctx, placed), *_role(ctx, placed)]
         found += [*_states(ctx, placed, content), *_tags(ctx, placed, content)]
-    return found, [f"{line.book}: {line.asked}" for line in found if line.left]
+    return found, [f"{line.system}: {line.asked}" for line in found if line.left]
 
 
 def _database(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:

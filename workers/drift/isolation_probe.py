@@ -14,11 +14,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from controlplane.domain.books import Books
+from controlplane.domain.drift import secret_name
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.finding import Fault, Finding
-from controlplane.domain.ledger import secret_name
 from controlplane.domain.placement import Placement
+from controlplane.domain.systems import Systems
 from controlplane.store import cluster
 from workers.engine.context import Context
 from workers.engine.observe import endpoint_of
@@ -38,25 +38,25 @@ class Attacked:
 
 
 def attack(
-    ctx: Context, books: Books, *, tenants: int, tenant_id: str | None = None, seed: int | None = None
+    ctx: Context, systems: Systems, *, tenants: int, tenant_id: str | None = None, seed: int | None = None
 ) -> Attacked:
     """As `tenants` of them at most, drawn by chance, or as the one tenant. Only clusters whose databases
     were read are attacked, so none is woken for it."""
     drawn = random.Random(seed)  # noqa: S311 - picks whom to test
     attackers = [
         placed
-        for name, placed in sorted(books.registry.current.items())
-        if books.registry.tenants[name].complete
-        and name not in books.registry.busy
+        for name, placed in sorted(systems.registry.current.items())
+        if systems.registry.tenants[name].complete
+        and name not in systems.registry.busy
         and tenant_id in (None, name)
     ]
     found = Attacked()
     for placed in drawn.sample(attackers, min(tenants, len(attackers))):
-        if placed.cluster_id in books.databases:
-            others = [name for name in books.databases[placed.cluster_id] if name != placed.database]
+        if placed.cluster_id in systems.databases:
+            others = [name for name in systems.databases[placed.cluster_id] if name != placed.database]
             _attack_databases(ctx, found, placed, drawn.sample(others, min(TARGETS, len(others))))
-        if books.tagged is not None:
-            _attack_secrets(ctx, found, placed, drawn, books)
+        if systems.tagged is not None:
+            _attack_secrets(ctx, found, placed, drawn, systems)
     return found
 
 
@@ -91,9 +91,9 @@ def _attack_databases(ctx: Context, found: Attacked, placed: Placement, targets:
 
 
 def _attack_secrets(
-    ctx: Context, found: Attacked, placed: Placement, drawn: random.Random, books: Books
+    ctx: Context, found: Attacked, placed: Placement, drawn: random.Random, systems: Systems
 ) -> None:
-    names = ((thing.arn, secret_name(thing.arn)) for thing in books.tagged or ())
+    names = ((thing.arn, secret_name(thing.arn)) for thing in systems.tagged or ())
     arns = {arn: name for arn, name in names if name is not None}
     own = next((arn for arn, name in arns.items() if name == placed.app_secret), None)
     if own is None:

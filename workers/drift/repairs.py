@@ -1,11 +1,11 @@
-"""Mends findings of the ledger, as far as a machine may.
+"""Mends findings of the drift report, as far as a machine may.
 
 Nothing here deletes or replaces what holds data: the engine is asked to look at a tenant, a route is
 written again, a subscription is settled, a hostname of ours that no tenant has is given back. Clusters,
 databases, secrets, roles and states that belong to nobody are told of and left: an orphan may be the only
 copy of what a registry restored from a backup has forgotten.
 
-Only what two looks agree on is mended. Each repair reads the registry again, so one that has become
+Only what two looks agree on is repaired. Each repair reads the registry again, so one that has become
 wrong in between does nothing.
 """
 
@@ -22,7 +22,7 @@ from controlplane.services import tenants
 from controlplane.store import audit, hostname, route
 from workers.engine.context import Context
 from workers.engine.converge import TASK
-from workers.jobs.intake import settle_subscription
+from workers.jobs.intake import apply_subscription
 from workers.steps.routes import recording_of, take_back
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ ACTOR = "verify"
 REASON = "found by controlplane verify"
 
 
-def mend(ctx: Context, findings: Sequence[Finding]) -> list[tuple[Finding, str]]:
+def repair(ctx: Context, findings: Sequence[Finding]) -> list[tuple[Finding, str]]:
     """Each finding that has a repair, with what was done about it; a tenant is asked for once."""
     done: list[tuple[Finding, str]] = []
     seen: dict[tuple[Repair, str], str] = {}
@@ -101,7 +101,7 @@ def _delete_hostname(ctx: Context, finding: Finding) -> str:
 
 
 def _settle(ctx: Context, finding: Finding) -> str:
-    settle_subscription(ctx, finding.target, event_at=datetime.now(UTC), reason=REASON)
+    apply_subscription(ctx, finding.target, event_at=datetime.now(UTC), reason=REASON)
     return "fetched and applied"
 
 
@@ -110,5 +110,5 @@ REPAIRS: dict[Repair, Callable[[Context, Finding], str]] = {
     Repair.REPUBLISH: _republish,
     Repair.WITHDRAW: _withdraw,
     Repair.DELETE_HOSTNAME: _delete_hostname,
-    Repair.SETTLE: _settle,
+    Repair.APPLY_SUBSCRIPTION: _settle,
 }

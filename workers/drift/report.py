@@ -1,8 +1,8 @@
-"""Reads all the books, so that `domain.ledger` can hold them against each other.
+"""Reads all the systems, so that `domain.drift` can hold them against each other.
 
 Everything is listed, a page at a time, so a fleet of ten thousand costs some hundred calls; the databases
-of a cluster are one query. A book that can't be read is reported and left out: the others still count.
-The registry is read last (see `domain.ledger` on what is under way).
+of a cluster are one query. A system that can't be read is reported and left out: the others still count.
+The registry is read last (see `domain.drift` on what is under way).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from itertools import islice
 from typing import TypeVar
 
 from controlplane.domain.billing import Decision, spec_from_subscription
-from controlplane.domain.books import Books, CustomHostname, StateEntry, Subscription, TaggedThing
 from controlplane.domain.errors import ControlPlaneError
+from controlplane.domain.systems import CustomHostname, StateEntry, Subscription, Systems, TaggedThing
 from controlplane.store import cluster, subscription
-from controlplane.store import ledger as registry_book
+from controlplane.store import drift as registry_book
 from workers.engine.context import Context
 from workers.engine.observe import endpoint_of
 from workers.jobs.comparison import BATCH, in_step
@@ -36,12 +36,12 @@ WEBHOOK_SECONDS = 300
 class Read:
     """`unread`: what could not be read, and why."""
 
-    books: Books
+    systems: Systems
     unread: tuple[str, ...]
 
 
 class Reader:
-    """One reading of all the books. `wake`: ask clusters too that may be paused, which starts them."""
+    """One reading of all the systems. `wake`: ask clusters too that may be paused, which starts them."""
 
     def __init__(self, ctx: Context, *, wake: bool = False) -> None:
         self._ctx = ctx
@@ -72,8 +72,10 @@ class Reader:
         databases = self._databases()
         with self._ctx.registry.connection() as conn:
             registry = registry_book.read(conn, since=since)
-        books = Books(registry, tagged, states, secrets, roles, hostnames, cache, subscriptions, databases)
-        return Read(books, tuple(self._unread))
+        systems = Systems(
+            registry, tagged, states, secrets, roles, hostnames, cache, subscriptions, databases
+        )
+        return Read(systems, tuple(self._unread))
 
     def _book(self, name: str, read: Callable[[], T]) -> T | None:
         try:

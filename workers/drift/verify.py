@@ -1,12 +1,12 @@
-"""Reads all the books, compares them, and tries what must be refused: what `controlplane verify` does."""
+"""Reads all the systems, compares them, and tries what must be refused: what `controlplane verify` does."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
+from controlplane.domain.drift import compare
 from controlplane.domain.finding import Finding
-from controlplane.domain.ledger import compare
 from workers.drift.isolation_probe import attack
 from workers.drift.report import Reader
 from workers.engine.context import Context
@@ -37,8 +37,8 @@ def verify(ctx: Context, *, tenant_id: str | None = None, attackers: int = 20, w
     """`attackers`: tenants whose login and role are tried on what is others'; 0 for none."""
     started = time.monotonic()
     read = Reader(ctx, wake=wake).read()
-    found = compare(read.books, tenant_id=tenant_id)
-    attacked = attack(ctx, read.books, tenants=attackers, tenant_id=tenant_id)
+    found = compare(read.systems, tenant_id=tenant_id)
+    attacked = attack(ctx, read.systems, tenants=attackers, tenant_id=tenant_id)
     return Report(
         findings=(*attacked.breaches, *found),
         unread=read.unread,

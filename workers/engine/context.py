@@ -21,7 +21,7 @@ Notify = Callable[[str, list[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The company's own surroundings, the same for every tenant.
+    """The operator's own surroundings, the same for every tenant.
 
     `zone`: tenants answer at `<slug>.<zone>`. Durations are in seconds. `rotation_grace`: how long a login
     that was rotated away still gets in, longer than any request and any connection's idle time.
@@ -40,7 +40,7 @@ class Platform:
     cluster_parameter_group: str | None = None
     lease: float = 15.0
     heartbeat: float = 3.0
-    look_every: float = 3600.0
+    observe_every: float = 3600.0
     hostname_poll: float = 15.0
     cluster_poll: float = 10.0
     rotation_grace: float = 900.0
@@ -73,7 +73,7 @@ class Context:
     `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
     process holds leases; `lock_owner`: the one that Terraform writes into its locks. `certificate_key`:
     signs deletion certificates; without it they are not signed. `listener`: who hears
-    the notices."""
+    the notifications."""
 
     registry: Registry
     providers: Providers

@@ -4,7 +4,7 @@
 
 There is no cursor. Whatever a killed worker left half done, its successor sees by looking. A pass ends
 when nothing is left to do, when something outside needs time (Pending), when it failed in a way that
-time may mend (Retryable), or when a person must decide (NeedsHuman). The spec is read anew before every
+time may repair (Retryable), or when a person must decide (NeedsHuman). The spec is read anew before every
 step, so a change of mind takes effect at the next one.
 """
 
@@ -30,9 +30,9 @@ from controlplane.domain.errors import (
 from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.operation import (
     ATTEMPTS_UNTIL_ATTENTION,
-    PERIODIC_LOOK,
+    PERIODIC_OBSERVATION,
     UNEXPECTED_UNTIL_PARKED,
-    Held,
+    ClaimedOperation,
     OperationState,
     ResourceKind,
     backoff,
@@ -61,7 +61,7 @@ from workers.engine.goal import (
     cluster_goal,
     tenant_goal,
 )
-from workers.engine.heartbeat import LeaseKeeper
+from workers.engine.heartbeat import LeaseHeartbeat
 from workers.engine.observe import (
     load_tenant,
     observe_cluster,
@@ -77,7 +77,9 @@ ORPHANED_UNTIL_BACKOFF = 3
 TASK = task_names.CONVERGE
 
 
-def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | None = None) -> Held | None:
+def converge(
+    ctx: Context, kind: ResourceKind | None = None, resource_id: str | None = None
+) -> ClaimedOperation | None:
     """Make one pass over the resource, or over any that is due; what was held, None where nothing was
     due. Raises RegistryUnavailable; every other failure is recorded on the operation."""
     with ctx.registry.connection() as conn:
@@ -89,7 +91,7 @@ def converge(ctx: Context, kind: ResourceKind | None = None, resource_id: str | 
     return held
 
 
-def take_over(ctx: Context) -> Held | None:
+def take_over(ctx: Context) -> ClaimedOperation | None:
     """Make one pass over a resource whose holder died, as soon as its lease has run out; what was held,
     None where nobody died.
 
@@ -103,12 +105,14 @@ def take_over(ctx: Context) -> Held | None:
     return held
 
 
-def _pass(ctx: Context, held: Held) -> None:
-    look = _look_at_tenant if held.kind is ResourceKind.TENANT else _look_at_cluster
-    with LeaseKeeper(ctx.registry, held, seconds=ctx.platform.lease, every=ctx.platform.heartbeat) as keeper:
+def _pass(ctx: Context, held: ClaimedOperation) -> None:
+    look = _converge_tenant if held.kind is ResourceKind.TENANT else _converge_cluster
+    with LeaseHeartbeat(
+        ctx.registry, held, seconds=ctx.platform.lease, every=ctx.platform.heartbeat
+    ) as heartbeat:
         try:
             _spare_the_workers(ctx, held)
-            _loop(ctx, keeper, look)
+            _loop(ctx, heartbeat, look)
         except (LeaseLost, RegistryUnavailable) as error:
             log.warning("%s: pass given up: %s", held.resource_id, error)
             if isinstance(error, RegistryUnavailable):
@@ -121,7 +125,7 @@ def _pass(ctx: Context, held: Held) -> None:
             _record_failure(ctx, held, error)
 
 
-def _spare_the_workers(ctx: Context, held: Held) -> None:
+def _spare_the_workers(ctx: Context, held: ClaimedOperation) -> None:
     """What kills every worker that takes it (out of memory, say) waits longer each time, as what fails
     does: it must not cost a worker with every lease."""
     if not held.orphan:
@@ -137,18 +141,18 @@ Next = tuple[Step, Apply] | None
 """The first step that is left with the act that takes its number in the log; None when settled."""
 
 
-def _loop(ctx: Context, keeper: LeaseKeeper, look: Callable[[Context, LeaseKeeper], Next]) -> None:
+def _loop(ctx: Context, heartbeat: LeaseHeartbeat, look: Callable[[Context, LeaseHeartbeat], Next]) -> None:
     taken: Counter[Step] = Counter()
-    while (following := look(ctx, keeper)) is not None:
+    while (following := look(ctx, heartbeat)) is not None:
         next_step, act = following
-        keeper.check()
+        heartbeat.check()
         taken[next_step] += 1
         if taken[next_step] > SAME_STEP_AT_MOST:
             raise Retryable(f"{next_step.name} {next_step.target} did not take: {next_step.reason}")
-        _take(ctx, keeper.held, next_step, act)
+        _take(ctx, heartbeat.held, next_step, act)
 
 
-def _take(ctx: Context, held: Held, next_step: Step, act: Apply) -> None:
+def _take(ctx: Context, held: ClaimedOperation, next_step: Step, act: Apply) -> None:
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
         seq = step.begin(conn, held, next_step)
@@ -168,7 +172,7 @@ def _take(ctx: Context, held: Held, next_step: Step, act: Apply) -> None:
     _end_step(ctx, held, seq, "done", None)
 
 
-def _end_step(ctx: Context, held: Held, seq: int, state: str, error: str | None) -> None:
+def _end_step(ctx: Context, held: ClaimedOperation, seq: int, state: str, error: str | None) -> None:
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
         step.end(conn, held, seq, state=state, error=None if error is None else error[:1000])
@@ -177,7 +181,7 @@ def _end_step(ctx: Context, held: Held, seq: int, state: str, error: str | None)
 # --------------------------------------------------------------------------------------- tenants
 
 
-def look_at_tenant(
+def plan_for_tenant(
     ctx: Context, tenant_id: str, *, wake: bool = True
 ) -> tuple[TenantRecord, TenantStatus, list[Step]]:
     """What is known, what is seen, what is left to do; changes nothing. `wake`: see `observe_tenant`."""
@@ -191,15 +195,15 @@ def _goal(ctx: Context, record: TenantRecord, status: TenantStatus) -> TenantGoa
     return tenant_goal(ctx.platform, record, status, release=release, stack_version=ctx.stacks["tenant"])
 
 
-def _look_at_tenant(ctx: Context, keeper: LeaseKeeper) -> Next:
-    held = keeper.held
-    record, status, steps = look_at_tenant(ctx, held.resource_id, wake=held.reason != PERIODIC_LOOK)
+def _converge_tenant(ctx: Context, heartbeat: LeaseHeartbeat) -> Next:
+    held = heartbeat.held
+    record, status, steps = plan_for_tenant(ctx, held.resource_id, wake=held.reason != PERIODIC_OBSERVATION)
     if not steps:
-        return _settle_tenant(ctx, keeper, record, status)
+        return _mark_tenant_reconciled(ctx, heartbeat, record, status)
     goal = _goal(ctx, record, status)
 
     def act(seq: int) -> None:
-        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, keeper, steps[0], seq, record, goal)))
+        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, heartbeat, steps[0], seq, record, goal)))
 
     return steps[0], act
 
@@ -213,31 +217,33 @@ def _in_its_place(work: TenantWork) -> TenantWork:
     return replace(work, record=work.record.secondary, goal=work.goal.secondary)
 
 
-def _settle_tenant(ctx: Context, keeper: LeaseKeeper, record: TenantRecord, status: TenantStatus) -> Next:
-    held, row = keeper.held, record.row
-    if _moves_for_plan(ctx, keeper, record) or _purge_is_due(ctx, keeper, record):
-        return _look_at_tenant(ctx, keeper)
+def _mark_tenant_reconciled(
+    ctx: Context, heartbeat: LeaseHeartbeat, record: TenantRecord, status: TenantStatus
+) -> Next:
+    held, row = heartbeat.held, record.row
+    if _moves_for_plan(ctx, heartbeat, record) or _purge_is_due(ctx, heartbeat, record):
+        return _converge_tenant(ctx, heartbeat)
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
         tenant.set_status(conn, row.id, status.to_json())
-        settled = tenant.settle(
-            conn, row.id, generation=row.generation, look_in=_look_in(ctx, conn, record, status)
+        reconciled = tenant.mark_reconciled(
+            conn, row.id, generation=row.generation, observe_in=_observe_in(ctx, conn, record, status)
         )
-        if settled:
-            if not history.forget_idle_look(conn, held):
+        if reconciled:
+            if not history.forget_idle_observation(conn, held):
                 operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
             lease.release(conn, held)
-    if not settled:
-        return _look_at_tenant(ctx, keeper)
+    if not reconciled:
+        return _converge_tenant(ctx, heartbeat)
     return None
 
 
-def _look_in(ctx: Context, conn: Connection, record: TenantRecord, status: TenantStatus) -> float | None:
-    """Seconds until the next periodic look; None where there is nothing left to look at."""
+def _observe_in(ctx: Context, conn: Connection, record: TenantRecord, status: TenantStatus) -> float | None:
+    """Seconds until the next periodic observation; None where there is nothing left to look at."""
     if record.row.purged_at is not None:
         return None if record.copy is None else data_copy.seconds_left(conn, record.copy.id)
     retention = tenant.retention_left(conn, record.row.id)
-    due = [ctx.platform.look_every, retention or None]  # 0: it is over, and something holds the purge up
+    due = [ctx.platform.observe_every, retention or None]  # 0: it is over, and something holds the purge up
     if record.row.spec.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
         due.append(hostname.next_poll(conn, record.row.id))
     if status.app.retire_in is not None and status.app.retire_in > 0:
@@ -245,7 +251,7 @@ def _look_in(ctx: Context, conn: Connection, record: TenantRecord, status: Tenan
     return min(seconds for seconds in due if seconds is not None)
 
 
-def _purge_is_due(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> bool:
+def _purge_is_due(ctx: Context, heartbeat: LeaseHeartbeat, record: TenantRecord) -> bool:
     """True where it was ordered now, since the plan says that nobody need be asked. Raises NeedsHuman
     where somebody must be. Not due as long as its customer has a subscription."""
     row = record.row
@@ -254,7 +260,7 @@ def _purge_is_due(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> bo
     if record.move is not None:  # its source is another copy of the data: it has its time first
         return False
     with ctx.registry.connection() as conn, conn.transaction():
-        lease.guard(conn, keeper.held)
+        lease.guard(conn, heartbeat.held)
         if purges.heed_return(conn, row.id, actor=billing.ACTOR) is not None:
             return False
         if tenant.retention_left(conn, row.id) != 0.0:
@@ -267,7 +273,7 @@ def _purge_is_due(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> bo
     )
 
 
-def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> bool:
+def _moves_for_plan(ctx: Context, heartbeat: LeaseHeartbeat, record: TenantRecord) -> bool:
     """True where a move was recorded now, since the plan asks for another kind of cluster. Raises NeedsHuman
     where a person has to decide first."""
     row, moving = record.row, record.move
@@ -282,7 +288,7 @@ def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> 
         return False
     mismatch = f"plan {record.plan.name} is {goal.value}, its cluster is {home.value}"
     with ctx.registry.connection() as conn, conn.transaction():
-        lease.guard(conn, keeper.held)
+        lease.guard(conn, heartbeat.held)
         last = move.latest(conn, row.id, kind=MoveKind.MOVE)
         if last is not None and last.plan == record.plan.name and last.by_hand:
             return False
@@ -293,44 +299,46 @@ def _moves_for_plan(ctx: Context, keeper: LeaseKeeper, record: TenantRecord) -> 
                 f"{mismatch}, and its last {held_up.kind.value} is {held_up.phase.value}",
                 runbook="move-between-clusters",
             )
-        moves.record(conn, row, wish=goal.value, by_hand=False, actor=keeper.held.actor, reason=mismatch)
+        moves.record(
+            conn, row, destination=goal.value, by_hand=False, actor=heartbeat.held.actor, reason=mismatch
+        )
     return True
 
 
 # -------------------------------------------------------------------------------------- clusters
 
 
-def _look_at_cluster(ctx: Context, keeper: LeaseKeeper) -> Next:
+def _converge_cluster(ctx: Context, heartbeat: LeaseHeartbeat) -> Next:
     with ctx.registry.connection() as conn:
-        row = cluster.get(conn, keeper.held.resource_id)
+        row = cluster.get(conn, heartbeat.held.resource_id)
         kept = data_copy.snapshot_kept(conn, row.id)
     status = observe_cluster(ctx, row)
     goal = cluster_goal(ctx.platform, row, ctx.stacks["cluster"], key=kept)
     steps = plan_cluster(goal, status)
     if not steps:
-        return _settle_cluster(ctx, keeper, row, status)
+        return _mark_cluster_reconciled(ctx, heartbeat, row, status)
 
     def act(seq: int) -> None:
-        CLUSTER_ACTS[steps[0].name](ClusterWork(ctx, keeper, steps[0], seq, row, goal))
+        CLUSTER_ACTS[steps[0].name](ClusterWork(ctx, heartbeat, steps[0], seq, row, goal))
 
     return steps[0], act
 
 
-def _settle_cluster(
-    ctx: Context, keeper: LeaseKeeper, row: cluster.ClusterRow, status: ClusterStatus
+def _mark_cluster_reconciled(
+    ctx: Context, heartbeat: LeaseHeartbeat, row: cluster.ClusterRow, status: ClusterStatus
 ) -> Next:
-    held = keeper.held
+    held = heartbeat.held
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
         cluster.set_status(conn, row.id, status.to_json())
-        settled = cluster.settle(conn, row.id, generation=row.generation)
-        if settled:
+        reconciled = cluster.mark_reconciled(conn, row.id, generation=row.generation)
+        if reconciled:
             operation.finish(conn, held, OperationState.DONE, error=None, runbook=None)
             lease.release(conn, held)
             tenants = [*cluster.tenants_on(conn, row.id), *restore.waiting_for(conn, row.id)]
             tenants = operation.bring_forward(conn, ResourceKind.TENANT, tenants)
-    if not settled:
-        return _look_at_cluster(ctx, keeper)
+    if not reconciled:
+        return _converge_cluster(ctx, heartbeat)
     for tenant_id in tenants:
         ctx.notify(TASK, [ResourceKind.TENANT, tenant_id])
     return None
@@ -339,7 +347,7 @@ def _settle_cluster(
 # -------------------------------------------------------------------------------------- failures
 
 
-def _record_failure(ctx: Context, held: Held, error: Exception) -> None:
+def _record_failure(ctx: Context, held: ClaimedOperation, error: Exception) -> None:
     message, runbook, after = _judge(held, error)
     attention = tenant.set_attention if held.kind is ResourceKind.TENANT else cluster.set_attention
     try:
@@ -359,7 +367,7 @@ def _record_failure(ctx: Context, held: Held, error: Exception) -> None:
         log.warning("%s: outcome not recorded, another holder has taken over", held.resource_id)
 
 
-def _judge(held: Held, error: Exception) -> tuple[str, str | None, float | None]:
+def _judge(held: ClaimedOperation, error: Exception) -> tuple[str, str | None, float | None]:
     """(message, runbook where a person should know, seconds until the next attempt or None to park)."""
     wait = backoff(held.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
     match error:

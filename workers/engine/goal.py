@@ -22,7 +22,7 @@ from controlplane.store.move import MoveRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.restore import RestoreRow
 from controlplane.store.tenant import TenantRow
-from dataplane.contract import DatabaseAddress, Status, TenantConfig
+from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
 from workers.engine.context import Platform
 from workers.engine.stacks import (
     cluster_variables,
@@ -58,7 +58,7 @@ class TenantRecord:
     copy: CopyRow | None = None
 
     @property
-    def leaving(self) -> bool:
+    def purging(self) -> bool:
         """Is its purge approved and not over?"""
         return self.purge is not None and self.row.purged_at is None
 
@@ -121,7 +121,7 @@ def tenant_goal(
         if record.placement is None
         else digest(tenant_variables(platform, record.placement), stack_version),
         release=release,
-        proof=_proof(record.placement, status.app.secret_version, release),
+        access_proof=_proof(record.placement, status.app.secret_version, release),
         routes=routes,
         announcement=announcement,
         domains=spec.custom_domains if spec.lifecycle is not Lifecycle.CLOSED else (),
@@ -146,7 +146,7 @@ def _secondary_release(record: TenantRecord, status: TenantStatus, release: str 
 def _move_goal(move: MoveRow, record: TenantRecord) -> MoveGoal:
     """Who leaves need not wait for the time for which a source is kept."""
     plan, lifecycle = record.plan, record.row.spec.lifecycle
-    for_plan = move.by_hand or plan is None or plan.isolation.value == move.wish
+    for_plan = move.by_hand or plan is None or plan.isolation.value == move.destination
     over = move.overdue or lifecycle is Lifecycle.CLOSED
     return MoveGoal(
         move.phase,

@@ -14,17 +14,17 @@ import time
 from types import TracebackType
 
 from controlplane.domain.errors import LeaseLost
-from controlplane.domain.operation import Held
+from controlplane.domain.operation import ClaimedOperation
 from controlplane.store import lease
 from controlplane.store.registry import Registry, RegistryUnavailable
 
 log = logging.getLogger(__name__)
 
 
-class LeaseKeeper:
+class LeaseHeartbeat:
     """Use as a context manager around a pass. `seconds`: the lease's length, `every`: between renewals."""
 
-    def __init__(self, registry: Registry, held: Held, *, seconds: float, every: float) -> None:
+    def __init__(self, registry: Registry, held: ClaimedOperation, *, seconds: float, every: float) -> None:
         self.held = held
         self._registry = registry
         self._seconds = seconds
@@ -34,7 +34,7 @@ class LeaseKeeper:
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease-{held.resource_id}", daemon=True)
 
-    def __enter__(self) -> LeaseKeeper:
+    def __enter__(self) -> LeaseHeartbeat:
         self._thread.start()
         return self
 

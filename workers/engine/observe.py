@@ -99,7 +99,7 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
         return record
     secondary = replace(
         record,
-        row=replace(row, proof=moving.proof),
+        row=replace(row, access_proof=moving.access_proof),
         placement=elsewhere,
         cluster=other_home,
         app_secret_arn=other_secret,
@@ -129,14 +129,14 @@ def observe_tenant(ctx: Context, record: TenantRecord, *, wake: bool = True) -> 
             routes[host] = {key: value for key, value in entry.payload.items() if key != "epoch"}
     nothing = CredentialStatus(None, None)
     if record.placement is None or record.cluster is None:
-        leaving = _leaving(ctx, record, stack_made=False)
-        return TenantStatus(False, None, None, nothing, nothing, None, routes, domains, leaving)
+        purging = _leaving(ctx, record, stack_made=False)
+        return TenantStatus(False, None, None, nothing, nothing, None, routes, domains, purging)
 
     placed, secrets = record.placement, ctx.providers.secrets
     app, migrator = secrets.describe(placed.app_secret), secrets.describe(placed.migrator_secret)
     made = _usable(app) and _usable(migrator) and ctx.providers.identities.role_exists(placed.iam_role)
     at = endpoint_of(record.cluster) if record.cluster.ready else None
-    database = None if wake or record.leaving or not _pauses(record) else _seen_last(record)
+    database = None if wake or record.purging or not _pauses(record) else _seen_last(record)
     if at is not None and database is None:
         status = ctx.providers.databases.observe(at, placed)
         database = DatabaseStatus(
@@ -153,13 +153,13 @@ def observe_tenant(ctx: Context, record: TenantRecord, *, wake: bool = True) -> 
         database=database,
         app=app_login,
         migrator=migrator_login,
-        proof=record.row.proof,
+        access_proof=record.row.access_proof,
         routes=routes,
         hostnames=domains,
         move=_move(ctx, record),
         restore=_restore(record),
         secondary=_secondary(ctx, record),
-        leaving=_leaving(
+        purging=_leaving(
             ctx,
             record,
             stack_made=record.purge is not None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from controlplane.domain.errors import NeedsHuman, Pending
-from controlplane.domain.operation import Held
+from controlplane.domain.operation import ClaimedOperation
 from controlplane.domain.placement import Placement
 from controlplane.domain.planner import ClusterGoal, TenantGoal
 from controlplane.domain.steps import Step
@@ -16,7 +16,7 @@ from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from workers.engine.context import Context
 from workers.engine.goal import TenantRecord
-from workers.engine.heartbeat import LeaseKeeper
+from workers.engine.heartbeat import LeaseHeartbeat
 from workers.engine.observe import endpoint_of
 from workers.providers.ports import ClusterEndpoint
 
@@ -26,13 +26,13 @@ class Work:
     """One step of one pass. `seq`: its number in the operation's log."""
 
     ctx: Context
-    keeper: LeaseKeeper
+    heartbeat: LeaseHeartbeat
     step: Step
     seq: int
 
     @property
-    def held(self) -> Held:
-        return self.keeper.held
+    def held(self) -> ClaimedOperation:
+        return self.heartbeat.held
 
     @contextmanager
     def recording(self) -> Iterator[Connection]:

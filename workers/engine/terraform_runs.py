@@ -30,7 +30,7 @@ def apply_stack(
     outputs = work.ctx.providers.terraform.apply(
         _run(work, name, workspace, variables, prior, approved=approved),
         on_event=on_event,
-        stopped=work.keeper.lost,
+        stopped=work.heartbeat.lost,
     )
     with work.recording() as conn:
         stack.confirm(conn, workspace, digest=digest, outputs=outputs)
@@ -46,7 +46,7 @@ def destroy_stack(
     work.ctx.providers.terraform.destroy(
         _run(work, name, workspace, variables, prior, approved=approved),
         on_event=on_event,
-        stopped=work.keeper.lost,
+        stopped=work.heartbeat.lost,
     )
     with work.recording() as conn:
         stack.forget(conn, workspace)

@@ -21,7 +21,7 @@ from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.store import subscription
 from controlplane.store.subscription import Known
 from workers.engine.context import Context
-from workers.jobs.intake import settle_subscription
+from workers.jobs.intake import apply_subscription
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Compared:
 
 
 def compare(ctx: Context) -> Compared:
-    """Hold every subscription against the registry and mend what differs. Raises Retryable and
+    """Hold every subscription against the registry and repair what differs. Raises Retryable and
     NeedsHuman where Stripe does not answer."""
     listed = iter(ctx.providers.billing.subscriptions())
     total = differing = 0
@@ -52,13 +52,13 @@ def compare(ctx: Context) -> Compared:
                 continue
             differing += 1
             log.warning("%s is not as Stripe has it", found["id"])
-            settle_listed(ctx, found, reason=REASON)
+            apply_listed(ctx, found, reason=REASON)
     return Compared(total, differing)
 
 
-def settle_listed(ctx: Context, found: Mapping[str, Any], *, reason: str) -> None:
+def apply_listed(ctx: Context, found: Mapping[str, Any], *, reason: str) -> None:
     """Handle a subscription of a listing as an event about it would have been."""
-    settle_subscription(ctx, str(found["id"]), event_at=_created(found), reason=reason)
+    apply_subscription(ctx, str(found["id"]), event_at=_created(found), reason=reason)
 
 
 def in_step(decision: Decision, known: Known | None) -> bool:
@@ -82,13 +82,13 @@ def in_step(decision: Decision, known: Known | None) -> bool:
 
 
 def _domains_in_step(decision: Apply, spec: TenantSpec, known: Known) -> bool:
-    """Each wish is granted or refused as it would be now: a domain that another tenant had may be free."""
-    wished, granted = set(decision.spec.custom_domains), set(spec.custom_domains)
+    """Each request is granted or refused as it would be now: a domain that another tenant had may be free."""
+    requested, granted = set(decision.spec.custom_domains), set(spec.custom_domains)
     if spec.lifecycle is Lifecycle.CLOSED:
-        return granted <= wished
+        return granted <= requested
     taken = {domain.host for domain in known.refused if domain.reason == TAKEN}
     others = {domain for domain in known.refused if domain.reason != TAKEN}
-    return granted | taken == wished and not taken & known.free and others == set(decision.refused)
+    return granted | taken == requested and not taken & known.free and others == set(decision.refused)
 
 
 def _created(found: Mapping[str, Any]) -> datetime:

@@ -69,7 +69,7 @@ def _handle(ctx: Context, row: EventRow, body: bytes) -> str:
     if isinstance(ref, Park):
         return _finish(ctx, row, "parked", ref.reason, None)
     if ref.subscription_id is not None:
-        outcome = settle_subscription(
+        outcome = apply_subscription(
             ctx, ref.subscription_id, event_at=row.created_at, reason=_reason(row), session_id=ref.session_id
         )
         return _finish(ctx, row, outcome.state, outcome.reason, ref.subscription_id)
@@ -80,7 +80,7 @@ def _handle_customer(ctx: Context, row: EventRow, ref: SubscriptionRef) -> str:
     if ref.customer_id is None:
         return _finish(ctx, row, "parked", "it names neither a subscription nor a customer", None)
     outcomes = [
-        settle_subscription(ctx, str(found["id"]), event_at=row.created_at, reason=_reason(row))
+        apply_subscription(ctx, str(found["id"]), event_at=row.created_at, reason=_reason(row))
         for found in ctx.providers.billing.subscriptions_of(ref.customer_id)
     ]
     if not outcomes:
@@ -91,7 +91,7 @@ def _handle_customer(ctx: Context, row: EventRow, ref: SubscriptionRef) -> str:
     return _finish(ctx, row, "applied", None, None)
 
 
-def settle_subscription(
+def apply_subscription(
     ctx: Context, subscription_id: str, *, event_at: datetime, reason: str, session_id: str | None = None
 ) -> Outcome:
     """Fetch the subscription as it is now and bring its tenant to it. `event_at`: when Stripe first

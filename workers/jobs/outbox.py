@@ -1,9 +1,9 @@
-"""Delivers the outbox of notices: one try each, then a growing pause, and after the last it is dead.
+"""Delivers the outbox of notifications: one try each, then a growing pause, and after the last it is dead.
 
 One worker of the fleet is at it at a time, and it stops at the first that fails: a receiver that is down
 costs one worker some seconds a sweep and holds up no tenant. A worker that dies between the answer and its
 record delivers once more, under the same id: receivers know it by `webhook-id`. Where nobody has named an
-address there is nobody to tell, and the log line that was written with the notice is all.
+address there is nobody to tell, and the log line that was written with the notification is all.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import time
 
 from controlplane import task_names
 from controlplane.domain.errors import ControlPlaneError, Retryable
-from controlplane.domain.notice import ATTEMPTS, backoff
-from controlplane.store import notice
-from controlplane.store.notice import NoticeRow
+from controlplane.domain.notification import ATTEMPTS, backoff
+from controlplane.store import notification
+from controlplane.store.notification import NotificationRow
 from workers.engine.context import Context
 
 log = logging.getLogger(__name__)
 
-TASK = task_names.DELIVER_NOTICES
+TASK = task_names.DELIVER_NOTIFICATIONS
 HOLD = 60.0
 PASS_SECONDS = 15.0
 
@@ -33,7 +33,7 @@ def deliver(ctx: Context) -> int:
     tried = 0
     while time.monotonic() < until:
         with ctx.registry.connection() as conn:
-            taken = notice.take(conn, hold=HOLD)
+            taken = notification.take(conn, hold=HOLD)
         if taken is None:
             break
         tried += 1
@@ -42,9 +42,9 @@ def deliver(ctx: Context) -> int:
     return tried
 
 
-def _try(ctx: Context, taken: NoticeRow) -> bool:
+def _try(ctx: Context, taken: NotificationRow) -> bool:
     if ctx.listener is None:
-        _finish(ctx, taken, "untold", "no address is set (CONTROLPLANE_NOTICE_URL)")
+        _finish(ctx, taken, "no_destination", "no address is set (CONTROLPLANE_NOTIFICATION_URL)")
         return True
     try:
         answer = ctx.listener.tell(taken.id, taken.payload)
@@ -55,17 +55,17 @@ def _try(ctx: Context, taken: NoticeRow) -> bool:
     return True
 
 
-def _put_back(ctx: Context, taken: NoticeRow, error: ControlPlaneError) -> None:
+def _put_back(ctx: Context, taken: NotificationRow, error: ControlPlaneError) -> None:
     if taken.attempts >= ATTEMPTS:
-        log.warning("notice %s is given up after %d tries: %s", taken.id, taken.attempts, error)
+        log.warning("notification %s is given up after %d tries: %s", taken.id, taken.attempts, error)
         _finish(ctx, taken, "dead", str(error))
         return
     wait = backoff(taken.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
     asked = error.after if isinstance(error, Retryable) else None
     with ctx.registry.connection() as conn:
-        notice.put_back(conn, taken.id, after=max(wait, asked or 0.0), answer=str(error))
+        notification.put_back(conn, taken.id, after=max(wait, asked or 0.0), answer=str(error))
 
 
-def _finish(ctx: Context, taken: NoticeRow, state: str, answer: str) -> None:
+def _finish(ctx: Context, taken: NotificationRow, state: str, answer: str) -> None:
     with ctx.registry.connection() as conn:
-        notice.finish(conn, taken.id, state=state, answer=answer)
+        notification.finish(conn, taken.id, state=state, answer=answer)

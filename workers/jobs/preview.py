@@ -10,13 +10,13 @@ from controlplane.domain.catalogue import Plan
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.move import steps_of_move
 from controlplane.domain.placement import Placement
-from controlplane.domain.restore import RestoreWish, steps_of_restore
+from controlplane.domain.restore import RestoreRequest, steps_of_restore
 from controlplane.domain.steps import Step, StepName
 from controlplane.services import moves
 from controlplane.store import cluster, placement, preview
 from controlplane.store.preview import Taken
 from workers.engine.context import Context
-from workers.engine.converge import look_at_tenant
+from workers.engine.converge import plan_for_tenant
 from workers.engine.stacks import tenant_variables
 from workers.providers.ports import StackRun
 from workers.steps.move import require_followable
@@ -49,12 +49,12 @@ def _work_out(ctx: Context, taken: Taken) -> tuple[list[dict[str, Any]], list[di
     if taken.move_to is not None:
         return _what_if_moved(ctx, taken.tenant_id, taken.move_to), []
     if taken.restore is not None:
-        return _what_if_restored(ctx, taken.tenant_id, RestoreWish.from_json(taken.restore)), []
+        return _what_if_restored(ctx, taken.tenant_id, RestoreRequest.from_json(taken.restore)), []
     return _what_if(ctx, taken.tenant_id)
 
 
 def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    record, _, steps = look_at_tenant(ctx, tenant_id)
+    record, _, steps = plan_for_tenant(ctx, tenant_id)
     changes: list[dict[str, Any]] = []
     if record.placement is not None and record.row.spec.lifecycle.value == "active":
         variables = {**tenant_variables(ctx.platform, record.placement), "operation_id": "preview"}
@@ -71,7 +71,7 @@ def _told(step: Step) -> dict[str, Any]:
 
 def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]]:
     """First what a pass would do anyhow, then the move. Raises NeedsHuman where it can't be made."""
-    record, _, steps = look_at_tenant(ctx, tenant_id)
+    record, _, steps = plan_for_tenant(ctx, tenant_id)
     if record.plan is None or record.placement is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
     require_followable(ctx, record)
@@ -80,9 +80,9 @@ def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]
     return [_told(step) for step in (*steps, *moving)]
 
 
-def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreWish) -> list[dict[str, Any]]:
+def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreRequest) -> list[dict[str, Any]]:
     """Raises NeedsHuman where AWS can't restore this."""
-    record, _, steps = look_at_tenant(ctx, tenant_id)
+    record, _, steps = plan_for_tenant(ctx, tenant_id)
     if record.plan is None or record.placement is None or record.cluster is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
     home, origin = find_origin(ctx, tenant_id, wish)

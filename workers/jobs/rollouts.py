@@ -91,8 +91,8 @@ class _Executor:
 
     def run(self, stopping: Callable[[], bool]) -> int:
         over = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(over,), name=f"rollout-{self._id}", daemon=True)
-        keeper.start()
+        heartbeat = threading.Thread(target=self._keep, args=(over,), name=f"rollout-{self._id}", daemon=True)
+        heartbeat.start()
         try:
             with (
                 ThreadPoolExecutor(self._threads, thread_name_prefix="migrate") as pool,
@@ -101,7 +101,7 @@ class _Executor:
                 return self._turns(conn, pool, lambda: stopping() or self._lost.is_set())
         finally:
             over.set()
-            keeper.join(timeout=self._ctx.platform.lease)
+            heartbeat.join(timeout=self._ctx.platform.lease)
 
     def _turns(self, conn: Connection, pool: ThreadPoolExecutor, late: Callable[[], bool]) -> int:
         finished, ended = 0, list[Done]()

@@ -9,7 +9,7 @@ step with it, so the cache may evict any key at any time: a host without an entr
 next one. What that can let in (an older entry, right after an eviction) the periodic full pass over
 the registry puts right.
 
-The change notice is sent by the same script, so an entry is never changed in silence. Writing what
+The change invalidation is sent by the same script, so an entry is never changed in silence. Writing what
 is there already sends none from `publish_many`: a full pass must not make every data plane ask anew.
 """
 
@@ -29,14 +29,14 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from controlplane.domain.errors import Invalid, Retryable
-from dataplane.contract import (
+from dataplane.tenant_config import (
+    INVALIDATION_CHANNEL,
     KEY_PREFIX,
     MIN_KEY_BYTES,
-    NOTICE_CHANNEL,
-    ContractError,
-    Notice,
+    Invalidation,
     Status,
     TenantConfig,
+    TenantConfigError,
     cache_key,
     sign,
     verify,
@@ -55,7 +55,7 @@ BATCH = 200
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 # ARGV: what was judged ("" for nothing), the new entry, its lifetime in seconds ("0" for none), the
-# channel, the notice.
+# channel, the invalidation.
 _SWAP = """
 local found = redis.call('GET', KEYS[1])
 if (found or '') ~= ARGV[1] then return 0 end
@@ -107,7 +107,7 @@ class RedisConfigCache:
             return self._verified(host, self._redis.get(cache_key(host)))
 
     def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
-        """Sends the notice even where the same entry was there: whoever missed the last one asks.
+        """Sends the invalidation even where the same entry was there: whoever missed the last one asks.
 
         Raises Invalid for what is no TenantConfig v1 or too long, Retryable when Redis can't be
         reached or other writers kept coming in between.
@@ -150,7 +150,7 @@ class RedisConfigCache:
 
     def notify_credential(self, tenant_id: str) -> None:
         with _translated():
-            self._redis.publish(NOTICE_CHANNEL, Notice("credential", "", 0, tenant_id).encode())
+            self._redis.publish(INVALIDATION_CHANNEL, Invalidation("credential", "", 0, tenant_id).encode())
 
     def ping(self) -> None:
         """Raises Retryable where the cache doesn't answer."""
@@ -234,7 +234,7 @@ class RedisConfigCache:
         try:
             payload = verify(entry, host=host, keys=self._keys)
             epoch = TenantConfig.from_payload(payload).epoch
-        except ContractError:
+        except TenantConfigError:
             return None  # nobody believes it, so it is no entry
         return PublishedConfig(host=host, epoch=epoch, payload=payload)
 
@@ -244,7 +244,7 @@ class RedisConfigCache:
             config = TenantConfig.from_payload(payload)
             json.dumps(payload, allow_nan=False)  # Python would write NaN, which JSON does not know
             text = sign(payload, key_id=key_id, key=key).encode("ascii")
-        except (ContractError, TypeError, ValueError, RecursionError) as error:
+        except (TenantConfigError, TypeError, ValueError, RecursionError) as error:
             raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
         if not config.host:
             raise Invalid("tenant config: host", "a host name")
@@ -257,8 +257,8 @@ def _contended(new: _Entry) -> Retryable:
 
 
 def _arguments(found: bytes | str | None, new: _Entry) -> list[bytes | str | int]:
-    notice = Notice("config", new.host, new.epoch, new.payload["tenant_id"]).encode()
-    return [found or b"", new.text, new.lifetime, NOTICE_CHANNEL, notice]
+    invalidation = Invalidation("config", new.host, new.epoch, new.payload["tenant_id"]).encode()
+    return [found or b"", new.text, new.lifetime, INVALIDATION_CHANNEL, invalidation]
 
 
 def tombstone(host: str, epoch: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class StripeBilling:
 
     Every method raises Retryable (429 with `after` from Retry-After, 5xx, network, timeout),
     NotFound (404), NeedsHuman("stripe-credentials") (401, 403) or NeedsHuman("stripe-refusal") (any
-    other 4xx: the request itself is at fault, time will not mend it). No message holds the key.
+    other 4xx: the request itself is at fault, time will not repair it). No message holds the key.
     """
 
     def __init__(self, api_key: str, api_base: str = "", *, timeout: float = 15.0) -> None:

@@ -1,4 +1,4 @@
-"""Tells the company's own system what happened to a tenant: a signed POST, after Standard Webhooks.
+"""Tells the operator's own system what happened to a tenant: a signed POST, after Standard Webhooks.
 
 One try and no more: when to come again is the outbox's business. A redirect is not followed, since it could
 lead anywhere, and the answer's body is not read: its status says all.
@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from controlplane.domain import notice
+from controlplane.domain import notification
 from controlplane.domain.errors import Retryable
 from workers.providers import retry_after
 
@@ -29,9 +29,9 @@ class Webhook:
         self._clock = clock
         self._http = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
 
-    def tell(self, notice_id: str, payload: Mapping[str, Any]) -> str:
+    def tell(self, notification_id: str, payload: Mapping[str, Any]) -> str:
         body = json.dumps(payload, separators=(",", ":")).encode()
-        headers = notice.headers(notice_id, int(self._clock()), body, self._secrets)
+        headers = notification.headers(notification_id, int(self._clock()), body, self._secrets)
         headers |= {"Content-Type": "application/json", "User-Agent": "tenant-controlplane"}
         try:
             with self._http.stream("POST", self._url, content=body, headers=headers) as answer:

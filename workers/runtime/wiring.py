@@ -135,8 +135,8 @@ def context(settings: Settings, env: Mapping[str, str], notify: Notify) -> Conte
         if settings.certificate_key is None
         else CertificateKey(*settings.certificate_key),
         listener=None
-        if settings.notice_url is None
-        else Webhook(settings.notice_url, settings.notice_secrets),
+        if settings.notification_url is None
+        else Webhook(settings.notification_url, settings.notification_secrets),
     )
 
 

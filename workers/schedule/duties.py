@@ -21,7 +21,7 @@ from controlplane.store import (
     data_copy,
     event,
     history,
-    notice,
+    notification,
     operation,
     preview,
     rehearsal,
@@ -118,7 +118,7 @@ WORK = (
     ),
     Work(
         outbox.TASK,
-        lambda conn, _: _whether(notice.due(conn)),
+        lambda conn, _: _whether(notification.due(conn)),
         lambda ctx, *_: outbox.deliver(ctx),
     ),
     Work(

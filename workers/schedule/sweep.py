@@ -36,7 +36,7 @@ class Swept:
     previews: int = 0
     rollouts: int = 0
     pool: int = 0
-    notices: int = 0
+    notifications: int = 0
     exports: int = 0
     skipped: bool = False
 
@@ -60,6 +60,6 @@ def sweep(ctx: Context, missing: Callable[[list[Message]], list[Message]] = list
         previews=notified[task_names.PREVIEW],
         rollouts=notified[task_names.ROLLOUT],
         pool=pool.tend(ctx),
-        notices=notified[task_names.DELIVER_NOTICES],
+        notifications=notified[task_names.DELIVER_NOTIFICATIONS],
         exports=notified[task_names.EXPORT],
     )

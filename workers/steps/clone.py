@@ -27,7 +27,7 @@ def place_tenant(work: TenantWork) -> None:
 @tenant_step(StepName.COPY_SOURCE)
 def copy_source(work: TenantWork) -> None:
     """Before it is served: whoever finds a clone whose rows are not recorded as copied copies them anew."""
-    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.keeper.lost)
+    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)
     copied = work.ctx.providers.moves.clone(_source(work), Home(work.at, work.placement), run)
     with work.recording() as conn:
         tenant.mark_cloned(conn, work.record.row.id, rows=copied.rows)

@@ -10,7 +10,7 @@ at their own pace, and after a grace period the login that was in use before is 
     stage ─▶ set password ─▶ prove ─▶ promote ─▶ notice ─▶ record ··· grace ···▶ retire
 
 A worker that dies in between leaves a staged password behind, which its successor finds by the version's
-id (`domain.rotation.version_id`) and goes on with. A notice that nobody heard costs a refused connect:
+id (`domain.rotation.version_id`) and goes on with. An invalidation that nobody heard costs a refused connect:
 the data plane then asks for the login again. The migrator has one login, and only workers use it: it is
 rotated in the same way without a second one, and who is refused in between is tried again.
 """
@@ -47,10 +47,10 @@ def rotate_credential(work: TenantWork) -> None:
         if login == "app" and staged.username == in_use.username:
             _skip(work, login, generation)
             return
-        work.keeper.check()
+        work.heartbeat.check()
         work.ctx.providers.databases.set_password(work.at, staged)
         _prove(work, login, staged)
-        work.keeper.check()
+        work.heartbeat.check()
         secrets.promote(name, version, replacing=found.version_id)
         in_use = staged
     if login == "app":
@@ -76,12 +76,12 @@ def rotate_credential(work: TenantWork) -> None:
 
 @tenant_step(StepName.RETIRE_LOGIN)
 def retire_login(work: TenantWork) -> None:
-    """The notice once more, a moment before the sessions end: who missed the first moves over now."""
+    """The invalidation once more, a moment before the sessions end: who missed the first moves over now."""
     placed = work.placement
     in_use = work.ctx.providers.secrets.read(placed.app_secret)
     retired = rotation.idle_role(placed, in_use.username)
     work.ctx.providers.cache.notify_credential(placed.tenant_id)
-    work.keeper.check()
+    work.heartbeat.check()
     work.ctx.providers.databases.retire_login(work.at, retired)
     with work.recording() as conn:
         placement.retired(conn, placed, "app")
@@ -128,7 +128,7 @@ def _skip(work: TenantWork, login: str, generation: int) -> None:
 @tenant_step(StepName.WRITE_CREDENTIAL)
 def write_credential(work: TenantWork) -> None:
     """The secret first, the role's password from it afterwards: the secret is the truth, so a crash
-    between the two is mended by setting the password once more."""
+    between the two is repaired by setting the password once more."""
     login = work.step.target
     with work.ctx.registry.connection() as conn:
         username = placement.login(conn, work.placement, login).username

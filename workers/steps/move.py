@@ -118,7 +118,7 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
                 raise Retryable(f"{row.id} has changed meanwhile")
             if not move.cut(conn, found, keep_days=KEEP_SOURCE_DAYS):
                 raise Retryable(f"move {found.id} is not paused")
-            tenant.set_proof(conn, row.id, found.proof)
+            tenant.set_access_proof(conn, row.id, found.access_proof)
             audit.append(
                 conn,
                 actor=work.held.actor,
@@ -215,7 +215,7 @@ def _remove(work: TenantWork, secondary: TenantRecord) -> None:
         raise NeedsHuman(f"{work.record.row.id}: this is the placement in use", runbook="internal-error")
     at = None if secondary.cluster is None else endpoint_of(secondary.cluster)
     if at is not None:
-        work.keeper.check()
+        work.heartbeat.check()
         work.ctx.providers.databases.drop(at, placed)
     destroy_stack(
         work,
@@ -230,7 +230,7 @@ def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:
     """A cluster that was its alone has had its time: its backups hold this tenant's data, so it becomes
     nobody else's."""
     home = cluster.get(conn, cluster_id)
-    cluster.hold_fit(conn, home.fit)
+    cluster.lock_class(conn, home.cluster_class)
     if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         return
     cluster.set_spec(conn, cluster_id, home.spec.closed())
@@ -256,7 +256,7 @@ def _ends(work: TenantWork) -> tuple[Home, Home]:
 
 
 def _run(work: TenantWork) -> MoveRun:
-    return MoveRun(fencing_token=work.held.fencing_token, stopped=work.keeper.lost)
+    return MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)
 
 
 def _no_rollout(work: TenantWork) -> None:

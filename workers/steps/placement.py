@@ -60,7 +60,7 @@ def migrate_schema(work: TenantWork) -> None:
         work.ctx.providers.databases.bring_to(work.at, credential, goal, BOUNDS)
 
 
-@tenant_step(StepName.PROVE)
+@tenant_step(StepName.VERIFY_ACCESS)
 def prove(work: TenantWork) -> None:
     credential = work.ctx.providers.secrets.read(work.placement.app_secret)
     if not work.ctx.providers.databases.accepts(work.at, credential):
@@ -71,9 +71,9 @@ def prove(work: TenantWork) -> None:
     with work.recording() as conn:
         schema_shape.see(conn, work.record.row.id, release=work.goal.release, lines=lines)
         if work.step.placement is None:
-            tenant.set_proof(conn, work.record.row.id, work.goal.proof)
+            tenant.set_access_proof(conn, work.record.row.id, work.goal.access_proof)
         elif work.record.move is not None:
-            move.set_proof(conn, work.record.move.id, work.goal.proof)
+            move.set_access_proof(conn, work.record.move.id, work.goal.access_proof)
 
 
 def _limit(work: TenantWork) -> int:

@@ -17,7 +17,7 @@ from controlplane import task_names
 from controlplane.domain.billing import ENDED
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
-from controlplane.domain.notice import NoticeKind
+from controlplane.domain.notification import NotificationKind
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Lifecycle
@@ -26,7 +26,7 @@ from controlplane.store import (
     audit,
     cluster,
     data_copy,
-    notice,
+    notification,
     operation,
     placement,
     purge,
@@ -40,7 +40,7 @@ from workers.drift.deletion_proof import look_for_what_is_left
 from workers.engine.stacks import tenant_addresses, tenant_variables
 from workers.engine.step_context import TenantWork, Work
 from workers.engine.terraform_runs import destroy_stack
-from workers.jobs.comparison import settle_listed
+from workers.jobs.comparison import apply_listed
 from workers.steps.await_cluster import wait_for
 from workers.steps.certificate import certificate_of
 from workers.steps.registry import tenant_step
@@ -103,14 +103,14 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
     credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
     if not databases.accepts(work.at, credential):
         databases.set_password(work.at, credential)
-    dump = work.ctx.providers.dumps.make(work.at, credential, name=copy.name, stopped=work.keeper.lost)
+    dump = work.ctx.providers.dumps.make(work.at, credential, name=copy.name, stopped=work.heartbeat.lost)
     return dump.to_manifest()
 
 
 @tenant_step(StepName.DROP_DATABASE)
 def drop_database(work: TenantWork) -> None:
     _no_way_back(work)
-    work.keeper.check()
+    work.heartbeat.check()
     work.ctx.providers.databases.drop(work.at, work.placement)
 
 
@@ -133,7 +133,7 @@ def release_placement(work: TenantWork) -> None:
     placed, approved = work.placement, _purge(work)
     _no_way_back(work)
     with work.recording() as conn:
-        audit.hold(conn)  # before a fit's lock, as in a tenant's placing: one order, no deadlock
+        audit.hold(conn)  # before a class's lock, as in a tenant's placing: one order, no deadlock
         placement.mark_gone(conn, placed)
         audit.append(
             conn,
@@ -150,7 +150,7 @@ def release_placement(work: TenantWork) -> None:
 
 def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> None:
     home = cluster.get(conn, cluster_id)
-    cluster.hold_fit(conn, home.fit)
+    cluster.lock_class(conn, home.cluster_class)
     if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         raise NeedsHuman(f"{cluster_id} is not this tenant's alone", runbook="cluster-in-use")
     cluster.set_spec(conn, cluster_id, home.spec.closed())
@@ -172,7 +172,7 @@ def await_cluster_end(work: TenantWork) -> None:
 
 @tenant_step(StepName.CERTIFY)
 def certify(work: TenantWork) -> None:
-    """Ask every book whether anything of this tenant is left; only the word "nothing" of all of them is
+    """Ask every system whether anything of this tenant is left; only the word "nothing" of all of them is
     signed. AWS's tags lag behind a deletion, so what is still there is asked again."""
     _no_way_back(work)  # where there never was anything to delete, this is the first act
     approved, row = _purge(work), work.record.row
@@ -191,10 +191,10 @@ def certify(work: TenantWork) -> None:
             detail={"purge": approved.id, "digest": approved.digest},
         )
         kept = None if work.record.copy is None else work.record.copy.kept_until
-        notice.tell(
+        notification.add(
             conn,
             row.id,
-            NoticeKind.PURGED,
+            NotificationKind.PURGED,
             once=str(approved.id),
             purge=approved.id,
             copy_kept_until=None if kept is None else kept.isoformat(),
@@ -257,7 +257,7 @@ def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
     known = _known_live(work)
     for item in found:
         if (item["id"] in live) != (item["id"] in known):
-            settle_listed(work.ctx, item, reason=f"asked before purge {approved.id}")
+            apply_listed(work.ctx, item, reason=f"asked before purge {approved.id}")
     unknown = sorted(live - _known_live(work))
     if unknown:
         raise Retryable(

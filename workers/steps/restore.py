@@ -16,7 +16,7 @@ from controlplane.domain.cluster import Origin
 from controlplane.domain.errors import NeedsHuman, NotFound, Pending
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
-from controlplane.domain.restore import RUNBOOK, RestoreWish, moment
+from controlplane.domain.restore import RUNBOOK, RestoreRequest, moment
 from controlplane.domain.steps import StepName
 from controlplane.services import restores
 from controlplane.store import audit, cluster, move, placement, restore
@@ -37,22 +37,22 @@ STORED_WITHIN = timedelta(hours=1)
 
 @tenant_step(StepName.RESTORE_CLUSTER, both_placements=True)
 def restore_cluster(work: TenantWork) -> None:
-    found, wish = _move_id(work), _restore(work).wish
-    home, origin = find_origin(work.ctx, work.record.row.id, wish)
+    found, requested = _move_id(work), _restore(work).requested
+    home, origin = find_origin(work.ctx, work.record.row.id, requested)
     with work.recording() as conn:
         row = move.get(conn, found)
         cluster_id = restores.record_cluster(conn, row, home, origin, actor=work.held.actor)
     work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
 
 
-def find_origin(ctx: Context, tenant_id: str, wish: RestoreWish) -> tuple[Placement, Origin]:
+def find_origin(ctx: Context, tenant_id: str, requested: RestoreRequest) -> tuple[Placement, Origin]:
     """The placement that it lived on then, and what its cluster is restored from. Raises Pending where AWS
     has not stored the log up to there yet, NeedsHuman("restore") where it can't be had."""
-    if wish.at is not None:
-        return _by_time(ctx, tenant_id, wish.at)
-    found = ctx.providers.snapshots.describe(str(wish.snapshot))
+    if requested.at is not None:
+        return _by_time(ctx, tenant_id, requested.at)
+    found = ctx.providers.snapshots.describe(str(requested.snapshot))
     if found is None:
-        raise NeedsHuman(f"there is no snapshot {wish.snapshot}", runbook=RUNBOOK)
+        raise NeedsHuman(f"there is no snapshot {requested.snapshot}", runbook=RUNBOOK)
     return _by_snapshot(ctx, tenant_id, found)
 
 
@@ -116,7 +116,7 @@ def open_restored(work: TenantWork) -> None:
     if not found.exists or found.release is None:
         what = "has no schema yet" if found.exists else "was not there"
         raise NeedsHuman(
-            f"the database {home.database} {what} {_restore(work).wish}: give this restore up",
+            f"the database {home.database} {what} {_restore(work).requested}: give this restore up",
             runbook=RUNBOOK,
         )
     with work.recording() as conn:
@@ -139,9 +139,9 @@ def copy_restored(work: TenantWork) -> None:
         port=at.port,
         dbname=home.database,
     )
-    work.keeper.check()
+    work.heartbeat.check()
     work.ctx.providers.databases.set_password(at, reader)
-    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.keeper.lost)
+    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)
     copied = work.ctx.providers.moves.clone(Home(at, home, reader), ends[1], run)
     tenant_id, asked = work.record.row.id, _restore(work)
     with work.recording() as conn:
@@ -153,7 +153,7 @@ def copy_restored(work: TenantWork) -> None:
             actor=work.held.actor,
             action="restore.copied",
             resource=tenant_id,
-            detail={"move": asked.move_id, "rows": copied.rows, **asked.wish.to_json()},
+            detail={"move": asked.move_id, "rows": copied.rows, **asked.requested.to_json()},
         )
         told = f"{copied.told}, compared: the same"
         work.note(conn, kind="copied", action="restore", message=told, seconds=copied.seconds)
@@ -167,7 +167,7 @@ def cut_restored(work: TenantWork) -> None:
 
     def hand_over(_source: Home, _target: Home, pause: Callable[[], None], cut: Callable[[], None]) -> None:
         pause()
-        work.keeper.check()
+        work.heartbeat.check()
         cut()
 
     change_over(work, hand_over)

@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.errors import Invalid, Retryable
-from controlplane.domain.notice import NoticeKind
+from controlplane.domain.notification import NotificationKind
 from controlplane.domain.steps import StepName
-from controlplane.store import audit, notice, route, tenant
+from controlplane.store import audit, notification, route, tenant
 from controlplane.store.registry import Connection
 from workers.engine.context import Context
 from workers.engine.goal import tombstone
@@ -150,10 +150,10 @@ def _report(
     reason = f"{found}{other}: {cause}. The registry's entry is put in its place"
     log.error("%s", reason)
     tenant_id = str(payload["tenant_id"])
-    notice.tell(
+    notification.add(
         conn,
         tenant_id,
-        NoticeKind.NEEDS_ATTENTION,
+        NotificationKind.NEEDS_ATTENTION,
         once=f"{RUNBOOK_FORGED} {entry.host} {datetime.now(UTC).date()}",
         reason=reason,
         runbook=RUNBOOK_FORGED,

@@ -146,7 +146,7 @@ class DemoProcesses:
         with self._registry.connection() as conn:
             schema_version.upgrade(conn)
         self.cloud.deliver_webhooks_to(f"{self.web_url}/webhooks/stripe")
-        self._say(f"  the outside world runs after {time.monotonic() - started:.1f} s")
+        self._say(f"  the external systems runs after {time.monotonic() - started:.1f} s")
         self._start_product()
         self._say(f"  web, worker, beat and the sample app run after {time.monotonic() - started:.1f} s")
 

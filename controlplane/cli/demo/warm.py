@@ -69,13 +69,15 @@ class WarmScenario(Scenario):
     def _wait_for_pool(self) -> None:
         started = time.monotonic()
         while True:
-            fits = self._fits()
-            if fits and all(fit["free"] >= fit["warm_slots"] for fit in fits):
+            classes = self._classes()
+            if classes and all(
+                cluster_class["free"] >= cluster_class["warm_slots"] for cluster_class in classes
+            ):
                 break
             if failed := self._processes.failed_process():
                 raise DemoFailed(f"{failed} has ended")
             if time.monotonic() - started > self._timeout:
-                raise DemoFailed(f"the warm pool is not ready after {self._timeout:.0f} s: {fits}")
+                raise DemoFailed(f"the warm pool is not ready after {self._timeout:.0f} s: {classes}")
             time.sleep(0.5)
         with self._processes.registry.connection() as conn:
             ready = clusters.list_page(conn, after=None, limit=10)
@@ -84,11 +86,15 @@ class WarmScenario(Scenario):
             self._say(f"  ✓ {row.id} ({row.spec.isolation.value}) is ready, {row.slots - found.used} free")
         self._say(f"  after {time.monotonic() - started:.0f} s, before anybody paid")
 
-    def _fits(self) -> list[dict[str, Any]]:
+    def _classes(self) -> list[dict[str, Any]]:
         """Those that are asked for; none before the first look."""
         with self._processes.registry.connection() as conn:
             report = pool.report(conn)
-        return [] if report is None else [fit for fit in report.content["fits"] if fit["warm_slots"]]
+        return (
+            []
+            if report is None
+            else [cluster_class for cluster_class in report.content["classes"] if cluster_class["warm_slots"]]
+        )
 
     def _judge_first_page(self, customer: Customer, trace: Trace) -> None:
         total = (customer.usable or 0.0) - customer.paid

@@ -29,20 +29,20 @@ CREATE TABLE tenant (
     customer_id        text NOT NULL,
     spec            jsonb NOT NULL,
     generation         bigint NOT NULL DEFAULT 1,
-    settled_generation bigint NOT NULL DEFAULT 0,
+    observed_generation bigint NOT NULL DEFAULT 0,
     status           jsonb,
     observed_at        timestamptz,
-    proof              text,
+    access_proof              text,
     needs_attention    text,
     runbook            text,
     paid_at            timestamptz,
     started_at         timestamptz,
     ready_at           timestamptz,
-    next_look_at       timestamptz,
+    next_observation_at       timestamptz,
     created_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK ((needs_attention IS NULL) = (runbook IS NULL))
 );
-CREATE INDEX tenant_next_look ON tenant (next_look_at) WHERE next_look_at IS NOT NULL;
+CREATE INDEX tenant_next_look ON tenant (next_observation_at) WHERE next_observation_at IS NOT NULL;
 CREATE INDEX tenant_customer ON tenant (customer_id);
 
 -- What the billing system says. `revision` guards the fetch: a writer whose object was fetched
@@ -62,11 +62,11 @@ CREATE INDEX subscription_oldest ON subscription (first_event_at, id);
 
 CREATE TABLE cluster (
     id                 text PRIMARY KEY CHECK (id ~ '^c-[a-z2-7]{12}$'),
-    fit                text NOT NULL,
+    cluster_class                text NOT NULL,
     slots              integer NOT NULL CHECK (slots >= 1),
     spec            jsonb NOT NULL,
     generation         bigint NOT NULL DEFAULT 1,
-    settled_generation bigint NOT NULL DEFAULT 0,
+    observed_generation bigint NOT NULL DEFAULT 0,
     status           jsonb,
     observed_at        timestamptz,
     hardened_at        timestamptz,
@@ -77,7 +77,7 @@ CREATE TABLE cluster (
     created_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK ((needs_attention IS NULL) = (runbook IS NULL))
 );
-CREATE INDEX cluster_fit ON cluster (fit, created_at);
+CREATE INDEX cluster_class_created ON cluster (cluster_class, created_at);
 
 CREATE TABLE placement (
     tenant_id  text NOT NULL REFERENCES tenant,

@@ -8,5 +8,5 @@ CREATE INDEX placement_ever ON placement (cluster_id);
 CREATE TABLE pool (
     id        boolean PRIMARY KEY DEFAULT true CHECK (id),
     report    jsonb NOT NULL,
-    looked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    observed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );

@@ -1,16 +1,16 @@
--- How a tenant leaves: retention, the purge and its approval, what is kept of it, the notices.
+-- How a tenant leaves: retention, the purge and its approval, what is kept of it, the notifications.
 
 -- `purge_after`: the end of its retention as the plan had it when the tenant closed, so that a later edit of
--- the catalogue shortens nobody's. `purged_at`: nothing is left of it but this row. `settled_lifecycle`: the
--- one that was last brought about, from which the notices tell what has changed.
+-- the catalogue shortens nobody's. `purged_at`: nothing is left of it but this row. `observed_lifecycle`: the
+-- one that was last brought about, from which the notifications tell what has changed.
 ALTER TABLE tenant
     ADD COLUMN closed_at         timestamptz,
     ADD COLUMN purge_after       timestamptz,
     ADD COLUMN purged_at         timestamptz,
-    ADD COLUMN settled_lifecycle text,
+    ADD COLUMN observed_lifecycle text,
     ADD CONSTRAINT tenant_closed_or_not CHECK ((closed_at IS NULL) = (purge_after IS NULL)),
     ADD CONSTRAINT tenant_purged_is_closed CHECK (purged_at IS NULL OR closed_at IS NOT NULL);
-UPDATE tenant SET settled_lifecycle = spec->>'lifecycle' WHERE settled_generation = generation;
+UPDATE tenant SET observed_lifecycle = spec->>'lifecycle' WHERE observed_generation = generation;
 -- When they closed was not recorded: they keep their data as long as any plan of ours did.
 UPDATE tenant SET closed_at = clock_timestamp(), purge_after = clock_timestamp() + interval '90 days'
  WHERE spec->>'lifecycle' = 'closed';
@@ -77,16 +77,16 @@ CREATE INDEX data_copy_tenant ON data_copy (tenant_id, id DESC);
 CREATE INDEX data_copy_kept ON data_copy (cluster_id) WHERE kind = 'snapshot' AND state IN ('making', 'kept');
 CREATE INDEX data_copy_due ON data_copy (next_attempt_at) WHERE state IN ('making', 'kept') AND purge_id IS NULL;
 
--- What is told to the company's own systems, written in the transaction of what it tells of. `once`: the
+-- What is told to the operator's systems, written in the transaction of what it tells of. `once`: the
 -- same thing is told once.
-CREATE TABLE notice (
+CREATE TABLE notification (
     id           text PRIMARY KEY CHECK (id ~ '^msg_[0-9a-f]{32}$'),
     seq          bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
     tenant_id    text NOT NULL REFERENCES tenant,
     kind         text NOT NULL,
     once         text NOT NULL,
     payload      jsonb NOT NULL,
-    state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead', 'untold')),
+    state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead', 'no_destination')),
     attempts     integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     held_until   timestamptz,
@@ -95,4 +95,4 @@ CREATE TABLE notice (
     finished_at  timestamptz,
     CONSTRAINT notice_once UNIQUE (tenant_id, kind, once)
 );
-CREATE INDEX notice_due ON notice (next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX notification_due ON notification (next_attempt_at) WHERE state = 'waiting';

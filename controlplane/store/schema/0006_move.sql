@@ -6,12 +6,12 @@ ALTER TABLE placement ADD CONSTRAINT placement_state_check
 CREATE UNIQUE INDEX placement_target ON placement (tenant_id) WHERE state = 'target';
 CREATE UNIQUE INDEX placement_source ON placement (tenant_id) WHERE state = 'source';
 
--- `wish`: "dedicated", "shared" or a cluster's id. `source`, `target`: numbers of placements. `by_hand`: a
+-- `destination`: "dedicated", "shared" or a cluster's id. `source`, `target`: numbers of placements. `by_hand`: a
 -- person asked; else a change of plan did. `declined`: a person gave it up. `compared`: each table with its rows and whether they were the same.
 CREATE TABLE move (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id     text NOT NULL REFERENCES tenant,
-    wish          text NOT NULL,
+    destination          text NOT NULL,
     plan          text NOT NULL,
     by_hand       boolean NOT NULL,
     declined      boolean NOT NULL DEFAULT false,
@@ -21,7 +21,7 @@ CREATE TABLE move (
                   CHECK (phase IN ('preparing', 'paused', 'moved', 'confirmed', 'abandoned', 'done', 'undone')),
     reason        text NOT NULL,
     actor         text NOT NULL,
-    proof         text,
+    access_proof         text,
     copied_rows   bigint,
     copied_bytes  bigint,
     paused_at     timestamptz,

@@ -9,7 +9,7 @@ CREATE TABLE rollout_snapshot (
     state        text NOT NULL DEFAULT 'making' CHECK (state IN ('making', 'available', 'failed', 'deleted')),
     error        text,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    next_look_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    next_observation_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     available_at timestamptz,
     deleted_at   timestamptz,
     PRIMARY KEY (rollout_id, cluster_id, number),
@@ -18,4 +18,4 @@ CREATE TABLE rollout_snapshot (
     CHECK ((error IS NOT NULL) OR state <> 'failed')
 );
 CREATE UNIQUE INDEX rollout_snapshot_one_making ON rollout_snapshot (rollout_id, cluster_id) WHERE state = 'making';
-CREATE INDEX rollout_snapshot_due ON rollout_snapshot (next_look_at) WHERE state <> 'deleted';
+CREATE INDEX rollout_snapshot_due ON rollout_snapshot (next_observation_at) WHERE state <> 'deleted';

@@ -12,10 +12,10 @@ CREATE INDEX tenant_clone_of ON tenant (clone_of);
 -- What is old enough to be pruned, the oldest first.
 CREATE INDEX operation_ended ON operation (finished_at) WHERE state IN ('done', 'superseded');
 CREATE INDEX operation_looked ON operation (finished_at)
-    WHERE state IN ('done', 'superseded') AND reason = 'periodic look';
+    WHERE state IN ('done', 'superseded') AND reason = 'periodic observation';
 CREATE INDEX stripe_event_body ON stripe_event (handled_at)
     WHERE state IN ('applied', 'ignored') AND length(body) > 0;
-CREATE INDEX notice_ended ON notice (finished_at) WHERE state <> 'waiting';
+CREATE INDEX notification_ended ON notification (finished_at) WHERE state <> 'waiting';
 CREATE INDEX preview_ended ON preview (finished_at) WHERE state <> 'waiting';
 
 -- What waits for a person.

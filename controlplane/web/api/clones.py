@@ -1,4 +1,4 @@
-"""/v1/tenants/<id or slug>/clone and /close: tenants of the company's own, with a customer's rows."""
+"""/v1/tenants/<id or slug>/clone and /close: tenants of the operator's own, with a customer's rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import clones, tenants
 from controlplane.store import operation
 from controlplane.store.tenant import TenantRow
@@ -53,7 +53,7 @@ def _request() -> tuple[str, str, bool]:
     fields = body.read_json(_FIELDS)
     slug, dry_run = fields.get("slug"), body.flag(fields, "dry_run")
     if not isinstance(slug, str):
-        raise Invalid("slug", "the clone's own", got=shown(slug))
+        raise Invalid("slug", "the clone's own", got=safe_repr(slug))
     return slug, body.why(fields.get("reason"), needed=not dry_run), dry_run
 
 

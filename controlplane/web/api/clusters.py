@@ -49,7 +49,7 @@ def _brief(row: ClusterRow, used: int) -> dict[str, Any]:
         "free": max(0, row.slots - used),
         "spec": row.spec.to_json(),
         "generation": row.generation,
-        "settled": row.settled_generation == row.generation,
+        "reconciled": row.observed_generation == row.generation,
         "created_at": render.moment(row.created_at),
         "ready_at": render.moment(row.ready_at),
         "created_to_ready_seconds": render.seconds(row.created_at, row.ready_at),

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
 from controlplane.domain.errors import Invalid
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import exports, tenants
 from controlplane.store import data_copy
 from controlplane.store.data_copy import CopyRow
@@ -31,7 +31,7 @@ def blueprint(edge: Edge) -> Blueprint:
         fields = body.read_json(frozenset({"reason", "keep_days"}))
         reason, days = body.why(fields.get("reason")), fields.get("keep_days", KEEP_DAYS)
         if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS:
-            raise Invalid("keep_days", f"a whole number, 1 to {MOST_DAYS}", got=shown(days))
+            raise Invalid("keep_days", f"a whole number, 1 to {MOST_DAYS}", got=safe_repr(days))
         with edge.registry.connection() as conn:
             tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
             made = exports.request(conn, tenant_id, actor=caller().actor, reason=reason, keep_days=days)

@@ -7,8 +7,8 @@ from typing import Any
 from flask import Blueprint, Response
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.move import validate_wish
-from controlplane.domain.quoting import shown
+from controlplane.domain.move import validate_destination
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import moves
 from controlplane.store.move import MoveRow
 from controlplane.store.restore import RestoreRow
@@ -65,8 +65,8 @@ def _request() -> tuple[str, str, bool]:
     dry_run = body.flag(fields, "dry_run")
     to = fields.get("to")
     if not isinstance(to, str):
-        raise Invalid("to", "dedicated, shared or a cluster's id", got=shown(to))
-    return validate_wish(to), body.why(fields.get("reason"), needed=not dry_run), dry_run
+        raise Invalid("to", "dedicated, shared or a cluster's id", got=safe_repr(to))
+    return validate_destination(to), body.why(fields.get("reason"), needed=not dry_run), dry_run
 
 
 def rendered(row: MoveRow | None, restore: RestoreRow | None) -> dict[str, Any] | None:
@@ -78,7 +78,7 @@ def rendered(row: MoveRow | None, restore: RestoreRow | None) -> dict[str, Any] 
         "id": row.id,
         "kind": row.kind.value,
         "restore": restores.rendered(restore),
-        "to": row.wish,
+        "to": row.destination,
         "phase": row.phase.value,
         "reason": row.reason,
         "actor": row.actor,

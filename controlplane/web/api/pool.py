@@ -22,7 +22,7 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             found = pool.report(conn)
         if found is None:
-            return jsonify({"looked_at": None, "fits": [], "without_plan": []})
-        return jsonify({"looked_at": render.moment(found.looked_at), **found.content})
+            return jsonify({"observed_at": None, "classes": [], "without_plan": []})
+        return jsonify({"observed_at": render.moment(found.observed_at), **found.content})
 
     return views

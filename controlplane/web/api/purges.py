@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.placement import TENANT_ID
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import purges, tenants
 from controlplane.services.purges import PurgeDetail
 from controlplane.store import operation
@@ -52,7 +52,7 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         digest = body.read_json(frozenset({"digest"})).get("digest")
         if not isinstance(digest, str):
-            raise Invalid("digest", "the digest of what was looked at", got=shown(digest))
+            raise Invalid("digest", "the digest of what was looked at", got=safe_repr(digest))
         with edge.registry.connection() as conn:
             tenant_id = _full_id(name)
             approved, operation_id = purges.approve(conn, tenant_id, actor=caller().actor, digest=digest)
@@ -84,7 +84,9 @@ def blueprint(edge: Edge) -> Blueprint:
 def _full_id(name: str) -> str:
     known = query.name(name, "tenant")
     if not TENANT_ID.match(known):
-        raise Invalid("tenant", "its id in full (t-…): a slug is not enough to delete by", got=shown(known))
+        raise Invalid(
+            "tenant", "its id in full (t-…): a slug is not enough to delete by", got=safe_repr(known)
+        )
     return known
 
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
 from controlplane.domain.errors import Invalid
-from controlplane.domain.quoting import shown
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import rehearsals
 from controlplane.services.rehearsals import RehearsalDetail
 from controlplane.web import body, query
@@ -31,7 +31,7 @@ def blueprint(edge: Edge) -> Blueprint:
         fields = body.read_json(frozenset({"release", "copies"}))
         copies = fields.get("copies", DEFAULT_COPIES)
         if isinstance(copies, bool) or not isinstance(copies, int):
-            raise Invalid("copies", "a whole number", got=shown(copies))
+            raise Invalid("copies", "a whole number", got=safe_repr(copies))
         with edge.registry.connection() as conn:
             rehearsal_id = rehearsals.request(conn, number_of(fields), copies=copies, actor=caller().actor)
             detail = rehearsals.show(conn, rehearsal_id)

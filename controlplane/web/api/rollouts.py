@@ -10,8 +10,8 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
 from controlplane.domain.errors import Invalid
-from controlplane.domain.quoting import shown
 from controlplane.domain.rollout import Counts, Spec, TargetState
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import rollout_plot, rollouts
 from controlplane.services.rollouts import RolloutDetail
 from controlplane.store import rollout
@@ -51,7 +51,7 @@ def blueprint(edge: Edge) -> Blueprint:
         fields = body.read_json(frozenset({"release", "spec"}))
         spec = fields.get("spec", {})
         if not isinstance(spec, dict):
-            raise Invalid("spec", "a JSON object", got=shown(spec))
+            raise Invalid("spec", "a JSON object", got=safe_repr(spec))
         with edge.registry.connection() as conn:
             rollout_id = rollouts.start(conn, number_of(fields), Spec.from_json(spec), actor=caller().actor)
             detail = rollouts.show(conn, rollout_id)
@@ -138,7 +138,7 @@ def _names(fields: dict[str, Any]) -> list[str]:
         or not 1 <= len(names) <= MAX_NAMES
         or not all(isinstance(name, str) for name in names)
     ):
-        raise Invalid("tenants", f"a list of 1 to {MAX_NAMES} tenants, by id or slug", got=shown(names))
+        raise Invalid("tenants", f"a list of 1 to {MAX_NAMES} tenants, by id or slug", got=safe_repr(names))
     return names
 
 

@@ -97,7 +97,7 @@ def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
         "purge_after": render.moment(row.purge_after),
         "purged_at": render.moment(row.purged_at),
         "generation": row.generation,
-        "settled": row.settled_generation == row.generation,
+        "reconciled": row.observed_generation == row.generation,
         "created_at": render.moment(row.created_at),
         "timings": {
             "paid_at": render.moment(row.paid_at),

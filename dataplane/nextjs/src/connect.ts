@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import pg from "pg";
 
-import type { DatabaseAddress, TenantConfig } from "./contract.js";
+import type { DatabaseAddress, TenantConfig } from "./tenant-config.js";
 import { tenantOfSecret, type Credentials, type Login } from "./credentials.js";
 import type { EndpointMap } from "./endpoints.js";
 import { DataPlaneError, isDataPlaneError } from "./errors.js";

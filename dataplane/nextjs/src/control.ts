@@ -3,7 +3,7 @@
  * nor the cache knows, so it is called rarely and must never be waited for long.
  */
 
-import { MAX_ENTRY_BYTES } from "./contract.js";
+import { MAX_ENTRY_BYTES } from "./tenant-config.js";
 import type { Tier } from "./resolve.js";
 
 const TIMEOUT_MS = 2_000;

@@ -38,7 +38,7 @@ const MAX_LOGINS = 10_000;
 
 interface Cached {
   readonly login: Login;
-  /** A notice says that it changed. */
+  /** An invalidation says that it changed. */
   readonly stale: boolean;
   /** Not to be read anew before, -Infinity where nothing speaks against it. */
   readonly quietUntil: number;

@@ -11,11 +11,11 @@ import type pg from "pg";
 import type { QueryConfig, QueryResult, QueryResultRow } from "pg";
 
 import { codeOf, Connector, isGone, leftOpen, patience, silence, translated, type ActiveConfig, type Transport } from "./connect.js";
-import type { TenantConfig } from "./contract.js";
+import type { TenantConfig } from "./tenant-config.js";
 import type { Credentials } from "./credentials.js";
 import { DataPlaneError, isDataPlaneError } from "./errors.js";
 import { KeyedPool, type Claim, type Fleet, type Lease, type PoolLimits } from "./pool.js";
-import type { Notice } from "./resolve.js";
+import type { Invalidation } from "./resolve.js";
 
 /** Idle connections that turn out dead at checkout, say after a restart, before one gives up. */
 const CHECKOUTS = 4;
@@ -97,9 +97,9 @@ export class Databases {
   }
 
   /** A rotated login is read anew, and connections that were opened with the old one are not used again. */
-  heed(notice: Notice): void {
-    if (notice.kind !== "credential") return;
-    const seen = this.#seen.get(notice.tenant_id);
+  heed(invalidation: Invalidation): void {
+    if (invalidation.kind !== "credential") return;
+    const seen = this.#seen.get(invalidation.tenant_id);
     if (seen === undefined) return;
     this.parts.credentials.expire(seen.secret);
     this.#pool.retire(seen.id);
@@ -132,7 +132,7 @@ export class Databases {
     this.#seen.set(tenant, { id, secret });
     if (this.#seen.size <= 10_000) return;
     for (const [oldest, { id: oldId }] of this.#seen) {
-      if (oldest === tenant || this.#pool.has(oldId)) continue; // its connections still want notices
+      if (oldest === tenant || this.#pool.has(oldId)) continue; // its connections still want invalidations
       this.#seen.delete(oldest);
       return;
     }

@@ -4,7 +4,7 @@
  * are in `/cache`. The parts below are for other servers and for tests.
  */
 
-export { ContractError, cacheKeyOf, verify, type DatabaseAddress, type Status, type TenantConfig } from "./contract.js";
+export { TenantConfigError, cacheKeyOf, verify, type DatabaseAddress, type Status, type TenantConfig } from "./tenant-config.js";
 export { ControlPlaneTier } from "./control.js";
 export { Credentials, secretsManagerReader } from "./credentials.js";
 export { Databases, type Database, type Session } from "./databases.js";
@@ -12,6 +12,6 @@ export { EndpointMap } from "./endpoints.js";
 export { DataPlaneError, isDataPlaneError, type ErrorCode } from "./errors.js";
 export { FleetBudget, type FleetOptions } from "./fleet.js";
 export { BadHost, normaliseHost, rawHost, Zones } from "./hosts.js";
-export { NoticeListener, RedisTier } from "./redis.js";
+export { InvalidationListener, RedisTier } from "./redis.js";
 export { Releases } from "./releases.js";
 export { Resolver, type Tier, type Resolved } from "./resolve.js";

@@ -12,7 +12,7 @@
 
 import { NextResponse, type NextRequest } from "next/server.js";
 
-import type { TenantConfig } from "./contract.js";
+import type { TenantConfig } from "./tenant-config.js";
 import { DataPlaneError, errorResponse, isDataPlaneError, WORDING, type ErrorCode } from "./errors.js";
 import type { Releases } from "./releases.js";
 import type { Resolved } from "./resolve.js";

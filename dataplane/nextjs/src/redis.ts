@@ -8,8 +8,8 @@
 
 import { Redis, type RedisOptions } from "ioredis";
 
-import { cacheKeyOf, NOTICE_CHANNEL } from "./contract.js";
-import type { Tier, Notice } from "./resolve.js";
+import { cacheKeyOf, INVALIDATION_CHANNEL } from "./tenant-config.js";
+import type { Tier, Invalidation } from "./resolve.js";
 
 const MAX_NOTICE_LENGTH = 4096;
 const PING_MS = 1_000;
@@ -49,42 +49,42 @@ export class RedisTier implements Tier {
 }
 
 /**
- * Hear change notices until `close()`. `heard(true)` comes after every (re)subscription and
+ * Hear change invalidations until `close()`. `heard(true)` comes after every (re)subscription and
  * `heard(false)` when the connection is lost; a cable that was pulled says nothing, so the listener
  * asks every second. A malformed notice is reported and skipped.
  */
-export class NoticeListener {
+export class InvalidationListener {
   readonly #redis: Redis;
   readonly #pings: NodeJS.Timeout;
 
   constructor(
     url: string,
-    onNotice: (notice: Notice) => void,
+    onNotice: (invalidation: Invalidation) => void,
     onHeard: (listening: boolean) => void,
     warn: (message: string, cause: unknown) => void,
   ) {
     const redis = new Redis(url, {
       ...OPTIONS,
-      connectionName: "tenant-notices",
+      connectionName: "tenant-invalidations",
       autoResubscribe: false,
       commandTimeout: 2_000,
     });
     this.#redis = redis;
-    redis.on("error", (error) => warn("redis: change notices are not heard", error));
+    redis.on("error", (error) => warn("redis: change invalidations are not heard", error));
     redis.on("close", () => onHeard(false));
     redis.on("ready", () => {
-      redis.subscribe(NOTICE_CHANNEL).then(
+      redis.subscribe(INVALIDATION_CHANNEL).then(
         () => onHeard(true),
         (error: unknown) => {
-          warn("redis: could not subscribe to change notices", error);
+          warn("redis: could not subscribe to change invalidations", error);
           redis.disconnect(true);
         },
       );
     });
     redis.on("message", (_channel, message) => {
-      const notice = parseNotice(message);
-      if (notice === null) warn("redis: a change notice that is not one was skipped", null);
-      else onNotice(notice);
+      const invalidation = parseInvalidation(message);
+      if (invalidation === null) warn("redis: a change invalidation that is not one was skipped", null);
+      else onNotice(invalidation);
     });
     this.#pings = setInterval(() => {
       if (redis.status === "ready") redis.ping().catch(() => redis.disconnect(true));
@@ -98,8 +98,8 @@ export class NoticeListener {
   }
 }
 
-/** Null where it is not a notice that this version knows. */
-export function parseNotice(message: string): Notice | null {
+/** Null where it is not an invalidation that this version knows. */
+export function parseInvalidation(message: string): Invalidation | null {
   if (message.length > MAX_NOTICE_LENGTH) return null;
   let raw: unknown;
   try {
@@ -110,8 +110,8 @@ export function parseNotice(message: string): Notice | null {
   if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return null;
   const { kind = "config", host, epoch, tenant_id: tenant } = raw as Record<string, unknown>;
   if (kind !== "config" && kind !== "credential") return null;
-  const notice = { kind, host: host ?? "", epoch: epoch ?? 0, tenant_id: tenant ?? "" } as const;
-  if (typeof notice.host !== "string" || typeof notice.tenant_id !== "string") return null;
-  if (typeof notice.epoch !== "number" || !Number.isSafeInteger(notice.epoch)) return null;
-  return { kind, host: notice.host, epoch: notice.epoch, tenant_id: notice.tenant_id };
+  const invalidation = { kind, host: host ?? "", epoch: epoch ?? 0, tenant_id: tenant ?? "" } as const;
+  if (typeof invalidation.host !== "string" || typeof invalidation.tenant_id !== "string") return null;
+  if (typeof invalidation.epoch !== "number" || !Number.isSafeInteger(invalidation.epoch)) return null;
+  return { kind, host: invalidation.host, epoch: invalidation.epoch, tenant_id: invalidation.tenant_id };
 }

@@ -7,10 +7,10 @@
  * What must hold, and how:
  *
  * - An outage is 503, never 404: "unknown" needs an answer, silence is not one.
- * - One change notice is enough. It arrives before, during or after a load: an answer that was asked
- *   for before the notice and is older than it (by epoch) loses and is asked for again, so a slow
+ * - One change invalidation is enough. It arrives before, during or after a load: an answer that was asked
+ *   for before the invalidation and is older than it (by epoch) loses and is asked for again, so a slow
  *   reader's stale copy never settles here.
- * - A notice carries no configuration and no signature, so the worst that a forged one can do is a
+ * - An invalidation carries no configuration and no signature, so the worst that a forged one can do is a
  *   load. The epoch it demands is forgotten after a while, and the authority's word stands above it.
  * - An epoch proves nothing, as who can verify can sign. Where the control plane has overwritten a forged
  *   entry with its own, which is older by epoch, the cache's answer is not taken and the authority is asked.
@@ -20,7 +20,7 @@
 
 import { LRUCache } from "lru-cache";
 
-import { EPOCH_STEP, verify, type ConfigKeys, type TenantConfig } from "./contract.js";
+import { EPOCH_STEP, verify, type ConfigKeys, type TenantConfig } from "./tenant-config.js";
 import { DataPlaneError } from "./errors.js";
 import type { Releases } from "./releases.js";
 
@@ -37,10 +37,10 @@ export interface Resolved {
 }
 
 /**
- * A change notice from the channel `tenant:notices`. "config": the entry of `host` changed and is of
+ * A change invalidation from the channel `tenant:invalidations`. "config": the entry of `host` changed and is of
  * `epoch` now. "credential": the database login of `tenant_id` changed.
  */
-export interface Notice {
+export interface Invalidation {
   readonly kind: "config" | "credential";
   readonly host: string;
   readonly epoch: number;
@@ -57,7 +57,7 @@ export interface ResolverLimits {
   readonly serveStale: number;
   /** How long "unknown" is believed, and that a tenant is still being set up. */
   readonly unknown: number;
-  /** How long a tier that failed is not asked again, and an entry is believed while no notices are heard. */
+  /** How long a tier that failed is not asked again, and an entry is believed while no invalidations are heard. */
   readonly retry: number;
   readonly maxTenants: number;
   readonly maxUnknown: number;
@@ -99,7 +99,7 @@ interface Slot {
 
 interface Load {
   readonly promise: Promise<Resolved | null>;
-  /** The highest epoch that a notice named while this load was under way. */
+  /** The highest epoch that an invalidation named while this load was under way. */
   floor: number;
   /** Notices may have been missed while this load was under way. */
   doubted: boolean;
@@ -151,9 +151,9 @@ export class Resolver {
     return this.#known.peek(host)?.resolved ?? null;
   }
 
-  /** Act on a change: what is older than `notice.epoch` is not served again while a newer can be had. */
-  heed(notice: Notice): void {
-    const { host, epoch, kind } = notice;
+  /** Act on a change: what is older than `invalidation.epoch` is not served again while a newer can be had. */
+  heed(invalidation: Invalidation): void {
+    const { host, epoch, kind } = invalidation;
     if (kind !== "config") return;
     this.#unknown.delete(host);
     const load = this.#loads.get(host);
@@ -169,7 +169,7 @@ export class Resolver {
   }
 
   /**
-   * Say whether change notices are heard. What was loaded before they were (again) may have changed
+   * Say whether change invalidations are heard. What was loaded before they were (again) may have changed
    * unnoticed: unknown hosts are forgotten, entries are fetched anew before they are next served.
    */
   heard(listening: boolean): void {
@@ -244,7 +244,7 @@ export class Resolver {
       const asked = load.floor;
       load.doubted = false;
       const found = await this.#askLevels(host, asked);
-      // A notice that came meanwhile and is newer than the answer means the answer is from before it.
+      // An invalidation that came meanwhile and is newer than the answer means the answer is from before it.
       const newest = load.floor === asked || (found !== null && found.config.epoch >= load.floor);
       if (newest && !load.doubted) return found;
     }
@@ -295,7 +295,7 @@ export class Resolver {
       this.#unknown.set(host, now + this.#spread(believed));
       return null;
     }
-    // Without notices an entry may change unseen, so it is looked at again after `retry` already.
+    // Without invalidations an entry may change unseen, so it is looked at again after `retry` already.
     let fresh = this.#heard ? this.#limits.fresh : Math.min(this.#limits.retry, this.#limits.fresh);
     const { status, release } = found.config;
     const updating = status === "active" && this.parts.releases?.serve(release) === false;

@@ -1,5 +1,5 @@
 /**
- * What a process has one of: resolver, notices, logins, connections.
+ * What a process has one of: resolver, invalidations, logins, connections.
  *
  * Kept on `globalThis`, because Next.js compiles the proxy, pages and route handlers into bundles with
  * module states of their own, all running in one process; a pool a bundle would multiply the budget.
@@ -12,7 +12,7 @@ import { Databases } from "./databases.js";
 import { EndpointMap } from "./endpoints.js";
 import { FleetBudget } from "./fleet.js";
 import { normaliseHost, rawHost } from "./hosts.js";
-import { NoticeListener, RedisTier } from "./redis.js";
+import { InvalidationListener, RedisTier } from "./redis.js";
 import { Resolver, type ResolverParts } from "./resolve.js";
 import { settingsFrom, type Settings } from "./settings.js";
 
@@ -68,11 +68,11 @@ function build(settings: Settings): Runtime {
     warn,
   });
   if (cacheUrl !== null) {
-    new NoticeListener(
+    new InvalidationListener(
       cacheUrl,
-      (notice) => {
-        resolver.heed(notice);
-        databases.heed(notice);
+      (invalidation) => {
+        resolver.heed(invalidation);
+        databases.heed(invalidation);
       },
       (listening) => resolver.heard(listening),
       warn,

@@ -16,7 +16,7 @@
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 
-import type { ConfigKeys, TenantConfig } from "./contract.js";
+import type { ConfigKeys, TenantConfig } from "./tenant-config.js";
 
 const PASS_SECONDS = 300;
 const MAX_LENGTH = 512;

@@ -11,7 +11,7 @@
 import { headers } from "next/headers.js";
 import { cache } from "react";
 
-import { ContractError, verify, type TenantConfig } from "./contract.js";
+import { TenantConfigError, verify, type TenantConfig } from "./tenant-config.js";
 import type { Database } from "./databases.js";
 import { DataPlaneError, errorResponse, isDataPlaneError } from "./errors.js";
 import { ENTRY_HEADER, PASS_HEADER, runtime } from "./runtime.js";
@@ -90,7 +90,7 @@ async function requestConfig(): Promise<TenantConfig> {
   try {
     config = verify(entry, host, settings.keys);
   } catch (error) {
-    if (!(error instanceof ContractError)) throw error;
+    if (!(error instanceof TenantConfigError)) throw error;
     throw new DataPlaneError("no-tenant", "tenant: the entry is not one of this host", { cause: error });
   }
   return active(known !== null && known.config.epoch > config.epoch ? known.config : config);

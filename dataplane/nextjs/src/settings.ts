@@ -7,7 +7,7 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 
-import type { ConfigKeys } from "./contract.js";
+import type { ConfigKeys } from "./tenant-config.js";
 import { EndpointMap } from "./endpoints.js";
 import { Zones } from "./hosts.js";
 import { Releases } from "./releases.js";

@@ -2,7 +2,7 @@
 
 import { createHmac } from "node:crypto";
 
-import type { ConfigKeys } from "../src/contract.js";
+import type { ConfigKeys } from "../src/tenant-config.js";
 
 const KEY = Buffer.alloc(32, 7);
 export const KEYS: ConfigKeys = new Map([["k1", KEY]]);

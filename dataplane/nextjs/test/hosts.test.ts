@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { cacheKeyOf } from "../src/contract.js";
+import { cacheKeyOf } from "../src/tenant-config.js";
 import { BadHost, normaliseHost, rawHost, RESERVED, Zones, type BadHostReason, type HostKind } from "../src/hosts.js";
 import { vectors } from "./vectors.js";
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { MAX_EPOCH } from "../src/contract.js";
+import { MAX_EPOCH } from "../src/tenant-config.js";
 import { isDataPlaneError } from "../src/errors.js";
-import { Resolver, RESOLVER_LIMITS, type Tier, type Notice } from "../src/resolve.js";
+import { Resolver, RESOLVER_LIMITS, type Tier, type Invalidation } from "../src/resolve.js";
 import { entryOf, KEYS } from "./entries.js";
 
 const HOST = "acme.tenants.example.com";
@@ -52,7 +52,7 @@ function setting(authority?: Source) {
   return { cache, clock, resolver };
 }
 
-const changed = (epoch: number, host = HOST): Notice => ({ kind: "config", host, epoch, tenant_id: "t-aaaaaaaaaaaa" });
+const changed = (epoch: number, host = HOST): Invalidation => ({ kind: "config", host, epoch, tenant_id: "t-aaaaaaaaaaaa" });
 const epochOf = async (resolver: Resolver, host = HOST) => (await resolver.resolve(host))?.config.epoch;
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const unavailable = (error: unknown) => isDataPlaneError(error) && error.status === 503 && error.retryAfter === 1;
@@ -69,7 +69,7 @@ test("a thousand requests for one cold host ask once, and warm ones never", asyn
   assert.equal(cache.asked, 1);
 });
 
-test("an unknown host is remembered for seconds, and found at once when a notice comes", async () => {
+test("an unknown host is remembered for seconds, and found at once when an invalidation comes", async () => {
   const { cache, clock, resolver } = setting();
   assert.equal(await resolver.resolve(HOST), null);
   assert.equal(await resolver.resolve(HOST), null);
@@ -130,7 +130,7 @@ test("an entry that grew old is served while the new one is fetched behind", asy
   assert.equal(cache.asked, 2);
 });
 
-test("after a notice nothing older is served while a newer entry can be had", async () => {
+test("after an invalidation nothing older is served while a newer entry can be had", async () => {
   const { cache, resolver } = setting();
   cache.entries.set(HOST, entryOf(HOST));
   await resolver.resolve(HOST);
@@ -194,7 +194,7 @@ test("an entry evicted from the cache does not make its tenant unknown", async (
   assert.equal(await epochOf(resolver), 10);
 });
 
-test("a forged notice costs a load and no more", async () => {
+test("a forged invalidation costs a load and no more", async () => {
   const authority = new Source("control plane");
   const { cache, resolver } = setting(authority);
   cache.entries.set(HOST, entryOf(HOST));
@@ -217,7 +217,7 @@ test("another tenant's entry under this host's key is refused, and the authority
   await assert.rejects(alone.resolver.resolve(HOST), unavailable);
 });
 
-test("what was loaded while no notices were heard is looked at again soon, and anew once they are", async () => {
+test("what was loaded while no invalidations were heard is looked at again soon, and anew once they are", async () => {
   const { cache, clock, resolver } = setting();
   resolver.heard(false);
   cache.entries.set(HOST, entryOf(HOST));
@@ -231,7 +231,7 @@ test("what was loaded while no notices were heard is looked at again soon, and a
   assert.equal(await epochOf(resolver), 11);
 });
 
-test("a load that ran while notices were missed is run again", async () => {
+test("a load that ran while invalidations were missed is run again", async () => {
   const { cache, resolver } = setting();
   cache.entries.set(HOST, entryOf(HOST));
   cache.hold();

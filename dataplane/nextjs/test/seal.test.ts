@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { configOf } from "../src/contract.js";
+import { configOf } from "../src/tenant-config.js";
 import { hostOfPass, passFor, readSegment, segmentOf } from "../src/seal.js";
 import { KEYS, payloadOf } from "./entries.js";
 

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { rootCertificates } from "node:tls";
 
 import { EndpointMap } from "../src/endpoints.js";
-import { parseNotice } from "../src/redis.js";
+import { parseInvalidation } from "../src/redis.js";
 import { settingsFrom } from "../src/settings.js";
 import { vectors } from "./vectors.js";
 
@@ -131,12 +131,12 @@ test("the endpoint map is read anew when it changes, and names what is wrong in 
   assert.deepEqual(new EndpointMap(null).resolve("a", 1), { host: "a", port: 1 });
 });
 
-test("a notice that this version does not know is passed over", () => {
-  const notice = { kind: "config", host: "a.example", epoch: 4, tenant_id: "t-a" };
-  assert.deepEqual(parseNotice(JSON.stringify(notice)), notice);
+test("an invalidation that this version does not know is passed over", () => {
+  const invalidation = { kind: "config", host: "a.example", epoch: 4, tenant_id: "t-a" };
+  assert.deepEqual(parseInvalidation(JSON.stringify(invalidation)), invalidation);
   const credential = { kind: "credential", host: "", epoch: 0, tenant_id: "t-a" };
-  assert.deepEqual(parseNotice('{"kind": "credential", "host": null, "tenant_id": "t-a"}'), credential);
+  assert.deepEqual(parseInvalidation('{"kind": "credential", "host": null, "tenant_id": "t-a"}'), credential);
   for (const bad of ["", "[]", "null", "7", '{"kind": "new"}', '{"host": 7}', '{"epoch": 1.5}', `"${"x".repeat(5000)}"`]) {
-    assert.equal(parseNotice(bad), null, bad);
+    assert.equal(parseInvalidation(bad), null, bad);
   }
 });

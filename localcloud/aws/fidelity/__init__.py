@@ -23,18 +23,18 @@ from localcloud.aws.fidelity import (
 from localcloud.aws.settings import EmulatorSettings
 
 
-def mend(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
+def repair(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
     """Install everything, once in a process and before the first request.
 
     The order counts where two functions replace the same method: the later one runs first.
     """
-    rds_passwords.mend(settings)
-    rds_drift.mend()
-    rds_parameters.mend()
-    rds_restore.mend()
-    rds_databases.mend(databases)
-    rds_clusters.mend(settings)
-    secretsmanager.mend()
-    iam.mend()
-    autoscaling.mend()
-    concurrency.mend()
+    rds_passwords.repair(settings)
+    rds_drift.repair()
+    rds_parameters.repair()
+    rds_restore.repair()
+    rds_databases.repair(databases)
+    rds_clusters.repair(settings)
+    secretsmanager.repair()
+    iam.repair()
+    autoscaling.repair()
+    concurrency.repair()

@@ -11,7 +11,7 @@ from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from localcloud.aws.fidelity.patch import around, put
 
 
-def mend() -> None:
+def repair() -> None:
     """AWS: RegisterScalableTarget takes tags, ListTagsForResource returns them (Application Auto
     Scaling API Reference). moto: ignores them and does not know the second call, without which
     Terraform cannot apply an `aws_appautoscaling_target`."""

@@ -12,7 +12,7 @@ from moto.core.responses import BaseResponse
 from localcloud.aws.fidelity.patch import around
 
 
-def mend() -> None:
+def repair() -> None:
     locks: defaultdict[str | None, Any] = defaultdict(RLock)
 
     @around(BaseResponse, "call_action")

@@ -14,7 +14,7 @@ from moto.iam.responses import IamResponse
 from localcloud.aws.fidelity.patch import around, put
 
 
-def mend() -> None:
+def repair() -> None:
     _wildcards()
     _permissions_boundary()
     _simulation()

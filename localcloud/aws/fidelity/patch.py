@@ -14,15 +14,15 @@ def around(owner: type, name: str) -> Callable[[Function], Function]:
     """Decorator: calls of `owner.name` go to the decorated function instead, which gets what was
     there before as its first argument."""
 
-    def install(mended: Function) -> Function:
+    def install(repaired: Function) -> Function:
         original = getattr(owner, name)
 
         @functools.wraps(original)
         def call(*arguments: Any, **options: Any) -> Any:
-            return mended(original, *arguments, **options)
+            return repaired(original, *arguments, **options)
 
         put(owner, name, call)
-        return mended
+        return repaired
 
     return install
 

@@ -29,7 +29,7 @@ IDENTIFIER = re.compile(r"(?=.{1,63}$)[a-z][a-z0-9]*(-[a-z0-9]+)*", re.IGNORECAS
 RESOURCE_ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
-def mend(settings: EmulatorSettings) -> None:
+def repair(settings: EmulatorSettings) -> None:
     _creation(settings)
     _modification()
     _deletion()

@@ -21,7 +21,7 @@ from localcloud.servers.process import ServiceError
 ENGINES = {"aurora-postgresql", "postgres"}
 
 
-def mend(databases: ClusterDatabases) -> None:
+def repair(databases: ClusterDatabases) -> None:
     _compute(databases)
     _changes(databases)
     _snapshots(databases)

@@ -11,7 +11,7 @@ from localcloud.aws.fidelity.patch import getter, put
 DATA_API_ENGINES = {"aurora-postgresql", "aurora-mysql"}
 
 
-def mend() -> None:
+def repair() -> None:
     _http_endpoint()
     _scaling_configuration()
 

@@ -19,7 +19,7 @@ def logical_replication(cluster: Any) -> bool:
     return group is not None and group.parameters["rds.logical_replication"].get("ParameterValue") == "1"
 
 
-def mend() -> None:
+def repair() -> None:
     @around(RDSBackend, "create_db_cluster")
     def needs_its_group(create: Callable[..., Any], self: Any, kwargs: Any) -> Any:
         _require(self, kwargs.get("db_cluster_parameter_group_name"))

@@ -33,7 +33,7 @@ def master_login(cluster: Any) -> MasterLogin:
     return MasterLogin(cluster.master_username, getattr(cluster, "_master_user_password", None))
 
 
-def mend(settings: EmulatorSettings) -> None:
+def repair(settings: EmulatorSettings) -> None:
     @around(MasterUserSecret, "_generate_secret_string")
     def password_is_random(_: Callable[[Any], str], self: Any) -> str:
         """AWS: generates a password for the cluster's own master user. moto: always "admin" with

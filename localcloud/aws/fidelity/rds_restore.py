@@ -14,7 +14,7 @@ from moto.rds.models import DBCluster, RDSBackend
 from localcloud.aws.fidelity.patch import around
 
 
-def mend() -> None:
+def repair() -> None:
     """AWS: a restored cluster keeps the master user and the password that are in the data, managed
     by nobody until ModifyDBCluster says so (the restore calls have no such parameter), and has no
     deletion protection unless asked for (API Reference, RestoreDBClusterFromSnapshot).

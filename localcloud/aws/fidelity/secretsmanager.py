@@ -14,7 +14,7 @@ from localcloud.aws.fidelity.patch import around, put
 CURRENT = "AWSCURRENT"
 
 
-def mend() -> None:
+def repair() -> None:
     _deletion_window()
     _staging_labels()
     _scoped_policies()

@@ -1,6 +1,6 @@
-"""What the stand-ins for outside systems have in common: a server, a memory and fault switches.
+"""What the fake servers for outside systems have in common: a server, a memory and fault switches.
 
-A stand-in is a small, stateful server that speaks a vendor's HTTP API well enough that the vendor's
+A fake server is a small, stateful server that speaks a vendor's HTTP API well enough that the vendor's
 own SDK can't tell the difference on the paths we use. Its vendor's part lives beside this package
 (`localcloud.stripe`, `localcloud.cloudflare`); what is here knows no vendor.
 """

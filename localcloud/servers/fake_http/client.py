@@ -1,4 +1,4 @@
-"""A stand-in's control calls from Python: what every stand-in has."""
+"""A fake server's control calls from Python: what every fake server has."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ TIMEOUT_SECONDS = 150  # an advanced clock may have years of renewals to live th
 
 
 class ControlClient:
-    """Talks to `/_localcloud` of a running stand-in. Close it, or use it in a `with`."""
+    """Talks to `/_localcloud` of a running fake server. Close it, or use it in a `with`."""
 
     def __init__(self, url: str) -> None:
-        """`url`: where the stand-in listens, as http://127.0.0.1:12111."""
+        """`url`: where the fake server listens, as http://127.0.0.1:12111."""
         self._client = httpx.Client(base_url=f"{url}/_localcloud", timeout=TIMEOUT_SECONDS, trust_env=False)
 
     def health(self) -> dict[str, Any]:
@@ -24,7 +24,7 @@ class ControlClient:
         self.call("DELETE", "/faults")
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One control call. Raises ValueError, with the stand-in's own words, when it is refused."""
+        """One control call. Raises ValueError, with the fake server's own words, when it is refused."""
         answer = self._client.request(method, path, json=body)
         if answer.is_error:
             raise ValueError(f"{method} /_localcloud{path}: {answer.status_code} {answer.text[:500]}")

@@ -1,4 +1,4 @@
-"""Fault switches of a stand-in's API: the next calls fail, stall or lose their answer, on demand.
+"""Fault switches of a fake server's API: the next calls fail, stall or lose their answer, on demand.
 
     {"api": [{"status": 429, "count": 3, "retry_after": 2, "method": "GET", "path": "/v1/subscriptions"},
              {"delay_seconds": 30, "when": "after", "count": 1, "method": "POST"}]}

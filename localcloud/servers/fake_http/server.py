@@ -1,4 +1,4 @@
-"""Serves a stand-in on loopback until it is told to stop, or until whoever started it is gone.
+"""Serves a fake server on loopback until it is told to stop, or until whoever started it is gone.
 
 A demo that is killed must leave nothing behind, so the server watches its parent: when the process
 that started it dies, it stops too. The watch compares process ids instead of asking the kernel for a
@@ -45,7 +45,7 @@ def serve(app: Flask, *, name: str, port: int, close: Callable[[], None]) -> Non
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     threading.Thread(target=_watch_parent, args=(stop, stopping), name="parent-watch", daemon=True).start()
-    sys.stdout.write(f"{name} stand-in listening on http://{HOST}:{server.server_port}\n")
+    sys.stdout.write(f"{name} fake server listening on http://{HOST}:{server.server_port}\n")
     sys.stdout.flush()
     try:
         server.serve_forever(poll_interval=0.1)

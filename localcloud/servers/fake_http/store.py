@@ -1,4 +1,4 @@
-"""A stand-in's memory: JSON objects by kind and id, in SQLite.
+"""A fake server's memory: JSON objects by kind and id, in SQLite.
 
 On disk with a data directory (a restarted demo finds its customers again), in memory without. Every
 API call is one transaction under one lock: a call that is refused half-way leaves nothing, as with

@@ -83,7 +83,7 @@ def connect_error(error: psycopg.Error, what: str) -> ControlPlaneError:
 
 
 def statement_error(error: psycopg.Error, what: str, *, runbook: str = RUNBOOK) -> ControlPlaneError:
-    """`what`: what was being done, for the message; `runbook`: for what no retry mends."""
+    """`what`: what was being done, for the message; `runbook`: for what no retry repairs."""
     state = error.sqlstate
     message = f"{what}: {describe(error)}"
     if state is None:  # the connection broke

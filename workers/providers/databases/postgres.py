@@ -111,7 +111,7 @@ class PostgresDatabases:
 
     def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseDescription:
         """One session, or two where the database lets the master in not (yet), which is an error only
-        where nothing that `create` mends explains it."""
+        where nothing that `create` repairs explains it."""
         master = self._sessions.master(at)
         inside: DatabaseInspection | None = None
         try:
@@ -136,7 +136,7 @@ class PostgresDatabases:
         )
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
-        """`connection_limit`: of each of the two application logins. Also mends what has drifted.
+        """`connection_limit`: of each of the two application logins. Also repairs what has drifted.
 
         Raises Retryable (unreachable, busy, somebody else is at it), NeedsHuman("tenant-database")
         naming the line that can't be made to hold, NeedsHuman("cross-tenant-marker").
@@ -237,7 +237,7 @@ class PostgresDatabases:
 
     def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
         """The marker is read first: a database that says it is another's is not dropped. What could keep
-        the master out, or the database from being dropped, is mended before. Doors are shut before sessions
+        the master out, or the database from being dropped, is repaired before. Doors are shut before sessions
         are ended, so that none comes back; FORCE ends what slipped in all the same."""
         master = self._sessions.master(at)
         with master.open() as conn, conn.transaction():

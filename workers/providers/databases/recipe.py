@@ -325,7 +325,7 @@ class Recipe:
     # -------------------------------------------------------------------------- beyond our repairing
 
     def violations(self, server: ServerInspection, inside: DatabaseInspection | None) -> list[str]:
-        """What no line mends, because somebody must first say how it came about."""
+        """What no line repairs, because somebody must first say how it came about."""
         place = self.placement
         ours = {place.owner_role, place.migrator_role, *place.app_roles}
         found = [

@@ -21,7 +21,7 @@ from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.sql_statements import EXCERPT
 from workers.providers.databases.errors import describe, shorten, statement_error
 from workers.providers.databases.migrations import RUNBOOK
-from workers.providers.migrations.books import project_of, run_recorded
+from workers.providers.migrations.applied import project_of, run_recorded
 from workers.providers.migrations.port import Door
 from workers.providers.ports import FileRun
 

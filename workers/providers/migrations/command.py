@@ -19,7 +19,7 @@ from controlplane.domain.errors import Retryable
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.migration_project import Project
 from workers.providers.databases.errors import shorten
-from workers.providers.migrations.books import project_of, run_recorded
+from workers.providers.migrations.applied import project_of, run_recorded
 from workers.providers.migrations.port import Door
 from workers.providers.ports import FileRun
 from workers.providers.supervised import Supervised

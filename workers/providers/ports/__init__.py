@@ -1,4 +1,4 @@
-"""What the engine asks of the outside world: one Protocol for each outside system.
+"""What the engine asks of the external systems: one Protocol for each outside system.
 
 The engine depends on these and on nothing of a vendor's; each has one real provider in this folder
 and one fake in `localcloud/fakes`, and both pass the same tests in `tests/provider`. All methods are

@@ -17,22 +17,23 @@ class PublishedConfig:
 
 
 class ConfigCache(Protocol):
-    """TenantConfig v1 entries, signed. The data plane's `dataplane.contract` is the format's home."""
+    """TenantConfig v1 entries, signed. The data plane's `dataplane.tenant_config` is the format's home."""
 
     def read(self, host: str) -> PublishedConfig | None:
         """None where there is no entry, or none that our key signed."""
         ...
 
     def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
-        """Sign and store the entry of `payload["host"]`, then send the change notice. An entry with
+        """Sign and store the entry of `payload["host"]`, then send the change invalidation. An entry with
         a higher epoch stays (compared and set in one step on the server); False then. But one of exactly
         `instead_of` is not believed and does not stay."""
         ...
 
     def publish_many(self, payloads: Iterable[dict[str, Any]], *, newer: list[str] | None = None) -> int:
         """`publish` for the periodic full pass, tombstones included; how many entries were written.
-        Entries that are the same already are passed over without a notice. Hosts whose entry is newer and
-        stays are appended to `newer`. What can't be written for one host is raised once all others are."""
+        Entries that are the same already are passed over without an invalidation. Hosts whose entry is newer
+        and stays are appended to `newer`. What can't be written for one host is raised once all others
+        are."""
         ...
 
     def entries(self) -> Iterator[tuple[str, PublishedConfig | None]]:

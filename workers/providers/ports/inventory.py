@@ -1,4 +1,4 @@
-"""What there is, listed: for the ledger."""
+"""What there is, listed: for the drift report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The company's own systems, told of notices."""
+"""The operator's systems, told of notifications."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 
 class Listener(Protocol):
-    """The company's own system, which wants to hear what happens to tenants."""
+    """The operator's own system, which wants to hear what happens to tenants."""
 
-    def tell(self, notice_id: str, payload: Mapping[str, Any]) -> str:
-        """One try; what was answered. Not idempotent: whoever listens knows a notice by its id. Raises
+    def tell(self, notification_id: str, payload: Mapping[str, Any]) -> str:
+        """One try; what was answered. Not idempotent: whoever listens knows a notification by its id. Raises
         Retryable, with `after` where it was asked for."""
         ...

@@ -71,9 +71,8 @@ class Diagnostic:
 def failure(what: str, code: int, errors: Sequence[Diagnostic]) -> ControlPlaneError:
     """The error for a command that ended with `code`; `what` as "apply".
 
-    Of several, the one that no retry mends decides: a quota first, configuration last, as in the table. Else
-    the one that takes longest does.
-    """
+    Of several, the one that no retry repairs decides: a quota first, configuration last, as in the table.
+    Else the one that takes longest does."""
     if not errors:
         ended = f"by signal {-code}" if code < 0 else f"with status {code}"
         return Retryable(f"terraform {what} ended {ended} and gave no reason")

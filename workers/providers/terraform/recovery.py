@@ -63,7 +63,7 @@ class Recovery:
             state = None
         return self._ground(state or EMPTY, restore=False)
 
-    def mend(self, errored: Sequence[Path], *, restore: bool = True) -> Ground:
+    def repair(self, errored: Sequence[Path], *, restore: bool = True) -> Ground:
         """Steps 1 to 6. `errored`: states that earlier runs on this machine could not save. `restore`:
         bring back what waits for its deletion."""
         self._unlock()

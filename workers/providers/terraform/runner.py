@@ -114,7 +114,7 @@ class TerraformRunner:
     def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
         inventory = inventory_of(run.stack, self._account, run.variables)
         with self._session(run, on_event, stopped) as session:
-            ground = self._mend(run, session, inventory, restore=True)
+            ground = self._repair(run, session, inventory, restore=True)
             outputs = self._converge(run, session, inventory, ground)
             if isinstance(inventory, ClusterInventory) and run.prior_runs:
                 strays.clear(run, self._account, on_event)
@@ -148,7 +148,7 @@ class TerraformRunner:
         """
         inventory = inventory_of(run.stack, self._account, run.variables)
         with self._session(run, on_event, stopped) as session:
-            ground = self._mend(run, session, inventory, restore=False)
+            ground = self._repair(run, session, inventory, restore=False)
             existing = [address for address in inventory.addresses() if ground.has(address)]
             kept = [address for address in existing if address in _OUTLIVES and address not in run.approved]
             doomed = [address for address in existing if address not in kept]
@@ -231,13 +231,13 @@ class TerraformRunner:
             left.unlink()
         on_event(ResourceEvent("done", "", "init", round(done.seconds, 3), "terraform init"))
 
-    def _mend(self, run: StackRun, session: Session, inventory: Inventory, *, restore: bool) -> Ground:
+    def _repair(self, run: StackRun, session: Session, inventory: Inventory, *, restore: bool) -> Ground:
         errored = [
             path / folder.ERRORED
             for path in self._installations.runs_of(run.stack, run.workspace)
             if (path / folder.ERRORED).exists()
         ]
-        return Recovery(run, session, self._bucket, inventory).mend(errored, restore=restore)
+        return Recovery(run, session, self._bucket, inventory).repair(errored, restore=restore)
 
     def _converge(
         self, run: StackRun, session: Session, inventory: Inventory, ground: Ground

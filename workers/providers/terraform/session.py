@@ -1,6 +1,6 @@
 """The terraform commands of one run, in its folder, on its workspace.
 
-A session plans, shows, applies and mends the state; what to mend is `recovery`'s decision and what may
+A session plans, shows, applies and repairs the state; what to repair is `recovery`'s decision and what may
 be applied `guard`'s. Variables go through a file that is removed as soon as terraform has read it, the
 saved plan through one that is removed as soon as it is applied: both hold configuration.
 """

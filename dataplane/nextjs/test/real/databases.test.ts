@@ -9,7 +9,7 @@ import { after, test } from "node:test";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { pgSchema, text } from "drizzle-orm/pg-core";
 
-import { configOf } from "../../src/contract.js";
+import { configOf } from "../../src/tenant-config.js";
 import { Credentials } from "../../src/credentials.js";
 import { Databases, type Session } from "../../src/databases.js";
 import { EndpointMap } from "../../src/endpoints.js";

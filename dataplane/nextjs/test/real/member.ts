@@ -6,7 +6,7 @@
 
 import { createInterface } from "node:readline";
 
-import { configOf } from "../../src/contract.js";
+import { configOf } from "../../src/tenant-config.js";
 import { Credentials } from "../../src/credentials.js";
 import { Databases } from "../../src/databases.js";
 import { EndpointMap } from "../../src/endpoints.js";

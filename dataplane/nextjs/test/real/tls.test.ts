@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
-import { configOf } from "../../src/contract.js";
+import { configOf } from "../../src/tenant-config.js";
 import { Credentials } from "../../src/credentials.js";
 import { Databases } from "../../src/databases.js";
 import { EndpointMap } from "../../src/endpoints.js";

@@ -64,7 +64,7 @@ def require(what: str, tags: Mapping[str, str], expected: Mapping[str, str]) -> 
         )
 
 
-def settled(what: str, status: str) -> None:
+def reconciled(what: str, status: str) -> None:
     """Raises Pending while AWS is making or deleting it."""
     if status in _IN_BETWEEN:
         raise Pending(f"{what} is {status}", after=15)

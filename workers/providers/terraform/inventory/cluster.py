@@ -14,8 +14,8 @@ from workers.providers.terraform.inventory.account import (
     collect,
     maybe,
     pairs,
+    reconciled,
     require,
-    settled,
 )
 
 
@@ -76,7 +76,7 @@ class ClusterInventory:
         )
         if seen is not None:
             require(f"cluster {self._id}", pairs(seen.get("TagList", [])), self._tags)
-            settled(f"cluster {self._id}", seen["Status"])
+            reconciled(f"cluster {self._id}", seen["Status"])
         return seen
 
     def tagged_keys(self) -> list[str]:
@@ -179,5 +179,5 @@ class ClusterInventory:
         if seen is None:
             return None
         require(f"instance {name}", pairs(seen.get("TagList", [])), self._tags)
-        settled(f"instance {name}", seen["DBInstanceStatus"])
+        reconciled(f"instance {name}", seen["DBInstanceStatus"])
         return name

@@ -1,4 +1,4 @@
-"""The Cloudflare stand-in beside Cloudflare's own description of its API, and as the SDK meets it."""
+"""The Cloudflare fake server beside Cloudflare's own description of its API, and as the SDK meets it."""
 
 from __future__ import annotations
 

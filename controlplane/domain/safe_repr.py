@@ -12,7 +12,7 @@ _MAX_LENGTH = 80
 _EXACT = 2**53
 
 
-def shown(value: Any) -> str:
+def safe_repr(value: Any) -> str:
     if isinstance(value, str):
         text = ascii(value[:_MAX_LENGTH])
         return text if len(value) <= _MAX_LENGTH else f"{text}…"

@@ -1,4 +1,4 @@
-"""The Stripe stand-in's manners: keys, errors, idempotency, paging, expansion, as the SDK meets them."""
+"""The Stripe fake server's manners: keys, errors, idempotency, paging, expansion, as the SDK meets them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.harness.stripe import (
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
+def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeFixture]:
     with run_stripe(tmp_path_factory.mktemp("stripe")) as fixture:
         yield fixture
 
 
 @pytest.fixture
-def fixture(stand_in: StripeFixture) -> StripeFixture:
-    stand_in.control.clear_faults()
-    return stand_in
+def fixture(fake_server: StripeFixture) -> StripeFixture:
+    fake_server.control.clear_faults()
+    return fake_server
 
 
 @pytest.mark.parametrize("key", ["sk_test_somebody_elses_key", "sk_live_0123456789", "x"])

@@ -1,4 +1,4 @@
-"""The Stripe stand-in's subscriptions through their life: every status is reached for a reason."""
+"""The Stripe fake server's subscriptions through their life: every status is reached for a reason."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Notices to the company's own systems: an outbox.
+"""Notifications to the operator's systems: an outbox.
 
-A notice is written in the transaction of what it tells of, so nothing is told that did not happen and
+A notification is written in the transaction of what it tells of, so nothing is told that did not happen and
 nothing happens untold. It is delivered later, at least once, always with the same id; `once` keeps the
 same fact from being told twice however often a pass is repeated.
 """
@@ -17,14 +17,14 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict, NotFound
-from controlplane.domain.notice import NoticeKind
+from controlplane.domain.notification import NotificationKind
 from controlplane.store.registry import Connection
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeRow:
+class NotificationRow:
     """`answer`: what came of the last try."""
 
     seq: int
@@ -40,18 +40,18 @@ class NoticeRow:
     finished_at: datetime | None
 
 
-STATES = ("waiting", "delivered", "dead", "untold")
-"""`dead`: given up after its last attempt. `untold`: there was no address to tell it to."""
+STATES = ("waiting", "delivered", "dead", "no_destination")
+"""`dead`: given up after its last attempt. `no_destination`: there was no address to tell it to."""
 
 _COLUMNS = (
     "seq, id, tenant_id, kind, payload, state, attempts, next_attempt_at, answer, created_at, finished_at"
 )
 
 
-def tell(conn: Connection, tenant_id: str, kind: NoticeKind, *, once: str, **data: Any) -> None:
+def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, **data: Any) -> None:
     """Within the transaction of what it tells of. `data`: JSON, no secret."""
     row = conn.execute(
-        "INSERT INTO notice (id, tenant_id, kind, once, payload)"
+        "INSERT INTO notification (id, tenant_id, kind, once, payload)"
         " SELECT %(id)s, t.id, %(kind)s, %(once)s, jsonb_build_object("
         "   'type', 'tenant.' || %(kind)s::text,"
         "   'timestamp', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),"
@@ -68,85 +68,88 @@ def tell(conn: Connection, tenant_id: str, kind: NoticeKind, *, once: str, **dat
         },
     ).fetchone()
     if row is not None:
-        log.info("notice %s: tenant %s %s", row["id"], tenant_id, kind.value)
+        log.info("notification %s: tenant %s %s", row["id"], tenant_id, kind.value)
 
 
 def due(conn: Connection) -> bool:
     """Is there one to deliver now, and nobody at it?"""
     row = conn.execute(
-        "SELECT FROM notice WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " AND NOT EXISTS (SELECT FROM notice WHERE state = 'waiting' AND held_until > clock_timestamp())"
+        "SELECT FROM notification WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+        " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting' AND held_until >"
+        " clock_timestamp())"
         " LIMIT 1"
     ).fetchone()
     return row is not None
 
 
-def take(conn: Connection, *, hold: float) -> NoticeRow | None:
+def take(conn: Connection, *, hold: float) -> NotificationRow | None:
     """The one that has been due the longest, held for `hold` seconds, its attempt counted before it is
     made; None where none is due or another worker is at one: a receiver that does not answer holds up one
     worker of the fleet, not all."""
-    with conn.cursor(row_factory=class_row(NoticeRow)) as cur:
+    with conn.cursor(row_factory=class_row(NotificationRow)) as cur:
         return cur.execute(
-            "UPDATE notice SET attempts = attempts + 1,"  # noqa: S608 — a constant
+            "UPDATE notification SET attempts = attempts + 1,"  # noqa: S608 — a constant
             " held_until = clock_timestamp() + make_interval(secs => %(hold)s),"
             " next_attempt_at = clock_timestamp() + make_interval(secs => %(hold)s)"
-            " WHERE id = (SELECT id FROM notice WHERE state = 'waiting'"
+            " WHERE id = (SELECT id FROM notification WHERE state = 'waiting'"
             "  AND next_attempt_at <= clock_timestamp() ORDER BY next_attempt_at, seq LIMIT 1"
             "  FOR UPDATE SKIP LOCKED)"
-            " AND NOT EXISTS (SELECT FROM notice WHERE state = 'waiting'"
+            " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting'"
             "  AND held_until > clock_timestamp())"
             f" RETURNING {_COLUMNS}",
             {"hold": hold},
         ).fetchone()
 
 
-def finish(conn: Connection, notice_id: str, *, state: str, answer: str) -> None:
+def finish(conn: Connection, notification_id: str, *, state: str, answer: str) -> None:
     conn.execute(
-        "UPDATE notice SET state = %s, answer = %s, finished_at = clock_timestamp(), held_until = NULL"
+        "UPDATE notification SET state = %s, answer = %s, finished_at = clock_timestamp(), held_until = NULL"
         " WHERE id = %s AND state = 'waiting'",
-        [state, answer[:500], notice_id],
+        [state, answer[:500], notification_id],
     )
 
 
-def put_back(conn: Connection, notice_id: str, *, after: float, answer: str) -> None:
+def put_back(conn: Connection, notification_id: str, *, after: float, answer: str) -> None:
     conn.execute(
-        "UPDATE notice SET answer = %s, held_until = NULL,"
+        "UPDATE notification SET answer = %s, held_until = NULL,"
         " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
         " WHERE id = %s AND state = 'waiting'",
-        [answer[:500], after, notice_id],
+        [answer[:500], after, notification_id],
     )
 
 
-def redeliver(conn: Connection, notice_id: str) -> NoticeRow:
+def redeliver(conn: Connection, notification_id: str) -> NotificationRow:
     """Due again, from its first attempt. Raises NotFound, and Conflict for one that waits already."""
-    row = get(conn, notice_id)
+    row = get(conn, notification_id)
     if row.state == "waiting":
-        raise Conflict(f"notice {notice_id} waits to be delivered already")
+        raise Conflict(f"notification {notification_id} waits to be delivered already")
     conn.execute(
-        "UPDATE notice SET state = 'waiting', attempts = 0, next_attempt_at = clock_timestamp(),"
+        "UPDATE notification SET state = 'waiting', attempts = 0, next_attempt_at = clock_timestamp(),"
         " finished_at = NULL WHERE id = %s",
-        [notice_id],
+        [notification_id],
     )
-    return get(conn, notice_id)
+    return get(conn, notification_id)
 
 
-def get(conn: Connection, notice_id: str) -> NoticeRow:
+def get(conn: Connection, notification_id: str) -> NotificationRow:
     """Raises NotFound."""
-    with conn.cursor(row_factory=class_row(NoticeRow)) as cur:
+    with conn.cursor(row_factory=class_row(NotificationRow)) as cur:
         row = cur.execute(
-            f"SELECT {_COLUMNS} FROM notice WHERE id = %s",  # noqa: S608 — a constant
-            [notice_id],
+            f"SELECT {_COLUMNS} FROM notification WHERE id = %s",  # noqa: S608 — a constant
+            [notification_id],
         ).fetchone()
     if row is None:
-        raise NotFound(f"notice {notice_id} does not exist")
+        raise NotFound(f"notification {notification_id} does not exist")
     return row
 
 
-def page(conn: Connection, *, before: int | None, limit: int, state: str | None = None) -> list[NoticeRow]:
+def page(
+    conn: Connection, *, before: int | None, limit: int, state: str | None = None
+) -> list[NotificationRow]:
     """Newest first, those with a number below `before`."""
-    with conn.cursor(row_factory=class_row(NoticeRow)) as cur:
+    with conn.cursor(row_factory=class_row(NotificationRow)) as cur:
         return cur.execute(
-            f"SELECT {_COLUMNS} FROM notice"  # noqa: S608 — a constant
+            f"SELECT {_COLUMNS} FROM notification"  # noqa: S608 — a constant
             " WHERE (%(before)s::bigint IS NULL OR seq < %(before)s)"
             " AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY seq DESC LIMIT %(limit)s",
             {"before": before, "state": state, "limit": limit},

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dataplane.contract import NOTICE_CHANNEL, Notice, Status, TenantConfig, cache_key
 from dataplane.errors import RoutingUnavailable, Suspended, UnknownHost
+from dataplane.invalidations import InvalidationListener
 from dataplane.memory import Policy
-from dataplane.notices import NoticeListener
 from dataplane.resolver import Resolver
+from dataplane.tenant_config import INVALIDATION_CHANNEL, Invalidation, Status, TenantConfig, cache_key
 from dataplane.tiers import RedisTier
 from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.resolving import HOST, entry, eventually, frozen
@@ -22,7 +22,7 @@ from tests.dataplane.tiers import config
 
 def publish(client: redis.Redis, of: TenantConfig) -> None:
     client.set(cache_key(of.host), entry(of))
-    client.publish(NOTICE_CHANNEL, json.dumps({"host": of.host, "epoch": of.epoch, "kind": "config"}))
+    client.publish(INVALIDATION_CHANNEL, json.dumps({"host": of.host, "epoch": of.epoch, "kind": "config"}))
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def watching(cache: ValkeyServer) -> Iterator[Resolver]:
     policy = Policy(ttl=600, jitter=0, unwatched_ttl=0.3, retry=0.2)
     resolver = Resolver(
         cache=RedisTier.from_url(cache.url, KEYS),
-        notices=NoticeListener(cache.url, silence=0.6, reconnect=0.05),
+        invalidations=InvalidationListener(cache.url, silence=0.6, reconnect=0.05),
         policy=policy,
     )
     resolver.start()
@@ -48,13 +48,13 @@ def test_a_change_is_seen_long_before_its_entry_is_old(watching: Resolver, cache
 
 
 def test_subscribers_hear_of_credentials(watching: Resolver, cache_client: redis.Redis) -> None:
-    heard: list[Notice] = []
+    heard: list[Invalidation] = []
     watching.subscribe(heard.append)
-    cache_client.publish(NOTICE_CHANNEL, b"not a notice")
+    cache_client.publish(INVALIDATION_CHANNEL, b"not an invalidation")
     cache_client.publish(
-        NOTICE_CHANNEL, json.dumps({"kind": "credential", "tenant_id": "t-a", "host": "", "epoch": 1})
+        INVALIDATION_CHANNEL, json.dumps({"kind": "credential", "tenant_id": "t-a", "host": "", "epoch": 1})
     )
-    eventually(lambda: heard == [Notice("credential", "", 1, "t-a")])
+    eventually(lambda: heard == [Invalidation("credential", "", 1, "t-a")])
 
 
 def test_redis_killed_under_load_takes_no_known_tenant_offline(
@@ -105,23 +105,29 @@ def test_a_flushed_cache_is_a_404_for_the_unknown_only(watching: Resolver, cache
 @pytest.mark.parametrize(
     ("data", "notice"),
     [
-        (b'{"host": "a.example", "epoch": 3}', Notice("config", "a.example", 3, "")),
-        (b'{"host": "a.example", "epoch": 3, "more": 1}', Notice("config", "a.example", 3, "")),
-        (b'{"kind": "credential", "tenant_id": "t-a"}', Notice("credential", "", 0, "t-a")),
-        (b'{"kind": "credential", "tenant_id": "t-a", "host": null}', Notice("credential", "", 0, "t-a")),
+        (b'{"host": "a.example", "epoch": 3}', Invalidation("config", "a.example", 3, "")),
+        (b'{"host": "a.example", "epoch": 3, "more": 1}', Invalidation("config", "a.example", 3, "")),
+        (b'{"kind": "credential", "tenant_id": "t-a"}', Invalidation("credential", "", 0, "t-a")),
+        (
+            b'{"kind": "credential", "tenant_id": "t-a", "host": null}',
+            Invalidation("credential", "", 0, "t-a"),
+        ),
         (b'{"kind": "later"}', None),
         (b'{"host": 7, "epoch": 3}', None),
         (b'{"host": "a", "epoch": "3"}', None),
         (b'{"host": "a", "epoch": true}', None),
         (b'{"host": "a", "epoch": -1}', None),
-        (b'{"host": "a"}', Notice("config", "a", 0, "")),
+        (b'{"host": "a"}', Invalidation("config", "a", 0, "")),
         (b"acme.example", None),
-        (Notice("config", "a.example", 7, "t-a").encode(), Notice("config", "a.example", 7, "t-a")),
+        (
+            Invalidation("config", "a.example", 7, "t-a").encode(),
+            Invalidation("config", "a.example", 7, "t-a"),
+        ),
         (b"[1]", None),
         (b"\xff", None),
         (b"[" * 4000, None),
         (b" " * 5000, None),
     ],
 )
-def test_notices_are_read_or_passed_over(data: bytes, notice: Notice | None) -> None:
-    assert Notice.decode(data) == notice
+def test_notices_are_read_or_passed_over(data: bytes, invalidation: Invalidation | None) -> None:
+    assert Invalidation.decode(data) == invalidation

@@ -47,7 +47,7 @@ def closed(harness: Harness, plan: str = "shared") -> Placement:
 def retention_ends(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
         conn.execute(
-            "UPDATE tenant SET purge_after = clock_timestamp(), next_look_at = clock_timestamp()"
+            "UPDATE tenant SET purge_after = clock_timestamp(), next_observation_at = clock_timestamp()"
             " WHERE closed_at IS NOT NULL"
         )
 
@@ -55,7 +55,7 @@ def retention_ends(harness: Harness) -> None:
 def copy_time_ends(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE data_copy SET kept_until = clock_timestamp()")
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
 
 
 def ask(harness: Harness, *, early: bool = False, actor: str = "anna") -> purge.PurgeRow:
@@ -93,7 +93,7 @@ def test_data_is_kept_and_then_two_persons_are_asked_for(harness: Harness) -> No
     assert (row.purge_after - row.closed_at).days == 30
     assert row.phase is Phase.CLOSED
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE tenant SET next_look_at = clock_timestamp()")
+        conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     polling.work_once(harness.ctx)
     assert harness.tenant(SUBSCRIPTION).needs_attention is None
     retention_ends(harness)
@@ -256,7 +256,7 @@ def test_the_certificate_says_what_went_and_proves_that_nothing_is_left(harness:
     assert document["order"]["requested_by"] == "anna"
     assert document["order"]["approved_by"] == "bert"
     assert document["deleted"]["content"]["database"] == placed.database
-    assert {line["book"] for line in document["absence"]} == {
+    assert {line["system"] for line in document["deletion_proof"]} == {
         "AWS tags",
         "Cache",
         "Cloudflare",

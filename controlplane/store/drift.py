@@ -1,12 +1,12 @@
-"""The registry's own book for the ledger, read in one snapshot."""
+"""The registry's own book for the drift report, read in one snapshot."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
 
-from controlplane.domain.books import ClusterEntry, HostnameEntry, Registry, TenantEntry
 from controlplane.domain.placement import Placement
+from controlplane.domain.systems import ClusterEntry, HostnameEntry, Registry, TenantEntry
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.registry import Connection, one
 
@@ -42,7 +42,7 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         busy = conn.execute(
             "SELECT DISTINCT resource_id FROM operation"
             " WHERE state IN ('waiting', 'running') OR finished_at >= %s"
-            " UNION SELECT id FROM tenant WHERE generation <> settled_generation"
+            " UNION SELECT id FROM tenant WHERE generation <> observed_generation"
             " UNION SELECT subscription_id FROM stripe_event"
             "  WHERE subscription_id IS NOT NULL AND handled_at >= %s",
             [since, since],

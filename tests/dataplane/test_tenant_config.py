@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dataplane.contract import ContractError, TenantConfig, sign, verify
+from dataplane.tenant_config import TenantConfig, TenantConfigError, sign, verify
 from tests.vectors import make_tenant_config
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "tenant_config.json").read_text())
@@ -23,7 +23,7 @@ def test_vectors_are_what_their_module_writes() -> None:
 @pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
 def test_vector(case: dict[str, Any]) -> None:
     if "error" in case:
-        with pytest.raises(ContractError) as caught:
+        with pytest.raises(TenantConfigError) as caught:
             TenantConfig.from_payload(verify(case["entry"], host=case["host"], keys=KEYS))
         assert str(caught.value).split(":")[0] == case["error"]
     else:
@@ -35,9 +35,9 @@ def test_vector(case: dict[str, Any]) -> None:
 
 def test_signing_refuses_what_no_reader_would_take() -> None:
     payload = make_tenant_config.config().to_payload()
-    with pytest.raises(ContractError, match=r"^key: expected at least 32 bytes, got 5"):
+    with pytest.raises(TenantConfigError, match=r"^key: expected at least 32 bytes, got 5"):
         sign(payload, key_id="k1", key=b"short")
-    with pytest.raises(ContractError, match=r"^entry: longer than"):
+    with pytest.raises(TenantConfigError, match=r"^entry: longer than"):
         sign(payload | {"profile": {"text": "x" * 20_000}}, key_id="k1", key=KEYS["k1"])
 
 

@@ -1,4 +1,4 @@
-"""Both stand-ins as processes: quick to start, clear about mistakes, gone when their parent is gone."""
+"""Both fake servers as processes: quick to start, clear about mistakes, gone when their parent is gone."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_it_ends_in_order_when_told_to(name: str) -> None:
         [sys.executable, "-m", *COMMANDS[name], "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
         assert child.stdout is not None
-        assert child.stdout.readline().startswith(f"{name} stand-in listening on http://127.0.0.1:")
+        assert child.stdout.readline().startswith(f"{name} fake server listening on http://127.0.0.1:")
         child.terminate()
         assert child.wait(timeout=10) == 0
 

@@ -1,4 +1,4 @@
-"""`controlplane notices`"""
+"""`controlplane notifications`"""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from controlplane.cli import options, show
 from controlplane.cli.api import Api, in_path
 
 
-@click.group("notices")
+@click.group("notifications")
 def command() -> None:
-    """What the company's own systems were told: list, show, redeliver."""
+    """What the operator's systems were told: list, show, redeliver."""
 
 
 @command.command("list")
-@click.option("--state", type=click.Choice(["waiting", "delivered", "dead", "untold"]))
+@click.option("--state", type=click.Choice(["waiting", "delivered", "dead", "no_destination"]))
 @options.limited
 @options.as_json
 def list_(*, state: str | None, limit: int, everything: bool, as_json: bool) -> None:
     """Newest first."""
-    found = Api.from_environment().listing("/v1/notices", limit=None if everything else limit, state=state)
+    found = Api.from_environment().listing(
+        "/v1/notifications", limit=None if everything else limit, state=state
+    )
     if as_json:
         show.as_json(found)
         return
@@ -39,23 +41,23 @@ def list_(*, state: str | None, limit: int, everything: bool, as_json: bool) -> 
             )
             for item in found["items"]
         ],
-        none="no notices",
+        none="no notifications",
     )
     show.more(found)
 
 
 @command.command("show")
-@click.argument("notice")
+@click.argument("notification")
 @options.as_json
-def show_(*, notice: str, as_json: bool) -> None:
-    """One notice, with what is sent."""
-    found = Api.from_environment().get(f"/v1/notices/{in_path('notice', notice)}")
+def show_(*, notification: str, as_json: bool) -> None:
+    """One notification, with what is sent."""
+    found = Api.from_environment().get(f"/v1/notifications/{in_path('notification', notification)}")
     if as_json:
         show.as_json(found)
         return
     show.pairs(
         [
-            ("notice", found["id"]),
+            ("notification", found["id"]),
             ("what", found["kind"]),
             ("tenant", found["tenant"]),
             ("state", found["state"]),
@@ -72,12 +74,14 @@ def show_(*, notice: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("notice")
+@click.argument("notification")
 @options.as_json
-def redeliver(*, notice: str, as_json: bool) -> None:
+def redeliver(*, notification: str, as_json: bool) -> None:
     """Have it delivered again, under the same id."""
-    found = Api.from_environment().post(f"/v1/notices/{in_path('notice', notice)}/redeliver")["notice"]
+    found = Api.from_environment().post(
+        f"/v1/notifications/{in_path('notification', notification)}/redeliver"
+    )["notification"]
     if as_json:
         show.as_json(found)
     else:
-        show.line(f"notice {found['id']} is {found['state']}: a worker will deliver it again")
+        show.line(f"notification {found['id']} is {found['state']}: a worker will deliver it again")

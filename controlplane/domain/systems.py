@@ -1,4 +1,4 @@
-"""What is written in each of the ledger's books, as it was read."""
+"""What is written in each of the drift report's books, as it was read."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """What was read; None for a book that was not. `secrets`: name → waits for its deletion.
+class Systems:
+    """What was read; None for a system that was not. `secrets`: name → waits for its deletion.
     `cache`: host → payload, None for an entry that our keys did not sign. `databases`: names by cluster,
     of those that could be asked."""
 

@@ -1,4 +1,4 @@
-"""The Stripe stand-in's webhooks: signed, retried, doubled, lost, late and out of order, on demand."""
+"""The Stripe fake server's webhooks: signed, retried, doubled, lost, late and out of order, on demand."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_long_waits_are_skipped_by_advancing_the_clock(fixture: StripeFixture, r
     assert fixture.client.v1.events.list().data[0].pending_webhooks == 1
     fixture.control.advance(3600)
     fixture.control.wait_until_delivered()
-    # An hour ahead by the stand-in's clock, but signed by the machine's.
+    # An hour ahead by the fake server's clock, but signed by the machine's.
     assert len(receiver.hooks) == 4
     assert abs(int(receiver.hooks[-1].signature.split(",")[0][2:]) - time.time()) < 60
     stripe.Webhook.construct_event(receiver.hooks[-1].body, receiver.hooks[-1].signature, secret)

@@ -1,16 +1,16 @@
-"""Eight sets of books about the same tenants, and where they disagree. Pure.
+"""Eight systems about the same tenants, and where they disagree. Pure.
 
 The registry says what there should be. Terraform's states, AWS's tags, its secrets and roles, Cloudflare,
 the cache, Stripe and the databases on the clusters say what there is. `compare` holds the first against
 each of the others and names what is missing, what belongs to nobody (and what it costs), and what
 differs.
 
-The books can't be read at one moment, so two rules keep what is merely under way out of the findings.
+The systems can't be read at one moment, so two rules keep what is merely under way out of the findings.
 Outside systems are read before the registry: a name is recorded before the thing is made, so a thing
 without a row is no race. And nothing is said about a tenant, a cluster or a subscription that was worked on
-while the books were read, or is now (`Registry.busy`).
+while the systems were read, or is now (`Registry.busy`).
 
-A book that could not be read is None, and nothing is said about it; the caller says that it was not read.
+A system that could not be read is None, and nothing is said about it; the caller says that it was not read.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator
 
 from controlplane.domain import prices
-from controlplane.domain.books import Books, Registry, TaggedThing
 from controlplane.domain.finding import Fault, Finding, Repair
 from controlplane.domain.placement import Placement
+from controlplane.domain.systems import Registry, Systems, TaggedThing
 from controlplane.domain.tenant import Lifecycle
 
 _ARN = re.compile(r"^arn:[^:]*:(?P<service>[^:]+):[^:]*:[^:]*:(?P<kind>[^:/]+)[:/](?P<name>.+)$")
@@ -30,20 +30,20 @@ _ROLE = re.compile(r"^(t-[a-z2-7]{12})-\d+$")
 _SECRET = re.compile(r"^tenants/(t-[a-z2-7]{12})/\d+/(app|migrator)$")
 
 
-def compare(books: Books, *, tenant_id: str | None = None) -> list[Finding]:
+def compare(systems: Systems, *, tenant_id: str | None = None) -> list[Finding]:
     """The most expensive first. `tenant_id`: only what is about this tenant."""
     found = [
-        *_clusters(books),
-        *_states(books),
-        *_tagged(books),
-        *_secrets(books),
-        *_roles(books),
-        *_databases(books),
-        *_hostnames(books),
-        *_cache(books),
-        *_subscriptions(books),
+        *_clusters(systems),
+        *_states(systems),
+        *_tagged(systems),
+        *_secrets(systems),
+        *_roles(systems),
+        *_databases(systems),
+        *_hostnames(systems),
+        *_cache(systems),
+        *_subscriptions(systems),
     ]
-    busy = set(books.registry.busy)
+    busy = set(systems.registry.busy)
     told = [f for f in found if not {f.owner, f.name} & busy and tenant_id in (None, f.owner)]
     return sorted(told, key=lambda f: (-(f.monthly_usd or 0.0), f.key))
 
@@ -53,17 +53,17 @@ def _complete(registry: Registry) -> Iterator[Placement]:
     return (placed for tenant_id, placed in registry.current.items() if registry.tenants[tenant_id].complete)
 
 
-def _mend(placed: Placement, system: str, kind: str, name: str, detail: str) -> Finding:
+def _repair(placed: Placement, system: str, kind: str, name: str, detail: str) -> Finding:
     """Missing, and the engine can make it again."""
     owner = placed.tenant_id
     return Finding(system, Fault.MISSING, kind, name, detail, owner, repair=Repair.REPROVISION, target=owner)
 
 
-def _clusters(books: Books) -> Iterator[Finding]:
-    if books.tagged is None:
+def _clusters(systems: Systems) -> Iterator[Finding]:
+    if systems.tagged is None:
         return
-    there = {name for thing in books.tagged for kind, name in [_of(thing)] if kind == ("rds", "cluster")}
-    for cluster in books.registry.clusters.values():
+    there = {name for thing in systems.tagged for kind, name in [_of(thing)] if kind == ("rds", "cluster")}
+    for cluster in systems.registry.clusters.values():
         if cluster.left_over and not cluster.destroyed and cluster.id in there:
             yield Finding(
                 "AWS",
@@ -93,13 +93,13 @@ def secret_name(arn: str) -> str | None:
     return name if _SECRET.match(name) else None
 
 
-def _tagged(books: Books) -> Iterator[Finding]:
-    """Secrets are told of by their own book, which knows of deletion windows. A KMS key outlives its
+def _tagged(systems: Systems) -> Iterator[Finding]:
+    """Secrets are told of by their own system, which knows of deletion windows. A KMS key outlives its
     cluster by its deletion window, so one whose cluster has a row is no orphan, and neither is a
     snapshot, which is kept on purpose."""
-    registry = books.registry
+    registry = systems.registry
     keys = {placed.key for placed in registry.placements}
-    for thing in books.tagged or ():
+    for thing in systems.tagged or ():
         (service, kind), name = _of(thing)
         if service == "secretsmanager":
             continue
@@ -122,23 +122,23 @@ def _tagged(books: Books) -> Iterator[Finding]:
             )
 
 
-def _states(books: Books) -> Iterator[Finding]:
-    if books.states is None:
+def _states(systems: Systems) -> Iterator[Finding]:
+    if systems.states is None:
         return
-    registry = books.registry
-    there = {(state.stack, state.workspace) for state in books.states if state.present}
+    registry = systems.registry
+    there = {(state.stack, state.workspace) for state in systems.states if state.present}
     clusters = {c.id for c in registry.clusters.values() if not c.destroyed or c.keeps_key}
     owners = {("tenant", placed.workspace): placed.tenant_id for placed in registry.placements}
     owners |= {("cluster", cluster): cluster for cluster in clusters}
     for placed in _complete(registry):
         if ("tenant", placed.workspace) not in there:
-            yield _mend(placed, "Terraform", "tenant state", placed.workspace, "no state in the bucket")
+            yield _repair(placed, "Terraform", "tenant state", placed.workspace, "no state in the bucket")
     for cluster in clusters:
         if registry.clusters[cluster].made and ("cluster", cluster) not in there:
             yield Finding(
                 "Terraform", Fault.MISSING, "cluster state", cluster, "no state in the bucket", cluster
             )
-    for state in books.states:
+    for state in systems.states:
         owner = owners.get((state.stack, state.workspace))
         if state.present and owner is None:
             yield Finding(
@@ -165,42 +165,42 @@ def _tenant_of(workspace: str) -> str:
     return workspace if match is None else match[1]
 
 
-def _secrets(books: Books) -> Iterator[Finding]:
-    if books.secrets is None:
+def _secrets(systems: Systems) -> Iterator[Finding]:
+    if systems.secrets is None:
         return
-    registry = books.registry
+    registry = systems.registry
     names = {n for placed in registry.placements for n in (placed.app_secret, placed.migrator_secret)}
     for placed in _complete(registry):
         for name in (placed.app_secret, placed.migrator_secret):
-            if name not in books.secrets:
-                yield _mend(placed, "Secrets Manager", "secret", name, "there is no such secret")
-            elif books.secrets[name]:
-                yield _mend(placed, "Secrets Manager", "secret", name, "it waits for its deletion")
-    for name, deleting in books.secrets.items():
+            if name not in systems.secrets:
+                yield _repair(placed, "Secrets Manager", "secret", name, "there is no such secret")
+            elif systems.secrets[name]:
+                yield _repair(placed, "Secrets Manager", "secret", name, "it waits for its deletion")
+    for name, deleting in systems.secrets.items():
         match = _SECRET.match(name)
         if match is not None and name not in names and not deleting:
             detail = "the registry has no such placement"
             yield Finding("Secrets Manager", Fault.ORPHAN, "secret", name, detail, match[1], prices.SECRET)
 
 
-def _roles(books: Books) -> Iterator[Finding]:
-    if books.roles is None:
+def _roles(systems: Systems) -> Iterator[Finding]:
+    if systems.roles is None:
         return
-    there = set(books.roles)
-    names = {placed.iam_role for placed in books.registry.placements}
-    for placed in _complete(books.registry):
+    there = set(systems.roles)
+    names = {placed.iam_role for placed in systems.registry.placements}
+    for placed in _complete(systems.registry):
         if placed.iam_role not in there:
-            yield _mend(placed, "IAM", "role", placed.iam_role, "there is no such role")
+            yield _repair(placed, "IAM", "role", placed.iam_role, "there is no such role")
     for name in there - names:
         if (match := _ROLE.match(name)) is not None:
             yield Finding("IAM", Fault.ORPHAN, "role", name, "the registry has no such placement", match[1])
 
 
-def _databases(books: Books) -> Iterator[Finding]:
-    registry = books.registry
+def _databases(systems: Systems) -> Iterator[Finding]:
+    registry = systems.registry
     expected = {(placed.cluster_id, placed.database) for placed in registry.placements}
     for placed in _complete(registry):
-        there = books.databases.get(placed.cluster_id)
+        there = systems.databases.get(placed.cluster_id)
         if there is not None and placed.database not in there:
             yield Finding(
                 "PostgreSQL",
@@ -210,7 +210,7 @@ def _databases(books: Books) -> Iterator[Finding]:
                 f"not on {placed.cluster_id}: restore it from a snapshot",
                 placed.tenant_id,
             )
-    for cluster, names in books.databases.items():
+    for cluster, names in systems.databases.items():
         if (known := registry.clusters.get(cluster)) is not None and known.restored:
             continue  # what it holds is everybody's past
         for name in names:
@@ -221,12 +221,12 @@ def _databases(books: Books) -> Iterator[Finding]:
                 yield Finding("PostgreSQL", Fault.ORPHAN, "database", name, detail, owner)
 
 
-def _hostnames(books: Books) -> Iterator[Finding]:
+def _hostnames(systems: Systems) -> Iterator[Finding]:
     """Hostnames without our mark are somebody else's business in the same zone."""
-    if books.hostnames is None:
+    if systems.hostnames is None:
         return
-    registry = books.registry
-    there = {status.host: status for status in books.hostnames}
+    registry = systems.registry
+    there = {status.host: status for status in systems.hostnames}
     for entry in registry.hostnames.values():
         if entry.registered and entry.host not in there:
             yield Finding(
@@ -264,12 +264,12 @@ def _hostnames(books: Books) -> Iterator[Finding]:
             )
 
 
-def _cache(books: Books) -> Iterator[Finding]:
-    if books.cache is None:
+def _cache(systems: Systems) -> Iterator[Finding]:
+    if systems.cache is None:
         return
-    for host, route in books.registry.routes.items():
+    for host, route in systems.registry.routes.items():
         owner = str(route["tenant_id"])
-        entry = books.cache.get(host)
+        entry = systems.cache.get(host)
         if route["status"] == "gone":
             if entry is None or entry["status"] == "gone":
                 continue
@@ -277,7 +277,7 @@ def _cache(books: Books) -> Iterator[Finding]:
                 Fault.DIFFERS,
                 f"the host was given up, it leads to {entry['tenant_id']}",
             )
-        elif host not in books.cache:
+        elif host not in systems.cache:
             fault, detail = Fault.MISSING, "the cache has no entry"
         elif entry is None:
             fault, detail = Fault.DIFFERS, "the entry is not signed with a key of ours"
@@ -289,8 +289,8 @@ def _cache(books: Books) -> Iterator[Finding]:
         if entry is not None and entry["epoch"] >= route["epoch"]:
             detail += f"; forged: its epoch {entry['epoch']} is not below the registry's {route['epoch']}"
         yield Finding("Cache", fault, "route", host, detail, owner, repair=Repair.REPUBLISH, target=host)
-    for host, entry in books.cache.items():
-        if host in books.registry.routes or (entry is not None and entry["status"] == "gone"):
+    for host, entry in systems.cache.items():
+        if host in systems.registry.routes or (entry is not None and entry["status"] == "gone"):
             continue
         yield Finding(
             "Cache",
@@ -304,18 +304,20 @@ def _cache(books: Books) -> Iterator[Finding]:
         )
 
 
-def _subscriptions(books: Books) -> Iterator[Finding]:
-    if books.subscriptions is None:
+def _subscriptions(systems: Systems) -> Iterator[Finding]:
+    if systems.subscriptions is None:
         return
-    owners = {t.subscription_id: t for t in books.registry.tenants.values() if t.subscription_id is not None}
-    for tenant in books.registry.tenants.values():
+    owners = {
+        t.subscription_id: t for t in systems.registry.tenants.values() if t.subscription_id is not None
+    }
+    for tenant in systems.registry.tenants.values():
         if tenant.lifecycle is Lifecycle.CLOSED or tenant.internal:
             continue
-        if tenant.subscription_id is None or tenant.subscription_id not in books.subscriptions:
+        if tenant.subscription_id is None or tenant.subscription_id not in systems.subscriptions:
             name = tenant.subscription_id or tenant.id
             detail = f"nobody pays for {tenant.id}: Stripe has no such subscription"
             yield Finding("Stripe", Fault.MISSING, "subscription", name, detail, tenant.id)
-    for status in books.subscriptions.values():
+    for status in systems.subscriptions.values():
         if status.in_step:
             continue
         owner = owners.get(status.id)
@@ -327,6 +329,6 @@ def _subscriptions(books: Books) -> Iterator[Finding]:
             status.id,
             f"{status.status} at Stripe, and {whose}",
             None if owner is None else owner.id,
-            repair=Repair.SETTLE,
+            repair=Repair.APPLY_SUBSCRIPTION,
             target=status.id,
         )

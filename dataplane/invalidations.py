@@ -1,12 +1,12 @@
 """Hears at once that a tenant has changed, and knows when it can't hear.
 
-The control plane publishes a notice on `tenant:notices` after each write of the cache. A published
-message reaches those who listen at that moment and nobody else, so what matters is to know when one
-was not listening: `connected` and `lost` tell the resolver, which trusts its memory for a shorter
-time while nobody listens and looks everything up anew afterwards.
+The control plane publishes an invalidation on `tenant:invalidations` after each write of the cache. A
+published message reaches those who listen at that moment and nobody else, so what matters is to know when one
+was not listening: `connected` and `lost` tell the resolver, which trusts its memory for a shorter time while
+nobody listens and looks everything up anew afterwards.
 
 Pub/sub was chosen over server-assisted tracking (`CLIENT TRACKING ON BCAST`) by measurement: see
-docs/dataplane.md. A notice carries no configuration and is believed only so far that the host is
+docs/dataplane.md. An invalidation carries no configuration and is believed only so far that the host is
 looked up again, so a forged one costs a read.
 """
 
@@ -22,14 +22,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dataplane.contract import NOTICE_CHANNEL, Notice
+from dataplane.tenant_config import INVALIDATION_CHANNEL, Invalidation
 
 log = logging.getLogger(__name__)
 
 LOOK_UP_SECONDS = 0.2  # how soon the thread sees that it should end
 
 
-Subscriber = Callable[[Notice], None]
+Subscriber = Callable[[Invalidation], None]
 
 
 class Ear(Protocol):
@@ -39,10 +39,10 @@ class Ear(Protocol):
 
     def lost(self) -> None: ...
 
-    def noticed(self, notice: Notice) -> None: ...
+    def noticed(self, invalidation: Invalidation) -> None: ...
 
 
-class NoticeListener:
+class InvalidationListener:
     """One daemon thread and one connection of its own, for as long as it is open.
 
     `silence`: seconds without a word, the answers to its own pings included, after which the
@@ -60,7 +60,7 @@ class NoticeListener:
         if self._thread is None:
             self._stop = threading.Event()
             self._thread = threading.Thread(
-                target=self._run, args=(ear, self._stop), name="dataplane-notices", daemon=True
+                target=self._run, args=(ear, self._stop), name="dataplane-invalidations", daemon=True
             )
             self._thread.start()
 
@@ -83,7 +83,7 @@ class NoticeListener:
             except (redis.RedisError, OSError) as error:
                 problem = type(error).__name__
                 if problem != told or time.monotonic() - heard > self._silence:
-                    log.warning("notices: not listening: %s", problem)
+                    log.warning("invalidations: not listening: %s", problem)
                 told = problem
             finally:
                 ear.lost()
@@ -99,7 +99,7 @@ class NoticeListener:
         )
         make_pubsub: Callable[[], Any] = client.pubsub  # redis-py leaves it untyped
         with client, make_pubsub() as pubsub:
-            pubsub.subscribe(NOTICE_CHANNEL)
+            pubsub.subscribe(INVALIDATION_CHANNEL)
             heard = asked = time.monotonic()
             while not stop.is_set():
                 message: dict[str, Any] | None = pubsub.get_message(timeout=LOOK_UP_SECONDS)
@@ -115,8 +115,8 @@ class NoticeListener:
                 if message["type"] == "subscribe":
                     ear.connected()
                 elif message["type"] == "message":
-                    notice = Notice.decode(message["data"])
-                    if notice is None:
-                        log.warning("notices: one that this version does not know was passed over")
+                    invalidation = Invalidation.decode(message["data"])
+                    if invalidation is None:
+                        log.warning("invalidations: one that this version does not know was passed over")
                     else:
-                        ear.noticed(notice)
+                        ear.noticed(invalidation)

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ContractError, verify, type ConfigKeys } from "../src/contract.js";
+import { TenantConfigError, verify, type ConfigKeys } from "../src/tenant-config.js";
 import { vectors } from "./vectors.js";
 
 interface EntryVectors {
@@ -31,7 +31,7 @@ for (const { name, host, entry, payload, error } of cases) {
     if (payload === undefined) {
       assert.throws(
         () => verify(entry, host, keys),
-        (raised) => raised instanceof ContractError && raised.message.startsWith(`${error}:`),
+        (raised) => raised instanceof TenantConfigError && raised.message.startsWith(`${error}:`),
       );
     } else {
       const expected = Object.fromEntries(FIELDS.map((field) => [field, payload[field]]));

@@ -1,4 +1,4 @@
-"""Notices: written with what they tell of, delivered signed and once more where it failed."""
+"""Notifications: written with what they tell of, delivered signed and once more where it failed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain import notice as signing
+from controlplane.domain import notification as signing
 from controlplane.domain.errors import Retryable
-from controlplane.services import notices as outbox
+from controlplane.services import notifications as outbox
 from tests import builders
 from tests.harness.engine import Harness
-from workers.jobs import outbox as notices
+from workers.jobs import outbox as notifications
 from workers.providers.webhook import Webhook
 from workers.schedule import sweep
 
@@ -81,12 +81,12 @@ def say(harness: Harness, status: str, **fields: Any) -> str:
 
 def rows(harness: Harness, columns: str = "kind, state, attempts, answer") -> list[dict[str, Any]]:
     with harness.ctx.registry.connection() as conn:
-        return conn.execute(f"SELECT {columns} FROM notice ORDER BY seq".encode()).fetchall()
+        return conn.execute(f"SELECT {columns} FROM notification ORDER BY seq".encode()).fetchall()
 
 
 def due_again(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE notice SET next_attempt_at = clock_timestamp(), held_until = NULL")
+        conn.execute("UPDATE notification SET next_attempt_at = clock_timestamp(), held_until = NULL")
 
 
 def test_the_life_of_a_tenant_is_told_once_each(listening: Harness, heard: Heard) -> None:
@@ -124,10 +124,10 @@ def test_one_that_is_not_heard_is_told_again_and_the_others_wait(listening: Harn
         {"later": True}
     ]
     due_again(listening)
-    assert notices.deliver(listening.ctx) == 1
+    assert notifications.deliver(listening.ctx) == 1
     assert rows(listening)[0]["answer"] == "HTTP 302"
     due_again(listening)
-    assert notices.deliver(listening.ctx) == 1
+    assert notifications.deliver(listening.ctx) == 1
     assert rows(listening)[0] | {"answer": ""} == {
         "kind": "ready",
         "state": "delivered",
@@ -140,37 +140,37 @@ def test_one_that_is_not_heard_is_told_again_and_the_others_wait(listening: Harn
 def test_it_is_given_up_after_its_last_try_and_can_be_sent_again(
     listening: Harness, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "ATTEMPTS", 2)
+    monkeypatch.setattr(notifications, "ATTEMPTS", 2)
     heard.answers = [500, 500]
     say(listening, "active")
     due_again(listening)
-    notices.deliver(listening.ctx)
+    notifications.deliver(listening.ctx)
     [row] = rows(listening, "id, state")
     assert row["state"] == "dead"
     with listening.ctx.registry.connection() as conn:
         outbox.redeliver(conn, row["id"], actor="support")
-    assert notices.deliver(listening.ctx) == 1
+    assert notifications.deliver(listening.ctx) == 1
     assert rows(listening)[0]["state"] == "delivered"
 
 
 def test_nobody_there_and_nobody_named(harness: Harness) -> None:
     say(harness, "active")
-    assert rows(harness)[0]["state"] == "untold"
+    assert rows(harness)[0]["state"] == "no_destination"
     with pytest.raises(Retryable, match="can't be reached"):
-        Webhook("http://127.0.0.1:1/x", SECRETS).tell("msg_1", {})
+        Webhook("http://127.0.0.1:1/x", SECRETS).add("msg_1", {})
 
 
 def test_one_worker_of_the_fleet_is_at_it(listening: Harness) -> None:
-    from controlplane.store import notice
+    from controlplane.store import notification
 
     say(listening, "active")
     say(listening, "unpaid")
     with listening.ctx.registry.connection() as conn:
-        conn.execute("UPDATE notice SET state = 'waiting', next_attempt_at = clock_timestamp()")
-        assert notice.due(conn)
-        assert notice.take(conn, hold=60) is not None
-        assert not notice.due(conn)
-        assert notice.take(conn, hold=60) is None
+        conn.execute("UPDATE notification SET state = 'waiting', next_attempt_at = clock_timestamp()")
+        assert notification.due(conn)
+        assert notification.take(conn, hold=60) is not None
+        assert not notification.due(conn)
+        assert notification.take(conn, hold=60) is None
 
 
 def test_what_needs_attention_is_told_when_it_begins(listening: Harness, heard: Heard) -> None:
@@ -194,7 +194,7 @@ def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
     say(listening, "trialing", trial_end=now + 2 * 86400)
     for _ in range(2):
         sweep.sweep(listening.ctx)
-        notices.deliver(listening.ctx)
+        notifications.deliver(listening.ctx)
     assert heard.types == ["tenant.ready", "tenant.trial_ending"]
     unpaid = {**builders.invoice(), "created": now - 14 * 86400 + 3600}
     subscription = say(listening, "past_due", latest_invoice=unpaid)

@@ -12,7 +12,7 @@ at a time, which is how a key is rolled. `epoch` comes from one sequence of the 
 tenants, so that of two entries for one host the newer is known even when the host changed hands. Whoever
 verifies can also sign, so a high epoch proves nothing: the registry's word stands above it
 (`workers/steps/routes.py`, `dataplane/resolver.py`).
-Notices on the channel `tenant:notices` say which host changed; they carry no configuration and no
+Notices on the channel `tenant:invalidations` say which host changed; they carry no configuration and no
 signature, so whoever hears one looks again and believes what is signed.
 """
 
@@ -31,7 +31,7 @@ from typing import Any
 
 FORMAT = "v1"
 KEY_PREFIX = "tenant:host:"
-NOTICE_CHANNEL = "tenant:notices"
+INVALIDATION_CHANNEL = "tenant:invalidations"
 MAX_ENTRY_BYTES = 16 * 1024
 MAX_NOTICE_BYTES = 4096
 MIN_KEY_BYTES = 32
@@ -42,7 +42,7 @@ MAX_POOL_SIZE = 1000
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
-class ContractError(ValueError):
+class TenantConfigError(ValueError):
     """The entry is not a TenantConfig v1 that may be trusted."""
 
 
@@ -114,20 +114,20 @@ class TenantConfig:
     def from_payload(cls, payload: Any) -> TenantConfig:
         """Raises ContractError, naming the field, where something is missing or of the wrong kind."""
         if not isinstance(payload, dict):
-            raise ContractError("payload: expected an object")
+            raise TenantConfigError("payload: expected an object")
         if payload.get("v") != 1:
-            raise ContractError(f"v: expected 1, got {payload.get('v')!r}")
+            raise TenantConfigError(f"v: expected 1, got {payload.get('v')!r}")
         word = _field(payload, "status", str)
         try:
             status = Status(word)
         except ValueError as error:
             expected = ", ".join(member.value for member in Status)
-            raise ContractError(f"status: expected one of {expected}, got {word!r}") from error
+            raise TenantConfigError(f"status: expected one of {expected}, got {word!r}") from error
         raw = payload.get("database")
         database = None
         if raw is not None:
             if not isinstance(raw, dict):
-                raise ContractError("database: expected an object or null")
+                raise TenantConfigError("database: expected an object or null")
             database = DatabaseAddress(
                 host=_field(raw, "host", str, within="database."),
                 port=_number(raw, "port", 1, 65535, within="database."),
@@ -135,10 +135,10 @@ class TenantConfig:
                 secret=_field(raw, "secret", str, within="database."),
             )
         if status is Status.ACTIVE and database is None:
-            raise ContractError("database: expected an object for an active tenant")
+            raise TenantConfigError("database: expected an object for an active tenant")
         release = payload.get("release")
         if release is not None and not isinstance(release, str):
-            raise ContractError("release: expected a string or null")
+            raise TenantConfigError("release: expected a string or null")
         return cls(
             host=_field(payload, "host", str),
             tenant_id=_field(payload, "tenant_id", str),
@@ -155,7 +155,7 @@ class TenantConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Invalidation:
     """What is published after a change. `kind` "config": the entry of `host` has changed and is of
     `epoch` now (0: not known, look in any case). "credential": the database login of `tenant_id` has
     changed; `host` and `epoch` mean nothing then."""
@@ -170,8 +170,8 @@ class Notice:
         return json.dumps(fields, separators=(",", ":")).encode()
 
     @classmethod
-    def decode(cls, data: bytes) -> Notice | None:
-        """None where it is not a notice that this version knows. Left out or null: `kind` is "config",
+    def decode(cls, data: bytes) -> Invalidation | None:
+        """None where it is not an invalidation that this version knows. Left out or null: `kind` is "config",
         `host` and `tenant_id` are empty, `epoch` is 0."""
         try:
             fields = json.loads(data) if len(data) <= MAX_NOTICE_BYTES else None
@@ -195,7 +195,7 @@ class Notice:
 def _field(payload: dict[str, Any], name: str, kind: type, *, within: str = "") -> Any:
     value = payload.get(name)
     if not isinstance(value, kind):
-        raise ContractError(f"{within}{name}: expected {kind.__name__}, got {type(value).__name__}")
+        raise TenantConfigError(f"{within}{name}: expected {kind.__name__}, got {type(value).__name__}")
     return value
 
 
@@ -203,7 +203,7 @@ def _number(payload: dict[str, Any], name: str, least: int, most: int, *, within
     value = payload.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         got = repr(value) if isinstance(value, int) else type(value).__name__
-        raise ContractError(f"{within}{name}: expected an integer from {least} to {most}, got {got}")
+        raise TenantConfigError(f"{within}{name}: expected an integer from {least} to {most}, got {got}")
     return value
 
 
@@ -215,12 +215,12 @@ def cache_key(host: str) -> str:
 def sign(payload: Mapping[str, Any], *, key_id: str, key: bytes) -> str:
     """The entry for `payload["host"]`. `key`: at least 32 bytes; `key_id` has no dot."""
     if len(key) < MIN_KEY_BYTES:
-        raise ContractError(f"key: expected at least {MIN_KEY_BYTES} bytes, got {len(key)}")
+        raise TenantConfigError(f"key: expected at least {MIN_KEY_BYTES} bytes, got {len(key)}")
     body = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     mac = _mac(key, key_id, payload["host"], body)
     entry = f"{FORMAT}.{key_id}.{_encode(body)}.{_encode(mac)}"
     if len(entry) > MAX_ENTRY_BYTES:
-        raise ContractError(f"entry: longer than {MAX_ENTRY_BYTES} bytes, which every reader refuses")
+        raise TenantConfigError(f"entry: longer than {MAX_ENTRY_BYTES} bytes, which every reader refuses")
     return entry
 
 
@@ -228,25 +228,25 @@ def verify(entry: str | bytes, *, host: str, keys: Mapping[str, bytes]) -> dict[
     """The payload of an entry found under `host`. Raises ContractError."""
     text = entry.decode("ascii", "replace") if isinstance(entry, bytes) else entry
     if len(text) > MAX_ENTRY_BYTES:
-        raise ContractError(f"entry: longer than {MAX_ENTRY_BYTES} bytes")
+        raise TenantConfigError(f"entry: longer than {MAX_ENTRY_BYTES} bytes")
     parts = text.split(".")
     if len(parts) != 4 or parts[0] != FORMAT:
-        raise ContractError("entry: expected v1.<key id>.<payload>.<signature>")
+        raise TenantConfigError("entry: expected v1.<key id>.<payload>.<signature>")
     key = keys.get(parts[1])
     if key is None:
-        raise ContractError("entry: signed with a key that is not known here")
+        raise TenantConfigError("entry: signed with a key that is not known here")
     try:
         body, mac = _decode(parts[2]), _decode(parts[3])
     except (ValueError, binascii.Error) as error:
-        raise ContractError("entry: not base64url") from error
+        raise TenantConfigError("entry: not base64url") from error
     if not hmac.compare_digest(mac, _mac(key, parts[1], host, body)):
-        raise ContractError("entry: the signature does not fit this host and payload")
+        raise TenantConfigError("entry: the signature does not fit this host and payload")
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ContractError("entry: the payload is not JSON") from error
+        raise TenantConfigError("entry: the payload is not JSON") from error
     if not isinstance(payload, dict) or payload.get("host") != host:
-        raise ContractError("host: the entry is another host's")
+        raise TenantConfigError("host: the entry is another host's")
     return payload
 
 

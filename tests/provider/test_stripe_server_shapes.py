@@ -1,4 +1,4 @@
-"""The Stripe stand-in's objects beside Stripe's own examples: every key is there, of the same kind."""
+"""The Stripe fake server's objects beside Stripe's own examples: every key is there, of the same kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GONE = {
     "invoice.subscription",  # stands at parent.subscription_details.subscription
     "invoice.lines.data[].subscription",
 }
-# What the stand-in's objects are not about: the examples show a quote, an invoice item, a shipment.
+# What the fake server's objects are not about: the examples show a quote, an invoice item, a shipment.
 NOT_COMPARED = {"invoice.lines.data[].parent.invoice_item_details"}
 
 

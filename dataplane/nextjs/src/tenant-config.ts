@@ -13,7 +13,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 
 export const FORMAT = "v1";
 export const KEY_PREFIX = "tenant:host:";
-export const NOTICE_CHANNEL = "tenant:notices";
+export const INVALIDATION_CHANNEL = "tenant:invalidations";
 export const MAX_ENTRY_BYTES = 16 * 1024;
 export const MAX_POOL_SIZE = 1000;
 export const MAX_EPOCH = 2 ** 48 - 1;
@@ -21,8 +21,8 @@ export const MAX_EPOCH = 2 ** 48 - 1;
 export const EPOCH_STEP = 1_000_000;
 
 /** The entry is not a TenantConfig v1 that may be trusted. The message names the field. */
-export class ContractError extends Error {
-  override readonly name = "ContractError";
+export class TenantConfigError extends Error {
+  override readonly name = "TenantConfigError";
 }
 
 /** provisioning: 503. active: served. suspended: 403. gone: 404, a tombstone that late writes lose to. */
@@ -69,54 +69,54 @@ export function cacheKeyOf(host: string): string {
 
 /**
  * The configuration in an entry found under `host`, which must be normalised.
- * @throws ContractError where the entry is malformed, unsigned, another host's, or not v1.
+ * @throws TenantConfigError where the entry is malformed, unsigned, another host's, or not v1.
  */
 export function verify(entry: string, host: string, keys: ConfigKeys): TenantConfig {
   return configOf(verifiedPayload(entry, host, keys));
 }
 
 function verifiedPayload(entry: string, host: string, keys: ConfigKeys): Record<string, unknown> {
-  if (entry.length > MAX_ENTRY_BYTES) throw new ContractError(`entry: longer than ${MAX_ENTRY_BYTES} bytes`);
+  if (entry.length > MAX_ENTRY_BYTES) throw new TenantConfigError(`entry: longer than ${MAX_ENTRY_BYTES} bytes`);
   const parts = entry.split(".");
   const [format, keyId, encodedBody, encodedMac] = parts;
   if (parts.length !== 4 || format !== FORMAT || keyId === undefined) {
-    throw new ContractError("entry: expected v1.<key id>.<payload>.<signature>");
+    throw new TenantConfigError("entry: expected v1.<key id>.<payload>.<signature>");
   }
   const key = keys.get(keyId);
-  if (key === undefined) throw new ContractError("entry: signed with a key that is not known here");
+  if (key === undefined) throw new TenantConfigError("entry: signed with a key that is not known here");
   const body = decode(encodedBody);
   const mac = decode(encodedMac);
   const expected = createHmac("sha256", key).update(`${FORMAT}\n${keyId}\n${host}\n`).update(body).digest();
   if (mac.length !== expected.length || !timingSafeEqual(mac, expected)) {
-    throw new ContractError("entry: the signature does not fit this host and payload");
+    throw new TenantConfigError("entry: the signature does not fit this host and payload");
   }
   const payload = parse(body);
-  if (!isRecord(payload) || payload["host"] !== host) throw new ContractError("host: the entry is another host's");
+  if (!isRecord(payload) || payload["host"] !== host) throw new TenantConfigError("host: the entry is another host's");
   return payload;
 }
 
 /**
  * A payload's fields, each checked.
- * @throws ContractError naming the field that is missing or of the wrong kind.
+ * @throws TenantConfigError naming the field that is missing or of the wrong kind.
  */
 export function configOf(payload: unknown): TenantConfig {
-  if (!isRecord(payload)) throw new ContractError("payload: expected an object");
-  if (payload["v"] !== 1) throw new ContractError(`v: expected 1, got ${JSON.stringify(payload["v"])}`);
+  if (!isRecord(payload)) throw new TenantConfigError("payload: expected an object");
+  if (payload["v"] !== 1) throw new TenantConfigError(`v: expected 1, got ${JSON.stringify(payload["v"])}`);
   const status = stringIn(payload, "status");
-  if (!STATUSES.has(status)) throw new ContractError(`status: ${JSON.stringify(status)} is not one of v1`);
+  if (!STATUSES.has(status)) throw new TenantConfigError(`status: ${JSON.stringify(status)} is not one of v1`);
   const raw = payload["database"] ?? null;
-  if (raw !== null && !isRecord(raw)) throw new ContractError("database: expected an object or null");
+  if (raw !== null && !isRecord(raw)) throw new TenantConfigError("database: expected an object or null");
   if (status === "active" && raw === null) {
-    throw new ContractError("database: expected an object for an active tenant");
+    throw new TenantConfigError("database: expected an object for an active tenant");
   }
   const release = payload["release"] ?? null;
   if (release !== null && typeof release !== "string") {
-    throw new ContractError("release: expected a string or null");
+    throw new TenantConfigError("release: expected a string or null");
   }
   const profile = payload["profile"];
-  if (!isRecord(profile)) throw new ContractError("profile: expected an object");
+  if (!isRecord(profile)) throw new TenantConfigError("profile: expected an object");
   const dedicated = payload["dedicated"];
-  if (typeof dedicated !== "boolean") throw new ContractError("dedicated: expected a boolean");
+  if (typeof dedicated !== "boolean") throw new TenantConfigError("dedicated: expected a boolean");
   return {
     host: stringIn(payload, "host"),
     tenant_id: stringIn(payload, "tenant_id"),
@@ -143,14 +143,14 @@ function addressOf(raw: Record<string, unknown>): DatabaseAddress {
 
 function stringIn(record: Record<string, unknown>, name: string, within = ""): string {
   const value = record[name];
-  if (typeof value !== "string") throw new ContractError(`${within}${name}: expected a string, got ${typeof value}`);
+  if (typeof value !== "string") throw new TenantConfigError(`${within}${name}: expected a string, got ${typeof value}`);
   return value;
 }
 
 function integerIn(record: Record<string, unknown>, name: string, least: number, most: number, within = ""): number {
   const value = record[name];
   if (typeof value !== "number" || !Number.isInteger(value) || value < least || value > most) {
-    throw new ContractError(`${within}${name}: expected an integer from ${least} to ${most}`);
+    throw new TenantConfigError(`${within}${name}: expected an integer from ${least} to ${most}`);
   }
   return value;
 }
@@ -162,7 +162,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 /** Buffer.from() skips what it does not know; a signature's text must be read strictly. */
 function decode(text: string | undefined): Buffer {
   if (text === undefined || !/^[A-Za-z0-9_-]+$/.test(text) || text.length % 4 === 1) {
-    throw new ContractError("entry: not base64url");
+    throw new TenantConfigError("entry: not base64url");
   }
   return Buffer.from(text, "base64url");
 }
@@ -171,6 +171,6 @@ function parse(body: Buffer): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
   } catch (error) {
-    throw new ContractError("entry: the payload is not JSON", { cause: error });
+    throw new TenantConfigError("entry: the payload is not JSON", { cause: error });
   }
 }

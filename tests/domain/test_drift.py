@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from controlplane.domain import prices
-from controlplane.domain.books import (
-    Books,
+from controlplane.domain.drift import compare
+from controlplane.domain.finding import Fault, Repair
+from controlplane.domain.placement import Placement
+from controlplane.domain.systems import (
     ClusterEntry,
     CustomHostname,
     HostnameEntry,
     Registry,
     StateEntry,
     Subscription,
+    Systems,
     TaggedThing,
     TenantEntry,
 )
-from controlplane.domain.finding import Fault, Repair
-from controlplane.domain.ledger import compare
-from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
 
 A, C = "t-aaaaaaaaaaaa", "c-cccccccccccc"
@@ -40,7 +40,7 @@ REGISTRY = Registry(
     hostnames={OWN: HostnameEntry(OWN, A, registered=True)},
     routes={HOME: ROUTE},
 )
-AGREED = Books(
+AGREED = Systems(
     registry=REGISTRY,
     tagged=[
         TaggedThing(f"{RDS}:cluster:{C}", None, None, C),
@@ -60,8 +60,8 @@ AGREED = Books(
 )
 
 
-def told(books: Books, **options: Any) -> list[tuple[str, str, str, str]]:
-    return [finding.key for finding in compare(books, **options)]
+def told(systems: Systems, **options: Any) -> list[tuple[str, str, str, str]]:
+    return [finding.key for finding in compare(systems, **options)]
 
 
 def test_books_that_agree_say_nothing() -> None:
@@ -69,11 +69,11 @@ def test_books_that_agree_say_nothing() -> None:
 
 
 def test_a_book_that_was_not_read_says_nothing() -> None:
-    assert compare(Books(REGISTRY)) == []
+    assert compare(Systems(REGISTRY)) == []
 
 
-def without(book: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in book.items() if name not in names}
+def without(system: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in system.items() if name not in names}
 
 
 CASES = {
@@ -199,7 +199,7 @@ CASES = {
     "a subscription is out of step": (
         replace(AGREED, subscriptions={"sub_a": Subscription("sub_a", "canceled", in_step=False)}),
         ("Stripe", Fault.DIFFERS, "subscription", "sub_a"),
-        Repair.SETTLE,
+        Repair.APPLY_SUBSCRIPTION,
     ),
     "somebody pays and has no tenant": (
         replace(
@@ -210,15 +210,15 @@ CASES = {
             },
         ),
         ("Stripe", Fault.DIFFERS, "subscription", "sub_b"),
-        Repair.SETTLE,
+        Repair.APPLY_SUBSCRIPTION,
     ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_difference_alone_is_named(name: str) -> None:
-    books, key, repair = CASES[name]
-    (finding,) = compare(books)
+    systems, key, repair = CASES[name]
+    (finding,) = compare(systems)
     assert finding.key == key
     assert finding.repair is repair
     assert bool(repair) == bool(finding.target)
@@ -226,16 +226,16 @@ def test_each_difference_alone_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_worked_on_is_passed_over(name: str) -> None:
-    books, _, _ = CASES[name]
-    (finding,) = compare(books)
+    systems, _, _ = CASES[name]
+    (finding,) = compare(systems)
     at_work = {finding.owner or finding.name, A, C}
-    assert compare(replace(books, registry=replace(books.registry, busy=at_work))) == []
+    assert compare(replace(systems, registry=replace(systems.registry, busy=at_work))) == []
 
 
 def test_one_tenant_alone() -> None:
-    books, key, _ = CASES["a secret is gone"]
-    assert told(books, tenant_id=A) == [key]
-    assert told(books, tenant_id=NOBODY) == []
+    systems, key, _ = CASES["a secret is gone"]
+    assert told(systems, tenant_id=A) == [key]
+    assert told(systems, tenant_id=NOBODY) == []
 
 
 def test_what_costs_most_comes_first() -> None:
@@ -270,8 +270,8 @@ def test_a_destroyed_clusters_key_may_wait_for_its_deletion_and_its_instance_may
         routes={},
         clusters={C: replace(REGISTRY.clusters[C], destroyed=True)},
     )
-    books = Books(gone, tagged=list(AGREED.tagged or ())[:3], states=[])
-    assert told(books) == [
+    systems = Systems(gone, tagged=list(AGREED.tagged or ())[:3], states=[])
+    assert told(systems) == [
         ("AWS", Fault.ORPHAN, "rds cluster", C),
         ("AWS", Fault.ORPHAN, "rds db", f"{C}-1"),
     ]

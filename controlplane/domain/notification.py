@@ -1,4 +1,4 @@
-"""What the company's own systems are told, and how a notice is signed. Pure.
+"""What the operator's systems are told, and how a notification is signed. Pure.
 
 Signed after the Standard Webhooks specification (standardwebhooks.com, "Signature scheme"): the headers
 `webhook-id`, `webhook-timestamp` and `webhook-signature`, whose value is `v1,` and the base64 of the
@@ -19,7 +19,7 @@ BACKOFF_FIRST = 5.0
 BACKOFF_CAP = 6 * 3600.0
 
 
-class NoticeKind(StrEnum):
+class NotificationKind(StrEnum):
     READY = "ready"  # its first page can be opened
     SUSPENDED = "suspended"  # it is blocked
     RESUMED = "resumed"  # it is served again
@@ -29,12 +29,12 @@ class NoticeKind(StrEnum):
     TRIAL_ENDING = "trial_ending"  # within three days
 
 
-def headers(notice_id: str, timestamp: int, body: bytes, secrets: Sequence[bytes]) -> dict[str, str]:
+def headers(notification_id: str, timestamp: int, body: bytes, secrets: Sequence[bytes]) -> dict[str, str]:
     """`timestamp`: seconds since 1970, of this try. `secrets`: the keys themselves, newest first."""
-    signed = b".".join((notice_id.encode(), str(timestamp).encode(), body))
+    signed = b".".join((notification_id.encode(), str(timestamp).encode(), body))
     signatures = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in secrets]
     return {
-        "webhook-id": notice_id,
+        "webhook-id": notification_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
     }

@@ -1,0 +1,66 @@
+"""/v1/notifications: what the operator's systems were told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from controlplane import task_names
+from controlplane.services import notifications
+from controlplane.store import notification
+from controlplane.store.notification import NotificationRow
+from controlplane.web import query
+from controlplane.web.api import render
+from controlplane.web.auth import OPERATORS, READERS, caller
+from controlplane.web.edge import Edge
+
+DELIVER = task_names.DELIVER_NOTIFICATIONS
+
+
+def blueprint(edge: Edge) -> Blueprint:
+    views = Blueprint("notifications", __name__, url_prefix="/v1/notifications")
+
+    @views.get("")
+    @edge.guard.allow(READERS)
+    def index() -> Response:
+        query.only("limit", "cursor", "state")
+        size, before = query.limit(), query.cursor("notifications", query.id_position)
+        state = query.choice("state", notification.STATES)
+        with edge.registry.connection() as conn:
+            rows = notification.page(conn, before=before, limit=size + 1, state=state)
+        rows, next_cursor = query.page("notifications", rows, size, lambda row: [row.seq])
+        return render.listing([_notification(row) for row in rows], next_cursor)
+
+    @views.get("/<notification_id>")
+    @edge.guard.allow(READERS)
+    def show(notification_id: str) -> Response:
+        query.only()
+        with edge.registry.connection() as conn:
+            row = notification.get(conn, query.event_id(notification_id))
+        return jsonify({**_notification(row), "payload": row.payload})
+
+    @views.post("/<notification_id>/redeliver")
+    @edge.guard.allow(OPERATORS)
+    def redeliver(notification_id: str) -> Response:
+        query.only()
+        with edge.registry.connection() as conn:
+            row = notifications.redeliver(conn, query.event_id(notification_id), actor=caller().actor)
+        edge.notify(DELIVER, [])
+        return render.accepted({"notification": _notification(row)}, f"/v1/notifications/{row.id}")
+
+    return views
+
+
+def _notification(row: NotificationRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "tenant": row.tenant_id,
+        "state": row.state,
+        "attempts": row.attempts,
+        "next_attempt_at": render.moment(row.next_attempt_at) if row.state == "waiting" else None,
+        "answer": row.answer,
+        "created_at": render.moment(row.created_at),
+        "finished_at": render.moment(row.finished_at),
+    }
