@@ -32,6 +32,20 @@ MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes that must be free, for the ser
 ONE_WORKER = ("acceptance", "browser")
 """Folders whose tests share something that is dear to start: one worker of a parallel run has them all."""
 
+LONGEST = (
+    "tests/acceptance/",
+    "tests/terraform/test_faults.py",
+    "tests/engine/test_crash_at_every_call.py",
+    "tests/terraform/test_restored.py",
+    "tests/browser/",
+    "tests/terraform/test_retire.py",
+    "tests/provider/test_terraform.py",
+    "tests/engine/test_order.py",
+    "tests/faults/",
+)
+"""What takes minutes comes first, so that no worker is left alone with it at the end. Most of it waits: the
+AWS provider looks at a cluster every half minute. So there are more workers than cores (`make test`)."""
+
 
 class WholeFiles(LoadScopeScheduling):
     """A parallel run hands out whole files, so module fixtures start once. By the names of tests and not
@@ -41,6 +55,13 @@ class WholeFiles(LoadScopeScheduling):
         file = nodeid.split("::", 1)[0]
         folder = file.split("/")[1]
         return folder if folder in ONE_WORKER else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
+
+    items.sort(key=rank)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFiles:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,16 +145,23 @@ def test_an_unreachable_api_is_one_line() -> None:
 
 
 @pytest.fixture
-def black_hole() -> Iterator[str]:
+def black_hole() -> Iterator[socket.socket]:
     """Accepts and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.settimeout(60)
+        yield listener
 
 
-def test_an_api_that_says_nothing_is_given_up(black_hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def url_of(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_api_that_says_nothing_is_given_up(
+    black_hole: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("controlplane.cli.api.TIMEOUT", httpx.Timeout(0.3))
     with pytest.raises(Unreachable, match="did not answer in time"):
-        Api(black_hole, "x").get("/v1/tenants")
+        Api(url_of(black_hole), "x").get("/v1/tenants")
 
 
 def test_a_wrong_token_and_a_weak_one(desk: Desk) -> None:
@@ -273,15 +279,16 @@ def test_a_reader_that_has_gone_is_no_traceback(desk: Desk) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_interrupted_is_130(black_hole: str) -> None:
-    env = CLEAN | {"CONTROLPLANE_API_URL": black_hole, "CONTROLPLANE_API_TOKEN": "x"}
+def test_interrupted_is_130(black_hole: socket.socket) -> None:
+    env = CLEAN | {"CONTROLPLANE_API_URL": url_of(black_hole), "CONTROLPLANE_API_TOKEN": "x"}
     with subprocess.Popen(
         [sys.executable, "-m", "controlplane.cli.main", "tenants", "list"], env=env, stderr=subprocess.PIPE
     ) as process:
-        timer = threading.Timer(1.5, process.send_signal, [signal.SIGINT])
-        timer.start()
-        _, said = process.communicate(timeout=20)
-        timer.cancel()
+        asked, _ = black_hole.accept()
+        with asked:
+            assert asked.recv(1024)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.strip() == b"interrupted"
 

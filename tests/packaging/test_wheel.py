@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import venv
 from dataclasses import dataclass
 from importlib import metadata
@@ -99,8 +98,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=left_out)
     for name in FILES:
         shutil.copy(ROOT / name, source)
-    with tarfile.open(built("sdist", source, folder / "sdist")) as sdist:
-        sdist.extractall(folder / "unpacked", filter="data")
+    shutil.unpack_archive(built("sdist", source, folder / "sdist"), folder / "unpacked")
     (unpacked,) = (folder / "unpacked").iterdir()
     wheel = built("wheel", unpacked, folder / "wheel")
 
