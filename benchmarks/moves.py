@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import page
+from controlplane.actions import action
 from controlplane.domain.placement import Placement
-from controlplane.services import moves
 from controlplane.store import move, schema_version
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Registry
@@ -133,7 +133,9 @@ def run(gigabytes: float, rate: float) -> Result:
         with Journal(dataplane, rate) as journal:
             time.sleep(2)
             with harness.ctx.registry.connection() as conn:
-                moves.request(conn, placed.tenant_id, to="dedicated", actor="benchmark", reason="measure")
+                action.run(
+                    conn, "move", placed.tenant_id, to="dedicated", actor="benchmark", reason="measure"
+                )
             began = time.monotonic()
             worker = threading.Thread(target=harness.work)
             worker.start()

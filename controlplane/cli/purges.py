@@ -1,4 +1,4 @@
-"""`controlplane tenants purge` and `controlplane tenants certificate`"""
+"""How a purge is shown, and `controlplane tenants certificate`"""
 
 from __future__ import annotations
 
@@ -6,74 +6,11 @@ from typing import Any
 
 import click
 
-from controlplane.cli import operations, options, show
+from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.cli.failure import Misuse
-from controlplane.domain.placement import TENANT_ID
 
 
-@click.command()
-@click.argument("tenant")
-@click.option("--dry-run", is_flag=True, help="Show what would be deleted; change nothing.")
-@click.option("--approve", metavar="DIGEST", help="Approve what somebody else asked for, by its digest.")
-@click.option("--withdraw", is_flag=True, help="Take it back, as long as it has not begun.")
-@click.option("--early", is_flag=True, help="Before the end of its retention: the customer demands it.")
-@click.option("--reason", default="asked for by hand", show_default=True, help="For the audit trail.")
-@click.option("--wait", is_flag=True, help="With --approve: watch it; its outcome is the exit status.")
-@options.timeout(3600)
-@options.as_json
-def purge(
-    *,
-    tenant: str,
-    dry_run: bool,
-    approve: str | None,
-    withdraw: bool,
-    early: bool,
-    reason: str,
-    wait: bool,
-    timeout: float,
-    as_json: bool,
-) -> None:
-    """Delete a closed tenant for good. One person asks, another one approves.
-
-    TENANT is its id in full, t-… (with --dry-run the slug will do).
-    """
-    if sum((dry_run, approve is not None, withdraw)) > 1:
-        raise click.UsageError("--dry-run, --approve and --withdraw exclude each other")
-    if wait and approve is None:
-        raise click.UsageError("--wait goes with --approve")
-    if not dry_run and not TENANT_ID.match(tenant):
-        raise Misuse(f"tenant: expected its id in full (t-…), got {tenant[:80]!a}")
-    api, path = Api.from_environment(), f"/v1/tenants/{in_path('tenant', tenant)}/purge"
-    if approve is not None:
-        _approve(api, path, approve, wait=wait, timeout=timeout, as_json=as_json)
-        return
-    if dry_run:
-        found = api.get(path)
-    elif withdraw:
-        found = api.post(f"{path}/withdraw", {"reason": reason})
-    else:
-        found = api.post(path, {"reason": reason, "early": early})
-    if as_json:
-        show.as_json(found)
-    else:
-        _print(found)
-
-
-def _approve(api: Api, path: str, digest: str, *, wait: bool, timeout: float, as_json: bool) -> None:
-    answer = api.post(f"{path}/approve", {"digest": digest})
-    operation = answer["operation"]
-    if wait:
-        operations.follow(api, operation["id"], timeout=timeout, as_json=as_json)
-    elif as_json:
-        show.as_json(answer)
-    else:
-        asked = answer["purge"]
-        show.line(f"purge {asked['id']}, asked for by {asked['requested_by']}, is approved")
-        show.line(f"watch it with: controlplane operations watch {operation['id']}")
-
-
-def _print(found: Json) -> None:
+def print_purge(found: Json) -> None:
     content, asked, copy = found["would_delete"], found["purge"], found["copy"]
     rows: list[tuple[str, Any]] = [
         ("tenant", found["tenant"]),
@@ -109,7 +46,7 @@ def _print(found: Json) -> None:
     if asked is not None and asked["state"] == "requested":
         show.line()
         show.line("somebody else approves it with:")
-        show.line(f"  controlplane tenants purge {found['tenant']} --approve {asked['digest']}")
+        show.line(f"  controlplane tenants approve-purge {found['tenant']} --digest {asked['digest']}")
 
 
 @click.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from controlplane.cli import operations, show
 from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Failure
@@ -19,12 +21,23 @@ def requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json:
 
 
 def preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> None:
+    told: set[str] = set()
+
+    def tell(seen: Json) -> None:
+        """Once each, on stderr: what is printed on stdout is the preview."""
+        if seen["waits_for"] not in told:
+            told.add(seen["waits_for"])
+            click.echo(f"waits for: {seen['waits_for']}", err=True)
+
     found = await_end(
         api,
         f"/v1/previews/{preview_id}",
         busy=("waiting",),
         timeout=timeout,
-        late=lambda _seen: f"preview {preview_id} is not worked out after {timeout:g} s",
+        late=lambda seen: (
+            f"preview {preview_id} is not worked out after {timeout:g} s, it waits for: {seen['waits_for']}"
+        ),
+        tell=tell,
     )
     if as_json:
         show.as_json(found)

@@ -6,23 +6,17 @@ from typing import Any
 
 import click
 
-from controlplane.cli import clones, exports, moves, operations, options, purges, restores, show
+from controlplane.cli import actions, operations, options, purges, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.cli.requested import preview, requested
 
 
 @click.group("tenants")
 def command() -> None:
-    """Tenants: list, show, reprovision, rotate, move, restore, clone, purge. Each is named by id or slug."""
+    """Tenants: list, show, and what may be done to one. Each is named by id or slug."""
 
 
-command.add_command(moves.command)
-command.add_command(restores.command)
-command.add_command(clones.clone)
-command.add_command(clones.close)
-command.add_command(purges.purge)
-command.add_command(purges.certificate)
-command.add_command(exports.export)
+for _made in (*actions.commands(), purges.certificate):
+    command.add_command(_made)
 
 
 @command.command("list")
@@ -63,42 +57,6 @@ def show_(*, tenant: str, as_json: bool) -> None:
         show.as_json(found)
     else:
         _print(found)
-
-
-@command.command()
-@click.argument("tenant")
-@click.option("--reason", default="asked for by hand", show_default=True, help="For the audit trail.")
-@click.option("--dry-run", is_flag=True, help="Show what it would do; change nothing.")
-@click.option("--wait", is_flag=True, help="Watch the operation; its outcome is the exit status.")
-@options.timeout(3600)
-@options.as_json
-def reprovision(
-    *, tenant: str, reason: str, dry_run: bool, wait: bool, timeout: float, as_json: bool
-) -> None:
-    """Look at everything anew, Terraform included, and repair what differs."""
-    if dry_run and wait:
-        raise click.UsageError("--dry-run waits by itself: leave --wait out")
-    api = Api.from_environment()
-    answer = api.post(
-        f"/v1/tenants/{in_path('tenant', tenant)}/reprovision", {"reason": reason, "dry_run": dry_run}
-    )
-    if dry_run:
-        preview(api, answer["preview"]["id"], timeout=timeout, as_json=as_json)
-    else:
-        requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
-
-
-@command.command()
-@click.argument("tenant")
-@click.option("--reason", default="asked for by hand", show_default=True, help="For the audit trail.")
-@click.option("--wait", is_flag=True, help="Watch the operation; its outcome is the exit status.")
-@options.timeout(600)
-@options.as_json
-def rotate(*, tenant: str, reason: str, wait: bool, timeout: float, as_json: bool) -> None:
-    """Give its database logins new passwords; no request fails meanwhile."""
-    api = Api.from_environment()
-    answer = api.post(f"/v1/tenants/{in_path('tenant', tenant)}/rotate", {"reason": reason})
-    requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _login(credential: Json) -> str:

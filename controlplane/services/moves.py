@@ -1,7 +1,6 @@
-"""Moves: ask for one, confirm or give it up, find its place. Restores are moves from here on.
+"""Moves: record one, find its place. Restores are moves from here on.
 
-`request`, `confirm` and `give_up` only change what is wanted; the engine does the rest. `place` is the
-engine's: the web process knows neither the catalogue nor which clusters there could be.
+`place` is the engine's: the web process knows neither the catalogue nor which clusters there could be.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.domain.errors import Conflict, NeedsHuman
-from controlplane.domain.move import MoveKind, MovePhase, plan_for_destination, validate_destination
+from controlplane.domain.move import MoveKind, plan_for_destination
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.tenant import Lifecycle
@@ -23,7 +22,6 @@ from controlplane.store import (
     move,
     operation,
     placement,
-    preview,
     restore,
     tenant,
 )
@@ -44,30 +42,10 @@ class Place:
     slots: int
 
 
-def request(conn: Connection, tenant_id: str, *, to: str, actor: str, reason: str) -> int:
-    """Move it `to` "dedicated", "shared" or a cluster; the operation's id. Raises Invalid, NotFound (the
-    cluster), Conflict (not active, has a move that is not over, lives there)."""
-    destination = validate_destination(to)
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
-        _movable(conn, row, destination)
-        record(conn, row, destination=destination, by_hand=True, actor=actor, reason=reason)
-        return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
-
-
-def request_preview(conn: Connection, tenant_id: str, *, to: str, actor: str) -> int:
-    """Ask a worker what the move would do; the preview's id. Raises as `request`."""
-    destination = validate_destination(to)
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id)
-        _movable(conn, row, destination)
-        return preview.request(conn, row.id, actor=actor, move_to=destination)
-
-
 def record(
     conn: Connection, row: TenantRow, *, destination: str, by_hand: bool, actor: str, reason: str
-) -> None:
-    """Within the caller's transaction, for a tenant that may move."""
+) -> Placement:
+    """Where it moves away from. Within the caller's transaction, for a tenant that may move."""
     placed = placement.current(conn, row.id)
     if placed is None:
         raise Conflict(f"tenant {row.id} has no placement to move from")
@@ -82,51 +60,7 @@ def record(
         actor=actor,
     )
     tenant.rise(conn, row.id)
-    audit.append(
-        conn,
-        actor=actor,
-        action="tenant.move",
-        resource=row.id,
-        detail={"to": destination, "from": placed.cluster_id, "reason": reason},
-    )
-
-
-def confirm(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
-    """Delete what is left at the source; the operation's id. Raises Conflict where no move has come there."""
-    return _decide(conn, tenant_id, MovePhase.CONFIRMED, {MovePhase.MOVED}, actor=actor, reason=reason)
-
-
-def give_up(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
-    """Stay where it is and delete the target; the operation's id. Raises Conflict once the target is in
-    use: what was written since is there alone, and the way back is another move."""
-    return _decide(conn, tenant_id, MovePhase.ABANDONED, {MovePhase.PREPARING}, actor=actor, reason=reason)
-
-
-def _decide(
-    conn: Connection, tenant_id: str, to: MovePhase, fitting: set[MovePhase], *, actor: str, reason: str
-) -> int:
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
-        found = move.current(conn, row.id)
-        if found is None:
-            raise Conflict(f"tenant {row.id} has no move that is not over")
-        if not move.turn(conn, found.id, *fitting, to=to):
-            raise Conflict(
-                f"the move of {row.id} is {found.phase.value}, only one that is"
-                f" {' or '.join(sorted(fitting))} can be {to.value}"
-            )
-        if to is MovePhase.ABANDONED:
-            move.decline(conn, found.id)
-            close_restored(conn, found.id, row.id, actor=actor)
-        tenant.rise(conn, row.id)
-        audit.append(
-            conn,
-            actor=actor,
-            action=f"move.{to.value}",
-            resource=row.id,
-            detail={"move": found.id, "reason": reason},
-        )
-        return operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
+    return placed
 
 
 def close_restored(conn: Connection, move_id: int, tenant_id: str, *, actor: str) -> str | None:
@@ -157,13 +91,7 @@ def require_movable(conn: Connection, row: TenantRow) -> Placement:
     return placed
 
 
-def _movable(conn: Connection, row: TenantRow, destination: str) -> None:
-    placed = require_movable(conn, row)
-    if destination not in tuple(Isolation):
-        _free(conn, cluster.get(conn, destination), placed)
-
-
-def _free(conn: Connection, there: ClusterRow, placed: Placement) -> None:
+def require_free(conn: Connection, there: ClusterRow, placed: Placement) -> None:
     if there.id == placed.cluster_id:
         raise Conflict(f"{placed.tenant_id} lives on {there.id}")
     if there.spec.lifecycle is not ClusterLifecycle.ACTIVE:
@@ -186,7 +114,7 @@ def find_place(
     if destination not in tuple(Isolation):
         there = cluster.get(conn, destination)
         cluster.lock_class(conn, there.cluster_class)
-        _free(conn, there, placed)
+        require_free(conn, there, placed)
         return Place(there.id, there.spec, there.slots)
     fitting = plan_for_destination(catalogue, plan, Isolation(destination))
     spec = ClusterSpec.for_plan(fitting, engine_version=ENGINE_VERSION)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain.errors import Conflict, NotFound
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.purge import (
     CATALOGUE,
     POLICY,
@@ -22,8 +21,6 @@ from controlplane.domain.purge import (
     Content,
     content_of,
     kept_for,
-    require_same,
-    require_second_person,
 )
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store import (
@@ -31,7 +28,6 @@ from controlplane.store import (
     cluster,
     data_copy,
     move,
-    operation,
     placement,
     purge,
     route,
@@ -64,76 +60,12 @@ def show(conn: Connection, tenant_id: str) -> PurgeDetail:
     found = purge.of_tenant(conn, row.id)
     return PurgeDetail(
         tenant=row,
-        content=None if row.purged_at is not None else _content(conn, row),
+        content=None if row.purged_at is not None else content(conn, row),
         due_in=tenant.retention_left(conn, row.id),
         purge=found,
         copy=None if found is None else data_copy.of_purge(conn, found.id),
         kept_for=None if row.purged_at is not None else _kept_for(conn, row),
     )
-
-
-def request(conn: Connection, tenant_id: str, *, actor: str, reason: str, early: bool) -> PurgeRow:
-    """Ask for it. `early`: before the end of its retention, because the customer demands it. The same
-    request again by the same person finds the first. Raises Conflict."""
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
-        content = _content(conn, row)
-        _refuse_while_it_pays(conn, row)
-        found = purge.of_tenant(conn, row.id)
-        if found is not None:
-            if found.state == "requested" and (found.digest, found.requested_by) == (content.digest, actor):
-                return found
-            raise Conflict(f"tenant {row.id} has a purge already, which is {found.state}")
-        left = tenant.retention_left(conn, row.id)
-        if left and not early:
-            until = "" if row.purge_after is None else row.purge_after.isoformat(timespec="seconds")
-            raise Conflict(f"tenant {row.id} keeps its data until {until}: only an early purge may take it")
-        asked = purge.request(
-            conn, row.id, reason=reason, content=content.to_json(), digest=content.digest, actor=actor
-        )
-        audit.append(
-            conn,
-            actor=actor,
-            action="purge.request",
-            resource=row.id,
-            detail={"purge": asked.id, "digest": asked.digest, "reason": reason, "early": early},
-        )
-    return asked
-
-
-def approve(conn: Connection, tenant_id: str, *, actor: str, digest: str) -> tuple[PurgeRow, int]:
-    """Approve what was looked at, which `digest` names; the purge and the operation that carries it out.
-
-    Raises NotFound where none was asked for, Conflict for the one who asked, for a digest that is stale
-    for a tenant that has come back, and for one whose customer has a subscription.
-    """
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
-        _refuse_while_it_pays(conn, row)
-        found = purge.of_tenant(conn, row.id)
-        if found is None:
-            raise NotFound(f"no purge of tenant {row.id} was asked for")
-        require_second_person(requested_by=found.requested_by, approver=actor)
-        require_same(requested=found.digest, now=_content(conn, row).digest, approved=digest)
-        _approve(conn, row.id, found.id, digest=digest, actor=actor)
-        operation_id = operation.request(
-            conn, ResourceKind.TENANT, row.id, reason=f"purge {found.id} was approved", actor=actor
-        )
-        approved = purge.of_tenant(conn, row.id)
-    assert approved is not None  # noqa: S101 — it was approved in this transaction
-    return approved, operation_id
-
-
-def withdraw(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
-    """The purge that was withdrawn. Raises NotFound, and Conflict for one that has begun."""
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
-        if purge.begun(conn, row.id):
-            raise Conflict(f"the purge of tenant {row.id} has begun: there is nothing to go back to")
-        purge_id = _withdraw(conn, row.id, actor=actor, reason=reason)
-        if purge_id is None:
-            raise NotFound(f"no purge of tenant {row.id} was asked for")
-    return purge_id
 
 
 def withdraw_for_return(conn: Connection, tenant_id: str, *, actor: str) -> None:
@@ -170,16 +102,16 @@ def order_by_policy(conn: Connection, tenant_id: str) -> bool:
         return False
     if _kept_for(conn, row) is not None:
         return False
-    content = _content(conn, row)
+    listed = content(conn, row)
     asked = purge.request(
         conn,
         row.id,
         reason="the end of its retention",
-        content=content.to_json(),
-        digest=content.digest,
+        content=listed.to_json(),
+        digest=listed.digest,
         actor=POLICY,
     )
-    _approve(conn, row.id, asked.id, digest=content.digest, actor=CATALOGUE)
+    _approve(conn, row.id, asked.id, digest=listed.digest, actor=CATALOGUE)
     return True
 
 
@@ -200,7 +132,7 @@ def _kept_for(conn: Connection, row: TenantRow) -> str | None:
     return kept_for(row.customer_id, [(found.id, found.status) for found in live]) if live else None
 
 
-def _refuse_while_it_pays(conn: Connection, row: TenantRow) -> None:
+def refuse_while_it_pays(conn: Connection, row: TenantRow) -> None:
     why = _kept_for(conn, row)
     if why is not None:
         raise Conflict(f"tenant {row.id} is not purged: {why} (runbook {RETURN_RUNBOOK})")
@@ -230,7 +162,7 @@ def _approve(conn: Connection, tenant_id: str, purge_id: int, *, digest: str, ac
     )
 
 
-def _content(conn: Connection, row: TenantRow) -> Content:
+def content(conn: Connection, row: TenantRow) -> Content:
     if row.spec.lifecycle is not Lifecycle.CLOSED or row.closed_at is None:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: only one that is closed can be purged")
     if move.current(conn, row.id) is not None:

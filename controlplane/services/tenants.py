@@ -8,7 +8,7 @@ from datetime import datetime
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterSpec
-from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.errors import NotFound
 from controlplane.domain.hostname import TAKEN, RefusedDomain
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
@@ -24,10 +24,8 @@ from controlplane.store import (
     move,
     operation,
     placement,
-    preview,
     release,
     restore,
-    stack,
     tenant,
 )
 from controlplane.store.hostname import HostnameRow
@@ -221,44 +219,6 @@ def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> lis
     )
     operation.request(conn, ResourceKind.CLUSTER, home.id, reason=f"plan of {tenant_id} changed", actor=actor)
     return [(ResourceKind.CLUSTER, home.id)]
-
-
-def reprovision(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
-    """Look at everything anew, Terraform included, and repair what differs; the operation's id."""
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
-        tenant.set_access_proof(conn, row.id, None)
-        placed = placement.current(conn, row.id)
-        if placed is not None:
-            stack.forget(conn, placed.workspace)
-            home = cluster.get(conn, placed.cluster_id)
-            if not home.ready or home.needs_attention is not None:
-                operation.request(conn, ResourceKind.CLUSTER, home.id, reason=reason, actor=actor)
-        operation_id = operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
-        audit.append(
-            conn, actor=actor, action="tenant.reprovision", resource=row.id, detail={"reason": reason}
-        )
-    return operation_id
-
-
-def rotate(conn: Connection, tenant_id: str, *, actor: str, reason: str) -> int:
-    """New passwords for the logins of its database; the operation's id. Raises Conflict where it has no
-    database that is in use."""
-    with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
-        placed = placement.current(conn, row.id)
-        if placed is None or row.spec.lifecycle is Lifecycle.CLOSED:
-            raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no logins in use to rotate")
-        placement.ask_rotation(conn, placed)
-        operation_id = operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=actor)
-        audit.append(conn, actor=actor, action="tenant.rotate", resource=row.id, detail={"reason": reason})
-    return operation_id
-
-
-def request_preview(conn: Connection, tenant_id: str, *, actor: str) -> int:
-    """Ask a worker what `reprovision` would do; the preview's id."""
-    with conn.transaction():
-        return preview.request(conn, tenant.get(conn, tenant_id).id, actor=actor)
 
 
 def resolve(conn: Connection, name: str) -> TenantRow:

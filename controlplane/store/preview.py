@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row
+from psycopg.rows import DictRow, class_row
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import NotFound
@@ -66,12 +66,12 @@ def get(conn: Connection, preview_id: int) -> PreviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """`move_to`, `restore`: as asked for; both None for an ordinary pass."""
+    """`move_to`, `restore`: as asked for; both None for an ordinary pass. `age`: seconds since it was."""
 
     tenant_id: str
     move_to: str | None
     restore: dict[str, str] | None
-    attempts: int
+    age: float
 
 
 def take(conn: Connection, preview_id: int, *, hold: float) -> Taken | None:
@@ -81,7 +81,8 @@ def take(conn: Connection, preview_id: int, *, hold: float) -> Taken | None:
             "UPDATE preview SET attempts = attempts + 1,"
             " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
             " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-            " RETURNING tenant_id, move_to, restore, attempts",
+            " RETURNING tenant_id, move_to, restore,"
+            "  extract(epoch FROM clock_timestamp() - requested_at)::float8 AS age",
             [hold, preview_id],
         ).fetchone()
 
@@ -105,6 +106,42 @@ def fail(conn: Connection, preview_id: int, *, error: str) -> None:
         "UPDATE preview SET state = 'failed', error = %s, finished_at = clock_timestamp() WHERE id = %s",
         [error[:1000], preview_id],
     )
+
+
+def put_back(conn: Connection, preview_id: int, *, after: float) -> None:
+    """To be worked out `after` seconds from now."""
+    conn.execute(
+        "UPDATE preview SET next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND state = 'waiting'",
+        [after, preview_id],
+    )
+
+
+def waits_for(conn: Connection, tenant_id: str) -> str | None:
+    """What is at work on the tenant, and on its cluster where the tenant's own waits for that: a preview of
+    something that is changing would be wrong by the time it is read. None where nothing is."""
+    rows = conn.execute(
+        "SELECT o.id, o.kind, o.resource_id, s.seq, s.name FROM operation o LEFT JOIN LATERAL"
+        "  (SELECT seq, name FROM step WHERE operation_id = o.id ORDER BY seq DESC LIMIT 1) s ON true"
+        " WHERE (o.state = 'running' OR (o.state = 'waiting' AND o.attempts = 0))"
+        "  AND (o.kind, o.resource_id) IN (VALUES ('tenant', %(tenant)s),"
+        "  ('cluster', (SELECT cluster_id FROM placement WHERE tenant_id = %(tenant)s"
+        "   AND state = 'current')))"
+        "  AND (o.kind = 'cluster' OR s.seq IS NOT NULL) ORDER BY o.id",
+        {"tenant": tenant_id},
+    ).fetchall()
+    found = {row["kind"]: row for row in rows}
+    if "tenant" not in found:
+        return None
+    said = _at_step(found["tenant"])
+    if "cluster" in found:
+        said += f"; it waits for cluster {found['cluster']['resource_id']}: {_at_step(found['cluster'])}"
+    return said
+
+
+def _at_step(row: DictRow) -> str:
+    where = "has not begun" if row["seq"] is None else f"is at step {row['seq']}, {row['name']}"
+    return f"operation {row['id']} {where}"
 
 
 def due(conn: Connection, *, limit: int) -> list[int]:

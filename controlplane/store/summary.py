@@ -37,7 +37,7 @@ class InboxCounts:
 
 def tenant_groups(conn: Connection) -> list[TenantGroup]:
     rows = conn.execute(
-        "SELECT spec->>'lifecycle' AS lifecycle, observed_generation = generation AS settled,"
+        "SELECT spec->>'lifecycle' AS lifecycle, observed_generation = generation AS reconciled,"
         " ready_at IS NOT NULL AS ever_ready, started_at IS NOT NULL AS started, count(*) AS count"
         " FROM tenant GROUP BY 1, 2, 3, 4"
     ).fetchall()

@@ -11,11 +11,10 @@ from controlplane.settings import Settings
 from controlplane.store.registry import Registry
 from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
-    clones,
+    actions,
     clusters,
     events,
     exports,
-    moves,
     notifications,
     operations,
     pool,
@@ -23,7 +22,6 @@ from controlplane.web.api import (
     purges,
     rehearsals,
     releases,
-    restores,
     rollouts,
     routes,
     schema,
@@ -62,7 +60,7 @@ def create_app(
     problem.install(app)
     app.register_blueprint(health.blueprint(edge))
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
-    for resource in (tenants, moves, restores, clones, previews, operations, events, clusters, pool):
+    for resource in (tenants, actions, previews, operations, events, clusters, pool):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (subscriptions, routes, summary, purges, exports, notifications):
         app.register_blueprint(resource.blueprint(edge))

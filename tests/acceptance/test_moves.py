@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
-from controlplane.services import moves
 from controlplane.store import move, placement
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers
@@ -32,7 +32,7 @@ def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, c
     customers.write("comet", "written on the shared cluster")
     source = _placed(harness, tenant_id)
     with harness.registry.connection() as conn:
-        moves.request(conn, tenant_id, to="dedicated", actor="acceptance", reason="it grows")
+        run(conn, "move", tenant_id, to="dedicated", actor="acceptance", reason="it grows")
     customers.wait_until_reconciled(subscription, timeout=MOVED_WITHIN)
     target = _placed(harness, tenant_id)
     with harness.registry.connection() as conn:
@@ -48,7 +48,7 @@ def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, c
     assert "written on the shared cluster" in text
     assert "written on its own" in text
     with harness.registry.connection() as conn:
-        moves.confirm(conn, tenant_id, actor="acceptance", reason="it is good")
+        run(conn, "confirm-move", tenant_id, actor="acceptance", reason="it is good")
     customers.wait_until_reconciled(subscription, timeout=MOVED_WITHIN)
     with harness.registry.connection() as conn:
         over = move.latest(conn, tenant_id)

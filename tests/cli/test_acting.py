@@ -231,7 +231,10 @@ def test_a_dry_run_that_fails_or_never_ends(desk: Desk) -> None:
     with meanwhile(lambda: preview_done(desk.site, "state = 'failed', error = 'no such plan'")):
         done = desk.run("tenants", "reprovision", "acme", "--dry-run")
     assert (done.exit_code, "no such plan" in done.stderr) == (1, True)
-    assert desk.run("tenants", "reprovision", "acme", "--dry-run", "--timeout", 1).exit_code == 6
+    late = desk.run("tenants", "reprovision", "acme", "--dry-run", "--timeout", 1)
+    assert late.exit_code == 6
+    assert late.stderr.splitlines()[0] == "waits for: a worker to take it"
+    assert late.stderr.endswith("is not worked out after 1 s, it waits for: a worker to take it\n")
     assert desk.run("tenants", "reprovision", "acme", "--dry-run", "--wait").exit_code == 2
 
 

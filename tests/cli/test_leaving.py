@@ -40,21 +40,21 @@ def closed(desk: Desk) -> str:
 def test_a_dry_run_shows_and_the_request_tells_how_to_approve(desk: Desk, closed: str) -> None:
     shown = desk.ok("tenants", "purge", "acme", "--dry-run")
     assert f"{closed.replace('-', '_')}_1 on " in shown
-    assert "--approve" not in shown
+    assert "approve-purge" not in shown
     refused = desk.run("tenants", "purge", "acme")
     assert (refused.exit_code, "its id in full" in refused.stderr) == (2, True)
     early = desk.run("tenants", "purge", closed)
     assert (early.exit_code, "keeps its data until" in early.stderr) == (1, True)
     asked = desk.ok("tenants", "purge", closed, "--early", "--reason", "art. 17")
     digest = desk.json("tenants", "purge", closed, "--dry-run")["digest"]
-    assert f"controlplane tenants purge {closed} --approve {digest}" in asked
-    alone = desk.run("tenants", "purge", closed, "--approve", digest)
+    assert f"controlplane tenants approve-purge {closed} --digest {digest}" in asked
+    alone = desk.run("tenants", "approve-purge", closed, "--digest", digest)
     assert (alone.exit_code, "somebody else" in alone.stderr) == (1, True)
-    assert "art. 17" not in desk.ok("tenants", "purge", closed, "--withdraw")
+    assert "art. 17" not in desk.ok("tenants", "withdraw-purge", closed)
     assert "data kept until" in desk.ok("tenants", "show", "acme")
 
 
-@pytest.mark.parametrize("options", [["--dry-run", "--withdraw"], ["--wait"]])
+@pytest.mark.parametrize("options", [["--dry-run", "--wait"], ["--wait"], ["--digest", "x"]])
 def test_options_that_do_not_go_together(desk: Desk, options: list[str]) -> None:
     assert desk.run("tenants", "purge", "t-aaaaaaaaaaaa", *options).exit_code == 2
 

@@ -10,9 +10,9 @@ def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
     desk.site.rows("UPDATE tenant SET ready_at = now()")
     assert desk.json("tenants", "move", "acme", "--to", "dedicated")["resource"] == tenant_id
     assert "preparing, to dedicated" in desk.ok("tenants", "show", "acme")
-    done = desk.run("tenants", "move", "acme", "--confirm")
+    done = desk.run("tenants", "confirm-move", "acme")
     assert (done.exit_code, "only one that is moved" in done.stderr) == (1, True)
-    assert "operations watch" in desk.ok("tenants", "move", "acme", "--give-up", "--reason", "not now")
+    assert "operations watch" in desk.ok("tenants", "abort-move", "acme", "--reason", "not now")
     desk.site.rows(
         "UPDATE move SET phase = 'moved', pause_seconds = 0.1234, keep_until = now(), checked = 'before',"
         """ compared = '[{"name": "app.notes", "rows": 7, "checksum": "1", "same": true}]'"""
@@ -25,8 +25,6 @@ def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
     "options",
     [
         [],
-        ["--to", "shared", "--confirm"],
-        ["--confirm", "--dry-run"],
         ["--to", "shared", "--dry-run", "--wait"],
     ],
 )

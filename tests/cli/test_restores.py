@@ -16,7 +16,7 @@ def test_a_restore_is_asked_for_shown_and_given_up(desk: Desk) -> None:
     shown = desk.ok("tenants", "show", "acme")
     assert "last restore" in shown
     assert f"preparing, to {at[:10]}" in shown
-    assert "operations watch" in desk.ok("tenants", "move", "acme", "--give-up")
+    assert "operations watch" in desk.ok("tenants", "abort-move", "acme")
     desk.site.rows("UPDATE move SET phase = 'undone', finished_at = now()")
     assert "operations watch" in desk.ok("tenants", "restore", "acme", "--snapshot", "nightly")
     assert "preparing, to snapshot nightly" in desk.ok("tenants", "show", "acme")
@@ -32,6 +32,7 @@ def test_a_restore_is_asked_for_shown_and_given_up(desk: Desk) -> None:
     ],
 )
 def test_what_does_not_go_together(desk: Desk, options: list[str]) -> None:
+    desk.site.found("sub_1", name="Acme")
     assert desk.run("tenants", "restore", "acme", *options).exit_code == 2
 
 

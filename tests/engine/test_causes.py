@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import Retryable
 from controlplane.domain.placement import tenant_id_for
-from controlplane.services import tenants
 from controlplane.store import operation
 from tests.harness.engine import Harness
 from workers.jobs.intake import handle_event
@@ -30,7 +30,7 @@ def newest(harness: Harness) -> Any:
 
 def rotate(harness: Harness, actor: str = "api:support", reason: str = "leaked") -> int:
     with harness.ctx.registry.connection() as conn:
-        return tenants.rotate(conn, TENANT, actor=actor, reason=reason)
+        return run(conn, "rotate", TENANT, actor=actor, reason=reason).operation_id
 
 
 def reasons(row: Any) -> list[tuple[str, str]]:

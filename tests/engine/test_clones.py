@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import clones
 from controlplane.store import placement, tenant
 from controlplane.store.tenant import SlugTaken, TenantRow
 from tests.engine.test_life import paid
@@ -18,8 +18,7 @@ SOURCE = tenant_id_for("sub_00000001")
 
 def clone(harness: Harness, slug: str = "copy-of-it") -> str:
     with harness.ctx.registry.connection() as conn:
-        clone_id, _ = clones.request(conn, SOURCE, slug=slug, actor="support", reason="a ticket")
-    return clone_id
+        return run(conn, "clone", SOURCE, slug=slug, actor="support", reason="a ticket").tenant_id
 
 
 def row(harness: Harness, tenant_id: str) -> TenantRow:
@@ -67,9 +66,9 @@ def test_a_clone_is_closed_by_hand_and_a_customer_is_not(harness: Harness) -> No
     clone_id = clone(harness)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        clones.close(conn, clone_id, actor="support", reason="done with it")
+        run(conn, "close", clone_id, actor="support", reason="done with it")
         with pytest.raises(Conflict):
-            clones.close(conn, SOURCE, actor="support", reason="oops")
+            run(conn, "close", SOURCE, actor="support", reason="oops")
     harness.work()
     assert row(harness, clone_id).phase is Phase.CLOSED
     assert harness.violations() == []
@@ -79,11 +78,11 @@ def test_what_is_refused(harness: Harness) -> None:
     subscription = paid(harness)
     with harness.ctx.registry.connection() as conn:
         with pytest.raises(SlugTaken):
-            clones.request(conn, SOURCE, slug="customer-1", actor="a", reason="r")
+            run(conn, "clone", SOURCE, slug="customer-1", actor="a", reason="r")
         with pytest.raises(Invalid):
-            clones.request(conn, SOURCE, slug="Not A Slug", actor="a", reason="r")
+            run(conn, "clone", SOURCE, slug="Not A Slug", actor="a", reason="r")
     harness.subscribe(1, status="canceled")
     harness.hear(subscription)
     harness.work()
     with harness.ctx.registry.connection() as conn, pytest.raises(Conflict):
-        clones.request(conn, SOURCE, slug="too-late", actor="a", reason="r")
+        run(conn, "clone", SOURCE, slug="too-late", actor="a", reason="r")

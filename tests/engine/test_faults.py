@@ -11,11 +11,11 @@ from typing import cast
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, UNEXPECTED_UNTIL_PARKED, ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import tenants
 from controlplane.store import lease
 from controlplane.store.registry import Connection
 from localcloud.fakes.aws import FakeAccount, encode
@@ -180,7 +180,7 @@ def test_what_a_person_must_decide_is_parked_and_the_others_go_on(harness: Harne
             "SELECT needs_attention, runbook FROM cluster WHERE runbook IS NOT NULL"
         ).fetchall()
         assert parked == [{"needs_attention": "40 clusters are in use", "runbook": "aws-quota"}]
-        tenants.reprovision(conn, tenant_id_for(unlucky), actor="support", reason="quota was raised")
+        run(conn, "reprovision", tenant_id_for(unlucky), actor="support", reason="quota was raised")
     harness.work()
     assert harness.violations() == []
 

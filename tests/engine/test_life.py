@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
+from controlplane.actions.action import dry_run, run
+from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
-from controlplane.services import events, tenants
+from controlplane.services import events
 from controlplane.store import hostname
 from controlplane.store import preview as previews
 from tests.harness.engine import ZONE, Harness
 from workers.engine.converge import converge
-from workers.jobs import preview
+from workers.jobs import intake, preview
 from workers.runtime import polling
 from workers.steps import routes
 from workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
@@ -211,7 +215,7 @@ def test_a_registry_restored_from_a_backup_still_wins_over_a_newer_cache(harness
     assert entry is not None
     harness.cache.publish({**entry.payload, "epoch": 5000, "status": "suspended", "database": None})
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, tenant_id_for(subscription), actor="test", reason="restored")
+        run(conn, "reprovision", tenant_id_for(subscription), actor="test", reason="restored")
     harness.work()
     now = harness.cache.read(f"customer-1.{ZONE}")
     assert now is not None
@@ -224,7 +228,7 @@ def test_a_preview_says_what_would_be_done_and_does_nothing(harness: Harness) ->
     tenant_id = tenant_id_for(subscription)
     harness.cache.flush()
     with harness.ctx.registry.connection() as conn:
-        preview_id = tenants.request_preview(conn, tenant_id, actor="support")
+        preview_id = dry_run(conn, "reprovision", tenant_id, actor="support")
     assert preview.work_out(harness.ctx, preview_id)
     with harness.ctx.registry.connection() as conn:
         found = previews.get(conn, preview_id)
@@ -235,13 +239,42 @@ def test_a_preview_says_what_would_be_done_and_does_nothing(harness: Harness) ->
     assert not preview.work_out(harness.ctx, preview_id)
 
 
+def test_a_preview_of_a_tenant_that_is_being_made_says_what_it_waits_for(harness: Harness) -> None:
+    """It neither blocks nor answers from a moment that is over by the time it is read."""
+    tenant_id = tenant_id_for(subscription := harness.subscribe(1, plan="dedicated"))
+    event = harness.hear(subscription, "customer.subscription.created")
+    intake.handle_event(harness.ctx, event)
+    converge(harness.ctx, ResourceKind.TENANT, tenant_id)
+    placed = harness.placement(subscription)
+    with harness.ctx.registry.connection() as conn:
+        preview_id = dry_run(conn, "reprovision", tenant_id, actor="support")
+        waits_for = previews.waits_for(conn, tenant_id)
+    assert waits_for is not None
+    assert re.fullmatch(
+        rf"operation \d+ is at step \d+, await_cluster; it waits for cluster {placed.cluster_id}:"
+        r" operation \d+ has not begun",
+        waits_for,
+    )
+    assert preview.work_out(harness.ctx, preview_id)
+    with harness.ctx.registry.connection() as conn:
+        assert previews.get(conn, preview_id).state == "waiting"
+        conn.execute("UPDATE preview SET next_attempt_at = now(), requested_at = now() - interval '1 hour'")
+    assert preview.work_out(harness.ctx, preview_id)
+    with harness.ctx.registry.connection() as conn:
+        failed = previews.get(conn, preview_id)
+    assert (failed.state, failed.error) == ("failed", waits_for)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
+        assert previews.waits_for(conn, tenant_id) is None
+
+
 def test_reprovision_mends_what_was_changed_by_hand(harness: Harness) -> None:
     subscription = paid(harness)
     placed = harness.placement(subscription)
     harness.world.drop("aws-role", placed.iam_role)
     harness.world.drop("aws-policy", placed.iam_role)
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, placed.tenant_id, actor="support", reason="role removed by hand")
+        run(conn, "reprovision", placed.tenant_id, actor="support", reason="role removed by hand")
     harness.work()
     assert harness.ctx.providers.identities.role_exists(placed.iam_role)
     assert harness.tenant(subscription).needs_attention is None
@@ -262,7 +295,7 @@ def test_a_periodic_look_does_not_wake_a_cluster_that_pauses(harness: Harness) -
     assert not [call for call in asked if call.startswith("databases.")]
     assert [call for call in asked if call.startswith("secrets.")]
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, tenant_id_for(subscription), actor="support", reason="look")
+        run(conn, "reprovision", tenant_id_for(subscription), actor="support", reason="look")
     harness.work()
     assert [call for call in asked if call.startswith("databases.observe")]
 
@@ -278,7 +311,7 @@ def test_the_full_pass_writes_tombstones_too_even_of_a_plan_that_is_gone(harness
     harness.ctx = replace(harness.ctx, catalogue=replace(harness.ctx.catalogue, plans=plans))
     harness.cache.flush()
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, tenant_id_for(subscription), actor="support", reason="look")
+        run(conn, "reprovision", tenant_id_for(subscription), actor="support", reason="look")
     harness.work()
     assert routes.publish_all(harness.ctx) == 1
     assert route(harness) == "gone"

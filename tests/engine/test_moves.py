@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.actions.action import dry_run, run
 from controlplane.domain.errors import Conflict, Invalid, NotFound
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import moves
 from controlplane.store import move
 from controlplane.store import preview as previews
 from controlplane.store.move import MoveRow
@@ -24,7 +24,7 @@ TENANT = tenant_id_for("sub_00000001")
 
 def ask(harness: Harness, to: str = "dedicated") -> None:
     with harness.ctx.registry.connection() as conn:
-        moves.request(conn, TENANT, to=to, actor="support", reason="test")
+        run(conn, "move", TENANT, to=to, actor="support", reason="test")
 
 
 def last(harness: Harness) -> MoveRow:
@@ -36,7 +36,7 @@ def last(harness: Harness) -> MoveRow:
 
 def confirm(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        moves.confirm(conn, TENANT, actor="support", reason="test")
+        run(conn, "confirm-move", TENANT, actor="support", reason="test")
 
 
 def isolation(harness: Harness, subscription: str) -> str:
@@ -146,7 +146,7 @@ def test_who_leaves_after_a_move_leaves_no_source_behind(harness: Harness) -> No
 def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
+        preview_id = dry_run(conn, "move", TENANT, to="dedicated", actor="support")
     assert preview.work_out(harness.ctx, preview_id)
     with harness.ctx.registry.connection() as conn:
         found = previews.get(conn, preview_id)
@@ -190,7 +190,7 @@ def test_what_can_not_be_carried_leaves_the_tenant_where_it_is(harness: Harness,
     assert harness.world.all("move-stream") == {}
     harness.moves.refuse(call, refuse=False)
     with harness.ctx.registry.connection() as conn:
-        moves.give_up(conn, TENANT, actor="support", reason="test")
+        run(conn, "abort-move", TENANT, actor="support", reason="test")
     harness.work()
     assert last(harness).phase is MovePhase.UNDONE
     assert harness.rows(subscription) == ["still here"]
@@ -214,7 +214,7 @@ def test_without_a_log_to_follow_nothing_is_made_and_nothing_paused(harness: Har
     with harness.ctx.registry.connection() as conn:
         assert conn.execute("SELECT FROM cluster").rowcount == 1
         assert conn.execute("SELECT FROM step WHERE name = 'begin_copy'").rowcount == 0
-        moves.give_up(conn, TENANT, actor="support", reason="test")
+        run(conn, "abort-move", TENANT, actor="support", reason="test")
     harness.work()
     assert last(harness).phase is MovePhase.UNDONE
     assert harness.tenant(subscription).needs_attention is None
@@ -225,7 +225,7 @@ def test_a_dry_run_says_that_there_is_no_log_to_follow(harness: Harness) -> None
     on_the_default_group(harness)
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        preview_id = moves.request_preview(conn, TENANT, to="dedicated", actor="support")
+        preview_id = dry_run(conn, "move", TENANT, to="dedicated", actor="support")
     assert preview.work_out(harness.ctx, preview_id)
     with harness.ctx.registry.connection() as conn:
         found = previews.get(conn, preview_id)
@@ -293,7 +293,7 @@ def test_a_move_that_was_given_up_is_not_asked_for_again_by_the_same_plan(harnes
     harness.hear(subscription)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        moves.give_up(conn, TENANT, actor="support", reason="test")
+        run(conn, "abort-move", TENANT, actor="support", reason="test")
     harness.work()
     assert harness.tenant(subscription).runbook == "move-between-clusters"
     assert last(harness).phase is MovePhase.UNDONE
@@ -304,21 +304,21 @@ def test_what_is_refused(harness: Harness) -> None:
     placed = harness.placement(subscription)
     with harness.ctx.registry.connection() as conn:
         with pytest.raises(Invalid):
-            moves.request(conn, TENANT, to="elsewhere", actor="a", reason="r")
+            run(conn, "move", TENANT, to="elsewhere", actor="a", reason="r")
         with pytest.raises(NotFound):
-            moves.request(conn, TENANT, to="c-aaaaaaaaaaaa", actor="a", reason="r")
+            run(conn, "move", TENANT, to="c-aaaaaaaaaaaa", actor="a", reason="r")
         with pytest.raises(Conflict):
-            moves.request(conn, TENANT, to=placed.cluster_id, actor="a", reason="r")
+            run(conn, "move", TENANT, to=placed.cluster_id, actor="a", reason="r")
         with pytest.raises(Conflict):
-            moves.confirm(conn, TENANT, actor="a", reason="r")
-        moves.request(conn, TENANT, to="dedicated", actor="a", reason="r")
+            run(conn, "confirm-move", TENANT, actor="a", reason="r")
+        run(conn, "move", TENANT, to="dedicated", actor="a", reason="r")
         with pytest.raises(Conflict):
-            moves.request(conn, TENANT, to="dedicated", actor="a", reason="r")
+            run(conn, "move", TENANT, to="dedicated", actor="a", reason="r")
         with pytest.raises(Conflict):
-            moves.confirm(conn, TENANT, actor="a", reason="r")
+            run(conn, "confirm-move", TENANT, actor="a", reason="r")
     harness.work()
     with harness.ctx.registry.connection() as conn, pytest.raises(Conflict):
-        moves.give_up(conn, TENANT, actor="a", reason="r")
+        run(conn, "abort-move", TENANT, actor="a", reason="r")
 
 
 def test_a_cluster_that_was_a_tenants_alone_is_nobody_elses(harness: Harness) -> None:

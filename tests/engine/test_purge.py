@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from controlplane import certificate
+from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import clones, moves, purges
+from controlplane.services import purges
 from controlplane.store import purge
 from controlplane.store.registry import Registry
 from tests.harness.engine import (
@@ -60,12 +61,12 @@ def copy_time_ends(harness: Harness) -> None:
 
 def ask(harness: Harness, *, early: bool = False, actor: str = "anna") -> purge.PurgeRow:
     with harness.ctx.registry.connection() as conn:
-        return purges.request(conn, TENANT, actor=actor, reason="the end", early=early)
+        return run(conn, "purge", TENANT, actor=actor, reason="the end", early=early).purge
 
 
 def approve(harness: Harness, digest: str, actor: str = "bert") -> None:
     with harness.ctx.registry.connection() as conn:
-        purges.approve(conn, TENANT, actor=actor, digest=digest)
+        run(conn, "approve-purge", TENANT, actor=actor, reason="looked at", digest=digest)
 
 
 def purged(harness: Harness, plan: str = "shared") -> Placement:
@@ -173,9 +174,9 @@ def test_nobody_orders_a_purge_alone_early_or_of_something_else(harness: Harness
     assert harness.tenant(subscription).phase is Phase.CLOSED
     assert harness.placement(subscription)
     with harness.ctx.registry.connection() as conn:
-        purges.withdraw(conn, TENANT, actor="anna", reason="a mistake")
+        run(conn, "withdraw-purge", TENANT, actor="anna", reason="a mistake")
         with pytest.raises(NotFound):
-            purges.withdraw(conn, TENANT, actor="anna", reason="again")
+            run(conn, "withdraw-purge", TENANT, actor="anna", reason="again")
     with pytest.raises(NotFound):
         approve(harness, asked.digest)
 
@@ -348,7 +349,7 @@ def test_what_a_killed_run_made_for_one_who_then_left_goes_with_the_purge(
 def test_whoever_holds_its_rows_is_named(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        clone_id, _ = clones.request(conn, TENANT, slug="copy-of-it", actor="anna", reason="a bug")
+        clone_id = run(conn, "clone", TENANT, slug="copy-of-it", actor="anna", reason="a bug").tenant_id
     harness.work()
     harness.subscribe(1, status="canceled")
     harness.hear(SUBSCRIPTION)
@@ -368,7 +369,7 @@ def test_a_tenant_that_has_moved_is_purged_where_it_lives_and_names_where_it_liv
     paid(harness)
     old = harness.placement(SUBSCRIPTION)
     with harness.ctx.registry.connection() as conn:
-        moves.request(conn, TENANT, to="dedicated", actor="anna", reason="grows")
+        run(conn, "move", TENANT, to="dedicated", actor="anna", reason="grows")
     harness.work()
     harness.subscribe(1, status="canceled")
     harness.hear(SUBSCRIPTION)
@@ -394,10 +395,10 @@ def test_a_tenant_that_has_moved_is_purged_where_it_lives_and_names_where_it_liv
 def test_an_open_move_is_over_before_a_purge(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        moves.request(conn, TENANT, to="dedicated", actor="anna", reason="grows")
+        run(conn, "move", TENANT, to="dedicated", actor="anna", reason="grows")
         conn.execute(
             'UPDATE tenant SET spec = spec || \'{"lifecycle": "closed"}\', closed_at = now(),'
             " purge_after = now()"
         )
         with pytest.raises(Conflict, match="a move that is not over"):
-            purges.request(conn, TENANT, actor="anna", reason="x", early=True)
+            run(conn, "purge", TENANT, actor="anna", reason="x", early=True)

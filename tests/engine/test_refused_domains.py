@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import tenants
 from tests.harness.engine import Harness
 from workers.engine.converge import converge
 from workers.jobs.comparison import compare
@@ -60,7 +60,7 @@ def test_it_stays_over_every_look_and_is_told_once(harness: Harness, refused: st
     harness.hear(refused)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, tenant_id_for(refused), actor="test", reason="look")
+        run(conn, "reprovision", tenant_id_for(refused), actor="test", reason="look")
     harness.work()
     assert compare(harness.ctx).out_of_step == 0
     assert attention(harness, refused) == (TAKEN, "hostname-conflict")
@@ -70,7 +70,7 @@ def test_it_stays_over_every_look_and_is_told_once(harness: Harness, refused: st
 def test_it_covers_nothing_else_up_and_comes_back_after_it(harness: Harness, refused: str) -> None:
     harness.cache.down()
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, tenant_id_for(refused), actor="test", reason="look")
+        run(conn, "reprovision", tenant_id_for(refused), actor="test", reason="look")
     for _ in range(ATTEMPTS_UNTIL_ATTENTION + 2):
         converge(harness.ctx, ResourceKind.TENANT, tenant_id_for(refused))
         harness.pass_time()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.actions.action import dry_run, run
 from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.restore import moment
-from controlplane.services import moves, restores, tenants
 from controlplane.store import cluster, move, restore
 from controlplane.store import preview as previews
 from controlplane.store.cluster import ClusterRow
@@ -47,17 +47,17 @@ def remember(harness: Harness, subscription: str) -> str:
 
 def ask(harness: Harness, at: str | None = None, snapshot: str | None = None) -> None:
     with harness.ctx.registry.connection() as conn:
-        restores.request(conn, TENANT, at=at, snapshot=snapshot, actor="support", reason="test")
+        run(conn, "restore", TENANT, at=at, snapshot=snapshot, actor="support", reason="test")
 
 
 def give_up(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        moves.give_up(conn, TENANT, actor="support", reason="test")
+        run(conn, "abort-move", TENANT, actor="support", reason="test")
 
 
 def confirm(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        moves.confirm(conn, TENANT, actor="support", reason="test")
+        run(conn, "confirm-move", TENANT, actor="support", reason="test")
 
 
 def last(harness: Harness) -> tuple[MoveRow, RestoreRow]:
@@ -138,7 +138,7 @@ def test_a_snapshot_is_restored_likewise(harness: Harness) -> None:
 def test_a_moment_before_a_move_is_looked_for_where_the_tenant_lived_then(harness: Harness) -> None:
     subscription, at = damaged(harness)
     with harness.ctx.registry.connection() as conn:
-        moves.request(conn, TENANT, to="dedicated", actor="support", reason="test")
+        run(conn, "move", TENANT, to="dedicated", actor="support", reason="test")
     harness.work()
     confirm(harness)
     harness.work()
@@ -166,7 +166,7 @@ def test_a_database_of_an_older_release_is_copied_as_it_was_and_then_brought_for
     (old / "0002_more.sql").write_text("CREATE TABLE more (id int PRIMARY KEY);")
     harness.ctx = replace(harness.ctx, release="0002")
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, TENANT, actor="support", reason="test")
+        run(conn, "reprovision", TENANT, actor="support", reason="test")
     harness.work()
     harness.write(1, "bad")
     ask(harness, at)
@@ -267,7 +267,7 @@ def test_a_failure_in_the_pause_opens_the_former_database_again(
     assert harness.write(1, "still here")
     monkeypatch.undo()
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, TENANT, actor="support", reason="test")
+        run(conn, "reprovision", TENANT, actor="support", reason="test")
     harness.work()
     assert harness.rows(subscription) == ["good"]
 
@@ -298,7 +298,7 @@ def test_a_moment_outside_of_the_window_waits_for_a_person_and_one_not_stored_ye
     assert last(harness)[1].cluster_id is None
     clusters.change_window(home, now - timedelta(days=1), now - timedelta(hours=1))
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, TENANT, actor="support", reason="test")
+        run(conn, "reprovision", TENANT, actor="support", reason="test")
     with pytest.raises(AssertionError, match="not settled"):
         harness.work(rounds=3)
     clusters.change_window(home, now - timedelta(days=1), now)
@@ -371,7 +371,7 @@ def test_what_is_refused_at_once(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
 
         def request(at: object = None, snapshot: object = None) -> None:
-            restores.request(conn, TENANT, at=at, snapshot=snapshot, actor="a", reason="r")
+            run(conn, "restore", TENANT, at=at, snapshot=snapshot, actor="a", reason="r")
 
         for at, snapshot, field in (
             (None, None, "at"),
@@ -393,14 +393,14 @@ def test_what_is_refused_at_once(harness: Harness) -> None:
         with pytest.raises(Conflict, match="has a restore that is preparing"):
             request(snapshot="nightly")
         with pytest.raises(Conflict, match="has a restore that is preparing"):
-            moves.request(conn, TENANT, to="dedicated", actor="a", reason="r")
-        moves.give_up(conn, TENANT, actor="a", reason="r")
+            run(conn, "move", TENANT, to="dedicated", actor="a", reason="r")
+        run(conn, "abort-move", TENANT, actor="a", reason="r")
     harness.work()
     harness.subscribe(1, status="canceled")
     harness.hear(subscription)
     harness.work()
     with harness.ctx.registry.connection() as conn, pytest.raises(Conflict, match="only an active one"):
-        restores.request(conn, TENANT, at=None, snapshot="nightly", actor="a", reason="r")
+        run(conn, "restore", TENANT, at=None, snapshot="nightly", actor="a", reason="r")
 
 
 def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
@@ -411,7 +411,7 @@ def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
     ):
         with harness.ctx.registry.connection() as conn:
             asked: dict[str, object] = {"at": None, "snapshot": None, **wish}
-            preview_id = restores.request_preview(conn, TENANT, actor="support", **asked)  # type: ignore[arg-type]
+            preview_id = dry_run(conn, "restore", TENANT, actor="support", **asked)  # type: ignore[arg-type]
         assert preview.work_out(harness.ctx, preview_id)
         with harness.ctx.registry.connection() as conn:
             found = previews.get(conn, preview_id)
@@ -459,4 +459,4 @@ def test_the_pool_and_placements_pass_over_a_restored_cluster(harness: Harness) 
     with harness.ctx.registry.connection() as conn:
         assert cluster.get(conn, there.id).spec.lifecycle.value == "active"
         with pytest.raises(Conflict, match="has no free slot"):
-            moves.request(conn, tenant_id_for(second), to=there.id, actor="a", reason="r")
+            run(conn, "move", tenant_id_for(second), to=there.id, actor="a", reason="r")

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, Invalid, NotFound, Retryable
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.services import clones, purges, tenants
+from controlplane.services import purges, tenants
 from controlplane.store import purge
 from tests.engine.test_leave import SUBSCRIPTION, TENANT, approve, ask, copy_time_ends, paid, retention_ends
 from tests.harness.engine import Harness
@@ -175,7 +176,7 @@ def test_no_later_look_writes_over_it_and_the_end_of_the_subscription_ends_it(ha
     harness.work()
     kept(harness)
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, TENANT, actor="support", reason="look")
+        run(conn, "reprovision", TENANT, actor="support", reason="look")
     harness.world._crash = _secrets_away
     for _ in range(10):
         harness.pass_time()
@@ -293,14 +294,14 @@ def test_a_customer_who_leaves_for_good_is_purged_though_others_pay(harness: Har
 def test_a_clone_goes_whatever_its_sources_customer_pays(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        clone_id, _ = clones.request(conn, TENANT, slug="copy-of-it", actor="anna", reason="a bug")
+        clone_id = run(conn, "clone", TENANT, slug="copy-of-it", actor="anna", reason="a bug").tenant_id
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        clones.close(conn, clone_id, actor="anna", reason="done")
+        run(conn, "close", clone_id, actor="anna", reason="done")
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        asked = purges.request(conn, clone_id, actor="anna", reason="done", early=True)
-        purges.approve(conn, clone_id, actor="bert", digest=asked.digest)
+        asked = run(conn, "purge", clone_id, actor="anna", reason="done", early=True).purge
+        run(conn, "approve-purge", clone_id, actor="bert", reason="looked at", digest=asked.digest)
     harness.work()
     with harness.ctx.registry.connection() as conn:
         assert tenants.show(conn, clone_id).tenant.phase is Phase.PURGED

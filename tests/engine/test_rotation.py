@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.rotation import DAY, SPREAD, rotate_after, version_id
-from controlplane.services import tenants
 from controlplane.store import placement
 from controlplane.store.placement import Login
 from tests.harness.engine import Harness
@@ -25,7 +25,7 @@ def placed(harness: Harness) -> Placement:
 
 def ask(harness: Harness, placed: Placement) -> None:
     with harness.ctx.registry.connection() as conn:
-        tenants.rotate(conn, placed.tenant_id, actor="support", reason="a laptop was lost")
+        run(conn, "rotate", placed.tenant_id, actor="support", reason="a laptop was lost")
 
 
 def in_use(harness: Harness, placed: Placement) -> Credential:

@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from controlplane.actions.action import run
 from controlplane.domain.placement import Placement
-from controlplane.services import tenants
 from dataplane.credentials import SecretsManagerCredentials
 from dataplane.settings import DataPlane, from_environment
 from examples.notes.app import create_app
@@ -157,7 +157,7 @@ class Load:
 def rotate(harness: Harness, placed: Placement) -> None:
     """One rotation and the retirement of the login before, at the pace of a clock."""
     with harness.ctx.registry.connection() as conn:
-        tenants.rotate(conn, placed.tenant_id, actor="support", reason="load test")
+        run(conn, "rotate", placed.tenant_id, actor="support", reason="load test")
     harness.work()
     time.sleep(GRACE)
     harness.grace_ends()
@@ -221,7 +221,7 @@ def test_a_notice_moves_idle_connections_before_the_old_login_ends(
     placed = harness.placement("sub_00000001")
     assert client.get("/", headers=headers).status_code == 200
     with harness.ctx.registry.connection() as conn:
-        tenants.rotate(conn, placed.tenant_id, actor="support", reason="test")
+        run(conn, "rotate", placed.tenant_id, actor="support", reason="test")
     harness.work()
     until = time.monotonic() + 10
     while users(server, placed) and time.monotonic() < until:

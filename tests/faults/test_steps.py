@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import Retryable
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
-from controlplane.services import tenants
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 from localcloud.servers.postgres import PostgresServer
@@ -38,7 +38,7 @@ def live(harness: Harness) -> str:
     harness.hear(subscription)
     harness.work(60)
     with harness.ctx.registry.connection() as conn:
-        tenants.rotate(conn, tenant_id_for(subscription), actor="support", reason="test")
+        run(conn, "rotate", tenant_id_for(subscription), actor="support", reason="test")
     harness.work(60)
     harness.grace_ends()
     harness.work(60)

@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from controlplane.actions.action import run
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.restore import moment
 from controlplane.domain.tenant import Phase
-from controlplane.services import moves, purges, restores, tenants
 from controlplane.store import data_copy, move, placement, purge
 from localcloud.fakes import past
 from tests.harness.engine import Harness
@@ -47,7 +47,7 @@ def support_rotates(url: str, world: Path) -> Harness:
     harness = customer_pays(url, world)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        tenants.rotate(conn, TENANT, actor="support", reason="test")
+        run(conn, "rotate", TENANT, actor="support", reason="test")
     return harness
 
 
@@ -57,8 +57,8 @@ def _purge_is_approved(url: str, world: Path, plan: str) -> Harness:
         harness.hear(harness.subscribe(1, plan=plan, status=status))
         harness.work()
     with harness.ctx.registry.connection() as conn:
-        asked = purges.request(conn, TENANT, actor="anna", reason="test", early=True)
-        purges.approve(conn, TENANT, actor="bert", digest=asked.digest)
+        asked = run(conn, "purge", TENANT, actor="anna", reason="test", early=True).purge
+        run(conn, "approve-purge", TENANT, actor="bert", reason="looked at", digest=asked.digest)
     return harness
 
 
@@ -98,7 +98,7 @@ def support_moves(url: str, world: Path) -> Harness:
     harness.work()
     _write(harness, "before")
     with harness.ctx.registry.connection() as conn:
-        moves.request(conn, TENANT, to="dedicated", actor="support", reason="test")
+        run(conn, "move", TENANT, to="dedicated", actor="support", reason="test")
     return harness
 
 
@@ -114,7 +114,7 @@ def support_moves_on(url: str, world: Path) -> Harness:
     harness = support_moves(url, world)
     _work_up_to(harness, "begin")
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, TENANT, actor="support", reason="test")
+        run(conn, "reprovision", TENANT, actor="support", reason="test")
     return harness
 
 
@@ -122,7 +122,7 @@ def support_confirms(url: str, world: Path) -> Harness:
     harness = support_moves(url, world)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        moves.confirm(conn, TENANT, actor="support", reason="test")
+        run(conn, "confirm-move", TENANT, actor="support", reason="test")
     return harness
 
 
@@ -130,7 +130,7 @@ def support_gives_up(url: str, world: Path) -> Harness:
     harness = support_moves(url, world)
     _work_up_to(harness, "hand_over")
     with harness.ctx.registry.connection() as conn:
-        moves.give_up(conn, TENANT, actor="support", reason="test")
+        run(conn, "abort-move", TENANT, actor="support", reason="test")
     return harness
 
 
@@ -144,7 +144,7 @@ def support_restores(url: str, world: Path) -> Harness:
     harness.write(1, "damage")
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET ready_at = ready_at - interval '1 hour'")
-        restores.request(conn, TENANT, at=moment(now), snapshot=None, actor="support", reason="test")
+        run(conn, "restore", TENANT, at=moment(now), snapshot=None, actor="support", reason="test")
     return harness
 
 
@@ -153,7 +153,7 @@ def support_restores_on(url: str, world: Path) -> Harness:
     harness = support_restores(url, world)
     _work_up_to(harness, "clone")
     with harness.ctx.registry.connection() as conn:
-        tenants.reprovision(conn, TENANT, actor="support", reason="test")
+        run(conn, "reprovision", TENANT, actor="support", reason="test")
     return harness
 
 
@@ -161,7 +161,7 @@ def support_regrets_a_restore(url: str, world: Path) -> Harness:
     harness = support_restores(url, world)
     _work_up_to(harness, "clone")
     with harness.ctx.registry.connection() as conn:
-        moves.give_up(conn, TENANT, actor="support", reason="test")
+        run(conn, "abort-move", TENANT, actor="support", reason="test")
     return harness
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle
-from controlplane.services import purges, releases, rollouts
+from controlplane.services import releases, rollouts
 from controlplane.store import placement, tenant
 from localcloud.fakes.databases import APPLIED, DATABASE
 from tests.engine.conftest import harness
@@ -70,8 +71,8 @@ def left(harness: Harness, number: int) -> bool:
 def purge(harness: Harness, number: int) -> None:
     tenant_id = tenant_id_for(f"sub_{number:08d}")
     with harness.ctx.registry.connection() as conn:
-        asked = purges.request(conn, tenant_id, actor="anna", reason="the customer demands it", early=True)
-        purges.approve(conn, tenant_id, actor="bert", digest=asked.digest)
+        asked = run(conn, "purge", tenant_id, actor="anna", reason="it demands it", early=True).purge
+        run(conn, "approve-purge", tenant_id, actor="bert", reason="looked at", digest=asked.digest)
 
 
 def disagreements(harness: Harness, release: str) -> list[str]:

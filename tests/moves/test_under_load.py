@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement
-from controlplane.services import moves
 from controlplane.store import move
 from controlplane.store.registry import Registry
 from localcloud.servers.valkey import ValkeyServer
@@ -40,7 +40,7 @@ def bodies(server: Server, placed: Placement) -> list[str]:
 
 def ask(harness: Harness, placed: Placement) -> None:
     with harness.ctx.registry.connection() as conn:
-        moves.request(conn, placed.tenant_id, to="dedicated", actor="support", reason="it grows")
+        run(conn, "move", placed.tenant_id, to="dedicated", actor="support", reason="it grows")
 
 
 @pytest.mark.parametrize("check_between", [0, 2**30], ids=["compared after", "compared before"])
@@ -84,7 +84,7 @@ def test_a_tenant_is_promoted_under_writes(
         with servers[0].superuser() as conn:
             assert conn.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
         with harness.ctx.registry.connection() as conn:
-            moves.confirm(conn, before.tenant_id, actor="support", reason="looks good")
+            run(conn, "confirm-move", before.tenant_id, actor="support", reason="looks good")
         harness.work()
         with servers[0].superuser() as conn:
             left = conn.execute(

@@ -26,7 +26,7 @@ def test_a_dry_run_makes_nothing(site: Site) -> None:
     tenant_id = _ready(site)
     answer = site.post("/v1/tenants/acme/clone", {"slug": "acme-copy", "dry_run": True})
     assert answer.status_code == 200
-    planned = answer.json["clone"]
+    planned = answer.json["plan"]
     assert (planned["of"], planned["host"]) == (tenant_id, "acme-copy.tenants.example")
     assert site.get("/v1/tenants/acme-copy").status_code == 404
 

@@ -32,14 +32,14 @@ def test_a_move_is_asked_for_and_shown(site: Site) -> None:
 
 def test_a_move_is_confirmed_or_given_up_where_that_can_be(site: Site) -> None:
     _ready(site)
-    assert site.post("/v1/tenants/acme/move/confirm", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/confirm-move", {"reason": "x"}).status_code == 409
     site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "it grows"})
-    assert site.post("/v1/tenants/acme/move/confirm", {"reason": "x"}).status_code == 409
-    assert site.post("/v1/tenants/acme/move/give-up", {"reason": "x"}).status_code == 202
+    assert site.post("/v1/tenants/acme/confirm-move", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/abort-move", {"reason": "x"}).status_code == 202
     assert site.rows("SELECT phase, declined FROM move") == [{"phase": "abandoned", "declined": True}]
     site.rows("UPDATE move SET phase = 'moved'")
-    assert site.post("/v1/tenants/acme/move/give-up", {"reason": "x"}).status_code == 409
-    assert site.post("/v1/tenants/acme/move/confirm", {"reason": "x"}).status_code == 202
+    assert site.post("/v1/tenants/acme/abort-move", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/confirm-move", {"reason": "x"}).status_code == 202
     assert [row["action"] for row in site.rows("SELECT action FROM audit WHERE action LIKE 'move%%'")] == [
         "move.abandoned",
         "move.confirmed",

@@ -18,27 +18,30 @@ def test_it_is_shown_asked_for_and_approved_by_another(site: Site, closed: str) 
     assert (shown["purge"], shown["due"]) == (None, False)
     assert shown["would_delete"]["database"] == closed.replace("-", "_") + "_1"
     assert site.post(path, {"reason": "gone"}).status_code == 409
-    asked = site.post(path, {"reason": "art. 17", "early": True}).json
+    asked = site.post(path, {"reason": "art. 17", "early": True}).json["purge"]
     assert asked["purge"]["requested_by"] == "api:operator-bot"
-    assert site.post(path, {"reason": "art. 17", "early": True}).json["purge"]["id"] == asked["purge"]["id"]
-    alone = site.post(f"{path}/approve", {"digest": asked["digest"]})
+    again = site.post(path, {"reason": "art. 17", "early": True}).json["purge"]
+    assert again["purge"]["id"] == asked["purge"]["id"]
+    approve = f"/v1/tenants/{closed}/approve-purge"
+    word = {"digest": asked["digest"], "reason": "looked at"}
+    alone = site.post(approve, word)
     assert (alone.status_code, "somebody else" in alone.json["error"]["message"]) == (409, True)
-    stale = site.post(f"{path}/approve", {"digest": "0" * 64}, role="second")
+    stale = site.post(approve, {**word, "digest": "0" * 64}, role="second")
     assert stale.status_code == 409
-    done = site.post(f"{path}/approve", {"digest": asked["digest"]}, role="second")
-    assert (done.status_code, done.json["purge"]["approved_by"]) == (202, "api:second-bot")
+    done = site.post(approve, word, role="second")
+    assert (done.status_code, done.json["purge"]["purge"]["approved_by"]) == (202, "api:second-bot")
     assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["tenant", closed])
     assert site.get(f"/v1/tenants/{closed}/certificate").status_code == 404
-    back = site.post(f"{path}/withdraw", {"reason": "a mistake"})
-    assert (back.status_code, back.json["purge"]) == (200, None)
+    back = site.post(f"/v1/tenants/{closed}/withdraw-purge", {"reason": "a mistake"})
+    assert (back.status_code, back.json["purge"]["purge"]) == (200, None)
     actions = [row["action"] for row in site.rows("SELECT action FROM audit ORDER BY seq")]
     assert actions[-3:] == ["purge.request", "purge.approve", "purge.withdraw"]
 
 
-@pytest.mark.parametrize("act", ["", "/approve", "/withdraw"])
+@pytest.mark.parametrize("act", ["purge", "approve-purge", "withdraw-purge"])
 def test_a_slug_is_not_enough(site: Site, closed: str, act: str) -> None:
     answer = site.post(
-        f"/v1/tenants/acme/purge{act}", {"reason": "x"} if act != "/approve" else {"digest": "x"}
+        f"/v1/tenants/acme/{act}", {"reason": "x", **({"digest": "x"} if act == "approve-purge" else {})}
     )
     assert answer.status_code == 400
     assert answer.json["error"]["field"] == "tenant"
@@ -48,16 +51,17 @@ def test_a_slug_is_not_enough(site: Site, closed: str, act: str) -> None:
 @pytest.mark.parametrize(
     ("act", "body", "field"),
     [
-        ("", {}, "reason"),
-        ("", {"reason": "x", "early": "yes"}, "early"),
-        ("/approve", {}, "digest"),
-        ("/withdraw", {"reason": ""}, "reason"),
+        ("purge", {}, "reason"),
+        ("purge", {"reason": "x", "early": "yes"}, "early"),
+        ("approve-purge", {"reason": "x"}, "digest"),
+        ("approve-purge", {"digest": "x"}, "reason"),
+        ("withdraw-purge", {"reason": ""}, "reason"),
     ],
 )
 def test_what_is_missing_is_named(
     site: Site, closed: str, act: str, body: dict[str, object], field: str
 ) -> None:
-    answer = site.post(f"/v1/tenants/{closed}/purge{act}", body)
+    answer = site.post(f"/v1/tenants/{closed}/{act}", body)
     assert (answer.status_code, answer.json["error"]["field"]) == (400, field)
 
 

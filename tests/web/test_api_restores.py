@@ -44,7 +44,7 @@ def test_a_restore_is_asked_for_and_shown(site: Site) -> None:
         409,
         True,
     )
-    assert site.post("/v1/tenants/acme/move/give-up", {"reason": "x"}).status_code == 202
+    assert site.post("/v1/tenants/acme/abort-move", {"reason": "x"}).status_code == 202
 
 
 def test_a_moment_is_taken_in_any_zone(site: Site) -> None:

@@ -15,10 +15,10 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.finding import Finding, Repair
 from controlplane.domain.operation import ResourceKind
-from controlplane.services import tenants
 from controlplane.store import audit, hostname, route
 from workers.engine.context import Context
 from workers.engine.converge import TASK
@@ -63,7 +63,7 @@ def _record(ctx: Context, finding: Finding, outcome: str) -> None:
 
 def _reprovision(ctx: Context, finding: Finding) -> str:
     with ctx.registry.connection() as conn:
-        operation_id = tenants.reprovision(conn, finding.target, actor=ACTOR, reason=REASON)
+        operation_id = run(conn, "reprovision", finding.target, actor=ACTOR, reason=REASON).operation_id
     ctx.notify(TASK, [ResourceKind.TENANT, finding.target])
     return f"operation {operation_id} was asked for"
 

@@ -43,6 +43,7 @@ from controlplane.domain.steps import Step
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import billing, moves, purges
 from controlplane.store import (
+    audit,
     cluster,
     data_copy,
     history,
@@ -299,9 +300,10 @@ def _moves_for_plan(ctx: Context, heartbeat: LeaseHeartbeat, record: TenantRecor
                 f"{mismatch}, and its last {held_up.kind.value} is {held_up.phase.value}",
                 runbook="move-between-clusters",
             )
-        moves.record(
-            conn, row, destination=goal.value, by_hand=False, actor=heartbeat.held.actor, reason=mismatch
-        )
+        actor = heartbeat.held.actor
+        placed = moves.record(conn, row, destination=goal.value, by_hand=False, actor=actor, reason=mismatch)
+        detail = {"to": goal.value, "from": placed.cluster_id, "reason": mismatch}
+        audit.append(conn, actor=actor, action="tenant.move", resource=row.id, detail=detail)
     return True
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from controlplane import task_names
 from controlplane.domain.catalogue import Plan
-from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.errors import ControlPlaneError, Pending, Retryable
 from controlplane.domain.move import steps_of_move
 from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RestoreRequest, steps_of_restore
@@ -24,7 +24,7 @@ from workers.steps.restore import find_origin
 
 TASK = task_names.PREVIEW
 HOLD = 120.0
-ATTEMPTS = 3
+AGAIN, GIVE_UP = 5.0, 600.0  # seconds: until the next try, and from the request to the last
 
 
 def work_out(ctx: Context, preview_id: int) -> bool:
@@ -34,10 +34,16 @@ def work_out(ctx: Context, preview_id: int) -> bool:
     if taken is None:
         return False
     try:
+        with ctx.registry.connection() as conn:
+            busy = preview.waits_for(conn, taken.tenant_id)
+        if busy is not None:
+            raise Pending(busy, after=AGAIN)
         steps, changes = _work_out(ctx, taken)
     except ControlPlaneError as error:
-        if not isinstance(error, Retryable) or taken.attempts >= ATTEMPTS:
-            with ctx.registry.connection() as conn:
+        with ctx.registry.connection() as conn:
+            if isinstance(error, Retryable) and taken.age < GIVE_UP:
+                preview.put_back(conn, preview_id, after=AGAIN)
+            else:
                 preview.fail(conn, preview_id, error=str(error))
         return True
     with ctx.registry.connection() as conn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane import task_names
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.domain.steps import StepName
-from controlplane.services import clones
+from controlplane.services import tenants
 from controlplane.store import audit, tenant
 from workers.engine.observe import endpoint_of, load_tenant
 from workers.engine.step_context import TenantWork
@@ -19,7 +19,8 @@ RUNBOOK = "clone"
 def place_tenant(work: TenantWork) -> None:
     with work.recording() as conn:
         row = tenant.get(conn, work.record.row.id, lock=True)
-        notify = clones.place(conn, work.ctx.catalogue, row, actor=work.held.actor)
+        plan = work.ctx.catalogue.plan(row.spec.plan)
+        notify = tenants.place(conn, row.id, plan, actor=work.held.actor)
     for kind, resource_id in notify:
         work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
 

@@ -20,12 +20,14 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         with edge.registry.connection() as conn:
             row = preview.get(conn, query.row_id(preview_id, "preview"))
+            busy = preview.waits_for(conn, row.tenant_id) if row.state == "waiting" else None
         return jsonify(
             {
                 "id": row.id,
                 "tenant": row.tenant_id,
                 "actor": row.actor,
                 "state": row.state,
+                "waits_for": busy or ("a worker to take it" if row.state == "waiting" else None),
                 "steps": row.steps,
                 "changes": row.changes,
                 "error": row.error,

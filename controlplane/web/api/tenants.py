@@ -13,9 +13,9 @@ from controlplane.store import route, tenant
 from controlplane.store.hostname import HostnameRow
 from controlplane.store.placement import Login
 from controlplane.store.tenant import TenantRow
-from controlplane.web import body, query
-from controlplane.web.api import asking, moves, render
-from controlplane.web.auth import OPERATORS, READERS, caller
+from controlplane.web import query
+from controlplane.web.api import moves, render
+from controlplane.web.auth import READERS
 from controlplane.web.edge import Edge
 
 
@@ -41,32 +41,6 @@ def blueprint(edge: Edge) -> Blueprint:
             routes = route.of_tenant(conn, detail.tenant.id)
         serves = {host: str(payload.get("status")) for host, (payload, _) in routes.items()}
         return jsonify(_full(detail, serves, edge.zone))
-
-    @views.post("/<name>/reprovision")
-    @edge.guard.allow(OPERATORS)
-    def reprovision(name: str) -> Response:
-        query.only()
-        fields = body.read_json(frozenset({"reason", "dry_run"}))
-        dry_run, actor = body.flag(fields, "dry_run"), caller().actor
-        reason = body.why(fields.get("reason"), needed=not dry_run)
-        if dry_run:
-            return asking.for_preview(
-                edge, name, lambda conn, tenant_id: tenants.request_preview(conn, tenant_id, actor=actor)
-            )
-        return asking.for_operation(
-            edge,
-            name,
-            lambda conn, tenant_id: tenants.reprovision(conn, tenant_id, actor=actor, reason=reason),
-        )
-
-    @views.post("/<name>/rotate")
-    @edge.guard.allow(OPERATORS)
-    def rotate(name: str) -> Response:
-        query.only()
-        reason, actor = body.read_reason(), caller().actor
-        return asking.for_operation(
-            edge, name, lambda conn, tenant_id: tenants.rotate(conn, tenant_id, actor=actor, reason=reason)
-        )
 
     return views
 

@@ -1,0 +1,129 @@
+"""The form of an action, and the two ways to use one: `run` it, or ask what it would do.
+
+An action only changes what the registry says and asks for an operation; a worker does the work. `run` is the
+one place that locks the tenant, checks the parameters and writes the audit trail, so no action can forget it,
+and all of it is one transaction with the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from controlplane.domain.errors import Invalid
+from controlplane.domain.safe_repr import safe_repr
+from controlplane.services.purges import PurgeDetail
+from controlplane.store import audit, tenant
+from controlplane.store.data_copy import CopyRow
+from controlplane.store.purge import PurgeRow
+from controlplane.store.registry import Connection
+from controlplane.store.tenant import TenantRow
+
+
+class Parameters(BaseModel):
+    """A field's `title` says what is expected, for error messages; its `description` is the option's help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[P]):
+    """`tenant`: as it is now, locked to the end of the transaction. `reason`: empty for a dry run."""
+
+    conn: Connection
+    tenant: TenantRow
+    params: P
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What was begun. `detail`: for the audit trail beside the reason; None where nothing was new.
+    `operation_id`: of `tenant_id`, or of the tenant that was asked about; `export`, `purge`: what it
+    recorded."""
+
+    detail: Mapping[str, object] | None
+    operation_id: int | None = None
+    tenant_id: str | None = None
+    export: CopyRow | None = None
+    purge: PurgeRow | None = None
+
+
+Preview = int | PurgeDetail | Mapping[str, object]
+"""The id of a preview that a worker works out, or what is known at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action(Generic[P]):
+    """`name`: the last part of the API's URL and the command. `audit`: as the trail names it, `tenant.<name>`
+    unless given. `permission`: the role that may. `full_id`: a slug is not enough to name the tenant by.
+    `second_person`: which action somebody else must take before this one has an effect, None where nobody
+    need. `patience`: seconds that the command waits unless it is told how long,
+    0 where there is nothing to wait for."""
+
+    name: str
+    summary: str
+    params: type[P]
+    perform: Callable[[Asked[P]], Begun]
+    preview: Callable[[Asked[P]], Preview] | None = None
+    audit: str = ""
+    permission: str = "operator"
+    full_id: bool = False
+    second_person: Callable[[P], str | None] = lambda _params: None
+    patience: float = 3600.0
+
+    def parse(self, given: Mapping[str, object]) -> P:
+        """Raises Invalid, which names the first field that is wrong and what was expected."""
+        try:
+            return self.params.model_validate(dict(given))
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            field = self.params.model_fields.get(name)
+            if field is None:
+                known = ", ".join(self.params.model_fields) or "none"
+                raise Invalid(name[:80], f"no other parameters than: {known}") from None
+            got = safe_repr(given.get(name))
+            raise Invalid(name, str(field.title), got=got) from None
+
+
+REGISTERED: dict[str, Action[Any]] = {}
+
+
+def register(action: Action[P]) -> Action[P]:
+    REGISTERED[action.name] = action
+    return action
+
+
+def run(conn: Connection, name: str, tenant_id: str, *, actor: str, reason: str, **params: object) -> Begun:
+    """Raises what the action raises: Invalid, NotFound, Conflict."""
+    action = REGISTERED[name]
+    parsed = action.parse(params)
+    with conn.transaction():
+        row = tenant.get(conn, tenant_id, lock=True)
+        begun = action.perform(Asked(conn, row, parsed, actor, reason))
+        if begun.detail is not None:
+            audit.append(
+                conn,
+                actor=actor,
+                action=action.audit or f"tenant.{action.name}",
+                resource=row.id,
+                detail={**begun.detail, "reason": reason},
+            )
+    return begun
+
+
+def dry_run(conn: Connection, name: str, tenant_id: str, *, actor: str, **params: object) -> Preview:
+    """What it would do. Raises as `run`, and Invalid for an action without a dry run."""
+    action = REGISTERED[name]
+    if action.preview is None:
+        raise Invalid("dry_run", f"false: {action.name} has none")
+    parsed = action.parse(params)
+    with conn.transaction():
+        return action.preview(Asked(conn, tenant.get(conn, tenant_id), parsed, actor, ""))

@@ -1,0 +1,119 @@
+"""Clones: a tenant of the operator's own, with the rows of a customer's, for support and staging.
+
+No subscription stands behind it, so nothing but `close` ends it. It has logins, secrets, a role and a host of
+its own; the source's custom domains and secrets stay the source's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+from pydantic import Field
+
+from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.domain.errors import Conflict
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.placement import tenant_id_for
+from controlplane.domain.slug import validate_slug
+from controlplane.domain.tenant import Lifecycle
+from controlplane.store import audit, lease, operation, tenant
+
+INTERNAL = "internal"
+"""Instead of a customer's id and of Stripe's word for the subscription."""
+
+RETENTION_DAYS = 1
+"""Of a clone that was closed: its rows are a copy."""
+
+
+class Clone(Parameters):
+    slug: str = Field(
+        title="the clone's own", description="The clone's own; it answers at this name of the zone."
+    )
+
+
+class Close(Parameters):
+    pass
+
+
+def perform(asked: Asked[Clone]) -> Begun:
+    conn, source, slug = asked.conn, asked.tenant, asked.params.slug
+    in_advance(asked)
+    clone_id = tenant_id_for(f"clone of {source.id} {secrets.token_hex(16)}")
+    tenant.insert(
+        conn,
+        tenant_id=clone_id,
+        slug=slug,
+        display_name=f"{source.display_name} (clone)",
+        customer_id=INTERNAL,
+        spec=replace(
+            source.spec,
+            lifecycle=Lifecycle.ACTIVE,
+            subscription_status=INTERNAL,
+            custom_domains=(),
+            current_period_end=None,
+        ),
+        paid_at=None,
+        release=source.release,
+        clone_of=source.id,
+    )
+    lease.register(conn, ResourceKind.TENANT, clone_id)
+    detail = {"of": source.id, "as": clone_id, "slug": slug}
+    audit.append(
+        conn,
+        actor=asked.actor,
+        action="tenant.clone",
+        resource=clone_id,
+        detail={**detail, "reason": asked.reason},
+    )
+    operation_id = operation.request(
+        conn, ResourceKind.TENANT, clone_id, reason=asked.reason, actor=asked.actor
+    )
+    return Begun(detail, operation_id, tenant_id=clone_id)
+
+
+def in_advance(asked: Asked[Clone]) -> dict[str, object]:
+    """Raises Invalid, Conflict where none may be made under this slug."""
+    source, slug = asked.tenant, asked.params.slug
+    validate_slug(slug)
+    if source.ready_at is None or source.spec.lifecycle is Lifecycle.CLOSED:
+        raise Conflict(f"tenant {source.id} is {source.phase.value}: only one that serves can be cloned")
+    if source.clone_of is not None and source.cloned_at is None:
+        raise Conflict(f"tenant {source.id} is still being cloned itself")
+    if tenant.find_by_slug(asked.conn, slug) is not None:
+        raise tenant.SlugTaken(f"slug {slug} is taken")
+    return {"of": source.id, "slug": slug, "plan": source.spec.plan, "release": source.release}
+
+
+def close(asked: Asked[Close]) -> Begun:
+    conn, row = asked.conn, asked.tenant
+    if row.clone_of is None:
+        raise Conflict(f"tenant {row.id} is a customer's: it closes with its subscription")
+    tenant.set_spec(conn, row.id, row.spec.with_lifecycle(Lifecycle.CLOSED))
+    tenant.mark_closed(conn, row.id, retention_days=RETENTION_DAYS)
+    return Begun(
+        {},
+        operation.request(conn, ResourceKind.TENANT, row.id, reason=asked.reason, actor=asked.actor),
+    )
+
+
+register(
+    Action(
+        name="clone",
+        summary="Make a tenant of your own with its rows, for support or staging. It holds a"
+        " customer's data.",
+        params=Clone,
+        perform=perform,
+        preview=in_advance,
+        patience=6 * 3600.0,
+    )
+)
+register(
+    Action(
+        name="close",
+        summary="End a clone. A customer's tenant closes with its subscription.",
+        params=Close,
+        perform=close,
+        patience=600.0,
+    )
+)

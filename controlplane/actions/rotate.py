@@ -1,0 +1,36 @@
+"""New passwords for the logins of a tenant's database."""
+
+from __future__ import annotations
+
+from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.domain.errors import Conflict
+from controlplane.domain.operation import ResourceKind
+from controlplane.domain.tenant import Lifecycle
+from controlplane.store import operation, placement
+
+
+class Rotate(Parameters):
+    pass
+
+
+def perform(asked: Asked[Rotate]) -> Begun:
+    conn, row = asked.conn, asked.tenant
+    placed = placement.current(conn, row.id)
+    if placed is None or row.spec.lifecycle is Lifecycle.CLOSED:
+        raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no logins in use to rotate")
+    placement.ask_rotation(conn, placed)
+    return Begun(
+        {},
+        operation.request(conn, ResourceKind.TENANT, row.id, reason=asked.reason, actor=asked.actor),
+    )
+
+
+register(
+    Action(
+        name="rotate",
+        summary="Give its database logins new passwords; no request fails meanwhile.",
+        params=Rotate,
+        perform=perform,
+        patience=600.0,
+    )
+)

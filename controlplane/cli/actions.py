@@ -1,0 +1,127 @@
+"""The commands of `controlplane tenants` that act, made from the declarations in `controlplane.actions`."""
+
+from __future__ import annotations
+
+import types
+from typing import Any, get_args
+
+import click
+from pydantic.fields import FieldInfo
+
+from controlplane.actions import ACTIONS
+from controlplane.actions.action import Action
+from controlplane.cli import options, purges, show
+from controlplane.cli.api import Api, Json, in_path
+from controlplane.cli.failure import Failure
+from controlplane.cli.requested import preview, requested
+from controlplane.cli.watching import await_end
+
+PREVIEW_TIMEOUT = 60.0
+"""Seconds that a dry run waits unless it is told how long: it says meanwhile what it waits for."""
+
+
+def commands() -> list[click.Command]:
+    return [_command(action) for action in ACTIONS.values()]
+
+
+def _command(action: Action[Any]) -> click.Command:
+    reason = click.option(
+        "--reason", default="asked for by hand", show_default=True, help="For the audit trail."
+    )
+    dry = click.option("--dry-run", is_flag=True, help="Show what it would do; change nothing.")
+    wait = click.option("--wait", is_flag=True, help="Watch it; its outcome is the exit status.")
+
+    def callback(*, tenant: str, reason: str, as_json: bool, **given: Any) -> None:
+        dry_run, wait = given.pop("dry_run", False), given.pop("wait", False)
+        timeout = given.pop("timeout", None)
+        if dry_run and wait:
+            raise click.UsageError("--dry-run changes nothing: leave --wait out")
+        api = Api.from_environment()
+        params = {name: value for name, value in given.items() if value is not None}
+        path = f"/v1/tenants/{in_path('tenant', tenant)}/{action.name}"
+        answer = api.post(path, {**params, "reason": reason, **({"dry_run": True} if dry_run else {})})
+        patience = timeout or (PREVIEW_TIMEOUT if dry_run else action.patience)
+        _shown(api, answer, wait=wait, timeout=patience, as_json=as_json)
+
+    made: Any = callback
+    waits = [_timeout(action), wait] if action.patience else []
+    for decorate in (options.as_json, *waits, *([dry] if action.preview else []), reason):
+        made = decorate(made)
+    for name, field in reversed(action.params.model_fields.items()):
+        made = _option(name, field)(made)
+    made = click.argument("tenant")(made)
+    approved_by = action.second_person(action.params.model_construct())
+    about = action.summary + (f" Somebody else approves it with `{approved_by}`." if approved_by else "")
+    about += " TENANT is its id in full, t-…." if action.full_id else " TENANT is its id or slug."
+    return click.command(action.name, help=about)(made)
+
+
+def _timeout(action: Action[Any]) -> Any:
+    about = f"Seconds to wait at most.  [default: {action.patience:g}" + (
+        f", {PREVIEW_TIMEOUT:g} for a dry run]" if action.preview else "]"
+    )
+    return click.option("--timeout", type=click.FloatRange(1, 86_400), default=None, help=about)
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    kinds = [kind for kind in get_args(field.annotation) if kind is not types.NoneType] or [field.annotation]
+    flag = f"--{name.replace('_', '-')}"
+    if kinds == [bool]:
+        return click.option(flag, name, is_flag=True, help=field.description)
+    extra = field.json_schema_extra
+    metavar = str(extra["metavar"]) if isinstance(extra, dict) and "metavar" in extra else None
+    bounds = {
+        key: getattr(found, key) for found in field.metadata for key in ("ge", "le") if hasattr(found, key)
+    }
+    return click.option(
+        flag,
+        name,
+        type=click.IntRange(bounds.get("ge"), bounds.get("le")) if kinds == [int] else str,
+        **({"required": True} if field.is_required() else {"default": field.default}),
+        show_default=not field.is_required() and field.default is not None,
+        metavar=metavar,
+        help=field.description,
+    )
+
+
+def _shown(api: Api, answer: Json, *, wait: bool, timeout: float, as_json: bool) -> None:
+    if "preview" in answer:
+        preview(api, answer["preview"]["id"], timeout=timeout, as_json=as_json)
+    elif "plan" in answer:
+        show.as_json(answer["plan"]) if as_json else show.pairs(answer["plan"].items())
+    elif "export" in answer:
+        _export(api, answer["export"], wait=wait, timeout=timeout, as_json=as_json)
+    elif "operation" in answer:
+        requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
+    elif as_json:
+        show.as_json(answer["purge"])
+    else:
+        purges.print_purge(answer["purge"])
+
+
+def _export(api: Api, made: Json, *, wait: bool, timeout: float, as_json: bool) -> None:
+    if wait:
+        made = await_end(
+            api,
+            f"/v1/exports/{made['id']}",
+            busy=("making",),
+            timeout=timeout,
+            late=lambda seen: f"export {seen['id']} is not made after {timeout:g} s",
+        )
+    if as_json:
+        show.as_json(made)
+    else:
+        tables = made["tables"] or {}
+        show.pairs(
+            [
+                ("export", made["id"]),
+                ("state", made["state"]),
+                ("object", made["name"]),
+                ("SHA-256", made["sha256"]),
+                ("bytes", made["size"]),
+                ("rows", ", ".join(f"{name} {rows}" for name, rows in tables.items())),
+                ("kept until", made["kept_until"] and show.moment(made["kept_until"])),
+            ]
+        )
+    if made["state"] == "failed":
+        raise Failure(f"export {made['id']}: {made['error']}")
