@@ -279,10 +279,18 @@ def test_a_reader_that_has_gone_is_no_traceback(desk: Desk) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+LISTENS_TO_INTERRUPTS = """
+import signal, sys
+from controlplane.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+sys.exit(main(["tenants", "list"]))
+"""
+
+
 def test_interrupted_is_130(black_hole: socket.socket) -> None:
     env = CLEAN | {"CONTROLPLANE_API_URL": url_of(black_hole), "CONTROLPLANE_API_TOKEN": "x"}
     with subprocess.Popen(
-        [sys.executable, "-m", "controlplane.cli.main", "tenants", "list"], env=env, stderr=subprocess.PIPE
+        [sys.executable, "-c", LISTENS_TO_INTERRUPTS], env=env, stderr=subprocess.PIPE
     ) as process:
         asked, _ = black_hole.accept()
         with asked:

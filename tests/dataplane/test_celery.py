@@ -66,7 +66,7 @@ class Jobs:
 
     def wait(self, number: int = 1) -> list[Any]:
         for _ in range(number):
-            assert self.signal.acquire(timeout=20)
+            assert self.signal.acquire(timeout=120)
         return self.seen
 
 

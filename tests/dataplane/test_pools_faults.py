@@ -90,7 +90,7 @@ def test_one_dead_database_holds_up_no_other(
     for thread in hammers:
         thread.join(60)
     assert set(failures) <= {"database-unavailable", "busy"}
-    assert served > len(hammers)
+    assert served > len(hammers) / 5, "where the others stand in line behind the dead one's, one is served"
     assert most <= 2 + Limits().connecting, "it holds no more of the budget than it may open at a time"
     pools.close()
 

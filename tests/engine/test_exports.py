@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, LeaseLost, NeedsHuman, NotFound, Retryable
 from controlplane.domain.placement import tenant_id_for
-from controlplane.services import exports as services
 from controlplane.store import data_copy
-from tests.engine.test_leave import SUBSCRIPTION, TENANT, approve, ask, paid
+from tests.engine.test_purge import SUBSCRIPTION, TENANT, approve, ask, paid
 from tests.harness.engine import Harness
 from workers.jobs import exports
 from workers.schedule import sweep
@@ -20,7 +20,9 @@ from workers.schedule import sweep
 def export(harness: Harness) -> data_copy.CopyRow:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        return services.request(conn, TENANT, actor="anna", reason="art. 20", keep_days=7)
+        made = run(conn, "export", TENANT, actor="anna", reason="art. 20", keep_days=7).export
+    assert made is not None
+    return made
 
 
 def row(harness: Harness, export_id: int) -> data_copy.CopyRow:
@@ -105,7 +107,7 @@ def test_a_failure_is_told_and_not_repeated_for_ever(
 def test_there_must_be_data(harness: Harness) -> None:
     harness.hear(harness.subscribe(1))
     with harness.ctx.registry.connection() as conn, pytest.raises(NotFound):
-        services.request(conn, TENANT, actor="anna", reason="x", keep_days=1)
+        run(conn, "export", TENANT, actor="anna", reason="x", keep_days=1)
     from workers.jobs import intake
 
     with harness.ctx.registry.connection() as conn:
@@ -113,7 +115,7 @@ def test_there_must_be_data(harness: Harness) -> None:
     intake.handle_event(harness.ctx, events[0]["id"])
     with harness.ctx.registry.connection() as conn:
         with pytest.raises(Conflict, match="no data"):
-            services.request(conn, TENANT, actor="anna", reason="x", keep_days=1)
+            run(conn, "export", TENANT, actor="anna", reason="x", keep_days=1)
         with pytest.raises(NotFound):
             data_copy.get_export(conn, 99)
 
@@ -129,6 +131,6 @@ def test_a_purge_names_the_exports_that_are_still_there(harness: Harness, export
         found = conn.execute("SELECT certificate FROM purge").fetchone()
         assert found is not None
         with pytest.raises(Conflict, match="no data"):
-            services.request(conn, TENANT, actor="anna", reason="x", keep_days=1)
+            run(conn, "export", TENANT, actor="anna", reason="x", keep_days=1)
     kept = [copy["name"] for copy in found["certificate"]["certificate"]["kept"]]
     assert kept[:2] == [export.name, f"purges/{tenant_id_for(SUBSCRIPTION)}-1-p1.dump"]

@@ -25,7 +25,7 @@ _SIGNATURE = "tests/web/test_signature.py::"
 _SERVER = "tests/web/test_server.py::"
 _ENGINE = "tests/engine/test_faults.py::"
 _LIFE = "tests/engine/test_life.py::"
-_LEAVE = "tests/engine/test_leave.py::"
+_PURGE = "tests/engine/test_purge.py::"
 _RETURN = "tests/engine/test_return.py::"
 _ORDER = "tests/engine/test_order.py::"
 _BROKER = "tests/engine/test_broker_lost.py::"
@@ -407,8 +407,8 @@ LIFE = (
         "I6",
         (
             f"{_TERRAFORM_PORT}test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is",
-            f"{_LEAVE}test_nobody_orders_a_purge_alone_early_or_of_something_else",
-            f"{_LEAVE}test_an_approval_of_what_has_changed_since_is_refused",
+            f"{_PURGE}test_nobody_orders_a_purge_alone_early_or_of_something_else",
+            f"{_PURGE}test_an_approval_of_what_has_changed_since_is_refused",
         ),
     ),
     Fault(

@@ -214,7 +214,7 @@ def test_a_suspended_tenants_unverified_domain_makes_nobody_look_again_and_again
     harness.work()
     with harness.ctx.registry.connection() as conn:
         row = conn.execute(
-            "SELECT status, next_observation_at > clock_timestamp() + interval '10 minutes' AS later"
+            "SELECT hostname.status, next_observation_at > clock_timestamp() + interval '10 minutes' AS later"
             " FROM tenant JOIN hostname ON tenant_id = id"
         ).fetchone()
     assert row == {"status": "pending", "later": True}

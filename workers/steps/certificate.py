@@ -24,7 +24,7 @@ def certificate_of(
     ctx: Context,
     row: TenantRow,
     purged: PurgeRow,
-    absence: list[dict[str, Any]],
+    deletion_proof: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Signed where the worker has a key for it."""
     with ctx.registry.connection() as conn:
@@ -52,7 +52,7 @@ def certificate_of(
             "approved_by": purged.approved_by,
             "approved_at": _moment(purged.approved_at),
         },
-        "absence": [{k: v for k, v in line.items() if k != "left"} for line in absence],
+        "deletion_proof": [{k: v for k, v in line.items() if k != "left"} for line in deletion_proof],
         "kept": [*(_kept(copy) for copy in copies), *(_backup(backup) for backup in backups)],
         "remains": list(REMAINS),
     }
