@@ -59,9 +59,10 @@ class MoveRow:
 
 
 _COLUMNS = (
-    "id, tenant_id, kind, destination, plan, by_hand, declined, source, target, phase, reason, actor, access_proof,"
-    " copied_rows, copied_bytes, paused_at, pause_seconds, compared, checked, moved_at, cleared_at,"
-    " keep_until, created_at, finished_at, coalesce(keep_until <= clock_timestamp(), false) AS overdue"
+    "id, tenant_id, kind, destination, plan, by_hand, declined, source, target, phase, reason, actor,"
+    " access_proof, copied_rows, copied_bytes, paused_at, pause_seconds, compared, checked, moved_at,"
+    " cleared_at, keep_until, created_at, finished_at,"
+    " coalesce(keep_until <= clock_timestamp(), false) AS overdue"
 )
 
 

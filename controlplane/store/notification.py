@@ -58,7 +58,7 @@ def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, 
         "   'data', jsonb_build_object('tenant', t.id, 'slug', t.slug, 'customer', t.customer_id)"
         "      || %(data)s::jsonb)"
         " FROM tenant t WHERE t.id = %(tenant)s"
-        " ON CONFLICT ON CONSTRAINT notice_once DO NOTHING RETURNING id",
+        " ON CONFLICT ON CONSTRAINT notification_once DO NOTHING RETURNING id",
         {
             "id": f"msg_{secrets.token_hex(16)}",
             "tenant": tenant_id,

@@ -98,8 +98,8 @@ def set_password_from(
 ) -> None:
     """`username`: the one that the secret names, where it is known."""
     conn.execute(
-        "UPDATE credential SET password_from = %s, username = coalesce(%s, username),"
-        " changed_at = clock_timestamp() WHERE tenant_id = %s AND number = %s AND login = %s",
+        "UPDATE credential SET password_from = %s, username = coalesce(%s, username)"
+        " WHERE tenant_id = %s AND number = %s AND login = %s",
         [version, username, placement.tenant_id, placement.number, name],
     )
 
@@ -127,7 +127,6 @@ def rotated(
     conn.execute(
         "UPDATE credential SET generation = %(generation)s, requested = greatest(requested, %(generation)s),"
         " username = %(username)s, password_from = %(version)s, rotated_at = clock_timestamp(),"
-        " changed_at = clock_timestamp(),"
         " retire_at = clock_timestamp() + make_interval(secs => %(retire_in)s)"
         " WHERE tenant_id = %(tenant)s AND number = %(number)s AND login = %(login)s",
         {

@@ -33,8 +33,7 @@ def get(conn: Connection, workspace: str) -> StackRow | None:
 def confirm(conn: Connection, workspace: str, *, digest: str, outputs: dict[str, Any]) -> None:
     conn.execute(
         "INSERT INTO stack (workspace, digest, outputs) VALUES (%s, %s, %s)"
-        " ON CONFLICT (workspace) DO UPDATE SET digest = excluded.digest, outputs = excluded.outputs,"
-        " applied_at = clock_timestamp()",
+        " ON CONFLICT (workspace) DO UPDATE SET digest = excluded.digest, outputs = excluded.outputs",
         [workspace, digest, Jsonb(outputs)],
     )
 
@@ -57,9 +56,8 @@ def begin_run(conn: Connection, held: ClaimedOperation, workspace: str, *, who: 
     return int(
         one(
             conn.execute(
-                "INSERT INTO terraform_run (workspace, operation_id, fencing_token, who)"
-                " VALUES (%s, %s, %s, %s) RETURNING id",
-                [workspace, held.operation_id, held.fencing_token, who],
+                "INSERT INTO terraform_run (workspace, operation_id, who) VALUES (%s, %s, %s) RETURNING id",
+                [workspace, held.operation_id, who],
             ).fetchone()
         )["id"]
     )

@@ -45,16 +45,14 @@ def begin(conn: Connection, held: ClaimedOperation, step: Step) -> int:
     return int(
         one(
             conn.execute(
-                "INSERT INTO step (operation_id, seq, name, target, reason, fencing_token, state)"
-                " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s,"
-                " %(fencing_token)s,"
-                "        'running' FROM step WHERE operation_id = %(op)s RETURNING seq",
+                "INSERT INTO step (operation_id, seq, name, target, reason, state)"
+                " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s, 'running'"
+                " FROM step WHERE operation_id = %(op)s RETURNING seq",
                 {
                     "op": held.operation_id,
                     "name": step.name,
                     "target": step.label,
                     "reason": step.reason,
-                    "fencing_token": held.fencing_token,
                 },
             ).fetchone()
         )["seq"]

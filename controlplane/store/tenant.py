@@ -299,11 +299,9 @@ def clones_of(conn: Connection, tenant_id: str) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def mark_cloned(conn: Connection, tenant_id: str, *, rows: int) -> None:
+def mark_cloned(conn: Connection, tenant_id: str) -> None:
     conn.execute(
-        "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()), cloned_rows = %s"
-        " WHERE id = %s",
-        [rows, tenant_id],
+        "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()) WHERE id = %s", [tenant_id]
     )
 
 
