@@ -10,7 +10,7 @@ from controlplane.domain.errors import Conflict, LeaseLost, NeedsHuman, NotFound
 from controlplane.domain.placement import tenant_id_for
 from controlplane.services import exports as services
 from controlplane.store import data_copy
-from tests.engine.test_leave import SUBSCRIPTION, TENANT, approve, ask, paid
+from tests.engine.test_purge import SUBSCRIPTION, TENANT, approve, ask, paid
 from tests.harness.engine import Harness
 from workers.jobs import exports
 from workers.schedule import sweep

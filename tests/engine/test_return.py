@@ -12,7 +12,7 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import clones, purges, tenants
 from controlplane.store import purge
-from tests.engine.test_leave import SUBSCRIPTION, TENANT, approve, ask, copy_time_ends, paid, retention_ends
+from tests.engine.test_purge import SUBSCRIPTION, TENANT, approve, ask, copy_time_ends, paid, retention_ends
 from tests.harness.engine import Harness
 from workers.jobs.comparison import compare
 from workers.jobs.intake import handle_event

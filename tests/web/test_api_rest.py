@@ -34,7 +34,7 @@ def test_clusters_show_their_slots_and_tenants(site: Site) -> None:
     assert (listed["slots"], listed["used"], listed["free"], listed["ready"]) == (10, 2, 8, False)
     with site.registry.connection() as conn:
         cluster.set_endpoint(conn, listed["id"], {"host": "db.example", "port": 5432})
-        assert cluster.settle(conn, listed["id"], generation=1)
+        assert cluster.mark_reconciled(conn, listed["id"], generation=1)
     shown = site.get(f"/v1/clusters/{listed['id']}").json
     assert shown["tenants"] == sorted([one, two])
     assert (shown["ready"], shown["reconciled"], shown["endpoint"]["host"]) == (True, True, "db.example")
