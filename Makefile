@@ -56,12 +56,13 @@ test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 coverage: $(STAMP) ## Which lines and branches the suite of `make test-fast` runs; no part of `make test`
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" --cov $(ARGS)
 
-lint: $(STAMP) $(NODE_STAMP) ## ruff, mypy, import contracts, biome for TypeScript, the budget of things to know (docs/adr/0010-budget.md)
+lint: $(STAMP) $(NODE_STAMP) ## ruff, mypy, import contracts, biome for TypeScript, dangers in the registry's schema, the budget of things to know (docs/adr/0010-budget.md)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@cd $(NEXTJS) && npm run --silent lint
+	@$(BIN)/python -m tests.registry_lint
 	@$(BIN)/python -m tests.budget
 
 format: $(STAMP) ## Let ruff put the code in order

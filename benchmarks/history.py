@@ -51,13 +51,13 @@ def fill(conn: Connection, *, operations: int, runs: int, tenants: int = 1_000, 
         " SELECT 'tenant', 'tenant-' || 1 + n %% %(tenants)s, 'an event', 'billing', 'done',"
         "  clock_timestamp() - make_interval(days => %(days)s, secs => n)"
         " FROM generate_series(1, %(operations)s) AS n",
-        "INSERT INTO step (operation_id, seq, name, reason, fencing_token, state)"
-        " SELECT id, seq, 'publish', 'filled', 1, 'done' FROM operation, generate_series(1, 10) AS seq",
+        "INSERT INTO step (operation_id, seq, name, reason, state)"
+        " SELECT id, seq, 'publish', 'filled', 'done' FROM operation, generate_series(1, 10) AS seq",
         "INSERT INTO step_event (operation_id, seq, kind, address, action, message)"
         " SELECT operation_id, seq, 'apply_complete', 'aws_iam_role.app', 'create', 'filled'"
         " FROM step, generate_series(1, 2)",
-        "INSERT INTO terraform_run (workspace, operation_id, fencing_token, who, ended_at)"
-        " SELECT 'workspace', (SELECT min(id) FROM operation) + n %% %(operations)s, 1, 'worker', now()"
+        "INSERT INTO terraform_run (workspace, operation_id, who, ended_at)"
+        " SELECT 'workspace', (SELECT min(id) FROM operation) + n %% %(operations)s, 'worker', now()"
         " FROM generate_series(1, %(runs)s) AS n",
         "ANALYZE",
     )

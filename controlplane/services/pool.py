@@ -59,7 +59,7 @@ def look(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Look:
     pooled = pool.clusters(conn)
     classes, status = _facts(catalogue, pooled, digest_of)
     plan = plan_pool(classes, status, catalogue.pool, Room())
-    marked = {found.row.id for found in pooled if found.surplus_for is not None}
+    marked = {found.id for found in pooled if found.surplus_for is not None}
     parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status)
     makes = any(isinstance(act, Make) for act in plan.acts)
     if not (plan.acts or parked or plan.surplus != marked):
@@ -143,22 +143,21 @@ def _facts(
     return classes_of(catalogue, engine_version=ENGINE_VERSION), [_seen(found, digest_of) for found in pooled]
 
 
-def _seen(found: PooledCluster, digest_of: DigestOf) -> PoolCluster:
-    row = found.row
-    old_stack = found.stack_digest is not None and found.stack_digest != digest_of(row)
+def _seen(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
+    old_stack = row.stack_digest is not None and row.stack_digest != digest_of(row)
     return PoolCluster(
         id=row.id,
         cluster_class=row.cluster_class,
         slots=row.slots,
-        used=found.used,
-        ever_used=found.ever_used,
+        used=row.used,
+        ever_used=row.ever_used,
         closing=row.spec.lifecycle is ClusterLifecycle.CLOSED,
         ready=row.ready,
         runbook=row.runbook,
         outdated=old_stack or row.spec.engine_version != ENGINE_VERSION,
-        age=found.age,
-        surplus_for=found.surplus_for,
-        parked_for=found.parked_for,
+        age=row.age,
+        surplus_for=row.surplus_for,
+        parked_for=row.parked_for,
         instances=row.spec.instance_count,
         idle_acu=idle_acu(row.spec),
     )

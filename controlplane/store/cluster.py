@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.cluster import ClusterSpec
-from controlplane.domain.errors import NotFound
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, column, one, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +29,12 @@ class ClusterRow:
     ready_at: datetime | None
     created_at: datetime
     destroyed_at: datetime | None
-    keeps_key: bool = False
+    keeps_key: bool
 
     @property
     def ready(self) -> bool:
         """May tenants be put on it now?"""
         return self.ready_at is not None and self.endpoint is not None
-
-
-def row_of(row: DictRow) -> ClusterRow:
-    return ClusterRow(**{**row, "spec": ClusterSpec.from_json(row["spec"])})
-
-
-COLUMNS = (
-    "id, cluster_class, slots, spec, generation, observed_generation, status, observed_at, hardened_at,"
-    " endpoint,"
-    " needs_attention, runbook, ready_at, created_at, destroyed_at, keeps_key"
-)
 
 
 def insert(conn: Connection, *, cluster_id: str, slots: int, spec: ClusterSpec) -> None:
@@ -58,21 +45,14 @@ def insert(conn: Connection, *, cluster_id: str, slots: int, spec: ClusterSpec) 
 
 
 def get(conn: Connection, cluster_id: str) -> ClusterRow:
-    row = conn.execute(
-        f"SELECT {COLUMNS} FROM cluster WHERE id = %s",  # noqa: S608 — a constant
-        [cluster_id],
-    ).fetchone()
-    if row is None:
-        raise NotFound(f"cluster {cluster_id} does not exist")
-    return row_of(row)
+    """Raises NotFound."""
+    row = select(conn, ClusterRow, "FROM cluster WHERE id = %s", [cluster_id]).fetchone()
+    return one(row, f"cluster {cluster_id}")
 
 
 def living(conn: Connection) -> list[ClusterRow]:
     """All that have not been destroyed."""
-    rows = conn.execute(
-        f"SELECT {COLUMNS} FROM cluster WHERE destroyed_at IS NULL ORDER BY id"  # noqa: S608 — a constant
-    ).fetchall()
-    return [row_of(row) for row in rows]
+    return select(conn, ClusterRow, "FROM cluster WHERE destroyed_at IS NULL ORDER BY id").fetchall()
 
 
 def lock_class(conn: Connection, cluster_class: str) -> None:
@@ -105,12 +85,12 @@ def with_free_slot(conn: Connection, cluster_class: str, *, other_than: str | No
 
 def tenants_on(conn: Connection, cluster_id: str) -> list[str]:
     """Those that live on it, that are moving to it, or have left something there."""
-    rows = conn.execute(
+    return column(
+        conn,
         "SELECT DISTINCT tenant_id FROM placement"
         " WHERE cluster_id = %s AND state IN ('current', 'target', 'source') ORDER BY tenant_id",
         [cluster_id],
-    ).fetchall()
-    return [row["tenant_id"] for row in rows]
+    )
 
 
 def used_slots(conn: Connection, cluster_ids: list[str]) -> dict[str, int]:
@@ -119,7 +99,7 @@ def used_slots(conn: Connection, cluster_ids: list[str]) -> dict[str, int]:
         "SELECT cluster_id, count(*) AS n FROM placement"
         " WHERE state IN ('current', 'target', 'source') AND cluster_id = ANY(%s) GROUP BY cluster_id",
         [cluster_ids],
-    ).fetchall()
+    )
     return {row["cluster_id"]: row["n"] for row in rows}
 
 
@@ -198,10 +178,10 @@ def set_attention(conn: Connection, cluster_id: str, *, reason: str | None, runb
 
 def page(conn: Connection, *, after: str | None, limit: int) -> list[ClusterRow]:
     """By id, those behind `after`; without those that are destroyed."""
-    rows = conn.execute(
-        f"SELECT {COLUMNS} FROM cluster"  # noqa: S608 — a constant
-        " WHERE destroyed_at IS NULL AND (%(after)s::text IS NULL OR id > %(after)s)"
+    return select(
+        conn,
+        ClusterRow,
+        "FROM cluster WHERE destroyed_at IS NULL AND (%(after)s::text IS NULL OR id > %(after)s)"
         " ORDER BY id LIMIT %(limit)s",
         {"after": after, "limit": limit},
     ).fetchall()
-    return [row_of(row) for row in rows]

@@ -6,15 +6,14 @@ asked for: a worker takes one, renews its hold while it dumps, and deletes it wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row
+from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import NotFound
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, column, one, query, returning, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +37,13 @@ class CopyRow:
     verified_at: datetime | None
     kept_until: datetime | None
     deleted_at: datetime | None
-    overdue: bool
-
-
-_COLUMNS = (
-    "id, tenant_id, cluster_id, purge_id, kind, name, state, manifest, keep_days, actor, attempts, error,"
-    " created_at, verified_at, kept_until, deleted_at,"
-    " coalesce(state = 'kept' AND kept_until <= clock_timestamp(), false) AS overdue"
-)
+    overdue: bool = field(
+        metadata={"sql": "coalesce(state = 'kept' AND kept_until <= clock_timestamp(), false)"}
+    )
 
 
 def of_purge(conn: Connection, purge_id: int) -> CopyRow | None:
-    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM data_copy WHERE purge_id = %s",  # noqa: S608 — a constant
-            [purge_id],
-        ).fetchone()
+    return select(conn, CopyRow, "FROM data_copy WHERE purge_id = %s", [purge_id]).fetchone()
 
 
 def record(
@@ -73,7 +63,7 @@ def record(
         " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING",
         [tenant_id, cluster_id, purge_id, kind, name, keep_days, actor],
     )
-    return _by_name(conn, name)
+    return one(select(conn, CopyRow, "FROM data_copy WHERE name = %s", [name]).fetchone())
 
 
 def keep(conn: Connection, copy_id: int, *, manifest: dict[str, Any]) -> None:
@@ -88,50 +78,43 @@ def keep(conn: Connection, copy_id: int, *, manifest: dict[str, Any]) -> None:
 
 def get_export(conn: Connection, copy_id: int) -> CopyRow:
     """Raises NotFound."""
-    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_COLUMNS} FROM data_copy WHERE id = %s AND purge_id IS NULL",  # noqa: S608
-            [copy_id],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"export {copy_id} does not exist")
-    return row
+    row = select(conn, CopyRow, "FROM data_copy WHERE id = %s AND purge_id IS NULL", [copy_id]).fetchone()
+    return one(row, f"export {copy_id}")
 
 
 def export_in_making(conn: Connection, tenant_id: str, *, keep_days: int) -> CopyRow | None:
     """The tenant's row is locked by the caller, so nobody else records one at this moment."""
-    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM data_copy WHERE tenant_id = %s AND purge_id IS NULL"  # noqa: S608
-            " AND state = 'making' AND keep_days = %s ORDER BY id LIMIT 1",
-            [tenant_id, keep_days],
-        ).fetchone()
-
-
-_EXPORT_DUE = (
-    "purge_id IS NULL AND ((state = 'making' AND next_attempt_at <= clock_timestamp())"
-    " OR (state = 'kept' AND kept_until <= clock_timestamp() AND next_attempt_at <= clock_timestamp()))"
-)
+    return select(
+        conn,
+        CopyRow,
+        "FROM data_copy WHERE tenant_id = %s AND purge_id IS NULL AND state = 'making' AND keep_days = %s"
+        " ORDER BY id LIMIT 1",
+        [tenant_id, keep_days],
+    ).fetchone()
 
 
 def due_exports(conn: Connection, *, limit: int) -> list[int]:
     """To be made, or to be deleted."""
-    rows = conn.execute(
-        f"SELECT id FROM data_copy WHERE {_EXPORT_DUE} ORDER BY next_attempt_at LIMIT %s",  # noqa: S608
+    return column(
+        conn,
+        "SELECT id FROM data_copy WHERE purge_id IS NULL AND next_attempt_at <= clock_timestamp()"
+        " AND (state = 'making' OR (state = 'kept' AND kept_until <= clock_timestamp()))"
+        " ORDER BY next_attempt_at LIMIT %s",
         [limit],
-    ).fetchall()
-    return [row["id"] for row in rows]
+    )
 
 
 def take_export(conn: Connection, copy_id: int, *, hold: float) -> CopyRow | None:
     """Held for `hold` seconds; None where it is not due or in other hands."""
-    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
-        return cur.execute(
-            "UPDATE data_copy SET attempts = attempts + 1,"  # noqa: S608 — constants
-            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-            f" WHERE id = %s AND {_EXPORT_DUE} RETURNING {_COLUMNS}",
-            [hold, copy_id],
-        ).fetchone()
+    return returning(
+        conn,
+        CopyRow,
+        "UPDATE data_copy SET attempts = attempts + 1,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND purge_id IS NULL AND next_attempt_at <= clock_timestamp()"
+        " AND (state = 'making' OR (state = 'kept' AND kept_until <= clock_timestamp()))",
+        [hold, copy_id],
+    ).fetchone()
 
 
 def renew_export(conn: Connection, row: CopyRow, *, hold: float) -> bool:
@@ -164,12 +147,12 @@ def fail_export(conn: Connection, row: CopyRow, *, error: str) -> None:
 
 def kept_of_tenant(conn: Connection, tenant_id: str) -> list[CopyRow]:
     """All that there still is, or may be."""
-    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM data_copy WHERE tenant_id = %s"  # noqa: S608 — a constant
-            " AND state IN ('making', 'kept') ORDER BY id",
-            [tenant_id],
-        ).fetchall()
+    return select(
+        conn,
+        CopyRow,
+        "FROM data_copy WHERE tenant_id = %s AND state IN ('making', 'kept') ORDER BY id",
+        [tenant_id],
+    ).fetchall()
 
 
 def mark_deleted(conn: Connection, copy_id: int) -> None:
@@ -180,31 +163,27 @@ def mark_deleted(conn: Connection, copy_id: int) -> None:
     )
 
 
+_NEEDED = (
+    "EXISTS (SELECT FROM data_copy WHERE cluster_id = c.id AND kind = 'snapshot'"
+    "  AND state IN ('making', 'kept'))"
+    " OR EXISTS (SELECT FROM rollout_snapshot WHERE cluster_id = c.id AND state <> 'deleted')"
+)
+
+
 def snapshot_kept(conn: Connection, cluster_id: str) -> bool:
     """Is there a snapshot of this cluster, a purge's or a rollout's, or one being made?"""
-    row = conn.execute(
-        f"SELECT FROM cluster c WHERE c.id = %s AND {_SNAPSHOT_OF_CLUSTER}",
-        [cluster_id],
-    ).fetchone()
-    return row is not None
+    found = SQL("SELECT FROM cluster c WHERE c.id = %s AND ({})").format(SQL(_NEEDED))
+    return conn.execute(found, [cluster_id]).fetchone() is not None
 
 
 def useless_keys(conn: Connection, *, limit: int) -> list[str]:
     """Destroyed clusters whose key is kept though no snapshot needs it any more, and at which nobody is."""
-    rows = conn.execute(
-        f"SELECT c.id FROM cluster c WHERE c.keeps_key AND NOT {_SNAPSHOT_OF_CLUSTER}"  # noqa: S608
+    found = SQL(
+        "SELECT c.id FROM cluster c WHERE c.keeps_key AND NOT ({})"
         " AND NOT EXISTS (SELECT FROM operation WHERE kind = 'cluster' AND resource_id = c.id"
-        "  AND state IN ('waiting', 'running', 'parked')) ORDER BY c.id LIMIT %s",
-        [limit],
-    ).fetchall()
-    return [row["id"] for row in rows]
-
-
-_SNAPSHOT_OF_CLUSTER = (
-    "(EXISTS (SELECT FROM data_copy WHERE cluster_id = c.id AND kind = 'snapshot'"
-    "  AND state IN ('making', 'kept'))"
-    " OR EXISTS (SELECT FROM rollout_snapshot WHERE cluster_id = c.id AND state <> 'deleted'))"
-)
+        "  AND state IN ('waiting', 'running', 'parked')) ORDER BY c.id LIMIT %s"
+    ).format(SQL(_NEEDED))
+    return [row["id"] for row in conn.execute(found, [limit])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,23 +199,24 @@ class Backup:
 def backups_of(conn: Connection, tenant_id: str) -> list[Backup]:
     """Of a tenant whose last placement was deleted now. RDS's own backups go with their cluster, and
     otherwise after its retention."""
-    with conn.cursor(row_factory=class_row(Backup)) as cur:
-        return cur.execute(
-            "WITH home AS (SELECT DISTINCT cluster_id AS id FROM placement WHERE tenant_id = %(id)s)"
-            " SELECT 'automatic backups' AS kind, c.id AS name, clock_timestamp()"
-            "   + make_interval(days => (c.spec->>'backup_retention_days')::int) AS until"
-            "  FROM cluster c JOIN home USING (id) WHERE c.destroyed_at IS NULL AND c.ready_at IS NOT NULL"
-            " UNION ALL"
-            " SELECT 'snapshot before a rollout', s.name,"
-            "   r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14))"
-            "  FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
-            "  JOIN home ON home.id = s.cluster_id WHERE s.state <> 'deleted'"
-            " UNION ALL"
-            " SELECT 'clone', t.id, t.purge_after FROM tenant t"
-            "  WHERE t.clone_of = %(id)s AND t.purged_at IS NULL"
-            " ORDER BY 1, 2",
-            {"id": tenant_id},
-        ).fetchall()
+    return query(
+        conn,
+        Backup,
+        "WITH home AS (SELECT DISTINCT cluster_id AS id FROM placement WHERE tenant_id = %(id)s)"
+        " SELECT 'automatic backups' AS kind, c.id AS name, clock_timestamp()"
+        "   + make_interval(days => (c.spec->>'backup_retention_days')::int) AS until"
+        "  FROM cluster c JOIN home USING (id) WHERE c.destroyed_at IS NULL AND c.ready_at IS NOT NULL"
+        " UNION ALL"
+        " SELECT 'snapshot before a rollout', s.name,"
+        "   r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14))"
+        "  FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
+        "  JOIN home ON home.id = s.cluster_id WHERE s.state <> 'deleted'"
+        " UNION ALL"
+        " SELECT 'clone', t.id, t.purge_after FROM tenant t"
+        "  WHERE t.clone_of = %(id)s AND t.purged_at IS NULL"
+        " ORDER BY 1, 2",
+        {"id": tenant_id},
+    ).fetchall()
 
 
 def seconds_left(conn: Connection, copy_id: int) -> float | None:
@@ -250,14 +230,3 @@ def seconds_left(conn: Connection, copy_id: int) -> float | None:
         ).fetchone()
     )
     return None if row["s"] is None else max(0.0, float(row["s"]))
-
-
-def _by_name(conn: Connection, name: str) -> CopyRow:
-    with conn.cursor(row_factory=class_row(CopyRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_COLUMNS} FROM data_copy WHERE name = %s",  # noqa: S608 — a constant
-            [name],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"copy {name} does not exist")
-    return row

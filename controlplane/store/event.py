@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row
-
-from controlplane.domain.errors import Conflict, NotFound
-from controlplane.store.registry import Connection
+from controlplane.domain.errors import Conflict
+from controlplane.store.registry import Connection, column, one, returning, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +26,6 @@ class EventRow:
 
 
 STATES = ("received", "applied", "ignored", "parked")
-
-_COLUMNS = (
-    "id, type, api_version, livemode, created_at, received_at, state, reason, subscription_id, attempts,"
-    " next_attempt_at, handled_at"
-)
 
 
 def insert(
@@ -62,36 +55,28 @@ def insert(
 
 def get(conn: Connection, event_id: str) -> EventRow:
     """Raises NotFound."""
-    with conn.cursor(row_factory=class_row(EventRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_COLUMNS} FROM stripe_event WHERE id = %s",  # noqa: S608 — a constant
-            [event_id],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"event {event_id} does not exist")
-    return row
+    row = select(conn, EventRow, "FROM stripe_event WHERE id = %s", [event_id]).fetchone()
+    return one(row, f"event {event_id}")
 
 
 def body(conn: Connection, event_id: str) -> bytes:
     """As it was signed. Raises NotFound."""
     row = conn.execute("SELECT body FROM stripe_event WHERE id = %s", [event_id]).fetchone()
-    if row is None:
-        raise NotFound(f"event {event_id} does not exist")
-    return bytes(row["body"])
+    return bytes(one(row, f"event {event_id}")["body"])
 
 
 def take(conn: Connection, event_id: str, *, hold: float) -> EventRow | None:
     """An event that is due, held for `hold` seconds so that no sweep notifies of it meanwhile; None
     where it is handled, or in somebody else's hands. The attempt is counted before the work, so an
     event that kills its worker is parked in the end too."""
-    with conn.cursor(row_factory=class_row(EventRow)) as cur:
-        return cur.execute(
-            "UPDATE stripe_event SET attempts = attempts + 1,"  # noqa: S608 — a constant
-            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND state = 'received' AND next_attempt_at <= clock_timestamp()"
-            f" RETURNING {_COLUMNS}",
-            [hold, event_id],
-        ).fetchone()
+    return returning(
+        conn,
+        EventRow,
+        "UPDATE stripe_event SET attempts = attempts + 1,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND state = 'received' AND next_attempt_at <= clock_timestamp()",
+        [hold, event_id],
+    ).fetchone()
 
 
 def finish(
@@ -144,12 +129,12 @@ def dismiss(conn: Connection, event_id: str, *, reason: str) -> bool:
 
 
 def due(conn: Connection, *, limit: int) -> list[str]:
-    rows = conn.execute(
+    return column(
+        conn,
         "SELECT id FROM stripe_event WHERE state = 'received' AND next_attempt_at <= statement_timestamp()"
         " ORDER BY next_attempt_at LIMIT %s",
         [limit],
-    ).fetchall()
-    return [row["id"] for row in rows]
+    )
 
 
 def page(
@@ -157,11 +142,12 @@ def page(
 ) -> list[EventRow]:
     """Newest first, those received before the given (received_at, id)."""
     at, event_id = before if before else (None, None)
-    with conn.cursor(row_factory=class_row(EventRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM stripe_event"  # noqa: S608 — a constant
-            " WHERE (%(at)s::timestamptz IS NULL OR (received_at, id) < (%(at)s, %(id)s))"
-            " AND (%(state)s::text IS NULL OR state = %(state)s)"
-            " ORDER BY received_at DESC, id DESC LIMIT %(limit)s",
-            {"at": at, "id": event_id, "state": state, "limit": limit},
-        ).fetchall()
+    return select(
+        conn,
+        EventRow,
+        "FROM stripe_event"
+        " WHERE (%(at)s::timestamptz IS NULL OR (received_at, id) < (%(at)s, %(id)s))"
+        " AND (%(state)s::text IS NULL OR state = %(state)s)"
+        " ORDER BY received_at DESC, id DESC LIMIT %(limit)s",
+        {"at": at, "id": event_id, "state": state, "limit": limit},
+    ).fetchall()

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg.sql import SQL, Identifier
+
 from controlplane.domain.operation import PERIODIC_OBSERVATION, ClaimedOperation
 from controlplane.store.registry import Connection
 
@@ -100,9 +102,13 @@ def prune(conn: Connection, *, limit: int) -> int:
 def _remove(conn: Connection, rule: Rule, limit: int) -> int:
     with conn.transaction():
         rows = conn.execute(
-            f"SELECT id FROM {rule.table} WHERE {rule.condition}"  # noqa: S608 — constants
-            f" AND {rule.since} < statement_timestamp() - make_interval(days => %s)"
-            f" ORDER BY {rule.since} LIMIT %s FOR UPDATE SKIP LOCKED".encode(),
+            SQL(
+                "SELECT id FROM {table} WHERE {condition}"
+                " AND {since} < statement_timestamp() - make_interval(days => %s)"
+                " ORDER BY {since} LIMIT %s FOR UPDATE SKIP LOCKED"
+            ).format(
+                table=Identifier(rule.table), condition=SQL(rule.condition), since=Identifier(rule.since)
+            ),
             [rule.days, limit],
         ).fetchall()
         if rows:

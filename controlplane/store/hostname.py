@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.status import HostnameStatus
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class HostnameRow:
     errors: list[str]
     refused: str | None
     next_poll_at: datetime
-    poll_due: bool
+    poll_due: bool = field(metadata={"sql": "next_poll_at <= clock_timestamp()"})
 
     def observed(self) -> HostnameStatus:
         return HostnameStatus(
@@ -37,12 +36,6 @@ class HostnameRow:
             poll_due=self.poll_due,
             refused=self.refused is not None,
         )
-
-
-_COLUMNS = (
-    "host, tenant_id, provider_id, status, ssl_status, records, errors, refused, next_poll_at,"
-    " next_poll_at <= clock_timestamp() AS poll_due"
-)
 
 
 def want(conn: Connection, host: str, tenant_id: str) -> str:
@@ -61,11 +54,9 @@ def owner(conn: Connection, host: str) -> str | None:
 
 
 def of_tenant(conn: Connection, tenant_id: str) -> list[HostnameRow]:
-    with conn.cursor(row_factory=class_row(HostnameRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM hostname WHERE tenant_id = %s ORDER BY host",  # noqa: S608
-            [tenant_id],
-        ).fetchall()
+    return select(
+        conn, HostnameRow, "FROM hostname WHERE tenant_id = %s ORDER BY host", [tenant_id]
+    ).fetchall()
 
 
 def record(

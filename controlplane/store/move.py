@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict
 from controlplane.domain.move import MoveKind, MovePhase
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class MoveRow:
     keep_until: datetime | None
     created_at: datetime
     finished_at: datetime | None
-    overdue: bool
+    overdue: bool = field(metadata={"sql": "coalesce(keep_until <= clock_timestamp(), false)"})
 
     @property
     def differing(self) -> list[str]:
@@ -56,18 +55,6 @@ class MoveRow:
         if self.phase.before_cut or self.phase in (MovePhase.ABANDONED, MovePhase.UNDONE):
             return self.target
         return self.source
-
-
-_COLUMNS = (
-    "id, tenant_id, kind, destination, plan, by_hand, declined, source, target, phase, reason, actor,"
-    " access_proof,"
-    " copied_rows, copied_bytes, paused_at, pause_seconds, compared, checked, moved_at, cleared_at,"
-    " keep_until, created_at, finished_at, coalesce(keep_until <= clock_timestamp(), false) AS overdue"
-)
-
-
-def _row(row: DictRow) -> MoveRow:
-    return MoveRow(**{**row, "kind": MoveKind(row["kind"]), "phase": MovePhase(row["phase"])})
 
 
 def insert(
@@ -101,26 +88,24 @@ def insert(
 
 def current(conn: Connection, tenant_id: str) -> MoveRow | None:
     """The one that is not over."""
-    row = conn.execute(
-        f"SELECT {_COLUMNS} FROM move WHERE tenant_id = %s AND finished_at IS NULL",  # noqa: S608
-        [tenant_id],
+    return select(
+        conn, MoveRow, "FROM move WHERE tenant_id = %s AND finished_at IS NULL", [tenant_id]
     ).fetchone()
-    return None if row is None else _row(row)
 
 
 def get(conn: Connection, move_id: int) -> MoveRow:
-    return _row(one(conn.execute(f"SELECT {_COLUMNS} FROM move WHERE id = %s", [move_id]).fetchone()))  # noqa: S608
+    return one(select(conn, MoveRow, "FROM move WHERE id = %s", [move_id]).fetchone())
 
 
 def latest(conn: Connection, tenant_id: str, *, kind: MoveKind | None = None) -> MoveRow | None:
     """`kind`: only of this one."""
-    row = conn.execute(
-        f"SELECT {_COLUMNS} FROM move"  # noqa: S608
-        " WHERE tenant_id = %(tenant)s AND (%(kind)s::text IS NULL OR kind = %(kind)s)"
+    return select(
+        conn,
+        MoveRow,
+        "FROM move WHERE tenant_id = %(tenant)s AND (%(kind)s::text IS NULL OR kind = %(kind)s)"
         " ORDER BY id DESC LIMIT 1",
         {"tenant": tenant_id, "kind": kind},
     ).fetchone()
-    return None if row is None else _row(row)
 
 
 def left(conn: Connection, tenant_id: str) -> list[tuple[int, datetime]]:
@@ -128,7 +113,7 @@ def left(conn: Connection, tenant_id: str) -> list[tuple[int, datetime]]:
     rows = conn.execute(
         "SELECT source, moved_at FROM move WHERE tenant_id = %s AND moved_at IS NOT NULL ORDER BY moved_at",
         [tenant_id],
-    ).fetchall()
+    )
     return [(row["source"], row["moved_at"]) for row in rows]
 
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.errors import Conflict
 from controlplane.domain.notification import NotificationKind
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, one, returning, select
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +42,6 @@ class NotificationRow:
 STATES = ("waiting", "delivered", "dead", "no_destination")
 """`dead`: given up after its last attempt. `no_destination`: there was no address to tell it to."""
 
-_COLUMNS = (
-    "seq, id, tenant_id, kind, payload, state, attempts, next_attempt_at, answer, created_at, finished_at"
-)
-
 
 def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, **data: Any) -> None:
     """Within the transaction of what it tells of. `data`: JSON, no secret."""
@@ -58,7 +53,7 @@ def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, 
         "   'data', jsonb_build_object('tenant', t.id, 'slug', t.slug, 'customer', t.customer_id)"
         "      || %(data)s::jsonb)"
         " FROM tenant t WHERE t.id = %(tenant)s"
-        " ON CONFLICT ON CONSTRAINT notice_once DO NOTHING RETURNING id",
+        " ON CONFLICT ON CONSTRAINT notification_once DO NOTHING RETURNING id",
         {
             "id": f"msg_{secrets.token_hex(16)}",
             "tenant": tenant_id,
@@ -86,19 +81,19 @@ def take(conn: Connection, *, hold: float) -> NotificationRow | None:
     """The one that has been due the longest, held for `hold` seconds, its attempt counted before it is
     made; None where none is due or another worker is at one: a receiver that does not answer holds up one
     worker of the fleet, not all."""
-    with conn.cursor(row_factory=class_row(NotificationRow)) as cur:
-        return cur.execute(
-            "UPDATE notification SET attempts = attempts + 1,"  # noqa: S608 — a constant
-            " held_until = clock_timestamp() + make_interval(secs => %(hold)s),"
-            " next_attempt_at = clock_timestamp() + make_interval(secs => %(hold)s)"
-            " WHERE id = (SELECT id FROM notification WHERE state = 'waiting'"
-            "  AND next_attempt_at <= clock_timestamp() ORDER BY next_attempt_at, seq LIMIT 1"
-            "  FOR UPDATE SKIP LOCKED)"
-            " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting'"
-            "  AND held_until > clock_timestamp())"
-            f" RETURNING {_COLUMNS}",
-            {"hold": hold},
-        ).fetchone()
+    return returning(
+        conn,
+        NotificationRow,
+        "UPDATE notification SET attempts = attempts + 1,"
+        " held_until = clock_timestamp() + make_interval(secs => %(hold)s),"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %(hold)s)"
+        " WHERE id = (SELECT id FROM notification WHERE state = 'waiting'"
+        "  AND next_attempt_at <= clock_timestamp() ORDER BY next_attempt_at, seq LIMIT 1"
+        "  FOR UPDATE SKIP LOCKED)"
+        " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting'"
+        "  AND held_until > clock_timestamp())",
+        {"hold": hold},
+    ).fetchone()
 
 
 def finish(conn: Connection, notification_id: str, *, state: str, answer: str) -> None:
@@ -133,24 +128,18 @@ def redeliver(conn: Connection, notification_id: str) -> NotificationRow:
 
 def get(conn: Connection, notification_id: str) -> NotificationRow:
     """Raises NotFound."""
-    with conn.cursor(row_factory=class_row(NotificationRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_COLUMNS} FROM notification WHERE id = %s",  # noqa: S608 — a constant
-            [notification_id],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"notification {notification_id} does not exist")
-    return row
+    row = select(conn, NotificationRow, "FROM notification WHERE id = %s", [notification_id]).fetchone()
+    return one(row, f"notification {notification_id}")
 
 
 def page(
     conn: Connection, *, before: int | None, limit: int, state: str | None = None
 ) -> list[NotificationRow]:
     """Newest first, those with a number below `before`."""
-    with conn.cursor(row_factory=class_row(NotificationRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM notification"  # noqa: S608 — a constant
-            " WHERE (%(before)s::bigint IS NULL OR seq < %(before)s)"
-            " AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY seq DESC LIMIT %(limit)s",
-            {"before": before, "state": state, "limit": limit},
-        ).fetchall()
+    return select(
+        conn,
+        NotificationRow,
+        "FROM notification WHERE (%(before)s::bigint IS NULL OR seq < %(before)s)"
+        " AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY seq DESC LIMIT %(limit)s",
+        {"before": before, "state": state, "limit": limit},
+    ).fetchall()

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
-from psycopg.rows import class_row
+from psycopg.sql import SQL, Composed
 
-from controlplane.domain.errors import NotFound
 from controlplane.domain.operation import PERIODIC_OBSERVATION, ClaimedOperation, OperationState, ResourceKind
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, column, one, select
 
 MOST_CAUSES = 50
 """That are kept of one operation: the first, which gives it its reason, and the newest others."""
@@ -58,23 +57,16 @@ class OperationRow:
     finished_at: datetime | None
 
 
-_COLUMNS = (
-    "id, kind, resource_id, reason, actor, causes, cause_count, state, attempts, next_attempt_at, error,"
-    " runbook, created_at, started_at, finished_at"
-)
+def _bounded(causes: LiteralString) -> Composed:
+    """The first of these causes and the newest others."""
+    return SQL(
+        "CASE WHEN jsonb_array_length({causes}) <= {most} THEN {causes} ELSE"
+        " jsonb_build_array({causes}->0) || jsonb_path_query_array({causes}, {newest}) END"
+    ).format(causes=SQL(causes), most=MOST_CAUSES, newest=f"$[last-{MOST_CAUSES - 2} to last]")
 
 
-def _bounded(causes: str) -> str:
-    """SQL: the first of these causes and the newest others."""
-    return (
-        f"CASE WHEN jsonb_array_length({causes}) <= {MOST_CAUSES} THEN {causes} ELSE"
-        f" jsonb_build_array({causes}->0)"
-        f" || jsonb_path_query_array({causes}, '$[last-{MOST_CAUSES - 2} to last]') END"
-    )
-
-
-_REQUEST = (
-    "INSERT INTO operation (kind, resource_id, reason, actor, causes, cause_count, state, next_attempt_at)"  # noqa: S608
+_REQUEST = SQL(
+    "INSERT INTO operation (kind, resource_id, reason, actor, causes, cause_count, state, next_attempt_at)"
     " SELECT %(kind)s, id, %(reason)s, %(actor)s,"
     "  CASE WHEN %(counts)s THEN jsonb_build_array(jsonb_build_object('reason', %(reason)s::text,"
     "   'actor', %(actor)s::text, 'event', %(event)s::text, 'request', %(request)s::text,"
@@ -83,13 +75,12 @@ _REQUEST = (
     "  CASE WHEN %(counts)s THEN 1 ELSE 0 END, 'waiting',"
     "  clock_timestamp() + make_interval(secs => %(after)s) FROM unnest(%(ids)s::text[]) AS id"
     " ON CONFLICT (kind, resource_id) WHERE state = 'waiting'"
-    " DO UPDATE SET next_attempt_at = clock_timestamp(), attempts = 0,"
-    f"  causes = {_bounded('(operation.causes || excluded.causes)')},"
+    " DO UPDATE SET next_attempt_at = clock_timestamp(), attempts = 0, causes = {},"
     "  cause_count = operation.cause_count + excluded.cause_count,"
     "  reason = CASE WHEN operation.reason = %(look)s THEN excluded.reason ELSE operation.reason END,"
     "  actor = CASE WHEN operation.reason = %(look)s THEN excluded.actor ELSE operation.actor END"
     " RETURNING id"
-)
+).format(_bounded("(operation.causes || excluded.causes)"))
 
 
 def request(
@@ -125,18 +116,18 @@ def request_all(
             "after": after,
             "look": PERIODIC_OBSERVATION,
         },
-    ).fetchall()
+    )
     return [int(row["id"]) for row in rows]
 
 
 def bring_forward(conn: Connection, kind: ResourceKind, resource_ids: list[str]) -> list[str]:
     """Make the waiting operations of these resources due now; which had one."""
-    rows = conn.execute(
+    return column(
+        conn,
         "UPDATE operation SET next_attempt_at = clock_timestamp()"
         " WHERE kind = %s AND resource_id = ANY(%s) AND state = 'waiting' RETURNING resource_id",
         [kind, resource_ids],
-    ).fetchall()
-    return [row["resource_id"] for row in rows]
+    )
 
 
 def start_now(conn: Connection, kind: ResourceKind, resource_id: str) -> bool:
@@ -171,12 +162,13 @@ def put_back(
     `counts`: whether this was an attempt (False for Pending: nothing was wrong).
     """
     folded = conn.execute(
-        f"UPDATE operation w SET causes = {_bounded('(r.causes || w.causes)')},"  # noqa: S608 — constants
-        "  cause_count = r.cause_count + w.cause_count,"
-        "  reason = CASE WHEN r.cause_count > 0 THEN r.reason ELSE w.reason END,"
-        "  actor = CASE WHEN r.cause_count > 0 THEN r.actor ELSE w.actor END"
-        " FROM operation r WHERE r.id = %s AND r.fencing_token = %s AND r.state = 'running'"
-        " AND w.kind = r.kind AND w.resource_id = r.resource_id AND w.state = 'waiting'",
+        SQL(
+            "UPDATE operation w SET causes = {}, cause_count = r.cause_count + w.cause_count,"
+            "  reason = CASE WHEN r.cause_count > 0 THEN r.reason ELSE w.reason END,"
+            "  actor = CASE WHEN r.cause_count > 0 THEN r.actor ELSE w.actor END"
+            " FROM operation r WHERE r.id = %s AND r.fencing_token = %s AND r.state = 'running'"
+            " AND w.kind = r.kind AND w.resource_id = r.resource_id AND w.state = 'waiting'"
+        ).format(_bounded("(r.causes || w.causes)")),
         [held.operation_id, held.fencing_token],
     ).rowcount
     if folded:
@@ -219,20 +211,14 @@ can't be looked for in an index."""
 def due(conn: Connection, *, limit: int) -> list[tuple[ResourceKind, str]]:
     """Resources with an operation that may be claimed now: first those whose holder died, then the
     ones that have waited longest."""
-    rows = conn.execute(_DUE, {"limit": limit}).fetchall()
+    rows = conn.execute(_DUE, {"limit": limit})
     return [(ResourceKind(row["kind"]), row["resource_id"]) for row in rows]
 
 
 def get(conn: Connection, operation_id: int) -> OperationRow:
     """Raises NotFound."""
-    with conn.cursor(row_factory=class_row(OperationRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_COLUMNS} FROM operation WHERE id = %s",  # noqa: S608 — a constant
-            [operation_id],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"operation {operation_id} does not exist")
-    return row
+    row = select(conn, OperationRow, "FROM operation WHERE id = %s", [operation_id]).fetchone()
+    return one(row, f"operation {operation_id}")
 
 
 def page(
@@ -244,12 +230,12 @@ def page(
     state: str | None = None,
 ) -> list[OperationRow]:
     """Newest first, those with an id below `before`."""
-    with conn.cursor(row_factory=class_row(OperationRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM operation"  # noqa: S608 — a constant
-            " WHERE (%(before)s::bigint IS NULL OR id < %(before)s)"
-            " AND (%(resource)s::text IS NULL OR resource_id = %(resource)s)"
-            " AND (%(state)s::text IS NULL OR state = %(state)s)"
-            " ORDER BY id DESC LIMIT %(limit)s",
-            {"before": before, "resource": resource_id, "state": state, "limit": limit},
-        ).fetchall()
+    return select(
+        conn,
+        OperationRow,
+        "FROM operation WHERE (%(before)s::bigint IS NULL OR id < %(before)s)"
+        " AND (%(resource)s::text IS NULL OR resource_id = %(resource)s)"
+        " AND (%(state)s::text IS NULL OR state = %(state)s)"
+        " ORDER BY id DESC LIMIT %(limit)s",
+        {"before": before, "resource": resource_id, "state": state, "limit": limit},
+    ).fetchall()

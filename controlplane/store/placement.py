@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-
-from psycopg.rows import class_row
 
 from controlplane.domain.placement import Placement
 from controlplane.domain.status import CredentialStatus
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, select
 
 
 def insert(conn: Connection, placement: Placement, *, state: str = "current") -> None:
@@ -27,19 +25,17 @@ def insert(conn: Connection, placement: Placement, *, state: str = "current") ->
 
 
 def current(conn: Connection, tenant_id: str) -> Placement | None:
-    row = conn.execute(
-        "SELECT tenant_id, number, cluster_id FROM placement WHERE tenant_id = %s AND state = 'current'",
-        [tenant_id],
+    return select(
+        conn, Placement, "FROM placement WHERE tenant_id = %s AND state = 'current'", [tenant_id]
     ).fetchone()
-    return None if row is None else Placement(row["tenant_id"], row["number"], row["cluster_id"])
 
 
 def get(conn: Connection, tenant_id: str, number: int) -> Placement:
-    row = conn.execute(
-        "SELECT tenant_id, number, cluster_id FROM placement WHERE tenant_id = %s AND number = %s",
-        [tenant_id, number],
-    ).fetchone()
-    return Placement(**one(row))
+    return one(
+        select(
+            conn, Placement, "FROM placement WHERE tenant_id = %s AND number = %s", [tenant_id, number]
+        ).fetchone()
+    )
 
 
 def next_number(conn: Connection, tenant_id: str) -> int:
@@ -67,22 +63,21 @@ class Login:
     generation: int
     requested: int
     rotated_at: datetime
-    age: float
-    retire_in: float | None
+    age: float = field(metadata={"sql": "extract(epoch FROM clock_timestamp() - rotated_at)::float8"})
+    retire_in: float | None = field(
+        metadata={"sql": "extract(epoch FROM retire_at - clock_timestamp())::float8"}
+    )
 
 
 def login(conn: Connection, placement: Placement, name: str) -> Login:
-    with conn.cursor(row_factory=class_row(Login)) as cur:
-        row = cur.execute(
-            "SELECT username, password_from, generation, requested, rotated_at,"
-            " extract(epoch FROM clock_timestamp() - rotated_at)::float8 AS age,"
-            " extract(epoch FROM retire_at - clock_timestamp())::float8 AS retire_in"
-            " FROM credential WHERE tenant_id = %s AND number = %s AND login = %s",
+    return one(
+        select(
+            conn,
+            Login,
+            "FROM credential WHERE tenant_id = %s AND number = %s AND login = %s",
             [placement.tenant_id, placement.number, name],
         ).fetchone()
-    if row is None:
-        raise LookupError(f"{placement.key} has no login {name}")
-    return row
+    )
 
 
 def credential(conn: Connection, placement: Placement, name: str, version: str | None) -> CredentialStatus:
@@ -98,8 +93,8 @@ def set_password_from(
 ) -> None:
     """`username`: the one that the secret names, where it is known."""
     conn.execute(
-        "UPDATE credential SET password_from = %s, username = coalesce(%s, username),"
-        " changed_at = clock_timestamp() WHERE tenant_id = %s AND number = %s AND login = %s",
+        "UPDATE credential SET password_from = %s, username = coalesce(%s, username)"
+        " WHERE tenant_id = %s AND number = %s AND login = %s",
         [version, username, placement.tenant_id, placement.number, name],
     )
 
@@ -127,7 +122,6 @@ def rotated(
     conn.execute(
         "UPDATE credential SET generation = %(generation)s, requested = greatest(requested, %(generation)s),"
         " username = %(username)s, password_from = %(version)s, rotated_at = clock_timestamp(),"
-        " changed_at = clock_timestamp(),"
         " retire_at = clock_timestamp() + make_interval(secs => %(retire_in)s)"
         " WHERE tenant_id = %(tenant)s AND number = %(number)s AND login = %(login)s",
         {

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.store.cluster import COLUMNS as CLUSTER
-from controlplane.store.cluster import ClusterRow, row_of
-from controlplane.store.registry import Connection
+from controlplane.store.cluster import ClusterRow
+from controlplane.store.registry import Connection, select
 
 _ADVISORY_LOCK = 0x7C9_0004
 
 
+def _age(moment: str) -> str:
+    return f"extract(epoch FROM clock_timestamp() - {moment})::float"
+
+
 @dataclass(frozen=True, slots=True)
-class PooledCluster:
+class PooledCluster(ClusterRow):
     """`used`: slots with a tenant; `ever_used`: it has or had one, even if only as the source of a move.
     Ages in seconds, None where it is not so. `stack_digest`: what Terraform last confirmed."""
 
-    row: ClusterRow
-    used: int
-    ever_used: bool
-    age: float
-    surplus_for: float | None
-    parked_for: float | None
-    stack_digest: str | None
+    used: int = field(metadata={"sql": "coalesce(p.used, 0)"})
+    ever_used: bool = field(metadata={"sql": "coalesce(p.ever, 0) > 0"})
+    age: float = field(metadata={"sql": _age("c.created_at")})
+    surplus_for: float | None = field(metadata={"sql": _age("c.surplus_since")})
+    parked_for: float | None = field(metadata={"sql": _age("o.finished_at")})
+    stack_digest: str | None = field(metadata={"sql": "s.digest"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,10 @@ def hold(conn: Connection) -> bool:
 
 def clusters(conn: Connection) -> list[PooledCluster]:
     """All that tenants may be on and that are not gone, oldest first."""
-    rows = conn.execute(
-        f"""
-        SELECT {CLUSTER},
-               coalesce(p.used, 0) AS used, coalesce(p.ever, 0) > 0 AS ever_used,
-               extract(epoch FROM clock_timestamp() - c.created_at)::float AS age,
-               extract(epoch FROM clock_timestamp() - c.surplus_since)::float AS surplus_for,
-               extract(epoch FROM clock_timestamp() - o.finished_at)::float AS parked_for,
-               s.digest AS stack_digest
+    return select(
+        conn,
+        PooledCluster,
+        """
           FROM cluster c
           LEFT JOIN (SELECT cluster_id, count(*) AS ever,
                             count(*) FILTER (WHERE state NOT IN ('released', 'purged')) AS used
@@ -62,20 +60,9 @@ def clusters(conn: Connection) -> list[PooledCluster]:
                  ON o.state = 'parked'
          WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin'
          ORDER BY c.created_at, c.id
-        """  # noqa: S608 — constants
+        """,
+        table="c",
     ).fetchall()
-    return [
-        PooledCluster(
-            used=row.pop("used"),
-            ever_used=row.pop("ever_used"),
-            age=row.pop("age"),
-            surplus_for=row.pop("surplus_for"),
-            parked_for=row.pop("parked_for"),
-            stack_digest=row.pop("stack_digest"),
-            row=row_of(row),
-        )
-        for row in rows
-    ]
 
 
 def mark_surplus(conn: Connection, cluster_ids: list[str]) -> None:

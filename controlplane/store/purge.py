@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, one, returning, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +35,26 @@ class PurgeRow:
         return bool(self.content["cluster_goes"])
 
 
-_COLUMNS = (
-    "id, tenant_id, state, reason, content, digest, requested_by, requested_at, approved_by, approved_at,"
-    " begun_at, done_at, certificate"
-)
-
-
 def request(
     conn: Connection, tenant_id: str, *, reason: str, content: dict[str, Any], digest: str, actor: str
 ) -> PurgeRow:
     """The tenant's row is locked by the caller, and it has no open purge."""
-    with conn.cursor(row_factory=class_row(PurgeRow)) as cur:
-        row = cur.execute(
-            "INSERT INTO purge (tenant_id, reason, content, digest, requested_by)"  # noqa: S608 — a constant
-            f" VALUES (%s, %s, %s, %s, %s) RETURNING {_COLUMNS}",
+    return one(
+        returning(
+            conn,
+            PurgeRow,
+            "INSERT INTO purge (tenant_id, reason, content, digest, requested_by)"
+            " VALUES (%s, %s, %s, %s, %s)",
             [tenant_id, reason, Jsonb(content), digest, actor],
         ).fetchone()
-    assert row is not None  # noqa: S101 — RETURNING
-    return row
+    )
 
 
 def of_tenant(conn: Connection, tenant_id: str) -> PurgeRow | None:
     """The one that was not withdrawn."""
-    with conn.cursor(row_factory=class_row(PurgeRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM purge WHERE tenant_id = %s AND state <> 'withdrawn'",  # noqa: S608
-            [tenant_id],
-        ).fetchone()
+    return select(
+        conn, PurgeRow, "FROM purge WHERE tenant_id = %s AND state <> 'withdrawn'", [tenant_id]
+    ).fetchone()
 
 
 def approve(conn: Connection, purge_id: int, *, actor: str) -> None:
@@ -117,10 +109,11 @@ def finish(conn: Connection, purge_id: int, *, certificate: dict[str, Any]) -> N
 
 def of_cluster(conn: Connection, cluster_id: str) -> list[PurgeRow]:
     """Those by which tenants that lived on this cluster were deleted."""
-    with conn.cursor(row_factory=class_row(PurgeRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM purge"  # noqa: S608 — a constant
-            " WHERE content->>'cluster' = %s AND state IN ('approved', 'done') AND begun_at IS NOT NULL"
-            " AND tenant_id IN (SELECT tenant_id FROM placement WHERE cluster_id = %s) ORDER BY id",
-            [cluster_id, cluster_id],
-        ).fetchall()
+    return select(
+        conn,
+        PurgeRow,
+        "FROM purge WHERE content->>'cluster' = %s AND state IN ('approved', 'done')"
+        " AND begun_at IS NOT NULL"
+        " AND tenant_id IN (SELECT tenant_id FROM placement WHERE cluster_id = %s) ORDER BY id",
+        [cluster_id, cluster_id],
+    ).fetchall()

@@ -3,21 +3,29 @@
 Services take a connection and open one transaction each. A connection that broke is thrown away by
 the pool's check; whether the transaction took effect is then unknown, which is harmless because every
 write here is either guarded (fencing token, revision, state) or idempotent.
+
+Rows are frozen objects. What is selected derives from their class (`columns`), so that a column that is
+added to a table reaches its readers by one line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import fields
+from enum import StrEnum
+from functools import cache, partial
+from typing import Any, TypeVar, get_type_hints
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow, dict_row, kwargs_row, scalar_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from controlplane.domain.errors import Retryable
+from controlplane.domain.errors import NotFound, Retryable
 
 Connection = psycopg.Connection[DictRow]
+Values = Sequence[Any] | Mapping[str, Any]
+T = TypeVar("T")
 
 SILENT_AT_MOST = 15.0
 """Seconds that a transaction may hold its locks without saying anything. A process that was stopped in the
@@ -81,8 +89,69 @@ class Registry:
         self.close()
 
 
-def one(row: DictRow | None) -> DictRow:
-    """The row of a statement that must give one."""
-    if row is None:
-        raise LookupError("a statement that must return a row returned none")
-    return row
+# ---------------------------------------------------------------------------------------- rows
+
+
+def one(row: T | None, what: str | None = None) -> T:
+    """The row of a statement that must give one. Raises NotFound where `what` was asked for by its name, and
+    LookupError where it must be there."""
+    if row is not None:
+        return row
+    if what is not None:
+        raise NotFound(f"{what} does not exist")
+    raise LookupError("a statement that must return a row returned none")
+
+
+def columns(row: type[Any], table: str = "") -> str:
+    """The select list of a row class: its fields, as columns of the table that has this name or alias in the
+    statement. What is no column has its SQL: `field(metadata={"sql": "keep_until <= now()"})`."""
+    of = f"{table}." if table else ""
+    return ", ".join(
+        f"{column.metadata['sql']} AS {column.name}" if "sql" in column.metadata else of + column.name
+        for column in fields(row)
+    )
+
+
+def query(conn: Connection, row: type[T], statement: str, values: Values | None = None) -> psycopg.Cursor[T]:
+    """Execute a statement whose result has the columns of `row`. Enums and what has a `from_json` are made
+    of what the database has; for another type the field says how: `field(metadata={"read": …})`."""
+    cursor = conn.cursor(row_factory=kwargs_row(partial(_read, row)))
+    return cursor.execute(statement.encode(), values)
+
+
+def select(
+    conn: Connection, row: type[T], rest: str, values: Values | None = None, *, table: str = ""
+) -> psycopg.Cursor[T]:
+    """`SELECT`, the columns of `row`, and the rest from FROM on."""
+    return query(conn, row, f"SELECT {columns(row, table)} {rest}", values)
+
+
+def returning(
+    conn: Connection, row: type[T], write: str, values: Values | None = None, *, table: str = ""
+) -> psycopg.Cursor[T]:
+    """The statement, `RETURNING` and the columns of `row`."""
+    return query(conn, row, f"{write} RETURNING {columns(row, table)}", values)
+
+
+def column(conn: Connection, statement: str, values: Values | None = None) -> list[Any]:
+    """Of each row of the result its only value."""
+    return conn.cursor(row_factory=scalar_row).execute(statement.encode(), values).fetchall()
+
+
+def _read(row: Any, /, **values: Any) -> Any:
+    for name, read in _readers(row).items():
+        values[name] = read(values[name])
+    return row(**values)
+
+
+@cache
+def _readers(row: Any) -> dict[str, Callable[[Any], Any]]:
+    types = get_type_hints(row)
+    found = {column.name: _reader(types[column.name], column.metadata) for column in fields(row)}
+    return {name: read for name, read in found.items() if read is not None}
+
+
+def _reader(annotated: Any, metadata: Mapping[str, Any]) -> Callable[[Any], Any] | None:
+    if isinstance(annotated, type) and issubclass(annotated, StrEnum):
+        return annotated
+    return metadata.get("read") or getattr(annotated, "from_json", None)

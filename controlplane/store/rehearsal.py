@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import NotFound
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, returning, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,6 @@ class CandidateRow:
     alike: int
 
 
-_COLUMNS = "id, release, copies, actor, state, attempts, results, error, created_at, finished_at"
-
-
 def request(conn: Connection, release: str, *, copies: int, actor: str) -> int:
     row = conn.execute(
         "INSERT INTO rehearsal (release, copies, actor, state) VALUES (%s, %s, %s, 'waiting') RETURNING id",
@@ -64,29 +59,24 @@ def open_id(conn: Connection, release: str, *, copies: int) -> int | None:
 
 
 def get(conn: Connection, rehearsal_id: int) -> RehearsalRow:
-    with conn.cursor(row_factory=class_row(RehearsalRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_COLUMNS} FROM rehearsal WHERE id = %s",  # noqa: S608 — a constant
-            [rehearsal_id],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"rehearsal {rehearsal_id} does not exist")
-    return row
+    """Raises NotFound."""
+    row = select(conn, RehearsalRow, "FROM rehearsal WHERE id = %s", [rehearsal_id]).fetchone()
+    return one(row, f"rehearsal {rehearsal_id}")
 
 
 def take(conn: Connection, *, holder: str, seconds: float) -> RehearsalRow | None:
     """One that waits, or whose worker has died, held for so many seconds. The attempt is counted before
     the work, so that one that kills its worker ends as failed."""
-    with conn.cursor(row_factory=class_row(RehearsalRow)) as cur:
-        return cur.execute(
-            "UPDATE rehearsal SET state = 'running', holder = %s, attempts = attempts + 1,"  # noqa: S608
-            " until = clock_timestamp() + make_interval(secs => %s), results = '[]'"
-            " WHERE id = (SELECT id FROM rehearsal WHERE state = 'waiting'"
-            "   OR (state = 'running' AND until < clock_timestamp())"
-            "   ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)"
-            f" RETURNING {_COLUMNS}",
-            [holder, seconds],
-        ).fetchone()
+    return returning(
+        conn,
+        RehearsalRow,
+        "UPDATE rehearsal SET state = 'running', holder = %s, attempts = attempts + 1,"
+        " until = clock_timestamp() + make_interval(secs => %s), results = '[]'"
+        " WHERE id = (SELECT id FROM rehearsal WHERE state = 'waiting'"
+        "   OR (state = 'running' AND until < clock_timestamp())"
+        "   ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
+        [holder, seconds],
+    ).fetchone()
 
 
 def add_result(
@@ -123,18 +113,19 @@ def due(conn: Connection) -> bool:
 def candidates(conn: Connection, release: str) -> list[CandidateRow]:
     """Tenants that the release would change, the most divergent first: those whose release and schema
     the fewest others have, one after the other of each kind."""
-    with conn.cursor(row_factory=class_row(CandidateRow)) as cur:
-        return cur.execute(
-            "SELECT tenant_id, slug, number, cluster_id, endpoint, release, alike FROM ("
-            "  SELECT t.id AS tenant_id, t.slug, p.number, p.cluster_id, c.endpoint, t.release,"
-            "         count(*) OVER kind AS alike,"
-            "         row_number() OVER (PARTITION BY t.release, s.digest ORDER BY t.id) AS turn"
-            "    FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
-            "    JOIN cluster c ON c.id = p.cluster_id AND c.endpoint IS NOT NULL"
-            "    LEFT JOIN tenant_schema s ON s.tenant_id = t.id"
-            "   WHERE t.spec->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
-            "     AND (t.release IS NULL OR t.release < %s)"
-            "   WINDOW kind AS (PARTITION BY t.release, s.digest)) k"
-            " ORDER BY turn, alike, tenant_id LIMIT 100",
-            [release],
-        ).fetchall()
+    return select(
+        conn,
+        CandidateRow,
+        "FROM ("
+        "  SELECT t.id AS tenant_id, t.slug, p.number, p.cluster_id, c.endpoint, t.release,"
+        "         count(*) OVER kind AS alike,"
+        "         row_number() OVER (PARTITION BY t.release, s.digest ORDER BY t.id) AS turn"
+        "    FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
+        "    JOIN cluster c ON c.id = p.cluster_id AND c.endpoint IS NOT NULL"
+        "    LEFT JOIN tenant_schema s ON s.tenant_id = t.id"
+        "   WHERE t.spec->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
+        "     AND (t.release IS NULL OR t.release < %s)"
+        "   WINDOW kind AS (PARTITION BY t.release, s.digest)) k"
+        " ORDER BY turn, alike, tenant_id LIMIT 100",
+        [release],
+    ).fetchall()

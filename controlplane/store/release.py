@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from psycopg.rows import class_row
-
-from controlplane.domain.errors import NotFound
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.release import Adapter, Release, ReleaseFile
 from controlplane.store import operation
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, query, select
 
 # Births share it, the end of a rollout takes it alone: nobody is born on the old release at the moment
 # in which the rollout that would have taken it along ends.
@@ -28,9 +25,14 @@ class ReleaseRow:
     checksum: str
     actor: str
     created_at: datetime
-    files: int
-    open_findings: int
-    tenants: int
+    files: int = field(metadata={"sql": "(SELECT count(*) FROM release_file f WHERE f.number = r.number)"})
+    open_findings: int = field(
+        metadata={
+            "sql": "(SELECT count(*) FROM release_finding f"
+            " WHERE f.number = r.number AND f.accepted_by IS NULL)"
+        }
+    )
+    tenants: int = field(metadata={"sql": "(SELECT count(*) FROM tenant t WHERE t.release = r.number)"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +51,6 @@ class FindingRow:
     reason: str | None
 
 
-_ROW = """
-    SELECT r.number, r.adapter, r.checksum, r.actor, r.created_at,
-           (SELECT count(*) FROM release_file f WHERE f.number = r.number) AS files,
-           (SELECT count(*) FROM release_finding f
-             WHERE f.number = r.number AND f.accepted_by IS NULL) AS open_findings,
-           (SELECT count(*) FROM tenant t WHERE t.release = r.number) AS tenants
-      FROM release r
-"""
-_FINDING = "id, number, rule, file, line, statement, message, accepted_by, accepted_at, reason"
-
-
 def lock(conn: Connection) -> None:
     """Within a transaction: releases are registered one after the other."""
     conn.execute("LOCK TABLE release IN SHARE ROW EXCLUSIVE MODE")
@@ -74,9 +65,7 @@ def put_file(conn: Connection, file: ReleaseFile) -> None:
 
 def bodies(conn: Connection, digests: Iterable[str]) -> dict[str, bytes]:
     """Digest → contents, of those that are kept."""
-    rows = conn.execute(
-        "SELECT sha256, body FROM migration_file WHERE sha256 = ANY(%s)", [list(digests)]
-    ).fetchall()
+    rows = conn.execute("SELECT sha256, body FROM migration_file WHERE sha256 = ANY(%s)", [list(digests)])
     return {row["sha256"]: bytes(row["body"]) for row in rows}
 
 
@@ -105,17 +94,15 @@ def load(conn: Connection, number: str) -> Release:
         " WHERE number = %(number)s OR (number > %(number)s AND adapter = 'sql') ORDER BY number LIMIT 1",
         {"number": number},
     ).fetchone()
-    if row is None:
-        raise NotFound(f"release {number} does not exist")
-    rows = conn.execute(
+    found = one(row, f"release {number}")
+    files = query(
+        conn,
+        ReleaseFile,
         "SELECT f.name, f.sha256, b.body FROM release_file f LEFT JOIN migration_file b USING (sha256)"
         " WHERE f.number = %s ORDER BY f.position",
-        [row["number"]],
+        [found["number"]],
     ).fetchall()
-    files = tuple(
-        ReleaseFile(r["name"], r["sha256"], None if r["body"] is None else bytes(r["body"])) for r in rows
-    )
-    release = Release(row["number"], Adapter(row["adapter"]), files)
+    release = Release(found["number"], Adapter(found["adapter"]), tuple(files))
     return release if release.number == number else release.up_to(number)
 
 
@@ -126,21 +113,21 @@ def find(conn: Connection, number: str | None) -> Release | None:
 
 
 def get(conn: Connection, number: str) -> ReleaseRow:
-    with conn.cursor(row_factory=class_row(ReleaseRow)) as cur:
-        row = cur.execute(f"{_ROW} WHERE r.number = %s", [number]).fetchone()
-    if row is None:
-        raise NotFound(f"release {number} does not exist")
-    return row
+    """Raises NotFound."""
+    row = select(conn, ReleaseRow, "FROM release r WHERE r.number = %s", [number], table="r").fetchone()
+    return one(row, f"release {number}")
 
 
 def page(conn: Connection, *, before: str | None, limit: int) -> list[ReleaseRow]:
     """Newest first, those below `before`."""
-    with conn.cursor(row_factory=class_row(ReleaseRow)) as cur:
-        return cur.execute(
-            f"{_ROW} WHERE (%(before)s::text IS NULL OR r.number < %(before)s)"
-            " ORDER BY r.number DESC LIMIT %(limit)s",
-            {"before": before, "limit": limit},
-        ).fetchall()
+    return select(
+        conn,
+        ReleaseRow,
+        "FROM release r WHERE (%(before)s::text IS NULL OR r.number < %(before)s)"
+        " ORDER BY r.number DESC LIMIT %(limit)s",
+        {"before": before, "limit": limit},
+        table="r",
+    ).fetchall()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +135,19 @@ class ShareRow:
     """The tenants of one release that are served. `release` None: it is not known. `example`: one of them."""
 
     release: str | None
-    tenants: int
-    example: str
+    tenants: int = field(metadata={"sql": "count(*)"})
+    example: str = field(metadata={"sql": "min(slug)"})
 
 
 def fleet(conn: Connection) -> list[ShareRow]:
     """Tenants by release, the oldest first: those that have served and are active, of which an application
     may see requests."""
-    with conn.cursor(row_factory=class_row(ShareRow)) as cur:
-        return cur.execute(
-            "SELECT release, count(*) AS tenants, min(slug) AS example FROM tenant"
-            " WHERE ready_at IS NOT NULL AND spec->>'lifecycle' = 'active'"
-            " GROUP BY release ORDER BY release NULLS FIRST"
-        ).fetchall()
+    return select(
+        conn,
+        ShareRow,
+        "FROM tenant WHERE ready_at IS NOT NULL AND spec->>'lifecycle' = 'active'"
+        " GROUP BY release ORDER BY release NULLS FIRST",
+    ).fetchall()
 
 
 # ------------------------------------------------------------------------------------- tenants
@@ -239,11 +226,9 @@ def add_findings(conn: Connection, findings: Sequence[FindingRow]) -> None:
 
 
 def findings(conn: Connection, number: str) -> list[FindingRow]:
-    with conn.cursor(row_factory=class_row(FindingRow)) as cur:
-        return cur.execute(
-            f"SELECT {_FINDING} FROM release_finding WHERE number = %s ORDER BY file, line, id",  # noqa: S608
-            [number],
-        ).fetchall()
+    return select(
+        conn, FindingRow, "FROM release_finding WHERE number = %s ORDER BY file, line, id", [number]
+    ).fetchall()
 
 
 def accept_finding(conn: Connection, finding_id: str, *, actor: str, reason: str) -> FindingRow:
@@ -253,11 +238,5 @@ def accept_finding(conn: Connection, finding_id: str, *, actor: str, reason: str
         " WHERE id = %s AND accepted_by IS NULL",
         [actor, reason, finding_id],
     )
-    with conn.cursor(row_factory=class_row(FindingRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_FINDING} FROM release_finding WHERE id = %s",  # noqa: S608 — a constant
-            [finding_id],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"finding {finding_id} does not exist")
-    return row
+    row = select(conn, FindingRow, "FROM release_finding WHERE id = %s", [finding_id]).fetchone()
+    return one(row, f"finding {finding_id}")

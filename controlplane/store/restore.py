@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row
-
 from controlplane.domain.restore import RestoreRequest
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, column, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +28,6 @@ class RestoreRow:
         return RestoreRequest(self.at, self.snapshot)
 
 
-_COLUMNS = "move_id, at, snapshot, number, cluster_id, release, opened_at, copied_at"
-
-
 def insert(conn: Connection, move_id: int, requested: RestoreRequest) -> None:
     conn.execute(
         "INSERT INTO restore (move_id, at, snapshot) VALUES (%s, %s, %s)",
@@ -41,11 +36,7 @@ def insert(conn: Connection, move_id: int, requested: RestoreRequest) -> None:
 
 
 def of_move(conn: Connection, move_id: int) -> RestoreRow | None:
-    with conn.cursor(row_factory=class_row(RestoreRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM restore WHERE move_id = %s",  # noqa: S608 — a constant
-            [move_id],
-        ).fetchone()
+    return select(conn, RestoreRow, "FROM restore WHERE move_id = %s", [move_id]).fetchone()
 
 
 def set_cluster(conn: Connection, move_id: int, *, number: int, cluster_id: str) -> None:
@@ -67,12 +58,12 @@ def mark_copied(conn: Connection, move_id: int) -> None:
 
 def waiting_for(conn: Connection, cluster_id: str) -> list[str]:
     """The tenant whose rows are to be read from this cluster."""
-    rows = conn.execute(
+    return column(
+        conn,
         "SELECT m.tenant_id FROM restore r JOIN move m ON m.id = r.move_id"
         " WHERE r.cluster_id = %s AND m.finished_at IS NULL",
         [cluster_id],
-    ).fetchall()
-    return [row["tenant_id"] for row in rows]
+    )
 
 
 def reason_to_end(conn: Connection, cluster_id: str) -> str | None:

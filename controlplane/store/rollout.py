@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from psycopg import Cursor
 from psycopg.errors import UniqueViolation
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.errors import Conflict
 from controlplane.domain.rollout import ENDED, TRANSITIONS, Action, RolloutState, Spec
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +26,10 @@ class RolloutRow:
     spec: Spec
     wave: int
     not_before: datetime
-    due: bool
+    due: bool = field(metadata={"sql": "not_before <= clock_timestamp()"})
     actor: str
     created_at: datetime
     finished_at: datetime | None
-
-
-_COLUMNS = (
-    "id, release, state, reason, spec, wave, not_before, not_before <= clock_timestamp() AS due, actor,"
-    " created_at, finished_at"
-)
-
-
-def _row(row: DictRow) -> RolloutRow:
-    return RolloutRow(**{**row, "state": RolloutState(row["state"]), "spec": Spec.from_json(row["spec"])})
 
 
 def insert(conn: Connection, *, release: str, spec: Spec, actor: str) -> int:
@@ -59,21 +48,17 @@ def insert(conn: Connection, *, release: str, spec: Spec, actor: str) -> int:
 
 def get(conn: Connection, rollout_id: int) -> RolloutRow:
     """Raises NotFound."""
-    found = conn.execute(f"SELECT {_COLUMNS} FROM rollout WHERE id = %s", [rollout_id])  # noqa: S608
-    return locked_row(found, rollout_id)
+    return locked_row(select(conn, RolloutRow, "FROM rollout WHERE id = %s", [rollout_id]), rollout_id)
 
 
-def lock(conn: Connection, rollout_id: int) -> Cursor[DictRow]:
+def lock(conn: Connection, rollout_id: int) -> Cursor[RolloutRow]:
     """Until the caller's transaction ends nobody else decides about it; `locked_row` reads the row."""
-    return conn.execute(f"SELECT {_COLUMNS} FROM rollout WHERE id = %s FOR UPDATE", [rollout_id])  # noqa: S608
+    return select(conn, RolloutRow, "FROM rollout WHERE id = %s FOR UPDATE", [rollout_id])
 
 
-def locked_row(found: Cursor[DictRow], rollout_id: int) -> RolloutRow:
+def locked_row(found: Cursor[RolloutRow], rollout_id: int) -> RolloutRow:
     """Raises NotFound."""
-    row = found.fetchone()
-    if row is None:
-        raise NotFound(f"rollout {rollout_id} does not exist")
-    return _row(row)
+    return one(found.fetchone(), f"rollout {rollout_id}")
 
 
 def running(conn: Connection) -> int | None:
@@ -86,12 +71,12 @@ def running(conn: Connection) -> int | None:
 
 def page(conn: Connection, *, before: int | None, limit: int) -> list[RolloutRow]:
     """Newest first, those with an id below `before`."""
-    rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM rollout"  # noqa: S608 — a constant
-        " WHERE (%(before)s::bigint IS NULL OR id < %(before)s) ORDER BY id DESC LIMIT %(limit)s",
+    return select(
+        conn,
+        RolloutRow,
+        "FROM rollout WHERE (%(before)s::bigint IS NULL OR id < %(before)s) ORDER BY id DESC LIMIT %(limit)s",
         {"before": before, "limit": limit},
     ).fetchall()
-    return [_row(row) for row in rows]
 
 
 def act(conn: Connection, rollout_id: int, action: Action, *, reason: str | None) -> RolloutState:

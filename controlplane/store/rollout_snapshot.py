@@ -9,13 +9,13 @@ and a tenant that was moved there in the middle of the rollout gets another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from psycopg.rows import class_row
+from psycopg.sql import SQL
 
 from controlplane.domain.rollout import snapshot_name
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class SnapshotRow:
     requested_at: datetime
     available_at: datetime | None
     deleted_at: datetime | None
-    overdue: bool
+    overdue: bool = field(
+        metadata={
+            "sql": "clock_timestamp() > s.requested_at"
+            "   + make_interval(secs => coalesce((r.spec->>'snapshot_timeout')::float8, 3600))"
+        }
+    )
 
 
-_COLUMNS = (
-    "s.rollout_id, s.cluster_id, s.number, s.name, s.state, s.error, s.requested_at, s.available_at,"
-    " s.deleted_at, clock_timestamp() > s.requested_at"
-    "   + make_interval(secs => coalesce((r.spec->>'snapshot_timeout')::float8, 3600)) AS overdue"
-)
 _UNPROTECTED = """
       FROM rollout_target t
       JOIN tenant ON tenant.id = t.tenant_id AND tenant.spec->>'plan' = ANY(%(plans)s)
@@ -60,9 +60,11 @@ def unprotected(
 ) -> dict[str, str]:
     """tenant id → the cluster it lives on, of those that need a snapshot first. `plans`: that ask for one."""
     rows = conn.execute(
-        f"SELECT t.tenant_id, p.cluster_id {_UNPROTECTED} AND t.tenant_id = ANY(%(tenants)s)",
+        SQL("SELECT t.tenant_id, p.cluster_id {} AND t.tenant_id = ANY(%(tenants)s)").format(
+            SQL(_UNPROTECTED)
+        ),
         {"rollout": rollout_id, "plans": list(plans), "tenants": list(tenant_ids)},
-    ).fetchall()
+    )
     return {row["tenant_id"]: row["cluster_id"] for row in rows}
 
 
@@ -95,12 +97,12 @@ def hold(conn: Connection, rollout_id: int, waiting: dict[str, str]) -> None:
 
 def is_due(conn: Connection) -> bool:
     """Is one in the making to be looked at, or one to be removed?"""
-    row = conn.execute(
-        "SELECT EXISTS (SELECT FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"  # noqa: S608
-        "   WHERE s.next_observation_at <= clock_timestamp() AND s.state <> 'deleted'"
-        f"    AND ((s.state = 'making' AND r.state = 'running') OR {_EXPIRED})) AS due"
-    ).fetchone()
-    return bool(one(row)["due"])
+    due = SQL(
+        "SELECT FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
+        " WHERE s.next_observation_at <= clock_timestamp() AND s.state <> 'deleted'"
+        "   AND ((s.state = 'making' AND r.state = 'running') OR {}) LIMIT 1"
+    ).format(SQL(_EXPIRED))
+    return conn.execute(due).fetchone() is not None
 
 
 def take_making(conn: Connection, *, limit: int, again: float) -> list[SnapshotRow]:
@@ -114,18 +116,22 @@ def take_expired(conn: Connection, *, limit: int, again: float) -> list[Snapshot
 
 
 def _take(conn: Connection, condition: str, *, limit: int, again: float) -> list[SnapshotRow]:
-    with conn.cursor(row_factory=class_row(SnapshotRow)) as cur:
-        return cur.execute(
-            "WITH due AS (SELECT s.rollout_id, s.cluster_id, s.number"  # noqa: S608 — constants
-            "   FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
+    with conn.transaction():
+        found = select(
+            conn,
+            SnapshotRow,
+            "FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
             f" WHERE s.next_observation_at <= clock_timestamp() AND {condition}"
-            "  ORDER BY s.next_observation_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED)"
-            " UPDATE rollout_snapshot s"
-            "   SET next_observation_at = clock_timestamp() + make_interval(secs => %(again)s)"
-            "  FROM due, rollout r WHERE r.id = due.rollout_id AND (s.rollout_id, s.cluster_id, s.number)"
-            f"   = (due.rollout_id, due.cluster_id, due.number) RETURNING {_COLUMNS}",
-            {"limit": limit, "again": again},
+            " ORDER BY s.next_observation_at LIMIT %s FOR UPDATE OF s SKIP LOCKED",
+            [limit],
+            table="s",
         ).fetchall()
+        conn.execute(
+            "UPDATE rollout_snapshot SET next_observation_at = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE name = ANY(%s)",
+            [again, [row.name for row in found]],
+        )
+    return found
 
 
 def mark_available(conn: Connection, row: SnapshotRow) -> bool:
@@ -150,10 +156,12 @@ def mark_failed(conn: Connection, row: SnapshotRow, error: str) -> bool:
 def fail_targets(conn: Connection, row: SnapshotRow, *, plans: Sequence[str], error: str) -> int:
     """pending → failed, of the targets that can't be started without it; how many."""
     return conn.execute(
-        "UPDATE rollout_target SET state = 'failed', finished_at = clock_timestamp(),"  # noqa: S608
-        " file = NULL, statement = NULL, error = %(error)s"
-        " WHERE rollout_id = %(rollout)s AND state = 'pending' AND tenant_id IN"
-        f" (SELECT t.tenant_id {_UNPROTECTED} AND p.cluster_id = %(cluster)s)",
+        SQL(
+            "UPDATE rollout_target SET state = 'failed', finished_at = clock_timestamp(),"
+            " file = NULL, statement = NULL, error = %(error)s"
+            " WHERE rollout_id = %(rollout)s AND state = 'pending' AND tenant_id IN"
+            " (SELECT t.tenant_id {} AND p.cluster_id = %(cluster)s)"
+        ).format(SQL(_UNPROTECTED)),
         {"rollout": row.rollout_id, "cluster": row.cluster_id, "plans": list(plans), "error": error[:500]},
     ).rowcount
 
@@ -173,10 +181,11 @@ def _mark(conn: Connection, row: SnapshotRow, change: str, state: str, **values:
 
 def of_rollout(conn: Connection, rollout_id: int) -> list[SnapshotRow]:
     """At most 1,000; those that are not (yet) there first, then by cluster, the oldest first."""
-    with conn.cursor(row_factory=class_row(SnapshotRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"  # noqa: S608
-            " WHERE s.rollout_id = %s"
-            " ORDER BY s.state IN ('available', 'deleted'), s.cluster_id, s.number LIMIT 1000",
-            [rollout_id],
-        ).fetchall()
+    return select(
+        conn,
+        SnapshotRow,
+        "FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id WHERE s.rollout_id = %s"
+        " ORDER BY s.state IN ('available', 'deleted'), s.cluster_id, s.number LIMIT 1000",
+        [rollout_id],
+        table="s",
+    ).fetchall()

@@ -9,17 +9,15 @@ this but on the tenant's database, where a migration and its record are one tran
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
-from psycopg.rows import class_row
 
 from controlplane.domain.errors import NotFound
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.rollout import Candidate, Counts, Member, Target
 from controlplane.store import operation, rollout
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, query, select
 from controlplane.store.rollout import RolloutRow
 
 Claim = Callable[[], list[Target]]
@@ -28,7 +26,7 @@ Claim = Callable[[], list[Target]]
 @dataclass(frozen=True, slots=True)
 class TargetRow:
     tenant_id: str
-    slug: str
+    slug: str = field(metadata={"sql": "tenant.slug"})
     wave: int
     cluster_id: str
     from_release: str | None
@@ -47,9 +45,11 @@ class TargetRow:
 @dataclass(frozen=True, slots=True)
 class WaveRow:
     wave: int
-    counts: Counts
-    started_at: datetime | None
-    finished_at: datetime | None
+    counts: Counts = field(
+        metadata={"sql": "jsonb_object_agg(state, n)", "read": lambda found: Counts(**found)}
+    )
+    started_at: datetime | None = field(metadata={"sql": "min(began)"})
+    finished_at: datetime | None = field(metadata={"sql": "max(ended)"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class FailureRow:
     file: str | None
     statement: str | None
     error: str | None
-    tenants: int
-    example: str
+    tenants: int = field(metadata={"sql": "count(*)"})
+    example: str = field(metadata={"sql": "min(tenant_id)"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Outcome:
 
 
 _LOOK_AHEAD = 20  # rows looked at for each that may be started, so that the clusters take turns
-_STARTABLE = f"""
+_STARTABLE = """
     WITH r AS MATERIALIZED (
       SELECT id, wave, (spec->>'per_cluster')::int AS per_cluster, (spec->>'concurrency')::int AS most
         FROM rollout WHERE id = %(rollout)s),
@@ -97,7 +97,7 @@ _STARTABLE = f"""
         WHERE rollout_id = %(rollout)s AND state = 'pending' AND wave <= (SELECT wave FROM r)
           AND next_attempt_at <= clock_timestamp() AND cluster_id NOT IN (SELECT cluster_id FROM shut)
           AND tenant_id NOT IN (SELECT tenant_id FROM moving)
-        ORDER BY wave, next_attempt_at, tenant_id LIMIT (SELECT {_LOOK_AHEAD} * most FROM r)))
+        ORDER BY wave, next_attempt_at, tenant_id LIMIT (SELECT %(look_ahead)s * most FROM r)))
     SELECT cluster_id, NULL AS tenant_id, n, 0 AS turn FROM busy
     UNION ALL
     (SELECT cluster_id, tenant_id, 0, turn FROM (
@@ -106,15 +106,7 @@ _STARTABLE = f"""
         FROM due) AS c
      WHERE turn <= (SELECT per_cluster FROM r)
      ORDER BY turn, cluster_id LIMIT (SELECT most FROM r))
-"""  # noqa: S608 — a constant
-_COLUMNS = (
-    "t.tenant_id, tenant.slug, t.wave, t.cluster_id, t.from_release, t.state, t.attempts, t.next_attempt_at,"
-    " t.holder, t.file, t.statement, t.error, t.seconds, t.started_at, t.finished_at"
-)
-_STATES = ", ".join(
-    f"count(*) FILTER (WHERE state = '{state}') AS {state}"
-    for state in ("pending", "running", "done", "failed", "skipped", "stale")
-)
+"""
 
 
 # ------------------------------------------------------------------------------------ enrolment
@@ -131,7 +123,7 @@ def candidates(conn: Connection, release: str, *, rollout_id: int | None = None)
         "                    WHERE r.rollout_id = %(rollout)s AND r.tenant_id = t.id)"
         " ORDER BY t.id",
         {"release": release, "rollout": rollout_id},
-    ).fetchall()
+    )
     return [Member(row["id"], row["slug"]) for row in rows]
 
 
@@ -177,7 +169,7 @@ def turn(conn: Connection, rollout_id: int) -> tuple[RolloutRow, dict[str, int],
     snapshot of it is in the making. What it costs does not grow with the number of targets.
     """
     locked = rollout.lock(conn, rollout_id)
-    listed = conn.execute(_STARTABLE, {"rollout": rollout_id})
+    listed = conn.execute(_STARTABLE, {"rollout": rollout_id, "look_ahead": _LOOK_AHEAD})
     row = rollout.locked_row(locked, rollout_id)
     rows = listed.fetchall()
     running = {r["cluster_id"]: r["n"] for r in rows if r["tenant_id"] is None}
@@ -195,7 +187,9 @@ def claim(
     What is handed back says which were taken, to be called after the commit: so the two are one round
     trip of a pipeline.
     """
-    cursor = conn.execute(
+    cursor = query(
+        conn,
+        Target,
         """
         WITH free AS (
           SELECT r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint
@@ -226,7 +220,7 @@ def claim(
         """,
         {"rollout": rollout_id, "tenants": list(tenant_ids), "holder": holder, "seconds": seconds},
     )
-    return lambda: [Target(**row) for row in cursor.fetchall()]
+    return cursor.fetchall
 
 
 def renew(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
@@ -359,58 +353,61 @@ def leave_behind(conn: Connection, rollout_id: int) -> int:
 
 
 def counts(conn: Connection, rollout_id: int, *, up_to_wave: int | None = None) -> Counts:
-    row = conn.execute(
-        f"SELECT {_STATES} FROM rollout_target WHERE rollout_id = %(id)s"  # noqa: S608 — constants
-        " AND (%(wave)s::int IS NULL OR wave <= %(wave)s)",
+    rows = conn.execute(
+        "SELECT state, count(*) AS n FROM rollout_target WHERE rollout_id = %(id)s"
+        " AND (%(wave)s::int IS NULL OR wave <= %(wave)s) GROUP BY state",
         {"id": rollout_id, "wave": up_to_wave},
-    ).fetchone()
-    return Counts(**one(row))
+    )
+    return Counts(**{row["state"]: row["n"] for row in rows})
 
 
 def is_open(conn: Connection, rollout_id: int, *, up_to_wave: int) -> bool:
     """Is one of these waves' targets pending or running?"""
     row = conn.execute(
-        "SELECT EXISTS (SELECT FROM rollout_target"
+        "SELECT WHERE EXISTS (SELECT FROM rollout_target"
         "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'running')"
         "    OR EXISTS (SELECT FROM rollout_target"
-        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'pending') AS open",
+        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'pending')",
         {"id": rollout_id, "wave": up_to_wave},
     ).fetchone()
-    return bool(one(row)["open"])
+    return row is not None
 
 
 def by_wave(conn: Connection, rollout_id: int) -> list[WaveRow]:
-    rows = conn.execute(
-        f"SELECT wave, min(started_at) AS started_at, max(finished_at) AS finished_at, {_STATES}"  # noqa: S608
-        " FROM rollout_target WHERE rollout_id = %s GROUP BY wave ORDER BY wave",
+    return select(
+        conn,
+        WaveRow,
+        "FROM (SELECT wave, state, count(*) AS n, min(started_at) AS began, max(finished_at) AS ended"
+        "        FROM rollout_target WHERE rollout_id = %s GROUP BY wave, state) s"
+        " GROUP BY wave ORDER BY wave",
         [rollout_id],
     ).fetchall()
-    return [WaveRow(r.pop("wave"), started_at=r.pop("started_at"), finished_at=r.pop("finished_at"),
-                    counts=Counts(**r)) for r in rows]  # fmt: skip
 
 
 def failures(conn: Connection, rollout_id: int) -> list[FailureRow]:
     """Grouped, the most frequent first."""
-    with conn.cursor(row_factory=class_row(FailureRow)) as cur:
-        return cur.execute(
-            "SELECT file, statement, error, count(*) AS tenants, min(tenant_id) AS example"
-            " FROM rollout_target WHERE rollout_id = %s AND state = 'failed'"
-            " GROUP BY 1, 2, 3 ORDER BY 4 DESC, 3 LIMIT 100",
-            [rollout_id],
-        ).fetchall()
+    return select(
+        conn,
+        FailureRow,
+        "FROM rollout_target WHERE rollout_id = %s AND state = 'failed'"
+        " GROUP BY file, statement, error ORDER BY tenants DESC, error LIMIT 100",
+        [rollout_id],
+    ).fetchall()
 
 
 def page(
     conn: Connection, rollout_id: int, *, after: str | None, limit: int, state: str | None = None
 ) -> list[TargetRow]:
     """By tenant id, those behind `after`."""
-    with conn.cursor(row_factory=class_row(TargetRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM rollout_target t JOIN tenant ON tenant.id = t.tenant_id"  # noqa: S608
-            " WHERE t.rollout_id = %(id)s AND (%(after)s::text IS NULL OR t.tenant_id > %(after)s)"
-            " AND (%(state)s::text IS NULL OR t.state = %(state)s) ORDER BY t.tenant_id LIMIT %(limit)s",
-            {"id": rollout_id, "after": after, "limit": limit, "state": state},
-        ).fetchall()
+    return select(
+        conn,
+        TargetRow,
+        "FROM rollout_target t JOIN tenant ON tenant.id = t.tenant_id"
+        " WHERE t.rollout_id = %(id)s AND (%(after)s::text IS NULL OR t.tenant_id > %(after)s)"
+        " AND (%(state)s::text IS NULL OR t.state = %(state)s) ORDER BY t.tenant_id LIMIT %(limit)s",
+        {"id": rollout_id, "after": after, "limit": limit, "state": state},
+        table="t",
+    ).fetchall()
 
 
 def named(conn: Connection, rollout_id: int, names: Sequence[str]) -> list[str]:
@@ -434,5 +431,5 @@ def timeline(conn: Connection, rollout_id: int) -> list[tuple[datetime, datetime
         "SELECT started_at, finished_at, wave, state FROM rollout_target"
         " WHERE rollout_id = %s AND started_at IS NOT NULL AND finished_at IS NOT NULL ORDER BY finished_at",
         [rollout_id],
-    ).fetchall()
+    )
     return [(r["started_at"], r["finished_at"], r["wave"], r["state"]) for r in rows]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.errors import Conflict
 from controlplane.store.registry import Connection, one
 
 EPOCH_STEP = 1_000_000
@@ -42,21 +43,16 @@ def decide(conn: Connection, host: str, tenant_id: str, payload: Mapping[str, An
     return int(row["epoch"])
 
 
-def find(conn: Connection, host: str) -> tuple[dict[str, Any], int] | None:
+def find(conn: Connection, host: str, *, lock: bool = False) -> tuple[dict[str, Any], int] | None:
     """(payload, epoch)."""
-    row = conn.execute("SELECT payload, epoch FROM route WHERE host = %s", [host]).fetchone()
+    wanted = SQL("SELECT payload, epoch FROM route WHERE host = %s {}").format(SQL("FOR UPDATE" * lock))
+    row = conn.execute(wanted, [host]).fetchone()
     return None if row is None else (row["payload"], row["epoch"])
 
 
 def get(conn: Connection, host: str, *, lock: bool = False) -> tuple[dict[str, Any], int]:
     """As `find`. Raises NotFound."""
-    row = conn.execute(
-        f"SELECT payload, epoch FROM route WHERE host = %s{' FOR UPDATE' if lock else ''}",  # noqa: S608
-        [host],
-    ).fetchone()
-    if row is None:
-        raise NotFound(f"host {host} has no route")
-    return row["payload"], row["epoch"]
+    return one(find(conn, host, lock=lock), f"the route of host {host}")
 
 
 def draw(conn: Connection) -> int:
@@ -73,7 +69,7 @@ def of_tenant(conn: Connection, tenant_id: str) -> dict[str, tuple[dict[str, Any
     """host → (payload, epoch)."""
     rows = conn.execute(
         "SELECT host, payload, epoch FROM route WHERE tenant_id = %s ORDER BY host", [tenant_id]
-    ).fetchall()
+    )
     return {row["host"]: (row["payload"], row["epoch"]) for row in rows}
 
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +41,12 @@ def see(conn: Connection, tenant_id: str, *, release: str | None, lines: Sequenc
 
 def groups(conn: Connection) -> list[ShapeRow]:
     """By release, newest first, the most common shape of each first. Closed tenants are left out."""
-    with conn.cursor(row_factory=class_row(ShapeRow)) as cur:
-        return cur.execute(
-            "SELECT g.*, s.lines FROM ("
-            "  SELECT s.release, s.digest, count(*) AS tenants, (array_agg(t.slug ORDER BY t.slug))[1:5]"
-            "         AS examples, max(s.seen_at) AS seen_at"
-            "    FROM tenant_schema s JOIN tenant t ON t.id = s.tenant_id"
-            "   WHERE t.spec->>'lifecycle' <> 'closed' GROUP BY 1, 2) g JOIN schema_shape s USING (digest)"
-            " ORDER BY g.release DESC NULLS LAST, g.tenants DESC, g.digest LIMIT 200"
-        ).fetchall()
+    return select(
+        conn,
+        ShapeRow,
+        "FROM (SELECT s.release, s.digest, count(*) AS tenants, (array_agg(t.slug ORDER BY t.slug))[1:5]"
+        "         AS examples, max(s.seen_at) AS seen_at"
+        "    FROM tenant_schema s JOIN tenant t ON t.id = s.tenant_id"
+        "   WHERE t.spec->>'lifecycle' <> 'closed' GROUP BY 1, 2) g JOIN schema_shape s USING (digest)"
+        " ORDER BY g.release DESC NULLS LAST, g.tenants DESC, g.digest LIMIT 200",
+    ).fetchall()

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.operation import ClaimedOperation
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,13 @@ class OpenRun:
 
 
 def get(conn: Connection, workspace: str) -> StackRow | None:
-    row = conn.execute("SELECT digest, outputs FROM stack WHERE workspace = %s", [workspace]).fetchone()
-    return None if row is None else StackRow(row["digest"], row["outputs"])
+    return select(conn, StackRow, "FROM stack WHERE workspace = %s", [workspace]).fetchone()
 
 
 def confirm(conn: Connection, workspace: str, *, digest: str, outputs: dict[str, Any]) -> None:
     conn.execute(
         "INSERT INTO stack (workspace, digest, outputs) VALUES (%s, %s, %s)"
-        " ON CONFLICT (workspace) DO UPDATE SET digest = excluded.digest, outputs = excluded.outputs,"
-        " applied_at = clock_timestamp()",
+        " ON CONFLICT (workspace) DO UPDATE SET digest = excluded.digest, outputs = excluded.outputs",
         [workspace, digest, Jsonb(outputs)],
     )
 
@@ -45,21 +43,20 @@ def forget(conn: Connection, workspace: str) -> None:
 
 
 def open_runs(conn: Connection, workspace: str) -> list[OpenRun]:
-    rows = conn.execute(
-        "SELECT who, started_at, lock_id FROM terraform_run"
-        " WHERE workspace = %s AND ended_at IS NULL ORDER BY id",
+    return select(
+        conn,
+        OpenRun,
+        "FROM terraform_run WHERE workspace = %s AND ended_at IS NULL ORDER BY id",
         [workspace],
     ).fetchall()
-    return [OpenRun(**row) for row in rows]
 
 
 def begin_run(conn: Connection, held: ClaimedOperation, workspace: str, *, who: str) -> int:
     return int(
         one(
             conn.execute(
-                "INSERT INTO terraform_run (workspace, operation_id, fencing_token, who)"
-                " VALUES (%s, %s, %s, %s) RETURNING id",
-                [workspace, held.operation_id, held.fencing_token, who],
+                "INSERT INTO terraform_run (workspace, operation_id, who) VALUES (%s, %s, %s) RETURNING id",
+                [workspace, held.operation_id, who],
             ).fetchone()
         )["id"]
     )

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row
-
 from controlplane.domain.operation import ClaimedOperation
 from controlplane.domain.steps import Step
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +43,14 @@ def begin(conn: Connection, held: ClaimedOperation, step: Step) -> int:
     return int(
         one(
             conn.execute(
-                "INSERT INTO step (operation_id, seq, name, target, reason, fencing_token, state)"
-                " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s,"
-                " %(fencing_token)s,"
-                "        'running' FROM step WHERE operation_id = %(op)s RETURNING seq",
+                "INSERT INTO step (operation_id, seq, name, target, reason, state)"
+                " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s, 'running'"
+                " FROM step WHERE operation_id = %(op)s RETURNING seq",
                 {
                     "op": held.operation_id,
                     "name": step.name,
                     "target": step.label,
                     "reason": step.reason,
-                    "fencing_token": held.fencing_token,
                 },
             ).fetchone()
         )["seq"]
@@ -101,19 +97,14 @@ def note(
 
 
 def of_operation(conn: Connection, operation_id: int) -> list[StepRow]:
-    with conn.cursor(row_factory=class_row(StepRow)) as cur:
-        return cur.execute(
-            "SELECT operation_id, seq, name, target, reason, state, error, started_at, finished_at"
-            " FROM step WHERE operation_id = %s ORDER BY seq",
-            [operation_id],
-        ).fetchall()
+    return select(conn, StepRow, "FROM step WHERE operation_id = %s ORDER BY seq", [operation_id]).fetchall()
 
 
 def events_of(conn: Connection, operation_id: int, *, after: int = 0, limit: int = 500) -> list[StepEventRow]:
     """Progress events of all steps of an operation, oldest first, those with an id above `after`."""
-    with conn.cursor(row_factory=class_row(StepEventRow)) as cur:
-        return cur.execute(
-            "SELECT id, seq, at, kind, address, action, seconds, message FROM step_event"
-            " WHERE operation_id = %s AND id > %s ORDER BY id LIMIT %s",
-            [operation_id, after, limit],
-        ).fetchall()
+    return select(
+        conn,
+        StepEventRow,
+        "FROM step_event WHERE operation_id = %s AND id > %s ORDER BY id LIMIT %s",
+        [operation_id, after, limit],
+    ).fetchall()

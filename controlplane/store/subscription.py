@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row
-
 from controlplane.domain.billing import ENDED
 from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.tenant import TenantSpec
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, one, returning, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +26,20 @@ class SubscriptionRow:
 
 OUTCOMES = ("new", "applied", "waiting", "ignored", "parked")
 
-_COLUMNS = "id, customer_id, status, outcome, reason, tenant_id, revision, first_event_at, fetched_at"
-
 
 def touch(conn: Connection, subscription_id: str, *, event_at: datetime) -> SubscriptionRow:
     """The row, made where there is none; `first_event_at` only moves back. Call it before the fetch: `lock`
     takes the revision that it has here."""
-    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
-        row = cur.execute(
-            "INSERT INTO subscription AS s (id, outcome, first_event_at) VALUES (%s, 'new', %s)"  # noqa: S608
+    return one(
+        returning(
+            conn,
+            SubscriptionRow,
+            "INSERT INTO subscription AS s (id, outcome, first_event_at) VALUES (%s, 'new', %s)"
             " ON CONFLICT (id) DO UPDATE"
-            " SET first_event_at = least(s.first_event_at, excluded.first_event_at)"
-            f" RETURNING {_COLUMNS}",
+            " SET first_event_at = least(s.first_event_at, excluded.first_event_at)",
             [subscription_id, event_at],
         ).fetchone()
-    if row is None:
-        raise LookupError(subscription_id)
-    return row
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +82,13 @@ class Live:
 
 def live_of_customer(conn: Connection, customer_id: str) -> list[Live]:
     """Oldest first. Whatever may bring money or is owed some counts, unpaid and incomplete ones too."""
-    with conn.cursor(row_factory=class_row(Live)) as cur:
-        return cur.execute(
-            "SELECT id, status FROM subscription WHERE customer_id = %s"
-            " AND coalesce(status, '') <> ALL(%s) ORDER BY first_event_at, id",
-            [customer_id, list(ENDED)],
-        ).fetchall()
+    return select(
+        conn,
+        Live,
+        "FROM subscription WHERE customer_id = %s"
+        " AND coalesce(status, '') <> ALL(%s) ORDER BY first_event_at, id",
+        [customer_id, list(ENDED)],
+    ).fetchall()
 
 
 def lock(conn: Connection, subscription_id: str, *, revision: int) -> bool:
@@ -123,11 +119,12 @@ def record(
 
 
 def parked(conn: Connection, *, limit: int) -> list[SubscriptionRow]:
-    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM subscription WHERE outcome = 'parked' ORDER BY first_event_at LIMIT %s",  # noqa: S608
-            [limit],
-        ).fetchall()
+    return select(
+        conn,
+        SubscriptionRow,
+        "FROM subscription WHERE outcome = 'parked' ORDER BY first_event_at LIMIT %s",
+        [limit],
+    ).fetchall()
 
 
 def page(
@@ -135,16 +132,17 @@ def page(
 ) -> list[SubscriptionRow]:
     """Oldest first, those behind the given (first_event_at, id)."""
     at, subscription_id = after or (None, None)
-    with conn.cursor(row_factory=class_row(SubscriptionRow)) as cur:
-        return cur.execute(
-            f"SELECT {_COLUMNS} FROM subscription"  # noqa: S608 — a constant
-            " WHERE (%(at)s::timestamptz IS NULL OR (first_event_at, id) > (%(at)s, %(id)s))"
-            " AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)"
-            " ORDER BY first_event_at, id LIMIT %(limit)s",
-            {"at": at, "id": subscription_id, "outcome": outcome, "limit": limit},
-        ).fetchall()
+    return select(
+        conn,
+        SubscriptionRow,
+        "FROM subscription"
+        " WHERE (%(at)s::timestamptz IS NULL OR (first_event_at, id) > (%(at)s, %(id)s))"
+        " AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)"
+        " ORDER BY first_event_at, id LIMIT %(limit)s",
+        {"at": at, "id": subscription_id, "outcome": outcome, "limit": limit},
+    ).fetchall()
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    rows = conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome").fetchall()
+    rows = conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome")
     return {row["outcome"]: row["n"] for row in rows}

@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, one, select
 
 
 @dataclass(frozen=True, slots=True)
 class TenantGroup:
     """How many tenants are alike in everything that their phase hangs on."""
 
-    lifecycle: str
-    reconciled: bool
-    ever_ready: bool
-    started: bool
-    count: int
+    lifecycle: str = field(metadata={"sql": "spec->>'lifecycle'"})
+    reconciled: bool = field(metadata={"sql": "observed_generation = generation"})
+    ever_ready: bool = field(metadata={"sql": "ready_at IS NOT NULL"})
+    started: bool = field(metadata={"sql": "started_at IS NOT NULL"})
+    count: int = field(metadata={"sql": "count(*)"})
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterCounts:
-    total: int
-    ready: int
-    slots: int
-    used_slots: int
+    total: int = field(metadata={"sql": "count(*)"})
+    ready: int = field(
+        metadata={"sql": "count(*) FILTER (WHERE ready_at IS NOT NULL AND endpoint IS NOT NULL)"}
+    )
+    slots: int = field(metadata={"sql": "coalesce(sum(slots), 0)::bigint"})
+    used_slots: int = field(metadata={"sql": "(SELECT count(*) FROM placement WHERE state <> 'purged')"})
 
 
 @dataclass(frozen=True, slots=True)
 class InboxCounts:
     """`oldest_seconds`: how long the oldest unhandled event has waited, 0 where there is none."""
 
-    received: int
-    parked: int
-    oldest_seconds: float
+    received: int = field(metadata={"sql": "count(*)"})
+    parked: int = field(metadata={"sql": "(SELECT count(*) FROM stripe_event WHERE state = 'parked')"})
+    oldest_seconds: float = field(
+        metadata={"sql": "coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float"}
+    )
 
 
 def tenant_groups(conn: Connection) -> list[TenantGroup]:
-    rows = conn.execute(
-        "SELECT spec->>'lifecycle' AS lifecycle, observed_generation = generation AS reconciled,"
-        " ready_at IS NOT NULL AS ever_ready, started_at IS NOT NULL AS started, count(*) AS count"
-        " FROM tenant GROUP BY 1, 2, 3, 4"
-    ).fetchall()
-    return [TenantGroup(**row) for row in rows]
+    return select(conn, TenantGroup, "FROM tenant GROUP BY 1, 2, 3, 4").fetchall()
 
 
 def needing_attention(conn: Connection) -> tuple[int, int]:
@@ -56,16 +55,7 @@ def needing_attention(conn: Connection) -> tuple[int, int]:
 
 
 def clusters(conn: Connection) -> ClusterCounts:
-    row = one(
-        conn.execute(
-            "SELECT count(*) AS total,"
-            " count(*) FILTER (WHERE ready_at IS NOT NULL AND endpoint IS NOT NULL) AS ready,"
-            " coalesce(sum(slots), 0)::bigint AS slots,"
-            " (SELECT count(*) FROM placement WHERE state NOT IN ('released', 'purged')) AS used_slots"
-            " FROM cluster WHERE destroyed_at IS NULL"
-        ).fetchone()
-    )
-    return ClusterCounts(**row)
+    return one(select(conn, ClusterCounts, "FROM cluster WHERE destroyed_at IS NULL").fetchone())
 
 
 def open_operations(conn: Connection) -> dict[str, int]:
@@ -73,17 +63,9 @@ def open_operations(conn: Connection) -> dict[str, int]:
     rows = conn.execute(
         "SELECT 'waiting' AS state, count(*) AS n FROM operation WHERE state = 'waiting'"
         " UNION ALL SELECT 'running', count(*) FROM operation WHERE state = 'running'"
-    ).fetchall()
+    )
     return {row["state"]: row["n"] for row in rows}
 
 
 def inbox(conn: Connection) -> InboxCounts:
-    row = one(
-        conn.execute(
-            "SELECT (SELECT count(*) FROM stripe_event WHERE state = 'parked') AS parked,"
-            " count(*) AS received,"
-            " coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float AS oldest_seconds"
-            " FROM stripe_event WHERE state = 'received'"
-        ).fetchone()
-    )
-    return InboxCounts(**row)
+    return one(select(conn, InboxCounts, "FROM stripe_event WHERE state = 'received'").fetchone())

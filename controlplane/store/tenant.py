@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from psycopg.rows import DictRow
+from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.errors import Conflict
 from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.notification import NotificationKind
 from controlplane.domain.purge import RETURN_RUNBOOK
 from controlplane.domain.tenant import Lifecycle, Phase, TenantSpec, phase_of
 from controlplane.store import notification
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, column, one, select
 
 _TOLD = {
     (Lifecycle.ACTIVE, Lifecycle.SUSPENDED): NotificationKind.SUSPENDED,
@@ -56,9 +56,11 @@ class TenantRow:
     closed_at: datetime | None
     purge_after: datetime | None
     purged_at: datetime | None
-    clone_of: str | None = None
-    cloned_at: datetime | None = None
-    refused_domains: tuple[RefusedDomain, ...] = ()
+    clone_of: str | None
+    cloned_at: datetime | None
+    refused_domains: tuple[RefusedDomain, ...] = field(
+        metadata={"read": lambda found: tuple(RefusedDomain(**domain) for domain in found)}
+    )
 
     @property
     def phase(self) -> Phase:
@@ -71,20 +73,8 @@ class TenantRow:
         )
 
 
-def _row(row: DictRow) -> TenantRow:
-    refused = tuple(RefusedDomain(**found) for found in row["refused_domains"])
-    spec = TenantSpec.from_json(row["spec"])
-    return TenantRow(**{**row, "spec": spec, "refused_domains": refused})
-
-
-_COLUMNS = (
-    "id, slug, display_name, customer_id, spec, generation, observed_generation, status, observed_at,"
-    " access_proof, release, needs_attention, runbook, paid_at, started_at, ready_at, created_at, closed_at,"
-    " purge_after, purged_at, clone_of, cloned_at, refused_domains"
-)
-
 RUNBOOK_REFUSED = "hostname-conflict"
-_REFUSALS = (
+_REFUSALS = SQL(
     "(SELECT left(string_agg('custom domain ' || (d->>'host') || ' ' || (d->>'reason'), '; '), 1000)"
     " FROM jsonb_array_elements(refused_domains) d)"
 )
@@ -132,46 +122,35 @@ def insert(
 
 
 def get(conn: Connection, tenant_id: str, *, lock: bool = False) -> TenantRow:
-    row = find(conn, tenant_id, lock=lock)
-    if row is None:
-        raise NotFound(f"tenant {tenant_id} does not exist")
-    return row
+    """Raises NotFound."""
+    return one(find(conn, tenant_id, lock=lock), f"tenant {tenant_id}")
 
 
 def find(conn: Connection, tenant_id: str, *, lock: bool = False) -> TenantRow | None:
-    row = conn.execute(
-        f"SELECT {_COLUMNS} FROM tenant WHERE id = %s{' FOR UPDATE' if lock else ''}",  # noqa: S608
-        [tenant_id],
-    ).fetchone()
-    return None if row is None else _row(row)
+    rest = f"FROM tenant WHERE id = %s{' FOR UPDATE' if lock else ''}"
+    return select(conn, TenantRow, rest, [tenant_id]).fetchone()
 
 
 def lock_of_customer(conn: Connection, customer_id: str) -> list[TenantRow]:
     """All tenants of one customer, locked in the order of their ids, so that two who do this at once wait
     for each other and never for ever."""
-    rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM tenant WHERE customer_id = %s ORDER BY id FOR UPDATE",  # noqa: S608
-        [customer_id],
+    return select(
+        conn, TenantRow, "FROM tenant WHERE customer_id = %s ORDER BY id FOR UPDATE", [customer_id]
     ).fetchall()
-    return [_row(row) for row in rows]
 
 
 def find_by_slug(conn: Connection, slug: str) -> TenantRow | None:
-    row = conn.execute(
-        f"SELECT {_COLUMNS} FROM tenant WHERE slug = %s",  # noqa: S608 — a constant
-        [slug],
-    ).fetchone()
-    return None if row is None else _row(row)
+    return select(conn, TenantRow, "FROM tenant WHERE slug = %s", [slug]).fetchone()
 
 
 def page(conn: Connection, *, after: str | None, limit: int) -> list[TenantRow]:
     """By slug, those behind `after`."""
-    rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM tenant"  # noqa: S608 — a constant
-        " WHERE (%(after)s::text IS NULL OR slug > %(after)s) ORDER BY slug LIMIT %(limit)s",
+    return select(
+        conn,
+        TenantRow,
+        "FROM tenant WHERE (%(after)s::text IS NULL OR slug > %(after)s) ORDER BY slug LIMIT %(limit)s",
         {"after": after, "limit": limit},
     ).fetchall()
-    return [_row(row) for row in rows]
 
 
 def set_spec(conn: Connection, tenant_id: str, spec: TenantSpec) -> bool:
@@ -217,18 +196,20 @@ def mark_reconciled(conn: Connection, tenant_id: str, *, generation: int, observ
     the tenant was suspended or came back it is told here, when it is so.
     """
     row = conn.execute(
-        "UPDATE tenant t SET observed_generation = %(generation)s,"  # noqa: S608 — a constant
-        f" needs_attention = CASE WHEN s.keeps THEN needs_attention ELSE {_REFUSALS} END,"
-        f" runbook = CASE WHEN s.keeps THEN runbook WHEN {_REFUSALS} IS NOT NULL THEN %(refused)s END,"
-        " observed_lifecycle = spec->>'lifecycle',"
-        " next_observation_at = clock_timestamp() + make_interval(secs => %(look)s)"
-        " FROM (SELECT o.observed_lifecycle AS before,"
-        "        coalesce(o.runbook = %(return)s AND o.closed_at IS NOT NULL, false)"
-        "        OR EXISTS (SELECT FROM subscription"
-        "         WHERE tenant_id = %(id)s AND outcome = 'parked') AS keeps"
-        "         FROM tenant o WHERE o.id = %(id)s) s"
-        " WHERE t.id = %(id)s AND t.generation = %(generation)s"
-        " RETURNING s.before, spec->>'lifecycle' AS now, spec->>'subscription_status' AS status",
+        SQL(
+            "UPDATE tenant t SET observed_generation = %(generation)s,"
+            " needs_attention = CASE WHEN s.keeps THEN needs_attention ELSE {refusals} END,"
+            " runbook = CASE WHEN s.keeps THEN runbook WHEN {refusals} IS NOT NULL THEN %(refused)s END,"
+            " observed_lifecycle = spec->>'lifecycle',"
+            " next_observation_at = clock_timestamp() + make_interval(secs => %(look)s)"
+            " FROM (SELECT o.observed_lifecycle AS before,"
+            "        coalesce(o.runbook = %(return)s AND o.closed_at IS NOT NULL, false)"
+            "        OR EXISTS (SELECT FROM subscription"
+            "         WHERE tenant_id = %(id)s AND outcome = 'parked') AS keeps"
+            "         FROM tenant o WHERE o.id = %(id)s) s"
+            " WHERE t.id = %(id)s AND t.generation = %(generation)s"
+            " RETURNING s.before, spec->>'lifecycle' AS now, spec->>'subscription_status' AS status"
+        ).format(refusals=_REFUSALS),
         {
             "id": tenant_id,
             "generation": generation,
@@ -293,17 +274,14 @@ def retention_left(conn: Connection, tenant_id: str) -> float | None:
 
 def clones_of(conn: Connection, tenant_id: str) -> list[str]:
     """Tenants that have its rows, or are getting them, and are not purged."""
-    rows = conn.execute(
-        "SELECT id FROM tenant WHERE clone_of = %s AND purged_at IS NULL ORDER BY id", [tenant_id]
-    ).fetchall()
-    return [row["id"] for row in rows]
+    return column(
+        conn, "SELECT id FROM tenant WHERE clone_of = %s AND purged_at IS NULL ORDER BY id", [tenant_id]
+    )
 
 
-def mark_cloned(conn: Connection, tenant_id: str, *, rows: int) -> None:
+def mark_cloned(conn: Connection, tenant_id: str) -> None:
     conn.execute(
-        "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()), cloned_rows = %s"
-        " WHERE id = %s",
-        [rows, tenant_id],
+        "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()) WHERE id = %s", [tenant_id]
     )
 
 
@@ -350,8 +328,10 @@ def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[Refu
     changed = before != tuple(refused)
     if changed:
         conn.execute(
-            "UPDATE tenant SET needs_attention = NULL, runbook = NULL"  # noqa: S608 — a constant
-            f" WHERE id = %s AND runbook = %s AND needs_attention = {_REFUSALS}",
+            SQL(
+                "UPDATE tenant SET needs_attention = NULL, runbook = NULL"
+                " WHERE id = %s AND runbook = %s AND needs_attention = {}"
+            ).format(_REFUSALS),
             [tenant_id, RUNBOOK_REFUSED],
         )
         conn.execute(
@@ -359,8 +339,10 @@ def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[Refu
             [Jsonb([asdict(domain) for domain in refused]), tenant_id],
         )
     conn.execute(
-        f"UPDATE tenant SET needs_attention = {_REFUSALS}, runbook = %s"  # noqa: S608 — a constant
-        f" WHERE id = %s AND runbook IS NULL AND {_REFUSALS} IS NOT NULL",
+        SQL(
+            "UPDATE tenant SET needs_attention = {refusals}, runbook = %s"
+            " WHERE id = %s AND runbook IS NULL AND {refusals} IS NOT NULL"
+        ).format(refusals=_REFUSALS),
         [RUNBOOK_REFUSED, tenant_id],
     )
     if changed and refused:
@@ -391,13 +373,14 @@ which an index can have."""
 
 def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
     """Tenants that are still served and whose grace is over, locked."""
-    rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM tenant WHERE spec->>'lifecycle' = 'active'"  # noqa: S608 — constants
+    return select(
+        conn,
+        TenantRow,
+        "FROM tenant WHERE spec->>'lifecycle' = 'active'"
         f" AND spec->>'grace_ends_at' <= {_MOMENT.format('statement_timestamp()')}"
         " ORDER BY spec->>'grace_ends_at' LIMIT %s FOR UPDATE SKIP LOCKED",
         [limit],
     ).fetchall()
-    return [_row(row) for row in rows]
 
 
 TRIAL_WARNING_DAYS = 3
@@ -407,10 +390,12 @@ def notify_trials(conn: Connection, *, limit: int) -> None:
     """A notification for each trial that ends within three days, once for each end."""
     soon = _MOMENT.format("statement_timestamp() + make_interval(days => %s)")
     rows = conn.execute(
-        "SELECT t.id, t.spec->>'trial_ends_at' AS ends FROM tenant t"  # noqa: S608 — constants
-        f" WHERE t.spec->>'lifecycle' = 'active' AND t.spec->>'trial_ends_at' <= {soon}"
-        " AND NOT EXISTS (SELECT FROM notification n WHERE n.tenant_id = t.id AND n.kind = %s"
-        "  AND n.once = t.spec->>'trial_ends_at') LIMIT %s",
+        SQL(
+            "SELECT t.id, t.spec->>'trial_ends_at' AS ends FROM tenant t"
+            " WHERE t.spec->>'lifecycle' = 'active' AND t.spec->>'trial_ends_at' <= {}"
+            " AND NOT EXISTS (SELECT FROM notification n WHERE n.tenant_id = t.id AND n.kind = %s"
+            "  AND n.once = t.spec->>'trial_ends_at') LIMIT %s"
+        ).format(SQL(soon)),
         [TRIAL_WARNING_DAYS, NotificationKind.TRIAL_ENDING.value, limit],
     ).fetchall()
     for row in rows:
@@ -421,11 +406,11 @@ def notify_trials(conn: Connection, *, limit: int) -> None:
 
 def due_for_a_look(conn: Connection, *, limit: int) -> list[str]:
     """Tenants whose periodic observation has come; it is postponed at once, so two sweeps don't both ask."""
-    rows = conn.execute(
+    return column(
+        conn,
         "UPDATE tenant SET next_observation_at = NULL WHERE id IN (SELECT id FROM tenant"
         " WHERE next_observation_at <= statement_timestamp() ORDER BY next_observation_at LIMIT %s FOR UPDATE"
         " SKIP LOCKED)"
         " RETURNING id",
         [limit],
-    ).fetchall()
-    return [row["id"] for row in rows]
+    )

@@ -105,7 +105,7 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
     "events that are due": (lambda conn: event.due(conn, limit=500), "stripe_event_due"),
     "previews that are due": (lambda conn: preview.due(conn, limit=500), "preview_due"),
     "a notification that is due": (notification.due, "notification_due"),
-    "looks, graces and trials": (lambda conn: timers.run(conn, limit=500), "tenant_next_look"),
+    "looks, graces and trials": (lambda conn: timers.run(conn, limit=500), "tenant_next_observation"),
     "a claim of anything": (lambda conn: lease.claim(conn, holder="w", seconds=1), "operation_due"),
     "how many need attention": (summary.needing_attention, "tenant_attention"),
     "operations that are parked": (
@@ -181,8 +181,8 @@ def test_operations_go_with_their_steps_when_their_days_are_over(conn: Connectio
     ]
     for number in (*gone, *kept):
         conn.execute(
-            "INSERT INTO step (operation_id, seq, name, reason, fencing_token, state)"
-            " VALUES (%s, 1, 'publish', 'x', 1, 'done')",
+            "INSERT INTO step (operation_id, seq, name, reason, state)"
+            " VALUES (%s, 1, 'publish', 'x', 'done')",
             [number],
         )
         conn.execute(
@@ -191,9 +191,7 @@ def test_operations_go_with_their_steps_when_their_days_are_over(conn: Connectio
             [number],
         )
         conn.execute(
-            "INSERT INTO terraform_run (workspace, operation_id, fencing_token, who) VALUES ('w', %s, 1,"
-            " 'x')",
-            [number],
+            "INSERT INTO terraform_run (workspace, operation_id, who) VALUES ('w', %s, 'x')", [number]
         )
     assert _prune(conn) == len(gone)
     assert _left(conn, "operation") == kept

@@ -47,6 +47,7 @@ def row(cluster_id: str) -> ClusterRow:
         observed_generation=0,
         ready_at=now,
         created_at=now,
+        keeps_key=False,
         **unknown,
     )
 

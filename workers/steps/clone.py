@@ -31,7 +31,7 @@ def copy_source(work: TenantWork) -> None:
     run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)
     copied = work.ctx.providers.moves.clone(_source(work), Home(work.at, work.placement), run)
     with work.recording() as conn:
-        tenant.mark_cloned(conn, work.record.row.id, rows=copied.rows)
+        tenant.mark_cloned(conn, work.record.row.id)
         told = f"{copied.told}, compared: the same"
         work.note(conn, kind="copied", action="clone", message=told, seconds=copied.seconds)
         audit.append(

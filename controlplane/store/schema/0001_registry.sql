@@ -1,8 +1,14 @@
 -- The registry: the control plane's own truth. Everything else (Redis, queues, caches) may be lost.
+--
+-- What a column can hold, other than its type says, stands in a CHECK: states are those of an enum in
+-- controlplane/domain, and tests/store/test_schema.py holds the two equal. Every foreign key has an index, so
+-- that a row can be deleted without a search of whole tables; what workers look for as due has a partial
+-- one, so that the search costs no more the larger the fleet is.
 
-CREATE SEQUENCE epoch;
+-- ------------------------------------------------------------------------------------- billing
 
--- The inbox: one row for each billing event that was answered 2xx, its body just as it was signed.
+-- The inbox: one row for each billing event that was answered 2xx. `body`: just as it was signed, emptied
+-- some time after it was handled; the row stays, so that a late duplicate is still a duplicate.
 CREATE TABLE stripe_event (
     id              text PRIMARY KEY,
     type            text NOT NULL,
@@ -10,112 +16,174 @@ CREATE TABLE stripe_event (
     livemode        boolean NOT NULL,
     created_at      timestamptz NOT NULL,
     body            bytea NOT NULL,
-    received_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    subscription_id text,
     state           text NOT NULL CHECK (state IN ('received', 'applied', 'ignored', 'parked')),
     reason          text,
-    subscription_id text,
     attempts        integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    received_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     handled_at      timestamptz
 );
 CREATE INDEX stripe_event_due ON stripe_event (next_attempt_at) WHERE state = 'received';
 CREATE INDEX stripe_event_parked ON stripe_event (received_at DESC, id DESC) WHERE state = 'parked';
 CREATE INDEX stripe_event_newest ON stripe_event (received_at DESC, id DESC);
+CREATE INDEX stripe_event_body ON stripe_event (handled_at)
+    WHERE state IN ('applied', 'ignored') AND length(body) > 0;
 
+-- `release`: of its schema, the one that it has or is to be born with. NULL until the first release is
+-- registered: the workers' own folder of migrations decides then.
+-- `refused_domains`: [{host, reason}] that the subscription names and that it did not get; `spec` has the
+-- others.
+-- `observed_lifecycle`: the one that was last brought about; notifications tell what has changed since.
+-- `purge_after`: the end of its retention as the plan had it when the tenant closed, so that a later edit of
+-- the catalogue shortens nobody's. `purged_at`: nothing is left of it but this row.
+-- `clone_of`: it was made with the rows of that one and nobody pays for it; not served before `cloned_at`.
 CREATE TABLE tenant (
-    id                 text PRIMARY KEY CHECK (id ~ '^t-[a-z2-7]{12}$'),
-    slug               text NOT NULL CONSTRAINT tenant_slug_taken UNIQUE,
-    display_name       text NOT NULL,
-    customer_id        text NOT NULL,
-    spec            jsonb NOT NULL,
-    generation         bigint NOT NULL DEFAULT 1,
+    id                  text PRIMARY KEY CHECK (id ~ '^t-[a-z2-7]{12}$'),
+    slug                text NOT NULL CONSTRAINT tenant_slug_taken UNIQUE,
+    display_name        text NOT NULL,
+    customer_id         text NOT NULL,
+    spec                jsonb NOT NULL,
+    generation          bigint NOT NULL DEFAULT 1,
     observed_generation bigint NOT NULL DEFAULT 0,
-    status           jsonb,
-    observed_at        timestamptz,
-    access_proof              text,
-    needs_attention    text,
-    runbook            text,
-    paid_at            timestamptz,
-    started_at         timestamptz,
-    ready_at           timestamptz,
-    next_observation_at       timestamptz,
-    created_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CHECK ((needs_attention IS NULL) = (runbook IS NULL))
+    status              jsonb,
+    observed_at         timestamptz,
+    observed_lifecycle  text,
+    next_observation_at timestamptz,
+    release             text CHECK (release ~ '^[0-9]{4}$'),
+    access_proof        text,
+    refused_domains     jsonb NOT NULL DEFAULT '[]',
+    needs_attention     text,
+    runbook             text,
+    clone_of            text REFERENCES tenant,
+    created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    paid_at             timestamptz,
+    started_at          timestamptz,
+    ready_at            timestamptz,
+    cloned_at           timestamptz,
+    closed_at           timestamptz,
+    purge_after         timestamptz,
+    purged_at           timestamptz,
+    CHECK ((needs_attention IS NULL) = (runbook IS NULL)),
+    CONSTRAINT tenant_cloned_from_something CHECK (cloned_at IS NULL OR clone_of IS NOT NULL),
+    CONSTRAINT tenant_closed_or_not CHECK ((closed_at IS NULL) = (purge_after IS NULL)),
+    CONSTRAINT tenant_purged_is_closed CHECK (purged_at IS NULL OR closed_at IS NOT NULL)
 );
-CREATE INDEX tenant_next_look ON tenant (next_observation_at) WHERE next_observation_at IS NOT NULL;
 CREATE INDEX tenant_customer ON tenant (customer_id);
+CREATE INDEX tenant_clone_of ON tenant (clone_of);
+CREATE INDEX tenant_next_observation ON tenant (next_observation_at) WHERE next_observation_at IS NOT NULL;
+CREATE INDEX tenant_attention ON tenant (id) WHERE needs_attention IS NOT NULL;
+CREATE INDEX tenant_grace ON tenant ((spec->>'grace_ends_at'))
+    WHERE spec->>'lifecycle' = 'active' AND spec->>'grace_ends_at' IS NOT NULL;
+CREATE INDEX tenant_trial ON tenant ((spec->>'trial_ends_at'))
+    WHERE spec->>'lifecycle' = 'active' AND spec->>'trial_ends_at' IS NOT NULL;
 
--- What the billing system says. `revision` guards the fetch: a writer whose object was fetched
--- before somebody else wrote must fetch again, so an older object never overwrites a newer one.
+-- What the billing system says. `revision` guards the fetch: a writer whose object was fetched before
+-- somebody else wrote must fetch again, so an older object never overwrites a newer one.
 CREATE TABLE subscription (
-    id          text PRIMARY KEY,
-    customer_id text,
-    status      text,
-    outcome     text NOT NULL CHECK (outcome IN ('new', 'applied', 'waiting', 'ignored', 'parked')),
-    reason      text,
-    tenant_id   text CONSTRAINT subscription_tenant UNIQUE REFERENCES tenant,
-    revision    bigint NOT NULL DEFAULT 0,
+    id             text PRIMARY KEY,
+    customer_id    text,
+    status         text,
+    outcome        text NOT NULL CHECK (outcome IN ('new', 'applied', 'waiting', 'ignored', 'parked')),
+    reason         text,
+    tenant_id      text CONSTRAINT subscription_tenant UNIQUE REFERENCES tenant,
+    revision       bigint NOT NULL DEFAULT 0,
     first_event_at timestamptz NOT NULL,
-    fetched_at  timestamptz
+    fetched_at     timestamptz
 );
 CREATE INDEX subscription_oldest ON subscription (first_event_at, id);
+CREATE INDEX subscription_customer ON subscription (customer_id);
 
+-- ------------------------------------------------------------------------- clusters and placements
+
+-- `surplus_since`: the warm pool has had no use for it since then. `keeps_key`: it is destroyed but for its
+-- key, which stays as long as a snapshot of it does. A restored cluster (`spec` names its origin) is made for
+-- one restore and has no slots.
 CREATE TABLE cluster (
-    id                 text PRIMARY KEY CHECK (id ~ '^c-[a-z2-7]{12}$'),
-    cluster_class                text NOT NULL,
-    slots              integer NOT NULL CHECK (slots >= 1),
-    spec            jsonb NOT NULL,
-    generation         bigint NOT NULL DEFAULT 1,
+    id                  text PRIMARY KEY CHECK (id ~ '^c-[a-z2-7]{12}$'),
+    cluster_class       text NOT NULL,
+    slots               integer NOT NULL,
+    spec                jsonb NOT NULL,
+    generation          bigint NOT NULL DEFAULT 1,
     observed_generation bigint NOT NULL DEFAULT 0,
-    status           jsonb,
-    observed_at        timestamptz,
-    hardened_at        timestamptz,
-    endpoint           jsonb,
-    needs_attention    text,
-    runbook            text,
-    ready_at           timestamptz,
-    created_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    status              jsonb,
+    observed_at         timestamptz,
+    endpoint            jsonb,
+    needs_attention     text,
+    runbook             text,
+    created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    hardened_at         timestamptz,
+    ready_at            timestamptz,
+    surplus_since       timestamptz,
+    destroyed_at        timestamptz,
+    keeps_key           boolean NOT NULL DEFAULT false,
+    CONSTRAINT cluster_slots_check CHECK (slots >= 1 OR (slots = 0 AND spec ? 'origin')),
     CHECK ((needs_attention IS NULL) = (runbook IS NULL))
 );
 CREATE INDEX cluster_class_created ON cluster (cluster_class, created_at);
+CREATE INDEX cluster_keeps_key ON cluster (id) WHERE keeps_key;
+CREATE INDEX cluster_attention ON cluster (id) WHERE needs_attention IS NOT NULL;
 
+-- A tenant lives on its `current` placement. In a move it has a second one: the `target` that it moves to, or
+-- the `source` that it has left and that is kept until somebody confirms. These three hold a slot.
 CREATE TABLE placement (
     tenant_id  text NOT NULL REFERENCES tenant,
     number     integer NOT NULL CHECK (number >= 1),
     cluster_id text NOT NULL REFERENCES cluster,
-    state      text NOT NULL CHECK (state IN ('current', 'released')),
+    state      text NOT NULL CHECK (state IN ('current', 'target', 'source', 'released', 'purged')),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, number)
 );
 CREATE UNIQUE INDEX placement_current ON placement (tenant_id) WHERE state = 'current';
-CREATE INDEX placement_cluster ON placement (cluster_id) WHERE state = 'current';
+CREATE UNIQUE INDEX placement_target ON placement (tenant_id) WHERE state = 'target';
+CREATE UNIQUE INDEX placement_source ON placement (tenant_id) WHERE state = 'source';
+CREATE INDEX placement_cluster ON placement (cluster_id);
 
--- A login of a placement and the version of its secret that its password was last set from.
+-- A login of a placement and the version of its secret that its password was last set from. `generation`
+-- counts the passwords that the secret has named; `requested` is ahead of it while somebody has asked for a
+-- new one. `retire_at`: when the login that was in use before loses its password; until then both get in, and
+-- connections move over.
 CREATE TABLE credential (
     tenant_id     text NOT NULL,
     number        integer NOT NULL,
     login         text NOT NULL CHECK (login IN ('app', 'migrator')),
     username      text NOT NULL,
     password_from text,
-    changed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    generation    integer NOT NULL DEFAULT 1 CHECK (generation >= 1),
+    requested     integer NOT NULL DEFAULT 1,
+    rotated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    retire_at     timestamptz,
     PRIMARY KEY (tenant_id, number, login),
     FOREIGN KEY (tenant_id, number) REFERENCES placement
 );
 
+-- What the last look at the warm pool found; one row.
+CREATE TABLE pool (
+    id          boolean PRIMARY KEY DEFAULT true CHECK (id),
+    report      jsonb NOT NULL,
+    observed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- ----------------------------------------------------------------------------------- hosts and routes
+
 -- A custom domain. The primary key is what keeps one domain from routing to two tenants.
 CREATE TABLE hostname (
-    host        text CONSTRAINT hostname_taken PRIMARY KEY,
-    tenant_id   text NOT NULL REFERENCES tenant,
-    provider_id text,
-    status      text NOT NULL DEFAULT 'new',
-    ssl_status  text NOT NULL DEFAULT 'new',
-    records     jsonb NOT NULL DEFAULT '[]',
-    errors      jsonb NOT NULL DEFAULT '[]',
-    refused     text,
+    host         text CONSTRAINT hostname_taken PRIMARY KEY,
+    tenant_id    text NOT NULL REFERENCES tenant,
+    provider_id  text,
+    status       text NOT NULL DEFAULT 'new',
+    ssl_status   text NOT NULL DEFAULT 'new',
+    records      jsonb NOT NULL DEFAULT '[]',
+    errors       jsonb NOT NULL DEFAULT '[]',
+    refused      text,
     next_poll_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX hostname_tenant ON hostname (tenant_id);
+
+-- One sequence over all tenants, so that of two entries for one host the newer is known even when the host
+-- has gone from one tenant to another.
+CREATE SEQUENCE epoch;
 
 -- What each host should serve, and the epoch under which it was decided. The cache is filled from here.
 CREATE TABLE route (
@@ -127,34 +195,33 @@ CREATE TABLE route (
 );
 CREATE INDEX route_tenant ON route (tenant_id);
 
--- What Terraform last confirmed for a workspace.
-CREATE TABLE stack (
-    workspace  text PRIMARY KEY,
-    digest     text NOT NULL,
-    outputs    jsonb NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
+-- --------------------------------------------------------------------------------------- operations
 
--- The right to converge one resource. `fencing_token` only rises; a write that carries a lower one is refused.
+-- The right to converge one resource. `fencing_token` only rises; a write that carries a lower one is
+-- refused.
 CREATE TABLE lease (
-    kind        text NOT NULL CHECK (kind IN ('tenant', 'cluster')),
-    resource_id text NOT NULL,
-    fencing_token       bigint NOT NULL DEFAULT 0,
-    holder      text,
-    until       timestamptz NOT NULL DEFAULT '-infinity',
+    kind          text NOT NULL CHECK (kind IN ('tenant', 'cluster')),
+    resource_id   text NOT NULL,
+    fencing_token bigint NOT NULL DEFAULT 0,
+    holder        text,
+    until         timestamptz NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (kind, resource_id)
 );
 
+-- `causes`: what asked for it, {"reason", "actor", "event", "request", "at"}, oldest first. A bounded list,
+-- of which the first stays; `cause_count` counts all. A periodic observation is nobody's request and has none.
 CREATE TABLE operation (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind            text NOT NULL,
     resource_id     text NOT NULL,
     reason          text NOT NULL,
     actor           text NOT NULL,
+    causes          jsonb NOT NULL DEFAULT '[]',
+    cause_count     integer NOT NULL DEFAULT 0,
     state           text NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'parked', 'superseded')),
     attempts        integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    fencing_token           bigint,
+    fencing_token   bigint,
     error           text,
     runbook         text,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -166,6 +233,10 @@ CREATE UNIQUE INDEX operation_one_running ON operation (kind, resource_id) WHERE
 CREATE UNIQUE INDEX operation_one_waiting ON operation (kind, resource_id) WHERE state = 'waiting';
 CREATE INDEX operation_due ON operation (next_attempt_at) WHERE state = 'waiting';
 CREATE INDEX operation_resource ON operation (kind, resource_id, id DESC);
+CREATE INDEX operation_parked ON operation (id) WHERE state = 'parked';
+CREATE INDEX operation_ended ON operation (finished_at) WHERE state IN ('done', 'superseded');
+CREATE INDEX operation_observed ON operation (finished_at)
+    WHERE state IN ('done', 'superseded') AND reason = 'periodic observation';
 
 CREATE TABLE step (
     operation_id bigint NOT NULL REFERENCES operation,
@@ -173,7 +244,6 @@ CREATE TABLE step (
     name         text NOT NULL,
     target       text NOT NULL DEFAULT '',
     reason       text NOT NULL,
-    fencing_token        bigint NOT NULL,
     state        text NOT NULL CHECK (state IN ('running', 'done', 'failed', 'waiting', 'abandoned')),
     error        text,
     started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -196,18 +266,52 @@ CREATE TABLE step_event (
 );
 CREATE INDEX step_event_step ON step_event (operation_id, seq, id);
 
+-- What Terraform last confirmed for a workspace.
+CREATE TABLE stack (
+    workspace text PRIMARY KEY,
+    digest    text NOT NULL,
+    outputs   jsonb NOT NULL
+);
+
 -- A Terraform run is recorded before it starts, so that the lock it may leave behind is known as ours.
 CREATE TABLE terraform_run (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workspace    text NOT NULL,
     operation_id bigint NOT NULL REFERENCES operation,
-    fencing_token        bigint NOT NULL,
     who          text NOT NULL,
     lock_id      text,
     started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at     timestamptz
 );
 CREATE INDEX terraform_run_open ON terraform_run (workspace) WHERE ended_at IS NULL;
+CREATE INDEX terraform_run_operation ON terraform_run (operation_id);
+
+-- When each periodic duty of the workers was last begun, by whichever process; N workers that ask do it once.
+CREATE TABLE duty (
+    name     text PRIMARY KEY,
+    begun_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- What an operation would do. Read-only work: it needs no lease and no place in the queue. `move_to`,
+-- `restore` ({"at"} or {"snapshot"}): what is asked about; both NULL for an ordinary operation.
+CREATE TABLE preview (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id       text NOT NULL REFERENCES tenant,
+    actor           text NOT NULL,
+    move_to         text,
+    restore         jsonb,
+    state           text NOT NULL CHECK (state IN ('waiting', 'done', 'failed')),
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    steps           jsonb,
+    changes         jsonb,
+    error           text,
+    requested_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at     timestamptz
+);
+CREATE INDEX preview_due ON preview (next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX preview_ended ON preview (finished_at) WHERE state <> 'waiting';
+CREATE INDEX preview_tenant ON preview (tenant_id);
 
 -- Who changed what. Each row's hash covers the row before it, so an edit or a removal shows.
 CREATE TABLE audit (
@@ -219,20 +323,287 @@ CREATE TABLE audit (
     detail   jsonb NOT NULL,
     hash     bytea NOT NULL
 );
-CREATE INDEX audit_resource ON audit (resource, seq DESC);
 
--- Support asked what a pass would do. Read-only work: it needs no lease and no place in the queue.
-CREATE TABLE preview (
+-- What is told to the operator's systems, written in the transaction of what it tells of. `once`: the same
+-- thing is told once. `seq` numbers them for paging.
+CREATE TABLE notification (
+    id              text PRIMARY KEY CHECK (id ~ '^msg_[0-9a-f]{32}$'),
+    seq             bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    tenant_id       text NOT NULL REFERENCES tenant,
+    kind            text NOT NULL,
+    once            text NOT NULL,
+    payload         jsonb NOT NULL,
+    state           text NOT NULL DEFAULT 'waiting'
+                    CHECK (state IN ('waiting', 'delivered', 'dead', 'no_destination')),
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    held_until      timestamptz,
+    answer          text,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at     timestamptz,
+    CONSTRAINT notification_once UNIQUE (tenant_id, kind, once)
+);
+CREATE INDEX notification_due ON notification (next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX notification_ended ON notification (finished_at) WHERE state <> 'waiting';
+
+-- -------------------------------------------------------------------------- moves, restores, purges
+
+-- `destination`: "dedicated", "shared" or a cluster's id. `source`, `target`: numbers of placements.
+-- `by_hand`: a person asked; else a change of plan did. `declined`: a person gave it up. `compared`: each table with its
+-- rows and whether they were the same.
+CREATE TABLE move (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id     text NOT NULL REFERENCES tenant,
+    kind          text NOT NULL DEFAULT 'move' CHECK (kind IN ('move', 'restore')),
+    destination   text NOT NULL,
+    plan          text NOT NULL,
+    by_hand       boolean NOT NULL,
+    declined      boolean NOT NULL DEFAULT false,
+    source        integer NOT NULL,
+    target        integer,
+    phase         text NOT NULL DEFAULT 'preparing'
+                  CHECK (phase IN ('preparing', 'paused', 'moved', 'confirmed', 'abandoned', 'done',
+                                   'undone')),
+    reason        text NOT NULL,
+    actor         text NOT NULL,
+    access_proof  text,
+    copied_rows   bigint,
+    copied_bytes  bigint,
+    paused_at     timestamptz,
+    pause_seconds double precision,
+    compared      jsonb,
+    checked       text CHECK (checked IN ('before', 'after')),
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    moved_at      timestamptz,
+    cleared_at    timestamptz,
+    keep_until    timestamptz,
+    finished_at   timestamptz,
+    FOREIGN KEY (tenant_id, source) REFERENCES placement,
+    FOREIGN KEY (tenant_id, target) REFERENCES placement,
+    CHECK ((finished_at IS NOT NULL) = (phase IN ('done', 'undone')))
+);
+CREATE UNIQUE INDEX move_one_open ON move (tenant_id) WHERE finished_at IS NULL;
+CREATE INDEX move_tenant ON move (tenant_id, id DESC);
+
+-- A restore is a move whose rows come from a cluster that is made for it alone and goes once they are copied.
+-- `at` or `snapshot`: what was asked for. `number`: of the placement that the tenant lived on then.
+-- `cluster_id`: the restored one. `release`: what the tenant's database on it has.
+CREATE TABLE restore (
+    move_id    bigint PRIMARY KEY REFERENCES move,
+    at         timestamptz,
+    snapshot   text,
+    number     integer,
+    cluster_id text UNIQUE REFERENCES cluster,
+    release    text,
+    opened_at  timestamptz,
+    copied_at  timestamptz,
+    CHECK (num_nonnulls(at, snapshot) = 1),
+    CHECK ((number IS NULL) = (cluster_id IS NULL))
+);
+
+-- The order to delete a tenant for good. `digest` binds the approval to `content`, which is all that goes.
+CREATE TABLE purge (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id    text NOT NULL REFERENCES tenant,
-    actor        text NOT NULL,
-    state        text NOT NULL CHECK (state IN ('waiting', 'done', 'failed')),
-    attempts     integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    steps        jsonb,
-    changes      jsonb,
-    error        text,
+    state        text NOT NULL DEFAULT 'requested'
+                 CHECK (state IN ('requested', 'approved', 'done', 'withdrawn')),
+    reason       text NOT NULL,
+    content      jsonb NOT NULL,
+    digest       text NOT NULL CHECK (digest ~ '^[0-9a-f]{64}$'),
+    requested_by text NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    finished_at  timestamptz
+    approved_by  text,
+    approved_at  timestamptz,
+    begun_at     timestamptz,
+    done_at      timestamptz,
+    certificate  jsonb,
+    CONSTRAINT purge_two_persons CHECK (approved_by <> requested_by),
+    CHECK ((approved_by IS NULL) = (approved_at IS NULL)),
+    CHECK (approved_by IS NOT NULL OR (state IN ('requested', 'withdrawn') AND begun_at IS NULL)),
+    CHECK ((state = 'done') = (done_at IS NOT NULL AND certificate IS NOT NULL))
 );
-CREATE INDEX preview_due ON preview (next_attempt_at) WHERE state = 'waiting';
+CREATE UNIQUE INDEX purge_one_open ON purge (tenant_id) WHERE state IN ('requested', 'approved', 'done');
+CREATE INDEX purge_tenant ON purge (tenant_id);
+
+-- What is kept of a tenant outside its database: a dump in the bucket or a snapshot of its cluster. Its name
+-- is recorded before it is made. Those of a purge are the engine's; the others are exports.
+CREATE TABLE data_copy (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id       text NOT NULL REFERENCES tenant,
+    cluster_id      text NOT NULL REFERENCES cluster,
+    purge_id        bigint CONSTRAINT data_copy_of_purge UNIQUE REFERENCES purge,
+    kind            text NOT NULL CHECK (kind IN ('dump', 'snapshot')),
+    name            text NOT NULL UNIQUE,
+    state           text NOT NULL DEFAULT 'making' CHECK (state IN ('making', 'kept', 'failed', 'deleted')),
+    manifest        jsonb,
+    keep_days       integer NOT NULL CHECK (keep_days >= 1),
+    actor           text NOT NULL,
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    error           text,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    verified_at     timestamptz,
+    kept_until      timestamptz,
+    deleted_at      timestamptz,
+    CHECK (state <> 'kept' OR (verified_at IS NOT NULL AND kept_until IS NOT NULL AND manifest IS NOT NULL))
+);
+CREATE INDEX data_copy_tenant ON data_copy (tenant_id, id DESC);
+CREATE INDEX data_copy_cluster ON data_copy (cluster_id);
+CREATE INDEX data_copy_kept ON data_copy (cluster_id) WHERE kind = 'snapshot' AND state IN ('making', 'kept');
+CREATE INDEX data_copy_due ON data_copy (next_attempt_at)
+    WHERE state IN ('making', 'kept') AND purge_id IS NULL;
+
+-- ----------------------------------------------------------- releases of the tenants' schema, rollouts
+
+CREATE TABLE release (
+    number     text PRIMARY KEY CHECK (number ~ '^[0-9]{4}$'),
+    adapter    text NOT NULL CHECK (adapter IN ('sql', 'alembic', 'command')),
+    checksum   text NOT NULL,
+    actor      text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Contents by digest: two releases share the files that they have in common.
+CREATE TABLE migration_file (
+    sha256 text PRIMARY KEY CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    body   bytea NOT NULL
+);
+
+CREATE TABLE release_file (
+    number   text NOT NULL REFERENCES release,
+    position integer NOT NULL,
+    name     text NOT NULL,
+    sha256   text NOT NULL,
+    PRIMARY KEY (number, position),
+    UNIQUE (number, name)
+);
+
+-- What was released is history, for whoever holds a connection.
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a row of % is never changed', TG_TABLE_NAME;
+END;
+$$;
+CREATE TRIGGER release_is_immutable BEFORE UPDATE OR DELETE ON release
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER release_file_is_immutable BEFORE UPDATE OR DELETE ON release_file
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER migration_file_is_immutable BEFORE UPDATE OR DELETE ON migration_file
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- A dangerous statement of a release. No rollout starts while one is neither accepted nor history.
+CREATE TABLE release_finding (
+    id          text PRIMARY KEY,
+    number      text NOT NULL REFERENCES release,
+    rule        text NOT NULL,
+    file        text NOT NULL,
+    line        integer NOT NULL,
+    statement   text NOT NULL,
+    message     text NOT NULL,
+    accepted_by text,
+    accepted_at timestamptz,
+    reason      text,
+    CHECK ((accepted_by IS NULL) = (accepted_at IS NULL))
+);
+CREATE INDEX release_finding_release ON release_finding (number);
+
+CREATE TABLE rollout (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    release     text NOT NULL REFERENCES release,
+    state       text NOT NULL CHECK (state IN ('running', 'paused', 'halted', 'aborted', 'done')),
+    reason      text,
+    spec        jsonb NOT NULL,
+    wave        integer NOT NULL DEFAULT 0,
+    not_before  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor       text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    CHECK ((finished_at IS NOT NULL) = (state IN ('aborted', 'done')))
+);
+CREATE UNIQUE INDEX rollout_one_open ON rollout ((true)) WHERE state IN ('running', 'paused', 'halted');
+
+-- One tenant of a rollout. `fencing_token` only rises; a write that carries a lower one is refused.
+-- `was_closed`: it was skipped because its tenant had closed, and is taken along after all if that comes back
+-- before the rollout ends; one that a person skipped is not.
+CREATE TABLE rollout_target (
+    rollout_id      bigint NOT NULL REFERENCES rollout,
+    tenant_id       text NOT NULL REFERENCES tenant,
+    wave            integer NOT NULL,
+    cluster_id      text NOT NULL,
+    from_release    text,
+    state           text NOT NULL DEFAULT 'pending'
+                    CHECK (state IN ('pending', 'running', 'done', 'failed', 'skipped', 'stale')),
+    was_closed      boolean NOT NULL DEFAULT false,
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    fencing_token   bigint NOT NULL DEFAULT 0,
+    holder          text,
+    until           timestamptz NOT NULL DEFAULT '-infinity',
+    file            text,
+    statement       text,
+    error           text,
+    seconds         double precision,
+    started_at      timestamptz,
+    finished_at     timestamptz,
+    PRIMARY KEY (rollout_id, tenant_id)
+);
+-- Who may be started next is asked for at every turn of every worker. In the order in which they are started;
+-- the cluster is in the index, so that those of a busy cluster are passed over without a look at the table.
+CREATE INDEX rollout_target_pending ON rollout_target (rollout_id, wave, next_attempt_at, tenant_id)
+    INCLUDE (cluster_id) WHERE state = 'pending';
+CREATE INDEX rollout_target_running ON rollout_target (rollout_id, wave) WHERE state = 'running';
+CREATE INDEX rollout_target_tenant ON rollout_target (tenant_id, rollout_id DESC);
+
+-- A cluster as it was before a rollout touched the tenants on it whose plan asks for that. The name is
+-- recorded before the snapshot is begun. `number` counts those of one cluster in one rollout: another one is
+-- wanted where the last one failed, or for a tenant that came to the cluster after it.
+CREATE TABLE rollout_snapshot (
+    rollout_id          bigint NOT NULL REFERENCES rollout,
+    cluster_id          text NOT NULL REFERENCES cluster,
+    number              integer NOT NULL CHECK (number >= 1),
+    name                text NOT NULL UNIQUE,
+    state               text NOT NULL DEFAULT 'making'
+                        CHECK (state IN ('making', 'available', 'failed', 'deleted')),
+    error               text,
+    requested_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    next_observation_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    available_at        timestamptz,
+    deleted_at          timestamptz,
+    PRIMARY KEY (rollout_id, cluster_id, number),
+    CHECK ((available_at IS NOT NULL) OR state <> 'available'),
+    CHECK ((deleted_at IS NOT NULL) = (state = 'deleted')),
+    CHECK ((error IS NOT NULL) OR state <> 'failed')
+);
+CREATE UNIQUE INDEX rollout_snapshot_one_making ON rollout_snapshot (rollout_id, cluster_id)
+    WHERE state = 'making';
+CREATE INDEX rollout_snapshot_due ON rollout_snapshot (next_observation_at) WHERE state <> 'deleted';
+CREATE INDEX rollout_snapshot_cluster ON rollout_snapshot (cluster_id);
+
+-- Copies of the most divergent tenants, migrated to see how long it takes and what it locks.
+CREATE TABLE rehearsal (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    release     text NOT NULL REFERENCES release,
+    copies      integer NOT NULL,
+    actor       text NOT NULL,
+    state       text NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed')),
+    attempts    integer NOT NULL DEFAULT 0,
+    holder      text,
+    until       timestamptz NOT NULL DEFAULT '-infinity',
+    results     jsonb NOT NULL DEFAULT '[]',
+    error       text,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+
+-- The shape of a tenant's schema as last seen, its description kept once for all that share it.
+CREATE TABLE schema_shape (
+    digest text PRIMARY KEY,
+    lines  jsonb NOT NULL
+);
+CREATE TABLE tenant_schema (
+    tenant_id text PRIMARY KEY REFERENCES tenant,
+    release   text,
+    digest    text NOT NULL REFERENCES schema_shape,
+    seen_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX tenant_schema_digest ON tenant_schema (digest);

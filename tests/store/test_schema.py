@@ -1,0 +1,145 @@
+"""The registry's schema: upgraded once, alone and in order, by the rules that tenants' migrations have."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from controlplane.domain.errors import Refused
+from controlplane.store import schema_version
+from controlplane.store.registry import Connection, one
+from tests import registry_lint
+
+FIRST = ("0001_a.sql", "CREATE TABLE a (id bigint PRIMARY KEY);\nCREATE TABLE b ()")
+SECOND = ("0002_b.sql", "ALTER TABLE a ADD COLUMN n int")
+INDEX = ("0003_i.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS a_n ON a (n)")
+
+
+@pytest.fixture
+def conn(empty_database_url: str) -> Iterator[Connection]:
+    with psycopg.connect(empty_database_url, autocommit=True, row_factory=dict_row) as opened:
+        yield opened
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The schema's files as this release has them."""
+    files: list[tuple[str, str]] = []
+    monkeypatch.setattr(schema_version, "migrations", lambda: list(files))
+    return files
+
+
+def test_what_is_new_is_applied_once(conn: Connection, release: list[tuple[str, str]]) -> None:
+    release[:] = [FIRST]
+    assert not schema_version.is_current(conn)
+    assert schema_version.upgrade(conn) == ["0001_a.sql"]
+    release.append(SECOND)
+    assert not schema_version.is_current(conn)
+    assert schema_version.upgrade(conn) == ["0002_b.sql"]
+    assert schema_version.upgrade(conn) == []
+    assert schema_version.is_current(conn)
+
+
+def test_a_file_that_fails_leaves_nothing_and_those_before_it_stay(
+    conn: Connection, release: list[tuple[str, str]]
+) -> None:
+    release[:] = [FIRST, ("0002_b.sql", "ALTER TABLE a ADD COLUMN n int; SELECT nowhere")]
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        schema_version.upgrade(conn)
+    assert conn.execute("SELECT * FROM a").description[-1].name == "id"  # type: ignore[index]
+    release[1] = SECOND
+    assert schema_version.upgrade(conn) == ["0002_b.sql"]
+
+
+def test_a_file_that_was_changed_is_refused(conn: Connection, release: list[tuple[str, str]]) -> None:
+    release[:] = [FIRST]
+    schema_version.upgrade(conn)
+    release[:] = [(FIRST[0], FIRST[1] + ";"), SECOND]
+    with pytest.raises(Refused, match=r"0001_a\.sql was changed"):
+        schema_version.upgrade(conn)
+
+
+def test_a_registry_that_is_ahead_is_left_alone(conn: Connection, release: list[tuple[str, str]]) -> None:
+    """Workers of two releases share it in a deploy, and a deploy may be taken back."""
+    release[:] = [FIRST, SECOND]
+    schema_version.upgrade(conn)
+    release[:] = [FIRST]
+    assert schema_version.is_current(conn)
+    assert schema_version.upgrade(conn) == []
+
+
+def test_a_registry_of_another_history_is_refused(conn: Connection, release: list[tuple[str, str]]) -> None:
+    release[:] = [FIRST, ("0002_other.sql", "CREATE TABLE other ()")]
+    schema_version.upgrade(conn)
+    release[:] = [FIRST, SECOND]
+    with pytest.raises(Refused, match=r"has 0002_other\.sql, .* lacks 0002_b\.sql"):
+        schema_version.upgrade(conn)
+    assert conn.execute("SELECT FROM a").description == []
+
+
+def test_an_index_is_built_outside_a_transaction(conn: Connection, release: list[tuple[str, str]]) -> None:
+    release[:] = [FIRST, SECOND, INDEX]
+    assert schema_version.upgrade(conn)[-1] == "0003_i.sql"
+    assert one(conn.execute("SELECT to_regclass('a_n') AS name").fetchone())["name"] == "a_n"
+
+
+def test_an_index_that_was_cut_short_is_not_taken_for_one(
+    conn: Connection, release: list[tuple[str, str]]
+) -> None:
+    release[:] = [FIRST, SECOND]
+    schema_version.upgrade(conn)
+    conn.execute("INSERT INTO a VALUES (1, 0), (2, 0)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute("CREATE UNIQUE INDEX CONCURRENTLY a_n ON a (n)")
+    release.append(INDEX)
+    with pytest.raises(Refused, match="index a_n is invalid"):
+        schema_version.upgrade(conn)
+    assert not schema_version.is_current(conn)
+    conn.execute("DROP INDEX CONCURRENTLY a_n")
+    assert schema_version.upgrade(conn) == ["0003_i.sql"]
+
+
+def test_several_at_once_apply_each_file_once(
+    empty_database_url: str, release: list[tuple[str, str]]
+) -> None:
+    """The one that builds an index must not wait for those that wait for it."""
+    release[:] = [FIRST, SECOND, INDEX]
+    applied: list[list[str]] = []
+
+    def upgrade() -> None:
+        with psycopg.connect(empty_database_url, autocommit=True, row_factory=dict_row) as conn:
+            applied.append(schema_version.upgrade(conn))
+
+    threads = [threading.Thread(target=upgrade) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(applied, key=len) == [[], [], [], [name for name, _ in (FIRST, SECOND, INDEX)]]
+
+
+# ---------------------------------------------------------------------------------------- rules
+
+
+def test_the_schema_has_no_dangerous_statement() -> None:
+    assert registry_lint.findings(schema_version.migrations()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("CREATE INDEX tenant_paid ON tenant (paid_at)", "require-concurrent-index-creation"),
+        ("ALTER TABLE tenant ADD COLUMN n int NOT NULL", "adding-required-field"),
+        ("ALTER TABLE tenant ADD CONSTRAINT c CHECK (slug <> '')", "constraint-missing-not-valid"),
+        ("ALTER TABLE tenant DROP COLUMN status", "ban-drop-column"),
+        ("UPDATE tenant SET release = NULL", "whole-table-write"),
+    ],
+)
+def test_a_dangerous_next_file_is_named(text: str, rule: str) -> None:
+    """The same statements pass within the file that makes the table."""
+    lines = registry_lint.findings([*schema_version.migrations(), ("0002_next.sql", text)])
+    assert [line.split()[:2] for line in lines] == [["0002_next.sql:1", rule]]
