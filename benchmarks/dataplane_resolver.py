@@ -210,7 +210,7 @@ def invalidations(report: Report, url: str, *, changes: int) -> None:
     section = f"From a change to the first answer that knows it ({changes} changes each)"
     with redis.Redis.from_url(url, protocol=2) as client:
         for name, prepare in (
-            ("pub/sub notice (ours)", by_invalidation),
+            ("pub/sub invalidation (ours)", by_invalidation),
             ("CLIENT TRACKING BCAST", by_tracking),
         ):
             delays = []
@@ -303,7 +303,10 @@ def republished(report: Report, client: redis.Redis, url: str) -> None:
     """The periodic full pass writes every entry again: what it costs those who have them in memory."""
     tenants = [config(number) for number in range(1000)]
     section = "A full pass writes 1,000 unchanged entries again: reads it causes in one process"
-    for name, prepare in (("pub/sub notice (ours)", by_invalidation), ("CLIENT TRACKING BCAST", by_tracking)):
+    for name, prepare in (
+        ("pub/sub invalidation (ours)", by_invalidation),
+        ("CLIENT TRACKING BCAST", by_tracking),
+    ):
         for of in tenants:
             client.set(cache_key(of.host), entry(of))
         resolver, close = watched(prepare, client, url)

@@ -158,8 +158,8 @@ class Memory:
         return slot.floor[0]
 
     def heed(self, invalidation: Invalidation) -> None:
-        """An epoch a little below the known one is a late notice. One far below it says that the control
-        plane has overwritten a forged entry: the host is looked up again."""
+        """An epoch a little below the known one is a late invalidation. One far below it says that the
+        control plane has overwritten a forged entry: the host is looked up again."""
         self.unknown.pop(invalidation.host, None)
         slot = self.slots.get(invalidation.host)
         if slot is None:

@@ -1,6 +1,6 @@
 """An operation: the durable record of one attempt to converge one tenant or cluster.
 
-    waiting ──claim──▶ running ──settle──▶ done
+    waiting ──claim──▶ running ──finish──▶ done
        ▲                 │  ├── NeedsHuman ──▶ parked        (needs_attention is set)
        └─ Retryable, Pending ┘  └── spec changed meanwhile ──▶ superseded by the one that waits
 

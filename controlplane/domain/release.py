@@ -3,7 +3,7 @@
 A release is named by a number, `0001` to `9999`, that orders it among all releases; it is what a
 tenant database records as its version. For numbered SQL it is the number of the newest file, and every
 release holds all files from 0001 on, so a new tenant is brought to it from nothing. For a tool that
-keeps its own books (Alembic, Django, Drizzle, …) releases are counted, and the files are those whose
+keeps a record of its own (Alembic, Django, Drizzle, …) releases are counted, and the files are those whose
 change makes another release: they are not kept here, only their digests, and the worker that runs the
 tool compares its own copies with them first.
 

@@ -1,4 +1,4 @@
-"""What is written in each of the drift report's books, as it was read."""
+"""What is written in each of the systems that the drift report reads, as it was read."""
 
 from __future__ import annotations
 

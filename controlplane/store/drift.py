@@ -1,4 +1,4 @@
-"""The registry's own book for the drift report, read in one snapshot."""
+"""The registry's own side of the drift report, read in one snapshot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def now(conn: Connection) -> datetime:
 
 
 def read(conn: Connection, *, since: datetime) -> Registry:
-    """`since`: when the reading of the other books began; whatever was worked on from then on is busy."""
+    """`since`: when the reading of the other systems began; whatever was worked on from then on is busy."""
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         tenants = conn.execute(

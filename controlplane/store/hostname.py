@@ -90,7 +90,7 @@ def remove(conn: Connection, host: str) -> None:
 
 
 def next_poll(conn: Connection, tenant_id: str) -> float | None:
-    """Seconds until the first of its unfinished hostnames is due; None where all are settled."""
+    """Seconds until the first of its unfinished hostnames is due; None where all are final."""
     row = conn.execute(
         "SELECT extract(epoch FROM min(next_poll_at) - clock_timestamp())::float AS s FROM hostname"
         " WHERE tenant_id = %s AND refused IS NULL AND NOT (status = 'active' AND ssl_status = 'active')",

@@ -40,7 +40,7 @@ def request(
     move_to: str | None = None,
     restore: dict[str, str] | None = None,
 ) -> int:
-    """`move_to`, `restore`: the wish of a move or of a restore whose steps are asked for."""
+    """`move_to`, `restore`: the destination of a move or of a restore whose steps are asked for."""
     return int(
         one(
             conn.execute(

@@ -166,7 +166,7 @@ def set_spec(conn: Connection, tenant_id: str, spec: TenantSpec) -> bool:
 
 
 def rise(conn: Connection, tenant_id: str) -> None:
-    """Something else than `spec` is wanted of it: what was settled is so no longer."""
+    """Something else than `spec` is wanted of it: what was reconciled is so no longer."""
     conn.execute("UPDATE tenant SET generation = generation + 1 WHERE id = %s", [tenant_id])
 
 

@@ -1,4 +1,4 @@
-"""The product's own ledger over an acceptance run, asked as operations would ask it (I2, I5, I7)."""
+"""The product's own drift report over an acceptance run, asked as operations would ask it (I2, I5, I7)."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_flushed_cache_is_a_404_for_the_unknown_only(watching: Resolver, cache
 
 
 @pytest.mark.parametrize(
-    ("data", "notice"),
+    ("data", "invalidation"),
     [
         (b'{"host": "a.example", "epoch": 3}', Invalidation("config", "a.example", 3, "")),
         (b'{"host": "a.example", "epoch": 3, "more": 1}', Invalidation("config", "a.example", 3, "")),

@@ -91,7 +91,7 @@ def test_a_slow_read_from_before_the_listener_was_there_is_done_again(
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(resolver.resolve, HOST)
         assert near.looked.wait(60)
-        near.put(config(HOST, 2))  # whose notice nobody heard
+        near.put(config(HOST, 2))  # whose invalidation nobody heard
         resolver.connected()
         near.gate.set()
         assert slow.result(60).epoch == 2

@@ -341,7 +341,7 @@ CUSTOMER = {"id": "cus_1", "name": "Customer Ltd", "metadata": {"slug": "from-cu
 
 
 @pytest.mark.parametrize(
-    ("changes", "wish"),
+    ("changes", "requested"),
     [
         ({"metadata": {"slug": "mine"}, "session": SESSION, "customer_object": CUSTOMER}, "mine"),
         ({"metadata": {"slug": " "}, "session": SESSION, "customer_object": CUSTOMER}, "from-session"),
@@ -355,13 +355,13 @@ CUSTOMER = {"id": "cus_1", "name": "Customer Ltd", "metadata": {"slug": "from-cu
         ({}, None),
     ],
 )
-def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], wish: str | None) -> None:
+def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], requested: str | None) -> None:
     session, customer = changes.pop("session", None), changes.pop("customer_object", None)
     decision = spec_from_subscription(
         subscription(**changes), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
     )
     assert isinstance(decision, Apply)
-    assert decision.requested_slug == wish
+    assert decision.requested_slug == requested
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Seven books held against the registry's, one difference at a time."""
+"""Seven systems compared with the registry's, one difference at a time."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_no_slug_looks_like_an_id_but_the_tenants_own(slug: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "slug"),
+    ("requested", "slug"),
     [
         ("acme", "acme"),
         ("  ACME Corp. ", "acme-corp"),
@@ -81,13 +81,13 @@ def test_no_slug_looks_like_an_id_but_the_tenants_own(slug: str) -> None:
         ("x\0y\ud800z", "x-y-z"),
     ],
 )
-def test_a_wish_becomes_the_nearest_slug(wish: str, slug: str) -> None:
-    assert slug_from_request(wish, tenant_id=FALLBACK) == slug
+def test_a_wish_becomes_the_nearest_slug(requested: str, slug: str) -> None:
+    assert slug_from_request(requested, tenant_id=FALLBACK) == slug
 
 
-@pytest.mark.parametrize("wish", [None, "", " ", "日本語", "1password", "ab", "www", "WWW!", "--", "🎉"])
-def test_what_can_not_be_one_falls_back(wish: str | None) -> None:
-    assert slug_from_request(wish, tenant_id=FALLBACK) == FALLBACK
+@pytest.mark.parametrize("requested", [None, "", " ", "日本語", "1password", "ab", "www", "WWW!", "--", "🎉"])
+def test_what_can_not_be_one_falls_back(requested: str | None) -> None:
+    assert slug_from_request(requested, tenant_id=FALLBACK) == FALLBACK
 
 
 def test_a_bad_fallback_is_refused() -> None:
@@ -114,8 +114,8 @@ def test_a_suffix_needs_a_tenant_id(tenant_id: str) -> None:
 
 
 @given(st.text())
-def test_any_wish_gives_a_valid_slug_that_is_stable(wish: str) -> None:
-    slug = slug_from_request(wish, tenant_id=FALLBACK)
+def test_any_wish_gives_a_valid_slug_that_is_stable(requested: str) -> None:
+    slug = slug_from_request(requested, tenant_id=FALLBACK)
     assert validate_slug(slug, tenant_id=FALLBACK) == slug
     assert slug_from_request(slug, tenant_id=FALLBACK) == slug
 

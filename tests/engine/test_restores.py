@@ -299,7 +299,7 @@ def test_a_moment_outside_of_the_window_waits_for_a_person_and_one_not_stored_ye
     clusters.change_window(home, now - timedelta(days=1), now - timedelta(hours=1))
     with harness.ctx.registry.connection() as conn:
         run(conn, "reprovision", TENANT, actor="support", reason="test")
-    with pytest.raises(AssertionError, match="not settled"):
+    with pytest.raises(AssertionError, match="not reconciled"):
         harness.work(rounds=3)
     clusters.change_window(home, now - timedelta(days=1), now)
     harness.work()
@@ -360,7 +360,7 @@ def test_an_account_without_room_says_so_on_the_tenant(harness: Harness) -> None
     subscription, at = damaged(harness)
     harness.quotas.set(clusters=1, instances=1)
     ask(harness, at)
-    with pytest.raises(AssertionError, match="not settled"):
+    with pytest.raises(AssertionError, match="not reconciled"):
         harness.work(rounds=6)
     assert harness.tenant(subscription).runbook == QUOTA_RUNBOOK
     assert harness.write(1, "still here")
@@ -405,12 +405,12 @@ def test_what_is_refused_at_once(harness: Harness) -> None:
 
 def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
     subscription, at = damaged(harness)
-    for wish, told in (
+    for requested, told in (
         ({"at": at}, "cut_restored"),
         ({"snapshot": "missing"}, "there is no snapshot missing"),
     ):
         with harness.ctx.registry.connection() as conn:
-            asked: dict[str, object] = {"at": None, "snapshot": None, **wish}
+            asked: dict[str, object] = {"at": None, "snapshot": None, **requested}
             preview_id = dry_run(conn, "restore", TENANT, actor="support", **asked)  # type: ignore[arg-type]
         assert preview.work_out(harness.ctx, preview_id)
         with harness.ctx.registry.connection() as conn:

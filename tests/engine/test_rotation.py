@@ -202,7 +202,7 @@ def test_a_notice_that_can_not_be_sent_is_sent_later(harness: Harness, placed: P
 
     harness.world._crash = fail
     ask(harness, placed)
-    with pytest.raises(AssertionError, match="not settled"):
+    with pytest.raises(AssertionError, match="not reconciled"):
         harness.work(rounds=2)
     assert login(harness, placed).generation == 1
     assert harness.lets_in(placed)

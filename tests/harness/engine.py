@@ -242,7 +242,7 @@ class Harness:
             done = polling.work_once(self.ctx, kinds=kinds)
             if not done and not self.pass_time():
                 return
-        raise AssertionError(f"not settled after {rounds} rounds: {self.open_work()}")
+        raise AssertionError(f"not reconciled after {rounds} rounds: {self.open_work()}")
 
     def pass_time(self) -> int:
         """Whatever waits for its time is due now, dead workers' leases have run out; how much waited."""

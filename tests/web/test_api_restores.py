@@ -66,7 +66,7 @@ def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "field", "expected"),
+    ("requested", "field", "expected"),
     [
         ({}, "at", "the name of a snapshot in `snapshot`"),
         ({"at": "2026-11-24T10:00:00Z", "snapshot": "x"}, "at", "and not both"),
@@ -85,10 +85,10 @@ def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
     ],
 )
 def test_what_is_not_valid_is_named_with_what_was_expected(
-    site: Site, wish: dict[str, Any], field: str, expected: str
+    site: Site, requested: dict[str, Any], field: str, expected: str
 ) -> None:
     _ready(site)
-    answer = site.post("/v1/tenants/acme/restore", {"reason": "x", **wish})
+    answer = site.post("/v1/tenants/acme/restore", {"reason": "x", **requested})
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid")
     assert answer.json["error"]["message"].startswith(f"{field}: expected ")
     assert expected in answer.json["error"]["message"]
@@ -97,11 +97,11 @@ def test_what_is_not_valid_is_named_with_what_was_expected(
 
 def test_who_may_not_or_can_not(site: Site) -> None:
     tenant_id, _ = site.found("sub_1", name="Acme")
-    wish = {"snapshot": "nightly", "reason": "x"}
-    assert site.post("/v1/tenants/acme/restore", wish).status_code == 409
-    assert site.post("/v1/tenants/t-aaaaaaaaaaaa/restore", wish).status_code == 404
+    requested = {"snapshot": "nightly", "reason": "x"}
+    assert site.post("/v1/tenants/acme/restore", requested).status_code == 409
+    assert site.post("/v1/tenants/t-aaaaaaaaaaaa/restore", requested).status_code == 404
     site.rows("UPDATE tenant SET ready_at = now() - interval '3 days'")
-    assert site.post("/v1/tenants/acme/restore", wish, role="viewer").status_code == 403
+    assert site.post("/v1/tenants/acme/restore", requested, role="viewer").status_code == 403
     site.rows('UPDATE cluster SET destroyed_at = now(), spec = spec || \'{"lifecycle": "closed"}\'')
     gone = site.post(f"/v1/tenants/{tenant_id}/restore", {"at": _ago(hours=1), "reason": "x"})
     assert (gone.status_code, "which is gone" in gone.json["error"]["message"]) == (409, True)

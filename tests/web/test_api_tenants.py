@@ -81,8 +81,8 @@ def test_an_unknown_tenant_is_404(site: Site, name: str) -> None:
 
 def test_a_customer_that_wishes_to_be_called_like_an_id_is_not(site: Site) -> None:
     other, _ = site.found("sub_other", name="Other")
-    for number, wish in enumerate((other, other.upper(), "t-abcdefghijkl", "c-abcdefghijkl")):
-        own, _ = site.found(f"sub_{number}", name=wish)
+    for number, requested in enumerate((other, other.upper(), "t-abcdefghijkl", "c-abcdefghijkl")):
+        own, _ = site.found(f"sub_{number}", name=requested)
         assert site.get(f"/v1/tenants/{own}").json["slug"] == own
     assert site.get(f"/v1/tenants/{other}").json["slug"] == "other"
     assert site.get("/v1/tenants/t-abcdefghijkl").status_code == 404

@@ -1,6 +1,6 @@
-"""Is anything of a purged tenant left? Each outside book is asked for what it would hold of it.
+"""Is anything of a purged tenant left? Each outside system is asked for what it would hold of it.
 
-The same books as the drift report's (`workers/drift/report.py`), asked for one tenant: its names are known,
+The same systems as the drift report's (`workers/drift/report.py`), asked for one tenant: its names are known,
 since they were fixed before anything was made and listed before anything was deleted. A system that does not
 answer raises: what was not asked is not absent."""
 
@@ -17,7 +17,7 @@ from workers.engine.context import Context
 from workers.engine.observe import endpoint_of
 
 _MAY_STAY = (":kms:", ":cluster-snapshot:", ":secretsmanager:")
-"""In ARNs: a snapshot is kept on purpose and its key for its sake, and secrets have a book of their own."""
+"""In ARNs: a snapshot is kept on purpose and its key for its sake, and secrets are a system of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Mends findings of the drift report, as far as a machine may.
 
 Nothing here deletes or replaces what holds data: the engine is asked to look at a tenant, a route is
-written again, a subscription is settled, a hostname of ours that no tenant has is given back. Clusters,
+written again, a subscription is applied, a hostname of ours that no tenant has is given back. Clusters,
 databases, secrets, roles and states that belong to nobody are told of and left: an orphan may be the only
 copy of what a registry restored from a backup has forgotten.
 

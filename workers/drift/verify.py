@@ -14,7 +14,7 @@ from workers.engine.context import Context
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`unread`: books that could not be read; `untried`: what could not be tried, both with the
+    """`unread`: systems that could not be read; `untried`: what could not be tried, both with the
     reason. `tried`: connects and simulations of the attack."""
 
     findings: tuple[Finding, ...]

@@ -1,6 +1,6 @@
 """The engine: one loop for everything that happens to a tenant or a cluster.
 
-    claim → (look → plan → apply the first step → record)* → settle
+    claim → (look → plan → apply the first step → record)* → reconciled
 
 There is no cursor. Whatever a killed worker left half done, its successor sees by looking. A pass ends
 when nothing is left to do, when something outside needs time (Pending), when it failed in a way that
@@ -139,7 +139,7 @@ def _spare_the_workers(ctx: Context, held: ClaimedOperation) -> None:
 
 Apply = Callable[[int], None]
 Next = tuple[Step, Apply] | None
-"""The first step that is left with the act that takes its number in the log; None when settled."""
+"""The first step that is left with the act that takes its number in the log; None when reconciled."""
 
 
 def _loop(ctx: Context, heartbeat: LeaseHeartbeat, look: Callable[[Context, LeaseHeartbeat], Next]) -> None:

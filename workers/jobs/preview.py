@@ -86,25 +86,25 @@ def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]
     return [_told(step) for step in (*steps, *moving)]
 
 
-def _what_if_restored(ctx: Context, tenant_id: str, wish: RestoreRequest) -> list[dict[str, Any]]:
+def _what_if_restored(ctx: Context, tenant_id: str, requested: RestoreRequest) -> list[dict[str, Any]]:
     """Raises NeedsHuman where AWS can't restore this."""
     record, _, steps = plan_for_tenant(ctx, tenant_id)
     if record.plan is None or record.placement is None or record.cluster is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
-    home, origin = find_origin(ctx, tenant_id, wish)
+    home, origin = find_origin(ctx, tenant_id, requested)
     kind = record.cluster.spec.isolation
     with ctx.registry.connection() as conn:
         then = cluster.get(conn, home.cluster_id)
     number, place = _place(ctx, record.placement, record.plan, kind.value, elsewhere=False)
-    source = f"{origin.cluster_id} {wish}" + (", with everybody's rows on it" if then.slots > 1 else "")
+    source = f"{origin.cluster_id} {requested}" + (", with everybody's rows on it" if then.slots > 1 else "")
     restoring = steps_of_restore(number, source, f"to {place}", record.placement.key)
     return [_told(step) for step in (*steps, *restoring)]
 
 
-def _place(ctx: Context, home: Placement, plan: Plan, wish: str, *, elsewhere: bool) -> tuple[int, str]:
+def _place(ctx: Context, home: Placement, plan: Plan, requested: str, *, elsewhere: bool) -> tuple[int, str]:
     """The number of the placement that it would get, and where that would be, in words."""
     with ctx.registry.connection() as conn, conn.transaction():
         number = placement.next_number(conn, home.tenant_id)
-        where = moves.find_place(conn, ctx.catalogue, plan, wish, home, elsewhere=elsewhere)
+        where = moves.find_place(conn, ctx.catalogue, plan, requested, home, elsewhere=elsewhere)
     made = f"a new {where.spec.isolation.value} cluster, which has to be made first"
     return number, where.cluster_id or made

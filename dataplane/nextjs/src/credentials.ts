@@ -2,7 +2,7 @@
  * The tenants' database logins: read from Secrets Manager, kept in this process and nowhere else.
  *
  * A login is used until there is a sign that it changed, so serving does not depend on Secrets Manager
- * being there: the server refused it (28P01), or a rotation notice came. Where the new one can't be
+ * being there: the server refused it (28P01), or a rotation invalidation came. Where the new one can't be
  * had the old one is used on; rotation leaves it valid until the new one is in use. A secret that is
  * simply wrong, or a vault that is down, is asked at most once in `PAUSE_MS`, not at every request.
  */
@@ -79,7 +79,7 @@ export class Credentials {
     return login.username === refused.username && login.password() === refused.password() ? refused : login;
   }
 
-  /** A rotation notice came: read the secret anew before its login is next used, if that can be done. */
+  /** A rotation invalidation came: read the secret anew before its login is next used, if that can be done. */
   expire(arn: string): void {
     const cached = this.#cached.peek(arn);
     if (cached !== undefined) this.#cached.set(arn, { login: cached.login, stale: true, quietUntil: -Infinity });

@@ -4,7 +4,7 @@
  * A cluster takes so many connections and no more, and a process can't see what the others hold. So
  * each writes how many it holds to a hash in Redis, one field a process, and asks before it opens
  * another. Keys, script, leases and what holds during an outage are those of `dataplane/fleet.py`:
- * Python and Node processes of one fleet count in the same books. What a killed process held is free
+ * Python and Node processes of one fleet count in the same place. What a killed process held is free
  * again after `lease`; what was lost with the cache is back after the next beat.
  *
  * With Redis away nobody can be asked: each process then holds at most `share` connections to a

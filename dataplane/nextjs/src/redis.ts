@@ -51,7 +51,7 @@ export class RedisTier implements Tier {
 /**
  * Hear change invalidations until `close()`. `heard(true)` comes after every (re)subscription and
  * `heard(false)` when the connection is lost; a cable that was pulled says nothing, so the listener
- * asks every second. A malformed notice is reported and skipped.
+ * asks every second. A malformed invalidation is reported and skipped.
  */
 export class InvalidationListener {
   readonly #redis: Redis;

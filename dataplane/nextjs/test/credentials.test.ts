@@ -58,7 +58,7 @@ test("a refused login is read anew, once in a while", async () => {
   assert.equal(vault.reads, 3);
 });
 
-test("a rotation notice has the login read anew", async () => {
+test("a rotation invalidation has the login read anew", async () => {
   const { vault, credentials } = setting();
   await credentials.login(ARN);
   vault.text = JSON.stringify({ username: "b", password: "secret-two" });

@@ -176,7 +176,7 @@ test("a forged entry is let go of when the control plane has overwritten it with
   assert.deepEqual([cache.asked, authority.asked], [2, 1]);
 });
 
-test("a late notice of what was replaced costs nothing", async () => {
+test("a late invalidation of what was replaced costs nothing", async () => {
   const { cache, resolver } = setting();
   cache.entries.set(HOST, entryOf(HOST));
   await resolver.resolve(HOST);

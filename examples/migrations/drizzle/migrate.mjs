@@ -1,4 +1,4 @@
-// One tenant's database, named by DATABASE_URL. Drizzle's own books stand in the tenant's schema.
+// One tenant's database, named by DATABASE_URL. Drizzle's own journal stand in the tenant's schema.
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { migrate } from 'drizzle-orm/postgres-js/migrator'
 import postgres from 'postgres'

@@ -1,6 +1,6 @@
-"""The record of a release in the tenant's database, for a tool that keeps books of its own.
+"""The record of a release in the tenant's database, for a tool that keeps a record of its own.
 
-The tool's books (alembic_version, django_migrations, …) say which of its files were applied, and it
+The tool's record (alembic_version, django_migrations, …) say which of its files were applied, and it
 skips those. Ours says that the release as a whole was: it is written after the tool has ended well, so
 a crash between the two only costs a run of the tool that finds nothing to do.
 """
