@@ -23,6 +23,7 @@ READS = [
     "/v1/subscriptions",
     "/v1/pool",
     "/v1/summary",
+    "/v1/actions",
     "/v1/rollouts",
     "/v1/rollouts/1",
     "/v1/rollouts/1/targets",
