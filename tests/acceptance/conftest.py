@@ -15,7 +15,11 @@ from controlplane.cli.demo.processes import DemoProcesses
 from localcloud.stripe.catalogue import create_prices
 from tests.acceptance.customers import Customers
 
-SETTINGS = {"CONTROLPLANE_LEASE_SECONDS": "10", "CONTROLPLANE_HEARTBEAT_SECONDS": "2"}
+SETTINGS = {
+    "CONTROLPLANE_LEASE_SECONDS": "10",
+    "CONTROLPLANE_HEARTBEAT_SECONDS": "2",
+    "CONTROLPLANE_REPUBLISH_INTERVAL": "3600",  # or it may write again what a test takes away to be found
+}
 
 
 @pytest.fixture(scope="session")
