@@ -7,7 +7,7 @@ import redis
 from controlplane import task_names, wsgi
 from controlplane.settings import SettingsError
 from controlplane.web import stripe_webhook
-from controlplane.web.api import events, exports, notifications, rehearsals, rollouts
+from controlplane.web.api import events, notifications, rehearsals, rollouts
 from localcloud.servers.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT
 
@@ -16,7 +16,7 @@ TASKS = {
     events.HANDLE,
     task_names.CONVERGE,
     task_names.PREVIEW,
-    exports.EXPORT,
+    task_names.EXPORT,
     notifications.DELIVER,
     rollouts.WORK,
     rehearsals.REHEARSE,
