@@ -14,18 +14,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controlplane.domain.state import State
+
 
 class ResourceKind(StrEnum):
     TENANT = "tenant"
     CLUSTER = "cluster"
 
 
-class OperationState(StrEnum):
-    WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
-    PARKED = "parked"
-    SUPERSEDED = "superseded"
+class OperationState(State):
+    WAITING = "waiting", "running"
+    RUNNING = "running", "waiting", "running"
+    DONE = "done", "running"
+    PARKED = "parked", "running"
+    SUPERSEDED = "superseded", "running"
 
 
 @dataclass(frozen=True, slots=True)

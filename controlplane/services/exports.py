@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import Conflict
 from controlplane.store import audit, data_copy, placement, tenant
 from controlplane.store.data_copy import CopyRow
@@ -24,7 +25,7 @@ def request(conn: Connection, tenant_id: str, *, actor: str, reason: str, keep_d
             tenant_id=row.id,
             cluster_id=placed.cluster_id,
             purge_id=None,
-            kind="dump",
+            kind=CopyKind.DUMP,
             name=f"exports/{placed.key}-{secrets.token_hex(8)}.dump",
             keep_days=keep_days,
             actor=actor,

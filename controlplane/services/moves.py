@@ -13,7 +13,7 @@ from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.domain.errors import Conflict, NeedsHuman
 from controlplane.domain.move import MoveKind, MovePhase, plan_for_destination, validate_destination
 from controlplane.domain.operation import ResourceKind
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
@@ -110,11 +110,7 @@ def _decide(
         found = move.current(conn, row.id)
         if found is None:
             raise Conflict(f"tenant {row.id} has no move that is not over")
-        if not move.turn(conn, found.id, *fitting, to=to):
-            raise Conflict(
-                f"the move of {row.id} is {found.phase.value}, only one that is"
-                f" {' or '.join(sorted(fitting))} can be {to.value}"
-            )
+        move.turn(conn, found.id, to, sources=sorted(fitting))
         if to is MovePhase.ABANDONED:
             move.decline(conn, found.id)
             close_restored(conn, found.id, row.id, actor=actor)
@@ -222,7 +218,7 @@ def place(
     elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
         notify.append((ResourceKind.CLUSTER, cluster_id))
     target = Placement(found.tenant_id, placement.next_number(conn, found.tenant_id), cluster_id)
-    placement.insert(conn, target, state="target")
+    placement.insert(conn, target, state=PlacementState.TARGET)
     move.set_target(conn, found.id, target.number)
     audit.append(
         conn,

@@ -20,6 +20,7 @@ from controlplane.domain.purge import (
     POLICY,
     RETURN_RUNBOOK,
     Content,
+    PurgeState,
     content_of,
     kept_for,
     require_same,
@@ -81,7 +82,8 @@ def request(conn: Connection, tenant_id: str, *, actor: str, reason: str, early:
         _refuse_while_it_pays(conn, row)
         found = purge.of_tenant(conn, row.id)
         if found is not None:
-            if found.state == "requested" and (found.digest, found.requested_by) == (content.digest, actor):
+            same = (found.digest, found.requested_by) == (content.digest, actor)
+            if same and found.state is PurgeState.REQUESTED:
                 return found
             raise Conflict(f"tenant {row.id} has a purge already, which is {found.state}")
         left = tenant.retention_left(conn, row.id)
