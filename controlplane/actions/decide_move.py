@@ -25,10 +25,7 @@ def perform(asked: Asked[Decision], *, to: MovePhase, fitting: MovePhase) -> Beg
     found = move.current(conn, row.id)
     if found is None:
         raise Conflict(f"tenant {row.id} has no move that is not over")
-    if not move.turn(conn, found.id, fitting, to=to):
-        raise Conflict(
-            f"the move of {row.id} is {found.phase.value}, only one that is {fitting.value} can be {to.value}"
-        )
+    move.turn(conn, found.id, to, sources=[fitting])
     if to is MovePhase.ABANDONED:
         move.decline(conn, found.id)
         moves.close_restored(conn, found.id, row.id, actor=asked.actor)

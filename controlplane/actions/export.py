@@ -7,6 +7,7 @@ import secrets
 from pydantic import Field
 
 from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import Conflict
 from controlplane.store import data_copy, placement
 
@@ -33,7 +34,7 @@ def perform(asked: Asked[Export]) -> Begun:
         tenant_id=row.id,
         cluster_id=placed.cluster_id,
         purge_id=None,
-        kind="dump",
+        kind=CopyKind.DUMP,
         name=f"exports/{placed.key}-{secrets.token_hex(8)}.dump",
         keep_days=keep_days,
         actor=asked.actor,

@@ -11,7 +11,7 @@ from pydantic import Field
 from controlplane.actions.action import Action, Asked, Begun, Parameters, register
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.operation import ResourceKind
-from controlplane.domain.purge import require_same, require_second_person
+from controlplane.domain.purge import PurgeState, require_same, require_second_person
 from controlplane.services import purges
 from controlplane.services.purges import PurgeDetail
 from controlplane.store import operation, purge, tenant
@@ -44,7 +44,8 @@ def perform(asked: Asked[Purge]) -> Begun:
     purges.refuse_while_it_pays(conn, row)
     found = purge.of_tenant(conn, row.id)
     if found is not None:
-        if found.state == "requested" and (found.digest, found.requested_by) == (content.digest, asked.actor):
+        same = (found.digest, found.requested_by) == (content.digest, asked.actor)
+        if same and found.state is PurgeState.REQUESTED:
             return Begun(None, purge=found)
         raise Conflict(f"tenant {row.id} has a purge already, which is {found.state}")
     if tenant.retention_left(conn, row.id) and not early:

@@ -27,12 +27,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from controlplane.domain.catalogue import Catalogue, Plan
 from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import RefusedDomain, validate_custom_domain
 from controlplane.domain.safe_repr import safe_repr
+from controlplane.domain.state import State
 from controlplane.domain.stripe_json import (
     Unparseable,
     dig,
@@ -42,6 +44,27 @@ from controlplane.domain.stripe_json import (
     read_text,
 )
 from controlplane.domain.tenant import Lifecycle, TenantSpec
+
+
+class EventState(State):
+    """Of an event in the inbox. A person may have it handled again, whatever became of it, and may ignore one
+    that is parked."""
+
+    RECEIVED = "received", "received", "applied", "ignored", "parked"
+    APPLIED = "applied", "received"
+    IGNORED = "ignored", "received", "parked"
+    PARKED = "parked", "received"
+
+
+class SubscriptionOutcome(StrEnum):
+    """What became of the last look at a subscription; any may follow any."""
+
+    NEW = "new"
+    APPLIED = "applied"
+    WAITING = "waiting"
+    IGNORED = "ignored"
+    PARKED = "parked"
+
 
 LIFECYCLE_OF_STATUS: Mapping[str, Lifecycle] = {
     "trialing": Lifecycle.ACTIVE,

@@ -21,6 +21,7 @@ from enum import StrEnum
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.errors import Invalid, Refused
 from controlplane.domain.placement import CLUSTER_ID
+from controlplane.domain.state import State
 from controlplane.domain.steps import Step, StepName
 
 KEEP_SOURCE_DAYS = 7
@@ -34,14 +35,14 @@ class MoveKind(StrEnum):
     RESTORE = "restore"
 
 
-class MovePhase(StrEnum):
-    PREPARING = "preparing"
-    PAUSED = "paused"
-    MOVED = "moved"
-    CONFIRMED = "confirmed"
-    ABANDONED = "abandoned"
-    DONE = "done"
-    UNDONE = "undone"
+class MovePhase(State):
+    PREPARING = "preparing", "paused"
+    PAUSED = "paused", "preparing", "paused"
+    MOVED = "moved", "paused"
+    CONFIRMED = "confirmed", "moved"
+    ABANDONED = "abandoned", "preparing", "paused"
+    DONE = "done", "confirmed"
+    UNDONE = "undone", "abandoned"
 
     @property
     def before_cut(self) -> bool:

@@ -14,9 +14,21 @@ import hmac
 from collections.abc import Sequence
 from enum import StrEnum
 
+from controlplane.domain.state import State
+
 ATTEMPTS = 16
 BACKOFF_FIRST = 5.0
 BACKOFF_CAP = 6 * 3600.0
+
+
+class NotificationState(State):
+    """`dead`: given up after its last attempt. `no_destination`: there was no address to tell it to. A person
+    may have what has ended delivered again."""
+
+    WAITING = "waiting", "delivered", "dead", "no_destination"
+    DELIVERED = "delivered", "waiting"
+    DEAD = "dead", "waiting"
+    NO_DESTINATION = "no_destination", "waiting"
 
 
 class NotificationKind(StrEnum):

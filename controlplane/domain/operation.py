@@ -14,18 +14,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controlplane.domain.state import State
+
 
 class ResourceKind(StrEnum):
     TENANT = "tenant"
     CLUSTER = "cluster"
 
 
-class OperationState(StrEnum):
+class OperationState(State):
+    WAITING = "waiting", "running"
+    RUNNING = "running", "waiting", "running"
+    DONE = "done", "running"
+    PARKED = "parked", "running"
+    SUPERSEDED = "superseded", "running"
+
+
+class PreviewState(State):
+    """Of what an operation would do, worked out beforehand."""
+
     WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
-    PARKED = "parked"
-    SUPERSEDED = "superseded"
+    DONE = "done", "waiting"
+    FAILED = "failed", "waiting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from controlplane.domain.state import State
+
 TENANT_ID = re.compile(r"^t-[a-z2-7]{12}$")
 CLUSTER_ID = re.compile(r"^c-[a-z2-7]{12}$")
 
@@ -36,6 +38,16 @@ def tenant_id_for(subscription_id: str) -> str:
 def cluster_id_for(seed: bytes) -> str:
     """A cluster's id from random bytes that the caller draws (at least 8 of them)."""
     return "c-" + base64.b32encode(hashlib.sha256(b"cluster\0" + seed).digest()).decode().lower()[:12]
+
+
+class PlacementState(State):
+    """`target`, `source`: beside the current one, before and after the cut of a move. `purged`: nothing is
+    left of it outside."""
+
+    CURRENT = "current", "target"
+    TARGET = "target"
+    SOURCE = "source", "current"
+    PURGED = "purged", "current", "target", "source"
 
 
 @dataclass(frozen=True, slots=True)

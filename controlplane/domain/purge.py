@@ -21,12 +21,20 @@ from typing import Any
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import Conflict
 from controlplane.domain.placement import Placement
+from controlplane.domain.state import State
 
 RUNBOOK = "purge-due"
 RETURN_RUNBOOK = "customer-pays-again"
 POLICY = "policy:purge_without_approval"
 CATALOGUE = "policy:catalogue"
 """Who asks and who approves where the plan says that nobody need be asked."""
+
+
+class PurgeState(State):
+    REQUESTED = "requested"
+    APPROVED = "approved", "requested"
+    DONE = "done", "approved"
+    WITHDRAWN = "withdrawn", "requested", "approved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,23 +24,43 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from controlplane.domain.errors import Invalid
+from controlplane.domain.state import State
 
 
-class RolloutState(StrEnum):
-    RUNNING = "running"
-    PAUSED = "paused"
-    HALTED = "halted"
-    ABORTED = "aborted"
-    DONE = "done"
+class RolloutState(State):
+    RUNNING = "running", "paused", "halted"
+    PAUSED = "paused", "running"
+    HALTED = "halted", "running"
+    ABORTED = "aborted", "running", "paused", "halted"
+    DONE = "done", "running"
 
 
-class TargetState(StrEnum):
-    PENDING = "pending"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    STALE = "stale"
+class TargetState(State):
+    """A target is skipped by a person, or as its tenant has closed; in the second case it is taken back if
+    that returns. Stale: the rollout was aborted over it."""
+
+    PENDING = "pending", "running", "failed", "skipped"
+    RUNNING = "running", "pending", "running"
+    DONE = "done", "running"
+    FAILED = "failed", "running", "pending"
+    SKIPPED = "skipped", "pending", "running", "failed"
+    STALE = "stale", "pending"
+
+
+class SnapshotState(State):
+    """Of the snapshot of a cluster from before a rollout."""
+
+    MAKING = "making"
+    AVAILABLE = "available", "making"
+    FAILED = "failed", "making"
+    DELETED = "deleted", "making", "available", "failed"
+
+
+class RehearsalState(State):
+    WAITING = "waiting"
+    RUNNING = "running", "waiting", "running"
+    DONE = "done", "running"
+    FAILED = "failed", "running"
 
 
 class Action(StrEnum):
@@ -51,15 +71,12 @@ class Action(StrEnum):
     FINISH = "finish"
 
 
-TRANSITIONS: Mapping[Action, tuple[frozenset[RolloutState], RolloutState]] = {
-    Action.PAUSE: (frozenset({RolloutState.RUNNING}), RolloutState.PAUSED),
-    Action.RESUME: (frozenset({RolloutState.PAUSED, RolloutState.HALTED}), RolloutState.RUNNING),
-    Action.ABORT: (
-        frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED}),
-        RolloutState.ABORTED,
-    ),
-    Action.HALT: (frozenset({RolloutState.RUNNING}), RolloutState.HALTED),
-    Action.FINISH: (frozenset({RolloutState.RUNNING}), RolloutState.DONE),
+LEADS_TO: Mapping[Action, RolloutState] = {
+    Action.PAUSE: RolloutState.PAUSED,
+    Action.RESUME: RolloutState.RUNNING,
+    Action.ABORT: RolloutState.ABORTED,
+    Action.HALT: RolloutState.HALTED,
+    Action.FINISH: RolloutState.DONE,
 }
 OPEN = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED})
 ENDED = frozenset({RolloutState.ABORTED, RolloutState.DONE})

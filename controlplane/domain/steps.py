@@ -10,6 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controlplane.domain.state import State
+
+
+class StepState(State):
+    """In the log. `waiting`: nothing was wrong, it needed more time. `abandoned`: its worker died."""
+
+    RUNNING = "running"
+    DONE = "done", "running"
+    FAILED = "failed", "running"
+    WAITING = "waiting", "running"
+    ABANDONED = "abandoned", "running"
+
 
 class StepName(StrEnum):
     # clusters

@@ -18,7 +18,9 @@ from controlplane.domain.billing import (
     Apply,
     Close,
     Decision,
+    EventState,
     Park,
+    SubscriptionOutcome,
     Wait,
     foreign_account,
 )
@@ -50,7 +52,7 @@ class Outcome:
     """What became of a subscription. `stale`: somebody wrote since the fetch, fetch again."""
 
     stale: bool = False
-    state: str = "applied"
+    state: EventState = EventState.APPLIED
     reason: str | None = None
     notify: tuple[tuple[ResourceKind, str], ...] = ()
 
@@ -61,16 +63,16 @@ def record_event(
     """Store a verified event, once. An event of another account or mode, or of a type that is not acted on,
     is stored and done with. `account`: our own's id, where it is known."""
     event_id, type_ = str(payload["id"]), str(payload["type"])
-    state, reason = "received", foreign_account(payload, account)
+    state, reason = EventState.RECEIVED, foreign_account(payload, account)
     if reason is not None:
-        state = "ignored"
+        state = EventState.IGNORED
     elif payload.get("livemode") is not livemode:
         state, reason = (
-            "parked",
+            EventState.PARKED,
             f"the event's livemode is {payload.get('livemode')}, this endpoint's {livemode}",
         )
     elif type_ not in EVENT_TYPES:
-        state, reason = "ignored", f"events of type {type_} are not acted on"
+        state, reason = EventState.IGNORED, f"events of type {type_} are not acted on"
     new = event.insert(
         conn,
         event_id=event_id,
@@ -82,10 +84,10 @@ def record_event(
         state=state,
         reason=reason,
     )
-    return Recorded(event_id, new, due=new and state == "received")
+    return Recorded(event_id, new, due=new and state is EventState.RECEIVED)
 
 
-def keep_body(conn: Connection, event_id: str, body: bytes, *, state: str, reason: str) -> None:
+def keep_body(conn: Connection, event_id: str, body: bytes, *, state: EventState, reason: str) -> None:
     """Keep a body that was signed by Stripe and yet can't be understood: parked for a person, or ignored."""
     event.insert(
         conn,
@@ -126,7 +128,11 @@ def apply(
             and request.spec.lifecycle is Lifecycle.CLOSED
             and tenant.find(conn, tenant_id) is None
         ):
-            outcome, why, request = "ignored", "it ended before it was ever provisioned", None
+            outcome, why, request = (
+                SubscriptionOutcome.IGNORED,
+                "it ended before it was ever provisioned",
+                None,
+            )
         notify: list[tuple[ResourceKind, str]] = []
         if request is not None:
             notify = tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
@@ -146,7 +152,9 @@ def apply(
         if customer_id is not None:
             for other in tenant.lock_of_customer(conn, customer_id):
                 purges.heed_return(conn, other.id, actor=ACTOR)
-    return Outcome(state="applied" if outcome == "waiting" else outcome, reason=why, notify=tuple(notify))
+    settled = outcome is SubscriptionOutcome.WAITING
+    state = EventState.APPLIED if settled else EventState(outcome)
+    return Outcome(state=state, reason=why, notify=tuple(notify))
 
 
 def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Decision) -> str:
@@ -165,11 +173,11 @@ def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Deci
 
 def _request(
     conn: Connection, tenant_id: str, row: SubscriptionRow, decision: Decision
-) -> tuple[str, str | None, tenants.Request | None]:
+) -> tuple[SubscriptionOutcome, str | None, tenants.Request | None]:
     match decision:
         case Apply():
             return (
-                "applied",
+                SubscriptionOutcome.APPLIED,
                 "; ".join(decision.warnings) or None,
                 tenants.Request(
                     tenant_id=tenant_id,
@@ -185,9 +193,9 @@ def _request(
         case Close():
             known = tenant.find(conn, tenant_id)
             if known is None:
-                return "ignored", decision.reason, None
+                return SubscriptionOutcome.IGNORED, decision.reason, None
             return (
-                "applied",
+                SubscriptionOutcome.APPLIED,
                 decision.reason,
                 tenants.Request(
                     tenant_id=tenant_id,
@@ -203,9 +211,9 @@ def _request(
                 ),
             )
         case Wait():
-            return "waiting", decision.reason, None
+            return SubscriptionOutcome.WAITING, decision.reason, None
         case Park():
-            return "parked", decision.reason, None
+            return SubscriptionOutcome.PARKED, decision.reason, None
 
 
 def _instant(seconds: Any) -> datetime:

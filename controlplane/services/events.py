@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from controlplane.domain.errors import Conflict, NotFound
 from controlplane.store import audit, event
 from controlplane.store.registry import Connection
 
@@ -10,8 +9,7 @@ from controlplane.store.registry import Connection
 def replay(conn: Connection, event_id: str, *, actor: str) -> None:
     """Have a worker handle it again from the start. Raises NotFound, Conflict where its body is gone."""
     with conn.transaction():
-        if not event.replay(conn, event_id):
-            raise NotFound(f"event {event_id} does not exist")
+        event.replay(conn, event_id)
         audit.append(conn, actor=actor, action="event.replay", resource=event_id, detail={})
 
 
@@ -19,7 +17,5 @@ def dismiss(conn: Connection, event_id: str, *, actor: str, reason: str) -> None
     """Nothing is to be done about it: a parked event becomes ignored, so that the list of those that
     wait for a person is a list of work. Raises NotFound, Conflict where it is not parked."""
     with conn.transaction():
-        if not event.dismiss(conn, event_id, reason=f"dismissed by {actor}: {reason}"):
-            state = event.get(conn, event_id).state
-            raise Conflict(f"event {event_id} is {state}: only one that is parked can be dismissed")
+        event.dismiss(conn, event_id, reason=f"dismissed by {actor}: {reason}")
         audit.append(conn, actor=actor, action="event.dismiss", resource=event_id, detail={"reason": reason})

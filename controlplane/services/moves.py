@@ -12,7 +12,7 @@ from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.domain.errors import Conflict, NeedsHuman
 from controlplane.domain.move import MoveKind, plan_for_destination
 from controlplane.domain.operation import ResourceKind
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
@@ -150,7 +150,7 @@ def place(
     elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
         notify.append((ResourceKind.CLUSTER, cluster_id))
     target = Placement(found.tenant_id, placement.next_number(conn, found.tenant_id), cluster_id)
-    placement.insert(conn, target, state="target")
+    placement.insert(conn, target, state=PlacementState.TARGET)
     move.set_target(conn, found.id, target.number)
     audit.append(
         conn,

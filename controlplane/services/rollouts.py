@@ -299,10 +299,11 @@ def _next_wave(conn: Connection, row: RolloutRow) -> Next:
 
 
 def record_failure(conn: Connection, rollout_id: int, failure: Failure) -> None:
-    """It failed for good; the rollout halts where that is one too many."""
+    """It failed for good; the rollout halts where that is one too many. Raises LeaseLost where another holder
+    has taken it."""
     with conn.transaction():
         row = _locked(conn, rollout_id)
-        recorded = rollout_target.fail(
+        rollout_target.fail(
             conn,
             rollout_id,
             failure.outcome,
@@ -310,8 +311,6 @@ def record_failure(conn: Connection, rollout_id: int, failure: Failure) -> None:
             statement=failure.statement,
             error=failure.error,
         )
-        if not recorded:
-            return
         over = _over_budget(conn, row)
         if over is not None and row.state is RolloutState.RUNNING:
             rollout.act(conn, rollout_id, Action.HALT, reason=f"{over}: {failure.error}")
@@ -331,12 +330,11 @@ def record_snapshot_failure(
     conn: Connection, snapshot: SnapshotRow, reason: str, *, plans: Sequence[str]
 ) -> None:
     """It can't be made: the targets that need it fail, and the rollout halts where those are too many. A
-    retry of them wants another one."""
+    retry of them wants another one. Raises LeaseLost where somebody else has recorded it."""
     error = f"no snapshot of cluster {snapshot.cluster_id}: {reason}"
     with conn.transaction():
         row = _locked(conn, snapshot.rollout_id)
-        if not rollout_snapshot.mark_failed(conn, snapshot, reason):
-            return
+        rollout_snapshot.mark_failed(conn, snapshot, reason)
         failed = rollout_snapshot.fail_targets(conn, snapshot, plans=plans, error=error)
         over = _over_budget(conn, row)
         if over is not None and row.state is RolloutState.RUNNING:

@@ -105,16 +105,20 @@ def used_slots(conn: Connection, cluster_ids: list[str]) -> dict[str, int]:
 
 def in_use(conn: Connection, cluster_id: str) -> bool:
     """Is or was a tenant placed on it whose data was not deleted in a way that somebody approved?"""
-    row = conn.execute(
-        "SELECT FROM placement WHERE cluster_id = %s AND state <> 'purged' LIMIT 1", [cluster_id]
-    ).fetchone()
-    return row is not None
+    return (
+        conn.execute(
+            "SELECT FROM placement WHERE cluster_id = %s AND state <> 'purged' LIMIT 1", [cluster_id]
+        ).fetchone()
+        is not None
+    )
 
 
 def ever_used(conn: Connection, cluster_id: str) -> bool:
     """Has a tenant ever been placed on it, whatever became of it?"""
-    row = conn.execute("SELECT FROM placement WHERE cluster_id = %s LIMIT 1", [cluster_id]).fetchone()
-    return row is not None
+    return (
+        conn.execute("SELECT FROM placement WHERE cluster_id = %s LIMIT 1", [cluster_id]).fetchone()
+        is not None
+    )
 
 
 def set_spec(conn: Connection, cluster_id: str, spec: ClusterSpec) -> bool:

@@ -13,7 +13,9 @@ from typing import Any
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from controlplane.store.registry import Connection, column, one, query, returning, select
+from controlplane.domain.data_copy import CopyKind, CopyState
+from controlplane.domain.errors import LeaseLost
+from controlplane.store.registry import Connection, column, one, query, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class CopyRow:
     tenant_id: str
     cluster_id: str
     purge_id: int | None
-    kind: str
+    kind: CopyKind
     name: str
-    state: str
+    state: CopyState
     manifest: dict[str, Any] | None
     keep_days: int
     actor: str
@@ -52,7 +54,7 @@ def record(
     tenant_id: str,
     cluster_id: str,
     purge_id: int | None,
-    kind: str,
+    kind: CopyKind,
     name: str,
     keep_days: int,
     actor: str,
@@ -66,13 +68,18 @@ def record(
     return one(select(conn, CopyRow, "FROM data_copy WHERE name = %s", [name]).fetchone())
 
 
-def keep(conn: Connection, copy_id: int, *, manifest: dict[str, Any]) -> None:
-    """It is there, whole and readable; from now on its days count."""
-    conn.execute(
-        "UPDATE data_copy SET state = 'kept', manifest = %s, verified_at = clock_timestamp(), error = NULL,"
-        " kept_until = clock_timestamp() + make_interval(days => keep_days)"
-        " WHERE id = %s AND state = 'making'",
-        [Jsonb(manifest), copy_id],
+def keep(conn: Connection, row: CopyRow, *, manifest: dict[str, Any]) -> None:
+    """It is there, whole and readable; from now on its days count. Raises LeaseLost where the hold ran out
+    and another worker has taken it."""
+    transition(
+        conn,
+        "data_copy",
+        {"id": row.id, "attempts": row.attempts},
+        CopyState.KEPT,
+        "manifest = %(manifest)s, verified_at = clock_timestamp(), error = NULL,"
+        " kept_until = clock_timestamp() + make_interval(days => keep_days)",
+        error=LeaseLost,
+        manifest=Jsonb(manifest),
     )
 
 
@@ -130,18 +137,30 @@ def renew_export(conn: Connection, row: CopyRow, *, hold: float) -> bool:
 
 
 def put_back_export(conn: Connection, row: CopyRow, *, after: float, error: str) -> None:
-    conn.execute(
-        "UPDATE data_copy SET error = %s, next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND attempts = %s",
-        [error[:1000], after, row.id, row.attempts],
+    """To be made, or to be deleted, after that many seconds. Raises as `keep`."""
+    transition(
+        conn,
+        "data_copy",
+        {"id": row.id, "attempts": row.attempts},
+        row.state,
+        "error = %(message)s, next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
+        error=LeaseLost,
+        sources=[row.state],
+        message=error[:1000],
+        after=after,
     )
 
 
 def fail_export(conn: Connection, row: CopyRow, *, error: str) -> None:
-    conn.execute(
-        "UPDATE data_copy SET state = 'failed', error = %s"
-        " WHERE id = %s AND attempts = %s AND state = 'making'",
-        [error[:1000], row.id, row.attempts],
+    """Raises as `keep`."""
+    transition(
+        conn,
+        "data_copy",
+        {"id": row.id, "attempts": row.attempts},
+        CopyState.FAILED,
+        "error = %(message)s",
+        error=LeaseLost,
+        message=error[:1000],
     )
 
 
@@ -155,11 +174,15 @@ def kept_of_tenant(conn: Connection, tenant_id: str) -> list[CopyRow]:
     ).fetchall()
 
 
-def mark_deleted(conn: Connection, copy_id: int) -> None:
-    conn.execute(
-        "UPDATE data_copy SET state = 'deleted', deleted_at = clock_timestamp()"
-        " WHERE id = %s AND state <> 'deleted'",
-        [copy_id],
+def mark_deleted(conn: Connection, row: CopyRow) -> None:
+    """Raises as `keep`."""
+    transition(
+        conn,
+        "data_copy",
+        {"id": row.id, "attempts": row.attempts},
+        CopyState.DELETED,
+        "deleted_at = clock_timestamp()",
+        error=LeaseLost,
     )
 
 

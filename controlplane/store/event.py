@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.domain.errors import Conflict
-from controlplane.store.registry import Connection, column, one, returning, select
+from controlplane.domain.billing import EventState
+from controlplane.domain.errors import Conflict, LeaseLost
+from controlplane.store.registry import Connection, column, one, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +18,12 @@ class EventRow:
     livemode: bool
     created_at: datetime
     received_at: datetime
-    state: str
+    state: EventState
     reason: str | None
     subscription_id: str | None
     attempts: int
     next_attempt_at: datetime
     handled_at: datetime | None
-
-
-STATES = ("received", "applied", "ignored", "parked")
 
 
 def insert(
@@ -37,17 +35,18 @@ def insert(
     livemode: bool,
     created_at: datetime,
     body: bytes,
-    state: str,
+    state: EventState,
     reason: str | None,
 ) -> bool:
     """False where this event is in the inbox already."""
+    handled = state is not EventState.RECEIVED
     return (
         conn.execute(
             "INSERT INTO stripe_event"
             " (id, type, api_version, livemode, created_at, body, state, reason, handled_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN NULL ELSE clock_timestamp() END)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN clock_timestamp() END)"
             " ON CONFLICT DO NOTHING",
-            [event_id, type_, api_version, livemode, created_at, body, state, reason, state == "received"],
+            [event_id, type_, api_version, livemode, created_at, body, state, reason, handled],
         ).rowcount
         > 0
     )
@@ -80,51 +79,62 @@ def take(conn: Connection, event_id: str, *, hold: float) -> EventRow | None:
 
 
 def finish(
-    conn: Connection, event_id: str, *, state: str, reason: str | None, subscription_id: str | None
+    conn: Connection, event_id: str, state: EventState, *, reason: str | None, subscription_id: str | None
 ) -> None:
-    """received → `state`."""
-    conn.execute(
-        "UPDATE stripe_event SET state = %s, reason = %s, subscription_id = coalesce(%s, subscription_id),"
-        " handled_at = clock_timestamp() WHERE id = %s AND state = 'received'",
-        [state, reason, subscription_id, event_id],
+    """received → `state`. Raises LeaseLost where the hold ran out and somebody else has handled it."""
+    transition(
+        conn,
+        "stripe_event",
+        {"id": event_id},
+        state,
+        "reason = %(reason)s, subscription_id = coalesce(%(subscription)s, subscription_id),"
+        " handled_at = clock_timestamp()",
+        error=LeaseLost,
+        sources=[EventState.RECEIVED],
+        reason=reason,
+        subscription=subscription_id,
     )
 
 
 def defer(conn: Connection, event_id: str, *, after: float, reason: str) -> None:
-    """It is due again after that many seconds."""
-    conn.execute(
-        "UPDATE stripe_event SET reason = %s, next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'received'",
-        [reason[:500], after, event_id],
+    """It is due again after that many seconds. Raises as `finish`."""
+    transition(
+        conn,
+        "stripe_event",
+        {"id": event_id},
+        EventState.RECEIVED,
+        "reason = %(reason)s, next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
+        error=LeaseLost,
+        sources=[EventState.RECEIVED],
+        reason=reason[:500],
+        after=after,
     )
 
 
-def replay(conn: Connection, event_id: str) -> bool:
-    """Handle it again from the start, whatever became of it. False where there is no such event.
-
-    Raises Conflict where its body was removed, as it is some time after it was handled.
-    """
-    found = conn.execute("SELECT length(body) AS n FROM stripe_event WHERE id = %s", [event_id]).fetchone()
-    if found is not None and found["n"] == 0:
+def replay(conn: Connection, event_id: str) -> None:
+    """Handle it again from the start, whatever became of it. Raises NotFound, and Conflict where its body was
+    removed, as it is some time after it was handled."""
+    if not body(conn, event_id):
         raise Conflict(f"event {event_id}: its body was removed, it was handled long ago")
-    return (
-        conn.execute(
-            "UPDATE stripe_event SET state = 'received', reason = 'replay asked for', attempts = 0,"
-            " next_attempt_at = clock_timestamp(), handled_at = NULL WHERE id = %s",
-            [event_id],
-        ).rowcount
-        > 0
+    transition(
+        conn,
+        "stripe_event",
+        {"id": event_id},
+        EventState.RECEIVED,
+        "reason = 'replay asked for', attempts = 0, next_attempt_at = clock_timestamp(), handled_at = NULL",
     )
 
 
-def dismiss(conn: Connection, event_id: str, *, reason: str) -> bool:
-    """Ignore one that is parked. False where it is not parked, or not there."""
-    return (
-        conn.execute(
-            "UPDATE stripe_event SET state = 'ignored', reason = %s WHERE id = %s AND state = 'parked'",
-            [reason, event_id],
-        ).rowcount
-        > 0
+def dismiss(conn: Connection, event_id: str, *, reason: str) -> None:
+    """Ignore one that is parked. Raises NotFound, and Conflict where it is not."""
+    transition(
+        conn,
+        "stripe_event",
+        {"id": get(conn, event_id).id},
+        EventState.IGNORED,
+        "reason = %(reason)s",
+        sources=[EventState.PARKED],
+        reason=reason,
     )
 
 

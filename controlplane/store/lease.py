@@ -66,7 +66,7 @@ def claim(
                 [holder, seconds, row["kind"], row["resource_id"]],
             ).fetchone()
         )["fencing_token"]
-        conn.execute(
+        conn.execute(  # none where the one before died between two steps, or there was none before
             "UPDATE step SET state = 'abandoned', finished_at = clock_timestamp()"
             " WHERE operation_id = %s AND state = 'running'",
             [row["id"]],
@@ -113,6 +113,7 @@ def guard(conn: Connection, held: ClaimedOperation) -> None:
 
 
 def release(conn: Connection, held: ClaimedOperation) -> None:
+    """Nothing where somebody else has claimed: it is theirs."""
     conn.execute(
         "UPDATE lease SET until = '-infinity', holder = NULL"
         " WHERE kind = %s AND resource_id = %s AND fencing_token = %s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict
+from controlplane.domain.errors import Conflict, Retryable
 from controlplane.domain.move import MoveKind, MovePhase
-from controlplane.store.registry import Connection, one, select
+from controlplane.domain.placement import PlacementState
+from controlplane.store import placement
+from controlplane.store.registry import Connection, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,36 +135,39 @@ def set_copied(conn: Connection, move_id: int, *, rows: int, size: int) -> None:
     )
 
 
-def turn(conn: Connection, move_id: int, *phases: MovePhase, to: MovePhase) -> bool:
-    """From one of these phases to another; False where it is in none of them."""
-    return (
-        conn.execute(
-            "UPDATE move SET phase = %(to)s,"
-            " paused_at = CASE WHEN %(to)s = 'paused' THEN coalesce(paused_at, clock_timestamp())"
-            "                  WHEN %(to)s = 'preparing' THEN NULL ELSE paused_at END,"
-            " finished_at = CASE WHEN %(to)s IN ('done', 'undone') THEN clock_timestamp() END"
-            " WHERE id = %(id)s AND phase = ANY(%(from)s)",
-            {"to": to, "id": move_id, "from": list(phases)},
-        ).rowcount
-        > 0
+def turn(
+    conn: Connection,
+    move_id: int,
+    to: MovePhase,
+    *,
+    error: Callable[[str], Exception] = Conflict,
+    sources: Sequence[MovePhase] = (),
+) -> None:
+    """Raises `error` where it is in no phase that this one is reached from, or in none of `sources`."""
+    transition(
+        conn,
+        "move",
+        {"id": move_id},
+        to,
+        "paused_at = CASE WHEN %(to)s = 'paused' THEN coalesce(paused_at, clock_timestamp())"
+        "                 WHEN %(to)s = 'preparing' THEN NULL ELSE paused_at END,"
+        " finished_at = CASE WHEN %(to)s IN ('done', 'undone') THEN clock_timestamp() END",
+        error=error,
+        sources=sources,
+        column="phase",
     )
 
 
-def cut(conn: Connection, row: MoveRow, *, keep_days: int) -> bool:
-    """The target is the one that is used; False where it was cut before."""
-    if not turn(conn, row.id, MovePhase.PAUSED, to=MovePhase.MOVED):
-        return False
+def cut(conn: Connection, row: MoveRow, *, keep_days: int) -> None:
+    """The target is the one that is used. Raises Retryable where it is not paused."""
+    turn(conn, row.id, MovePhase.MOVED, error=Retryable)
     conn.execute(
         "UPDATE move SET moved_at = clock_timestamp(),"
         " keep_until = clock_timestamp() + make_interval(days => %s) WHERE id = %s",
         [keep_days, row.id],
     )
-    for number, state in ((row.source, "source"), (row.target, "current")):
-        conn.execute(
-            "UPDATE placement SET state = %s WHERE tenant_id = %s AND number = %s",
-            [state, row.tenant_id, number],
-        )
-    return True
+    placement.turn(conn, row.tenant_id, row.source, PlacementState.SOURCE)
+    placement.turn(conn, row.tenant_id, row.target, PlacementState.CURRENT)
 
 
 def served_again(conn: Connection, move_id: int) -> None:
@@ -196,9 +202,11 @@ def mark_cleared(conn: Connection, move_id: int) -> None:
 
 def rollout_is_at(conn: Connection, tenant_id: str) -> bool:
     """Is a rollout changing the schema of its database now?"""
-    row = conn.execute(
-        "SELECT FROM rollout_target WHERE tenant_id = %s AND state = 'running'"
-        " AND until > clock_timestamp() LIMIT 1",
-        [tenant_id],
-    ).fetchone()
-    return row is not None
+    return (
+        conn.execute(
+            "SELECT FROM rollout_target WHERE tenant_id = %s AND state = 'running'"
+            " AND until > clock_timestamp() LIMIT 1",
+            [tenant_id],
+        ).fetchone()
+        is not None
+    )

@@ -15,9 +15,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict
-from controlplane.domain.notification import NotificationKind
-from controlplane.store.registry import Connection, one, returning, select
+from controlplane.domain.errors import LeaseLost
+from controlplane.domain.notification import NotificationKind, NotificationState
+from controlplane.store.registry import Connection, one, returning, select, transition
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +31,12 @@ class NotificationRow:
     tenant_id: str
     kind: str
     payload: dict[str, Any]
-    state: str
+    state: NotificationState
     attempts: int
     next_attempt_at: datetime
     answer: str | None
     created_at: datetime
     finished_at: datetime | None
-
-
-STATES = ("waiting", "delivered", "dead", "no_destination")
-"""`dead`: given up after its last attempt. `no_destination`: there was no address to tell it to."""
 
 
 def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, **data: Any) -> None:
@@ -68,13 +64,15 @@ def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, 
 
 def due(conn: Connection) -> bool:
     """Is there one to deliver now, and nobody at it?"""
-    row = conn.execute(
-        "SELECT FROM notification WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting' AND held_until >"
-        " clock_timestamp())"
-        " LIMIT 1"
-    ).fetchone()
-    return row is not None
+    return (
+        conn.execute(
+            "SELECT FROM notification WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+            " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting' AND held_until >"
+            " clock_timestamp())"
+            " LIMIT 1"
+        ).fetchone()
+        is not None
+    )
 
 
 def take(conn: Connection, *, hold: float) -> NotificationRow | None:
@@ -96,32 +94,43 @@ def take(conn: Connection, *, hold: float) -> NotificationRow | None:
     ).fetchone()
 
 
-def finish(conn: Connection, notification_id: str, *, state: str, answer: str) -> None:
-    conn.execute(
-        "UPDATE notification SET state = %s, answer = %s, finished_at = clock_timestamp(), held_until = NULL"
-        " WHERE id = %s AND state = 'waiting'",
-        [state, answer[:500], notification_id],
+def finish(conn: Connection, notification_id: str, state: NotificationState, *, answer: str) -> None:
+    """Raises LeaseLost where the hold ran out and another worker has ended it."""
+    transition(
+        conn,
+        "notification",
+        {"id": notification_id},
+        state,
+        "answer = %(answer)s, finished_at = clock_timestamp(), held_until = NULL",
+        error=LeaseLost,
+        answer=answer[:500],
     )
 
 
 def put_back(conn: Connection, notification_id: str, *, after: float, answer: str) -> None:
-    conn.execute(
-        "UPDATE notification SET answer = %s, held_until = NULL,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'waiting'",
-        [answer[:500], after, notification_id],
+    """Due again after that many seconds. Raises as `finish`."""
+    transition(
+        conn,
+        "notification",
+        {"id": notification_id},
+        NotificationState.WAITING,
+        "answer = %(answer)s, held_until = NULL,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
+        error=LeaseLost,
+        sources=[NotificationState.WAITING],
+        answer=answer[:500],
+        after=after,
     )
 
 
 def redeliver(conn: Connection, notification_id: str) -> NotificationRow:
     """Due again, from its first attempt. Raises NotFound, and Conflict for one that waits already."""
-    row = get(conn, notification_id)
-    if row.state == "waiting":
-        raise Conflict(f"notification {notification_id} waits to be delivered already")
-    conn.execute(
-        "UPDATE notification SET state = 'waiting', attempts = 0, next_attempt_at = clock_timestamp(),"
-        " finished_at = NULL WHERE id = %s",
-        [notification_id],
+    transition(
+        conn,
+        "notification",
+        {"id": get(conn, notification_id).id},
+        NotificationState.WAITING,
+        "attempts = 0, next_attempt_at = clock_timestamp(), finished_at = NULL",
     )
     return get(conn, notification_id)
 

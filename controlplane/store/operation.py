@@ -16,8 +16,9 @@ from typing import Any, LiteralString
 
 from psycopg.sql import SQL, Composed
 
+from controlplane.domain.errors import LeaseLost
 from controlplane.domain.operation import PERIODIC_OBSERVATION, ClaimedOperation, OperationState, ResourceKind
-from controlplane.store.registry import Connection, column, one, select
+from controlplane.store.registry import Connection, column, one, select, transition
 
 MOST_CAUSES = 50
 """That are kept of one operation: the first, which gives it its reason, and the newest others."""
@@ -47,7 +48,7 @@ class OperationRow:
     actor: str
     causes: list[dict[str, Any]]
     cause_count: int
-    state: str
+    state: OperationState
     attempts: int
     next_attempt_at: datetime
     error: str | None
@@ -146,10 +147,16 @@ def start_now(conn: Connection, kind: ResourceKind, resource_id: str) -> bool:
 def finish(
     conn: Connection, held: ClaimedOperation, state: OperationState, *, error: str | None, runbook: str | None
 ) -> None:
-    conn.execute(
-        "UPDATE operation SET state = %s, error = %s, runbook = %s, finished_at = clock_timestamp()"
-        " WHERE id = %s AND state = 'running' AND fencing_token = %s",
-        [state, error, runbook, held.operation_id, held.fencing_token],
+    """Raises LeaseLost where it is another holder's by now."""
+    transition(
+        conn,
+        "operation",
+        {"id": held.operation_id, "fencing_token": held.fencing_token},
+        state,
+        "error = %(message)s, runbook = %(runbook)s, finished_at = clock_timestamp()",
+        error=LeaseLost,
+        message=error,
+        runbook=runbook,
     )
 
 
@@ -157,7 +164,7 @@ def put_back(
     conn: Connection, held: ClaimedOperation, *, after: float, error: str | None, counts: bool
 ) -> OperationState:
     """Running → waiting, due after that many seconds; or superseded where another one waits already, which
-    then has its causes too.
+    then has its causes too. Raises as `finish`.
 
     `counts`: whether this was an attempt (False for Pending: nothing was wrong).
     """
@@ -174,11 +181,17 @@ def put_back(
     if folded:
         finish(conn, held, OperationState.SUPERSEDED, error=error, runbook=None)
         return OperationState.SUPERSEDED
-    conn.execute(
-        "UPDATE operation SET state = 'waiting', error = %s, attempts = attempts - %s,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'running' AND fencing_token = %s",
-        [error, 0 if counts else 1, after, held.operation_id, held.fencing_token],
+    transition(
+        conn,
+        "operation",
+        {"id": held.operation_id, "fencing_token": held.fencing_token},
+        OperationState.WAITING,
+        "error = %(message)s, attempts = attempts - %(undone)s,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
+        error=LeaseLost,
+        message=error,
+        undone=0 if counts else 1,
+        after=after,
     )
     return OperationState.WAITING
 
@@ -211,8 +224,7 @@ can't be looked for in an index."""
 def due(conn: Connection, *, limit: int) -> list[tuple[ResourceKind, str]]:
     """Resources with an operation that may be claimed now: first those whose holder died, then the
     ones that have waited longest."""
-    rows = conn.execute(_DUE, {"limit": limit})
-    return [(ResourceKind(row["kind"]), row["resource_id"]) for row in rows]
+    return [(ResourceKind(row["kind"]), row["resource_id"]) for row in conn.execute(_DUE, {"limit": limit})]
 
 
 def get(conn: Connection, operation_id: int) -> OperationRow:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.status import CredentialStatus
-from controlplane.store.registry import Connection, one, select
+from controlplane.store.registry import Connection, one, select, transition
 
 
-def insert(conn: Connection, placement: Placement, *, state: str = "current") -> None:
-    """`state`: "target" for the one that a tenant moves to."""
+def insert(conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT) -> None:
+    """`state`: TARGET for the one that a tenant moves to."""
     conn.execute(
         "INSERT INTO placement (tenant_id, number, cluster_id, state) VALUES (%s, %s, %s, %s)",
         [placement.tenant_id, placement.number, placement.cluster_id, state],
@@ -47,10 +47,13 @@ def next_number(conn: Connection, tenant_id: str) -> int:
 
 def mark_gone(conn: Connection, placement: Placement) -> None:
     """Nothing is left of it outside, and its slot is free."""
-    conn.execute(
-        "UPDATE placement SET state = 'purged' WHERE tenant_id = %s AND number = %s",
-        [placement.tenant_id, placement.number],
-    )
+    turn(conn, placement.tenant_id, placement.number, PlacementState.PURGED)
+
+
+def turn(conn: Connection, tenant_id: str, number: int | None, to: PlacementState) -> None:
+    """Raises LookupError where it can't come to this state, which the tenant's lease makes impossible."""
+    key = {"tenant_id": tenant_id, "number": number}
+    transition(conn, "placement", key, to, error=LookupError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def clusters(conn: Connection) -> list[PooledCluster]:
         """
           FROM cluster c
           LEFT JOIN (SELECT cluster_id, count(*) AS ever,
-                            count(*) FILTER (WHERE state NOT IN ('released', 'purged')) AS used
+                            count(*) FILTER (WHERE state <> 'purged') AS used
                        FROM placement GROUP BY cluster_id) p ON p.cluster_id = c.id
           LEFT JOIN stack s ON s.workspace = c.id
           LEFT JOIN LATERAL (SELECT state, finished_at FROM operation

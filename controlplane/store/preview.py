@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import DictRow, class_row
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import NotFound
-from controlplane.store.registry import Connection, one
+from controlplane.domain.errors import LeaseLost
+from controlplane.domain.operation import PreviewState
+from controlplane.store.registry import Connection, one, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +22,12 @@ class PreviewRow:
     id: int
     tenant_id: str
     actor: str
-    state: str
+    state: PreviewState
     steps: list[dict[str, Any]] | None
     changes: list[dict[str, Any]] | None
     error: str | None
     requested_at: datetime
     finished_at: datetime | None
-
-
-_COLUMNS = "id, tenant_id, actor, state, steps, changes, error, requested_at, finished_at"
 
 
 def request(
@@ -54,14 +52,8 @@ def request(
 
 def get(conn: Connection, preview_id: int) -> PreviewRow:
     """Raises NotFound."""
-    with conn.cursor(row_factory=class_row(PreviewRow)) as cur:
-        row = cur.execute(
-            f"SELECT {_COLUMNS} FROM preview WHERE id = %s",  # noqa: S608 — a constant
-            [preview_id],
-        ).fetchone()
-    if row is None:
-        raise NotFound(f"preview {preview_id} does not exist")
-    return row
+    row = select(conn, PreviewRow, "FROM preview WHERE id = %s", [preview_id]).fetchone()
+    return one(row, f"preview {preview_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +63,19 @@ class Taken:
     tenant_id: str
     move_to: str | None
     restore: dict[str, str] | None
-    age: float
+    age: float = field(metadata={"sql": "extract(epoch FROM clock_timestamp() - requested_at)::float8"})
 
 
 def take(conn: Connection, preview_id: int, *, hold: float) -> Taken | None:
     """Held for `hold` seconds; None where it is done or in other hands."""
-    with conn.cursor(row_factory=class_row(Taken)) as cur:
-        return cur.execute(
-            "UPDATE preview SET attempts = attempts + 1,"
-            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-            " RETURNING tenant_id, move_to, restore,"
-            "  extract(epoch FROM clock_timestamp() - requested_at)::float8 AS age",
-            [hold, preview_id],
-        ).fetchone()
+    return returning(
+        conn,
+        Taken,
+        "UPDATE preview SET attempts = attempts + 1,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()",
+        [hold, preview_id],
+    ).fetchone()
 
 
 def finish(
@@ -94,17 +85,29 @@ def finish(
     steps: list[dict[str, Any]],
     changes: list[dict[str, Any]],
 ) -> None:
-    conn.execute(
-        "UPDATE preview SET state = 'done', steps = %s, changes = %s, finished_at = clock_timestamp()"
-        " WHERE id = %s",
-        [Jsonb(steps), Jsonb(changes), preview_id],
+    """Raises LeaseLost where the hold ran out and another worker has ended it."""
+    transition(
+        conn,
+        "preview",
+        {"id": preview_id},
+        PreviewState.DONE,
+        "steps = %(steps)s, changes = %(planned)s, finished_at = clock_timestamp()",
+        error=LeaseLost,
+        steps=Jsonb(steps),
+        planned=Jsonb(changes),
     )
 
 
 def fail(conn: Connection, preview_id: int, *, error: str) -> None:
-    conn.execute(
-        "UPDATE preview SET state = 'failed', error = %s, finished_at = clock_timestamp() WHERE id = %s",
-        [error[:1000], preview_id],
+    """Raises as `finish`."""
+    transition(
+        conn,
+        "preview",
+        {"id": preview_id},
+        PreviewState.FAILED,
+        "error = %(message)s, finished_at = clock_timestamp()",
+        error=LeaseLost,
+        message=error[:1000],
     )
 
 

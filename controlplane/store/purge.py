@@ -8,8 +8,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import Conflict
-from controlplane.store.registry import Connection, one, returning, select
+from controlplane.domain.purge import PurgeState
+from controlplane.store.registry import Connection, one, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class PurgeRow:
 
     id: int
     tenant_id: str
-    state: str
+    state: PurgeState
     reason: str
     content: dict[str, Any]
     digest: str
@@ -59,13 +59,14 @@ def of_tenant(conn: Connection, tenant_id: str) -> PurgeRow | None:
 
 def approve(conn: Connection, purge_id: int, *, actor: str) -> None:
     """Raises Conflict where it does not wait for an approval."""
-    done = conn.execute(
-        "UPDATE purge SET state = 'approved', approved_by = %s, approved_at = clock_timestamp()"
-        " WHERE id = %s AND state = 'requested'",
-        [actor, purge_id],
+    transition(
+        conn,
+        "purge",
+        {"id": purge_id},
+        PurgeState.APPROVED,
+        "approved_by = %(actor)s, approved_at = clock_timestamp()",
+        actor=actor,
     )
-    if not done.rowcount:
-        raise Conflict(f"purge {purge_id} does not wait for an approval")
 
 
 def withdraw(conn: Connection, tenant_id: str) -> int | None:
@@ -93,17 +94,24 @@ def begin(conn: Connection, purge_id: int) -> bool:
 
 def begun(conn: Connection, tenant_id: str) -> bool:
     """Is this tenant's data gone, or going?"""
-    row = conn.execute(
-        "SELECT FROM purge WHERE tenant_id = %s AND begun_at IS NOT NULL", [tenant_id]
-    ).fetchone()
-    return row is not None
+    return (
+        conn.execute(
+            "SELECT FROM purge WHERE tenant_id = %s AND begun_at IS NOT NULL", [tenant_id]
+        ).fetchone()
+        is not None
+    )
 
 
 def finish(conn: Connection, purge_id: int, *, certificate: dict[str, Any]) -> None:
-    conn.execute(
-        "UPDATE purge SET state = 'done', done_at = clock_timestamp(), certificate = %s"
-        " WHERE id = %s AND state = 'approved'",
-        [Jsonb(certificate), purge_id],
+    """Raises LookupError where it was not approved or is done, which the lease's guard makes impossible."""
+    transition(
+        conn,
+        "purge",
+        {"id": purge_id},
+        PurgeState.DONE,
+        "done_at = clock_timestamp(), certificate = %(certificate)s",
+        error=LookupError,
+        certificate=Jsonb(certificate),
     )
 
 

@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from dataclasses import fields
 from enum import StrEnum
 from functools import cache, partial
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, LiteralString, TypeVar, get_type_hints
 
 import psycopg
 from psycopg.rows import DictRow, dict_row, kwargs_row, scalar_row
+from psycopg.sql import SQL, Identifier, Placeholder
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from controlplane.domain.errors import NotFound, Retryable
+from controlplane.domain.errors import Conflict, NotFound, Retryable
+from controlplane.domain.state import State
 
 Connection = psycopg.Connection[DictRow]
 Values = Sequence[Any] | Mapping[str, Any]
@@ -155,3 +157,43 @@ def _reader(annotated: Any, metadata: Mapping[str, Any]) -> Callable[[Any], Any]
     if isinstance(annotated, type) and issubclass(annotated, StrEnum):
         return annotated
     return metadata.get("read") or getattr(annotated, "from_json", None)
+
+
+# -------------------------------------------------------------------------------------- states
+
+
+def transition(
+    conn: Connection,
+    table: str,
+    key: Mapping[str, Any],
+    to: State,
+    changes: LiteralString = "",
+    *,
+    error: Callable[[str], Exception] = Conflict,
+    sources: Sequence[str] = (),
+    column: str = "state",
+    **values: Any,
+) -> None:
+    """Bring the row that has all of `key` to this state, from one that it is reached from (or one of
+    `sources`, of which there are fewer), and make `changes`, which take their values from `values`.
+
+    Raises `error` where the row is in another state, and where there is none: Conflict to whoever asked,
+    LeaseLost to a worker whose hold has run out, LookupError where a lease's guard makes it impossible.
+    """
+    given = {f"key_{name}": value for name, value in key.items()}
+    where = SQL(" AND ").join(SQL("{} = {}").format(Identifier(n), Placeholder(f"key_{n}")) for n in key)
+    names = {"table": Identifier(table), "column": Identifier(column), "where": where}
+    write = SQL(
+        "UPDATE {table} SET {changes} {column} = %(to)s WHERE {where} AND {column} = ANY(%(sources)s)"
+        " RETURNING true"  # fetched and not counted: within a pipeline a count is not known yet
+    ).format(changes=SQL(f"{changes}," if changes else ""), **names)
+    allowed = list(sources or to.sources)
+    if conn.execute(write, {**values, **given, "to": to, "sources": allowed}).fetchone() is None:
+        found = conn.execute(
+            SQL("SELECT {column} AS state FROM {table} WHERE {where}").format(**names), given
+        ).fetchone()
+        state = "not there, or in other hands" if found is None else found["state"]
+        raise error(
+            f"{table} {next(iter(key.values()))} is {state}:"
+            f" only one that is {' or '.join(allowed)} can be {to}"
+        )

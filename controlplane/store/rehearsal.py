@@ -8,7 +8,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.store.registry import Connection, one, returning, select
+from controlplane.domain.errors import LeaseLost
+from controlplane.domain.rollout import RehearsalState
+from controlplane.store.registry import Connection, one, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class RehearsalRow:
     release: str
     copies: int
     actor: str
-    state: str
+    state: RehearsalState
     attempts: int
     results: list[dict[str, Any]]
     error: str | None
@@ -81,33 +83,42 @@ def take(conn: Connection, *, holder: str, seconds: float) -> RehearsalRow | Non
 
 def add_result(
     conn: Connection, rehearsal_id: int, result: dict[str, Any], *, holder: str, seconds: float
-) -> bool:
-    """False where another worker has it by now."""
-    return (
-        conn.execute(
-            "UPDATE rehearsal SET results = results || %s,"
-            " until = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND holder = %s AND state = 'running'",
-            [Jsonb([result]), seconds, rehearsal_id, holder],
-        ).rowcount
-        > 0
+) -> None:
+    """Raises LeaseLost where another worker has it by now."""
+    transition(
+        conn,
+        "rehearsal",
+        {"id": rehearsal_id, "holder": holder},
+        RehearsalState.RUNNING,
+        "results = results || %(result)s, until = clock_timestamp() + make_interval(secs => %(seconds)s)",
+        error=LeaseLost,
+        sources=[RehearsalState.RUNNING],
+        result=Jsonb([result]),
+        seconds=seconds,
     )
 
 
 def finish(conn: Connection, rehearsal_id: int, *, holder: str, error: str | None) -> None:
-    conn.execute(
-        "UPDATE rehearsal SET state = %s, error = %s, finished_at = clock_timestamp()"
-        " WHERE id = %s AND holder = %s AND state = 'running'",
-        ["done" if error is None else "failed", error, rehearsal_id, holder],
+    """Raises as `add_result`."""
+    transition(
+        conn,
+        "rehearsal",
+        {"id": rehearsal_id, "holder": holder},
+        RehearsalState.DONE if error is None else RehearsalState.FAILED,
+        "error = %(message)s, finished_at = clock_timestamp()",
+        error=LeaseLost,
+        message=error,
     )
 
 
 def due(conn: Connection) -> bool:
-    row = conn.execute(
-        "SELECT FROM rehearsal WHERE state = 'waiting' OR (state = 'running' AND until < clock_timestamp())"
-        " LIMIT 1"
-    ).fetchone()
-    return row is not None
+    return (
+        conn.execute(
+            "SELECT FROM rehearsal WHERE state = 'waiting'"
+            " OR (state = 'running' AND until < clock_timestamp()) LIMIT 1"
+        ).fetchone()
+        is not None
+    )
 
 
 def candidates(conn: Connection, release: str) -> list[CandidateRow]:

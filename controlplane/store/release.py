@@ -65,8 +65,12 @@ def put_file(conn: Connection, file: ReleaseFile) -> None:
 
 def bodies(conn: Connection, digests: Iterable[str]) -> dict[str, bytes]:
     """Digest → contents, of those that are kept."""
-    rows = conn.execute("SELECT sha256, body FROM migration_file WHERE sha256 = ANY(%s)", [list(digests)])
-    return {row["sha256"]: bytes(row["body"]) for row in rows}
+    return {
+        row["sha256"]: bytes(row["body"])
+        for row in conn.execute(
+            "SELECT sha256, body FROM migration_file WHERE sha256 = ANY(%s)", [list(digests)]
+        )
+    }
 
 
 def insert(conn: Connection, release: Release, *, actor: str) -> None:

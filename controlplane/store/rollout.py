@@ -10,8 +10,8 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict
-from controlplane.domain.rollout import ENDED, TRANSITIONS, Action, RolloutState, Spec
-from controlplane.store.registry import Connection, one, select
+from controlplane.domain.rollout import ENDED, LEADS_TO, Action, RolloutState, Spec
+from controlplane.store.registry import Connection, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +79,17 @@ def page(conn: Connection, *, before: int | None, limit: int) -> list[RolloutRow
     ).fetchall()
 
 
-def act(conn: Connection, rollout_id: int, action: Action, *, reason: str | None) -> RolloutState:
-    """Make the transition; raises Conflict where its state does not allow it."""
-    allowed, target = TRANSITIONS[action]
-    changed = conn.execute(
-        "UPDATE rollout SET state = %(target)s, reason = %(reason)s,"
-        " finished_at = CASE WHEN %(ended)s THEN clock_timestamp() END"
-        " WHERE id = %(id)s AND state = ANY(%(allowed)s)",
-        {
-            "target": target,
-            "reason": None if reason is None else reason[:500],
-            "ended": target in ENDED,
-            "id": rollout_id,
-            "allowed": [state.value for state in allowed],
-        },
-    ).rowcount
-    if not changed:
-        row = get(conn, rollout_id)
-        raise Conflict(f"rollout {rollout_id} is {row.state}, it can't {action}")
-    return target
+def act(conn: Connection, rollout_id: int, action: Action, *, reason: str | None) -> None:
+    """Make the transition. Raises NotFound, and Conflict where its state does not allow it."""
+    transition(
+        conn,
+        "rollout",
+        {"id": get(conn, rollout_id).id},
+        LEADS_TO[action],
+        "reason = %(reason)s, finished_at = CASE WHEN %(ended)s THEN clock_timestamp() END",
+        reason=None if reason is None else reason[:500],
+        ended=LEADS_TO[action] in ENDED,
+    )
 
 
 def open_wave(conn: Connection, rollout_id: int, wave: int, *, after: float) -> None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import LiteralString
 
 from psycopg.sql import SQL
 
-from controlplane.domain.rollout import snapshot_name
-from controlplane.store.registry import Connection, one, select
+from controlplane.domain.errors import LeaseLost
+from controlplane.domain.rollout import SnapshotState, snapshot_name
+from controlplane.store.registry import Connection, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class SnapshotRow:
     cluster_id: str
     number: int
     name: str
-    state: str
+    state: SnapshotState
     error: str | None
     requested_at: datetime
     available_at: datetime | None
@@ -134,23 +136,32 @@ def _take(conn: Connection, condition: str, *, limit: int, again: float) -> list
     return found
 
 
-def mark_available(conn: Connection, row: SnapshotRow) -> bool:
-    """making → available. False where somebody has recorded what became of it."""
-    return _mark(conn, row, "state = 'available', available_at = clock_timestamp(), error = NULL", "making")
+def mark_available(conn: Connection, row: SnapshotRow) -> None:
+    """making → available. Raises LeaseLost where somebody has recorded what became of it."""
+    _mark(conn, row, SnapshotState.AVAILABLE, "available_at = clock_timestamp(), error = NULL")
 
 
-def mark_deleted(conn: Connection, row: SnapshotRow) -> bool:
-    return _mark(conn, row, "state = 'deleted', deleted_at = clock_timestamp()", row.state)
+def mark_deleted(conn: Connection, row: SnapshotRow) -> None:
+    """Raises as `mark_available`."""
+    _mark(conn, row, SnapshotState.DELETED, "deleted_at = clock_timestamp()")
 
 
 def note(conn: Connection, row: SnapshotRow, error: str) -> None:
-    """What went wrong at this look, of one that is in the making still."""
-    _mark(conn, row, "error = %(error)s", "making", error=error[:500])
+    """What went wrong at this look, of one that is in the making still; nothing where it is not."""
+    conn.execute(
+        "UPDATE rollout_snapshot SET error = %s WHERE name = %s AND state = 'making'", [error[:500], row.name]
+    )
 
 
-def mark_failed(conn: Connection, row: SnapshotRow, error: str) -> bool:
-    """making → failed."""
-    return _mark(conn, row, "state = 'failed', error = %(error)s", "making", error=error[:500])
+def mark_failed(conn: Connection, row: SnapshotRow, error: str) -> None:
+    """making → failed. Raises as `mark_available`."""
+    _mark(conn, row, SnapshotState.FAILED, "error = %(message)s", message=error[:500])
+
+
+def _mark(
+    conn: Connection, row: SnapshotRow, to: SnapshotState, changes: LiteralString, **values: str
+) -> None:
+    transition(conn, "rollout_snapshot", {"name": row.name}, to, changes, error=LeaseLost, **values)
 
 
 def fail_targets(conn: Connection, row: SnapshotRow, *, plans: Sequence[str], error: str) -> int:
@@ -164,16 +175,6 @@ def fail_targets(conn: Connection, row: SnapshotRow, *, plans: Sequence[str], er
         ).format(SQL(_UNPROTECTED)),
         {"rollout": row.rollout_id, "cluster": row.cluster_id, "plans": list(plans), "error": error[:500]},
     ).rowcount
-
-
-def _mark(conn: Connection, row: SnapshotRow, change: str, state: str, **values: str) -> bool:
-    return (
-        conn.execute(
-            f"UPDATE rollout_snapshot SET {change} WHERE name = %(name)s AND state = %(state)s".encode(),  # noqa: S608
-            {"name": row.name, "state": state, **values},
-        ).rowcount
-        > 0
-    )
 
 
 # -------------------------------------------------------------------------------------- reading

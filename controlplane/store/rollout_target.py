@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from controlplane.domain.errors import NotFound
+from controlplane.domain.errors import LeaseLost, NotFound
 from controlplane.domain.operation import ResourceKind
-from controlplane.domain.rollout import Candidate, Counts, Member, Target
+from controlplane.domain.rollout import Candidate, Counts, Member, Target, TargetState
 from controlplane.store import operation, rollout
-from controlplane.store.registry import Connection, query, select
+from controlplane.store.registry import Connection, column, query, select, transition
 from controlplane.store.rollout import RolloutRow
 
 Claim = Callable[[], list[Target]]
@@ -30,7 +30,7 @@ class TargetRow:
     wave: int
     cluster_id: str
     from_release: str | None
-    state: str
+    state: TargetState
     attempts: int
     next_attempt_at: datetime
     holder: str | None
@@ -280,43 +280,54 @@ def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome]) -> No
 
 def fail(
     conn: Connection, rollout_id: int, outcome: Outcome, *, file: str, statement: str, error: str
-) -> bool:
-    """running → failed, or skipped where the tenant was closed meanwhile. False where it is another
-    holder's by now."""
-    return (
-        conn.execute(
-            "UPDATE rollout_target r SET holder = NULL, finished_at = clock_timestamp(),"
-            " state = CASE WHEN t.spec->>'lifecycle' = 'closed' THEN 'skipped' ELSE 'failed' END,"
-            " was_closed = t.spec->>'lifecycle' = 'closed',"
-            " seconds = %s, file = nullif(%s, ''), statement = nullif(%s, ''),"
-            " error = CASE WHEN t.spec->>'lifecycle' = 'closed' THEN 'the tenant was closed; ' ELSE '' END"
-            "   || %s::text"
-            " FROM tenant t WHERE t.id = r.tenant_id"
-            " AND rollout_id = %s AND tenant_id = %s AND fencing_token = %s AND state = 'running'",
-            [
-                outcome.seconds,
-                file[:200],
-                statement[:500],
-                error[:500],
-                rollout_id,
-                outcome.tenant_id,
-                outcome.fencing_token,
-            ],
-        ).rowcount
-        > 0
+) -> None:
+    """running → failed, or skipped where the tenant was closed meanwhile. Raises LeaseLost where it is
+    another holder's by now."""
+    closed = bool(
+        column(
+            conn,
+            "SELECT id FROM tenant WHERE id = %s AND spec->>'lifecycle' = 'closed'",
+            [outcome.tenant_id],
+        )
+    )
+    transition(
+        conn,
+        "rollout_target",
+        _key(rollout_id, outcome),
+        TargetState.SKIPPED if closed else TargetState.FAILED,
+        "holder = NULL, finished_at = clock_timestamp(), was_closed = %(closed)s, seconds = %(seconds)s,"
+        " file = nullif(%(file)s, ''), statement = nullif(%(statement)s, ''), error = %(message)s",
+        error=LeaseLost,
+        sources=[TargetState.RUNNING],
+        closed=closed,
+        seconds=outcome.seconds,
+        file=file[:200],
+        statement=statement[:500],
+        message=f"{'the tenant was closed; ' if closed else ''}{error[:500]}",
     )
 
 
-def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> bool:
-    """running → pending, due after that many seconds."""
-    return (
-        conn.execute(
-            "UPDATE rollout_target SET state = 'pending', holder = NULL, error = %s,"
-            " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE rollout_id = %s AND tenant_id = %s AND fencing_token = %s AND state = 'running'",
-            [error[:500], after, rollout_id, outcome.tenant_id, outcome.fencing_token],
-        ).rowcount
-        > 0
+def _key(rollout_id: int, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "tenant_id": outcome.tenant_id,
+        "rollout_id": rollout_id,
+        "fencing_token": outcome.fencing_token,
+    }
+
+
+def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> None:
+    """running → pending, due after that many seconds. Raises as `fail`."""
+    transition(
+        conn,
+        "rollout_target",
+        _key(rollout_id, outcome),
+        TargetState.PENDING,
+        "holder = NULL, error = %(message)s,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
+        error=LeaseLost,
+        sources=[TargetState.RUNNING],
+        message=error[:500],
+        after=after,
     )
 
 
@@ -363,14 +374,16 @@ def counts(conn: Connection, rollout_id: int, *, up_to_wave: int | None = None) 
 
 def is_open(conn: Connection, rollout_id: int, *, up_to_wave: int) -> bool:
     """Is one of these waves' targets pending or running?"""
-    row = conn.execute(
-        "SELECT WHERE EXISTS (SELECT FROM rollout_target"
-        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'running')"
-        "    OR EXISTS (SELECT FROM rollout_target"
-        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'pending')",
-        {"id": rollout_id, "wave": up_to_wave},
-    ).fetchone()
-    return row is not None
+    return (
+        conn.execute(
+            "SELECT WHERE EXISTS (SELECT FROM rollout_target"
+            "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'running')"
+            "    OR EXISTS (SELECT FROM rollout_target"
+            "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'pending')",
+            {"id": rollout_id, "wave": up_to_wave},
+        ).fetchone()
+        is not None
+    )
 
 
 def by_wave(conn: Connection, rollout_id: int) -> list[WaveRow]:

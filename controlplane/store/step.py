@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.domain.operation import ClaimedOperation
-from controlplane.domain.steps import Step
-from controlplane.store.registry import Connection, one, select
+from controlplane.domain.steps import Step, StepState
+from controlplane.store.registry import Connection, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class StepRow:
     name: str
     target: str
     reason: str
-    state: str
+    state: StepState
     error: str | None
     started_at: datetime
     finished_at: datetime | None
@@ -57,12 +57,16 @@ def begin(conn: Connection, held: ClaimedOperation, step: Step) -> int:
     )
 
 
-def end(conn: Connection, held: ClaimedOperation, seq: int, *, state: str, error: str | None = None) -> None:
-    """`state`: done, failed, or waiting (nothing was wrong, it needs more time)."""
-    conn.execute(
-        "UPDATE step SET state = %s, error = %s, finished_at = clock_timestamp()"
-        " WHERE operation_id = %s AND seq = %s AND state = 'running'",
-        [state, error, held.operation_id, seq],
+def end(conn: Connection, held: ClaimedOperation, seq: int, state: StepState, *, error: str | None) -> None:
+    """Raises LookupError where it was abandoned, which the lease's guard has refused before."""
+    transition(
+        conn,
+        "step",
+        {"operation_id": held.operation_id, "seq": seq},
+        state,
+        "error = %(message)s, finished_at = clock_timestamp()",
+        error=LookupError,
+        message=error,
     )
 
 

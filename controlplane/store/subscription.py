@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.domain.billing import ENDED
+from controlplane.domain.billing import ENDED, SubscriptionOutcome
 from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.tenant import TenantSpec
 from controlplane.store.registry import Connection, one, returning, select
@@ -16,15 +16,12 @@ class SubscriptionRow:
     id: str
     customer_id: str | None
     status: str | None
-    outcome: str
+    outcome: SubscriptionOutcome
     reason: str | None
     tenant_id: str | None
     revision: int
     first_event_at: datetime
     fetched_at: datetime | None
-
-
-OUTCOMES = ("new", "applied", "waiting", "ignored", "parked")
 
 
 def touch(conn: Connection, subscription_id: str, *, event_at: datetime) -> SubscriptionRow:
@@ -47,7 +44,7 @@ class Known:
     """What became of a subscription, and what its tenant should be (None where there is none). `refused`: the
     custom domains that the tenant did not get; `free`: those of them that are nobody else's."""
 
-    outcome: str
+    outcome: SubscriptionOutcome
     spec: TenantSpec | None
     refused: tuple[RefusedDomain, ...] = ()
     free: frozenset[str] = frozenset()
@@ -63,7 +60,7 @@ def known(conn: Connection, subscription_ids: list[str]) -> dict[str, Known]:
     ).fetchall()
     return {
         row["id"]: Known(
-            row["outcome"],
+            SubscriptionOutcome(row["outcome"]),
             None if row["spec"] is None else TenantSpec.from_json(row["spec"]),
             tuple(RefusedDomain(**found) for found in row["refused"]),
             frozenset(row["free"]),
@@ -94,10 +91,13 @@ def live_of_customer(conn: Connection, customer_id: str) -> list[Live]:
 def lock(conn: Connection, subscription_id: str, *, revision: int) -> bool:
     """Within a transaction: the right to write what was decided from an object fetched while
     `revision` was current. False where somebody wrote since: the object may be old, fetch again."""
-    row = conn.execute(
-        "SELECT 1 FROM subscription WHERE id = %s AND revision = %s FOR UPDATE", [subscription_id, revision]
-    ).fetchone()
-    return row is not None
+    return (
+        conn.execute(
+            "SELECT 1 FROM subscription WHERE id = %s AND revision = %s FOR UPDATE",
+            [subscription_id, revision],
+        ).fetchone()
+        is not None
+    )
 
 
 def record(
@@ -106,7 +106,7 @@ def record(
     *,
     customer_id: str | None,
     status: str | None,
-    outcome: str,
+    outcome: SubscriptionOutcome,
     reason: str | None,
     tenant_id: str | None,
 ) -> None:
@@ -144,5 +144,7 @@ def page(
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    rows = conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome")
-    return {row["outcome"]: row["n"] for row in rows}
+    return {
+        row["outcome"]: row["n"]
+        for row in conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome")
+    }

@@ -171,6 +171,7 @@ def rise(conn: Connection, tenant_id: str) -> None:
 
 
 def mark_started(conn: Connection, tenant_id: str) -> None:
+    """The first time counts."""
     conn.execute(
         "UPDATE tenant SET started_at = clock_timestamp() WHERE id = %s AND started_at IS NULL", [tenant_id]
     )
@@ -255,6 +256,7 @@ def mark_reopened(conn: Connection, tenant_id: str) -> None:
 
 
 def mark_purged(conn: Connection, tenant_id: str) -> None:
+    """The first time counts."""
     conn.execute(
         "UPDATE tenant SET purged_at = clock_timestamp(), access_proof = NULL WHERE id = %s AND purged_at IS"
         " NULL",

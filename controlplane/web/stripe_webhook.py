@@ -14,7 +14,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from controlplane import task_names
-from controlplane.domain.billing import foreign_account
+from controlplane.domain.billing import EventState, foreign_account
 from controlplane.services import billing
 from controlplane.settings import Settings
 from controlplane.web import body
@@ -59,7 +59,7 @@ def _keep(edge: Edge, raw: bytes, why: Malformed, account: str | None) -> Respon
     another event's, which would then count as received already."""
     name = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     foreign = foreign_account(why.thin, account)
-    state, reason = ("parked", str(why)) if foreign is None else ("ignored", foreign)
+    state, reason = (EventState.PARKED, str(why)) if foreign is None else (EventState.IGNORED, foreign)
     if why.event_id is not None:
         reason = f"{reason} (event {why.event_id})"
     with edge.registry.connection() as conn:

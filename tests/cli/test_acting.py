@@ -14,7 +14,7 @@ from controlplane.cli import watching
 from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Unreachable
 from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
-from controlplane.domain.steps import Step, StepName
+from controlplane.domain.steps import Step, StepName, StepState
 from controlplane.store import lease, operation, step
 from localcloud.servers.process import free_port
 from tests.cli.conftest import Desk
@@ -79,10 +79,10 @@ def work(site: Site, held: ClaimedOperation) -> None:
                 message="",
             )
             time.sleep(0.1)
-        step.end(conn, held, first, state="done")
+        step.end(conn, held, first, StepState.DONE, error=None)
         second = step.begin(conn, held, Step(StepName.PUBLISH, "no entry yet", target="acme"))
         time.sleep(0.1)
-        step.end(conn, held, second, state="done")
+        step.end(conn, held, second, StepState.DONE, error=None)
 
 
 def reconciled(site: Site, tenant_id: str) -> None:

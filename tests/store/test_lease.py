@@ -76,7 +76,10 @@ def test_a_superseded_holder_can_neither_renew_nor_write(asked: Registry) -> Non
             lease.renew(conn, first, seconds=30)
         with pytest.raises(LeaseLost), conn.transaction():
             lease.guard(conn, first)
-        operation.finish(conn, first, OperationState.DONE, error=None, runbook=None)
+        with pytest.raises(LeaseLost):
+            operation.finish(conn, first, OperationState.DONE, error=None, runbook=None)
+        with pytest.raises(LeaseLost):
+            operation.put_back(conn, first, after=0.0, error=None, counts=True)
         assert operation.get(conn, first.operation_id).state == "running"
         lease.renew(conn, second, seconds=30)
         lease.release(conn, first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg.types.json import Jsonb
 
+from controlplane.domain.errors import LeaseLost
 from controlplane.domain.rollout import Spec
 from controlplane.store import rollout, rollout_target
 from controlplane.store.registry import Connection, Registry
@@ -103,8 +104,10 @@ def test_a_superseded_holder_records_nothing(registry: Registry, started: int) -
         claim(conn, started, TENANTS[0], holder="two")
         assert rollout_target.renew(conn, started, [(TENANTS[0], 1)], seconds=30) == 0
         rollout_target.finish(conn, started, [stale])
-        assert not rollout_target.fail(conn, started, stale, file="", statement="", error="x")
-        assert not rollout_target.put_back(conn, started, stale, after=0, error="x")
+        with pytest.raises(LeaseLost, match="not there, or in other hands"):
+            rollout_target.fail(conn, started, stale, file="", statement="", error="x")
+        with pytest.raises(LeaseLost):
+            rollout_target.put_back(conn, started, stale, after=0, error="x")
         assert states(conn) == ["running", "pending", "pending"]
         rollout_target.finish(conn, started, [Outcome(TENANTS[0], fencing_token=2, seconds=1.0)])
         assert states(conn) == ["done", "pending", "pending"]

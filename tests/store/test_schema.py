@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from controlplane.domain.billing import EventState, SubscriptionOutcome
+from controlplane.domain.data_copy import CopyKind, CopyState
 from controlplane.domain.errors import Refused
+from controlplane.domain.move import MoveKind, MovePhase
+from controlplane.domain.notification import NotificationState
+from controlplane.domain.operation import OperationState, PreviewState, ResourceKind
+from controlplane.domain.placement import PlacementState
+from controlplane.domain.purge import PurgeState
+from controlplane.domain.release import Adapter
+from controlplane.domain.rollout import RehearsalState, RolloutState, SnapshotState, TargetState
+from controlplane.domain.state import State
+from controlplane.domain.steps import StepState
 from controlplane.store import schema_version
-from controlplane.store.registry import Connection, one
+from controlplane.store.registry import Connection, Registry, one
 from tests import registry_lint
 
 FIRST = ("0001_a.sql", "CREATE TABLE a (id bigint PRIMARY KEY);\nCREATE TABLE b ()")
@@ -143,3 +155,50 @@ def test_a_dangerous_next_file_is_named(text: str, rule: str) -> None:
     """The same statements pass within the file that makes the table."""
     lines = registry_lint.findings([*schema_version.migrations(), ("0002_next.sql", text)])
     assert [line.split()[:2] for line in lines] == [["0002_next.sql:1", rule]]
+
+
+# --------------------------------------------------------------------------------------- values
+
+VALUES: dict[str, Iterable[str]] = {
+    "credential.login": ("app", "migrator"),
+    "data_copy.kind": CopyKind,
+    "data_copy.state": CopyState,
+    "lease.kind": ResourceKind,
+    "move.checked": ("before", "after"),
+    "move.kind": MoveKind,
+    "move.phase": MovePhase,
+    "notification.state": NotificationState,
+    "operation.state": OperationState,
+    "placement.state": PlacementState,
+    "preview.state": PreviewState,
+    "purge.state": PurgeState,
+    "rehearsal.state": RehearsalState,
+    "release.adapter": Adapter,
+    "rollout.state": RolloutState,
+    "rollout_snapshot.state": SnapshotState,
+    "rollout_target.state": TargetState,
+    "step.state": StepState,
+    "stripe_event.state": EventState,
+    "subscription.outcome": SubscriptionOutcome,
+}
+_LIST = re.compile(r"CHECK \(\((\w+) = ANY \(ARRAY\[(.*)\]\)\)\)")
+
+
+def test_a_column_takes_the_values_of_its_enum_and_no_other(registry: Registry) -> None:
+    with registry.connection() as conn:
+        rows = conn.execute(
+            "SELECT conrelid::regclass::text AS name, pg_get_constraintdef(oid) AS rule FROM pg_constraint"
+            " WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
+        ).fetchall()
+    found = {
+        f"{row['name']}.{listed[1]}": set(re.findall(r"'(\w+)'::text", listed[2]))
+        for row in rows
+        if (listed := _LIST.fullmatch(row["rule"]))
+    }
+    assert found == {name: set(values) for name, values in VALUES.items()}
+
+
+@pytest.mark.parametrize("states", [each for each in VALUES.values() if isinstance(each, type)])
+def test_a_state_is_reached_from_others_of_its_own(states: type[State]) -> None:
+    if issubclass(states, State):
+        assert {source for state in states for source in state.sources} <= set(states)

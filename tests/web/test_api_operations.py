@@ -1,5 +1,5 @@
 from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
-from controlplane.domain.steps import Step, StepName
+from controlplane.domain.steps import Step, StepName, StepState
 from controlplane.store import lease, operation, step
 from tests.web.site import Site, bearer
 
@@ -23,7 +23,7 @@ def test_an_operation_shows_its_steps_and_their_seconds(site: Site) -> None:
     held = claimed(site, tenant_id)
     with site.registry.connection() as conn:
         first = step.begin(conn, held, Step(StepName.ANNOUNCE, "say that it is coming"))
-        step.end(conn, held, first, state="done")
+        step.end(conn, held, first, StepState.DONE, error=None)
         step.begin(conn, held, Step(StepName.PUBLISH, "the route changed", target="acme"))
         conn.execute(
             "UPDATE step SET started_at = '2026-01-01 00:00:00Z', finished_at ="

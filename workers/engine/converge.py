@@ -39,7 +39,7 @@ from controlplane.domain.operation import (
 )
 from controlplane.domain.planner import TenantGoal, plan_cluster, plan_tenant
 from controlplane.domain.status import ClusterStatus, TenantStatus
-from controlplane.domain.steps import Step
+from controlplane.domain.steps import Step, StepState
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import billing, moves, purges
 from controlplane.store import (
@@ -160,23 +160,23 @@ def _take(ctx: Context, held: ClaimedOperation, next_step: Step, act: Apply) -> 
     try:
         act(seq)
     except Pending as error:
-        _end_step(ctx, held, seq, "waiting", str(error))
+        _end_step(ctx, held, seq, StepState.WAITING, str(error))
         raise
     except (LeaseLost, RegistryUnavailable):
         raise
     except ControlPlaneError as error:
-        _end_step(ctx, held, seq, "failed", str(error))
+        _end_step(ctx, held, seq, StepState.FAILED, str(error))
         raise
     except Exception as error:
-        _end_step(ctx, held, seq, "failed", type(error).__name__)
+        _end_step(ctx, held, seq, StepState.FAILED, type(error).__name__)
         raise
-    _end_step(ctx, held, seq, "done", None)
+    _end_step(ctx, held, seq, StepState.DONE, None)
 
 
-def _end_step(ctx: Context, held: ClaimedOperation, seq: int, state: str, error: str | None) -> None:
+def _end_step(ctx: Context, held: ClaimedOperation, seq: int, state: StepState, error: str | None) -> None:
     with ctx.registry.connection() as conn, conn.transaction():
         lease.guard(conn, held)
-        step.end(conn, held, seq, state=state, error=None if error is None else error[:1000])
+        step.end(conn, held, seq, state, error=None if error is None else error[:1000])
 
 
 # --------------------------------------------------------------------------------------- tenants

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controlplane.domain.data_copy import CopyState
 from controlplane.domain.errors import NeedsHuman, NotFound
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.move import MoveStatus
 from controlplane.domain.placement import Placement
+from controlplane.domain.purge import PurgeState
 from controlplane.domain.status import (
     ClusterStatus,
     CredentialStatus,
@@ -92,7 +94,7 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
         move=moving,
         restore=asked_back,
         restored=restored,
-        purge=None if asked is None or asked.state == "requested" else asked,
+        purge=None if asked is None or asked.state is PurgeState.REQUESTED else asked,
         copy=copy,
     )
     if moving is None or elsewhere is None:
@@ -184,7 +186,7 @@ def _leaving(ctx: Context, record: TenantRecord, *, stack_made: bool) -> PurgeSt
     return PurgeStatus(
         placed=record.placement is not None,
         stack_made=stack_made,
-        copied=copy is not None and copy.state == "kept",
+        copied=copy is not None and copy.state is CopyState.KEPT,
         cluster_gone=home is not None and home.destroyed_at is not None,
         purged=record.row.purged_at is not None,
         copy_overdue=copy is not None and copy.overdue,

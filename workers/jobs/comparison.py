@@ -15,7 +15,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from controlplane.domain.billing import Apply, Close, Decision, Park, Wait, spec_from_subscription
+from controlplane.domain.billing import (
+    Apply,
+    Close,
+    Decision,
+    Park,
+    SubscriptionOutcome,
+    Wait,
+    spec_from_subscription,
+)
 from controlplane.domain.hostname import TAKEN
 from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.store import subscription
@@ -68,9 +76,9 @@ def in_step(decision: Decision, known: Known | None) -> bool:
     spec = known.spec
     match decision:
         case Wait():
-            return known.outcome == "waiting"
+            return known.outcome is SubscriptionOutcome.WAITING
         case Park():
-            return known.outcome == "parked"
+            return known.outcome is SubscriptionOutcome.PARKED
         case Close():
             return spec is None or spec.lifecycle is Lifecycle.CLOSED
         case Apply():
@@ -78,7 +86,8 @@ def in_step(decision: Decision, known: Known | None) -> bool:
                 return decision.spec.lifecycle is Lifecycle.CLOSED
             granted = spec.custom_domains
             alike = replace(decision.spec, custom_domains=granted) == spec
-            return known.outcome == "applied" and alike and _domains_in_step(decision, spec, known)
+            applied = known.outcome is SubscriptionOutcome.APPLIED
+            return applied and alike and _domains_in_step(decision, spec, known)
 
 
 def _domains_in_step(decision: Apply, spec: TenantSpec, known: Known) -> bool:

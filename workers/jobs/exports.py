@@ -11,6 +11,7 @@ import logging
 import time
 
 from controlplane import task_names
+from controlplane.domain.data_copy import CopyState
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NotFound, Pending, Retryable
 from controlplane.domain.operation import backoff
 from controlplane.store import audit, cluster, data_copy, placement
@@ -34,17 +35,24 @@ def work(ctx: Context, export_id: int) -> bool:
     if taken is None:
         return False
     try:
-        if taken.state == "kept":
-            _delete(ctx, taken)
-        else:
-            _make(ctx, taken)
+        _carry_out(ctx, taken)
     except (LeaseLost, RegistryUnavailable) as error:
         log.warning("export %d given up: %s", export_id, error)
         if isinstance(error, RegistryUnavailable):
             raise
+    return True
+
+
+def _carry_out(ctx: Context, taken: CopyRow) -> None:
+    try:
+        if taken.state is CopyState.KEPT:
+            _delete(ctx, taken)
+        else:
+            _make(ctx, taken)
+    except (LeaseLost, RegistryUnavailable):
+        raise
     except ControlPlaneError as error:
         _put_back(ctx, taken, error)
-    return True
 
 
 def _make(ctx: Context, taken: CopyRow) -> None:
@@ -58,13 +66,13 @@ def _make(ctx: Context, taken: CopyRow) -> None:
     hold = _Hold(ctx, taken)
     dump = ctx.providers.dumps.make(at, credential, name=taken.name, stopped=hold.lost)
     with ctx.registry.connection() as conn:
-        data_copy.keep(conn, taken.id, manifest=dump.to_manifest())
+        data_copy.keep(conn, taken, manifest=dump.to_manifest())
 
 
 def _delete(ctx: Context, taken: CopyRow) -> None:
     ctx.providers.dumps.delete(taken.name)
     with ctx.registry.connection() as conn, conn.transaction():
-        data_copy.mark_deleted(conn, taken.id)
+        data_copy.mark_deleted(conn, taken)
         audit.append(
             conn,
             actor="sweep",
@@ -78,7 +86,7 @@ def _put_back(ctx: Context, taken: CopyRow, error: ControlPlaneError) -> None:
     hopeless = not isinstance(error, Retryable) or taken.attempts >= ATTEMPTS
     log.warning("export %d, attempt %d: %s", taken.id, taken.attempts, error)
     with ctx.registry.connection() as conn:
-        if taken.state == "making" and hopeless and not isinstance(error, Pending):
+        if taken.state is CopyState.MAKING and hopeless and not isinstance(error, Pending):
             data_copy.fail_export(conn, taken, error=str(error))
         else:
             data_copy.put_back_export(

@@ -18,13 +18,14 @@ from typing import Any
 from controlplane import task_names
 from controlplane.domain.billing import (
     Decision,
+    EventState,
     Park,
     SubscriptionRef,
     foreign_account,
     spec_from_subscription,
     subscription_of_event,
 )
-from controlplane.domain.errors import ControlPlaneError, NotFound, Retryable
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, NotFound, Retryable
 from controlplane.domain.operation import backoff
 from controlplane.domain.stripe_json import id_or_none
 from controlplane.services import billing
@@ -41,7 +42,7 @@ HOLD = 20.0  # seconds after which an event whose worker died is due again
 FETCHES = 5
 
 
-def handle_event(ctx: Context, event_id: str) -> str | None:
+def handle_event(ctx: Context, event_id: str) -> EventState | None:
     """Handle one event of the inbox: the state it ended in ("received" where it was deferred), None
     where it is handled or in other hands. Raises RegistryUnavailable."""
     with ctx.registry.connection() as conn, conn.transaction():
@@ -51,23 +52,31 @@ def handle_event(ctx: Context, event_id: str) -> str | None:
         body = event.body(conn, event_id)
     try:
         with operation.caused_by(event=row.id):
-            return _handle(ctx, row, body)
-    except RegistryUnavailable:
+            return _settle(ctx, row, body)
+    except LeaseLost as error:
+        log.warning("event %s given up: %s", row.id, error)
+        return None
+
+
+def _settle(ctx: Context, row: EventRow, body: bytes) -> EventState:
+    try:
+        return _handle(ctx, row, body)
+    except (RegistryUnavailable, LeaseLost):
         raise
     except Exception as error:  # noqa: BLE001 — an event that can't be handled must not hold up the others
         return _defer_or_park(ctx, row, error)
 
 
-def _handle(ctx: Context, row: EventRow, body: bytes) -> str:
+def _handle(ctx: Context, row: EventRow, body: bytes) -> EventState:
     payload = json.loads(body)
     foreign = foreign_account(payload, ctx.platform.stripe_account)
     if foreign is not None:
-        return _finish(ctx, row, "ignored", foreign, None)
+        return _finish(ctx, row, EventState.IGNORED, foreign, None)
     ref = subscription_of_event(payload)
     if ref is None:
-        return _finish(ctx, row, "ignored", "it is about no subscription", None)
+        return _finish(ctx, row, EventState.IGNORED, "it is about no subscription", None)
     if isinstance(ref, Park):
-        return _finish(ctx, row, "parked", ref.reason, None)
+        return _finish(ctx, row, EventState.PARKED, ref.reason, None)
     if ref.subscription_id is not None:
         outcome = apply_subscription(
             ctx, ref.subscription_id, event_at=row.created_at, reason=_reason(row), session_id=ref.session_id
@@ -76,19 +85,19 @@ def _handle(ctx: Context, row: EventRow, body: bytes) -> str:
     return _handle_customer(ctx, row, ref)
 
 
-def _handle_customer(ctx: Context, row: EventRow, ref: SubscriptionRef) -> str:
+def _handle_customer(ctx: Context, row: EventRow, ref: SubscriptionRef) -> EventState:
     if ref.customer_id is None:
-        return _finish(ctx, row, "parked", "it names neither a subscription nor a customer", None)
+        return _finish(ctx, row, EventState.PARKED, "it names neither a subscription nor a customer", None)
     outcomes = [
         apply_subscription(ctx, str(found["id"]), event_at=row.created_at, reason=_reason(row))
         for found in ctx.providers.billing.subscriptions_of(ref.customer_id)
     ]
     if not outcomes:
-        return _finish(ctx, row, "ignored", "the customer has no subscription", None)
-    parked = next((outcome for outcome in outcomes if outcome.state == "parked"), None)
+        return _finish(ctx, row, EventState.IGNORED, "the customer has no subscription", None)
+    parked = next((outcome for outcome in outcomes if outcome.state is EventState.PARKED), None)
     if parked is not None:
-        return _finish(ctx, row, "parked", parked.reason, None)
-    return _finish(ctx, row, "applied", None, None)
+        return _finish(ctx, row, EventState.PARKED, parked.reason, None)
+    return _finish(ctx, row, EventState.APPLIED, None, None)
 
 
 def apply_subscription(
@@ -157,20 +166,22 @@ def _customer(ctx: Context, customer_id: Any) -> dict[str, Any] | None:
         return None
 
 
-def _finish(ctx: Context, row: EventRow, state: str, reason: str | None, subscription_id: str | None) -> str:
+def _finish(
+    ctx: Context, row: EventRow, state: EventState, reason: str | None, subscription_id: str | None
+) -> EventState:
     with ctx.registry.connection() as conn:
-        event.finish(conn, row.id, state=state, reason=reason, subscription_id=subscription_id)
+        event.finish(conn, row.id, state, reason=reason, subscription_id=subscription_id)
     return state
 
 
-def _defer_or_park(ctx: Context, row: EventRow, error: Exception) -> str:
+def _defer_or_park(ctx: Context, row: EventRow, error: Exception) -> EventState:
     known = isinstance(error, ControlPlaneError)
     reason = str(error) if known else f"unexpected {type(error).__name__}"
     log.warning("event %s, attempt %d: %s", row.id, row.attempts, reason)
     if row.attempts >= EVENT_ATTEMPTS or (known and not isinstance(error, Retryable)):
-        return _finish(ctx, row, "parked", reason, None)
+        return _finish(ctx, row, EventState.PARKED, reason, None)
     wait = backoff(row.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
     after = error.after if isinstance(error, Retryable) and error.after is not None else 0.0
     with ctx.registry.connection() as conn:
         event.defer(conn, row.id, after=max(wait, after), reason=reason)
-    return "received"
+    return EventState.RECEIVED

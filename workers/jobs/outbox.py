@@ -13,8 +13,8 @@ import random
 import time
 
 from controlplane import task_names
-from controlplane.domain.errors import ControlPlaneError, Retryable
-from controlplane.domain.notification import ATTEMPTS, backoff
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
+from controlplane.domain.notification import ATTEMPTS, NotificationState, backoff
 from controlplane.store import notification
 from controlplane.store.notification import NotificationRow
 from workers.engine.context import Context
@@ -37,28 +37,32 @@ def deliver(ctx: Context) -> int:
         if taken is None:
             break
         tried += 1
-        if not _try(ctx, taken):
-            break
+        try:
+            if not _try(ctx, taken):
+                break
+        except LeaseLost as error:
+            log.warning("notification %s given up: %s", taken.id, error)
     return tried
 
 
 def _try(ctx: Context, taken: NotificationRow) -> bool:
     if ctx.listener is None:
-        _finish(ctx, taken, "no_destination", "no address is set (CONTROLPLANE_NOTIFICATION_URL)")
+        why = "no address is set (CONTROLPLANE_NOTIFICATION_URL)"
+        _finish(ctx, taken, NotificationState.NO_DESTINATION, why)
         return True
     try:
         answer = ctx.listener.tell(taken.id, taken.payload)
     except ControlPlaneError as error:
         _put_back(ctx, taken, error)
         return False
-    _finish(ctx, taken, "delivered", answer)
+    _finish(ctx, taken, NotificationState.DELIVERED, answer)
     return True
 
 
 def _put_back(ctx: Context, taken: NotificationRow, error: ControlPlaneError) -> None:
     if taken.attempts >= ATTEMPTS:
         log.warning("notification %s is given up after %d tries: %s", taken.id, taken.attempts, error)
-        _finish(ctx, taken, "dead", str(error))
+        _finish(ctx, taken, NotificationState.DEAD, str(error))
         return
     wait = backoff(taken.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
     asked = error.after if isinstance(error, Retryable) else None
@@ -66,6 +70,6 @@ def _put_back(ctx: Context, taken: NotificationRow, error: ControlPlaneError) ->
         notification.put_back(conn, taken.id, after=max(wait, asked or 0.0), answer=str(error))
 
 
-def _finish(ctx: Context, taken: NotificationRow, state: str, answer: str) -> None:
+def _finish(ctx: Context, taken: NotificationRow, state: NotificationState, answer: str) -> None:
     with ctx.registry.connection() as conn:
-        notification.finish(conn, taken.id, state=state, answer=answer)
+        notification.finish(conn, taken.id, state, answer=answer)

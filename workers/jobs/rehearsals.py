@@ -11,12 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from controlplane import task_names
-from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.rollout import Spec
 from controlplane.store import rehearsal, release
-from controlplane.store.rehearsal import CandidateRow
+from controlplane.store.rehearsal import CandidateRow, RehearsalRow
 from workers.engine.context import Context
 from workers.providers.ports import Bounds, ClusterEndpoint
 
@@ -34,11 +34,20 @@ def work(ctx: Context) -> int | None:
         row = rehearsal.take(conn, holder=ctx.holder, seconds=HOLD)
         if row is None:
             return None
-        wanted = release.load(conn, row.release)
-        candidates = rehearsal.candidates(conn, row.release)
+    try:
+        _carry_out(ctx, row)
+    except LeaseLost as error:
+        log.warning("rehearsal %s given up: %s", row.id, error)
+    return row.id
+
+
+def _carry_out(ctx: Context, row: RehearsalRow) -> None:
     if row.attempts > ATTEMPTS:
         _finish(ctx, row.id, f"given up after {ATTEMPTS} attempts that did not end")
-        return row.id
+        return
+    with ctx.registry.connection() as conn:
+        wanted = release.load(conn, row.release)
+        candidates = rehearsal.candidates(conn, row.release)
     migrated = 0
     for candidate in candidates[: row.copies * TRIED_AT_MOST]:
         if migrated == row.copies:
@@ -46,11 +55,9 @@ def work(ctx: Context) -> int | None:
         result = _rehearse(ctx, candidate, wanted)
         migrated += not result["busy"]
         with ctx.registry.connection() as conn:
-            if not rehearsal.add_result(conn, row.id, result, holder=ctx.holder, seconds=HOLD):
-                return row.id
+            rehearsal.add_result(conn, row.id, result, holder=ctx.holder, seconds=HOLD)
     none = "no tenant has an older release" if not candidates else "every original was in use"
     _finish(ctx, row.id, None if migrated else none)
-    return row.id
 
 
 def _finish(ctx: Context, rehearsal_id: int, error: str | None) -> None:

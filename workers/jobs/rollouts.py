@@ -108,8 +108,11 @@ class _Executor:
         while True:
             good = [done for done in ended if done.error is None]
             for done in ended:
-                if done.error is not None:
-                    self._record_trouble(conn, done, done.error)
+                try:
+                    if done.error is not None:
+                        self._record_trouble(conn, done, done.error)
+                except LeaseLost as error:
+                    log.warning("rollout %s: %s", self._id, error)
             taken = self._take(conn, pool, good, stop=late())
             finished += len(good)
             at_once = taken in {Next.CLAIMED, Next.AGAIN, Next.HELD}
@@ -178,7 +181,7 @@ class _Executor:
     def _record_trouble(self, conn: Connection, done: Done, error: Exception) -> None:
         target = done.target
         if isinstance(error, LeaseLost):
-            return
+            raise error
         message = str(error) if isinstance(error, ControlPlaneError) else f"unexpected {type(error).__name__}"
         log.warning("rollout %s: %s: %s", self._id, target.tenant_id, message)
         if isinstance(error, Retryable) and target.attempts < self._spec.attempts:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 
 from controlplane import task_names
-from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
 from controlplane.services import rollouts
 from controlplane.store import rollout_snapshot
 from controlplane.store.rollout_snapshot import SnapshotRow
@@ -33,10 +33,11 @@ def work(ctx: Context) -> int:
     with ctx.registry.connection() as conn:
         making = rollout_snapshot.take_making(conn, limit=AT_MOST, again=POLL)
         expired = rollout_snapshot.take_expired(conn, limit=AT_MOST, again=AGAIN)
-    for row in making:
-        _make(ctx, row)
-    for row in expired:
-        _remove(ctx, row)
+    for row, act in [*((row, _make) for row in making), *((row, _remove) for row in expired)]:
+        try:
+            act(ctx, row)
+        except LeaseLost as error:
+            log.warning("snapshot %s given up: %s", row.name, error)
     return len(making) + len(expired)
 
 

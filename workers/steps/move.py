@@ -107,7 +107,7 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
 
     def pause() -> None:
         with work.recording() as conn:
-            move.turn(conn, found.id, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.PAUSED)
+            move.turn(conn, found.id, MovePhase.PAUSED, error=Retryable)
         databases.close_logins(source.at, source.placement)
 
     def take_over() -> None:
@@ -116,8 +116,7 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
             row = tenant.get(conn, work.record.row.id, lock=True)
             if row.generation != work.record.row.generation:
                 raise Retryable(f"{row.id} has changed meanwhile")
-            if not move.cut(conn, found, keep_days=KEEP_SOURCE_DAYS):
-                raise Retryable(f"move {found.id} is not paused")
+            move.cut(conn, found, keep_days=KEEP_SOURCE_DAYS)
             tenant.set_access_proof(conn, row.id, found.access_proof)
             audit.append(
                 conn,
@@ -156,18 +155,19 @@ def end_copy(work: TenantWork) -> None:
 def confirm_move(work: TenantWork) -> None:
     """Unasked: the source has been kept for its time, or its tenant leaves, and it holds nothing that the
     target lacks."""
-    _decide(work, MovePhase.MOVED, to=MovePhase.CONFIRMED)
+    _decide(work, MovePhase.CONFIRMED)
 
 
 @tenant_step(StepName.GIVE_UP_MOVE, both_placements=True)
 def give_up_move(work: TenantWork) -> None:
-    _decide(work, MovePhase.PREPARING, MovePhase.PAUSED, to=MovePhase.ABANDONED)
+    _decide(work, MovePhase.ABANDONED)
 
 
-def _decide(work: TenantWork, *before: MovePhase, to: MovePhase) -> None:
+def _decide(work: TenantWork, to: MovePhase) -> None:
+    """Raises Retryable where a person has decided meanwhile."""
     found = _move(work)
     with work.recording() as conn:
-        move.turn(conn, found.id, *before, to=to)
+        move.turn(conn, found.id, to, error=Retryable)
         closed = None
         if to is MovePhase.ABANDONED:
             closed = moves.close_restored(conn, found.id, found.tenant_id, actor=work.held.actor)
@@ -197,7 +197,7 @@ def remove_placement(work: TenantWork) -> None:
         if secondary is not None and secondary.placement is not None:
             placement.mark_gone(conn, secondary.placement)
             _let_go(conn, work, secondary.placement.cluster_id)
-        move.turn(conn, found.id, found.phase, to=over)
+        move.turn(conn, found.id, over, error=Retryable)
         audit.append(
             conn,
             actor=work.held.actor,
@@ -285,7 +285,8 @@ def _go_back(work: TenantWork, source: Home) -> None:
         source.at, source.placement, connection_limit=plan.connection_limit
     )
     with work.recording() as conn:
-        if move.turn(conn, _move(work).id, MovePhase.PAUSED, to=MovePhase.PREPARING):
+        if move.get(conn, _move(work).id).phase is MovePhase.PAUSED:
+            move.turn(conn, _move(work).id, MovePhase.PREPARING)
             took = time.monotonic() - began
             work.note(
                 conn, kind="went back", action="move", message="the source is in use again", seconds=took

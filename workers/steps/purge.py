@@ -16,6 +16,7 @@ from typing import Any
 from controlplane import task_names
 from controlplane.domain.billing import ENDED
 from controlplane.domain.catalogue import Isolation
+from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notification import NotificationKind
 from controlplane.domain.operation import ResourceKind
@@ -64,9 +65,9 @@ def keep_copy(work: TenantWork) -> None:
     a customer who pays again: the copy of a purge that is withdrawn would be nobody's to delete."""
     placed, approved = work.placement, _purge(work)
     _ask_billing(work, approved)
-    kind = work.step.target
+    kind = CopyKind(work.step.target)
     name = f"purges/{placed.key}-p{approved.id}.dump"
-    if kind == "snapshot":
+    if kind is CopyKind.SNAPSHOT:
         name = f"{placed.cluster_id}-purge-{approved.id}"
     with work.recording() as conn:
         found = purge.of_tenant(conn, placed.tenant_id)
@@ -82,9 +83,9 @@ def keep_copy(work: TenantWork) -> None:
             keep_days=COPY_DAYS if work.record.plan is None else work.record.plan.copy_days,
             actor=work.held.actor,
         )
-    manifest = _snapshot(work, copy) if kind == "snapshot" else _dump(work, copy)
+    manifest = _snapshot(work, copy) if kind is CopyKind.SNAPSHOT else _dump(work, copy)
     with work.recording() as conn:
-        data_copy.keep(conn, copy.id, manifest=manifest)
+        data_copy.keep(conn, copy, manifest=manifest)
 
 
 def _snapshot(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
@@ -208,13 +209,13 @@ def delete_copy(work: TenantWork) -> None:
     copy = work.record.copy
     if copy is None:
         raise NeedsHuman(f"{work.record.row.id} has no copy to delete", runbook="internal-error")
-    if copy.kind == "snapshot":
+    if copy.kind is CopyKind.SNAPSHOT:
         work.ctx.providers.snapshots.delete(copy.name)
     else:
         work.ctx.providers.dumps.delete(copy.name)
     with work.recording() as conn:
         note_approval(conn, work, _purge(work))
-        data_copy.mark_deleted(conn, copy.id)
+        data_copy.mark_deleted(conn, copy)
         audit.append(
             conn,
             actor=work.held.actor,

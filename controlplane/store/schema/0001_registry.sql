@@ -130,7 +130,7 @@ CREATE TABLE placement (
     tenant_id  text NOT NULL REFERENCES tenant,
     number     integer NOT NULL CHECK (number >= 1),
     cluster_id text NOT NULL REFERENCES cluster,
-    state      text NOT NULL CHECK (state IN ('current', 'target', 'source', 'released', 'purged')),
+    state      text NOT NULL CHECK (state IN ('current', 'target', 'source', 'purged')),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, number)
 );

@@ -16,6 +16,7 @@ from controlplane.actions import ACTIONS
 from controlplane.actions.action import Action, Begun, dry_run, run
 from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
+from controlplane.domain.operation import PreviewState
 from controlplane.domain.placement import TENANT_ID
 from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import purges, tenants
@@ -89,7 +90,8 @@ def _previewed(edge: Edge, tenant_id: str, found: Any) -> Response:
         return jsonify({"plan": {**found, "host": subdomain(found["slug"], edge.zone)}})
     edge.notify(task_names.PREVIEW, [str(found)])
     return render.accepted(
-        {"preview": {"id": found, "tenant": tenant_id, "state": "waiting"}}, f"/v1/previews/{found}"
+        {"preview": {"id": found, "tenant": tenant_id, "state": PreviewState.WAITING}},
+        f"/v1/previews/{found}",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
+from controlplane.domain.billing import EventState
 from controlplane.services import events
 from controlplane.store import event
 from controlplane.store.event import EventRow
@@ -26,7 +27,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def index() -> Response:
         query.only("limit", "cursor", "state")
         size, before = query.limit(), query.cursor("events", query.time_position)
-        state = query.choice("state", event.STATES)
+        state = query.choice("state", tuple(EventState))
         with edge.registry.connection() as conn:
             rows = event.page(conn, before=before, limit=size + 1, state=state)
         rows, next_cursor = query.page(
@@ -83,7 +84,7 @@ def _brief(row: EventRow) -> dict[str, Any]:
         "reason": row.reason,
         "subscription": row.subscription_id,
         "attempts": row.attempts,
-        "next_attempt_at": render.moment(row.next_attempt_at) if row.state == "received" else None,
+        "next_attempt_at": render.moment(row.next_attempt_at) if row.state is EventState.RECEIVED else None,
         "created_at": render.moment(row.created_at),
         "received_at": render.moment(row.received_at),
         "handled_at": render.moment(row.handled_at),

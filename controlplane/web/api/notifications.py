@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
+from controlplane.domain.notification import NotificationState
 from controlplane.services import notifications
 from controlplane.store import notification
 from controlplane.store.notification import NotificationRow
@@ -26,7 +27,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def index() -> Response:
         query.only("limit", "cursor", "state")
         size, before = query.limit(), query.cursor("notifications", query.id_position)
-        state = query.choice("state", notification.STATES)
+        state = query.choice("state", tuple(NotificationState))
         with edge.registry.connection() as conn:
             rows = notification.page(conn, before=before, limit=size + 1, state=state)
         rows, next_cursor = query.page("notifications", rows, size, lambda row: [row.seq])
@@ -59,7 +60,9 @@ def _notification(row: NotificationRow) -> dict[str, Any]:
         "tenant": row.tenant_id,
         "state": row.state,
         "attempts": row.attempts,
-        "next_attempt_at": render.moment(row.next_attempt_at) if row.state == "waiting" else None,
+        "next_attempt_at": render.moment(row.next_attempt_at)
+        if row.state is NotificationState.WAITING
+        else None,
         "answer": row.answer,
         "created_at": render.moment(row.created_at),
         "finished_at": render.moment(row.finished_at),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
+from controlplane.domain.operation import PreviewState
 from controlplane.store import preview
 from controlplane.web import query
 from controlplane.web.api import render
@@ -20,14 +21,14 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         with edge.registry.connection() as conn:
             row = preview.get(conn, query.row_id(preview_id, "preview"))
-            busy = preview.waits_for(conn, row.tenant_id) if row.state == "waiting" else None
+            busy = preview.waits_for(conn, row.tenant_id) if row.state is PreviewState.WAITING else None
         return jsonify(
             {
                 "id": row.id,
                 "tenant": row.tenant_id,
                 "actor": row.actor,
                 "state": row.state,
-                "waits_for": busy or ("a worker to take it" if row.state == "waiting" else None),
+                "waits_for": busy or ("a worker to take it" if row.state is PreviewState.WAITING else None),
                 "steps": row.steps,
                 "changes": row.changes,
                 "error": row.error,

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from controlplane.domain.billing import SubscriptionOutcome
 from controlplane.store import subscription
 from controlplane.store.subscription import SubscriptionRow
 from controlplane.web import query
@@ -22,7 +23,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def index() -> Response:
         query.only("limit", "cursor", "outcome")
         size, after = query.limit(), query.cursor("subscriptions", query.time_position)
-        outcome = query.choice("outcome", subscription.OUTCOMES)
+        outcome = query.choice("outcome", tuple(SubscriptionOutcome))
         with edge.registry.connection() as conn:
             rows = subscription.page(conn, after=after, limit=size + 1, outcome=outcome)
         rows, next_cursor = query.page(
