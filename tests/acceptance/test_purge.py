@@ -51,9 +51,9 @@ def _purge(harness: DemoProcesses, customers: Customers, subscription: str) -> d
         return httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
     asked = post(f"{path}/purge", keys.operator_token, {"reason": "art. 17", "early": True}).json()
-    alone = post(f"{path}/approve-purge", keys.operator_token, {"digest": asked["digest"]})
-    assert alone.status_code == 409
-    post(f"{path}/approve-purge", keys.second_operator_token, {"digest": asked["digest"]}).raise_for_status()
+    word = {"digest": asked["purge"]["digest"], "reason": "the customer's letter"}
+    assert post(f"{path}/approve-purge", keys.operator_token, word).status_code == 409
+    post(f"{path}/approve-purge", keys.second_operator_token, word).raise_for_status()
 
     def certificate() -> dict[str, Any] | None:
         answer = httpx.get(
