@@ -1,8 +1,8 @@
-"""What a person may do to a tenant, each declared once, one file an action.
+"""What a person may do to a tenant or a cluster, each declared once, one file an action.
 
-The API's routes, the commands of `controlplane tenants`, the dry run and the audit trail are made from the
-declarations: an action that is added here is there everywhere, with the same parameters, bounds and words.
-A file registers its action when it is imported, and this package imports them all.
+The API's routes, the commands of `controlplane tenants` and `clusters`, the dry run and the audit trail are
+made from the declarations: an action that is added here is there everywhere, with the same parameters, bounds
+and words. A file registers its action when it is imported, and this package imports them all.
 """
 
 from __future__ import annotations
@@ -16,4 +16,4 @@ for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 ACTIONS = dict(sorted(REGISTERED.items()))
-"""By name."""
+"""By subject and name."""

@@ -1,7 +1,7 @@
 """The form of an action, and the two ways to use one: `run` it, or ask what it would do.
 
 An action only changes what the registry says and asks for an operation; a worker does the work. `run` is the
-one place that locks the tenant, checks the parameters and writes the audit trail, so no action can forget it,
+one place that locks a tenant, checks the parameters and writes the audit trail, so no action can forget it,
 and all of it is one transaction with the change.
 """
 
@@ -14,9 +14,11 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from controlplane.domain.errors import Invalid
+from controlplane.domain.operation import ResourceKind
 from controlplane.domain.safe_repr import safe_repr
 from controlplane.services.purges import PurgeDetail
-from controlplane.store import audit, tenant
+from controlplane.store import audit, cluster, operation, tenant
+from controlplane.store.cluster import ClusterRow
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
@@ -30,28 +32,37 @@ class Parameters(BaseModel):
 
 
 P = TypeVar("P", bound=Parameters)
+R = TypeVar("R", TenantRow, ClusterRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[P]):
-    """`tenant`: as it is now, locked to the end of the transaction. `reason`: empty for a dry run."""
+class Asked(Generic[R, P]):
+    """`row`: the tenant or cluster as it is now; a tenant is locked to the end of the transaction, unless it
+    is a dry run. `reason`: empty for a dry run."""
 
     conn: Connection
-    tenant: TenantRow
+    row: R
     params: P
     actor: str
     reason: str
+
+    def converge(self, kind: ResourceKind, resource_id: str) -> int:
+        """Ask for an operation, for the reason that was given; its id."""
+        return operation.request(self.conn, kind, resource_id, reason=self.reason, actor=self.actor)
+
+
+OfTenant = Asked[TenantRow, P]
+OfCluster = Asked[ClusterRow, P]
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
     """What was begun. `detail`: for the audit trail beside the reason; None where nothing was new.
-    `operation_id`: of `tenant_id`, or of the tenant that was asked about; `export`, `purge`: what it
-    recorded."""
+    `operation_id`: of what was asked about, or of the tenant `made`; `export`, `purge`: what it recorded."""
 
     detail: Mapping[str, object] | None
     operation_id: int | None = None
-    tenant_id: str | None = None
+    made: str | None = None
     export: CopyRow | None = None
     purge: PurgeRow | None = None
 
@@ -62,22 +73,27 @@ Preview = int | PurgeDetail | Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Action(Generic[P]):
-    """`name`: the last part of the API's URL and the command. `audit`: as the trail names it, `tenant.<name>`
-    unless given. `permission`: the role that may. `full_id`: a slug is not enough to name the tenant by.
-    `second_person`: which action somebody else must take before this one has an effect, None where nobody
-    need. `patience`: seconds that the command waits unless it is told how long,
+    """`name`: the last part of the API's URL and the command. `subject`: what it is done to. `audit`: as the
+    trail names it, `<subject>.<name>` unless given. `permission`: the role that may. `full_id`: a slug is not
+    enough to name the tenant by. `second_person`: which action somebody else must take before this one has an
+    effect, None where nobody need. `patience`: seconds that the command waits unless it is told how long,
     0 where there is nothing to wait for."""
 
     name: str
     summary: str
-    params: type[P]
-    perform: Callable[[Asked[P]], Begun]
-    preview: Callable[[Asked[P]], Preview] | None = None
+    perform: Callable[[Asked[Any, P]], Begun]
+    params: type[P] = Parameters  # type: ignore[assignment] — one without parameters
+    preview: Callable[[Asked[Any, P]], Preview] | None = None
+    subject: ResourceKind = ResourceKind.TENANT
     audit: str = ""
     permission: str = "operator"
     full_id: bool = False
     second_person: Callable[[P], str | None] = lambda _params: None
     patience: float = 3600.0
+
+    @property
+    def audited_as(self) -> str:
+        return self.audit or f"{self.subject}.{self.name}"
 
     def parse(self, given: Mapping[str, object]) -> P:
         """Raises Invalid, which names the first field that is wrong and what was expected."""
@@ -93,37 +109,55 @@ class Action(Generic[P]):
             raise Invalid(name, str(field.title), got=got) from None
 
 
-REGISTERED: dict[str, Action[Any]] = {}
+REGISTERED: dict[tuple[ResourceKind, str], Action[Any]] = {}
 
 
 def register(action: Action[P]) -> Action[P]:
-    REGISTERED[action.name] = action
+    REGISTERED[action.subject, action.name] = action
     return action
 
 
-def run(conn: Connection, name: str, tenant_id: str, *, actor: str, reason: str, **params: object) -> Begun:
+def run(
+    conn: Connection,
+    name: str,
+    subject_id: str,
+    *,
+    actor: str,
+    reason: str,
+    kind: ResourceKind = ResourceKind.TENANT,
+    **params: object,
+) -> Begun:
     """Raises what the action raises: Invalid, NotFound, Conflict."""
-    action = REGISTERED[name]
+    action = REGISTERED[kind, name]
     parsed = action.parse(params)
     with conn.transaction():
-        row = tenant.get(conn, tenant_id, lock=True)
+        row = _row(conn, kind, subject_id, lock=True)
         begun = action.perform(Asked(conn, row, parsed, actor, reason))
         if begun.detail is not None:
-            audit.append(
-                conn,
-                actor=actor,
-                action=action.audit or f"tenant.{action.name}",
-                resource=row.id,
-                detail={**begun.detail, "reason": reason},
-            )
+            detail = {**begun.detail, "reason": reason}
+            audit.append(conn, actor=actor, action=action.audited_as, resource=row.id, detail=detail)
     return begun
 
 
-def dry_run(conn: Connection, name: str, tenant_id: str, *, actor: str, **params: object) -> Preview:
+def dry_run(
+    conn: Connection,
+    name: str,
+    subject_id: str,
+    *,
+    actor: str,
+    kind: ResourceKind = ResourceKind.TENANT,
+    **params: object,
+) -> Preview:
     """What it would do. Raises as `run`, and Invalid for an action without a dry run."""
-    action = REGISTERED[name]
+    action = REGISTERED[kind, name]
     if action.preview is None:
         raise Invalid("dry_run", f"false: {action.name} has none")
     parsed = action.parse(params)
     with conn.transaction():
-        return action.preview(Asked(conn, tenant.get(conn, tenant_id), parsed, actor, ""))
+        return action.preview(Asked(conn, _row(conn, kind, subject_id, lock=False), parsed, actor, ""))
+
+
+def _row(conn: Connection, kind: ResourceKind, subject_id: str, *, lock: bool) -> TenantRow | ClusterRow:
+    if kind is ResourceKind.CLUSTER:
+        return cluster.get(conn, subject_id)
+    return tenant.get(conn, subject_id, lock=lock)

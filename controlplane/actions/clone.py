@@ -11,33 +11,27 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.errors import Conflict
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.slug import validate_slug
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, lease, operation, tenant
+from controlplane.store import audit, lease, tenant
 
 INTERNAL = "internal"
 """Instead of a customer's id and of Stripe's word for the subscription."""
 
-RETENTION_DAYS = 1
-"""Of a clone that was closed: its rows are a copy."""
-
 
 class Clone(Parameters):
     slug: str = Field(
-        title="the clone's own", description="The clone's own; it answers at this name of the zone."
+        title="a slug of the clone's own, 3 to 30 characters",
+        description="The clone's own; it answers at this name of the zone.",
     )
 
 
-class Close(Parameters):
-    pass
-
-
-def perform(asked: Asked[Clone]) -> Begun:
-    conn, source, slug = asked.conn, asked.tenant, asked.params.slug
+def perform(asked: OfTenant[Clone]) -> Begun:
+    conn, source, slug = asked.conn, asked.row, asked.params.slug
     in_advance(asked)
     clone_id = tenant_id_for(f"clone of {source.id} {secrets.token_hex(16)}")
     tenant.insert(
@@ -66,15 +60,13 @@ def perform(asked: Asked[Clone]) -> Begun:
         resource=clone_id,
         detail={**detail, "reason": asked.reason},
     )
-    operation_id = operation.request(
-        conn, ResourceKind.TENANT, clone_id, reason=asked.reason, actor=asked.actor
-    )
-    return Begun(detail, operation_id, tenant_id=clone_id)
+    operation_id = asked.converge(ResourceKind.TENANT, clone_id)
+    return Begun(detail, operation_id, made=clone_id)
 
 
-def in_advance(asked: Asked[Clone]) -> dict[str, object]:
+def in_advance(asked: OfTenant[Clone]) -> dict[str, object]:
     """Raises Invalid, Conflict where none may be made under this slug."""
-    source, slug = asked.tenant, asked.params.slug
+    source, slug = asked.row, asked.params.slug
     validate_slug(slug)
     if source.ready_at is None or source.spec.lifecycle is Lifecycle.CLOSED:
         raise Conflict(f"tenant {source.id} is {source.phase.value}: only one that serves can be cloned")
@@ -83,18 +75,6 @@ def in_advance(asked: Asked[Clone]) -> dict[str, object]:
     if tenant.find_by_slug(asked.conn, slug) is not None:
         raise tenant.SlugTaken(f"slug {slug} is taken")
     return {"of": source.id, "slug": slug, "plan": source.spec.plan, "release": source.release}
-
-
-def close(asked: Asked[Close]) -> Begun:
-    conn, row = asked.conn, asked.tenant
-    if row.clone_of is None:
-        raise Conflict(f"tenant {row.id} is a customer's: it closes with its subscription")
-    tenant.set_spec(conn, row.id, row.spec.with_lifecycle(Lifecycle.CLOSED))
-    tenant.mark_closed(conn, row.id, retention_days=RETENTION_DAYS)
-    return Begun(
-        {},
-        operation.request(conn, ResourceKind.TENANT, row.id, reason=asked.reason, actor=asked.actor),
-    )
 
 
 register(
@@ -106,14 +86,5 @@ register(
         perform=perform,
         preview=in_advance,
         patience=6 * 3600.0,
-    )
-)
-register(
-    Action(
-        name="close",
-        summary="End a clone. A customer's tenant closes with its subscription.",
-        params=Close,
-        perform=close,
-        patience=600.0,
     )
 )

@@ -6,7 +6,7 @@ import secrets
 
 from pydantic import Field
 
-from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import Conflict
 from controlplane.store import data_copy, placement
@@ -22,10 +22,10 @@ class Export(Parameters):
     )
 
 
-def perform(asked: Asked[Export]) -> Begun:
+def perform(asked: OfTenant[Export]) -> Begun:
     """The same request again finds the one that is being made; once that has ended it makes another, of the
     data of then. A closed tenant's data can be exported as long as it is kept."""
-    conn, row, keep_days = asked.conn, asked.tenant, asked.params.keep_days
+    conn, row, keep_days = asked.conn, asked.row, asked.params.keep_days
     placed = placement.current(conn, row.id)
     if placed is None or row.ready_at is None:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no data to export")

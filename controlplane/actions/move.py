@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.move import validate_destination
 from controlplane.domain.operation import ResourceKind
 from controlplane.services import moves
-from controlplane.store import cluster, operation, preview
+from controlplane.store import cluster, preview
 
 
 class Move(Parameters):
@@ -20,29 +20,27 @@ class Move(Parameters):
     )
 
 
-def perform(asked: Asked[Move]) -> Begun:
+def perform(asked: OfTenant[Move]) -> Begun:
     destination = _checked(asked)
     placed = moves.record(
         asked.conn,
-        asked.tenant,
+        asked.row,
         destination=destination,
         by_hand=True,
         actor=asked.actor,
         reason=asked.reason,
     )
-    operation_id = operation.request(
-        asked.conn, ResourceKind.TENANT, asked.tenant.id, reason=asked.reason, actor=asked.actor
-    )
+    operation_id = asked.converge(ResourceKind.TENANT, asked.row.id)
     return Begun({"to": destination, "from": placed.cluster_id}, operation_id)
 
 
-def in_advance(asked: Asked[Move]) -> int:
-    return preview.request(asked.conn, asked.tenant.id, actor=asked.actor, move_to=_checked(asked))
+def in_advance(asked: OfTenant[Move]) -> int:
+    return preview.request(asked.conn, asked.row.id, actor=asked.actor, move_to=_checked(asked))
 
 
-def _checked(asked: Asked[Move]) -> str:
+def _checked(asked: OfTenant[Move]) -> str:
     destination = validate_destination(asked.params.to)
-    placed = moves.require_movable(asked.conn, asked.tenant)
+    placed = moves.require_movable(asked.conn, asked.row)
     if destination not in tuple(Isolation):
         moves.require_free(asked.conn, cluster.get(asked.conn, destination), placed)
     return destination

@@ -6,39 +6,31 @@ spare an ordinary observation its Terraform plan.
 
 from __future__ import annotations
 
-from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.operation import ResourceKind
-from controlplane.store import cluster, operation, placement, preview, stack, tenant
+from controlplane.store import cluster, placement, preview, stack, tenant
 
 
-class Reprovision(Parameters):
-    pass
-
-
-def perform(asked: Asked[Reprovision]) -> Begun:
-    conn, row = asked.conn, asked.tenant
+def perform(asked: OfTenant[Parameters]) -> Begun:
+    conn, row = asked.conn, asked.row
     tenant.set_access_proof(conn, row.id, None)
     placed = placement.current(conn, row.id)
     if placed is not None:
         stack.forget(conn, placed.workspace)
         home = cluster.get(conn, placed.cluster_id)
         if not home.ready or home.needs_attention is not None:
-            operation.request(conn, ResourceKind.CLUSTER, home.id, reason=asked.reason, actor=asked.actor)
-    return Begun(
-        {},
-        operation.request(conn, ResourceKind.TENANT, row.id, reason=asked.reason, actor=asked.actor),
-    )
+            asked.converge(ResourceKind.CLUSTER, home.id)
+    return Begun({}, asked.converge(ResourceKind.TENANT, row.id))
 
 
-def in_advance(asked: Asked[Reprovision]) -> int:
-    return preview.request(asked.conn, asked.tenant.id, actor=asked.actor)
+def in_advance(asked: OfTenant[Parameters]) -> int:
+    return preview.request(asked.conn, asked.row.id, actor=asked.actor)
 
 
 register(
     Action(
         name="reprovision",
         summary="Look at everything anew, Terraform included, and repair what differs.",
-        params=Reprovision,
         perform=perform,
         preview=in_advance,
     )

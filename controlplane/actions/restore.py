@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from pydantic import Field
 
-from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.move import MoveKind
@@ -18,7 +18,7 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RestoreRequest, moment, validate_request
 from controlplane.services import moves, restores
-from controlplane.store import cluster, drift, move, operation, preview, restore, tenant
+from controlplane.store import cluster, drift, move, preview, restore, tenant
 
 
 class Restore(Parameters):
@@ -36,8 +36,8 @@ class Restore(Parameters):
     )
 
 
-def perform(asked: Asked[Restore]) -> Begun:
-    conn, row = asked.conn, asked.tenant
+def perform(asked: OfTenant[Restore]) -> Begun:
+    conn, row = asked.conn, asked.row
     requested, placed = _checked(asked)
     home = cluster.get(conn, placed.cluster_id)
     move_id = move.insert(
@@ -55,27 +55,27 @@ def perform(asked: Asked[Restore]) -> Begun:
     tenant.rise(conn, row.id)
     return Begun(
         {**requested.to_json(), "move": move_id, "from": placed.cluster_id},
-        operation.request(conn, ResourceKind.TENANT, row.id, reason=asked.reason, actor=asked.actor),
+        asked.converge(ResourceKind.TENANT, row.id),
     )
 
 
-def in_advance(asked: Asked[Restore]) -> int:
+def in_advance(asked: OfTenant[Restore]) -> int:
     requested, _ = _checked(asked)
-    return preview.request(asked.conn, asked.tenant.id, actor=asked.actor, restore=requested.to_json())
+    return preview.request(asked.conn, asked.row.id, actor=asked.actor, restore=requested.to_json())
 
 
-def _checked(asked: Asked[Restore]) -> tuple[RestoreRequest, Placement]:
+def _checked(asked: OfTenant[Restore]) -> tuple[RestoreRequest, Placement]:
     """What is asked for, and where the tenant lives."""
     now = drift.now(asked.conn)
     requested = validate_request(asked.params.at, asked.params.snapshot, now=now)
-    placed = moves.require_movable(asked.conn, asked.tenant)
+    placed = moves.require_movable(asked.conn, asked.row)
     if requested.at is not None:
         _may_be_restorable(asked, requested.at, now)
     return requested, placed
 
 
-def _may_be_restorable(asked: Asked[Restore], at: datetime, now: datetime) -> None:
-    row = asked.tenant
+def _may_be_restorable(asked: OfTenant[Restore], at: datetime, now: datetime) -> None:
+    row = asked.row
     home = cluster.get(asked.conn, restores.home_of(asked.conn, row.id, at).cluster_id)
     if home.destroyed_at is not None or home.spec.lifecycle is not ClusterLifecycle.ACTIVE:
         raise Conflict(

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from controlplane.actions.action import Action, Asked, Begun, Parameters, register
+from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.errors import Conflict
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import operation, placement
+from controlplane.store import placement
 
 
-class Rotate(Parameters):
-    pass
-
-
-def perform(asked: Asked[Rotate]) -> Begun:
-    conn, row = asked.conn, asked.tenant
+def perform(asked: OfTenant[Parameters]) -> Begun:
+    conn, row = asked.conn, asked.row
     placed = placement.current(conn, row.id)
     if placed is None or row.spec.lifecycle is Lifecycle.CLOSED:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no logins in use to rotate")
     placement.ask_rotation(conn, placed)
-    return Begun(
-        {},
-        operation.request(conn, ResourceKind.TENANT, row.id, reason=asked.reason, actor=asked.actor),
-    )
+    return Begun({}, asked.converge(ResourceKind.TENANT, row.id))
 
 
 register(
     Action(
         name="rotate",
         summary="Give its database logins new passwords; no request fails meanwhile.",
-        params=Rotate,
         perform=perform,
         patience=600.0,
     )

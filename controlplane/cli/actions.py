@@ -1,4 +1,4 @@
-"""The commands of `controlplane tenants` that act, made from the declarations in `controlplane.actions`."""
+"""The commands of `controlplane tenants` and `clusters` that act, made from `controlplane.actions`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.failure import Failure
 from controlplane.cli.requested import preview, requested
 from controlplane.cli.watching import await_end
+from controlplane.domain.operation import ResourceKind
 
 PREVIEW_TIMEOUT = 60.0
 """Seconds that a dry run waits unless it is told how long: it says meanwhile what it waits for."""
 
 
-def commands() -> list[click.Command]:
-    return [_command(action) for action in ACTIONS.values()]
+def commands(subject: ResourceKind) -> list[click.Command]:
+    return [_command(action) for (kind, _), action in ACTIONS.items() if kind is subject]
 
 
 def _command(action: Action[Any]) -> click.Command:
@@ -31,14 +32,14 @@ def _command(action: Action[Any]) -> click.Command:
     dry = click.option("--dry-run", is_flag=True, help="Show what it would do; change nothing.")
     wait = click.option("--wait", is_flag=True, help="Watch it; its outcome is the exit status.")
 
-    def callback(*, tenant: str, reason: str, as_json: bool, **given: Any) -> None:
+    def callback(*, subject: str, reason: str, as_json: bool, **given: Any) -> None:
         dry_run, wait = given.pop("dry_run", False), given.pop("wait", False)
         timeout = given.pop("timeout", None)
         if dry_run and wait:
             raise click.UsageError("--dry-run changes nothing: leave --wait out")
         api = Api.from_environment()
         params = {name: value for name, value in given.items() if value is not None}
-        path = f"/v1/tenants/{in_path('tenant', tenant)}/{action.name}"
+        path = f"/v1/{action.subject}s/{in_path(action.subject, subject)}/{action.name}"
         answer = api.post(path, {**params, "reason": reason, **({"dry_run": True} if dry_run else {})})
         patience = timeout or (PREVIEW_TIMEOUT if dry_run else action.patience)
         _shown(api, answer, wait=wait, timeout=patience, as_json=as_json)
@@ -49,10 +50,11 @@ def _command(action: Action[Any]) -> click.Command:
         made = decorate(made)
     for name, field in reversed(action.params.model_fields.items()):
         made = _option(name, field)(made)
-    made = click.argument("tenant")(made)
+    made = click.argument("subject", metavar=action.subject.upper())(made)
     approved_by = action.second_person(action.params.model_construct())
     about = action.summary + (f" Somebody else approves it with `{approved_by}`." if approved_by else "")
-    about += " TENANT is its id in full, t-…." if action.full_id else " TENANT is its id or slug."
+    if action.subject is ResourceKind.TENANT:
+        about += " TENANT is its id in full, t-…." if action.full_id else " TENANT is its id or slug."
     return click.command(action.name, help=about)(made)
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import click
 
-from controlplane.cli import operations, options, show
+from controlplane.cli import actions, operations, options, show
 from controlplane.cli.api import Api, Json, in_path
+from controlplane.domain.operation import ResourceKind
 
 
 @click.group("clusters")
 def command() -> None:
-    """Database clusters: list, show."""
+    """Database clusters: list, show, and what may be done to one."""
+
+
+for _made in actions.commands(ResourceKind.CLUSTER):
+    command.add_command(_made)
 
 
 @command.command("list")

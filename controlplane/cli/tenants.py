@@ -8,6 +8,7 @@ import click
 
 from controlplane.cli import actions, operations, options, purges, show
 from controlplane.cli.api import Api, Json, in_path
+from controlplane.domain.operation import ResourceKind
 
 
 @click.group("tenants")
@@ -15,7 +16,7 @@ def command() -> None:
     """Tenants: list, show, and what may be done to one. Each is named by id or slug."""
 
 
-for _made in (*actions.commands(), purges.certificate):
+for _made in (*actions.commands(ResourceKind.TENANT), purges.certificate):
     command.add_command(_made)
 
 

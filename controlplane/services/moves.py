@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.domain.errors import Conflict, NeedsHuman
-from controlplane.domain.move import MoveKind, plan_for_destination
+from controlplane.domain.move import MoveKind, MovePhase, plan_for_destination
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.tenant import Lifecycle
@@ -61,6 +61,17 @@ def record(
     )
     tenant.rise(conn, row.id)
     return placed
+
+
+def turn(conn: Connection, tenant_id: str, fitting: MovePhase, *, to: MovePhase) -> MoveRow:
+    """The move that is not over, in another phase by a person's word. Within the caller's transaction. Raises
+    Conflict where there is none, or none in a phase that is fitting."""
+    found = move.current(conn, tenant_id)
+    if found is None:
+        raise Conflict(f"tenant {tenant_id} has no move that is not over")
+    move.turn(conn, found.id, to, sources=[fitting])
+    tenant.rise(conn, tenant_id)
+    return found
 
 
 def close_restored(conn: Connection, move_id: int, tenant_id: str, *, actor: str) -> str | None:

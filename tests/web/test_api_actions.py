@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from controlplane.actions import ACTIONS
-from controlplane.cli import tenants
+from controlplane.actions.action import Action
+from controlplane.cli import clusters, tenants
+from controlplane.domain.operation import ResourceKind
 from tests.web.site import Site
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -21,6 +23,9 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
+COMMANDS = {ResourceKind.TENANT: tenants.command, ResourceKind.CLUSTER: clusters.command}
+
+
 @pytest.fixture
 def tenant_id(site: Site) -> str:
     tenant_id, _ = site.found("sub_1", name="Acme")
@@ -28,63 +33,102 @@ def tenant_id(site: Site) -> str:
     return tenant_id
 
 
-@pytest.fixture(params=sorted(ACTIONS))
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=[f"{kind} {name}" for kind, name in ACTIONS])
+def action(request: pytest.FixtureRequest) -> Action[Any]:
+    kind, _, name = request.param.partition(" ")
+    return ACTIONS[ResourceKind(kind), name]
 
 
-def test_it_is_listed_with_its_parameters(site: Site, name: str) -> None:
+@pytest.fixture
+def url(site: Site, tenant_id: str, action: Action[Any]) -> str:
+    return f"/v1/{action.subject}s/{subject_id(site, tenant_id, action)}/{action.name}"
+
+
+def subject_id(site: Site, tenant_id: str, action: Action[Any]) -> str:
+    if action.subject is ResourceKind.TENANT:
+        return tenant_id
+    return str(site.rows("SELECT cluster_id FROM placement")[0]["cluster_id"])
+
+
+def test_it_is_listed_with_its_parameters(site: Site, action: Action[Any]) -> None:
     [declared] = [
-        item for item in site.get("/v1/actions", role="viewer").json["items"] if item["name"] == name
+        item
+        for item in site.get("/v1/actions", role="viewer").json["items"]
+        if (item["subject"], item["name"]) == (action.subject, action.name)
     ]
     assert declared["permission"] == "operator"
     assert declared["summary"]
-    assert set(declared["parameters"].get("properties", {})) == set(ACTIONS[name].params.model_fields)
-    assert declared["approved_by"] == ("approve-purge" if name == "purge" else None)
+    assert set(declared["parameters"].get("properties", {})) == set(action.params.model_fields)
+    assert declared["approved_by"] == ("approve-purge" if action.name == "purge" else None)
 
 
-def test_every_parameter_says_what_is_expected_and_what_it_is_for(name: str) -> None:
-    for field in ACTIONS[name].params.model_fields.values():
+def test_every_parameter_says_what_is_expected_and_what_it_is_for(action: Action[Any]) -> None:
+    for field in action.params.model_fields.values():
         assert field.title
         assert field.description
 
 
-def test_a_viewer_may_not(site: Site, tenant_id: str, name: str) -> None:
-    body = {"reason": "x", **BODIES.get(name, {})}
-    assert site.post(f"/v1/tenants/{tenant_id}/{name}", body, role="viewer").status_code == 403
+def test_a_viewer_may_not(site: Site, url: str, action: Action[Any]) -> None:
+    body = {"reason": "x", **BODIES.get(action.name, {})}
+    assert site.post(url, body, role="viewer").status_code == 403
     assert site.rows("SELECT FROM audit WHERE actor LIKE 'api:%%'") == []
 
 
-def test_it_wants_a_reason_and_nothing_unknown(site: Site, tenant_id: str, name: str) -> None:
+def test_it_wants_a_reason_and_nothing_unknown(site: Site, url: str, action: Action[Any]) -> None:
     for extra, field in (({}, "reason"), ({"reason": "x", "colour": "red"}, "colour")):
-        answer = site.post(f"/v1/tenants/{tenant_id}/{name}", {**BODIES.get(name, {}), **extra})
+        answer = site.post(url, {**BODIES.get(action.name, {}), **extra})
         assert (answer.status_code, answer.json["error"]["field"]) == (400, field)
 
 
 def test_it_is_audited_once_with_its_reason(site: Site, tenant_id: str) -> None:
     """Of those that a living tenant can be asked for; the others' rows are shown by their own tests."""
-    for name in ("reprovision", "rotate", "export", "move"):
-        body = {"reason": f"why {name}", **BODIES.get(name, {})}
-        assert site.post(f"/v1/tenants/{tenant_id}/{name}", body).status_code == 202
-        [row] = site.rows("SELECT action, actor FROM audit WHERE detail->>'reason' = %s", f"why {name}")
-        assert row == {
-            "action": ACTIONS[name].audit or f"tenant.{name}",
-            "actor": "api:operator-bot",
-        }
+    for action in ACTIONS.values():
+        if action.name not in {"reprovision", "rotate", "export", "move"}:
+            continue
+        reason = f"why {action.subject} {action.name}"
+        named = subject_id(site, tenant_id, action)
+        body = {"reason": reason, **BODIES.get(action.name, {})}
+        assert site.post(f"/v1/{action.subject}s/{named}/{action.name}", body).status_code == 202
+        [row] = site.rows("SELECT action, actor, resource FROM audit WHERE detail->>'reason' = %s", reason)
+        assert row == {"action": action.audited_as, "actor": "api:operator-bot", "resource": named}
 
 
-def test_it_is_a_command(name: str) -> None:
-    shown = CliRunner().invoke(tenants.command, [name, "--help"])
+def test_it_is_a_command(action: Action[Any]) -> None:
+    shown = CliRunner().invoke(COMMANDS[action.subject], [action.name, "--help"])
     assert shown.exit_code == 0
     said = " ".join(shown.output.split())
-    assert ACTIONS[name].summary.split(".")[0].replace("`", "")[:40] in said.replace("`", "")
+    assert action.summary.split(".")[0].replace("`", "")[:40] in said.replace("`", "")
+    assert f"{action.name} [OPTIONS] {action.subject.upper()}" in said
     assert "--reason" in said
-    assert ("--dry-run" in said) == (ACTIONS[name].preview is not None)
-    for field in ACTIONS[name].params.model_fields:
+    assert ("--dry-run" in said) == (action.preview is not None)
+    for field in action.params.model_fields:
         assert f"--{field.replace('_', '-')}" in said
 
 
 @pytest.mark.parametrize("page", ["api.md", "cli.md"])
-def test_it_is_in_the_docs(name: str, page: str) -> None:
+def test_it_is_in_the_docs(action: Action[Any], page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
-    assert (f"`tenants {name} " if page == "cli.md" else f"| `{name}` |") in text
+    named = {
+        "cli.md": f"`{action.subject}s {action.name} ",
+        "api.md": f"| {action.subject} | `{action.name}` |",
+    }
+    assert named[page] in text
+
+
+def test_a_cluster_is_set_going_again(site: Site, tenant_id: str) -> None:
+    """One that needed a person too, and one that no tenant lives on: nothing else asks for it."""
+    [row] = site.rows("SELECT cluster_id AS id FROM placement")
+    site.rows("INSERT INTO stack (workspace, digest, outputs) VALUES (%s, 'x', '{}')", row["id"])
+    site.rows("UPDATE operation SET state = 'parked', error = 'no quota' WHERE kind = 'cluster'")
+    answer = site.post(f"/v1/clusters/{row['id']}/reprovision", {"reason": "the quota was raised"})
+    assert (answer.status_code, answer.json["operation"]["resource"]) == (202, row["id"])
+    assert answer.json["operation"]["state"] == "waiting"
+    assert site.rows("SELECT FROM stack") == []
+    assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["cluster", row["id"]])
+
+
+def test_a_cluster_that_is_gone_or_never_was(site: Site, tenant_id: str) -> None:
+    [row] = site.rows("UPDATE cluster SET destroyed_at = now() RETURNING id")
+    for cluster_id, status in ((row["id"], 409), ("c-aaaaaaaaaaaa", 404), ("acme", 404)):
+        answer = site.post(f"/v1/clusters/{cluster_id}/reprovision", {"reason": "x"})
+        assert answer.status_code == status

@@ -6,6 +6,7 @@ from flask import Flask
 from tests.web.site import TOKENS, Site, bearer
 
 READS = [
+    "/v1/actions",
     "/v1/tenants",
     "/v1/tenants/t-aaaaaaaaaaaa",
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
@@ -43,6 +44,7 @@ ACTS = [
     "/v1/tenants/t-aaaaaaaaaaaa/purge",
     "/v1/tenants/t-aaaaaaaaaaaa/withdraw-purge",
     "/v1/tenants/t-aaaaaaaaaaaa/export",
+    "/v1/clusters/c-aaaaaaaaaaaa/reprovision",
     "/v1/notifications/msg_1/redeliver",
     "/v1/events/evt_1/replay",
 ]

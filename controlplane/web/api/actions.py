@@ -1,4 +1,4 @@
-"""POST /v1/tenants/<id or slug>/<action>, made from the declarations in `controlplane.actions`.
+"""POST /v1/tenants/<id or slug>/<action> and /v1/clusters/<id>/<action>, made from `controlplane.actions`.
 
 The request is checked, recorded and shown over one connection; the wake-up comes after, so no worker looks
 for what is not committed yet.
@@ -13,10 +13,10 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane import task_names
 from controlplane.actions import ACTIONS
-from controlplane.actions.action import Action, Begun, dry_run, run
+from controlplane.actions.action import Action, Begun, Preview, dry_run, run
 from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.operation import PreviewState
+from controlplane.domain.operation import PreviewState, ResourceKind
 from controlplane.domain.placement import TENANT_ID
 from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import purges, tenants
@@ -41,13 +41,15 @@ def blueprint(edge: Edge) -> Blueprint:
 
     for action in ACTIONS.values():
         view = edge.guard.allow(frozenset({Role(action.permission)}))(partial(_take, edge, action))
-        views.add_url_rule(f"/tenants/<name>/{action.name}", action.name, view, methods=["POST"])
+        rule = f"/{action.subject}s/<name>/{action.name}"
+        views.add_url_rule(rule, f"{action.subject}-{action.name}", view, methods=["POST"])
     return views
 
 
 def _declared(action: Action[Any]) -> dict[str, Any]:
     return {
         "name": action.name,
+        "subject": action.subject.value,
         "summary": action.summary,
         "permission": action.permission,
         "dry_run": action.preview is not None,
@@ -64,30 +66,31 @@ def _take(edge: Edge, action: Action[Any], name: str) -> Response:
     only_look = body.flag(fields, "dry_run")
     reason = body.why(fields.pop("reason", None), needed=not only_look)
     fields.pop("dry_run", None)
+    about: dict[str, Any] = {"actor": caller().actor, "kind": action.subject}
     with edge.registry.connection() as conn:
-        tenant_id = _named(conn, action, name, full=action.full_id and not only_look)
+        subject_id = _named(conn, action, name, full=action.full_id and not only_look)
         if only_look:
-            return _previewed(
-                edge, tenant_id, dry_run(conn, action.name, tenant_id, actor=caller().actor, **fields)
-            )
-        begun = run(conn, action.name, tenant_id, actor=caller().actor, reason=reason, **fields)
-        answer = _recorded(conn, tenant_id, begun)
-    return _begun(edge, begun.tenant_id or tenant_id, answer)
+            return _previewed(edge, subject_id, dry_run(conn, action.name, subject_id, **about, **fields))
+        begun = run(conn, action.name, subject_id, reason=reason, **about, **fields)
+        answer = _recorded(conn, subject_id, begun)
+    return _begun(edge, [action.subject, begun.made or subject_id], answer)
 
 
 def _named(conn: Connection, action: Action[Any], name: str, *, full: bool) -> str:
-    known = query.name(name, "tenant")
+    known = query.name(name, action.subject)
+    if action.subject is ResourceKind.CLUSTER:
+        return known
     if full and not TENANT_ID.match(known):
         what = f"its id in full (t-…): a slug is not enough to {action.name} by"
         raise Invalid("tenant", what, got=safe_repr(known))
     return tenants.resolve(conn, known).id
 
 
-def _previewed(edge: Edge, tenant_id: str, found: Any) -> Response:
+def _previewed(edge: Edge, tenant_id: str, found: Preview) -> Response:
     if isinstance(found, PurgeDetail):
         return jsonify({"purge": rendered_purge(found)})
     if not isinstance(found, int):
-        return jsonify({"plan": {**found, "host": subdomain(found["slug"], edge.zone)}})
+        return jsonify({"plan": {**found, "host": subdomain(str(found["slug"]), edge.zone)}})
     edge.notify(task_names.PREVIEW, [str(found)])
     return render.accepted(
         {"preview": {"id": found, "tenant": tenant_id, "state": PreviewState.WAITING}},
@@ -95,22 +98,22 @@ def _previewed(edge: Edge, tenant_id: str, found: Any) -> Response:
     )
 
 
-def _recorded(conn: Connection, tenant_id: str, begun: Begun) -> dict[str, Any]:
+def _recorded(conn: Connection, subject_id: str, begun: Begun) -> dict[str, Any]:
     answer: dict[str, Any] = {}
-    if begun.tenant_id is not None:
-        answer["tenant"] = begun.tenant_id
+    if begun.made is not None:
+        answer["tenant"] = begun.made
     if begun.export is not None:
         answer["export"] = exports.rendered(begun.export)
     if begun.purge is not None:
-        answer["purge"] = rendered_purge(purges.show(conn, tenant_id))
+        answer["purge"] = rendered_purge(purges.show(conn, subject_id))
     if begun.operation_id is not None:
         answer["operation"] = render.operation(operation.get(conn, begun.operation_id))
     return answer
 
 
-def _begun(edge: Edge, tenant_id: str, answer: dict[str, Any]) -> Response:
+def _begun(edge: Edge, converged: list[str], answer: dict[str, Any]) -> Response:
     if "operation" in answer:
-        edge.notify(task_names.CONVERGE, ["tenant", tenant_id])
+        edge.notify(task_names.CONVERGE, converged)
         return render.accepted(answer, f"/v1/operations/{answer['operation']['id']}")
     if "export" in answer:
         edge.notify(task_names.EXPORT, [str(answer["export"]["id"])])

@@ -1,0 +1,29 @@
+"""Plan a cluster's Terraform stack anew and repair what differs.
+
+The one way to set a cluster going again that needed a person and has no tenant whose `reprovision` would:
+one of the warm pool, or one that was restored.
+"""
+
+from __future__ import annotations
+
+from controlplane.actions.action import Action, Begun, OfCluster, Parameters, register
+from controlplane.domain.errors import Conflict
+from controlplane.domain.operation import ResourceKind
+from controlplane.store import stack
+
+
+def perform(asked: OfCluster[Parameters]) -> Begun:
+    if asked.row.destroyed_at is not None:
+        raise Conflict(f"cluster {asked.row.id} is destroyed: nothing is left to repair")
+    stack.forget(asked.conn, asked.row.id)
+    return Begun({}, asked.converge(ResourceKind.CLUSTER, asked.row.id))
+
+
+register(
+    Action(
+        name="reprovision",
+        summary="Plan its stack with Terraform anew and repair what differs.",
+        perform=perform,
+        subject=ResourceKind.CLUSTER,
+    )
+)
