@@ -142,15 +142,25 @@ def process() -> Callable[..., int]:
     ("begin", "calls", "in_between", "in_the_end", "at_least", "passed_over"),
     [
         pytest.param(
-            scenarios.customer_pays, CALLS, scenarios.nothing, scenarios.gets_in, 80, (), id="provisioning"
+            scenarios.customer_pays, CALLS, scenarios.nothing, scenarios.gets_in, 60, LOOKS, id="provisioning"
+        ),
+        pytest.param(
+            scenarios.customer_pays,
+            CALLS,
+            scenarios.nothing,
+            scenarios.gets_in,
+            80,
+            (),
+            id="provisioning with its looks",
+            marks=pytest.mark.soak,
         ),
         pytest.param(
             scenarios.support_rotates,
             ROTATION_CALLS,
             scenarios.gets_in,
             scenarios.rotated,
-            40,
-            (),
+            20,
+            LOOKS,
             id="rotation",
         ),
         pytest.param(
