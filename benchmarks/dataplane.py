@@ -18,9 +18,9 @@ from pathlib import Path
 
 from benchmarks import dataplane_http, dataplane_pools, dataplane_resolver, page
 from benchmarks.dataplane_report import Bar, Report
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import make_data_root
-from localcloud.servers.valkey import ValkeyServer
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import make_data_root
+from controlplane.localcloud.servers.valkey import ValkeyServer
 
 RESULTS = Path(__file__).parent / "results"
 

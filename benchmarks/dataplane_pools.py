@@ -22,13 +22,13 @@ from psycopg_pool import ConnectionPool
 
 from benchmarks.dataplane_report import Bar, Report, percentile, side_by_side
 from benchmarks.dataplane_resolver import config
+from controlplane.localcloud.servers.postgres import PostgresServer
 from dataplane.checkout import Limits
 from dataplane.connect import Connector, Transport
 from dataplane.credentials import Credential
 from dataplane.errors import DatabaseError
 from dataplane.pools import KeyedPools
 from dataplane.tenant_config import DatabaseAddress, TenantConfig
-from localcloud.servers.postgres import PostgresServer
 
 DATABASES = 10
 TENANTS = 10_000

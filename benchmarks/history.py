@@ -21,10 +21,10 @@ import time
 from dataclasses import dataclass
 
 from benchmarks import page
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import make_data_root
 from controlplane.store import history, schema_version
 from controlplane.store.registry import Connection, Registry
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import make_data_root
 
 SIZES = (30_000, 300_000, 492_000)
 QUICK = (3_000, 30_000)

@@ -45,16 +45,16 @@ from benchmarks.migrations_report import Size, draw, report
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import make_data_root
 from controlplane.services import releases, rollout_plot, rollouts
 from controlplane.store import rollout as rollout_rows
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import make_data_root
-from workers.jobs import rollouts as executor
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import Credential
+from controlplane.workers.jobs import rollouts as executor
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import Credential
 
 RESULTS = Path(__file__).parent / "results"
 THREADS = 8

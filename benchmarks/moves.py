@@ -25,13 +25,13 @@ from pathlib import Path
 from benchmarks import page
 from controlplane.actions import action
 from controlplane.domain.placement import Placement
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import make_data_root
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import move, schema_version
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Registry
 from dataplane.settings import DataPlane
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import make_data_root
-from localcloud.servers.valkey import ValkeyServer
 from tests.harness.databases import Server, run_server
 from tests.harness.engine import Harness
 from tests.harness.moves import (

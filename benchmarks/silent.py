@@ -29,11 +29,11 @@ from pathlib import Path
 import httpx
 
 from benchmarks import page
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import free_port, make_data_root
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import free_port, make_data_root
-from localcloud.servers.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT, event, signed
 
 CROWDS = (0, 200, 1000)

@@ -6,18 +6,18 @@ below both: a task that one side sent to a queue of its own would wait behind wh
 
 from __future__ import annotations
 
-HANDLE_EVENT = "workers.runtime.tasks.handle_event"
-DELIVER_NOTIFICATIONS = "workers.runtime.tasks.deliver"
-SWEEP = "workers.runtime.tasks.sweep"
-REPUBLISH = "workers.runtime.tasks.republish"
-COMPARE = "workers.runtime.tasks.compare"
-PRUNE = "workers.runtime.tasks.prune"
-CONVERGE = "workers.runtime.tasks.converge"
-PREVIEW = "workers.runtime.tasks.preview"
-TAKE_SNAPSHOTS = "workers.runtime.tasks.rollout_snapshots"
-ROLLOUT = "workers.runtime.tasks.rollout"
-REHEARSE = "workers.runtime.tasks.rehearsal"
-EXPORT = "workers.runtime.tasks.export"
+HANDLE_EVENT = "controlplane.workers.runtime.tasks.handle_event"
+DELIVER_NOTIFICATIONS = "controlplane.workers.runtime.tasks.deliver"
+SWEEP = "controlplane.workers.runtime.tasks.sweep"
+REPUBLISH = "controlplane.workers.runtime.tasks.republish"
+COMPARE = "controlplane.workers.runtime.tasks.compare"
+PRUNE = "controlplane.workers.runtime.tasks.prune"
+CONVERGE = "controlplane.workers.runtime.tasks.converge"
+PREVIEW = "controlplane.workers.runtime.tasks.preview"
+TAKE_SNAPSHOTS = "controlplane.workers.runtime.tasks.rollout_snapshots"
+ROLLOUT = "controlplane.workers.runtime.tasks.rollout"
+REHEARSE = "controlplane.workers.runtime.tasks.rehearsal"
+EXPORT = "controlplane.workers.runtime.tasks.export"
 
 EVENTS, OPERATIONS, ROLLOUTS, CLOCK = "events", "controlplane", "rollouts", "clock"
 

@@ -1,4 +1,4 @@
-"""`python -m localcloud`: run the external systems in the foreground until Ctrl-C."""
+"""`python -m controlplane.localcloud`: run the external systems in the foreground until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from localcloud.cloud import DEFAULT_ZONE, LocalCloud
-from localcloud.servers.process import ServiceError
+from controlplane.localcloud.cloud import DEFAULT_ZONE, LocalCloud
+from controlplane.localcloud.servers.process import ServiceError
 
 DEFAULT_WEBHOOK_URL = "http://127.0.0.1:8000/webhooks/stripe"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m localcloud", description="Everything the control plane needs, on this machine"
+        prog="python -m controlplane.localcloud",
+        description="Everything the control plane needs, on this machine",
     )
     parser.add_argument(
         "--data-dir", type=Path, help="an empty folder, or one of an earlier run; default: temporary"

@@ -18,16 +18,16 @@ from typing import Any, Self
 
 import stripe as stripe_sdk
 
-from localcloud.aws.account import Account, furnish
-from localcloud.aws.emulator import AwsEmulator
-from localcloud.credentials import Credentials
-from localcloud.servers.http_service import HttpService
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.postgres_install import program
-from localcloud.servers.process import ServiceError
-from localcloud.servers.valkey import ValkeyServer
-from localcloud.terraform_mirror import terraform_environment
-from localcloud.world_folder import WorldFolder
+from controlplane.localcloud.aws.account import Account, furnish
+from controlplane.localcloud.aws.emulator import AwsEmulator
+from controlplane.localcloud.credentials import Credentials
+from controlplane.localcloud.servers.http_service import HttpService
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.postgres_install import program
+from controlplane.localcloud.servers.process import ServiceError
+from controlplane.localcloud.servers.valkey import ValkeyServer
+from controlplane.localcloud.terraform_mirror import terraform_environment
+from controlplane.localcloud.world_folder import WorldFolder
 
 REGISTRY = "controlplane"  # the database and the login that owns it
 DEFAULT_ZONE = "tenants.localhost"
@@ -68,7 +68,7 @@ class LocalCloud:
         self.aws = AwsEmulator(self.data_dir / "aws", environment=aws_environment) if aws else None
         self.stripe = (
             HttpService(
-                "localcloud.stripe",
+                "controlplane.localcloud.stripe",
                 self.data_dir / "stripe",
                 arguments=stripe_arguments,
                 environment={"LOCALCLOUD_STRIPE_API_KEY": keys.stripe_api_key},
@@ -78,7 +78,7 @@ class LocalCloud:
         )
         self.cloudflare = (
             HttpService(
-                "localcloud.cloudflare",
+                "controlplane.localcloud.cloudflare",
                 self.data_dir / "cloudflare",
                 arguments=["--zone-id", keys.cloudflare_zone_id, *cloudflare_arguments],
                 environment={"LOCALCLOUD_CLOUDFLARE_TOKEN": keys.cloudflare_token},

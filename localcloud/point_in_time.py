@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psycopg
 
-from localcloud.servers import postgres_install as install
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import ServiceError
+from controlplane.localcloud.servers import postgres_install as install
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import ServiceError
 
 KEPT_LOG = "1GB"
 """As much as a server may have of it anyhow (`max_wal_size`)."""

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from localcloud.servers.process import ServiceError, make_data_root
+from controlplane.localcloud.servers.process import ServiceError, make_data_root
 
 MARK = ".localcloud"
 

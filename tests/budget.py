@@ -9,11 +9,13 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -21,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from controlplane import settings
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import make_data_root
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import make_data_root
 from tests import builders
 from tests.harness.engine import ZONE, Harness
 from tests.web.site import Site
@@ -85,6 +87,7 @@ def of_one_event() -> dict[str, int]:
     beside the work are not followed."""
     entered: set[tuple[str, str]] = set()
     product = tuple(f"{ROOT / folder}/" for folder in PRODUCT)
+    real = cache(os.path.realpath)  # `controlplane/localcloud` is a link, and no part of the product
 
     def profile(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
@@ -92,9 +95,9 @@ def of_one_event() -> dict[str, int]:
             event == "call"
             and code.co_flags & inspect.CO_OPTIMIZED  # neither a module's body nor a class's
             and not code.co_name.startswith("<")  # nor a lambda or comprehension
-            and code.co_filename.startswith(product)
+            and (file := real(code.co_filename)).startswith(product)
         ):
-            entered.add((code.co_filename, code.co_qualname))
+            entered.add((file, code.co_qualname))
 
     root = make_data_root("budget-")
     try:

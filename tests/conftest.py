@@ -6,6 +6,7 @@ Only what more than one folder uses is here; a folder with needs of its own has 
 from __future__ import annotations
 
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from controlplane.localcloud.aws.emulator import AwsEmulator
+from controlplane.localcloud.cloud import LocalCloud
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import make_data_root
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.aws.emulator import AwsEmulator
-from localcloud.cloud import LocalCloud
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import make_data_root
-from localcloud.servers.valkey import ValkeyServer
 from tests.tls import TlsServer, tls_postgres
+
+# These folders are imported as parts of `controlplane` alone; by their own names, which a string may hold as
+# well, their modules would be there twice.
+sys.modules |= dict.fromkeys(("workers", "localcloud"))
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")  # how long an example takes says how busy the machine is, and nothing else

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from localcloud.servers import postgres_install
-from localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers import postgres_install
+from controlplane.localcloud.servers.postgres import PostgresServer
 
 RIGHT, WRONG = "c-right.cluster.example", "c-wrong.cluster.example"
 """Names that lead to the server by its endpoint map; its certificate is for the first one only."""

@@ -14,7 +14,7 @@ from controlplane.cli.failure import Failure, Misuse
 from controlplane.settings import WORKER, Settings, SettingsError
 
 if TYPE_CHECKING:
-    from workers.drift.doctor import Check
+    from controlplane.workers.drift.doctor import Check
 
 WHERE = "the doctor looks with a worker's eyes: run it where a worker runs, with a worker's environment"
 
@@ -23,7 +23,7 @@ WHERE = "the doctor looks with a worker's eyes: run it where a worker runs, with
 @options.as_json
 def command(*, as_json: bool) -> None:
     """Check every outside system of a worker, one line each; fails if one does."""
-    from workers.drift.doctor import checks
+    from controlplane.workers.drift.doctor import checks
 
     try:
         settings = Settings.from_environment(os.environ, require=WORKER)

@@ -82,7 +82,7 @@ def clear_errors() -> Iterator[None]:
 @contextmanager
 def clear_services() -> Iterator[None]:
     """The same for what the local cloud lacks or can't start, for commands that bring their own world."""
-    from localcloud.servers.process import ServiceError
+    from controlplane.localcloud.servers.process import ServiceError
 
     try:
         yield

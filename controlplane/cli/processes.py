@@ -22,7 +22,7 @@ from controlplane.cli.failure import Misuse, clear_errors
 from controlplane.settings import WEB, WORKER, Group, Settings, SettingsError
 
 if TYPE_CHECKING:
-    from workers.drift.doctor import Check
+    from controlplane.workers.drift.doctor import Check
 
 
 @click.command()
@@ -58,7 +58,7 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
         report(_looks(concurrency, queues), as_json=as_json)
         return
     _check(WORKER)
-    from workers.runtime.wiring import stack_versions
+    from controlplane.workers.runtime.wiring import stack_versions
 
     with clear_errors():
         stack_versions()
@@ -68,7 +68,7 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
 
 def _looks(concurrency: int, queues: str) -> Iterator[Check]:
     """Without good settings nothing can be looked for where they say; the stacks need none."""
-    from workers.drift.doctor import (
+    from controlplane.workers.drift.doctor import (
         Check,
         checks,
         look_at_stacks,
@@ -100,7 +100,7 @@ def _check(groups: Iterable[Group]) -> None:
 
 
 def _celery(*arguments: str) -> NoReturn:
-    _become("celery", "--app", "workers.runtime.celery_app", *arguments)
+    _become("celery", "--app", "controlplane.workers.runtime.celery_app", *arguments)
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

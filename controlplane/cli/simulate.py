@@ -20,9 +20,9 @@ from controlplane.cli.failure import Failure, Misuse, Unreachable, clear_errors,
 from controlplane.domain.catalogue import parse_catalogue
 
 if TYPE_CHECKING:
-    from localcloud.simulator.box import Told
-    from localcloud.simulator.stream import Moment
-    from localcloud.simulator.verdict import Difference
+    from controlplane.localcloud.simulator.box import Told
+    from controlplane.localcloud.simulator.stream import Moment
+    from controlplane.localcloud.simulator.verdict import Difference
 
 PLANS = Path(__file__).parents[1] / "plans.toml"
 MOST = 20
@@ -93,9 +93,9 @@ def command(
     Fails (1) where the end differs from what Stripe's objects say or from a plain run.
     """
     with clear_services():
-        from localcloud.simulator import customers
-        from localcloud.simulator.schedule import Trouble
-        from localcloud.simulator.stream import dump, load
+        from controlplane.localcloud.simulator import customers
+        from controlplane.localcloud.simulator.schedule import Trouble
+        from controlplane.localcloud.simulator.stream import dump, load
 
     seed = random.randrange(2**32) if seed is None else seed  # noqa: S311 — names a run, guards nothing
     trouble = Trouble(shuffle, duplicate, late, drop, crash)
@@ -123,9 +123,9 @@ def _both(
     url: str, moments: list[Moment], plans: Any, trouble: Any, *, seed: int, livemode: bool
 ) -> tuple[Told, list[Difference]]:
     """The plain run, then in the same database the one with trouble."""
-    from localcloud.simulator.box import Box
-    from localcloud.simulator.schedule import NONE
-    from localcloud.simulator.verdict import differences, end_state
+    from controlplane.localcloud.simulator.box import Box
+    from controlplane.localcloud.simulator.schedule import NONE
+    from controlplane.localcloud.simulator.verdict import differences, end_state
 
     with tempfile.TemporaryDirectory(prefix="controlplane-simulate-") as folder:
         _empty(url)
@@ -154,8 +154,8 @@ def _registry(url: str | None) -> Iterator[str]:
             raise Misuse("--registry: expected an empty database, this one has tables")
         yield url
         return
-    from localcloud.servers.postgres import PostgresServer
-    from localcloud.servers.process import make_data_root
+    from controlplane.localcloud.servers.postgres import PostgresServer
+    from controlplane.localcloud.servers.process import make_data_root
 
     root = make_data_root("controlplane-simulate-")
     try:

@@ -14,7 +14,7 @@ from controlplane.domain.finding import Finding
 from controlplane.services import tenants
 
 if TYPE_CHECKING:
-    from workers.drift.verify import Report
+    from controlplane.workers.drift.verify import Report
 
 
 @click.command("verify")
@@ -44,9 +44,9 @@ def command(
     Fails (1) where something was found, repaired or not, and with 3 where nothing was but a system could
     not be asked.
     """
-    from workers.drift.repairs import repair as repair_all
-    from workers.drift.verify import verify
-    from workers.runtime.wiring import context_from_environment
+    from controlplane.workers.drift.repairs import repair as repair_all
+    from controlplane.workers.drift.verify import verify
+    from controlplane.workers.runtime.wiring import context_from_environment
 
     with clear_errors():
         ctx = context_from_environment()

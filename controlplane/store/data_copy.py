@@ -20,8 +20,8 @@ from controlplane.store.registry import Connection, column, one, query, returnin
 
 @dataclass(frozen=True, slots=True)
 class CopyRow:
-    """`manifest`: what was verified of it (see `workers.providers.ports.Dump`), empty for a snapshot.
-    `overdue`: the time for which it is kept is over."""
+    """`manifest`: what was verified of it (see `controlplane.workers.providers.ports.Dump`), empty for a
+    snapshot. `overdue`: the time for which it is kept is over."""
 
     id: int
     tenant_id: str

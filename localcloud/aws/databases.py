@@ -25,10 +25,10 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from localcloud.aws.endpoint_map import EndpointMap
-from localcloud.point_in_time import KEPT_LOG, make_past
-from localcloud.servers import postgres_install
-from localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.aws.endpoint_map import EndpointMap
+from controlplane.localcloud.point_in_time import KEPT_LOG, make_past
+from controlplane.localcloud.servers import postgres_install
+from controlplane.localcloud.servers.postgres import PostgresServer
 
 ADMIN = "rdsadmin"
 # No superuser, as on RDS (User Guide, "Understanding the rds_superuser role" and "Master user account

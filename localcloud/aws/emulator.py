@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from localcloud.servers.http_service import HttpService
-from localcloud.servers.process import ServiceError
+from controlplane.localcloud.servers.http_service import HttpService
+from controlplane.localcloud.servers.process import ServiceError
 
 REGION = "eu-central-1"
 
@@ -23,7 +23,9 @@ class AwsEmulator(HttpService):
     ) -> None:
         self.endpoint_map = data_dir.resolve() / "endpoints.json"
         arguments = ("--endpoint-map", self.endpoint_map)
-        super().__init__("localcloud.aws", data_dir, port, arguments=arguments, environment=environment)
+        super().__init__(
+            "controlplane.localcloud.aws", data_dir, port, arguments=arguments, environment=environment
+        )
 
     def start(self) -> None:
         if importlib.util.find_spec("moto") is None:

@@ -18,10 +18,10 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from localcloud.aws import fidelity
-from localcloud.aws.databases import ClusterDatabases
-from localcloud.aws.endpoint_map import EndpointMap
-from localcloud.aws.settings import EmulatorSettings
+from controlplane.localcloud.aws import fidelity
+from controlplane.localcloud.aws.databases import ClusterDatabases
+from controlplane.localcloud.aws.endpoint_map import EndpointMap
+from controlplane.localcloud.aws.settings import EmulatorSettings
 
 DOOR = "/_localcloud/"
 MAX_SETTINGS_BYTES = 64 * 1024

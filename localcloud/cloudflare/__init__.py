@@ -1,5 +1,5 @@
 """A stateful fake server for Cloudflare for SaaS, for the demo, development and tests:
-`python -m localcloud.cloudflare`.
+`python -m controlplane.localcloud.cloudflare`.
 
 One zone with its custom hostnames, fallback origin and quota, in the shapes, status codes and error
 codes of Cloudflare's API reference and its page "Status codes: Custom hostnames". What makes this

@@ -1,4 +1,4 @@
-"""`python -m localcloud.cloudflare --port 12222 --zone-id Z`: run the fake server until stopped.
+"""`python -m controlplane.localcloud.cloudflare --port 12222 --zone-id Z`: run the fake server until stopped.
 
 The API token that is let in comes from LOCALCLOUD_CLOUDFLARE_TOKEN: a command line is for all to see.
 """
@@ -10,15 +10,15 @@ import os
 import sys
 from pathlib import Path
 
-from localcloud.cloudflare.server import make_app
-from localcloud.cloudflare.zone import Limits, Timings, Zone
-from localcloud.servers.fake_http.server import serve
-from localcloud.servers.fake_http.store import ObjectStore
+from controlplane.localcloud.cloudflare.server import make_app
+from controlplane.localcloud.cloudflare.zone import Limits, Timings, Zone
+from controlplane.localcloud.servers.fake_http.server import serve
+from controlplane.localcloud.servers.fake_http.store import ObjectStore
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m localcloud.cloudflare",
+        prog="python -m controlplane.localcloud.cloudflare",
         description="A stateful fake server for Cloudflare's custom hostnames on loopback.",
     )
     timings, limits = Timings(), Limits()

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-from localcloud.cloudflare.errors import CloudflareError
+from controlplane.localcloud.cloudflare.errors import CloudflareError
 
 LABEL = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)$")
 RESERVED = ("test", "example", "invalid", "localhost")

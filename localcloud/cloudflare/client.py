@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from localcloud.servers.fake_http.client import ControlClient
+from controlplane.localcloud.servers.fake_http.client import ControlClient
 
 
 class CloudflareControl(ControlClient):
@@ -14,8 +14,8 @@ class CloudflareControl(ControlClient):
     def set_faults(
         self, *, api: Sequence[dict[str, Any]] | None = None, unsuccessful: int | None = None
     ) -> dict[str, Any]:
-        """Replace the fault switches of the API (see `localcloud.servers.fake_http.faults`), or let that many
-        answers say 200 and `success: false`."""
+        """Replace the fault switches of the API (see `controlplane.localcloud.servers.fake_http.faults`),
+        or let that many answers say 200 and `success: false`."""
         wanted = {"api": None if api is None else list(api), "unsuccessful": unsuccessful}
         return self.call(
             "POST", "/faults", {key: value for key, value in wanted.items() if value is not None}

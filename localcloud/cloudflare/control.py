@@ -10,11 +10,11 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from localcloud.cloudflare import hostnames
-from localcloud.cloudflare.limiter import Limiter
-from localcloud.cloudflare.progress import HOSTNAME_STATUSES, SSL_STATUSES
-from localcloud.cloudflare.zone import Limits, Zone
-from localcloud.servers.fake_http.faults import (
+from controlplane.localcloud.cloudflare import hostnames
+from controlplane.localcloud.cloudflare.limiter import Limiter
+from controlplane.localcloud.cloudflare.progress import HOSTNAME_STATUSES, SSL_STATUSES
+from controlplane.localcloud.cloudflare.zone import Limits, Zone
+from controlplane.localcloud.servers.fake_http.faults import (
     ApiFaults,
     BadControl,
     number,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from localcloud.cloudflare.errors import CloudflareError
-from localcloud.cloudflare.progress import stamp
-from localcloud.cloudflare.zone import Zone
-from localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.cloudflare.errors import CloudflareError
+from controlplane.localcloud.cloudflare.progress import stamp
+from controlplane.localcloud.cloudflare.zone import Zone
+from controlplane.localcloud.servers.fake_http.store import Object
 
 KIND, KEY = "fallback_origin", "zone"
 

@@ -9,11 +9,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from localcloud.cloudflare import checks, fallback_origin
-from localcloud.cloudflare.errors import CloudflareError
-from localcloud.cloudflare.progress import shown
-from localcloud.cloudflare.zone import Zone
-from localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.cloudflare import checks, fallback_origin
+from controlplane.localcloud.cloudflare.errors import CloudflareError
+from controlplane.localcloud.cloudflare.progress import shown
+from controlplane.localcloud.cloudflare.zone import Zone
+from controlplane.localcloud.servers.fake_http.store import Object
 
 KIND, HOST = "hostname", "host"
 # The API's description calls identifiers 32 characters long, the `id` filter 36; real ones are UUIDs.

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from localcloud.cloudflare.zone import Limits
+from controlplane.localcloud.cloudflare.zone import Limits
 
 
 @dataclass(frozen=True, slots=True)

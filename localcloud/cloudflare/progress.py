@@ -11,8 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from localcloud.cloudflare.zone import Timings
-from localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.cloudflare.zone import Timings
+from controlplane.localcloud.servers.fake_http.store import Object
 
 # Shares of the time between the records' appearance and the certificate.
 VALIDATED, ISSUED = 0.6, 0.8

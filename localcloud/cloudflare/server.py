@@ -10,11 +10,11 @@ from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
-from localcloud.cloudflare import control, fallback_origin, hostnames
-from localcloud.cloudflare.errors import CODES, CloudflareError, failure, success
-from localcloud.cloudflare.limiter import Limiter
-from localcloud.cloudflare.zone import Zone
-from localcloud.servers.fake_http.faults import ApiFault, ApiFaults
+from controlplane.localcloud.cloudflare import control, fallback_origin, hostnames
+from controlplane.localcloud.cloudflare.errors import CODES, CloudflareError, failure, success
+from controlplane.localcloud.cloudflare.limiter import Limiter
+from controlplane.localcloud.cloudflare.zone import Zone
+from controlplane.localcloud.servers.fake_http.faults import ApiFault, ApiFaults
 
 PREFIX = "/client/v4"
 BASE = f"{PREFIX}/zones/<zone_id>/custom_hostnames"
@@ -22,7 +22,7 @@ BASE = f"{PREFIX}/zones/<zone_id>/custom_hostnames"
 
 def make_app(zone: Zone) -> Flask:
     """The fake server as a WSGI application. SDKs are pointed at `<url>/client/v4`."""
-    app = Flask("localcloud.cloudflare")
+    app = Flask("controlplane.localcloud.cloudflare")
     faults = ApiFaults()
     limiter = Limiter(zone.limits)
     app.register_blueprint(control.blueprint(zone, faults, limiter))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from localcloud.servers.fake_http.store import Object, ObjectStore
+from controlplane.localcloud.servers.fake_http.store import Object, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
-from localcloud.fakes.world import World
-from workers.providers.aws_secrets import parse_credential, render_credential
-from workers.providers.ports import (
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_secrets import parse_credential, render_credential
+from controlplane.workers.providers.ports import (
     ClusterDescription,
     ClusterEndpoint,
     Credential,

@@ -8,7 +8,7 @@ from typing import Any
 
 from controlplane.domain.billing import ENDED
 from controlplane.domain.errors import ControlPlaneError, Invalid, NotFound
-from localcloud.fakes.world import World
+from controlplane.localcloud.fakes.world import World
 
 SUBSCRIPTION, CUSTOMER = "billing-subscription", "billing-customer"
 SESSION, EVENT = "billing-checkout-session", "billing-event"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from controlplane.domain.errors import Invalid, Retryable
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.config_cache import tombstone
+from controlplane.workers.providers.ports import PublishedConfig
 from dataplane.tenant_config import TenantConfig, TenantConfigError
-from localcloud.fakes.world import World
-from workers.providers.config_cache import tombstone
-from workers.providers.ports import PublishedConfig
 
 ENTRY = "config-entry"
 INVALIDATIONS = "config-invalidations"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Refused
-from localcloud.fakes.world import World
-from workers.providers.ports import HostnameDescription, ValidationRecord
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.ports import HostnameDescription, ValidationRecord
 
 HOSTNAME, NUMBER = "hostname", "hostname-number"
 REFUSED_ENDINGS = (".test", ".example", ".invalid", ".localhost", "example.com", "example.net", "example.org")

@@ -15,12 +15,17 @@ from typing import Any
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
-from localcloud.fakes.world import World
-from workers.providers.databases import migrations as tenant_migrations
-from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
-from workers.providers.databases.logins import require_limit, require_tenant_login
-from workers.providers.databases.recipe import MIGRATOR_CONNECTIONS
-from workers.providers.ports import (
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.databases import migrations as tenant_migrations
+from controlplane.workers.providers.databases.errors import (
+    RUNBOOK,
+    DatabaseClosed,
+    LoginRefused,
+    NoSuchDatabase,
+)
+from controlplane.workers.providers.databases.logins import require_limit, require_tenant_login
+from controlplane.workers.providers.databases.recipe import MIGRATOR_CONNECTIONS
+from controlplane.workers.providers.ports import (
     Bounds,
     ClusterEndpoint,
     Credential,

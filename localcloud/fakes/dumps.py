@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable
 
 from controlplane.domain.errors import LeaseLost
-from localcloud.fakes.databases import FakeDatabases
-from localcloud.fakes.world import World
-from workers.providers.ports import ClusterEndpoint, Credential, Dump
+from controlplane.localcloud.fakes.databases import FakeDatabases
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Dump
 
 DUMP = "dump"
 

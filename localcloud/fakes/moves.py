@@ -11,10 +11,17 @@ from typing import Any
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
-from localcloud.fakes.aws import LOGICAL_GROUP, FakeAccount
-from localcloud.fakes.databases import DATABASE, FakeDatabases
-from localcloud.fakes.world import World
-from workers.providers.ports import Copied, HandedOver, Home, MoveDescription, MoveRun, TableCompared
+from controlplane.localcloud.fakes.aws import LOGICAL_GROUP, FakeAccount
+from controlplane.localcloud.fakes.databases import DATABASE, FakeDatabases
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.ports import (
+    Copied,
+    HandedOver,
+    Home,
+    MoveDescription,
+    MoveRun,
+    TableCompared,
+)
 
 STREAM = "move-stream"
 PROGRESS = "move-progress"

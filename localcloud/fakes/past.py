@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.errors import NeedsHuman
-from localcloud.fakes.aws import endpoint_of
-from localcloud.fakes.databases import (
+from controlplane.localcloud.fakes.aws import endpoint_of
+from controlplane.localcloud.fakes.databases import (
     CLUSTER,
     DATABASE,
     ROLE,
 )
-from localcloud.fakes.world import World
+from controlplane.localcloud.fakes.world import World
 
 MOMENT = "database-moment"
 Past = dict[str, dict[str, Any]]

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman
-from localcloud.fakes import past
-from localcloud.fakes.aws import FakeAccount
-from localcloud.fakes.world import World
-from workers.providers.ports import SnapshotDescription
+from controlplane.localcloud.fakes import past
+from controlplane.localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.ports import SnapshotDescription
 
 SNAPSHOT = "snapshot"
 

@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
-from localcloud.fakes import aws, past
-from localcloud.fakes.aws import FakeAccount
-from localcloud.fakes.world import World
-from workers.providers.ports import Credential, PlannedChange, ResourceEvent, StackRun
-from workers.providers.terraform import guard, locks
-from workers.providers.terraform.inventory import ClusterInventory, TenantInventory
-from workers.providers.terraform.state import Lock
+from controlplane.localcloud.fakes import aws, past
+from controlplane.localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.ports import Credential, PlannedChange, ResourceEvent, StackRun
+from controlplane.workers.providers.terraform import guard, locks
+from controlplane.workers.providers.terraform.inventory import ClusterInventory, TenantInventory
+from controlplane.workers.providers.terraform.state import Lock
 
 STATE = "terraform-state"
 LOCK = "terraform-lock"

@@ -1,6 +1,6 @@
 """A fake server of ours (AWS, Stripe, Cloudflare) as a child process that speaks HTTP.
 
-They share one shape: `python -m localcloud.<name> --port P --data-dir D`, on 127.0.0.1, and
+They share one shape: `python -m controlplane.localcloud.<name> --port P --data-dir D`, on 127.0.0.1, and
 `GET /_localcloud/health` answers 200 once they serve.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 from urllib.error import URLError
 
-from localcloud.servers.process import (
+from controlplane.localcloud.servers.process import (
     Child,
     ServiceError,
     free_port,
@@ -84,7 +84,7 @@ class HttpService:
                 ],
                 log=self.data_dir / f"{self.name}.log",
                 env={**os.environ, **self._environment},
-                cwd=Path(__file__).parents[2],  # so that `-m` finds us in a checkout, too
+                cwd=Path(__file__).parents[3],  # so that `-m` finds us in a checkout, too
             )
             try:
                 child.wait_until(partial(_healthy, port))

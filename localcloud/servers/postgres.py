@@ -18,8 +18,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from localcloud.servers import postgres_install as install
-from localcloud.servers.process import (
+from controlplane.localcloud.servers import postgres_install as install
+from controlplane.localcloud.servers.process import (
     Child,
     ServiceError,
     free_port,
@@ -209,7 +209,7 @@ class PostgresServer:
         self._prepared = True
 
     def _replay(self) -> None:
-        """Bring the data to the moment that its settings name (`localcloud.point_in_time`). Nobody can log
+        """Bring the data to the moment that its settings name (`localcloud/point_in_time.py`). Nobody can log
         in meanwhile: pg_hba.conf is still the empty cluster's. Single-user mode can't do it."""
         port = self.port
         self._launch()

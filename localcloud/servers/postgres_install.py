@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from localcloud.servers.process import (
+from controlplane.localcloud.servers.process import (
     ServiceError,
     User,
     make_data_root,

@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from localcloud.servers.process import (
+from controlplane.localcloud.servers.process import (
     Child,
     ServiceError,
     accepts,

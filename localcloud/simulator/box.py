@@ -20,10 +20,7 @@ from typing import Any, Self
 from controlplane.domain.billing import spec_from_subscription
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.operation import ResourceKind
-from controlplane.services import billing
-from controlplane.store import subscription
-from controlplane.store.registry import Registry
-from localcloud.fakes.aws import (
+from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeClusters,
     FakeIdentities,
@@ -31,27 +28,30 @@ from localcloud.fakes.aws import (
     FakeQuotas,
     FakeSecrets,
 )
-from localcloud.fakes.billing import SUBSCRIPTION, FakeBilling
-from localcloud.fakes.config_cache import FakeConfigCache
-from localcloud.fakes.custom_hostnames import FakeCustomHostnames
-from localcloud.fakes.databases import FakeDatabases
-from localcloud.fakes.dumps import FakeDumps
-from localcloud.fakes.moves import FakeMoves
-from localcloud.fakes.snapshots import FakeSnapshots
-from localcloud.fakes.terraform import OWNER, FakeTerraform
-from localcloud.fakes.world import World
-from localcloud.simulator.schedule import Trouble, schedule
-from localcloud.simulator.stream import Moment
-from workers.engine.context import (
+from controlplane.localcloud.fakes.billing import SUBSCRIPTION, FakeBilling
+from controlplane.localcloud.fakes.config_cache import FakeConfigCache
+from controlplane.localcloud.fakes.custom_hostnames import FakeCustomHostnames
+from controlplane.localcloud.fakes.databases import FakeDatabases
+from controlplane.localcloud.fakes.dumps import FakeDumps
+from controlplane.localcloud.fakes.moves import FakeMoves
+from controlplane.localcloud.fakes.snapshots import FakeSnapshots
+from controlplane.localcloud.fakes.terraform import OWNER, FakeTerraform
+from controlplane.localcloud.fakes.world import World
+from controlplane.localcloud.simulator.schedule import Trouble, schedule
+from controlplane.localcloud.simulator.stream import Moment
+from controlplane.services import billing
+from controlplane.store import subscription
+from controlplane.store.registry import Registry
+from controlplane.workers.engine.context import (
     Context,
     Platform,
     Providers,
 )
-from workers.engine.converge import converge
-from workers.jobs import comparison, intake
-from workers.providers.databases import new_password
-from workers.providers.databases.migrations import load
-from workers.schedule import warm_pool
+from controlplane.workers.engine.converge import converge
+from controlplane.workers.jobs import comparison, intake
+from controlplane.workers.providers.databases import new_password
+from controlplane.workers.providers.databases.migrations import load
+from controlplane.workers.schedule import warm_pool
 
 ZONE = "tenants.simulated.dev"
 MIGRATION = "CREATE TABLE app.note (id bigint PRIMARY KEY, body text NOT NULL);\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 from controlplane.domain.catalogue import Catalogue, Plan
 from controlplane.domain.errors import Invalid
-from localcloud.simulator.stream import Moment
+from controlplane.localcloud.simulator.stream import Moment
 
 BEGIN = 1_790_000_000
 STEP = 60  # seconds between two changes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.simulator.stream import Moment
+from controlplane.localcloud.simulator.stream import Moment
 
 
 @dataclass(frozen=True, slots=True)

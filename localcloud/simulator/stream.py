@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.domain.errors import Invalid
-from localcloud.fakes.billing import require_possible
+from controlplane.localcloud.fakes.billing import require_possible
 
 KEPT = ("subscription", "customer", "checkout.session")
 MAX_LINE = 1_000_000  # characters

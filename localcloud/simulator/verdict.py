@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.fakes.aws import FakeAccount
-from localcloud.simulator.box import ZONE, Box
-from localcloud.simulator.stream import Moment
-from workers.drift.verify import verify
+from controlplane.localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.simulator.box import ZONE, Box
+from controlplane.localcloud.simulator.stream import Moment
+from controlplane.workers.drift.verify import verify
 
 _TENANT = re.compile(r"t-[a-z2-7]{12}")
 MOST_EVENTS = 8

@@ -1,4 +1,4 @@
-"""A stateful fake server for Stripe, for the demo, development and tests: `python -m localcloud.stripe`.
+"""A stateful fake server for Stripe, for demo, development, test: `python -m controlplane.localcloud.stripe`.
 
 Stripe is where a tenant's life begins, so what stands in for it must behave like it where it
 matters to us: objects in the shape of the API version asked for, state that changes for a reason

@@ -1,4 +1,4 @@
-"""`python -m localcloud.stripe --port 12111 [--data-dir DIR]`: run the fake server until stopped."""
+"""`python -m controlplane.localcloud.stripe --port 12111 [--data-dir DIR]`: run the fake server."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 import sys
 from pathlib import Path
 
-from localcloud.servers.fake_http.server import serve
-from localcloud.servers.fake_http.store import ObjectStore
-from localcloud.stripe.account import Account, Settings
-from localcloud.stripe.delivery import Deliverer
-from localcloud.stripe.server import make_app
-from localcloud.stripe.versions import CURRENT, VERSION
+from controlplane.localcloud.servers.fake_http.server import serve
+from controlplane.localcloud.servers.fake_http.store import ObjectStore
+from controlplane.localcloud.stripe.account import Account, Settings
+from controlplane.localcloud.stripe.delivery import Deliverer
+from controlplane.localcloud.stripe.server import make_app
+from controlplane.localcloud.stripe.versions import CURRENT, VERSION
 
 KEY_VARIABLE = "LOCALCLOUD_STRIPE_API_KEY"
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m localcloud.stripe",
+        prog="python -m controlplane.localcloud.stripe",
         description=f"A stateful fake server for Stripe on loopback. With {KEY_VARIABLE} set, only that key "
         "is let in, else any test key (sk_test_…, rk_test_…).",
     )

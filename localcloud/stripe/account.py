@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object, ObjectStore
-from localcloud.stripe.clock import DAY, Clock
-from localcloud.stripe.delivery_faults import DeliveryFaults
-from localcloud.stripe.errors import no_such
-from localcloud.stripe.versions import CURRENT
+from controlplane.localcloud.servers.fake_http.store import Object, ObjectStore
+from controlplane.localcloud.stripe.clock import DAY, Clock
+from controlplane.localcloud.stripe.delivery_faults import DeliveryFaults
+from controlplane.localcloud.stripe.errors import no_such
+from controlplane.localcloud.stripe.versions import CURRENT
 
 _ALPHABET = string.ascii_letters + string.digits
 EVENTS_KEPT_SECONDS = 30 * DAY

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import lists, prices
-from localcloud.stripe.account import Account, new_id
-from localcloud.stripe.checkout_object import BLANK, COMPLETE, EXPIRED, KIND, OPEN, close_expired, save, view
-from localcloud.stripe.clock import DAY, MINUTE
-from localcloud.stripe.errors import StripeError, missing
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import lists, prices
+from controlplane.localcloud.stripe.account import Account, new_id
+from controlplane.localcloud.stripe.checkout_object import (
+    BLANK,
+    COMPLETE,
+    EXPIRED,
+    KIND,
+    OPEN,
+    close_expired,
+    save,
+    view,
+)
+from controlplane.localcloud.stripe.clock import DAY, MINUTE
+from controlplane.localcloud.stripe.errors import StripeError, missing
+from controlplane.localcloud.stripe.params import Params
 
 URL = "/v1/checkout/sessions"
 LIFETIME_SECONDS = DAY

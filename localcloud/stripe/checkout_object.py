@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import events
-from localcloud.stripe.account import Account
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import events
+from controlplane.localcloud.stripe.account import Account
 
 KIND = "checkout.session"
 OPEN, COMPLETE, EXPIRED = "open", "complete", "expired"

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import customers, events, lifecycle, subscriptions
-from localcloud.stripe.account import Account
-from localcloud.stripe.checkout_object import COMPLETE, KIND, OPEN, close_expired, save, view
-from localcloud.stripe.clock import DAY
-from localcloud.stripe.errors import StripeError
-from localcloud.stripe.params import Params
-from localcloud.stripe.subscription_object import ENDED, apply_items, blank
-from localcloud.stripe.subscription_object import view as subscription_view
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import customers, events, lifecycle, subscriptions
+from controlplane.localcloud.stripe.account import Account
+from controlplane.localcloud.stripe.checkout_object import COMPLETE, KIND, OPEN, close_expired, save, view
+from controlplane.localcloud.stripe.clock import DAY
+from controlplane.localcloud.stripe.errors import StripeError
+from controlplane.localcloud.stripe.params import Params
+from controlplane.localcloud.stripe.subscription_object import ENDED, apply_items, blank
+from controlplane.localcloud.stripe.subscription_object import view as subscription_view
 
 
 def complete(account: Account, key: str, form: dict[str, Any]) -> Object:

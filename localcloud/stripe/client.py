@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from localcloud.servers.fake_http.client import ControlClient
+from controlplane.localcloud.servers.fake_http.client import ControlClient
 
 BUSY = ("pending", "sending")
 
@@ -18,7 +18,7 @@ class StripeControl(ControlClient):
         self, *, api: Sequence[dict[str, Any]] | None = None, deliveries: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Replace the fault switches of the API, of the deliveries, or both; see
-        `localcloud.servers.fake_http.faults` and `localcloud.stripe.delivery_faults`."""
+        `servers.fake_http.faults` and `stripe.delivery_faults` in `controlplane.localcloud`."""
         wanted = {"api": None if api is None else list(api), "deliveries": deliveries}
         body = {key: value for key, value in wanted.items() if value is not None}
         return self.call("POST", "/faults", body)

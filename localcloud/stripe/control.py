@@ -10,15 +10,15 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from localcloud.servers.fake_http.faults import (
+from controlplane.localcloud.servers.fake_http.faults import (
     ApiFaults,
     BadControl,
     number,
 )
-from localcloud.stripe import checkout_visit, delivery_queue, lifecycle, webhook_endpoints
-from localcloud.stripe.account import Account, Request
-from localcloud.stripe.clock import DAY
-from localcloud.stripe.subscription_object import STATUSES
+from controlplane.localcloud.stripe import checkout_visit, delivery_queue, lifecycle, webhook_endpoints
+from controlplane.localcloud.stripe.account import Account, Request
+from controlplane.localcloud.stripe.clock import DAY
+from controlplane.localcloud.stripe.subscription_object import STATUSES
 
 STATES = ("pending", "held", "sending", "delivered", "failed", "dropped")
 MAX_ADVANCE_SECONDS = 10 * 366 * DAY

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import events, lists, payment_methods
-from localcloud.stripe.account import Account, difference, new_id
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import events, lists, payment_methods
+from controlplane.localcloud.stripe.account import Account, difference, new_id
+from controlplane.localcloud.stripe.params import Params
 
 KIND = "customer"
 URL = "/v1/customers"

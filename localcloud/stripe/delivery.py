@@ -16,9 +16,15 @@ from typing import Any
 
 import httpx
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import checkout_visit, delivery_queue, lifecycle, versions, webhook_endpoints
-from localcloud.stripe.account import Account, Request
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import (
+    checkout_visit,
+    delivery_queue,
+    lifecycle,
+    versions,
+    webhook_endpoints,
+)
+from controlplane.localcloud.stripe.account import Account, Request
 
 TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.25

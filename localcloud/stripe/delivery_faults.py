@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from localcloud.servers.fake_http.faults import BadControl, number
+from controlplane.localcloud.servers.fake_http.faults import BadControl, number
 
 
 @dataclass(slots=True)

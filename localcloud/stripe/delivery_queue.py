@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 import time
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe.account import EVENTS_KEPT_SECONDS, Account, new_id
-from localcloud.stripe.event_types import covers
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe.account import EVENTS_KEPT_SECONDS, Account, new_id
+from controlplane.localcloud.stripe.event_types import covers
 
 KIND = "delivery"
 REORDER_WAIT_SECONDS = 2.0

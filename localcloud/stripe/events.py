@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import delivery_queue, lists
-from localcloud.stripe.account import EVENTS_KEPT_SECONDS, Account, new_id
-from localcloud.stripe.event_types import covers
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import delivery_queue, lists
+from controlplane.localcloud.stripe.account import EVENTS_KEPT_SECONDS, Account, new_id
+from controlplane.localcloud.stripe.event_types import covers
+from controlplane.localcloud.stripe.params import Params
 
 URL = "/v1/events"
 

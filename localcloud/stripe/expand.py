@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.stripe import subscription_object
-from localcloud.stripe.account import Account
-from localcloud.stripe.errors import StripeError
+from controlplane.localcloud.stripe import subscription_object
+from controlplane.localcloud.stripe.account import Account
+from controlplane.localcloud.stripe.errors import StripeError
 
 MAX_DEPTH = 4
 KINDS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe.account import new_id
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe.account import new_id
 
 
 def line_item(invoice: str, subscription: Object, item: Object, *, free: bool) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import customers, events, lists, payment_methods
-from localcloud.stripe.account import Account, difference, new_id
-from localcloud.stripe.clock import DAY
-from localcloud.stripe.errors import StripeError
-from localcloud.stripe.invoice_object import BLANK, line_item
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import customers, events, lists, payment_methods
+from controlplane.localcloud.stripe.account import Account, difference, new_id
+from controlplane.localcloud.stripe.clock import DAY
+from controlplane.localcloud.stripe.errors import StripeError
+from controlplane.localcloud.stripe.invoice_object import BLANK, line_item
+from controlplane.localcloud.stripe.params import Params
 
 KIND = "invoice"
 URL = "/v1/invoices"

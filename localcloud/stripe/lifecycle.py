@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import customers, events, invoices
-from localcloud.stripe.account import Account, difference
-from localcloud.stripe.errors import StripeError
-from localcloud.stripe.subscription_object import (
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import customers, events, invoices
+from controlplane.localcloud.stripe.account import Account, difference
+from controlplane.localcloud.stripe.errors import StripeError
+from controlplane.localcloud.stripe.subscription_object import (
     ENDED,
     INCOMPLETE_SECONDS,
     KIND,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object, ObjectStore
-from localcloud.stripe.errors import StripeError, no_such
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object, ObjectStore
+from controlplane.localcloud.stripe.errors import StripeError, no_such
+from controlplane.localcloud.stripe.params import Params
 
 DEFAULT_LIMIT, MAX_LIMIT = 10, 100
 

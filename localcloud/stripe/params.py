@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from localcloud.stripe.errors import StripeError, missing, unknown
+from controlplane.localcloud.stripe.errors import StripeError, missing, unknown
 
 MAX_DEPTH = 8
 MAX_PARAMETERS = 1000

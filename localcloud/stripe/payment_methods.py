@@ -6,10 +6,10 @@ subscription becomes incomplete, and later past due (Stripe's page "Testing").
 
 from __future__ import annotations
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe.account import Account, new_id
-from localcloud.stripe.errors import StripeError, no_such
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe.account import Account, new_id
+from controlplane.localcloud.stripe.errors import StripeError, no_such
+from controlplane.localcloud.stripe.params import Params
 
 KIND = "payment_method"
 TEST_CARDS = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import events, lists, products
-from localcloud.stripe.account import Account, difference, new_id
-from localcloud.stripe.errors import StripeError, missing
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import events, lists, products
+from controlplane.localcloud.stripe.account import Account, difference, new_id
+from controlplane.localcloud.stripe.errors import StripeError, missing
+from controlplane.localcloud.stripe.params import Params
 
 KIND = "price"
 URL = "/v1/prices"

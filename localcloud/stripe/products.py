@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import events, lists
-from localcloud.stripe.account import Account, difference, new_id
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import events, lists
+from controlplane.localcloud.stripe.account import Account, difference, new_id
+from controlplane.localcloud.stripe.params import Params
 
 KIND = "product"
 URL = "/v1/products"

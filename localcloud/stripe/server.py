@@ -12,9 +12,9 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
-from localcloud.servers.fake_http.faults import ApiFault, ApiFaults
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import (
+from controlplane.localcloud.servers.fake_http.faults import ApiFault, ApiFaults
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import (
     checkout,
     control,
     customers,
@@ -27,11 +27,11 @@ from localcloud.stripe import (
     versions,
     webhook_endpoints,
 )
-from localcloud.stripe.account import Account, Request, new_id
-from localcloud.stripe.clock import DAY
-from localcloud.stripe.errors import StripeError, fault, no_route, unauthorised
-from localcloud.stripe.expand import expand
-from localcloud.stripe.params import Params, parse
+from controlplane.localcloud.stripe.account import Account, Request, new_id
+from controlplane.localcloud.stripe.clock import DAY
+from controlplane.localcloud.stripe.errors import StripeError, fault, no_route, unauthorised
+from controlplane.localcloud.stripe.expand import expand
+from controlplane.localcloud.stripe.params import Params, parse
 
 Handler = Callable[..., Object]
 
@@ -77,7 +77,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 def make_app(account: Account) -> Flask:
     """The fake server as a WSGI application; deliveries need a `Deliverer` beside it."""
-    app = Flask("localcloud.stripe")
+    app = Flask("controlplane.localcloud.stripe")
     faults = ApiFaults()
     app.register_blueprint(control.blueprint(account, faults))
 

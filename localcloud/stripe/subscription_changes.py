@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import payment_methods
-from localcloud.stripe.account import Account
-from localcloud.stripe.errors import StripeError, missing
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import payment_methods
+from controlplane.localcloud.stripe.account import Account
+from controlplane.localcloud.stripe.errors import StripeError, missing
+from controlplane.localcloud.stripe.params import Params
 
 PRORATIONS = ("create_prorations", "none", "always_invoice")
 PAUSES = ("keep_as_draft", "mark_uncollectible", "void")

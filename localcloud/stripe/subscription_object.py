@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import lists, periods, prices
-from localcloud.stripe.account import Account, new_id
-from localcloud.stripe.clock import DAY, HOUR
-from localcloud.stripe.errors import StripeError, missing, no_such
-from localcloud.stripe.params import Params
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import lists, periods, prices
+from controlplane.localcloud.stripe.account import Account, new_id
+from controlplane.localcloud.stripe.clock import DAY, HOUR
+from controlplane.localcloud.stripe.errors import StripeError, missing, no_such
+from controlplane.localcloud.stripe.params import Params
 
 KIND = "subscription"
 STATUSES = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import customers, events, invoices, lifecycle, lists, payment_methods
-from localcloud.stripe import subscription_changes as changes
-from localcloud.stripe.account import Account
-from localcloud.stripe.clock import DAY
-from localcloud.stripe.errors import StripeError, missing, no_such
-from localcloud.stripe.params import Params
-from localcloud.stripe.subscription_object import (
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import customers, events, invoices, lifecycle, lists, payment_methods
+from controlplane.localcloud.stripe import subscription_changes as changes
+from controlplane.localcloud.stripe.account import Account
+from controlplane.localcloud.stripe.clock import DAY
+from controlplane.localcloud.stripe.errors import StripeError, missing, no_such
+from controlplane.localcloud.stripe.params import Params
+from controlplane.localcloud.stripe.subscription_object import (
     ENDED,
     KIND,
     STATUSES,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from localcloud.servers.fake_http.store import Object
-from localcloud.stripe import lists
-from localcloud.stripe.account import Account, new_id
-from localcloud.stripe.errors import StripeError, missing
-from localcloud.stripe.params import Params
-from localcloud.stripe.versions import VERSION
+from controlplane.localcloud.servers.fake_http.store import Object
+from controlplane.localcloud.stripe import lists
+from controlplane.localcloud.stripe.account import Account, new_id
+from controlplane.localcloud.stripe.errors import StripeError, missing
+from controlplane.localcloud.stripe.params import Params
+from controlplane.localcloud.stripe.versions import VERSION
 
 KIND = "webhook_endpoint"
 URL = "/v1/webhook_endpoints"

@@ -12,7 +12,7 @@ import stripe
 from rich.console import Console
 
 from controlplane.cli.demo.processes import DemoProcesses
-from localcloud.stripe.catalogue import create_prices
+from controlplane.localcloud.stripe.catalogue import create_prices
 from tests.acceptance.customers import Customers
 
 SETTINGS = {

@@ -11,9 +11,9 @@ import stripe
 
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.stripe.catalogue import subscribe
 from controlplane.services import operations, tenants
 from controlplane.store import operation, tenant
-from localcloud.stripe.catalogue import subscribe
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ import pytest
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store import placement
+from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
-from workers.providers.endpoint_map import EndpointMap
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 

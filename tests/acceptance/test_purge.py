@@ -17,8 +17,8 @@ import pytest
 from controlplane.certificate import CertificateKey, fault
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.localcloud.servers.postgres_install import program
 from controlplane.store import placement, tenant
-from localcloud.servers.postgres_install import program
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
 

@@ -19,9 +19,9 @@ from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.restore import moment
 from controlplane.store import cluster, move, placement, restore
+from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
-from workers.providers.endpoint_map import EndpointMap
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 

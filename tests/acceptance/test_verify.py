@@ -16,10 +16,10 @@ from psycopg import sql
 from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.store import cluster, placement
+from controlplane.workers.providers.endpoint_map import EndpointMap
 from dataplane.tenant_config import cache_key
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers
-from workers.providers.endpoint_map import EndpointMap
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 

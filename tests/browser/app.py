@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcloud.servers.process import (
+from controlplane.localcloud.servers.process import (
     Child,
     accepts,
     free_port,

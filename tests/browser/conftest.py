@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from localcloud.aws.emulator import AwsEmulator
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.valkey import ValkeyServer
+from controlplane.localcloud.aws.emulator import AwsEmulator
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from tests.browser.app import App
 from tests.browser.endpoints import EndpointFile, numbering_server
 from tests.browser.package import copy_and_build, require

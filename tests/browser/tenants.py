@@ -15,6 +15,8 @@ import psycopg
 import redis
 from psycopg import sql
 
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.tenant_config import (
     INVALIDATION_CHANNEL,
     DatabaseAddress,
@@ -23,8 +25,6 @@ from dataplane.tenant_config import (
     cache_key,
     sign,
 )
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.valkey import ValkeyServer
 
 KEY_ID, KEY = "k1", b"browser tests' key, 32 bytes long"
 MIGRATIONS = Path(__file__).parents[2] / "examples" / "notes" / "migrations"

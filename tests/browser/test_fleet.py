@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane import fleet
 from dataplane.connect import Connector, Transport
 from dataplane.credentials import Credential, StaticCredentials
@@ -21,7 +22,6 @@ from dataplane.errors import PoolExhausted
 from dataplane.fleet import KEY_PREFIX, FleetBudget
 from dataplane.pools import KeyedPools
 from dataplane.tenant_config import TenantConfig
-from localcloud.servers.valkey import ValkeyServer
 from tests.browser.app import App
 from tests.browser.conftest import CLUSTER_BUDGET, ZONE
 from tests.browser.endpoints import EndpointFile

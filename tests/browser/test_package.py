@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.servers.process import free_port
+from controlplane.localcloud.servers.process import free_port
 from tests.browser.endpoints import EndpointFile
 from tests.browser.package import build_tests, require, run
 from tests.browser.tenants import Platform, Tenant

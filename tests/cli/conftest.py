@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from controlplane.cli.main import cli
+from controlplane.localcloud.cloud import LocalCloud
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.cloud import LocalCloud
 from tests.web.conftest import registry, shared_registry, shared_registry_url
 from tests.web.site import SECRET, TOKENS, Site
 

@@ -15,8 +15,8 @@ from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Unreachable
 from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
 from controlplane.domain.steps import Step, StepName, StepState
+from controlplane.localcloud.servers.process import free_port
 from controlplane.store import lease, operation, step
-from localcloud.servers.process import free_port
 from tests.cli.conftest import Desk
 from tests.web.site import Site, event
 
@@ -248,5 +248,5 @@ def test_a_parked_event_is_dismissed(desk: Desk) -> None:
 def test_a_replay_notifies(desk: Desk) -> None:
     desk.site.deliver(event("evt_1", livemode=True))
     assert "a worker will handle it again" in desk.ok("events", "replay", "evt_1")
-    assert desk.site.wake_ups == [("workers.runtime.tasks.handle_event", ["evt_1"])]
+    assert desk.site.wake_ups == [("controlplane.workers.runtime.tasks.handle_event", ["evt_1"])]
     assert desk.json("events", "replay", "evt_1")["state"] == "received"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.localcloud.servers.process import free_port
 from controlplane.settings import WORKER, Settings
-from localcloud.servers.process import free_port
-from workers.drift import doctor
+from controlplane.workers.drift import doctor
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from controlplane.cli.api import Api
 from controlplane.cli.failure import Failure, Unreachable
-from localcloud.servers.process import free_port
+from controlplane.localcloud.servers.process import free_port
 from tests.cli.conftest import Desk
 from tests.web.site import ENVIRONMENT
 

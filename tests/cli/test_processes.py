@@ -18,8 +18,8 @@ import httpx
 import pytest
 import redis
 
+from controlplane.localcloud.servers.process import free_port
 from controlplane.store.registry import Registry
-from localcloud.servers.process import free_port
 from tests.test_settings import environment as settings_of
 from tests.web.site import event, signed
 
@@ -65,7 +65,10 @@ def test_beat_notifies_the_sweep(env: dict[str, str], queues: redis.Redis, tmp_p
     few = ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL", "CONTROLPLANE_SWEEP_INTERVAL", "PATH")
     log = tmp_path / "beat.log"
     with running(log, {name: env[name] for name in few}, "beat"):
-        eventually(lambda: b"workers.runtime.tasks.sweep" in b"".join(queues.lrange("clock", 0, -1)), log)
+        eventually(
+            lambda: b"controlplane.workers.runtime.tasks.sweep" in b"".join(queues.lrange("clock", 0, -1)),
+            log,
+        )
 
 
 def test_a_delivered_event_is_handled_by_a_worker(

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.credentials import StaticCredentials
 from dataplane.pools import KeyedPools
 from dataplane.resolver import Resolver
 from dataplane.settings import DataPlane, from_environment
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.resolving import HOST, POLICY
 from tests.dataplane.tenants import KEYS, ZONE, Logins, TenantDatabase, create_tenant

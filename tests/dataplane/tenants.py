@@ -17,11 +17,11 @@ import psycopg
 from psycopg import sql
 
 import examples.notes
+from controlplane.localcloud.servers.postgres import PostgresServer
 from dataplane.connect import Connector, Transport
 from dataplane.credentials import Credential, StaticCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, cache_key, sign
-from localcloud.servers.postgres import PostgresServer
 
 KEYS = {"k1": b"test" * 8}
 MIGRATIONS = Path(examples.notes.__file__).parent / "migrations"

@@ -12,6 +12,7 @@ from celery import Celery, chain
 from celery.contrib.testing.worker import start_worker
 
 import dataplane.celery
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.celery import HEADER, TenantTask
 from dataplane.context import bound_tenant, current_tenant, tenant_connection, use_tenant
 from dataplane.errors import NoTenant, Suspended, TenantChanged
@@ -19,7 +20,6 @@ from dataplane.memory import Policy
 from dataplane.pools import KeyedPools
 from dataplane.resolver import Resolver
 from dataplane.tenant_config import Status
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.tenants import TenantDatabase
 from tests.dataplane.tiers import FakeTier
 

@@ -13,10 +13,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from controlplane.localcloud.aws.emulator import AwsEmulator
 from dataplane.credentials import Credential, SecretsManagerCredentials, parse_secret, placement_of
 from dataplane.errors import CredentialUnavailable, CrossTenantDetected
 from dataplane.tenant_config import DatabaseAddress, TenantConfig
-from localcloud.aws.emulator import AwsEmulator
 from tests.dataplane.tenants import new_tenant_id
 from tests.dataplane.tiers import Clock, config
 

@@ -14,11 +14,11 @@ import psycopg
 import pytest
 import redis
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.async_pools import AsyncKeyedPools
 from dataplane.errors import DatabaseUnavailable, PoolExhausted
 from dataplane.fleet import KEY_PREFIX, FleetBudget
 from dataplane.pools import KeyedPools
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.resolving import eventually
 from tests.dataplane.tenants import Logins, TenantDatabase
 

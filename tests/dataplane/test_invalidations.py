@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.errors import RoutingUnavailable, Suspended, UnknownHost
 from dataplane.invalidations import InvalidationListener
 from dataplane.memory import Policy
 from dataplane.resolver import Resolver
 from dataplane.tenant_config import INVALIDATION_CHANNEL, Invalidation, Status, TenantConfig, cache_key
 from dataplane.tiers import RedisTier
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.resolving import HOST, entry, eventually, frozen
 from tests.dataplane.tenants import KEYS
 from tests.dataplane.tiers import config

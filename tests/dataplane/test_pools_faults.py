@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from controlplane.localcloud.servers.postgres import PostgresServer
 from dataplane.checkout import Limits
 from dataplane.errors import (
     DatabaseError,
@@ -22,7 +23,6 @@ from dataplane.errors import (
     PoolExhausted,
 )
 from dataplane.pools import KeyedPools
-from localcloud.servers.postgres import PostgresServer
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.reading import backend, read
 from tests.dataplane.tenants import Logins, TenantDatabase

@@ -12,12 +12,12 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from controlplane.localcloud.servers.postgres import PostgresServer
 from dataplane.checkout import Limits
 from dataplane.errors import (
     CrossTenantDetected,
 )
 from dataplane.pools import KeyedPools
-from localcloud.servers.postgres import PostgresServer
 from tests.dataplane.reading import backend, read
 from tests.dataplane.tenants import Logins, TenantDatabase, create_tenant
 

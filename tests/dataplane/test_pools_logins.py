@@ -10,6 +10,7 @@ import traceback
 import pytest
 from psycopg import sql
 
+from controlplane.localcloud.servers.postgres import PostgresServer
 from dataplane.credentials import Credential
 from dataplane.errors import (
     CredentialUnavailable,
@@ -17,7 +18,6 @@ from dataplane.errors import (
 )
 from dataplane.pools import KeyedPools
 from dataplane.tenant_config import Invalidation, TenantConfig
-from localcloud.servers.postgres import PostgresServer
 from tests.dataplane.reading import read
 from tests.dataplane.tenants import Logins, TenantDatabase, create_tenant
 

@@ -8,6 +8,7 @@ import time
 import pytest
 import redis
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.errors import RoutingUnavailable
 from dataplane.resolver import Resolver
 from dataplane.tenant_config import MAX_ENTRY_BYTES, Status, cache_key, sign
@@ -16,7 +17,6 @@ from dataplane.tiers import (
     RedisTier,
     TierDown,
 )
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.resolving import HOST, entry, frozen
 from tests.dataplane.tenants import KEYS
 from tests.dataplane.tiers import FakeTier, config

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.credentials import StaticCredentials
 from dataplane.errors import PoolExhausted
 from dataplane.settings import DataPlane, from_environment
 from dataplane.tenant_config import TenantConfig
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase
 
 PATIENCE = 60.0  # seconds

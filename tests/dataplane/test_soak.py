@@ -28,15 +28,15 @@ import redis
 from flask import Flask, jsonify
 from werkzeug.test import Client
 
+from controlplane.localcloud.aws.emulator import AwsEmulator
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.context import current_tenant, tenant_connection
 from dataplane.credentials import StaticCredentials
 from dataplane.errors import DataPlaneError
 from dataplane.pages import answer
 from dataplane.settings import DataPlane, from_environment
 from dataplane.tenant_config import INVALIDATION_CHANNEL, DatabaseAddress
-from localcloud.aws.emulator import AwsEmulator
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.endpoint import Endpoint
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase, create_tenant
 

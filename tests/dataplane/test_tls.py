@@ -10,11 +10,11 @@ import pytest
 import redis
 from werkzeug.test import Client
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.context import tenant_connection
 from dataplane.credentials import StaticCredentials
 from dataplane.settings import from_environment
 from dataplane.tenant_config import DatabaseAddress
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.tenants import KEYS, TenantDatabase, create_tenant
 from tests.tls import PORT, RIGHT, WRONG, TlsServer
 

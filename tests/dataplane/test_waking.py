@@ -11,10 +11,10 @@ import pytest
 import redis
 from werkzeug.test import Client, TestResponse
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.context import tenant_connection
 from dataplane.credentials import StaticCredentials
 from dataplane.settings import DataPlane, from_environment
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.proxy import Proxy
 from tests.dataplane.resolving import eventually
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase

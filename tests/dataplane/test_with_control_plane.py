@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.serving import make_server
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import route
 from controlplane.store.registry import Registry
+from controlplane.workers.providers.config_cache import RedisConfigCache
 from dataplane.control_plane import ControlPlaneTier
 from dataplane.errors import Suspended, UnknownHost
 from dataplane.invalidations import InvalidationListener
@@ -17,11 +19,9 @@ from dataplane.memory import Policy
 from dataplane.resolver import Resolver
 from dataplane.tenant_config import Status
 from dataplane.tiers import RedisTier, TierDown
-from localcloud.servers.valkey import ValkeyServer
 from tests.dataplane.resolving import eventually
 from tests.dataplane.tiers import config
 from tests.web.site import KEY, KEY_ID, TOKENS, Site
-from workers.providers.config_cache import RedisConfigCache
 
 HOST = "acme.tenants.example"
 KEYS = {KEY_ID: KEY}

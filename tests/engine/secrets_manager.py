@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.workers.providers.aws_secrets import render_credential
 from tests.harness.engine import Harness
-from workers.providers.aws_secrets import render_credential
 
 
 class SecretsManager:

@@ -14,9 +14,9 @@ import redis
 from celery import Celery
 
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.servers.process import Child, spawn
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store.registry import Registry
-from localcloud.servers.process import Child, spawn
-from localcloud.servers.valkey import ValkeyServer
 from tests.harness.engine import Harness
 from tests.processes import is_running
 

@@ -10,9 +10,9 @@ from controlplane.actions.action import run
 from controlplane.domain.errors import Retryable
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store import operation
+from controlplane.workers.jobs.intake import handle_event
+from controlplane.workers.runtime import polling
 from tests.harness.engine import Harness
-from workers.jobs.intake import handle_event
-from workers.runtime import polling
 
 SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from controlplane.domain.tenant import Phase
+from controlplane.workers.jobs.comparison import Compared, compare
 from tests.harness.engine import Harness
-from workers.jobs.comparison import Compared, compare
 
 
 def test_a_customer_whose_webhook_never_came_is_provisioned(harness: Harness) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.servers.postgres import PostgresServer
 from tests.harness import crash_scenarios as scenarios
 from tests.harness.engine import Harness
 

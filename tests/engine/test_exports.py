@@ -10,10 +10,10 @@ from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, LeaseLost, NeedsHuman, NotFound, Retryable
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store import data_copy
+from controlplane.workers.jobs import exports
+from controlplane.workers.schedule import sweep
 from tests.engine.test_purge import SUBSCRIPTION, TENANT, approve, ask, paid
 from tests.harness.engine import Harness
-from workers.jobs import exports
-from workers.schedule import sweep
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_there_must_be_data(harness: Harness) -> None:
     harness.hear(harness.subscribe(1))
     with harness.ctx.registry.connection() as conn, pytest.raises(NotFound):
         run(conn, "export", TENANT, actor="anna", reason="x", keep_days=1)
-    from workers.jobs import intake
+    from controlplane.workers.jobs import intake
 
     with harness.ctx.registry.connection() as conn:
         events = conn.execute("SELECT id FROM stripe_event").fetchall()

@@ -16,16 +16,16 @@ from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, UNEXPECTED_UNTIL_PARKED, ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
+from controlplane.localcloud.fakes.aws import FakeAccount, encode
 from controlplane.store import lease
 from controlplane.store.registry import Connection
-from localcloud.fakes.aws import FakeAccount, encode
+from controlplane.workers.engine.converge import converge
+from controlplane.workers.engine.heartbeat import LeaseHeartbeat
+from controlplane.workers.providers.ports import Credential
+from controlplane.workers.providers.terraform.diagnostics import Diagnostic, failure
+from controlplane.workers.runtime import polling
+from controlplane.workers.steps.registry import TENANT_ACTS
 from tests.harness.engine import Harness
-from workers.engine.converge import converge
-from workers.engine.heartbeat import LeaseHeartbeat
-from workers.providers.ports import Credential
-from workers.providers.terraform.diagnostics import Diagnostic, failure
-from workers.runtime import polling
-from workers.steps.registry import TENANT_ACTS
 
 ROLE = "module.tenant.aws_iam_role.this"
 CLUSTER = "module.cluster.aws_rds_cluster.this"
@@ -273,7 +273,7 @@ def test_a_keeper_renews_and_learns_that_it_has_lost(harness: Harness) -> None:
     harness.hear(harness.subscribe(1))
     with harness.ctx.registry.connection() as conn:
         events = conn.execute("SELECT id FROM stripe_event").fetchall()
-    from workers.jobs.intake import handle_event
+    from controlplane.workers.jobs.intake import handle_event
 
     handle_event(harness.ctx, events[0]["id"])
     with harness.ctx.registry.connection() as conn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.fakes.aws import FakeAccount
 from tests.harness.engine import Harness
 
 

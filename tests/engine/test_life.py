@@ -12,12 +12,12 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import events
 from controlplane.store import hostname
 from controlplane.store import preview as previews
+from controlplane.workers.engine.converge import converge
+from controlplane.workers.jobs import intake, preview
+from controlplane.workers.runtime import polling
+from controlplane.workers.steps import routes
+from controlplane.workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 from tests.harness.engine import ZONE, Harness
-from workers.engine.converge import converge
-from workers.jobs import intake, preview
-from workers.runtime import polling
-from workers.steps import routes
-from workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 
 
 def phase(harness: Harness, subscription: str) -> Phase:
@@ -46,7 +46,7 @@ def test_a_new_tenant_is_announced_before_it_is_made(harness: Harness) -> None:
     harness.hear(subscription)
     with harness.ctx.registry.connection() as conn:
         stored = conn.execute("SELECT id FROM stripe_event").fetchall()
-    from workers.jobs.intake import handle_event
+    from controlplane.workers.jobs.intake import handle_event
 
     handle_event(harness.ctx, stored[0]["id"])
     assert phase(harness, subscription) is Phase.PENDING
@@ -78,7 +78,7 @@ def test_suspend_resume_and_close(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
         endpoint = conn.execute("SELECT endpoint FROM cluster").fetchone()
     assert endpoint is not None
-    from workers.providers.ports import ClusterEndpoint
+    from controlplane.workers.providers.ports import ClusterEndpoint
 
     seen = harness.databases.observe(ClusterEndpoint(**endpoint["endpoint"]), placed)
     assert seen.exists
@@ -120,7 +120,7 @@ def test_a_storm_of_changes_is_one_more_pass(harness: Harness) -> None:
     for quantity in range(2, 52):
         harness.subscribe(1, quantity=quantity)
         event = harness.hear(subscription)
-        from workers.jobs.intake import handle_event
+        from controlplane.workers.jobs.intake import handle_event
 
         handle_event(harness.ctx, event)
     harness.work()

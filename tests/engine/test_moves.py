@@ -14,10 +14,10 @@ from controlplane.domain.tenant import Phase
 from controlplane.store import move
 from controlplane.store import preview as previews
 from controlplane.store.move import MoveRow
+from controlplane.workers.jobs import preview
+from controlplane.workers.runtime import polling
 from tests.engine.test_life import paid
 from tests.harness.engine import Harness
-from workers.jobs import preview
-from workers.runtime import polling
 
 TENANT = tenant_id_for("sub_00000001")
 

@@ -17,11 +17,11 @@ import pytest
 from controlplane.domain import notification as signing
 from controlplane.domain.errors import Retryable
 from controlplane.services import notifications as outbox
+from controlplane.workers.jobs import outbox as notifications
+from controlplane.workers.providers.webhook import Webhook
+from controlplane.workers.schedule import sweep
 from tests import builders
 from tests.harness.engine import Harness
-from workers.jobs import outbox as notifications
-from workers.providers.webhook import Webhook
-from workers.schedule import sweep
 
 SECRETS = (b"n" * 32, b"o" * 32)
 

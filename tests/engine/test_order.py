@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.workers.jobs import intake
 from tests.harness.engine import Harness
-from workers.jobs import intake
 
 TENANTS = 50
 TYPES = (

@@ -19,11 +19,11 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.services import timers
 from controlplane.store import duty, history, operation, rehearsal
 from controlplane.store.registry import Registry, one
+from controlplane.workers.runtime import polling as poll
+from controlplane.workers.schedule import duties
 from tests.harness.engine import ZONE, Harness
 from tests.migrations.test_living_fleet import register
 from tests.web.site import ENVIRONMENT
-from workers.runtime import polling as poll
-from workers.schedule import duties
 
 # ------------------------------------------------------------------------------- periodic looks
 
@@ -108,7 +108,7 @@ def test_a_look_that_failed_at_first_is_history(harness: Harness, monkeypatch: p
 
 @contextmanager
 def polling(*harnesses: Harness) -> Iterator[None]:
-    """A worker of each, as `python -m workers.runtime.polling` runs."""
+    """A worker of each, as `python -m controlplane.workers.runtime.polling` runs."""
     stop = threading.Event()
     threads = [threading.Thread(target=poll.run, args=(harness.ctx, stop.wait)) for harness in harnesses]
     for thread in threads:
@@ -247,11 +247,11 @@ def test_pruning_goes_on_until_nothing_old_is_left(harness: Harness, monkeypatch
 def test_celery_and_the_polling_worker_read_the_same_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
         monkeypatch.setenv(name, ENVIRONMENT[name])
-    from workers.runtime.tasks import app
+    from controlplane.workers.runtime.tasks import app
 
     scheduled = {entry["task"] for entry in app.conf.beat_schedule.values()}
     assert scheduled == {duty.task for duty in duties.DUTIES} | {task_names.SWEEP}
     assert set(app.conf.beat_schedule) == DUTIES | {"sweep"}
     assert {work.task for work in (*poll.SHORT, *poll.LONG)} == {work.task for work in duties.WORK}
-    own = {name for name in app.tasks if name.startswith("workers.")}
+    own = {name for name in app.tasks if name.startswith("controlplane.workers.")}
     assert own == scheduled | {work.task for work in duties.WORK} == set(task_names.QUEUES)

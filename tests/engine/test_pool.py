@@ -12,16 +12,16 @@ from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.errors import NeedsHuman
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.tenant import Phase
+from controlplane.localcloud.fakes.aws import FakeAccount
 from controlplane.services import pool as pools
 from controlplane.store import cluster, operation
 from controlplane.store import pool as store
-from localcloud.fakes.aws import FakeAccount
+from controlplane.workers.engine.stacks import cluster_addresses, cluster_variables
+from controlplane.workers.jobs.intake import handle_event
+from controlplane.workers.providers.terraform.inventory import AwsAccount, ClusterInventory
+from controlplane.workers.runtime import polling
+from controlplane.workers.schedule import sweep, warm_pool
 from tests.harness.engine import Harness
-from workers.engine.stacks import cluster_addresses, cluster_variables
-from workers.jobs.intake import handle_event
-from workers.providers.terraform.inventory import AwsAccount, ClusterInventory
-from workers.runtime import polling
-from workers.schedule import sweep, warm_pool
 
 CLUSTER = ClusterInventory.cluster
 
@@ -127,7 +127,7 @@ def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: Harn
     subscription = warm.subscribe(1, plan="dedicated")
     assert handle_event(warm.ctx, warm.hear(subscription)) == "applied"
     assert warm.placement(subscription).cluster_id == coming.id
-    assert ("workers.runtime.tasks.converge", ["cluster", coming.id]) in warm.notified
+    assert ("controlplane.workers.runtime.tasks.converge", ["cluster", coming.id]) in warm.notified
     with warm.ctx.registry.connection() as conn:
         assert (ResourceKind.CLUSTER, coming.id) in operation.due(conn, limit=5)
 

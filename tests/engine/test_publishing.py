@@ -20,18 +20,18 @@ from click.testing import CliRunner
 from controlplane.cli.verify import command
 from controlplane.domain.errors import Invalid
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.services import routes
 from controlplane.store import route
 from controlplane.store.registry import Registry, one
+from controlplane.workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
+from controlplane.workers.steps import routes as publishing
 from dataplane import tenant_config
 from dataplane.invalidations import InvalidationListener
 from dataplane.resolver import Resolver
 from dataplane.tenant_config import MAX_EPOCH, TenantConfig, cache_key, sign
 from dataplane.tiers import RedisTier, RegistryTier
-from localcloud.servers.valkey import ValkeyServer
 from tests.harness.engine import ZONE, Harness
-from workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
-from workers.steps import routes as publishing
 
 KEY = ("k1", b"k" * 32)
 HOSTS = [f"customer-{number}.{ZONE}" for number in (1, 2)]
@@ -209,7 +209,9 @@ def test_a_process_that_holds_the_forged_entry_lets_go_of_it(shared: Shared) -> 
 def test_verify_names_an_entry_that_leads_to_another_tenant_and_mends_it(
     shared: Shared, monkeypatch: pytest.MonkeyPatch, epoch: int | str
 ) -> None:
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx)
+    monkeypatch.setattr(
+        "controlplane.workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx
+    )
     monkeypatch.setattr(shared.harness.ctx.registry, "close", lambda: None)
     other = shared.cache.read(HOSTS[1])
     assert other is not None
@@ -228,7 +230,9 @@ def test_verify_names_an_entry_that_leads_to_another_tenant_and_mends_it(
 def test_an_entry_for_a_host_that_nobody_has_is_withdrawn_and_the_host_can_be_given_away(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx)
+    monkeypatch.setattr(
+        "controlplane.workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx
+    )
     monkeypatch.setattr(shared.harness.ctx.registry, "close", lambda: None)
     later = f"customer-3.{ZONE}"
     found = shared.cache.read(HOSTS[0])
@@ -246,7 +250,9 @@ def test_an_entry_for_a_host_that_nobody_has_is_withdrawn_and_the_host_can_be_gi
 def test_a_host_that_was_given_up_does_not_stay_with_the_attacker(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx)
+    monkeypatch.setattr(
+        "controlplane.workers.runtime.wiring.context_from_environment", lambda: shared.harness.ctx
+    )
     monkeypatch.setattr(shared.harness.ctx.registry, "close", lambda: None)
     shared.bill(1, "canceled")
     assert shared.served(HOSTS[0])[1] == "gone"

@@ -15,14 +15,14 @@ from controlplane.domain.tenant import Phase
 from controlplane.services import purges
 from controlplane.store import purge
 from controlplane.store.registry import Registry
+from controlplane.workers.drift.report import Reader
+from controlplane.workers.drift.verify import verify
+from controlplane.workers.runtime import polling
 from tests.harness.engine import (
     CERTIFICATE_KEY,
     ZONE,
     Harness,
 )
-from workers.drift.report import Reader
-from workers.drift.verify import verify
-from workers.runtime import polling
 
 SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)

@@ -14,15 +14,15 @@ from controlplane import task_names, wsgi
 from controlplane.domain.errors import Retryable
 from controlplane.domain.notification import NotificationKind
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import notification, preview
-from localcloud.servers.valkey import ValkeyServer
+from controlplane.workers.engine.context import Notify
+from controlplane.workers.jobs import intake
+from controlplane.workers.runtime import queue_probe
+from controlplane.workers.runtime.queue_probe import QueueProbe
+from controlplane.workers.schedule import sweep
 from tests.harness.engine import Harness
 from tests.web.site import ENVIRONMENT
-from workers.engine.context import Notify
-from workers.jobs import intake
-from workers.runtime import queue_probe
-from workers.runtime.queue_probe import QueueProbe
-from workers.schedule import sweep
 
 EVENTS, TENANTS = 20, 15
 
@@ -109,7 +109,7 @@ def test_a_queue_that_is_too_long_to_be_read_is_left_alone(
 
 
 def _by_workers(url: str) -> Notify:
-    from workers.runtime.celery_app import app
+    from controlplane.workers.runtime.celery_app import app
 
     def notify(task: str, args: list[str]) -> None:
         with kombu.Connection(url) as connection:

@@ -10,9 +10,9 @@ from controlplane.actions.action import run
 from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
+from controlplane.workers.engine.converge import converge
+from controlplane.workers.jobs.comparison import compare
 from tests.harness.engine import Harness
-from workers.engine.converge import converge
-from workers.jobs.comparison import compare
 
 DOMAIN = "notes.acme.dev"
 TAKEN = f"custom domain {DOMAIN} belongs to another tenant"

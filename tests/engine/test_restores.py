@@ -14,19 +14,19 @@ from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.restore import moment
+from controlplane.localcloud.fakes import past
+from controlplane.localcloud.fakes.aws import FakeAccount, FakeClusters
+from controlplane.localcloud.fakes.databases import DATABASE, ROLE
 from controlplane.store import cluster, move, restore
 from controlplane.store import preview as previews
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.move import MoveRow
 from controlplane.store.restore import RestoreRow
-from localcloud.fakes import past
-from localcloud.fakes.aws import FakeAccount, FakeClusters
-from localcloud.fakes.databases import DATABASE, ROLE
+from controlplane.workers.drift.verify import verify
+from controlplane.workers.jobs import preview
+from controlplane.workers.schedule import warm_pool
 from tests.engine.test_life import paid
 from tests.harness.engine import MIGRATIONS, Harness
-from workers.drift.verify import verify
-from workers.jobs import preview
-from workers.schedule import warm_pool
 
 TENANT = tenant_id_for("sub_00000001")
 

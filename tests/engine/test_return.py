@@ -13,11 +13,11 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import purges, tenants
 from controlplane.store import purge
+from controlplane.workers.jobs.comparison import compare
+from controlplane.workers.jobs.intake import handle_event
+from controlplane.workers.runtime import polling
 from tests.engine.test_purge import SUBSCRIPTION, TENANT, approve, ask, copy_time_ends, paid, retention_ends
 from tests.harness.engine import Harness
-from workers.jobs.comparison import compare
-from workers.jobs.intake import handle_event
-from workers.runtime import polling
 
 RUNBOOK = "customer-pays-again"
 RETURNED = 2

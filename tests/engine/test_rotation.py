@@ -11,8 +11,8 @@ from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.rotation import DAY, SPREAD, rotate_after, version_id
 from controlplane.store import placement
 from controlplane.store.placement import Login
+from controlplane.workers.providers.ports import Credential
 from tests.harness.engine import Harness
-from workers.providers.ports import Credential
 
 
 @pytest.fixture

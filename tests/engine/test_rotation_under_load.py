@@ -24,15 +24,19 @@ from flask import Flask
 
 from controlplane.actions.action import run
 from controlplane.domain.placement import Placement
-from dataplane.credentials import SecretsManagerCredentials
-from dataplane.settings import DataPlane, from_environment
-from examples.notes.app import create_app
-from localcloud.fakes.aws import (
+from controlplane.localcloud.fakes.aws import (
     FakeAccount,
     encode,
     endpoint_of,
 )
-from localcloud.servers.valkey import ValkeyServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
+from controlplane.workers.providers.config_cache import RedisConfigCache
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import Credential
+from dataplane.credentials import SecretsManagerCredentials
+from dataplane.settings import DataPlane, from_environment
+from examples.notes.app import create_app
 from tests.engine.secrets_manager import SecretsManager
 from tests.harness.databases import (
     MASTER_PASSWORD,
@@ -40,10 +44,6 @@ from tests.harness.databases import (
     run_server,
 )
 from tests.harness.engine import ZONE, Harness
-from workers.providers.config_cache import RedisConfigCache
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import Credential
 
 RATE = float(os.environ.get("ROTATION_LOAD_RATE", "60"))  # requests a second, offered
 ROTATIONS = int(os.environ.get("ROTATION_LOAD_ROTATIONS", "3"))

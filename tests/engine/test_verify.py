@@ -11,14 +11,14 @@ import pytest
 from controlplane.domain.errors import Retryable
 from controlplane.domain.finding import Fault, Finding, Repair
 from controlplane.domain.placement import Placement
-from localcloud.fakes.aws import FakeAccount
-from localcloud.fakes.config_cache import ENTRY
-from localcloud.fakes.custom_hostnames import HOSTNAME
-from localcloud.fakes.databases import DATABASE
-from localcloud.fakes.terraform import STATE
+from controlplane.localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.fakes.config_cache import ENTRY
+from controlplane.localcloud.fakes.custom_hostnames import HOSTNAME
+from controlplane.localcloud.fakes.databases import DATABASE
+from controlplane.localcloud.fakes.terraform import STATE
+from controlplane.workers.drift.repairs import repair
+from controlplane.workers.drift.verify import Report, verify
 from tests.harness.engine import ZONE, Harness
-from workers.drift.repairs import repair
-from workers.drift.verify import Report, verify
 
 NOBODY, NOWHERE = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz"
 DOMAIN = "www.customer.dev"

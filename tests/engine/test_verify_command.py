@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from controlplane.cli.verify import command
 from controlplane.domain.errors import Retryable
-from localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.fakes.aws import FakeAccount
 from tests.harness.engine import ZONE, Harness
 
 NOWHERE = "c-zzzzzzzzzzzz"
@@ -25,7 +25,7 @@ def run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Run:
     subscription = harness.subscribe(1)
     harness.hear(subscription, "customer.subscription.created")
     harness.work()
-    monkeypatch.setattr("workers.runtime.wiring.context_from_environment", lambda: harness.ctx)
+    monkeypatch.setattr("controlplane.workers.runtime.wiring.context_from_environment", lambda: harness.ctx)
     monkeypatch.setattr(harness.ctx.registry, "close", lambda: None)
 
     def run(*arguments: str) -> Result:

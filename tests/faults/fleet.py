@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.localcloud.servers.process import Child, spawn
 from controlplane.store.registry import Registry
-from localcloud.servers.process import Child, spawn
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,12 +17,12 @@ import celery.worker.request
 
 from controlplane.services import billing
 from controlplane.settings import Settings
+from controlplane.workers.engine.context import Context
+from controlplane.workers.jobs import intake
+from controlplane.workers.providers.terraform import locks
+from controlplane.workers.runtime import tasks
+from controlplane.workers.runtime.celery_app import app
 from tests.harness.engine import Harness
-from workers.engine.context import Context
-from workers.jobs import intake
-from workers.providers.terraform import locks
-from workers.runtime import tasks
-from workers.runtime.celery_app import app
 
 __all__ = ["app"]
 

@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from controlplane import wsgi
 from controlplane.domain.billing import spec_from_subscription
 from controlplane.store import subscription
+from controlplane.workers.jobs.comparison import in_step
 from tests import builders
 from tests.harness.engine import Harness
 from tests.web.site import ENVIRONMENT, signed
-from workers.jobs.comparison import in_step
 
 STATUSES = ("active", "active", "active", "past_due", "unpaid", "paused", "trialing")
 _TENANT = re.compile(r"t-[a-z2-7]{12}")

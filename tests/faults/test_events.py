@@ -11,11 +11,11 @@ from controlplane.cli.simulate import command
 from controlplane.domain.errors import Retryable
 from controlplane.domain.tenant import Phase
 from controlplane.store.registry import Registry
+from controlplane.workers.jobs import intake
+from controlplane.workers.schedule import sweep
 from tests.faults.storm import broken, out_of_step
 from tests.harness.engine import Harness
 from tests.web.site import Site, event
-from workers.jobs import intake
-from workers.schedule import sweep
 
 
 class Dying(Site):

@@ -19,10 +19,10 @@ import pytest
 import redis
 
 from controlplane.domain.operation import ResourceKind
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import operation, schema_version
 from controlplane.store.registry import RegistryUnavailable
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.valkey import ValkeyServer
 from tests.faults.fleet import Fleet, children_of, send
 from tests.faults.storm import broken, out_of_step
 from tests.harness.engine import Harness

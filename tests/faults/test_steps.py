@@ -19,15 +19,15 @@ from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
+from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from localcloud.servers.postgres import PostgresServer
+from controlplane.workers.engine.converge import ORPHANED_UNTIL_BACKOFF, converge
+from controlplane.workers.jobs import intake
+from controlplane.workers.runtime import polling
+from controlplane.workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 from tests.faults.storm import broken, out_of_step
 from tests.harness.engine import Harness
-from workers.engine.converge import ORPHANED_UNTIL_BACKOFF, converge
-from workers.jobs import intake
-from workers.runtime import polling
-from workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 
 Act = Callable[[Any], None]
 

@@ -19,12 +19,12 @@ import pytest
 import redis
 from flask import Flask
 
+from controlplane.localcloud.servers.valkey import ValkeyServer
+from controlplane.workers.runtime import polling
 from dataplane.settings import DataPlane
 from examples.notes.app import create_app
-from localcloud.servers.valkey import ValkeyServer
 from tests.engine import test_rotation_under_load as fixture
 from tests.harness.engine import Harness
-from workers.runtime import polling
 
 TIMES = int(os.environ.get("SUSPEND_LOAD_TIMES", "2"))
 
@@ -36,7 +36,7 @@ server, harness, dataplane = fixture.server, fixture.harness, fixture.dataplane
 
 @contextmanager
 def working(harness: Harness) -> Iterator[None]:
-    """A worker beside it, as `python -m workers.runtime.polling` runs."""
+    """A worker beside it, as `python -m controlplane.workers.runtime.polling` runs."""
     stop = threading.Event()
     thread = threading.Thread(target=polling.run, args=(harness.ctx, stop.wait))
     thread.start()

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry, RegistryUnavailable
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.valkey import ValkeyServer
 from tests.faults.fleet import Fleet, Resumed, percentile
 from tests.faults.storm import Storm, broken, out_of_step
 from tests.harness.engine import Harness

@@ -20,7 +20,9 @@ import boto3
 import pytest
 
 from controlplane.domain.errors import ControlPlaneError, Retryable
-from localcloud.aws.emulator import AwsEmulator
+from controlplane.localcloud.aws.emulator import AwsEmulator
+from controlplane.workers.providers.ports import PriorRun, StackRun
+from controlplane.workers.providers.terraform import TerraformRunner, lock_owner
 from tests.harness.faults.http import (
     Asked,
     HttpFault,
@@ -33,8 +35,6 @@ from tests.harness.terraform import (
     never,
     tenant_run,
 )
-from workers.providers.ports import PriorRun, StackRun
-from workers.providers.terraform import TerraformRunner, lock_owner
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.soak, pytest.mark.timeout(900)]
 

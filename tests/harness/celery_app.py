@@ -11,10 +11,10 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 
+from controlplane.workers.engine.context import Context
+from controlplane.workers.runtime import tasks
+from controlplane.workers.runtime.celery_app import app
 from tests.harness.engine import Harness
-from workers.engine.context import Context
-from workers.runtime import tasks
-from workers.runtime.celery_app import app
 
 __all__ = ["app"]
 

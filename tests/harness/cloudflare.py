@@ -14,12 +14,12 @@ import cloudflare
 import httpx
 from werkzeug.serving import make_server
 
-from localcloud.cloudflare.client import CloudflareControl
-from localcloud.cloudflare.server import make_app
-from localcloud.cloudflare.zone import Timings, Zone
-from localcloud.servers.fake_http.server import QuietHandler
-from localcloud.servers.fake_http.store import ObjectStore
-from localcloud.servers.http_service import HttpService
+from controlplane.localcloud.cloudflare.client import CloudflareControl
+from controlplane.localcloud.cloudflare.server import make_app
+from controlplane.localcloud.cloudflare.zone import Timings, Zone
+from controlplane.localcloud.servers.fake_http.server import QuietHandler
+from controlplane.localcloud.servers.fake_http.store import ObjectStore
+from controlplane.localcloud.servers.http_service import HttpService
 
 TOKEN = "canary-token-0123456789abcdefghijkl"
 ZONE = "023e105f4ecef8ad9ca31a8372d0c353"
@@ -62,7 +62,7 @@ class CloudflareFixture:
 def run_cloudflare(data_dir: Path, *arguments: str) -> Iterator[CloudflareFixture]:
     """As it is run outside of tests: a process of its own."""
     service = HttpService(
-        "localcloud.cloudflare",
+        "controlplane.localcloud.cloudflare",
         data_dir,
         arguments=["--zone-id", ZONE, *arguments],
         environment={"LOCALCLOUD_CLOUDFLARE_TOKEN": TOKEN},
@@ -74,7 +74,8 @@ def run_cloudflare(data_dir: Path, *arguments: str) -> Iterator[CloudflareFixtur
 
 @contextmanager
 def run_cloudflare_here(**settings: Any) -> Iterator[CloudflareFixture]:
-    """In a thread, for tests that each want a new one. `settings` as in `localcloud.cloudflare.zone.Zone`."""
+    """In a thread, for tests that each want a new one. `settings` as in
+    `controlplane.localcloud.cloudflare.zone.Zone`."""
     store = ObjectStore(None)
     zone = Zone(id=ZONE, token=TOKEN, store=store, **{"timings": QUICK, **settings})
     server = make_server("127.0.0.1", 0, make_app(zone), threaded=True, request_handler=QuietHandler)

@@ -16,8 +16,8 @@ from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.restore import moment
 from controlplane.domain.tenant import Phase
+from controlplane.localcloud.fakes import past
 from controlplane.store import data_copy, move, placement, purge
-from localcloud.fakes import past
 from tests.harness.engine import Harness
 
 SUBSCRIPTION = "sub_00000001"

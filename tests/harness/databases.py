@@ -1,4 +1,4 @@
-"""A PostgreSQL whose master has what RDS gives one, for the tests of `workers.providers.databases`."""
+"""A PostgreSQL whose master has what RDS gives, for tests of `controlplane.workers.providers.databases`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from psycopg import sql
 
 from controlplane.domain.errors import Retryable
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
-from localcloud.aws.databases import guard_wal_functions
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import make_data_root
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential, SecretDescription, Secrets
+from controlplane.localcloud.aws.databases import guard_wal_functions
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import make_data_root
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential, SecretDescription, Secrets
 
 MASTER_PASSWORD = "canary-master-\\'\"%§"
 MASTER_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-1"

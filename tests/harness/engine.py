@@ -22,10 +22,7 @@ from controlplane.domain.billing import spec_from_subscription
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.placement import Placement, tenant_id_for
-from controlplane.services import billing
-from controlplane.store import cluster, placement, subscription, tenant
-from controlplane.store.registry import Registry, one
-from localcloud.fakes.aws import (
+from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeAccount,
     FakeClusters,
@@ -34,31 +31,34 @@ from localcloud.fakes.aws import (
     FakeQuotas,
     FakeSecrets,
 )
-from localcloud.fakes.billing import FakeBilling
-from localcloud.fakes.config_cache import FakeConfigCache
-from localcloud.fakes.custom_hostnames import FakeCustomHostnames
-from localcloud.fakes.databases import DATABASE, FakeDatabases
-from localcloud.fakes.dumps import FakeDumps
-from localcloud.fakes.moves import (
+from controlplane.localcloud.fakes.billing import FakeBilling
+from controlplane.localcloud.fakes.config_cache import FakeConfigCache
+from controlplane.localcloud.fakes.custom_hostnames import FakeCustomHostnames
+from controlplane.localcloud.fakes.databases import DATABASE, FakeDatabases
+from controlplane.localcloud.fakes.dumps import FakeDumps
+from controlplane.localcloud.fakes.moves import (
     PROGRESS,
     STREAM,
     FakeMoves,
 )
-from localcloud.fakes.snapshots import FakeSnapshots
-from localcloud.fakes.terraform import OWNER, FakeTerraform
-from localcloud.fakes.world import World
-from tests import builders
-from workers.engine.context import (
+from controlplane.localcloud.fakes.snapshots import FakeSnapshots
+from controlplane.localcloud.fakes.terraform import OWNER, FakeTerraform
+from controlplane.localcloud.fakes.world import World
+from controlplane.services import billing
+from controlplane.store import cluster, placement, subscription, tenant
+from controlplane.store.registry import Registry, one
+from controlplane.workers.engine.context import (
     Context,
     Platform,
     Providers,
 )
-from workers.engine.observe import endpoint_of
-from workers.providers.databases import new_password
-from workers.providers.databases.migrations import load
-from workers.providers.ports import ClusterEndpoint, Credential
-from workers.runtime import polling
-from workers.schedule.duties import WORK
+from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.providers.databases import new_password
+from controlplane.workers.providers.databases.migrations import load
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential
+from controlplane.workers.runtime import polling
+from controlplane.workers.schedule.duties import WORK
+from tests import builders
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "examples/notes/migrations"

@@ -12,10 +12,10 @@ from pathlib import Path
 import psycopg
 
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.moves import PostgresMoves
+from controlplane.workers.providers.ports import Credential, Home, MoveRun
 from tests.harness.databases import Server, credential_of
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.moves import PostgresMoves
-from workers.providers.ports import Credential, Home, MoveRun
 
 
 def going(fencing_token: int = 1) -> MoveRun:

@@ -20,22 +20,22 @@ from typing import Any
 
 import psycopg
 
-from dataplane.credentials import SecretsManagerCredentials
-from dataplane.errors import DataPlaneError
-from dataplane.settings import DataPlane, from_environment
-from localcloud.fakes.aws import (
+from controlplane.localcloud.fakes.aws import (
     FakeAccount,
     encode,
     endpoint_of,
 )
+from controlplane.workers.providers.config_cache import RedisConfigCache
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.moves import PostgresMoves
+from controlplane.workers.providers.ports import Credential
+from dataplane.credentials import SecretsManagerCredentials
+from dataplane.errors import DataPlaneError
+from dataplane.settings import DataPlane, from_environment
 from tests.engine.secrets_manager import SecretsManager
 from tests.harness.databases import MASTER_PASSWORD, Server
 from tests.harness.engine import ZONE, Harness
-from workers.providers.config_cache import RedisConfigCache
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.moves import PostgresMoves
-from workers.providers.ports import Credential
 
 KEY = ("k1", b"movement" * 4)
 HOST = f"customer-1.{ZONE}"

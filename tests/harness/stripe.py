@@ -14,14 +14,14 @@ from typing import Any
 import stripe
 from werkzeug.serving import make_server
 
-from localcloud.servers.fake_http.server import QuietHandler
-from localcloud.servers.fake_http.store import ObjectStore
-from localcloud.servers.http_service import HttpService
-from localcloud.stripe.account import Account, Settings
-from localcloud.stripe.catalogue import create_prices, subscribe
-from localcloud.stripe.client import StripeControl
-from localcloud.stripe.delivery import Deliverer
-from localcloud.stripe.server import make_app
+from controlplane.localcloud.servers.fake_http.server import QuietHandler
+from controlplane.localcloud.servers.fake_http.store import ObjectStore
+from controlplane.localcloud.servers.http_service import HttpService
+from controlplane.localcloud.stripe.account import Account, Settings
+from controlplane.localcloud.stripe.catalogue import create_prices, subscribe
+from controlplane.localcloud.stripe.client import StripeControl
+from controlplane.localcloud.stripe.delivery import Deliverer
+from controlplane.localcloud.stripe.server import make_app
 
 KEY = "sk_test_canary0123456789abcdefghijkl"
 PLANS = {"shared": 1900, "dedicated": 9900}
@@ -74,7 +74,7 @@ class StripeFixture:
 def run_stripe(data_dir: Path, *arguments: str) -> Iterator[StripeFixture]:
     """As it is run outside of tests: a process of its own."""
     service = HttpService(
-        "localcloud.stripe",
+        "controlplane.localcloud.stripe",
         data_dir,
         arguments=arguments,
         environment={"LOCALCLOUD_STRIPE_API_KEY": KEY},
@@ -87,7 +87,7 @@ def run_stripe(data_dir: Path, *arguments: str) -> Iterator[StripeFixture]:
 @contextmanager
 def run_stripe_here(**settings: Any) -> Iterator[StripeFixture]:
     """In a thread, for tests that each want a new one: starts in milliseconds. `settings` as in
-    `localcloud.stripe.account.Settings`."""
+    `controlplane.localcloud.stripe.account.Settings`."""
     store = ObjectStore(None)
     account = Account(store, Settings(api_key=KEY, **settings))
     deliverer = Deliverer(account)

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import boto3
 
-from localcloud.aws.emulator import REGION
-from localcloud.fakes.terraform import FakeTerraform
-from localcloud.fakes.world import World
-from localcloud.terraform_mirror import terraform_environment
-from workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
-from workers.providers.terraform import TerraformRunner
-from workers.providers.terraform.state import StateBucket
+from controlplane.localcloud.aws.emulator import REGION
+from controlplane.localcloud.fakes.terraform import FakeTerraform
+from controlplane.localcloud.fakes.world import World
+from controlplane.localcloud.terraform_mirror import terraform_environment
+from controlplane.workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
+from controlplane.workers.providers.terraform import TerraformRunner
+from controlplane.workers.providers.terraform.state import StateBucket
 
 ROOT = Path(__file__).parents[2] / "terraform"
 BUCKET = "terraform-states"

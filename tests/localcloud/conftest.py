@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from botocore.exceptions import ClientError
 
-from localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
 
 POSTGRES = "aurora-postgresql"
 

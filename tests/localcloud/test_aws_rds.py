@@ -1,6 +1,6 @@
 """RDS as the emulator has it: what AWS refuses is refused, what AWS keeps is kept.
 
-Each test fails on moto as it is; `localcloud.aws.fidelity.rds_*` says why.
+Each test fails on moto as it is; `controlplane.localcloud.aws.fidelity.rds_*` says why.
 """
 
 from __future__ import annotations

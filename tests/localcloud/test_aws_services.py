@@ -1,6 +1,6 @@
 """Secrets Manager, IAM and autoscaling as the emulator has them.
 
-Each test fails on moto as it is; `localcloud.aws.fidelity` says why.
+Each test fails on moto as it is; `controlplane.localcloud.aws.fidelity` says why.
 """
 
 from __future__ import annotations

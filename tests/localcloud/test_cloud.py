@@ -19,8 +19,8 @@ import redis
 import stripe
 from cloudflare import Cloudflare
 
-from localcloud.cloud import LocalCloud
-from localcloud.servers.process import ServiceError, make_data_root
+from controlplane.localcloud.cloud import LocalCloud
+from controlplane.localcloud.servers.process import ServiceError, make_data_root
 from tests.localcloud.test_process import wait_for
 from tests.processes import is_running
 
@@ -158,7 +158,15 @@ def descendants(pid: int) -> set[int]:
 def test_the_command_leaves_no_process(root: Path, ending: signal.Signals) -> None:
     variables = root / "local.env"
     with subprocess.Popen(
-        [sys.executable, "-m", "localcloud", "--data-dir", root / "world", "--env-file", variables],
+        [
+            sys.executable,
+            "-m",
+            "controlplane.localcloud",
+            "--data-dir",
+            root / "world",
+            "--env-file",
+            variables,
+        ],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],

@@ -12,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from localcloud.servers import postgres_install
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import ServiceError
+from controlplane.localcloud.servers import postgres_install
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import ServiceError
 
 PASSWORD = "o'clock \"%\\ß@:/"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.servers.process import (
+from controlplane.localcloud.servers.process import (
     ServiceError,
     free_port,
     spawn,
@@ -38,9 +38,9 @@ def test_everything_ends_with_a_parent_that_is_killed(data_root: Path, ending: s
     script = """
 import signal, sys, time
 from pathlib import Path
-from localcloud.servers.postgres import PostgresServer
-from localcloud.servers.process import spawn
-from localcloud.servers.valkey import ValkeyServer
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.servers.process import spawn
+from controlplane.localcloud.servers.valkey import ValkeyServer
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 root = Path(sys.argv[1])
 postgres, valkey = PostgresServer(root / "postgres"), ValkeyServer(root / "valkey")
@@ -49,7 +49,7 @@ valkey.start()
 inner = '''
 import sys, time
 from pathlib import Path
-from localcloud.servers.process import spawn
+from controlplane.localcloud.servers.process import spawn
 root = Path(sys.argv[1])
 child = spawn("inner", [sys.executable, "-c", "import time; time.sleep(600)"], log=root / "b.log")
 (root / "inner.pid").write_text(str(child.pid))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.terraform_mirror import REGISTRY, find_mirror, terraform_environment
+from controlplane.localcloud.terraform_mirror import REGISTRY, find_mirror, terraform_environment
 
 
 @pytest.fixture

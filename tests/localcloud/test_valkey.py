@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from localcloud.servers.valkey import ValkeyServer
+from controlplane.localcloud.servers.valkey import ValkeyServer
 
 
 def test_a_full_broker_refuses_and_a_full_cache_forgets(data_root: Path) -> None:

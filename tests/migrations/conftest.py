@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.store.registry import Registry
-from localcloud.servers.postgres import PostgresServer
 from tests.migrations.fleet import Fleet, context
 
 MakeFleet = Callable[..., Fleet]

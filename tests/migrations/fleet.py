@@ -23,17 +23,17 @@ from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_f
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle, TenantSpec
+from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.services import releases, rollouts
 from controlplane.services.rollouts import RolloutDetail
 from controlplane.store import lease, placement, tenant
 from controlplane.store.registry import Registry
-from localcloud.servers.postgres import PostgresServer
+from controlplane.workers.engine.context import Context
+from controlplane.workers.jobs import rollouts as executor
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential, SecretDescription
 from tests.harness.engine import Harness
-from workers.engine.context import Context
-from workers.jobs import rollouts as executor
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential, SecretDescription
 
 MASTER_ARN = "arn:master"
 _MIGRATOR = re.compile(r"^tenants/(t-[a-z2-7]{12})/(\d+)/(app|migrator)$")

@@ -15,6 +15,8 @@ import pytest
 from controlplane import migration_project
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.release import Adapter, MigrationFailed, Release
+from controlplane.workers.providers.databases.migrations import LOCK
+from controlplane.workers.providers.ports import Bounds, FileRun
 from tests.harness.databases import (
     Server,
     credential_of,
@@ -22,8 +24,6 @@ from tests.harness.databases import (
     run_server,
 )
 from tests.processes import is_running
-from workers.providers.databases.migrations import LOCK
-from workers.providers.ports import Bounds, FileRun
 
 EXAMPLES = Path(__file__).parents[2] / "examples/migrations"
 TOOLS = ("alembic", "django", "drizzle")

@@ -18,18 +18,18 @@ from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle
+from controlplane.localcloud.fakes.databases import APPLIED, DATABASE
 from controlplane.services import releases, rollouts
 from controlplane.store import placement, tenant
-from localcloud.fakes.databases import APPLIED, DATABASE
+from controlplane.workers.jobs import rollouts as executor
+from controlplane.workers.jobs import snapshots
+from controlplane.workers.schedule import sweep
 from tests.engine.conftest import harness
 from tests.harness.engine import (
     MIGRATIONS,
     ZONE,
     Harness,
 )
-from workers.jobs import rollouts as executor
-from workers.jobs import snapshots
-from workers.schedule import sweep
 
 __all__ = ["harness"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from controlplane.services import rehearsals, schemas
 from controlplane.services.rehearsals import RehearsalDetail
 from controlplane.store import schema_shape
+from controlplane.workers.jobs import rehearsals as executor
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet
-from workers.jobs import rehearsals as executor
 
 BASE = {"0001_base.sql": "CREATE TABLE notes (id int, body text);\nCREATE INDEX notes_id ON notes (id)"}
 SLOW = {"0002_slow.sql": "ALTER TABLE notes ADD stars int;\nSELECT pg_sleep(0.3);\nCREATE TABLE tag ()"}

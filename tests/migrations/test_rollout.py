@@ -11,10 +11,10 @@ from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
 from controlplane.services import rollouts
 from controlplane.store import release
+from controlplane.workers.jobs import rollouts as executor
+from controlplane.workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
-from workers.jobs import rollouts as executor
-from workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
 
 WAVES = ["customer-2", "50%", "100%"]
 BREAKS_FOR_ONE = (

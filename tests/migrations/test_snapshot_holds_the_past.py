@@ -13,19 +13,19 @@ import psycopg
 import pytest
 
 from controlplane.domain.catalogue import Catalogue
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.store.registry import Registry
-from localcloud.aws.emulator import REGION, AwsEmulator
-from localcloud.servers.postgres import PostgresServer
+from controlplane.workers.jobs import rollouts as executor
+from controlplane.workers.jobs import snapshots
+from controlplane.workers.providers.aws_clusters import AwsClusters
+from controlplane.workers.providers.aws_secrets import AwsSecrets
+from controlplane.workers.providers.aws_snapshots import AwsSnapshots
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential
 from tests.harness.terraform import new_id
 from tests.migrations.fleet import DerivedSecrets, Fleet, context
-from workers.jobs import rollouts as executor
-from workers.jobs import snapshots
-from workers.providers.aws_clusters import AwsClusters
-from workers.providers.aws_secrets import AwsSecrets
-from workers.providers.aws_snapshots import AwsSnapshots
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential
 
 OLD = {"0001_notes.sql": "CREATE TABLE notes (body text);\nINSERT INTO notes VALUES ('kept')"}
 NEW = OLD | {"0002_stars.sql": "ALTER TABLE notes ADD stars int;\nDELETE FROM notes"}

@@ -10,15 +10,15 @@ import pytest
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.rollout import Spec
+from controlplane.localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
+from controlplane.localcloud.fakes.world import World
 from controlplane.services import rollouts
 from controlplane.store import rollout_snapshot
-from localcloud.fakes.aws import FakeAccount
-from localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
-from localcloud.fakes.world import World
+from controlplane.workers.jobs import rollouts as executor
+from controlplane.workers.jobs import snapshots
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
-from workers.jobs import rollouts as executor
-from workers.jobs import snapshots
 
 
 @dataclasses.dataclass

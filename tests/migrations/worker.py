@@ -6,8 +6,8 @@ import sys
 import time
 
 from controlplane.store import rollout
+from controlplane.workers.jobs import rollouts
 from tests.migrations.fleet import context
-from workers.jobs import rollouts
 
 
 def main() -> None:

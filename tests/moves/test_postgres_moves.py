@@ -10,6 +10,9 @@ import psycopg
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.moves import PostgresMoves, stream
+from controlplane.workers.providers.ports import HandedOver, MoveDescription
 from tests.harness.databases import (
     LOGICAL,
     Server,
@@ -22,9 +25,6 @@ from tests.harness.move_servers import (
     going,
     make_pair,
 )
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.moves import PostgresMoves, stream
-from workers.providers.ports import HandedOver, MoveDescription
 
 NOTES = """
 CREATE TYPE mood AS ENUM ('good', 'bad');

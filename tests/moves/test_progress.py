@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers.moves.pgoutput import decode
-from workers.providers.moves.progress import Snapshot
-from workers.providers.moves.stream import lsn_text
+from controlplane.workers.providers.moves.pgoutput import decode
+from controlplane.workers.providers.moves.progress import Snapshot
+from controlplane.workers.providers.moves.stream import lsn_text
 
 ROUND = 2**32
 

@@ -11,9 +11,9 @@ import pytest
 from controlplane.actions.action import run
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import move
 from controlplane.store.registry import Registry
-from localcloud.servers.valkey import ValkeyServer
 from tests.harness.databases import (
     LOGICAL,
     Server,

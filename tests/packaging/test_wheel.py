@@ -20,8 +20,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from controlplane.workers.runtime import wiring
 from tests.test_settings import environment
-from workers.runtime import wiring
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("controlplane", "dataplane", "localcloud", "workers", "terraform")
@@ -148,7 +148,8 @@ def one_line(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
 
 
 def test_nothing_of_the_checkout_and_no_extra_can_be_imported(installed: Installed) -> None:
-    names = ("controlplane", "workers", "dataplane", "localcloud", *OUTSIDE)
+    absent = ("workers", "localcloud", *OUTSIDE)
+    names = ("controlplane.workers", "controlplane.localcloud", "dataplane", *absent)
     ask = (
         "import importlib.util, json;"
         "print(json.dumps({n: (s := importlib.util.find_spec(n)) and s.origin for n in %r}))"
@@ -162,9 +163,15 @@ def test_nothing_of_the_checkout_and_no_extra_can_be_imported(installed: Install
         timeout=60,
     )
     origins = json.loads(done.stdout)
-    assert {name: origins.pop(name) for name in OUTSIDE} == dict.fromkeys(OUTSIDE)
+    assert {name: origins.pop(name) for name in absent} == dict.fromkeys(absent)
     assert all(Path(origin).is_relative_to(installed.site) for origin in origins.values()), origins
-    assert not [path for path in installed.site.glob("workers/**/*") if path.is_symlink()]
+    assert not [path for path in installed.site.glob("controlplane/**/*") if path.is_symlink()]
+
+
+def test_a_stranger_gets_two_top_level_names(installed: Installed) -> None:
+    """Everything else in the folder is a link to what the wheel needs."""
+    own = {path.name for path in installed.site.iterdir() if not path.is_symlink()}
+    assert {name for name in own if not name.endswith(".dist-info")} == {"controlplane", "dataplane"}
 
 
 def test_a_worker_would_start_and_says_what_it_would_do(
@@ -173,7 +180,7 @@ def test_a_worker_would_start_and_says_what_it_would_do(
     done = installed.run("worker", "--check", "--concurrency", "3", env=worker_env)
     assert done.returncode == 0, done.stdout + done.stderr
     (stacks,) = [line for line in done.stdout.splitlines() if "Terraform stacks" in line]
-    assert str(installed.site / "workers" / "terraform" / "stacks") in stacks
+    assert str(installed.site / "controlplane" / "workers" / "terraform" / "stacks") in stacks
     for stack, digest in wiring.stack_versions().items():
         assert f"{stack} {digest}" in stacks  # the very files of the checkout
     told = json.loads(installed.run("worker", "--check", "--json", env=worker_env).stdout)
@@ -230,7 +237,7 @@ def test_simulate_needs_no_extra_where_it_is_given_a_database(
 
 
 def test_without_its_stacks_no_worker_starts(installed: Installed, worker_env: dict[str, str]) -> None:
-    modules = installed.site / "workers" / "terraform" / "modules"
+    modules = installed.site / "controlplane" / "workers" / "terraform" / "modules"
     modules.rename(modules.with_name("away"))
     try:
         started = installed.run("worker", env=worker_env)

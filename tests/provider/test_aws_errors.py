@@ -13,7 +13,7 @@ from botocore.exceptions import (
 )
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
-from workers.providers import aws
+from controlplane.workers.providers import aws
 
 
 def meet(error: Exception) -> ControlPlaneError:

@@ -10,16 +10,16 @@ from typing import Any, Protocol
 import pytest
 
 from controlplane.domain.errors import Invalid, NotFound, Retryable
-from localcloud.fakes.billing import FakeBilling
-from localcloud.fakes.world import World
+from controlplane.localcloud.fakes.billing import FakeBilling
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers import stripe_billing
+from controlplane.workers.providers.stripe_billing import StripeBilling
 from tests import builders
 from tests.harness.stripe import (
     KEY,
     StripeFixture,
     run_stripe,
 )
-from workers.providers import stripe_billing
-from workers.providers.stripe_billing import StripeBilling
 
 CREATED = "customer.subscription.created"
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from controlplane.domain.errors import ControlPlaneError, Invalid, NeedsHuman, Refused, Retryable
+from controlplane.workers.providers import stripe_billing
+from controlplane.workers.providers.stripe_billing import StripeBilling
 from tests.harness.stripe import (
     KEY,
     StripeFixture,
     run_stripe,
 )
-from workers.providers import stripe_billing
-from workers.providers.stripe_billing import StripeBilling
 
 
 @pytest.fixture(scope="module")

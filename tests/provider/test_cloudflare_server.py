@@ -13,7 +13,7 @@ import httpx
 import jsonschema
 import pytest
 
-from localcloud.cloudflare.zone import Limits, Timings
+from controlplane.localcloud.cloudflare.zone import Limits, Timings
 from tests.harness.cloudflare import (
     TOKEN,
     ZONE,

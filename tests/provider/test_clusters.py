@@ -11,18 +11,18 @@ import httpx
 import pytest
 
 from controlplane.domain.errors import Retryable
-from localcloud.aws.emulator import REGION, AwsEmulator
-from localcloud.fakes.aws import (
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.fakes.aws import (
     FakeAccount,
     FakeClusters,
     FakeSecrets,
 )
-from localcloud.fakes.world import World
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_clusters import AwsClusters
+from controlplane.workers.providers.aws_secrets import AwsSecrets
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.harness.terraform import new_id
-from workers.providers.aws_clusters import AwsClusters
-from workers.providers.aws_secrets import AwsSecrets
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
 
 
 @dataclass
@@ -62,7 +62,7 @@ def _real() -> ClustersFixture:
 
 
 def _fake() -> ClustersFixture:
-    from localcloud.fakes.terraform import FakeTerraform
+    from controlplane.localcloud.fakes.terraform import FakeTerraform
 
     world = World()
     account, terraform = FakeAccount(world), FakeTerraform(world)

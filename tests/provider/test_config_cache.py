@@ -12,6 +12,10 @@ import pytest
 import redis
 
 from controlplane.domain.errors import Invalid, Retryable
+from controlplane.localcloud.fakes.config_cache import ENTRY, FakeConfigCache
+from controlplane.localcloud.fakes.world import World
+from controlplane.localcloud.servers.valkey import ValkeyServer
+from controlplane.workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
 from dataplane.tenant_config import (
     INVALIDATION_CHANNEL,
     DatabaseAddress,
@@ -22,10 +26,6 @@ from dataplane.tenant_config import (
     sign,
     verify,
 )
-from localcloud.fakes.config_cache import ENTRY, FakeConfigCache
-from localcloud.fakes.world import World
-from localcloud.servers.valkey import ValkeyServer
-from workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
 
 AnyCache = RedisConfigCache | FakeConfigCache
 KEY = ("k1", b"\x01" * 32)

@@ -8,8 +8,10 @@ from typing import Protocol
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, Refused, Retryable
-from localcloud.fakes.custom_hostnames import FakeCustomHostnames
-from localcloud.fakes.world import World
+from controlplane.localcloud.fakes.custom_hostnames import FakeCustomHostnames
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostnames
+from controlplane.workers.providers.ports import CustomHostnames, HostnameDescription
 from tests.harness.cloudflare import (
     TOKEN,
     ZONE,
@@ -17,8 +19,6 @@ from tests.harness.cloudflare import (
     eventually,
     run_cloudflare_here,
 )
-from workers.providers.cloudflare_hostnames import CloudflareHostnames
-from workers.providers.ports import CustomHostnames, HostnameDescription
 
 HOST, OURS, THEIRS = "notes.acme.dev", "t-aaaaaaaaaaaa", "t-bbbbbbbbbbbb"
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from controlplane.domain.errors import ControlPlaneError, Invalid, NeedsHuman, Refused, Retryable
-from localcloud.cloudflare.zone import Limits
+from controlplane.localcloud.cloudflare.zone import Limits
+from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostnames
 from tests.harness.cloudflare import (
     TOKEN,
     ZONE,
     CloudflareFixture,
     run_cloudflare_here,
 )
-from workers.providers.cloudflare_hostnames import CloudflareHostnames
 
 HOST, OURS = "notes.acme.dev", "t-aaaaaaaaaaaa"
 NOBODY = "0d89c70d-ad9f-4843-b99f-6cc0252067e9"

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
-from localcloud.fakes.databases import FakeDatabases
-from localcloud.fakes.world import World
+from controlplane.localcloud.fakes.databases import FakeDatabases
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential, DatabaseDescription, Databases
 from tests.harness.databases import (
     MASTER_ARN,
     NOTES,
@@ -25,7 +26,6 @@ from tests.harness.databases import (
     run_server,
     write_migrations,
 )
-from workers.providers.ports import ClusterEndpoint, Credential, DatabaseDescription, Databases
 
 
 @dataclass

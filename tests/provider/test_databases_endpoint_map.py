@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import Invalid
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.harness.databases import new_placement, run_server
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
 
 
 def write(path: Path, content: object) -> None:

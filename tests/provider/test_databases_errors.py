@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
-from workers.providers.databases.errors import (
+from controlplane.workers.providers.databases.errors import (
     DatabaseClosed,
     LoginRefused,
     NoSuchDatabase,

@@ -15,6 +15,10 @@ from psycopg import sql
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Adapter, Release, ReleaseFile, digest_of
+from controlplane.workers.providers.databases.errors import statement_error
+from controlplane.workers.providers.databases.sessions import Sessions
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import Bounds, Credential
 from tests.harness.databases import (
     MASTER_ARN,
     MASTER_PASSWORD,
@@ -26,10 +30,6 @@ from tests.harness.databases import (
     server,
     write_migrations,
 )
-from workers.providers.databases.errors import statement_error
-from workers.providers.databases.sessions import Sessions
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import Bounds, Credential
 
 __all__ = ["server"]  # a fixture
 

@@ -13,6 +13,9 @@ import pytest
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.databases.migrations import LOCK, load
+from controlplane.workers.providers.ports import Credential
 from tests.harness.databases import (
     NOTES,
     Server,
@@ -21,9 +24,6 @@ from tests.harness.databases import (
     run_server,
     write_migrations,
 )
-from workers.providers.databases import PostgresDatabases
-from workers.providers.databases.migrations import LOCK, load
-from workers.providers.ports import Credential
 
 GOOD = "SELECT 1"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
+from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential
 from tests.harness.databases import MASTER_ARN, MemorySecrets
 from tests.tls import PORT, RIGHT, WRONG, TlsServer
-from workers.providers.databases import PostgresDatabases
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential
 
 
 @pytest.fixture(scope="module")

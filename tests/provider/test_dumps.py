@@ -17,11 +17,15 @@ import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
-from localcloud.aws.emulator import REGION, AwsEmulator
-from localcloud.fakes.databases import FakeDatabases
-from localcloud.fakes.dumps import FakeDumps
-from localcloud.fakes.world import World
-from localcloud.servers.postgres_install import program
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.fakes.databases import FakeDatabases
+from controlplane.localcloud.fakes.dumps import FakeDumps
+from controlplane.localcloud.fakes.world import World
+from controlplane.localcloud.servers.postgres_install import program
+from controlplane.workers.providers.databases.sessions import Sessions
+from controlplane.workers.providers.dumps import PgDump, S3Dumps
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Databases, Dumps
 from tests.harness.databases import (
     MASTER_ARN,
     NOTES,
@@ -32,10 +36,6 @@ from tests.harness.databases import (
     run_server,
     write_migrations,
 )
-from workers.providers.databases.sessions import Sessions
-from workers.providers.dumps import PgDump, S3Dumps
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential, Databases, Dumps
 
 
 def go_on() -> bool:

@@ -8,11 +8,11 @@ import boto3
 import pytest
 
 from controlplane.domain.errors import Invalid, NotFound
-from localcloud.aws.emulator import REGION
-from localcloud.fakes.aws import FakeAccount, FakeIdentities
-from localcloud.fakes.world import World
+from controlplane.localcloud.aws.emulator import REGION
+from controlplane.localcloud.fakes.aws import FakeAccount, FakeIdentities
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_identities import AwsIdentities
 from tests.harness.terraform import new_id
-from workers.providers.aws_identities import AwsIdentities
 
 
 @pytest.mark.parametrize("kind", ["fake", "real"])

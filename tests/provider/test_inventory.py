@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from localcloud.aws.emulator import REGION
-from localcloud.fakes.aws import FakeAccount, FakeInventory
-from localcloud.fakes.terraform import LOCK, STATE
-from localcloud.fakes.world import World
+from controlplane.localcloud.aws.emulator import REGION
+from controlplane.localcloud.fakes.aws import FakeAccount, FakeInventory
+from controlplane.localcloud.fakes.terraform import LOCK, STATE
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_inventory import AwsInventory
+from controlplane.workers.providers.ports import Inventory, StateObject
 from tests.harness.terraform import new_id
-from workers.providers.aws_inventory import AwsInventory
-from workers.providers.ports import Inventory, StateObject
 
 TENANT, CLUSTER = new_id("t-"), new_id("c-")
 """Drawn, because the emulated account is shared by a whole run."""

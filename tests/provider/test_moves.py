@@ -10,14 +10,15 @@ import pytest
 
 from controlplane.domain.errors import NeedsHuman
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
-from localcloud.fakes.aws import (
+from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeAccount,
     endpoint_of,
 )
-from localcloud.fakes.databases import FakeDatabases
-from localcloud.fakes.moves import FakeMoves
-from localcloud.fakes.world import World
+from controlplane.localcloud.fakes.databases import FakeDatabases
+from controlplane.localcloud.fakes.moves import FakeMoves
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.ports import Credential, Home, Moves
 from tests.harness.databases import (
     LOGICAL,
     NOTES,
@@ -28,7 +29,6 @@ from tests.harness.databases import (
     write_migrations,
 )
 from tests.harness.move_servers import going, make_pair
-from workers.providers.ports import Credential, Home, Moves
 
 
 @dataclass

@@ -13,12 +13,12 @@ from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
 from controlplane.domain.errors import Retryable
-from localcloud.aws.emulator import REGION, AwsEmulator
-from localcloud.fakes.aws import FakeAccount, FakeQuotas
-from localcloud.fakes.world import World
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.fakes.aws import FakeAccount, FakeQuotas
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_quotas import AwsQuotas
+from controlplane.workers.providers.ports import QuotaRoom
 from tests.harness.terraform import new_id
-from workers.providers.aws_quotas import AwsQuotas
-from workers.providers.ports import QuotaRoom
 
 
 @dataclass

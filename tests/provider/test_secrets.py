@@ -11,11 +11,11 @@ import boto3
 import pytest
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
-from localcloud.aws.emulator import REGION
-from localcloud.fakes.aws import FakeAccount, FakeSecrets
-from localcloud.fakes.world import World
-from workers.providers.aws_secrets import AwsSecrets
-from workers.providers.ports import Credential
+from controlplane.localcloud.aws.emulator import REGION
+from controlplane.localcloud.fakes.aws import FakeAccount, FakeSecrets
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_secrets import AwsSecrets
+from controlplane.workers.providers.ports import Credential
 
 CREDENTIAL = Credential(
     username="t_x_1_app_a", password="canary-7f3a", host="db.example.net", port=5433, dbname="t_x_1"

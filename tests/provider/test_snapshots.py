@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from localcloud.aws.emulator import REGION, AwsEmulator
-from localcloud.fakes.aws import FakeAccount
-from localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
-from localcloud.fakes.world import World
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.fakes.aws import FakeAccount
+from controlplane.localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
+from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_snapshots import AwsSnapshots
+from controlplane.workers.providers.ports import Snapshots
 from tests.harness.terraform import new_id
-from workers.providers.aws_snapshots import AwsSnapshots
-from workers.providers.ports import Snapshots
 
 
 @dataclass

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import stripe
 
-from localcloud.servers.fake_http.store import ObjectStore
-from localcloud.stripe.account import Account, Settings
-from localcloud.stripe.delivery import Deliverer
-from localcloud.stripe.server import make_app
+from controlplane.localcloud.servers.fake_http.store import ObjectStore
+from controlplane.localcloud.stripe.account import Account, Settings
+from controlplane.localcloud.stripe.delivery import Deliverer
+from controlplane.localcloud.stripe.server import make_app
 from tests.harness.stripe import (
     Receiver,
     StripeFixture,

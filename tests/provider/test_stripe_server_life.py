@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import stripe
 
-from localcloud.stripe import periods
+from controlplane.localcloud.stripe import periods
 from tests.harness.stripe import (
     StripeFixture,
     plain,

@@ -15,8 +15,8 @@ from tests.processes import is_running
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
-    "stripe": ["localcloud.stripe"],
-    "cloudflare": ["localcloud.cloudflare", "--zone-id", "z"],
+    "stripe": ["controlplane.localcloud.stripe"],
+    "cloudflare": ["controlplane.localcloud.cloudflare", "--zone-id", "z"],
 }
 TOKEN = "LOCALCLOUD_CLOUDFLARE_TOKEN"
 PARENT = """
@@ -82,18 +82,18 @@ def test_it_ends_in_order_when_told_to(name: str) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["localcloud.stripe"], "--port"),
+        (["controlplane.localcloud.stripe"], "--port"),
         (
-            ["localcloud.stripe", "--port", "0", "--api-version", "latest"],
+            ["controlplane.localcloud.stripe", "--port", "0", "--api-version", "latest"],
             "--api-version: expected YYYY-MM-DD",
         ),
-        (["localcloud.stripe", "--port", "0", "--retry-seconds", "1,-2"], "--retry-seconds"),
-        (["localcloud.stripe", "--port", "0", "--retry-seconds", "soon"], "--retry-seconds"),
+        (["controlplane.localcloud.stripe", "--port", "0", "--retry-seconds", "1,-2"], "--retry-seconds"),
+        (["controlplane.localcloud.stripe", "--port", "0", "--retry-seconds", "soon"], "--retry-seconds"),
         (
-            ["localcloud.stripe", "--port", "0", "--delivery-threads", "0"],
+            ["controlplane.localcloud.stripe", "--port", "0", "--delivery-threads", "0"],
             "--delivery-threads: expected 1 to 64",
         ),
-        (["localcloud.cloudflare", "--port", "0"], "--zone-id"),
+        (["controlplane.localcloud.cloudflare", "--port", "0"], "--zone-id"),
         ([*COMMANDS["cloudflare"], "--port", "0", "--records-seconds", "9"], "--records-seconds: expected"),
         ([*COMMANDS["cloudflare"], "--port", "0", "--rate-limit", "0"], "--rate-limit"),
     ],

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
+from controlplane.workers.providers.ports import PriorRun
+from controlplane.workers.providers.terraform import lock_owner
+from controlplane.workers.providers.terraform.inventory import TenantInventory
 from tests.harness.terraform import (
     Events,
     FakeFixture,
@@ -18,9 +21,6 @@ from tests.harness.terraform import (
     never,
     tenant_run,
 )
-from workers.providers.ports import PriorRun
-from workers.providers.terraform import lock_owner
-from workers.providers.terraform.inventory import TenantInventory
 
 ADDRESSES = {
     TenantInventory.app_secret,

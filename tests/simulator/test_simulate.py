@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from controlplane.cli.simulate import command
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import Invalid
-from localcloud.servers.postgres import PostgresServer
-from localcloud.simulator.customers import generate
-from localcloud.simulator.schedule import NONE, Trouble, schedule
-from localcloud.simulator.stream import dump, last_objects, load
-from workers.jobs import comparison
+from controlplane.localcloud.servers.postgres import PostgresServer
+from controlplane.localcloud.simulator.customers import generate
+from controlplane.localcloud.simulator.schedule import NONE, Trouble, schedule
+from controlplane.localcloud.simulator.stream import dump, last_objects, load
+from controlplane.workers.jobs import comparison
 
 ROOT = Path(__file__).parents[2]
 CATALOGUE = parse_catalogue((ROOT / "controlplane/plans.toml").read_text(), source="plans.toml")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from benchmarks.history import fill
+from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.services import timers
 from controlplane.store import event, history, lease, notification, operation, preview, summary
 from controlplane.store.registry import Connection, Registry, one
-from localcloud.servers.postgres import PostgresServer
 
 # ---------------------------------------------------------------------------------- by an index
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, Retryable
-from workers.providers.terraform.diagnostics import Diagnostic, failure, of_stderr
+from controlplane.workers.providers.terraform.diagnostics import Diagnostic, failure, of_stderr
 
 RDS = "creating RDS Cluster (c-x): operation error RDS: CreateDBCluster, response StatusCode: {}, {}"
 

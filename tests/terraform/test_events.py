@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
+from controlplane.workers.providers.ports import ResourceEvent
+from controlplane.workers.providers.terraform.diagnostics import Diagnostic
+from controlplane.workers.providers.terraform.events import Stream
 from tests.harness.terraform import Events
-from workers.providers.ports import ResourceEvent
-from workers.providers.terraform.diagnostics import Diagnostic
-from workers.providers.terraform.events import Stream
 
 ALL = frozenset({"planned", "started", "progress", "done", "failed"})
 ROLE = "module.tenant.aws_iam_role.this"

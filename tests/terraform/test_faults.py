@@ -23,7 +23,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
-from localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.workers.providers.aws_secrets import AwsSecrets
+from controlplane.workers.providers.ports import Credential, PlannedChange, PriorRun, ResourceEvent, StackRun
+from controlplane.workers.providers.terraform import TerraformRunner, lock_owner
+from controlplane.workers.providers.terraform.inventory import AwsAccount, ClusterInventory, TenantInventory
 from tests.harness.terraform import (
     BUCKET,
     Events,
@@ -33,10 +37,6 @@ from tests.harness.terraform import (
     never,
     tenant_run,
 )
-from workers.providers.aws_secrets import AwsSecrets
-from workers.providers.ports import Credential, PlannedChange, PriorRun, ResourceEvent, StackRun
-from workers.providers.terraform import TerraformRunner, lock_owner
-from workers.providers.terraform.inventory import AwsAccount, ClusterInventory, TenantInventory
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
@@ -172,7 +172,7 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 from tests.harness.terraform import RealFixture
-from workers.providers.ports import StackRun
+from controlplane.workers.providers.ports import StackRun
 fixture = RealFixture(Path(sys.argv[1]))
 def on_event(event):
     print(event.kind, event.address, flush=True)

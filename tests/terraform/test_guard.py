@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers.ports import PlannedChange
-from workers.providers.terraform import guard
+from controlplane.workers.providers.ports import PlannedChange
+from controlplane.workers.providers.terraform import guard
 
 CLUSTER = "module.cluster.aws_rds_cluster.this"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
+from controlplane.workers.providers.terraform import folder
+from controlplane.workers.providers.terraform import installation as module
+from controlplane.workers.providers.terraform.installation import Installations
 from tests.harness.terraform import ROOT
-from workers.providers.terraform import folder
-from workers.providers.terraform import installation as module
-from workers.providers.terraform.installation import Installations
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_state_that_could_not_be_saved_keeps_its_folder(stacks: Path) -> None:
 HOLDER = """
 import os, subprocess, sys
 from pathlib import Path
-from workers.providers.terraform import folder
+from controlplane.workers.providers.terraform import folder
 with folder.open_folder(Path(sys.argv[1]), "t-a-1", Path(sys.argv[2])) as own:
     subprocess.Popen(["sleep", "60"], pass_fds=(own.descriptor,))  # terraform, which holds it too
     print(own.path, flush=True)

@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, Pending
-from localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.workers.providers.ports import PriorRun, StackRun
+from controlplane.workers.providers.terraform import strays
+from controlplane.workers.providers.terraform.inventory import (
+    AwsAccount,
+    ClusterInventory,
+    TenantInventory,
+    inventory_of,
+)
 from tests.harness.terraform import (
     Events,
     FakeFixture,
@@ -18,14 +26,6 @@ from tests.harness.terraform import (
     cluster_run,
     new_id,
     tenant_run,
-)
-from workers.providers.ports import PriorRun, StackRun
-from workers.providers.terraform import strays
-from workers.providers.terraform.inventory import (
-    AwsAccount,
-    ClusterInventory,
-    TenantInventory,
-    inventory_of,
 )
 
 pytestmark = pytest.mark.usefixtures("aws")

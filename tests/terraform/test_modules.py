@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.terraform_mirror import terraform_environment
+from controlplane.localcloud.terraform_mirror import terraform_environment
 from tests.harness.terraform import ROOT
 
 STACKS = ["cluster", "tenant"]

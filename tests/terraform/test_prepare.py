@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.runtime import wiring
+from controlplane.workers.runtime import wiring
 
 ENVIRONMENT = {
     "AWS_REGION": "eu-central-1",

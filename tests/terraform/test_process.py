@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import LeaseLost, Retryable
+from controlplane.workers.providers.terraform import process
 from tests.processes import is_running
-from workers.providers.terraform import process
 
 # Like terraform: on SIGINT it says so, saves, and ends.
 POLITE = """
@@ -111,7 +111,7 @@ PARENT = """
 import os, sys
 from pathlib import Path
 from tests.processes import is_running
-from workers.providers.terraform import process
+from controlplane.workers.providers.terraform import process
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Celery's children do, and children inherit it
 process.run([sys.executable, "-c", sys.argv[2]], folder=Path(sys.argv[1]), name="child",

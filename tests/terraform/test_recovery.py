@@ -10,7 +10,17 @@ import boto3
 import pytest
 
 from controlplane.domain.errors import Retryable
-from localcloud.aws.emulator import REGION
+from controlplane.localcloud.aws.emulator import REGION
+from controlplane.workers.providers.ports import StackRun
+from controlplane.workers.providers.terraform.inventory import (
+    AwsAccount,
+    ClusterInventory,
+    TenantInventory,
+    inventory_of,
+)
+from controlplane.workers.providers.terraform.recovery import Ground, Recovery
+from controlplane.workers.providers.terraform.session import Session
+from controlplane.workers.providers.terraform.state import StateBucket
 from tests.harness.terraform import (
     Events,
     FakeFixture,
@@ -18,11 +28,6 @@ from tests.harness.terraform import (
     state_key,
     tenant_run,
 )
-from workers.providers.ports import StackRun
-from workers.providers.terraform.inventory import AwsAccount, ClusterInventory, TenantInventory, inventory_of
-from workers.providers.terraform.recovery import Ground, Recovery
-from workers.providers.terraform.session import Session
-from workers.providers.terraform.state import StateBucket
 
 BUCKET = "recovery-states"
 

@@ -11,7 +11,8 @@ import boto3
 import pytest
 
 from controlplane.domain.restore import moment
-from localcloud.aws.emulator import AwsEmulator
+from controlplane.localcloud.aws.emulator import AwsEmulator
+from controlplane.workers.providers.ports import PriorRun, StackRun
 from tests.harness.terraform import (
     Events,
     RealFixture,
@@ -20,7 +21,6 @@ from tests.harness.terraform import (
     never,
     new_id,
 )
-from workers.providers.ports import PriorRun, StackRun
 
 
 def make_source(rds: Any) -> str:

@@ -13,17 +13,17 @@ from botocore.exceptions import ClientError
 
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
+from controlplane.localcloud.aws.emulator import AwsEmulator
 from controlplane.store.cluster import ClusterRow
-from localcloud.aws.emulator import AwsEmulator
+from controlplane.workers.engine.context import Platform
+from controlplane.workers.engine.stacks import cluster_addresses, cluster_variables
+from controlplane.workers.providers.ports import StackRun
 from tests.harness.terraform import (
     Events,
     RealFixture,
     cluster_run,
     never,
 )
-from workers.engine.context import Platform
-from workers.engine.stacks import cluster_addresses, cluster_variables
-from workers.providers.ports import StackRun
 
 SPEC = ClusterSpec(ClusterLifecycle.ACTIVE, Isolation.DEDICATED, "17.5", 0.0, 4.0, 600, 7, 1)
 

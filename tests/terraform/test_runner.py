@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.workers.providers.terraform import TerraformRunner
+from controlplane.workers.providers.terraform.commands import Commands
 from tests.harness.terraform import (
     ROOT,
     Events,
@@ -15,8 +17,6 @@ from tests.harness.terraform import (
     never,
     tenant_run,
 )
-from workers.providers.terraform import TerraformRunner
-from workers.providers.terraform.commands import Commands
 
 PROVIDERS = Path(__file__).parents[2] / "workers"
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, Retryable
-from workers.providers.ports import PriorRun
-from workers.providers.terraform import locks
-from workers.providers.terraform.state import Lock, Unreadable, parse, parse_lock
+from controlplane.workers.providers.ports import PriorRun
+from controlplane.workers.providers.terraform import locks
+from controlplane.workers.providers.terraform.state import Lock, Unreadable, parse, parse_lock
 
 RESOURCE = {"mode": "managed", "type": "aws_rds_cluster_instance", "name": "this", "module": "module.cluster"}
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)

@@ -124,7 +124,7 @@ def test_a_cluster_is_set_going_again(site: Site, tenant_id: str) -> None:
     assert (answer.status_code, answer.json["operation"]["resource"]) == (202, row["id"])
     assert answer.json["operation"]["state"] == "waiting"
     assert site.rows("SELECT FROM stack") == []
-    assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["cluster", row["id"]])
+    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["cluster", row["id"]])
 
 
 def test_a_cluster_that_is_gone_or_never_was(site: Site, tenant_id: str) -> None:

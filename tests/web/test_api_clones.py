@@ -12,7 +12,7 @@ def test_a_clone_is_asked_for_shown_and_closed(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/clone", {"slug": "acme-copy", "reason": "a ticket"})
     assert answer.status_code == 202
     clone_id = answer.json["tenant"]
-    assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["tenant", clone_id])
+    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["tenant", clone_id])
     shown = site.get("/v1/tenants/acme-copy").json
     assert (shown["clone_of"], shown["customer"], shown["spec"]["plan"]) == (tenant_id, "internal", "team")
     assert site.get("/v1/tenants/acme").json["clone_of"] is None

@@ -37,7 +37,7 @@ def test_a_replay_is_due_audited_and_notified(site: Site) -> None:
     assert answer.status_code == 202
     assert answer.headers["Location"] == "/v1/events/evt_1"
     assert (answer.json["event"]["state"], answer.json["event"]["attempts"]) == ("received", 0)
-    assert site.wake_ups == [("workers.runtime.tasks.handle_event", ["evt_1"])]
+    assert site.wake_ups == [("controlplane.workers.runtime.tasks.handle_event", ["evt_1"])]
     assert site.rows("SELECT actor, resource FROM audit WHERE action = 'event.replay'") == [
         {"actor": "api:operator-bot", "resource": "evt_1"}
     ]

@@ -18,7 +18,7 @@ def test_it_is_asked_for_and_shown(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/export", {"reason": "art. 20", "keep_days": 3})
     export = answer.json["export"]
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/exports/{export['id']}")
-    assert site.wake_ups[-1] == ("workers.runtime.tasks.export", [str(export["id"])])
+    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.export", [str(export["id"])])
     assert export["name"].startswith(f"exports/{tenant_id}-1-")
     assert site.get(f"/v1/exports/{export['id']}").json == export
     assert site.rows("SELECT action FROM audit ORDER BY seq DESC LIMIT 1")[0]["action"] == "export.request"

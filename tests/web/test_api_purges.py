@@ -30,7 +30,7 @@ def test_it_is_shown_asked_for_and_approved_by_another(site: Site, closed: str) 
     assert stale.status_code == 409
     done = site.post(approve, word, role="second")
     assert (done.status_code, done.json["purge"]["purge"]["approved_by"]) == (202, "api:second-bot")
-    assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["tenant", closed])
+    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["tenant", closed])
     assert site.get(f"/v1/tenants/{closed}/certificate").status_code == 404
     back = site.post(f"/v1/tenants/{closed}/withdraw-purge", {"reason": "a mistake"})
     assert (back.status_code, back.json["purge"]["purge"]) == (200, None)
@@ -87,5 +87,5 @@ def test_notices_are_listed_shown_and_sent_again(site: Site, closed: str) -> Non
     assert site.get("/v1/notifications?state=dead").json["items"][0]["id"] == notification["id"]
     again = site.post(f"/v1/notifications/{notification['id']}/redeliver", {})
     assert (again.status_code, again.json["notification"]["state"]) == (202, "waiting")
-    assert site.wake_ups[-1] == ("workers.runtime.tasks.deliver", [])
+    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.deliver", [])
     assert site.get("/v1/notifications?state=lost").status_code == 400

@@ -2,10 +2,10 @@
 
 import pytest
 
+from controlplane.localcloud.servers.process import free_port
 from controlplane.store import cluster, route, subscription
 from controlplane.store.registry import Registry
 from dataplane.tenant_config import TenantConfig, TenantConfigError, verify
-from localcloud.servers.process import free_port
 from tests.web.site import KEY, KEY_ID, Site, bearer, event
 
 HOST = "acme.tenants.example"

@@ -24,7 +24,7 @@ def test_a_restore_is_asked_for_and_shown(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/restore", {"at": at, "reason": "rows were deleted"})
     assert answer.status_code == 202
     assert answer.headers["Location"] == f"/v1/operations/{answer.json['operation']['id']}"
-    assert site.wake_ups[-1] == ("workers.runtime.tasks.converge", ["tenant", tenant_id])
+    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["tenant", tenant_id])
     shown = site.get("/v1/tenants/acme").json["move"]
     assert (shown["kind"], shown["phase"], shown["to"]) == ("restore", "preparing", "shared")
     assert shown["restore"] == {
@@ -60,7 +60,7 @@ def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/restore", {"snapshot": "nightly", "dry_run": True})
     assert answer.status_code == 202
     assert answer.json["preview"]["tenant"] == tenant_id
-    assert site.wake_ups[-1][0] == "workers.runtime.tasks.preview"
+    assert site.wake_ups[-1][0] == "controlplane.workers.runtime.tasks.preview"
     assert site.rows("SELECT restore FROM preview") == [{"restore": {"snapshot": "nightly"}}]
     assert site.rows("SELECT FROM move") == []
 

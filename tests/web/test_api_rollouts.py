@@ -101,7 +101,7 @@ def test_no_rollout_starts_before_each_danger_is_accepted(site: Site) -> None:
         assert (accepted["accepted_by"], accepted["reason"]) == ("api:operator-bot", "the table is empty")
     started = site.post("/v1/rollouts", {"release": "0002"})
     assert started.status_code == 202
-    assert site.wake_ups[-1] == ("workers.runtime.tasks.rollout", [str(started.json["id"])])
+    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.rollout", [str(started.json["id"])])
 
 
 def test_a_rollout_is_steered_by_operators_and_watched_by_viewers(site: Site) -> None:

@@ -106,7 +106,7 @@ def test_reprovision_asks_for_one_operation_and_notifies(site: Site) -> None:
     cause = operation["causes"][-1]
     assert (cause["reason"], cause["actor"]) == ("database was restored", "api:operator-bot")
     assert (operation["resource"], operation["state"]) == (tenant_id, "waiting")
-    assert site.wake_ups == [("workers.runtime.tasks.converge", ["tenant", tenant_id])]
+    assert site.wake_ups == [("controlplane.workers.runtime.tasks.converge", ["tenant", tenant_id])]
     (audited,) = site.rows("SELECT actor FROM audit WHERE action = 'tenant.reprovision'")
     assert audited == {"actor": "api:operator-bot"}
 
@@ -120,7 +120,7 @@ def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
     assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
     assert [cause["reason"] for cause in operation["causes"]] == ["a test", *["a laptop was lost"] * 2]
     assert operation["resource"] == tenant_id
-    assert site.wake_ups == [("workers.runtime.tasks.converge", ["tenant", tenant_id])] * 2
+    assert site.wake_ups == [("controlplane.workers.runtime.tasks.converge", ["tenant", tenant_id])] * 2
     assert (
         site.rows("SELECT requested, generation FROM credential") == [{"requested": 2, "generation": 1}] * 2
     )
@@ -159,7 +159,7 @@ def test_a_dry_run_asks_for_a_preview_and_changes_nothing(site: Site) -> None:
     assert answer.status_code == 202
     preview = answer.json["preview"]
     assert answer.headers["Location"] == f"/v1/previews/{preview['id']}"
-    assert site.wake_ups == [("workers.runtime.tasks.preview", [str(preview["id"])])]
+    assert site.wake_ups == [("controlplane.workers.runtime.tasks.preview", [str(preview["id"])])]
     assert site.rows("SELECT * FROM operation") == before
     shown = site.get(f"/v1/previews/{preview['id']}").json
     assert (shown["tenant"], shown["state"], shown["steps"]) == (tenant_id, "waiting", None)

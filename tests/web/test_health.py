@@ -1,5 +1,5 @@
+from controlplane.localcloud.servers.process import free_port
 from controlplane.store.registry import Registry
-from localcloud.servers.process import free_port
 from tests.web.site import Site
 
 

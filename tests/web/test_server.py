@@ -16,8 +16,8 @@ import httpx
 import pytest
 import redis
 
-from localcloud.servers.process import free_port
-from localcloud.servers.valkey import ValkeyServer
+from controlplane.localcloud.servers.process import free_port
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT, Site, bearer, event, signed
 
 THREADS = 4
@@ -186,7 +186,7 @@ def test_an_event_is_stored_and_notified_through_celery(
     assert live.post(event("evt_1")).json() == {"event": "evt_1", "new": True}
     with redis.Redis(port=broker.port) as client:
         (message,) = client.lrange("events", 0, -1)
-    assert json.loads(message)["headers"]["task"] == "workers.runtime.tasks.handle_event"
+    assert json.loads(message)["headers"]["task"] == "controlplane.workers.runtime.tasks.handle_event"
     assert json.loads(message)["headers"]["argsrepr"] == "['evt_1']"
     assert site.rows("SELECT id, state FROM stripe_event") == [{"id": "evt_1", "state": "received"}]
 

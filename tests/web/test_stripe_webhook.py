@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from controlplane.localcloud.servers.process import free_port
 from controlplane.store.registry import Registry
-from localcloud.servers.process import free_port
 from tests.web.site import OLD_SECRET, Site, event, signed
 
-HANDLE = "workers.runtime.tasks.handle_event"
+HANDLE = "controlplane.workers.runtime.tasks.handle_event"
 
 
 def test_an_event_is_stored_as_it_was_signed_then_notified(site: Site) -> None:

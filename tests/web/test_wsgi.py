@@ -5,10 +5,10 @@ import pytest
 import redis
 
 from controlplane import task_names, wsgi
+from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.settings import SettingsError
 from controlplane.web import stripe_webhook
 from controlplane.web.api import events, notifications, rehearsals, rollouts
-from localcloud.servers.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT
 
 TASKS = {
@@ -28,7 +28,7 @@ def test_every_wake_up_goes_to_the_queue_that_the_workers_listen_to(
 ) -> None:
     for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
         monkeypatch.setenv(name, ENVIRONMENT[name])
-    from workers.runtime.celery_app import app
+    from controlplane.workers.runtime.celery_app import app
 
     notify = wsgi.celery_notify(broker.url)
     for task in TASKS:
@@ -38,9 +38,9 @@ def test_every_wake_up_goes_to_the_queue_that_the_workers_listen_to(
     wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
     assert notified == {queue: wanted.count(queue) for queue in notified}
     assert notified["celery"] == 0
-    import workers.runtime.tasks  # noqa: F401 — which registers them
+    import controlplane.workers.runtime.tasks  # noqa: F401 — which registers them
 
-    assert {task for task in app.tasks if task.startswith("workers.")} == set(task_names.QUEUES)
+    assert {task for task in app.tasks if task.startswith("controlplane.workers.")} == set(task_names.QUEUES)
 
 
 @pytest.mark.parametrize("fault", ["dead", "silent"])

@@ -31,12 +31,12 @@ from controlplane.migration_project import is_project
 from controlplane.settings import Settings
 from controlplane.store import schema_version
 from controlplane.store.registry import one
-from workers.providers import aws
-from workers.providers.aws_secrets import AwsSecrets
-from workers.providers.cloudflare_hostnames import CloudflareHostnames
-from workers.providers.databases.migrations import load
-from workers.providers.stripe_billing import StripeBilling
-from workers.runtime.wiring import STACKS, stack_versions
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.aws_secrets import AwsSecrets
+from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostnames
+from controlplane.workers.providers.databases.migrations import load
+from controlplane.workers.providers.stripe_billing import StripeBilling
+from controlplane.workers.runtime.wiring import STACKS, stack_versions
 
 LIMIT = 5.0  # seconds for each look
 PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard

@@ -20,8 +20,8 @@ from controlplane.domain.finding import Fault, Finding
 from controlplane.domain.placement import Placement
 from controlplane.domain.systems import Systems
 from controlplane.store import cluster
-from workers.engine.context import Context
-from workers.engine.observe import endpoint_of
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.observe import endpoint_of
 
 TARGETS = 49
 """Databases tried with each login and secrets with each role, at most; drawn anew each time."""

@@ -20,10 +20,10 @@ from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.finding import Finding, Repair
 from controlplane.domain.operation import ResourceKind
 from controlplane.store import audit, hostname, route
-from workers.engine.context import Context
-from workers.engine.converge import TASK
-from workers.jobs.intake import apply_subscription
-from workers.steps.routes import recording_of, take_back
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.converge import TASK
+from controlplane.workers.jobs.intake import apply_subscription
+from controlplane.workers.steps.routes import recording_of, take_back
 
 log = logging.getLogger(__name__)
 

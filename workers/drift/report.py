@@ -20,9 +20,9 @@ from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.systems import CustomHostname, StateEntry, Subscription, Systems, TaggedThing
 from controlplane.store import cluster, subscription
 from controlplane.store import drift as registry_book
-from workers.engine.context import Context
-from workers.engine.observe import endpoint_of
-from workers.jobs.comparison import BATCH, in_step
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.jobs.comparison import BATCH, in_step
 
 log = logging.getLogger(__name__)
 

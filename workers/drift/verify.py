@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from controlplane.domain.drift import compare
 from controlplane.domain.finding import Finding
-from workers.drift.isolation_probe import attack
-from workers.drift.report import Reader
-from workers.engine.context import Context
+from controlplane.workers.drift.isolation_probe import attack
+from controlplane.workers.drift.report import Reader
+from controlplane.workers.engine.context import Context
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import Catalogue
 from controlplane.store.registry import Registry
-from workers.providers import ports
+from controlplane.workers.providers import ports
 
 Notify = Callable[[str, list[str]], None]
 """Publish a task by name with its arguments. A lost wake-up costs seconds, so it never raises."""

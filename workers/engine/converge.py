@@ -56,20 +56,20 @@ from controlplane.store import (
     tenant,
 )
 from controlplane.store.registry import Connection, RegistryUnavailable
-from workers.engine.context import Context
-from workers.engine.goal import (
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.goal import (
     TenantRecord,
     cluster_goal,
     tenant_goal,
 )
-from workers.engine.heartbeat import LeaseHeartbeat
-from workers.engine.observe import (
+from controlplane.workers.engine.heartbeat import LeaseHeartbeat
+from controlplane.workers.engine.observe import (
     load_tenant,
     observe_cluster,
     observe_tenant,
 )
-from workers.engine.step_context import ClusterWork, TenantWork
-from workers.steps.registry import BOTH_PLACEMENTS, CLUSTER_ACTS, TENANT_ACTS
+from controlplane.workers.engine.step_context import ClusterWork, TenantWork
+from controlplane.workers.steps.registry import BOTH_PLACEMENTS, CLUSTER_ACTS, TENANT_ACTS
 
 log = logging.getLogger(__name__)
 

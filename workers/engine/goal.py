@@ -22,14 +22,14 @@ from controlplane.store.move import MoveRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.restore import RestoreRow
 from controlplane.store.tenant import TenantRow
-from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
-from workers.engine.context import Platform
-from workers.engine.stacks import (
+from controlplane.workers.engine.context import Platform
+from controlplane.workers.engine.stacks import (
     cluster_variables,
     digest,
     tenant_variables,
 )
-from workers.providers.ports import ClusterEndpoint, Home
+from controlplane.workers.providers.ports import ClusterEndpoint, Home
+from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
 
 _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pending_blocked"})
 

@@ -38,9 +38,9 @@ from controlplane.store import (
 )
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
-from workers.engine.context import Context
-from workers.engine.goal import TenantRecord
-from workers.providers.ports import ClusterEndpoint, SecretDescription
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.goal import TenantRecord
+from controlplane.workers.providers.ports import ClusterEndpoint, SecretDescription
 
 
 def endpoint_of(row: ClusterRow) -> ClusterEndpoint | None:

@@ -6,7 +6,7 @@ import logging
 
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.pool import Room
-from workers.engine.context import Context
+from controlplane.workers.engine.context import Context
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.placement import Placement
 from controlplane.store.cluster import ClusterRow
-from workers.engine.context import Platform
+from controlplane.workers.engine.context import Platform
 
 MOST_INSTANCES = 16
 """A writer and Aurora's fifteen readers."""

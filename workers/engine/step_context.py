@@ -14,11 +14,11 @@ from controlplane.domain.steps import Step
 from controlplane.store import lease, step
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
-from workers.engine.context import Context
-from workers.engine.goal import TenantRecord
-from workers.engine.heartbeat import LeaseHeartbeat
-from workers.engine.observe import endpoint_of
-from workers.providers.ports import ClusterEndpoint
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.goal import TenantRecord
+from controlplane.workers.engine.heartbeat import LeaseHeartbeat
+from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.providers.ports import ClusterEndpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from controlplane.store import stack, step
 from controlplane.store.stack import OpenRun
-from workers.engine.step_context import Work
-from workers.providers.ports import PriorRun, ResourceEvent, StackRun
+from controlplane.workers.engine.step_context import Work
+from controlplane.workers.providers.ports import PriorRun, ResourceEvent, StackRun
 
 
 def apply_stack(

@@ -28,8 +28,8 @@ from controlplane.domain.hostname import TAKEN
 from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.store import subscription
 from controlplane.store.subscription import Known
-from workers.engine.context import Context
-from workers.jobs.intake import apply_subscription
+from controlplane.workers.engine.context import Context
+from controlplane.workers.jobs.intake import apply_subscription
 
 log = logging.getLogger(__name__)
 

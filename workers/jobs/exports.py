@@ -17,8 +17,8 @@ from controlplane.domain.operation import backoff
 from controlplane.store import audit, cluster, data_copy, placement
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.registry import RegistryUnavailable
-from workers.engine.context import Context
-from workers.engine.observe import endpoint_of
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.observe import endpoint_of
 
 log = logging.getLogger(__name__)
 

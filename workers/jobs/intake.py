@@ -33,7 +33,7 @@ from controlplane.services.billing import EVENT_ATTEMPTS, Outcome
 from controlplane.store import event, operation, subscription
 from controlplane.store.event import EventRow
 from controlplane.store.registry import RegistryUnavailable
-from workers.engine.context import Context
+from controlplane.workers.engine.context import Context
 
 log = logging.getLogger(__name__)
 

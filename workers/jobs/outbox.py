@@ -17,7 +17,7 @@ from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
 from controlplane.domain.notification import ATTEMPTS, NotificationState, backoff
 from controlplane.store import notification
 from controlplane.store.notification import NotificationRow
-from workers.engine.context import Context
+from controlplane.workers.engine.context import Context
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from controlplane.domain.steps import Step, StepName
 from controlplane.services import moves
 from controlplane.store import cluster, placement, preview
 from controlplane.store.preview import Taken
-from workers.engine.context import Context
-from workers.engine.converge import plan_for_tenant
-from workers.engine.stacks import tenant_variables
-from workers.providers.ports import StackRun
-from workers.steps.move import require_followable
-from workers.steps.restore import find_origin
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.converge import plan_for_tenant
+from controlplane.workers.engine.stacks import tenant_variables
+from controlplane.workers.providers.ports import StackRun
+from controlplane.workers.steps.move import require_followable
+from controlplane.workers.steps.restore import find_origin
 
 TASK = task_names.PREVIEW
 HOLD = 120.0

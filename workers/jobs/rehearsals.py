@@ -17,8 +17,8 @@ from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.rollout import Spec
 from controlplane.store import rehearsal, release
 from controlplane.store.rehearsal import CandidateRow, RehearsalRow
-from workers.engine.context import Context
-from workers.providers.ports import Bounds, ClusterEndpoint
+from controlplane.workers.engine.context import Context
+from controlplane.workers.providers.ports import Bounds, ClusterEndpoint
 
 log = logging.getLogger(__name__)
 

@@ -32,10 +32,10 @@ from controlplane.services.rollouts import Failure, Next
 from controlplane.store import release, rollout, rollout_target
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
-from workers.engine.context import Context
-from workers.engine.converge import TASK as CONVERGE
-from workers.jobs import snapshots
-from workers.providers.ports import Bounds, ClusterEndpoint
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.converge import TASK as CONVERGE
+from controlplane.workers.jobs import snapshots
+from controlplane.workers.providers.ports import Bounds, ClusterEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ def _outcome(done: Done) -> Outcome:
 
 def main() -> None:
     """A polling worker for what may take hours and for nothing else."""
-    from workers.runtime import polling
+    from controlplane.workers.runtime import polling
 
     polling.main((polling.work_long,))
 

@@ -16,7 +16,7 @@ from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman,
 from controlplane.services import rollouts
 from controlplane.store import rollout_snapshot
 from controlplane.store.rollout_snapshot import SnapshotRow
-from workers.engine.context import Context
+from controlplane.workers.engine.context import Context
 
 log = logging.getLogger(__name__)
 

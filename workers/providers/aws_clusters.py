@@ -6,8 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from workers.providers import aws
-from workers.providers.ports import ClusterDescription, ClusterEndpoint
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.ports import ClusterDescription, ClusterEndpoint
 
 
 class AwsClusters:

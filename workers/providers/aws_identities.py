@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import Invalid, NotFound
-from workers.providers import aws
+from controlplane.workers.providers import aws
 
 READ = "secretsmanager:GetSecretValue"
 MOST_SECRETS = 50

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from workers.providers import aws
-from workers.providers.ports import StateObject, Tagged
-from workers.providers.terraform.inventory.account import MANAGED_BY, pairs
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.ports import StateObject, Tagged
+from controlplane.workers.providers.terraform.inventory.account import MANAGED_BY, pairs
 
 SECRETS = "tenants/"
 _ROLE = re.compile(r"^t-[a-z2-7]{12}-[0-9]+$")

@@ -11,8 +11,8 @@ import time
 
 from botocore.exceptions import ClientError
 
-from workers.providers import aws
-from workers.providers.ports import QuotaRoom
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.ports import QuotaRoom
 
 UNKNOWN = QuotaRoom(clusters=None, instances=None)
 

@@ -15,8 +15,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
-from workers.providers import aws
-from workers.providers.ports import Credential, SecretDescription
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.ports import Credential, SecretDescription
 
 CURRENT = "AWSCURRENT"
 PENDING = "AWSPENDING"

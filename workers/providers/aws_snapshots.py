@@ -13,9 +13,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import Pending
-from workers.providers import aws
-from workers.providers.ports import SnapshotDescription
-from workers.providers.terraform.inventory.account import MANAGED_BY, pairs, require
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.ports import SnapshotDescription
+from controlplane.workers.providers.terraform.inventory.account import MANAGED_BY, pairs, require
 
 
 class AwsSnapshots:

@@ -28,8 +28,8 @@ import httpx
 from cloudflare import Cloudflare
 
 from controlplane.domain.errors import Conflict, Invalid, NeedsHuman, NotFound, Refused, Retryable
-from workers.providers import retry_after
-from workers.providers.ports import HostnameDescription, ValidationRecord
+from controlplane.workers.providers import retry_after
+from controlplane.workers.providers.ports import HostnameDescription, ValidationRecord
 
 BASE_URL = "https://api.cloudflare.com/client/v4"
 OWNER = "tenant_id"

@@ -29,6 +29,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from controlplane.domain.errors import Invalid, Retryable
+from controlplane.workers.providers.ports import PublishedConfig
 from dataplane.tenant_config import (
     INVALIDATION_CHANNEL,
     KEY_PREFIX,
@@ -41,7 +42,6 @@ from dataplane.tenant_config import (
     sign,
     verify,
 )
-from workers.providers.ports import PublishedConfig
 
 log = logging.getLogger(__name__)
 

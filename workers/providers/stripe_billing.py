@@ -21,7 +21,7 @@ from typing import Any
 import stripe
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
-from workers.providers import retry_after
+from controlplane.workers.providers import retry_after
 
 CONNECT_SECONDS = 5.0
 PAGE_SIZE = 100

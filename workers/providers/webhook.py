@@ -15,7 +15,7 @@ import httpx
 
 from controlplane.domain import notification
 from controlplane.domain.errors import Retryable
-from workers.providers import retry_after
+from controlplane.workers.providers import retry_after
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds
 

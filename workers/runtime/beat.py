@@ -12,7 +12,7 @@ from typing import Any
 from celery.beat import PersistentScheduler
 
 from controlplane.domain.errors import Retryable
-from workers.runtime.queue_probe import QueueProbe
+from controlplane.workers.runtime.queue_probe import QueueProbe
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from celery import Celery
 
 from controlplane import task_names
 from controlplane.settings import Settings
-from workers.schedule.duties import DUTIES, name_of
+from controlplane.workers.schedule.duties import DUTIES, name_of
 
 settings = Settings.from_environment(os.environ, require=("registry", "broker"))
 
-app = Celery("controlplane", broker=settings.broker_url, include=["workers.runtime.tasks"])
+app = Celery("controlplane", broker=settings.broker_url, include=["controlplane.workers.runtime.tasks"])
 app.conf.update(
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
@@ -41,7 +41,7 @@ app.conf.update(
         "retry_on_timeout": True,
     },
     task_publish_retry=False,
-    beat_scheduler="workers.runtime.beat:Scheduler",
+    beat_scheduler="controlplane.workers.runtime.beat:Scheduler",
     beat_schedule={
         "sweep": {"task": task_names.SWEEP, "schedule": settings.sweep_interval},
         **{

@@ -2,7 +2,7 @@
 
 The same work and the same duties as the Celery worker's (`workers/schedule/duties.py`), found by asking
 instead of by being notified. It is what keeps a fleet going while Redis is down, and what the tests drive;
-`python -m workers.runtime.polling` runs it.
+`python -m controlplane.workers.runtime.polling` runs it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from controlplane.domain.errors import ControlPlaneError
 from controlplane.services import timers
 from controlplane.store import duty as duties
 from controlplane.store.registry import RegistryUnavailable
-from workers.engine.context import Context
-from workers.engine.converge import where
-from workers.schedule import warm_pool
-from workers.schedule.duties import (
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.converge import where
+from controlplane.workers.schedule import warm_pool
+from controlplane.workers.schedule.duties import (
     DUTIES,
     WORK,
     Duty,
@@ -142,7 +142,7 @@ def _again_and_again(ctx: Context, stopping: Callable[[float], bool], act: Pass)
 
 
 def main(passes: Sequence[Pass] = (work_short, work_long, do_duties)) -> None:
-    from workers.runtime.wiring import context_from_environment
+    from controlplane.workers.runtime.wiring import context_from_environment
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,13 +15,13 @@ from kombu.exceptions import OperationalError as BrokerError
 from controlplane import task_names
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.store import duty as duties
-from workers.engine.context import Context
-from workers.runtime.celery_app import app, settings
-from workers.runtime.orphans import end_with_parent
-from workers.runtime.queue_probe import QueueProbe
-from workers.runtime.wiring import context_from_environment, prepare_from_environment
-from workers.schedule import sweep as sweeping
-from workers.schedule.duties import (
+from controlplane.workers.engine.context import Context
+from controlplane.workers.runtime.celery_app import app, settings
+from controlplane.workers.runtime.orphans import end_with_parent
+from controlplane.workers.runtime.queue_probe import QueueProbe
+from controlplane.workers.runtime.wiring import context_from_environment, prepare_from_environment
+from controlplane.workers.schedule import sweep as sweeping
+from controlplane.workers.schedule.duties import (
     DUTIES,
     WORK,
     Duty,

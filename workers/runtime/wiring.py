@@ -15,29 +15,29 @@ from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
 from controlplane.settings import WORKER, Group, Settings
 from controlplane.store.registry import Registry
-from workers.engine.context import (
+from controlplane.workers.engine.context import (
     Context,
     Notify,
     Platform,
     Providers,
 )
-from workers.providers.aws_clusters import AwsClusters
-from workers.providers.aws_identities import AwsIdentities
-from workers.providers.aws_inventory import AwsInventory
-from workers.providers.aws_quotas import AwsQuotas
-from workers.providers.aws_secrets import AwsSecrets
-from workers.providers.aws_snapshots import AwsSnapshots
-from workers.providers.cloudflare_hostnames import CloudflareHostnames
-from workers.providers.config_cache import RedisConfigCache
-from workers.providers.databases import PostgresDatabases, new_password
-from workers.providers.databases.migrations import load
-from workers.providers.databases.sessions import Sessions
-from workers.providers.dumps import PgDump, S3Dumps
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.moves import PostgresMoves
-from workers.providers.stripe_billing import StripeBilling
-from workers.providers.terraform import TerraformRunner, lock_owner
-from workers.providers.webhook import Webhook
+from controlplane.workers.providers.aws_clusters import AwsClusters
+from controlplane.workers.providers.aws_identities import AwsIdentities
+from controlplane.workers.providers.aws_inventory import AwsInventory
+from controlplane.workers.providers.aws_quotas import AwsQuotas
+from controlplane.workers.providers.aws_secrets import AwsSecrets
+from controlplane.workers.providers.aws_snapshots import AwsSnapshots
+from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostnames
+from controlplane.workers.providers.config_cache import RedisConfigCache
+from controlplane.workers.providers.databases import PostgresDatabases, new_password
+from controlplane.workers.providers.databases.migrations import load
+from controlplane.workers.providers.databases.sessions import Sessions
+from controlplane.workers.providers.dumps import PgDump, S3Dumps
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.moves import PostgresMoves
+from controlplane.workers.providers.stripe_billing import StripeBilling
+from controlplane.workers.providers.terraform import TerraformRunner, lock_owner
+from controlplane.workers.providers.webhook import Webhook
 
 log = logging.getLogger(__name__)
 

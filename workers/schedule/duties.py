@@ -29,9 +29,9 @@ from controlplane.store import (
     rollout_snapshot,
 )
 from controlplane.store.registry import Connection
-from workers.engine import converge
-from workers.engine.context import Context
-from workers.jobs import (
+from controlplane.workers.engine import converge
+from controlplane.workers.engine.context import Context
+from controlplane.workers.jobs import (
     comparison,
     exports,
     intake,
@@ -40,8 +40,8 @@ from workers.jobs import (
     rollouts,
     snapshots,
 )
-from workers.jobs import preview as previews
-from workers.steps import routes
+from controlplane.workers.jobs import preview as previews
+from controlplane.workers.steps import routes
 
 Args = tuple[str, ...]
 Stopping = Callable[[], bool]

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from controlplane import task_names
 from controlplane.services import timers
-from workers.engine.context import Context
-from workers.runtime.queue_probe import Message
-from workers.schedule import warm_pool as pool
-from workers.schedule.duties import WORK
+from controlplane.workers.engine.context import Context
+from controlplane.workers.runtime.queue_probe import Message
+from controlplane.workers.schedule import warm_pool as pool
+from controlplane.workers.schedule.duties import WORK
 
 _ADVISORY_LOCK = 0x7C9_0003
 AT_MOST = 500

@@ -10,10 +10,10 @@ from __future__ import annotations
 from controlplane.domain.pool import Room
 from controlplane.services import pool
 from controlplane.store.cluster import ClusterRow
-from workers.engine import converge
-from workers.engine.context import Context
-from workers.engine.goal import cluster_goal
-from workers.engine.quota import room_left
+from controlplane.workers.engine import converge
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.goal import cluster_goal
+from controlplane.workers.engine.quota import room_left
 
 QUOTA_MAX_AGE = 60.0
 

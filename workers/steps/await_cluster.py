@@ -7,7 +7,7 @@ from typing import NoReturn
 from controlplane.domain.errors import Pending, Retryable
 from controlplane.store import tenant
 from controlplane.store.cluster import ClusterRow
-from workers.engine.step_context import TenantWork
+from controlplane.workers.engine.step_context import TenantWork
 
 
 def wait_for(work: TenantWork, home: ClusterRow | None) -> NoReturn:

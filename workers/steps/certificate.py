@@ -10,7 +10,7 @@ from controlplane.store import data_copy
 from controlplane.store.data_copy import Backup, CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.tenant import TenantRow
-from workers.engine.context import Context
+from controlplane.workers.engine.context import Context
 
 REMAINS = (
     "the registry's row of the tenant: id, slug and customer number, so that neither id nor slug is given"

@@ -9,12 +9,17 @@ from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.steps import StepName
 from controlplane.store import cluster, data_copy, purge, restore
 from controlplane.store.registry import Connection
-from workers.engine.quota import room_left
-from workers.engine.stacks import KEY_ADDRESSES, cluster_addresses, cluster_variables, superfluous_readers
-from workers.engine.step_context import ClusterWork
-from workers.engine.terraform_runs import apply_stack, destroy_stack
-from workers.steps.purge import note_approval
-from workers.steps.registry import cluster_step
+from controlplane.workers.engine.quota import room_left
+from controlplane.workers.engine.stacks import (
+    KEY_ADDRESSES,
+    cluster_addresses,
+    cluster_variables,
+    superfluous_readers,
+)
+from controlplane.workers.engine.step_context import ClusterWork
+from controlplane.workers.engine.terraform_runs import apply_stack, destroy_stack
+from controlplane.workers.steps.purge import note_approval
+from controlplane.workers.steps.registry import cluster_step
 
 
 @cluster_step(StepName.APPLY_CLUSTER_STACK)

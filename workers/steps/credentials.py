@@ -24,9 +24,9 @@ from controlplane.domain import rotation
 from controlplane.domain.errors import Retryable
 from controlplane.domain.steps import StepName
 from controlplane.store import audit, placement
-from workers.engine.step_context import TenantWork
-from workers.providers.ports import Credential
-from workers.steps.registry import tenant_step
+from controlplane.workers.engine.step_context import TenantWork
+from controlplane.workers.providers.ports import Credential
+from controlplane.workers.steps.registry import tenant_step
 
 log = logging.getLogger(__name__)
 

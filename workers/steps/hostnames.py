@@ -7,9 +7,9 @@ from dataclasses import asdict
 from controlplane.domain.errors import NeedsHuman, Refused
 from controlplane.domain.steps import StepName
 from controlplane.store import hostname
-from workers.engine.step_context import TenantWork
-from workers.providers.ports import HostnameDescription
-from workers.steps.registry import tenant_step
+from controlplane.workers.engine.step_context import TenantWork
+from controlplane.workers.providers.ports import HostnameDescription
+from controlplane.workers.steps.registry import tenant_step
 
 
 @tenant_step(StepName.REGISTER_HOSTNAME)

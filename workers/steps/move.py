@@ -24,15 +24,15 @@ from controlplane.services import moves
 from controlplane.store import audit, cluster, move, operation, placement, tenant
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection, RegistryUnavailable
-from workers.engine.context import Context
-from workers.engine.goal import TenantRecord
-from workers.engine.observe import endpoint_of
-from workers.engine.stacks import tenant_addresses, tenant_variables
-from workers.engine.step_context import TenantWork
-from workers.engine.terraform_runs import destroy_stack
-from workers.providers.ports import HandedOver, Home, MoveRun
-from workers.steps.registry import tenant_step
-from workers.steps.routes import publish_route
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.goal import TenantRecord
+from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
+from controlplane.workers.engine.step_context import TenantWork
+from controlplane.workers.engine.terraform_runs import destroy_stack
+from controlplane.workers.providers.ports import HandedOver, Home, MoveRun
+from controlplane.workers.steps.registry import tenant_step
+from controlplane.workers.steps.routes import publish_route
 
 T = TypeVar("T")
 

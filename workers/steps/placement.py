@@ -5,13 +5,13 @@ from __future__ import annotations
 from controlplane.domain.errors import Invalid
 from controlplane.domain.steps import StepName
 from controlplane.store import move, release, schema_shape, tenant
-from workers.engine.stacks import tenant_variables
-from workers.engine.step_context import TenantWork
-from workers.engine.terraform_runs import apply_stack
-from workers.providers.ports import Bounds
-from workers.steps.await_cluster import wait_for
-from workers.steps.credentials import distrust_password
-from workers.steps.registry import tenant_step
+from controlplane.workers.engine.stacks import tenant_variables
+from controlplane.workers.engine.step_context import TenantWork
+from controlplane.workers.engine.terraform_runs import apply_stack
+from controlplane.workers.providers.ports import Bounds
+from controlplane.workers.steps.await_cluster import wait_for
+from controlplane.workers.steps.credentials import distrust_password
+from controlplane.workers.steps.registry import tenant_step
 
 BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
 """For a database that is brought to its release by its own operation: at its birth or after a move. A

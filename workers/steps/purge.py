@@ -37,14 +37,14 @@ from controlplane.store import (
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
-from workers.drift.deletion_proof import look_for_what_is_left
-from workers.engine.stacks import tenant_addresses, tenant_variables
-from workers.engine.step_context import TenantWork, Work
-from workers.engine.terraform_runs import destroy_stack
-from workers.jobs.comparison import apply_listed
-from workers.steps.await_cluster import wait_for
-from workers.steps.certificate import certificate_of
-from workers.steps.registry import tenant_step
+from controlplane.workers.drift.deletion_proof import look_for_what_is_left
+from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
+from controlplane.workers.engine.step_context import TenantWork, Work
+from controlplane.workers.engine.terraform_runs import destroy_stack
+from controlplane.workers.jobs.comparison import apply_listed
+from controlplane.workers.steps.await_cluster import wait_for
+from controlplane.workers.steps.certificate import certificate_of
+from controlplane.workers.steps.registry import tenant_step
 
 BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
 COPY_DAYS = 30  # for a tenant whose plan has left the catalogue

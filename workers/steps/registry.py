@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from controlplane.domain.steps import StepName
-from workers.engine.step_context import ClusterWork, TenantWork
+from controlplane.workers.engine.step_context import ClusterWork, TenantWork
 
 ClusterAct = Callable[[ClusterWork], None]
 TenantAct = Callable[[TenantWork], None]

@@ -21,13 +21,19 @@ from controlplane.domain.steps import StepName
 from controlplane.services import restores
 from controlplane.store import audit, cluster, move, placement, restore
 from controlplane.store.restore import RestoreRow
-from workers.engine.context import Context
-from workers.engine.observe import endpoint_of
-from workers.engine.step_context import TenantWork
-from workers.providers.ports import ClusterEndpoint, Credential, Home, MoveRun, SnapshotDescription
-from workers.steps.await_cluster import wait_for
-from workers.steps.move import change_over, note_pause
-from workers.steps.registry import tenant_step
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.step_context import TenantWork
+from controlplane.workers.providers.ports import (
+    ClusterEndpoint,
+    Credential,
+    Home,
+    MoveRun,
+    SnapshotDescription,
+)
+from controlplane.workers.steps.await_cluster import wait_for
+from controlplane.workers.steps.move import change_over, note_pause
+from controlplane.workers.steps.registry import tenant_step
 
 UNTIL_RESTORABLE = 60.0
 """Seconds between two looks at a log that AWS has not stored up to the moment yet."""

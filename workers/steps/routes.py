@@ -30,11 +30,11 @@ from controlplane.domain.notification import NotificationKind
 from controlplane.domain.steps import StepName
 from controlplane.store import audit, notification, route, tenant
 from controlplane.store.registry import Connection
-from workers.engine.context import Context
-from workers.engine.goal import tombstone
-from workers.engine.step_context import TenantWork
-from workers.providers.ports import ConfigCache, PublishedConfig
-from workers.steps.registry import tenant_step
+from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.goal import tombstone
+from controlplane.workers.engine.step_context import TenantWork
+from controlplane.workers.providers.ports import ConfigCache, PublishedConfig
+from controlplane.workers.steps.registry import tenant_step
 
 log = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from rich.console import Console
 
 from controlplane import task_names
 from controlplane.cli.demo import orphans
-from controlplane.store import schema_version
-from controlplane.store.registry import Registry
-from localcloud.cloud import LocalCloud
-from localcloud.servers.process import (
+from controlplane.localcloud.cloud import LocalCloud
+from controlplane.localcloud.servers.process import (
     Child,
     free_port,
     spawn,
 )
+from controlplane.store import schema_version
+from controlplane.store.registry import Registry
 
 ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "controlplane/plans.toml"
@@ -157,7 +157,7 @@ class DemoProcesses:
             "-m",
             "celery",
             "-A",
-            "workers.runtime.celery_app",
+            "controlplane.workers.runtime.celery_app",
             "worker",
             "--loglevel",
             "INFO",
@@ -184,7 +184,7 @@ class DemoProcesses:
             "-m",
             "celery",
             "-A",
-            "workers.runtime.celery_app",
+            "controlplane.workers.runtime.celery_app",
             "beat",
             "--loglevel",
             "WARNING",

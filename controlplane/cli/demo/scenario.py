@@ -16,8 +16,8 @@ from controlplane.cli.demo.trace import Trace, trace_of
 from controlplane.cli.demo.view import progress_table
 from controlplane.domain.errors import NotFound
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.stripe.catalogue import create_prices, subscribe
 from controlplane.services import tenants
-from localcloud.stripe.catalogue import create_prices, subscribe
 
 PRICES = {"starter_monthly": 4900, "enterprise_monthly": 249_000, "team_monthly": 49_900}
 BEYOND_TERRAFORM_AT_MOST = 5.0

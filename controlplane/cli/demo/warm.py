@@ -18,9 +18,9 @@ from controlplane.cli.demo.scenario import (
 )
 from controlplane.cli.demo.trace import Trace, trace_of
 from controlplane.domain.catalogue import parse_catalogue
+from controlplane.localcloud.stripe.catalogue import create_prices
 from controlplane.services import clusters
 from controlplane.store import pool
-from localcloud.stripe.catalogue import create_prices
 
 WARM = {"team": 1, "starter": 1}
 """Plan → free slots."""

@@ -7,8 +7,8 @@ that there is an emulator. Tests in `tests/localcloud/test_aws_*.py` fail withou
 
 from __future__ import annotations
 
-from localcloud.aws.databases import ClusterDatabases
-from localcloud.aws.fidelity import (
+from controlplane.localcloud.aws.databases import ClusterDatabases
+from controlplane.localcloud.aws.fidelity import (
     autoscaling,
     concurrency,
     iam,
@@ -20,7 +20,7 @@ from localcloud.aws.fidelity import (
     rds_restore,
     secretsmanager,
 )
-from localcloud.aws.settings import EmulatorSettings
+from controlplane.localcloud.aws.settings import EmulatorSettings
 
 
 def repair(settings: EmulatorSettings, databases: ClusterDatabases) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 
-from localcloud.aws.fidelity.patch import around, put
+from controlplane.localcloud.aws.fidelity.patch import around, put
 
 
 def repair() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from moto.core.responses import BaseResponse
 
-from localcloud.aws.fidelity.patch import around
+from controlplane.localcloud.aws.fidelity.patch import around
 
 
 def repair() -> None:

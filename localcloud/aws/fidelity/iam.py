@@ -11,7 +11,7 @@ from moto.core.responses import ActionResult
 from moto.iam.access_control import IAMPolicy, IAMPolicyStatement, IAMRequestBase, PermissionResult
 from moto.iam.responses import IamResponse
 
-from localcloud.aws.fidelity.patch import around, put
+from controlplane.localcloud.aws.fidelity.patch import around, put
 
 
 def repair() -> None:

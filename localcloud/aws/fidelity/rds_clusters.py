@@ -22,8 +22,8 @@ from moto.rds.exceptions import (
 from moto.rds.models import DBCluster, DBInstance, RDSBackend
 from moto.rds.responses import RDSResponse
 
-from localcloud.aws.fidelity.patch import around, put
-from localcloud.aws.settings import EmulatorSettings
+from controlplane.localcloud.aws.fidelity.patch import around, put
+from controlplane.localcloud.aws.settings import EmulatorSettings
 
 IDENTIFIER = re.compile(r"(?=.{1,63}$)[a-z][a-z0-9]*(-[a-z0-9]+)*", re.IGNORECASE)
 RESOURCE_ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"

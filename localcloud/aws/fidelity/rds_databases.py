@@ -12,11 +12,11 @@ from typing import Any
 from moto.rds.exceptions import RDSClientError
 from moto.rds.models import DBCluster, DBInstanceClustered, RDSBackend
 
-from localcloud.aws.databases import ClusterDatabases
-from localcloud.aws.fidelity.patch import around
-from localcloud.aws.fidelity.rds_parameters import logical_replication
-from localcloud.aws.fidelity.rds_passwords import master_login
-from localcloud.servers.process import ServiceError
+from controlplane.localcloud.aws.databases import ClusterDatabases
+from controlplane.localcloud.aws.fidelity.patch import around
+from controlplane.localcloud.aws.fidelity.rds_parameters import logical_replication
+from controlplane.localcloud.aws.fidelity.rds_passwords import master_login
+from controlplane.localcloud.servers.process import ServiceError
 
 ENGINES = {"aurora-postgresql", "postgres"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from moto.rds.models import DBCluster
 
-from localcloud.aws.fidelity.patch import getter, put
+from controlplane.localcloud.aws.fidelity.patch import getter, put
 
 DATA_API_ENGINES = {"aurora-postgresql", "aurora-mysql"}
 

@@ -8,7 +8,7 @@ from typing import Any
 from moto.rds.exceptions import DBClusterParameterGroupNotFoundError
 from moto.rds.models import RDSBackend
 
-from localcloud.aws.fidelity.patch import around
+from controlplane.localcloud.aws.fidelity.patch import around
 
 
 def logical_replication(cluster: Any) -> bool:

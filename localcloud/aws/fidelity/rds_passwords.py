@@ -15,9 +15,9 @@ from typing import Any
 from moto.rds.models import DBCluster, MasterUserSecret, RDSBackend
 from moto.secretsmanager.models import SecretsManagerBackend
 
-from localcloud.aws.databases import MasterLogin
-from localcloud.aws.fidelity.patch import around
-from localcloud.aws.settings import EmulatorSettings
+from controlplane.localcloud.aws.databases import MasterLogin
+from controlplane.localcloud.aws.fidelity.patch import around
+from controlplane.localcloud.aws.settings import EmulatorSettings
 
 PASSWORD_CHARACTERS = string.ascii_letters + string.digits + "!#$%&*+-.:;<=>?[]^_|~"
 PASSWORD_LENGTH = 28

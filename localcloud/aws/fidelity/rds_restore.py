@@ -11,7 +11,7 @@ from typing import Any
 from moto.rds.exceptions import InvalidParameterValue
 from moto.rds.models import DBCluster, RDSBackend
 
-from localcloud.aws.fidelity.patch import around
+from controlplane.localcloud.aws.fidelity.patch import around
 
 
 def repair() -> None:

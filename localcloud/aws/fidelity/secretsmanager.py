@@ -9,7 +9,7 @@ from moto.secretsmanager.exceptions import InvalidRequestException, ResourceExis
 from moto.secretsmanager.models import SecretsManagerBackend
 from moto.secretsmanager.responses import SecretsManagerResponse
 
-from localcloud.aws.fidelity.patch import around, put
+from controlplane.localcloud.aws.fidelity.patch import around, put
 
 CURRENT = "AWSCURRENT"
 

@@ -4,5 +4,5 @@
     http    an API: answers made up, or lost after the server did the work.
 
 The fake servers of Stripe and Cloudflare have switches of their own as well
-(`localcloud.servers.fake_http.faults`).
+(`controlplane.localcloud.servers.fake_http.faults`).
 """

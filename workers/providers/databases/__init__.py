@@ -11,7 +11,7 @@ passwords    how a password is made and how it travels
 errors       what a server's error means for the engine
 """
 
-from workers.providers.databases.logins import new_password
-from workers.providers.databases.postgres import PostgresDatabases
+from controlplane.workers.providers.databases.logins import new_password
+from controlplane.workers.providers.databases.postgres import PostgresDatabases
 
 __all__ = ["PostgresDatabases", "new_password"]

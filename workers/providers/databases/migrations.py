@@ -28,8 +28,8 @@ from psycopg.pq import TransactionStatus
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.release import MigrationFailed, Release, digest_of, sql_file_fault, transactional
 from controlplane.domain.sql_statements import Statement, statements
-from workers.providers.databases.errors import describe, statement_error
-from workers.providers.ports import FileRun
+from controlplane.workers.providers.databases.errors import describe, statement_error
+from controlplane.workers.providers.ports import FileRun
 
 RUNBOOK = "tenant-migration"
 # One per database: two migrators of one tenant wait for each other, those of different tenants do not.

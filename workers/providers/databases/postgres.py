@@ -16,27 +16,32 @@ from psycopg import sql
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
-from workers.providers.databases import migrations as tenant_migrations
-from workers.providers.databases import rehearsal, shape
-from workers.providers.databases.errors import RUNBOOK, DatabaseClosed, LoginRefused, NoSuchDatabase
-from workers.providers.databases.inspection import (
+from controlplane.workers.providers.databases import migrations as tenant_migrations
+from controlplane.workers.providers.databases import rehearsal, shape
+from controlplane.workers.providers.databases.errors import (
+    RUNBOOK,
+    DatabaseClosed,
+    LoginRefused,
+    NoSuchDatabase,
+)
+from controlplane.workers.providers.databases.inspection import (
     PUBLIC,
     DatabaseInspection,
     ServerInspection,
     see_inside,
     see_server,
 )
-from workers.providers.databases.logins import (
+from controlplane.workers.providers.databases.logins import (
     is_tenant_login,
     require_limit,
     require_tenant_login,
     scram_verifier,
 )
-from workers.providers.databases.recipe import APP_SCHEMA, Recipe
-from workers.providers.databases.sessions import MAINTENANCE_DATABASE, Master, Sessions
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.migrations import Door, migrator
-from workers.providers.ports import (
+from controlplane.workers.providers.databases.recipe import APP_SCHEMA, Recipe
+from controlplane.workers.providers.databases.sessions import MAINTENANCE_DATABASE, Master, Sessions
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.migrations import Door, migrator
+from controlplane.workers.providers.ports import (
     Bounds,
     ClusterEndpoint,
     Credential,

@@ -28,7 +28,13 @@ from typing import LiteralString
 from psycopg import sql
 
 from controlplane.domain.placement import Placement
-from workers.providers.databases.inspection import PUBLIC, Acl, DatabaseInspection, Role, ServerInspection
+from controlplane.workers.providers.databases.inspection import (
+    PUBLIC,
+    Acl,
+    DatabaseInspection,
+    Role,
+    ServerInspection,
+)
 
 MIGRATOR_CONNECTIONS = 3
 APP_SCHEMA = "app"

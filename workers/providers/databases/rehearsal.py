@@ -18,8 +18,8 @@ import psycopg
 from psycopg import sql
 
 from controlplane.domain.placement import Placement
-from workers.providers.databases.sessions import Master
-from workers.providers.ports import LockHeld
+from controlplane.workers.providers.databases.sessions import Master
+from controlplane.workers.providers.ports import LockHeld
 
 EVERY = 0.005  # seconds
 PATIENCE = 3.0  # seconds for the original to be without sessions

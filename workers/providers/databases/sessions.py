@@ -23,9 +23,9 @@ from urllib.parse import quote, urlencode
 import psycopg
 
 from controlplane.domain.errors import Retryable
-from workers.providers.databases.errors import LoginRefused, connect_error, statement_error
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.ports import ClusterEndpoint, Credential, Secrets
+from controlplane.workers.providers.databases.errors import LoginRefused, connect_error, statement_error
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Secrets
 
 APPLICATION_NAME = "controlplane"
 # Every cluster has it, and a session on it holds no tenant database up.

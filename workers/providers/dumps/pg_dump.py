@@ -27,9 +27,9 @@ import psycopg
 from psycopg import sql
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
-from workers.providers.databases.errors import shorten
-from workers.providers.databases.sessions import Sessions
-from workers.providers.ports import ClusterEndpoint, Credential
+from controlplane.workers.providers.databases.errors import shorten
+from controlplane.workers.providers.databases.sessions import Sessions
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential
 
 RUNBOOK = "copy"
 PLATFORM = "platform"

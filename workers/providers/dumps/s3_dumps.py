@@ -17,9 +17,9 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
-from workers.providers import aws
-from workers.providers.dumps.pg_dump import RUNBOOK, PgDump, Stream
-from workers.providers.ports import ClusterEndpoint, Credential, Dump
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.dumps.pg_dump import RUNBOOK, PgDump, Stream
+from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Dump
 
 PART_BYTES = 64 * 1024 * 1024
 """S3 takes 10,000 parts of an object: dumps of up to 640 GB, with two parts in memory at most."""

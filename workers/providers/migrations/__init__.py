@@ -8,10 +8,10 @@ books      the record of a release in the database, for tools with books of thei
 """
 
 from controlplane.domain.release import Adapter
-from workers.providers.migrations.alembic import AlembicMigrator
-from workers.providers.migrations.command import CommandMigrator
-from workers.providers.migrations.port import Door, Migrator
-from workers.providers.migrations.sql import SqlMigrator
+from controlplane.workers.providers.migrations.alembic import AlembicMigrator
+from controlplane.workers.providers.migrations.command import CommandMigrator
+from controlplane.workers.providers.migrations.port import Door, Migrator
+from controlplane.workers.providers.migrations.sql import SqlMigrator
 
 __all__ = ["Door", "Migrator", "migrator"]
 

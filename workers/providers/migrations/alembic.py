@@ -19,11 +19,11 @@ import psycopg
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.sql_statements import EXCERPT
-from workers.providers.databases.errors import describe, shorten, statement_error
-from workers.providers.databases.migrations import RUNBOOK
-from workers.providers.migrations.applied import project_of, run_recorded
-from workers.providers.migrations.port import Door
-from workers.providers.ports import FileRun
+from controlplane.workers.providers.databases.errors import describe, shorten, statement_error
+from controlplane.workers.providers.databases.migrations import RUNBOOK
+from controlplane.workers.providers.migrations.applied import project_of, run_recorded
+from controlplane.workers.providers.migrations.port import Door
+from controlplane.workers.providers.ports import FileRun
 
 _ONE_AT_A_TIME = threading.Lock()
 

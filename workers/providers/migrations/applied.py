@@ -17,10 +17,10 @@ from controlplane import migration_project
 from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
 from controlplane.domain.release import Release
 from controlplane.migration_project import Project
-from workers.providers.databases import migrations
-from workers.providers.databases.errors import statement_error
-from workers.providers.migrations.port import Door
-from workers.providers.ports import FileRun
+from controlplane.workers.providers.databases import migrations
+from controlplane.workers.providers.databases.errors import statement_error
+from controlplane.workers.providers.migrations.port import Door
+from controlplane.workers.providers.ports import FileRun
 
 
 def project_of(release: Release, projects: Path | None) -> Project:

@@ -18,11 +18,11 @@ from urllib.parse import quote
 from controlplane.domain.errors import Retryable
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.migration_project import Project
-from workers.providers.databases.errors import shorten
-from workers.providers.migrations.applied import project_of, run_recorded
-from workers.providers.migrations.port import Door
-from workers.providers.ports import FileRun
-from workers.providers.supervised import Supervised
+from controlplane.workers.providers.databases.errors import shorten
+from controlplane.workers.providers.migrations.applied import project_of, run_recorded
+from controlplane.workers.providers.migrations.port import Door
+from controlplane.workers.providers.ports import FileRun
+from controlplane.workers.providers.supervised import Supervised
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "NODE_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 TAIL_BYTES = 8192

@@ -10,8 +10,8 @@ from typing import Protocol
 import psycopg
 
 from controlplane.domain.release import Release
-from workers.providers.databases.sessions import Sessions
-from workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
+from controlplane.workers.providers.databases.sessions import Sessions
+from controlplane.workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
 
 
 @dataclass(frozen=True, slots=True)

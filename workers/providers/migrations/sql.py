@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from controlplane.domain.release import Release
-from workers.providers.databases import migrations
-from workers.providers.migrations.port import Door
-from workers.providers.ports import FileRun
+from controlplane.workers.providers.databases import migrations
+from controlplane.workers.providers.migrations.port import Door
+from controlplane.workers.providers.ports import FileRun
 
 
 class SqlMigrator:

@@ -1,5 +1,5 @@
 """Carrying a tenant's rows to another database while they change."""
 
-from workers.providers.moves.postgres_moves import PostgresMoves
+from controlplane.workers.providers.moves.postgres_moves import PostgresMoves
 
 __all__ = ["PostgresMoves"]

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers.moves.pgoutput import (
+from controlplane.workers.providers.moves.pgoutput import (
     RUNBOOK,
     UNCHANGED,
     Delete,
@@ -23,7 +23,7 @@ from workers.providers.moves.pgoutput import (
     Update,
     Values,
 )
-from workers.providers.moves.tables import Table
+from controlplane.workers.providers.moves.tables import Table
 
 IN_FLIGHT = 500
 Check = Callable[[], None]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from workers.providers.moves.tables import Table
-from workers.providers.ports import TableCompared
+from controlplane.workers.providers.moves.tables import Table
+from controlplane.workers.providers.ports import TableCompared
 
 SETTINGS = {
     "DateStyle": "ISO, YMD",

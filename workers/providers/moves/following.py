@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from controlplane.domain.errors import Retryable
-from workers.providers.moves import progress, stream
-from workers.providers.moves import tables as catalogue
-from workers.providers.moves.applying import Applier
-from workers.providers.moves.pgoutput import Begin, Commit, Message, Note, Relation
-from workers.providers.moves.progress import Progress, Snapshot
-from workers.providers.ports import MoveRun
+from controlplane.workers.providers.moves import progress, stream
+from controlplane.workers.providers.moves import tables as catalogue
+from controlplane.workers.providers.moves.applying import Applier
+from controlplane.workers.providers.moves.pgoutput import Begin, Commit, Message, Note, Relation
+from controlplane.workers.providers.moves.progress import Progress, Snapshot
+from controlplane.workers.providers.ports import MoveRun
 
 APPLY_AT_ONCE = 5000
 

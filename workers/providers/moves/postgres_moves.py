@@ -28,18 +28,18 @@ from psycopg import sql
 
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
-from workers.providers.databases import shape
-from workers.providers.databases.errors import DatabaseClosed, NoSuchDatabase
-from workers.providers.databases.logins import LEFT_OPEN_SECONDS, end_left_open
-from workers.providers.databases.recipe import APP_SCHEMA
-from workers.providers.databases.sessions import Sessions
-from workers.providers.endpoint_map import EndpointMap
-from workers.providers.moves import comparing, progress, stream
-from workers.providers.moves import tables as catalogue
-from workers.providers.moves.following import Ends, follow_a_piece
-from workers.providers.moves.pgoutput import RUNBOOK
-from workers.providers.moves.tables import Table
-from workers.providers.ports import Copied, HandedOver, Home, MoveDescription, MoveRun, Secrets
+from controlplane.workers.providers.databases import shape
+from controlplane.workers.providers.databases.errors import DatabaseClosed, NoSuchDatabase
+from controlplane.workers.providers.databases.logins import LEFT_OPEN_SECONDS, end_left_open
+from controlplane.workers.providers.databases.recipe import APP_SCHEMA
+from controlplane.workers.providers.databases.sessions import Sessions
+from controlplane.workers.providers.endpoint_map import EndpointMap
+from controlplane.workers.providers.moves import comparing, progress, stream
+from controlplane.workers.providers.moves import tables as catalogue
+from controlplane.workers.providers.moves.following import Ends, follow_a_piece
+from controlplane.workers.providers.moves.pgoutput import RUNBOOK
+from controlplane.workers.providers.moves.tables import Table
+from controlplane.workers.providers.ports import Copied, HandedOver, Home, MoveDescription, MoveRun, Secrets
 
 CLONE = "clone"
 LITTLE = 500

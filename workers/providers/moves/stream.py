@@ -22,9 +22,9 @@ from psycopg.rows import tuple_row
 
 from controlplane.domain.errors import NeedsHuman
 from controlplane.domain.placement import Placement
-from workers.providers.moves.pgoutput import RUNBOOK, Message, decode
-from workers.providers.moves.tables import Table
-from workers.providers.ports import Home
+from controlplane.workers.providers.moves.pgoutput import RUNBOOK, Message, decode
+from controlplane.workers.providers.moves.tables import Table
+from controlplane.workers.providers.ports import Home
 
 PIECE = 20_000
 """Changes that one look at the log asks for; it ends at the end of a transaction."""

@@ -7,10 +7,10 @@ idempotent unless their docstring says otherwise, raise only the errors of
 bound their own time. No value that holds a secret has a repr that shows it.
 """
 
-from workers.providers.ports.billing import Billing
-from workers.providers.ports.clusters import ClusterDescription, ClusterEndpoint, Clusters
-from workers.providers.ports.config_cache import ConfigCache, PublishedConfig
-from workers.providers.ports.databases import (
+from controlplane.workers.providers.ports.billing import Billing
+from controlplane.workers.providers.ports.clusters import ClusterDescription, ClusterEndpoint, Clusters
+from controlplane.workers.providers.ports.config_cache import ConfigCache, PublishedConfig
+from controlplane.workers.providers.ports.databases import (
     Bounds,
     DatabaseDescription,
     Databases,
@@ -18,12 +18,16 @@ from workers.providers.ports.databases import (
     LockHeld,
     Rehearsed,
 )
-from workers.providers.ports.dumps import Dump, Dumps
-from workers.providers.ports.hostnames import CustomHostnames, HostnameDescription, ValidationRecord
-from workers.providers.ports.identities import Identities
-from workers.providers.ports.inventory import Inventory, StateObject, Tagged
-from workers.providers.ports.listener import Listener
-from workers.providers.ports.moves import (
+from controlplane.workers.providers.ports.dumps import Dump, Dumps
+from controlplane.workers.providers.ports.hostnames import (
+    CustomHostnames,
+    HostnameDescription,
+    ValidationRecord,
+)
+from controlplane.workers.providers.ports.identities import Identities
+from controlplane.workers.providers.ports.inventory import Inventory, StateObject, Tagged
+from controlplane.workers.providers.ports.listener import Listener
+from controlplane.workers.providers.ports.moves import (
     Copied,
     HandedOver,
     Home,
@@ -32,10 +36,16 @@ from workers.providers.ports.moves import (
     Moves,
     TableCompared,
 )
-from workers.providers.ports.quotas import QuotaRoom, Quotas
-from workers.providers.ports.secrets import Credential, SecretDescription, Secrets
-from workers.providers.ports.snapshots import SnapshotDescription, Snapshots
-from workers.providers.ports.terraform import PlannedChange, PriorRun, ResourceEvent, StackRun, Terraform
+from controlplane.workers.providers.ports.quotas import QuotaRoom, Quotas
+from controlplane.workers.providers.ports.secrets import Credential, SecretDescription, Secrets
+from controlplane.workers.providers.ports.snapshots import SnapshotDescription, Snapshots
+from controlplane.workers.providers.ports.terraform import (
+    PlannedChange,
+    PriorRun,
+    ResourceEvent,
+    StackRun,
+    Terraform,
+)
 
 __all__ = [
     "Billing",

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
-from workers.providers.ports.clusters import ClusterEndpoint
-from workers.providers.ports.secrets import Credential
+from controlplane.workers.providers.ports.clusters import ClusterEndpoint
+from controlplane.workers.providers.ports.secrets import Credential
 
 
 @dataclass(frozen=True, slots=True)

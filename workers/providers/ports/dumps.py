@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from workers.providers.ports.clusters import ClusterEndpoint
-from workers.providers.ports.secrets import Credential
+from controlplane.workers.providers.ports.clusters import ClusterEndpoint
+from controlplane.workers.providers.ports.secrets import Credential
 
 
 @dataclass(frozen=True, slots=True)

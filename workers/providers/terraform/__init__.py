@@ -7,7 +7,7 @@ destruction without approval), `events` and `diagnostics` (what Terraform says, 
 `commands` alone knows python-terraform.
 """
 
-from workers.providers.terraform.locks import lock_owner
-from workers.providers.terraform.runner import TerraformRunner
+from controlplane.workers.providers.terraform.locks import lock_owner
+from controlplane.workers.providers.terraform.runner import TerraformRunner
 
 __all__ = ["TerraformRunner", "lock_owner"]

@@ -1,8 +1,8 @@
 """Terraform's errors as ours: who acts next.
 
 Terraform reports AWS's answers as text, so the decision is made on AWS's error codes within it, by the table
-that our own calls use (`workers.providers.aws`), and on what Terraform itself says. A message of ours is the
-summary alone, cut short: a detail may quote configuration.
+that our own calls use (`controlplane.workers.providers.aws`), and on what Terraform itself says. A message
+of ours is the summary alone, cut short: a detail may quote configuration.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
-from workers.providers import aws
-from workers.providers.aws import Meaning
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.aws import Meaning
 
 _LIMIT = 300  # characters of a summary that a message keeps
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")

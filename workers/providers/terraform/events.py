@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from workers.providers.ports import ResourceEvent
-from workers.providers.terraform.diagnostics import Diagnostic
+from controlplane.workers.providers.ports import ResourceEvent
+from controlplane.workers.providers.terraform.diagnostics import Diagnostic
 
 KINDS = {
     "planned_change": "planned",

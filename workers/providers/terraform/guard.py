@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers.ports import PlannedChange
+from controlplane.workers.providers.ports import PlannedChange
 
 _NAMED = 10  # addresses that a message names
 _HARMLESS = frozenset({"no-op", "read"})

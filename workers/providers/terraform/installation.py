@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers.terraform import folder
+from controlplane.workers.providers.terraform import folder
 
 _READY = "ready"
 _KEPT = 3600.0  # seconds since its last use for which an idle version stays: a deploy has two at work

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
-from workers.providers.ports import PriorRun
-from workers.providers.terraform.state import Lock
+from controlplane.workers.providers.ports import PriorRun
+from controlplane.workers.providers.terraform.state import Lock
 
 PATIENCE = timedelta(minutes=10)  # how long somebody else's run may take before a person is asked
 SKEW = timedelta(seconds=5)  # between the clocks that wrote the run's start and the lock

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.domain.errors import LeaseLost, Retryable
-from workers.providers.supervised import Supervised
+from controlplane.workers.providers.supervised import Supervised
 
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
 TICK = 0.1  # seconds between two looks at the process

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workers.providers.ports import ResourceEvent, StackRun
-from workers.providers.terraform import locks
-from workers.providers.terraform import state as states
-from workers.providers.terraform.inventory import ClusterInventory, Inventory
-from workers.providers.terraform.session import Session
-from workers.providers.terraform.state import EMPTY, State, StateBucket, Unreadable
+from controlplane.workers.providers.ports import ResourceEvent, StackRun
+from controlplane.workers.providers.terraform import locks
+from controlplane.workers.providers.terraform import state as states
+from controlplane.workers.providers.terraform.inventory import ClusterInventory, Inventory
+from controlplane.workers.providers.terraform.session import Session
+from controlplane.workers.providers.terraform.state import EMPTY, State, StateBucket, Unreadable
 
 
 @dataclass(frozen=True, slots=True)

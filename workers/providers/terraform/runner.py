@@ -25,14 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.domain.errors import NeedsHuman, Retryable
-from workers.providers.ports import PlannedChange, ResourceEvent, StackRun
-from workers.providers.terraform import diagnostics, folder, guard, process, strays
-from workers.providers.terraform.commands import Commands
-from workers.providers.terraform.installation import Installation, Installations
-from workers.providers.terraform.inventory import AwsAccount, ClusterInventory, Inventory, inventory_of
-from workers.providers.terraform.recovery import Ground, Recovery
-from workers.providers.terraform.session import SHORT_TIMEOUT, Session
-from workers.providers.terraform.state import StateBucket
+from controlplane.workers.providers.ports import PlannedChange, ResourceEvent, StackRun
+from controlplane.workers.providers.terraform import diagnostics, folder, guard, process, strays
+from controlplane.workers.providers.terraform.commands import Commands
+from controlplane.workers.providers.terraform.installation import Installation, Installations
+from controlplane.workers.providers.terraform.inventory import (
+    AwsAccount,
+    ClusterInventory,
+    Inventory,
+    inventory_of,
+)
+from controlplane.workers.providers.terraform.recovery import Ground, Recovery
+from controlplane.workers.providers.terraform.session import SHORT_TIMEOUT, Session
+from controlplane.workers.providers.terraform.state import StateBucket
 
 INIT_TIMEOUT = 900.0  # seconds: the provider is 700 MB from the public registry
 _PASSED_ON = frozenset(

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers.ports import ResourceEvent
-from workers.providers.terraform import diagnostics, process
-from workers.providers.terraform.commands import Commands
-from workers.providers.terraform.events import Stream
-from workers.providers.terraform.folder import RunFolder
-from workers.providers.terraform.locks import LockWatch
-from workers.providers.terraform.state import Lock
+from controlplane.workers.providers.ports import ResourceEvent
+from controlplane.workers.providers.terraform import diagnostics, process
+from controlplane.workers.providers.terraform.commands import Commands
+from controlplane.workers.providers.terraform.events import Stream
+from controlplane.workers.providers.terraform.folder import RunFolder
+from controlplane.workers.providers.terraform.locks import LockWatch
+from controlplane.workers.providers.terraform.state import Lock
 
 PLAN_TIMEOUT = 600.0  # seconds; refreshing a stack takes seconds, a throttled account minutes
 APPLY_TIMEOUT = 5400.0  # seconds; an Aurora instance may take 10 minutes, its deletion as long

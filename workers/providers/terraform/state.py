@@ -20,7 +20,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from workers.providers import aws
+from controlplane.workers.providers import aws
 
 FORMAT = 4  # of the state, since Terraform 0.12
 _ABSENT = {"NoSuchKey", "404", "NoSuchBucket"}

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workers.providers import aws
-from workers.providers.ports import ResourceEvent, StackRun
-from workers.providers.terraform.inventory import AwsAccount, ClusterInventory
-from workers.providers.terraform.locks import SKEW
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.ports import ResourceEvent, StackRun
+from controlplane.workers.providers.terraform.inventory import AwsAccount, ClusterInventory
+from controlplane.workers.providers.terraform.locks import SKEW
 
 _WINDOW_DAYS = 30
 

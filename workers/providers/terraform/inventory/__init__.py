@@ -16,9 +16,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers.terraform.inventory.account import AwsAccount
-from workers.providers.terraform.inventory.cluster import ClusterInventory
-from workers.providers.terraform.inventory.tenant import TenantInventory
+from controlplane.workers.providers.terraform.inventory.account import AwsAccount
+from controlplane.workers.providers.terraform.inventory.cluster import ClusterInventory
+from controlplane.workers.providers.terraform.inventory.tenant import TenantInventory
 
 __all__ = ["AwsAccount", "ClusterInventory", "Inventory", "TenantInventory", "inventory_of"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import NeedsHuman, Pending
-from workers.providers import aws
+from controlplane.workers.providers import aws
 
 MANAGED_BY = "tenant-controlplane"
 _IN_BETWEEN = frozenset({"creating", "deleting"})

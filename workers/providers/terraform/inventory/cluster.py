@@ -7,8 +7,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from controlplane.domain.errors import NeedsHuman
-from workers.providers import aws
-from workers.providers.terraform.inventory.account import (
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.terraform.inventory.account import (
     MANAGED_BY,
     AwsAccount,
     collect,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
-from workers.providers import aws
-from workers.providers.terraform.inventory.account import (
+from controlplane.workers.providers import aws
+from controlplane.workers.providers.terraform.inventory.account import (
     MANAGED_BY,
     AwsAccount,
     collect,
