@@ -6,7 +6,6 @@ for `app` in each of its workers, after the fork; it is made then, so that impor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from celery import Celery
 from flask import Flask
 
 from controlplane import task_names
-from controlplane.settings import WEB, Settings
+from controlplane.settings import WebSettings
 from controlplane.store.registry import Registry
 from controlplane.web.app import create_app
 from controlplane.web.edge import Notify, Sign
@@ -26,9 +25,9 @@ REGISTRY_WAIT = 2.0  # seconds for one of them
 STATEMENT_TIMEOUT = 5.0  # seconds; every request is a few lookups by key
 
 
-def create(env: Mapping[str, str] = os.environ) -> Flask:
+def create(env: Mapping[str, str] | None = None) -> Flask:
     """Raises SettingsError."""
-    settings = Settings.from_environment(env, require=WEB)
+    settings = WebSettings.from_environment(env)
     registry = Registry(
         settings.registry_url,
         size=REGISTRY_CONNECTIONS,
@@ -69,7 +68,7 @@ def celery_notify(broker_url: str) -> Notify:
     return notify
 
 
-def signer(settings: Settings) -> Sign:
+def signer(settings: WebSettings) -> Sign:
     """Entries signed with the first of the signing keys."""
     key_id, key = settings.config_signing_keys[0]
 

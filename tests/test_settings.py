@@ -1,5 +1,7 @@
 import base64
 import json
+import os
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.errors import Refused
-from controlplane.settings import PREFIX, WEB, WORKER, Group, Settings, SettingsError
-from controlplane.variables import API_ROLES, ApiToken
+from controlplane.settings import (
+    PREFIX,
+    ApiSettings,
+    BeatSettings,
+    ClientSettings,
+    Settings,
+    SettingsError,
+    TerraformSettings,
+    WebSettings,
+    WorkerSettings,
+    for_child,
+)
+from controlplane.settings.readers import API_ROLES, ApiToken
 from controlplane.web.auth import Role
 from tests.tls import authority_files
 
@@ -45,6 +58,11 @@ ENVIRONMENT = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Everything(WebSettings, WorkerSettings):
+    """For the tests of single settings."""
+
+
 def environment(**changes: str | None) -> dict[str, str]:
     """A complete environment with some variables changed; None leaves one out."""
     values = {PREFIX + name: value for name, value in (ENVIRONMENT | changes).items() if value is not None}
@@ -53,12 +71,12 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 def errors_of(**changes: str | None) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment(environment(**changes))
+        Everything.from_environment(environment(**changes))
     return caught.value.errors
 
 
 def test_a_complete_environment_is_read_and_typed() -> None:
-    settings = Settings.from_environment(environment())
+    settings = Everything.from_environment(environment())
     assert settings.registry_url == ENVIRONMENT["REGISTRY_URL"]
     assert settings.stripe_webhook_secrets == (f"whsec_{SECRET}", f"whsec_old-{SECRET}")
     assert settings.stripe_livemode is False
@@ -79,7 +97,7 @@ def test_a_complete_environment_is_read_and_typed() -> None:
 
 
 def test_the_defaults_are_those_of_production() -> None:
-    settings = Settings.from_environment(environment())
+    settings = Everything.from_environment(environment())
     assert settings.environment == "production"
     assert (settings.lease_seconds, settings.heartbeat_seconds, settings.sweep_interval) == (15, 3, 5)
     assert (settings.stripe_api_base, settings.cloudflare_api_base) == (None, None)
@@ -92,7 +110,7 @@ def test_the_defaults_are_those_of_production() -> None:
 
 def test_what_leaving_needs_may_be_left_out_but_notices_are_never_unsigned() -> None:
     without = dict.fromkeys(("CERTIFICATE_KEY", "NOTIFICATION_URL", "NOTIFICATION_SECRETS"))
-    settings = Settings.from_environment(environment(**without))
+    settings = Everything.from_environment(environment(**without))
     assert (settings.certificate_key, settings.notification_url, settings.notification_secrets) == (
         None,
         None,
@@ -107,7 +125,7 @@ def test_what_leaving_needs_may_be_left_out_but_notices_are_never_unsigned() -> 
 
 def test_an_empty_variable_is_not_set() -> None:
     empty = {"STRIPE_API_BASE": "", "LEASE_SECONDS": " "}
-    settings = Settings.from_environment(environment(**empty))
+    settings = Everything.from_environment(environment(**empty))
     assert (settings.stripe_api_base, settings.lease_seconds) == (None, 15)
     assert errors_of(VPC_ID="") == ("CONTROLPLANE_VPC_ID: expected to be set",)
 
@@ -121,7 +139,7 @@ def test_optional_settings_are_taken_where_they_are_given() -> None:
         "LEASE_SECONDS": "15",
         "HEARTBEAT_SECONDS": "2.5",
     }
-    settings = Settings.from_environment(environment(**given))
+    settings = Everything.from_environment(environment(**given))
     assert settings.environment == "staging"
     assert settings.stripe_api_base == "http://127.0.0.1:12111"
     assert settings.cloudflare_api_base == "https://api.cloudflare.com/client/v4"
@@ -135,7 +153,7 @@ def test_databases_that_could_not_be_verified_stop_the_start(case: dict[str, str
     given = root if root is None else str(authority_files(tmp_path).get(root, root))
     changes = {"DATABASE_SSLMODE": case["sslmode"], "DATABASE_SSLROOTCERT": given}
     if case["wrong"] is None:
-        settings = Settings.from_environment(environment(**changes))
+        settings = Everything.from_environment(environment(**changes))
         assert settings.database_sslmode == (case["sslmode"] or "verify-full")
         assert settings.database_sslrootcert == (given and Path(given))
         return
@@ -146,45 +164,50 @@ def test_databases_that_could_not_be_verified_stop_the_start(case: dict[str, str
 
 
 def test_a_process_without_tenant_databases_needs_no_authorities() -> None:
-    Settings.from_environment(environment(DATABASE_SSLROOTCERT=None), require=WEB)
+    WebSettings.from_environment(environment(DATABASE_SSLROOTCERT=None))
 
 
 # ------------------------------------------------------------------------------ groups
 
 
+def names(of: type[Settings]) -> set[str]:
+    return {field.name for field in fields(of)}
+
+
 def test_a_process_reads_only_what_it_asks_for() -> None:
     broken = environment(CLOUDFLARE_API_TOKEN="x", VPC_ID=None)
-    settings = Settings.from_environment(broken, require=WEB)
+    settings = WebSettings.from_environment(broken)
     assert settings.platform_zone == "tenants.example.com"
     assert not {"cloudflare_api_token", "vpc_id", "stripe_api_key", "cache_url"} & set(vars(settings))
 
 
-def test_a_field_of_a_group_that_was_not_asked_for_says_so() -> None:
-    settings = Settings.from_environment(environment(), require=("registry", "broker"))
-    assert settings.sweep_interval == 5
-    with pytest.raises(SettingsError, match=r"CONTROLPLANE_VPC_ID: not read, .* did not ask for terraform"):
-        _ = settings.vpc_id
-    with pytest.raises(SettingsError, match="did not ask for stripe or webhook"):
-        _ = settings.stripe_livemode
-
-
-def test_a_field_that_is_none_is_an_attribute_error() -> None:
-    assert not hasattr(Settings.from_environment({}, require=()), "vpcid")
-
-
-def test_an_unknown_group_is_a_mistake_of_ours() -> None:
-    with pytest.raises(ValueError, match="registri"):
-        Settings.from_environment(environment(), require=("registri",))
+def test_beat_needs_no_more_than_its_two_servers() -> None:
+    two = {PREFIX + name: ENVIRONMENT[name] for name in ("REGISTRY_URL", "BROKER_URL")}
+    assert BeatSettings.from_environment(two).sweep_interval == 5
 
 
 def test_the_web_process_has_no_cloud_credential_and_the_worker_no_callers() -> None:
-    assert not {Group.STRIPE, Group.CLOUDFLARE, Group.AWS, Group.TERRAFORM} & set(WEB)
-    assert not {Group.WEBHOOK, Group.API} & set(WORKER)
-    assert set(WEB) | set(WORKER) == set(Group)
+    assert not {"stripe_api_key", "cloudflare_api_token", "cache_url"} & names(WebSettings)
+    assert not names(TerraformSettings) & names(WebSettings)
+    assert not (names(ApiSettings) | {"stripe_webhook_secrets"}) & names(WorkerSettings)
+
+
+def test_the_environment_is_the_process_own_unless_another_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROLPLANE_API_URL", "https://api.example/")
+    monkeypatch.setenv("CONTROLPLANE_API_TOKEN", TOKEN)
+    settings = ClientSettings.from_environment()
+    assert (settings.api_url, settings.api_token) == ("https://api.example", TOKEN)
+
+
+def test_a_child_gets_all_or_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    assert for_child("HOME", "LD_LIBRARY_PATH") == {"HOME": "/nowhere"}
+    assert for_child() == dict(os.environ)
 
 
 def test_settings_can_not_be_changed() -> None:
-    settings = Settings.from_environment({}, require=())
+    settings = Everything.from_environment(environment())
     with pytest.raises(AttributeError):
         settings.environment = "other"  # type: ignore[misc]
 
@@ -283,7 +306,7 @@ def test_a_mistake_is_one_line_with_variable_and_expectation(
 )
 def test_a_mistake_in_a_secret_does_not_show_it(name: str, value: str, expected: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment(environment(**{name: value}))
+        Everything.from_environment(environment(**{name: value}))
     (error,) = caught.value.errors
     assert error.startswith(f"CONTROLPLANE_{name}: expected {expected}")
     chain: BaseException | None = caught.value
@@ -303,10 +326,10 @@ def test_every_mistake_is_found_at_once() -> None:
 
 def test_the_error_is_a_refusal_with_a_line_for_each_mistake() -> None:
     with pytest.raises(Refused) as caught:
-        Settings.from_environment({}, require=("registry", "aws"))
+        BeatSettings.from_environment({})
     assert str(caught.value).splitlines() == [
         "CONTROLPLANE_REGISTRY_URL: expected to be set",
-        "AWS_REGION: expected to be set",
+        "CONTROLPLANE_BROKER_URL: expected to be set",
     ]
 
 
@@ -324,7 +347,7 @@ def test_what_the_command_line_reads_is_no_misspelling() -> None:
 
 
 def test_no_repr_shows_a_secret() -> None:
-    settings = Settings.from_environment(environment())
+    settings = Everything.from_environment(environment())
     shown = f"{settings!r} {settings.api_tokens!r}"
     assert SECRET not in shown
     assert "canary4f1c" not in shown
@@ -334,7 +357,7 @@ def test_no_repr_shows_a_secret() -> None:
 
 def test_every_field_that_a_canary_stands_in_is_kept_from_repr() -> None:
     secret = {name for name, value in ENVIRONMENT.items() if SECRET in value or "canary" in value}
-    hidden = {name.upper() for name, field in Settings.__dataclass_fields__.items() if not field.repr}
+    hidden = {name.upper() for name, field in Everything.__dataclass_fields__.items() if not field.repr}
     assert secret | {"CONFIG_SIGNING_KEYS", "CERTIFICATE_KEY", "NOTIFICATION_SECRETS"} == hidden
 
 
@@ -344,14 +367,14 @@ def test_roles_are_those_of_the_api() -> None:
 
 # ------------------------------------------------------------------------------ for any input
 
-NAMES = [name for name, field in Settings.__dataclass_fields__.items() if not field.metadata["variable"]]
+NAMES = [name for name, field in Everything.__dataclass_fields__.items() if not field.metadata["variable"]]
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.text()))
 def test_any_environment_is_read_or_refused(changes: dict[str, Any]) -> None:
     env = environment(**{name.upper(): value for name, value in changes.items()})
     try:
-        settings = Settings.from_environment(env)
+        settings = Everything.from_environment(env)
     except SettingsError as error:
         lines = error.errors
     else:

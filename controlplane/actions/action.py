@@ -82,7 +82,7 @@ class Action(Generic[P]):
     name: str
     summary: str
     perform: Callable[[Asked[Any, P]], Begun]
-    params: type[P] = Parameters  # type: ignore[assignment] — one without parameters
+    params: type[P] = Parameters  # type: ignore[assignment]  # none
     preview: Callable[[Asked[Any, P]], Preview] | None = None
     subject: ResourceKind = ResourceKind.TENANT
     audit: str = ""

@@ -5,14 +5,13 @@ The token comes from the environment alone: an argument would stand in the proce
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
 import httpx
 
-from controlplane.cli.failure import Failure, Missing, Misuse, NotAllowed, Unreachable
-from controlplane.variables import InvalidValue, api_base
+from controlplane.cli.failure import Failure, Missing, Misuse, NotAllowed, Unreachable, clear_errors
+from controlplane.settings import ClientSettings
 
 Json = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_:-]{1,255}")
@@ -37,16 +36,9 @@ class Api:
     @classmethod
     def from_environment(cls) -> Api:
         """Raises Misuse."""
-        url, token = os.environ.get(URL, "").strip(), os.environ.get(TOKEN, "").strip()
-        missing = [f"{name}: expected to be set" for name, value in ((URL, url), (TOKEN, token)) if not value]
-        if missing:
-            raise Misuse("\n".join(missing))
-        if not (token.isascii() and token.isprintable()):
-            raise Misuse(f"{TOKEN}: expected printable ASCII")
-        try:
-            return cls(api_base(url), token)
-        except InvalidValue as error:
-            raise Misuse(f"{URL}: expected {error}, got {url!r}") from error
+        with clear_errors():
+            settings = ClientSettings.from_environment()
+        return cls(settings.api_url, settings.api_token)
 
     def get(self, path: str, **query: str | int | None) -> Json:
         params = {name: value for name, value in query.items() if value is not None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ import click
 from controlplane.certificate import PUBLIC_KEY_BYTES, CertificateKey, fault
 from controlplane.cli import show
 from controlplane.cli.failure import Failure, Misuse, clear_errors
-from controlplane.settings import Group, Settings
+from controlplane.settings import CertificateSettings
 
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -53,7 +52,7 @@ def check(*, file: Path, key: str) -> None:
 def key() -> None:
     """Print the public key that belongs to CONTROLPLANE_CERTIFICATE_KEY."""
     with clear_errors():
-        settings = Settings.from_environment(os.environ, require=(Group.LEAVING,))
+        settings = CertificateSettings.from_environment()
     if settings.certificate_key is None:
         raise Misuse("CONTROLPLANE_CERTIFICATE_KEY: expected to be set")
     made = CertificateKey(*settings.certificate_key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ from psycopg.rows import dict_row
 
 from controlplane.cli import options, show
 from controlplane.cli.failure import Failure, Unreachable, clear_errors
-from controlplane.settings import Group, Settings
+from controlplane.settings import RegistrySettings
 from controlplane.store import schema_version
 from controlplane.store.registry import Connection
 
@@ -57,7 +56,7 @@ def check(*, as_json: bool) -> None:
 def _registry() -> Iterator[Connection]:
     """One connection without the pool around it, whose errors say what libpq said."""
     with clear_errors():
-        settings = Settings.from_environment(os.environ, require=[Group.REGISTRY])
+        settings = RegistrySettings.from_environment()
         try:
             with psycopg.connect(
                 settings.registry_url,

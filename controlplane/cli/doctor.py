@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import click
 
 from controlplane.cli import options, show
 from controlplane.cli.failure import Failure, Misuse
-from controlplane.settings import WORKER, Settings, SettingsError
+from controlplane.settings import SettingsError, WorkerSettings
 
 if TYPE_CHECKING:
     from controlplane.workers.drift.doctor import Check
@@ -26,7 +25,7 @@ def command(*, as_json: bool) -> None:
     from controlplane.workers.drift.doctor import checks
 
     try:
-        settings = Settings.from_environment(os.environ, require=WORKER)
+        settings = WorkerSettings.from_environment()
     except SettingsError as error:
         raise Misuse(f"{error}\n{WHERE}") from error
     report(checks(settings), as_json=as_json)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,7 +19,7 @@ from controlplane import task_names
 from controlplane.cli import options
 from controlplane.cli.doctor import report
 from controlplane.cli.failure import Misuse, clear_errors
-from controlplane.settings import WEB, WORKER, Group, Settings, SettingsError
+from controlplane.settings import BeatSettings, Settings, SettingsError, WebSettings, WorkerSettings
 
 if TYPE_CHECKING:
     from controlplane.workers.drift.doctor import Check
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 def web(*, bind: str, workers: int, threads: int) -> None:
     """Serve webhooks and the API, with gunicorn."""
-    _check(WEB)
+    _check(WebSettings)
     arguments = ["--config", "python:controlplane.web.gunicorn", "--bind", bind]
     arguments += ["--workers", str(workers), "--threads", str(threads)]
     _become("gunicorn", *arguments, "controlplane.wsgi:app")
@@ -57,7 +57,7 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
     if check:
         report(_looks(concurrency, queues), as_json=as_json)
         return
-    _check(WORKER)
+    _check(WorkerSettings)
     from controlplane.workers.runtime.wiring import stack_versions
 
     with clear_errors():
@@ -75,7 +75,7 @@ def _looks(concurrency: int, queues: str) -> Iterator[Check]:
     )
 
     try:
-        settings = Settings.from_environment(os.environ, require=WORKER)
+        settings = WorkerSettings.from_environment()
     except SettingsError as error:
         yield from (Check("settings", False, line, 0.0) for line in error.errors)
         yield look_at_stacks()
@@ -88,15 +88,15 @@ def _looks(concurrency: int, queues: str) -> Iterator[Check]:
 @click.command()
 def beat() -> None:
     """Ask for the sweep at its intervals, with Celery. Run one; a second one does no harm."""
-    _check([Group.REGISTRY, Group.BROKER])
+    _check(BeatSettings)
     # Celery unpickles this file, so it stands in a folder that is new and nobody else's.
     schedule = Path(tempfile.mkdtemp(prefix="controlplane-beat-")) / "schedule"
     _celery("beat", "--schedule", str(schedule), "--loglevel", "WARNING")
 
 
-def _check(groups: Iterable[Group]) -> None:
+def _check(of: type[Settings]) -> None:
     with clear_errors():
-        Settings.from_environment(os.environ, require=groups)
+        of.from_environment()
 
 
 def _celery(*arguments: str) -> NoReturn:

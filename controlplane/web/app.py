@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from controlplane.settings import Settings
+from controlplane.settings import WebSettings
 from controlplane.store.registry import Registry
 from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
@@ -36,7 +36,7 @@ from controlplane.web.wake_up import WakeUp
 
 def create_app(
     registry: Registry,
-    settings: Settings,
+    settings: WebSettings,
     notify: Notify,
     sign: Sign,
     *,

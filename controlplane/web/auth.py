@@ -23,8 +23,8 @@ from typing import ParamSpec, TypeVar
 from flask import g, request
 
 from controlplane.domain.errors import ControlPlaneError
+from controlplane.settings.readers import ApiToken
 from controlplane.store.operation import caused_by
-from controlplane.variables import ApiToken
 
 P = ParamSpec("P")
 R = TypeVar("R")

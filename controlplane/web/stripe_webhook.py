@@ -16,7 +16,7 @@ from flask import Blueprint, Response, jsonify, request
 from controlplane import task_names
 from controlplane.domain.billing import EventState, foreign_account
 from controlplane.services import billing
-from controlplane.settings import Settings
+from controlplane.settings import WebSettings
 from controlplane.web import body
 from controlplane.web.edge import Edge
 from controlplane.web.problem import problem
@@ -25,7 +25,7 @@ from controlplane.web.signature import BadSignature, Malformed, verify_stripe
 TASK = task_names.HANDLE_EVENT
 
 
-def blueprint(edge: Edge, settings: Settings) -> Blueprint:
+def blueprint(edge: Edge, settings: WebSettings) -> Blueprint:
     views = Blueprint("webhooks", __name__, url_prefix="/webhooks")
     secrets, livemode = tuple(settings.stripe_webhook_secrets), settings.stripe_livemode
     account = settings.stripe_account

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import re
 import resource
 import selectors
@@ -39,7 +38,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from controlplane.settings import Group, Settings
+from controlplane.settings import ApiSettings
 from controlplane.web.body import MAX_BODY
 
 HEAD_SECONDS = 5.0
@@ -93,7 +92,7 @@ class DeadlineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             )
 
     def init_process(self) -> None:
-        settings = Settings.from_environment(os.environ, require=[Group.API])
+        settings = ApiSettings.from_environment()
         self._bound = settings.waiting_per_address
         self._unsized_pool = ThreadPoolExecutor(max(1, self.cfg.threads // 4))
         self._allow_files()

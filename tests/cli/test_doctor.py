@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.localcloud.servers.process import free_port
-from controlplane.settings import WORKER, Settings
+from controlplane.settings import WorkerSettings
 from controlplane.workers.drift import doctor
 
 
@@ -35,7 +35,7 @@ def aws_environment(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Non
 
 def failed(env: dict[str, str], **changes: str) -> dict[str, str]:
     """Check → detail of those that fail in an environment that is changed like this."""
-    settings = Settings.from_environment(env | changes, require=WORKER)
+    settings = WorkerSettings.from_environment(env | changes)
     return {check.name: check.detail for check in doctor.checks(settings) if not check.ok}
 
 
@@ -118,13 +118,13 @@ def test_a_terraform_that_will_not_do(tmp_path: Path, env: dict[str, str], scrip
     fake.chmod(0o755)
     changed = env | {"CONTROLPLANE_TERRAFORM_BINARY": str(fake)}
     with pytest.raises(doctor.Refused, match=words):
-        doctor.LOOKS["Terraform"](Settings.from_environment(changed, require=WORKER))
+        doctor.LOOKS["Terraform"](WorkerSettings.from_environment(changed))
 
 
 def test_an_old_schema_is_a_failure(env: dict[str, str], empty_database_url: str) -> None:
     changed = env | {"CONTROLPLANE_REGISTRY_URL": empty_database_url}
     with pytest.raises(doctor.Refused, match="controlplane db upgrade"):
-        doctor.LOOKS["registry"](Settings.from_environment(changed, require=WORKER))
+        doctor.LOOKS["registry"](WorkerSettings.from_environment(changed))
 
 
 def test_a_look_that_hangs_is_left_behind(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_a_look_that_hangs_is_left_behind(env: dict[str, str], monkeypatch: pyte
         "LOOKS",
         {"hangs": lambda _: str(let_go.wait(60)), "faults": lambda _: str(1 / 0), "well": lambda _: "yes"},
     )
-    found = {check.name: check for check in doctor.checks(Settings.from_environment(env, require=WORKER))}
+    found = {check.name: check for check in doctor.checks(WorkerSettings.from_environment(env))}
     let_go.set()
     assert (found["hangs"].ok, found["hangs"].detail) == (False, "no answer within 2 s")
     assert (found["faults"].ok, found["faults"].detail) == (False, "ZeroDivisionError")

@@ -16,7 +16,7 @@ from typing import Self
 import celery.worker.request
 
 from controlplane.services import billing
-from controlplane.settings import Settings
+from controlplane.settings import LeaseSettings
 from controlplane.workers.engine.context import Context
 from controlplane.workers.jobs import intake
 from controlplane.workers.providers.terraform import locks
@@ -34,7 +34,7 @@ LATENCY = 0.2
 def _context() -> Context:
     latency = float(os.environ.get("FLEET_LATENCY", str(LATENCY)))
     harness = Harness(os.environ["CONTROLPLANE_REGISTRY_URL"], os.environ["FLEET_WORLD"], latency=latency)
-    settings = Settings.from_environment(os.environ, require=())
+    settings = LeaseSettings.from_environment()
     platform = replace(
         harness.ctx.platform, lease=settings.lease_seconds, heartbeat=settings.heartbeat_seconds
     )

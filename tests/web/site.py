@@ -18,7 +18,7 @@ from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import tenants
-from controlplane.settings import WEB, Settings
+from controlplane.settings import WebSettings
 from controlplane.store.registry import Registry
 from controlplane.web.app import create_app
 from dataplane.tenant_config import sign
@@ -70,7 +70,7 @@ class Site:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings = Settings.from_environment({**ENVIRONMENT, **self.settings}, require=WEB)
+        settings = WebSettings.from_environment({**ENVIRONMENT, **self.settings})
         self.app: Flask = create_app(self.registry, settings, self._notify, entry, clock=self._now)
 
     def _notify(self, task: str, args: list[str]) -> None:

@@ -28,7 +28,7 @@ from redis.retry import Retry
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
 from controlplane.migration_project import is_project
-from controlplane.settings import Settings
+from controlplane.settings import WorkerSettings, for_child
 from controlplane.store import schema_version
 from controlplane.store.registry import one
 from controlplane.workers.providers import aws
@@ -43,7 +43,7 @@ PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard
 CLOCK_APART = 5.0  # seconds: leases run out by the registry's clock, signatures by ours
 TERRAFORM = (1, 11)  # state locks in S3 without DynamoDB, write-only arguments
 
-Look = Callable[[Settings], str]
+Look = Callable[[WorkerSettings], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,8 @@ class Check:
     seconds: float
 
 
-def checks(settings: Settings, *, local: bool = False) -> Iterator[Check]:
-    """One for each look, in a fixed order; `local`: of those alone that leave this machine alone.
-    `settings` hold the groups of a worker."""
+def checks(settings: WorkerSettings, *, local: bool = False) -> Iterator[Check]:
+    """One for each look, in a fixed order; `local`: of those alone that leave this machine alone."""
     deadline = time.monotonic() + LIMIT
     looks = HERE if local else LOOKS
     running = [(name, _start(name, look, settings)) for name, look in looks.items()]
@@ -71,21 +70,21 @@ def checks(settings: Settings, *, local: bool = False) -> Iterator[Check]:
 
 def look_at_stacks() -> Check:
     """The one look that needs no settings."""
-    return _look("Terraform stacks", _stacks, Settings())
+    return _look("Terraform stacks", _stacks)
 
 
-def _start(name: str, look: Look, settings: Settings) -> queue.SimpleQueue[Check]:
+def _start(name: str, look: Look, settings: WorkerSettings) -> queue.SimpleQueue[Check]:
     answer: queue.SimpleQueue[Check] = queue.SimpleQueue()
     threading.Thread(
-        target=lambda: answer.put(_look(name, look, settings)), name=f"doctor-{name}", daemon=True
+        target=lambda: answer.put(_look(name, lambda: look(settings))), name=f"doctor-{name}", daemon=True
     ).start()
     return answer
 
 
-def _look(name: str, look: Look, settings: Settings) -> Check:
+def _look(name: str, look: Callable[[], str]) -> Check:
     started = time.monotonic()
     try:
-        ok, detail = True, look(settings)
+        ok, detail = True, look()
     except ControlPlaneError as error:
         ok, detail = False, str(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
@@ -93,7 +92,7 @@ def _look(name: str, look: Look, settings: Settings) -> Check:
     return Check(name, ok, " ".join(detail.split()), round(time.monotonic() - started, 3))
 
 
-def _registry(settings: Settings) -> str:
+def _registry(settings: WorkerSettings) -> str:
     try:
         with psycopg.connect(
             settings.registry_url,
@@ -116,14 +115,14 @@ def _registry(settings: Settings) -> str:
     return f"schema current, clock {apart:.2f} s apart"
 
 
-def _broker(settings: Settings) -> str:
+def _broker(settings: WorkerSettings) -> str:
     version, policy = _ask_redis(settings.broker_url)
     if policy != "noeviction":
         raise Refused(f"maxmemory-policy is {policy}, expected noeviction: wake-ups would get lost unseen")
     return f"version {version}, {policy}"
 
 
-def _cache(settings: Settings) -> str:
+def _cache(settings: WorkerSettings) -> str:
     version, policy = _ask_redis(settings.cache_url)
     return f"version {version}, {policy}"
 
@@ -141,14 +140,14 @@ def _ask_redis(url: str) -> tuple[str, str]:
     return str(version), str(memory.get("maxmemory_policy", "unknown"))
 
 
-def _stripe(settings: Settings) -> str:
+def _stripe(settings: WorkerSettings) -> str:
     billing = StripeBilling(settings.stripe_api_key, settings.stripe_api_base or "", timeout=PATIENCE)
     for _ in billing.events_since(datetime.now(UTC), ["customer.subscription.updated"]):
         break
     return f"events can be read, {'live' if settings.stripe_livemode else 'test'} mode"
 
 
-def _cloudflare(settings: Settings) -> str:
+def _cloudflare(settings: WorkerSettings) -> str:
     hostnames = CloudflareHostnames(
         settings.cloudflare_api_token,
         settings.cloudflare_zone_id,
@@ -158,13 +157,13 @@ def _cloudflare(settings: Settings) -> str:
     return f"the zone takes {hostnames.quota_left()} more custom hostnames"
 
 
-def _aws_identity(settings: Settings) -> str:
+def _aws_identity(settings: WorkerSettings) -> str:
     with aws.errors("asking AWS who we are"):
         client = aws.client("sts", region=settings.aws_region, timeout=PATIENCE, attempts=1)
         return str(client.get_caller_identity()["Arn"])
 
 
-def _state_bucket(settings: Settings) -> str:
+def _state_bucket(settings: WorkerSettings) -> str:
     bucket = settings.terraform_state_bucket
     with aws.errors(f"looking at bucket {bucket}"):
         client = aws.client("s3", region=settings.aws_region, timeout=PATIENCE, attempts=1)
@@ -172,17 +171,17 @@ def _state_bucket(settings: Settings) -> str:
     return f"{bucket} is there"
 
 
-def _secrets(settings: Settings) -> str:
+def _secrets(settings: WorkerSettings) -> str:
     AwsSecrets(region=settings.aws_region).describe("controlplane/doctor")
     return "secrets can be looked up"
 
 
-def _stacks(_: Settings) -> str:
+def _stacks(_: object = None) -> str:
     found = stack_versions()
     return f"{', '.join(f'{stack} {digest}' for stack, digest in found.items())} ({STACKS})"
 
 
-def _terraform(settings: Settings) -> str:
+def _terraform(settings: WorkerSettings) -> str:
     binary = settings.terraform_binary
     told = _output_of(binary, "version", "-json")
     try:
@@ -196,7 +195,7 @@ def _terraform(settings: Settings) -> str:
     return f"{version} ({binary})"
 
 
-def _work_dir(settings: Settings) -> str:
+def _work_dir(settings: WorkerSettings) -> str:
     """The folder itself is made by the first run."""
     folder = settings.terraform_work_dir
     there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -205,7 +204,7 @@ def _work_dir(settings: Settings) -> str:
     return str(folder)
 
 
-def _pg_dump(settings: Settings) -> str:
+def _pg_dump(settings: WorkerSettings) -> str:
     program = settings.pg_dump
     if settings.copy_bucket is None and shutil.which(program) is None:
         return (
@@ -214,7 +213,7 @@ def _pg_dump(settings: Settings) -> str:
     return _output_of(program, "--version")
 
 
-def _tls(settings: Settings) -> str:
+def _tls(settings: WorkerSettings) -> str:
     roots = settings.database_sslrootcert or "libpq's own root certificates"
     return f"tenants' databases with sslmode={settings.database_sslmode}, {roots}"
 
@@ -228,7 +227,7 @@ def _output_of(*command: str) -> str:
             timeout=PATIENCE,
             check=True,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "CHECKPOINT_DISABLE": "1"},
+            env={**for_child(), "CHECKPOINT_DISABLE": "1"},
             text=True,
         ).stdout
     except OSError as error:
@@ -239,13 +238,13 @@ def _output_of(*command: str) -> str:
         raise Refused(f"{program}: does not answer `{' '.join(arguments)}`") from error
 
 
-def _catalogue(settings: Settings) -> str:
+def _catalogue(settings: WorkerSettings) -> str:
     path = settings.plan_catalogue
     found = parse_catalogue(path.read_text(encoding="utf-8"), source=str(path))
     return f"{len(found.plans)} plans: {', '.join(found.plans)}"
 
 
-def _migrations(settings: Settings) -> str:
+def _migrations(settings: WorkerSettings) -> str:
     if is_project(settings.tenant_migrations):
         return f"a migration tool's project ({settings.tenant_migrations})"
     found = load(settings.tenant_migrations)

@@ -8,15 +8,13 @@ still going on (docs/adr/0004-broker-only-wakes-up.md). Nor is a worker controll
 
 from __future__ import annotations
 
-import os
-
 from celery import Celery
 
 from controlplane import task_names
-from controlplane.settings import Settings
+from controlplane.settings import BeatSettings
 from controlplane.workers.schedule.duties import DUTIES, name_of
 
-settings = Settings.from_environment(os.environ, require=("registry", "broker"))
+settings = BeatSettings.from_environment()
 
 app = Celery("controlplane", broker=settings.broker_url, include=["controlplane.workers.runtime.tasks"])
 app.conf.update(

@@ -6,14 +6,13 @@ import hashlib
 import logging
 import os
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 from controlplane import migration_project
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
-from controlplane.settings import WORKER, Group, Settings
+from controlplane.settings import TerraformSettings, WorkerSettings, for_child
 from controlplane.store.registry import Registry
 from controlplane.workers.engine.context import (
     Context,
@@ -50,8 +49,7 @@ STACK_NAMES = ("tenant", "cluster")
 def context_from_environment(notify: Notify | None = None) -> Context:
     """Raises SettingsError with a line for each mistake, CatalogueError likewise. Without `notify`
     nobody is notified: the polling worker finds by itself what is due."""
-    env = os.environ
-    return context(Settings.from_environment(env, require=WORKER), env, notify or _nobody)
+    return context(WorkerSettings.from_environment(), notify or _nobody)
 
 
 def stack_versions() -> dict[str, str]:
@@ -62,15 +60,13 @@ def stack_versions() -> dict[str, str]:
 def prepare_from_environment() -> None:
     """Initialise Terraform's stacks before the first customer needs one: seconds, or with the public
     registry the download of 700 MB. What goes wrong is only told; the run that needs it tries again."""
-    env = os.environ
     try:
-        settings = Settings.from_environment(env, require=(Group.AWS, Group.TERRAFORM))
-        _terraform(settings, env).prepare(STACK_NAMES)
+        _terraform(TerraformSettings.from_environment()).prepare(STACK_NAMES)
     except ControlPlaneError as error:
         log.warning("terraform could not be prepared: %s", error)
 
 
-def context(settings: Settings, env: Mapping[str, str], notify: Notify) -> Context:
+def context(settings: WorkerSettings, notify: Notify) -> Context:
     region = settings.aws_region
     secrets = AwsSecrets(region=region)
     catalogue_file = settings.plan_catalogue
@@ -78,7 +74,7 @@ def context(settings: Settings, env: Mapping[str, str], notify: Notify) -> Conte
     return Context(
         registry=Registry(settings.registry_url),
         providers=Providers(
-            terraform=_terraform(settings, env),
+            terraform=_terraform(settings),
             clusters=AwsClusters(region=region),
             snapshots=AwsSnapshots(region=region),
             quotas=AwsQuotas(region=region),
@@ -140,7 +136,7 @@ def context(settings: Settings, env: Mapping[str, str], notify: Notify) -> Conte
     )
 
 
-def _dumps(settings: Settings, secrets: AwsSecrets, endpoints: EndpointMap) -> S3Dumps:
+def _dumps(settings: WorkerSettings, secrets: AwsSecrets, endpoints: EndpointMap) -> S3Dumps:
     sessions = Sessions(
         secrets,
         endpoints,
@@ -159,14 +155,14 @@ def _newest(folder: Path) -> str | None:
     return None if migration_project.is_project(folder) else load(folder)[-1].number
 
 
-def _terraform(settings: Settings, env: Mapping[str, str]) -> TerraformRunner:
+def _terraform(settings: TerraformSettings) -> TerraformRunner:
     return TerraformRunner(
         binary=settings.terraform_binary,
         stacks_dir=STACKS,
         work_dir=settings.terraform_work_dir,
         state_bucket=settings.terraform_state_bucket,
         region=settings.aws_region,
-        environment=env,
+        environment=for_child(),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ from controlplane.localcloud.servers.process import (
     free_port,
     spawn,
 )
+from controlplane.settings import for_child
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 
@@ -89,7 +89,7 @@ class DemoProcesses:
         """What the product's processes are given."""
         cloud = self.cloud.environment()
         return {
-            **os.environ,
+            **for_child(),
             **cloud,
             "CONTROLPLANE_ENVIRONMENT": "demo",
             "CONTROLPLANE_PLAN_CATALOGUE": str(CATALOGUE),

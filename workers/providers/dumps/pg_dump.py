@@ -12,7 +12,6 @@ arguments, and not in a file. Nothing touches the disk.
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import subprocess
@@ -27,6 +26,7 @@ import psycopg
 from psycopg import sql
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
+from controlplane.settings import for_child
 from controlplane.workers.providers.databases.errors import shorten
 from controlplane.workers.providers.databases.sessions import Sessions
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential
@@ -167,4 +167,4 @@ def _count(conn: psycopg.Connection) -> dict[str, int]:
 
 def _surroundings() -> dict[str, str]:
     """What a program needs to start; no variable of libpq's, none of ours."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    return for_child("PATH", "HOME", "LD_LIBRARY_PATH")

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from controlplane.domain.errors import Retryable
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.migration_project import Project
+from controlplane.settings import for_child
 from controlplane.workers.providers.databases.errors import shorten
 from controlplane.workers.providers.migrations.applied import project_of, run_recorded
 from controlplane.workers.providers.migrations.port import Door
@@ -43,7 +44,7 @@ class CommandMigrator:
 
 
 def _run(door: Door, project: Project) -> None:
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | door.environment()
+    environment = for_child(*PASSED_ON) | door.environment()
     with tempfile.TemporaryFile() as output:
         process = Supervised(
             project.command,

@@ -1,8 +1,8 @@
 """How the text of one environment variable is read: a typed value, or what was expected.
 
 Each function returns a reader. A reader raises `InvalidValue` with what was expected and never quotes the
-text, which may be a secret; `controlplane/settings.py` adds the variable's name, and the text where it
-is none. Nothing here reads the environment.
+text, which may be a secret; `controlplane/settings/__init__.py` adds the variable's name, and the text where
+it is none. Nothing here reads the environment.
 """
 
 from __future__ import annotations
