@@ -22,20 +22,10 @@ from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.operation import ResourceKind
 from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
-    FakeClusters,
-    FakeIdentities,
-    FakeInventory,
-    FakeQuotas,
-    FakeSecrets,
 )
-from controlplane.localcloud.fakes.billing import SUBSCRIPTION, FakeBilling
-from controlplane.localcloud.fakes.config_cache import FakeConfigCache
-from controlplane.localcloud.fakes.custom_hostnames import FakeCustomHostnames
-from controlplane.localcloud.fakes.databases import FakeDatabases
-from controlplane.localcloud.fakes.dumps import FakeDumps
-from controlplane.localcloud.fakes.moves import FakeMoves
-from controlplane.localcloud.fakes.snapshots import FakeSnapshots
-from controlplane.localcloud.fakes.terraform import OWNER, FakeTerraform
+from controlplane.localcloud.fakes.billing import SUBSCRIPTION
+from controlplane.localcloud.fakes.providers import providers
+from controlplane.localcloud.fakes.terraform import OWNER
 from controlplane.localcloud.fakes.world import World
 from controlplane.localcloud.simulator.schedule import Trouble, schedule
 from controlplane.localcloud.simulator.stream import Moment
@@ -45,7 +35,6 @@ from controlplane.store.registry import Registry
 from controlplane.workers.engine.context import (
     Context,
     Platform,
-    Providers,
 )
 from controlplane.workers.engine.converge import converge
 from controlplane.workers.jobs import comparison, intake
@@ -98,27 +87,11 @@ class Box:
         migrations = folder / "migrations"
         migrations.mkdir(exist_ok=True)
         (migrations / "0001_notes.sql").write_text(MIGRATION)
-        self._billing = FakeBilling(self.world)
-        self.terraform = FakeTerraform(self.world)
-        secrets = FakeSecrets(self.world)
-        databases = FakeDatabases(self.world, secrets)
+        made = providers(self.world)
+        self._billing, self.terraform = made.billing, made.terraform
         self.ctx = Context(
             registry=Registry(registry_url, size=3),
-            providers=Providers(
-                terraform=self.terraform,
-                clusters=FakeClusters(self.world),
-                snapshots=FakeSnapshots(self.world),
-                quotas=FakeQuotas(self.world),
-                secrets=secrets,
-                identities=FakeIdentities(self.world),
-                inventory=FakeInventory(self.world),
-                databases=databases,
-                moves=FakeMoves(self.world, databases),
-                hostnames=FakeCustomHostnames(self.world),
-                cache=FakeConfigCache(self.world),
-                billing=self._billing,
-                dumps=FakeDumps(self.world, databases),
-            ),
+            providers=made,
             catalogue=catalogue,
             platform=Platform(
                 environment="simulation",

@@ -72,3 +72,12 @@ def test_a_name_that_is_not_there_is_found() -> None:
     assert not _there("store/lease.claims")
     assert not _there("workers/converge.py")
     assert not _there("tests/docs/test_references.py::test_nothing")
+
+
+RECIPE = re.compile(r"^## (Add an? [a-z ]+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("name", "text"), RECIPE.findall((ROOT / "CONTRIBUTING.md").read_text()))
+def test_a_recipe_takes_at_most_four_places(name: str, text: str) -> None:
+    places = re.findall(r"^\d\. (.*)", text, re.MULTILINE)
+    assert 1 < len(places) <= 4, name

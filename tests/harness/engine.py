@@ -25,24 +25,14 @@ from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeAccount,
-    FakeClusters,
-    FakeIdentities,
-    FakeInventory,
-    FakeQuotas,
-    FakeSecrets,
 )
-from controlplane.localcloud.fakes.billing import FakeBilling
-from controlplane.localcloud.fakes.config_cache import FakeConfigCache
-from controlplane.localcloud.fakes.custom_hostnames import FakeCustomHostnames
-from controlplane.localcloud.fakes.databases import DATABASE, FakeDatabases
-from controlplane.localcloud.fakes.dumps import FakeDumps
+from controlplane.localcloud.fakes.databases import DATABASE
 from controlplane.localcloud.fakes.moves import (
     PROGRESS,
     STREAM,
-    FakeMoves,
 )
-from controlplane.localcloud.fakes.snapshots import FakeSnapshots
-from controlplane.localcloud.fakes.terraform import OWNER, FakeTerraform
+from controlplane.localcloud.fakes.providers import providers
+from controlplane.localcloud.fakes.terraform import OWNER
 from controlplane.localcloud.fakes.world import World
 from controlplane.services import billing
 from controlplane.store import cluster, placement, subscription, tenant
@@ -50,7 +40,6 @@ from controlplane.store.registry import Registry, one
 from controlplane.workers.engine.context import (
     Context,
     Platform,
-    Providers,
 )
 from controlplane.workers.engine.observe import endpoint_of
 from controlplane.workers.providers.databases import new_password
@@ -110,33 +99,14 @@ class Harness:
         migrations: Path = MIGRATIONS,
     ) -> None:
         self.world = World(world, crash=crash)
-        self.billing = FakeBilling(self.world)
-        secrets = FakeSecrets(self.world)
-        self.cache = FakeConfigCache(self.world)
-        self.terraform = FakeTerraform(self.world, latency=latency)
-        self.databases = FakeDatabases(self.world, secrets)
-        self.moves = FakeMoves(self.world, self.databases)
-        self.quotas = FakeQuotas(self.world)
-        self.snapshots = FakeSnapshots(self.world)
-        self.hostnames = FakeCustomHostnames(self.world)
+        made = providers(self.world, latency=latency)
+        self.billing, self.cache, self.terraform = made.billing, made.cache, made.terraform
+        self.databases, self.moves, self.quotas = made.databases, made.moves, made.quotas
+        self.snapshots, self.hostnames = made.snapshots, made.hostnames
         self.notified: list[tuple[str, list[str]]] = []
         self.ctx = Context(
             registry=Registry(registry_url, size=4),
-            providers=Providers(
-                terraform=self.terraform,
-                clusters=FakeClusters(self.world),
-                snapshots=self.snapshots,
-                quotas=self.quotas,
-                secrets=secrets,
-                identities=FakeIdentities(self.world),
-                inventory=FakeInventory(self.world),
-                databases=self.databases,
-                moves=self.moves,
-                hostnames=self.hostnames,
-                cache=self.cache,
-                billing=self.billing,
-                dumps=FakeDumps(self.world, self.databases),
-            ),
+            providers=made,
             catalogue=parse_catalogue(CATALOGUE, source="harness"),
             platform=Platform(
                 environment="test",

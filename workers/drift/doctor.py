@@ -35,8 +35,9 @@ from controlplane.workers.providers import aws
 from controlplane.workers.providers.aws_secrets import AwsSecrets
 from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostnames
 from controlplane.workers.providers.databases.migrations import load
+from controlplane.workers.providers.real import STACKS
 from controlplane.workers.providers.stripe_billing import StripeBilling
-from controlplane.workers.runtime.wiring import STACKS, stack_versions
+from controlplane.workers.runtime.wiring import stack_versions
 
 LIMIT = 5.0  # seconds for each look
 PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard

@@ -49,23 +49,6 @@ class Platform:
 
 
 @dataclass(frozen=True, slots=True)
-class Providers:
-    terraform: ports.Terraform
-    clusters: ports.Clusters
-    snapshots: ports.Snapshots
-    quotas: ports.Quotas
-    secrets: ports.Secrets
-    identities: ports.Identities
-    inventory: ports.Inventory
-    databases: ports.Databases
-    moves: ports.Moves
-    hostnames: ports.CustomHostnames
-    cache: ports.ConfigCache
-    billing: ports.Billing
-    dumps: ports.Dumps
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
     """`migrations`: the folder of the tenant application's numbered SQL, `release` its newest number:
     they decide until the first release is registered, and the registry from then on. `release` is None
@@ -76,7 +59,7 @@ class Context:
     the notifications."""
 
     registry: Registry
-    providers: Providers
+    providers: ports.Providers
     catalogue: Catalogue
     platform: Platform
     migrations: Path

@@ -12,37 +12,21 @@ from controlplane import migration_project
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
-from controlplane.settings import TerraformSettings, WorkerSettings, for_child
+from controlplane.settings import TerraformSettings, WorkerSettings
 from controlplane.store.registry import Registry
 from controlplane.workers.engine.context import (
     Context,
     Notify,
     Platform,
-    Providers,
 )
-from controlplane.workers.providers.aws_clusters import AwsClusters
-from controlplane.workers.providers.aws_identities import AwsIdentities
-from controlplane.workers.providers.aws_inventory import AwsInventory
-from controlplane.workers.providers.aws_quotas import AwsQuotas
-from controlplane.workers.providers.aws_secrets import AwsSecrets
-from controlplane.workers.providers.aws_snapshots import AwsSnapshots
-from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostnames
-from controlplane.workers.providers.config_cache import RedisConfigCache
-from controlplane.workers.providers.databases import PostgresDatabases, new_password
+from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
-from controlplane.workers.providers.databases.sessions import Sessions
-from controlplane.workers.providers.dumps import PgDump, S3Dumps
-from controlplane.workers.providers.endpoint_map import EndpointMap
-from controlplane.workers.providers.moves import PostgresMoves
-from controlplane.workers.providers.stripe_billing import StripeBilling
-from controlplane.workers.providers.terraform import TerraformRunner, lock_owner
+from controlplane.workers.providers.real import STACKS, TERRAFORM, providers, terraform
+from controlplane.workers.providers.terraform import lock_owner
 from controlplane.workers.providers.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
-TERRAFORM = Path(__file__).parents[1] / "terraform"
-"""In a checkout a link to the repository's folder `terraform/`, in a package its files."""
-STACKS = TERRAFORM / "stacks"
 STACK_NAMES = ("tenant", "cluster")
 
 
@@ -61,48 +45,16 @@ def prepare_from_environment() -> None:
     """Initialise Terraform's stacks before the first customer needs one: seconds, or with the public
     registry the download of 700 MB. What goes wrong is only told; the run that needs it tries again."""
     try:
-        _terraform(TerraformSettings.from_environment()).prepare(STACK_NAMES)
+        terraform(TerraformSettings.from_environment()).prepare(STACK_NAMES)
     except ControlPlaneError as error:
         log.warning("terraform could not be prepared: %s", error)
 
 
 def context(settings: WorkerSettings, notify: Notify) -> Context:
-    region = settings.aws_region
-    secrets = AwsSecrets(region=region)
     catalogue_file = settings.plan_catalogue
-    endpoints = EndpointMap(settings.database_endpoint_map)
     return Context(
         registry=Registry(settings.registry_url),
-        providers=Providers(
-            terraform=_terraform(settings),
-            clusters=AwsClusters(region=region),
-            snapshots=AwsSnapshots(region=region),
-            quotas=AwsQuotas(region=region),
-            secrets=secrets,
-            identities=AwsIdentities(region=region),
-            inventory=AwsInventory(region=region, bucket=settings.terraform_state_bucket),
-            databases=PostgresDatabases(
-                secrets,
-                endpoints,
-                sslmode=settings.database_sslmode,
-                sslrootcert=settings.database_sslrootcert,
-                projects=settings.tenant_migrations,
-            ),
-            moves=PostgresMoves(
-                secrets,
-                endpoints,
-                sslmode=settings.database_sslmode,
-                sslrootcert=settings.database_sslrootcert,
-            ),
-            hostnames=CloudflareHostnames(
-                settings.cloudflare_api_token,
-                settings.cloudflare_zone_id,
-                settings.cloudflare_api_base or "",
-            ),
-            cache=RedisConfigCache(settings.cache_url, settings.config_signing_keys),
-            billing=StripeBilling(settings.stripe_api_key, settings.stripe_api_base or ""),
-            dumps=_dumps(settings, secrets, endpoints),
-        ),
+        providers=providers(settings),
         catalogue=parse_catalogue(catalogue_file.read_text(), source=str(catalogue_file)),
         platform=Platform(
             environment=settings.environment,
@@ -136,34 +88,8 @@ def context(settings: WorkerSettings, notify: Notify) -> Context:
     )
 
 
-def _dumps(settings: WorkerSettings, secrets: AwsSecrets, endpoints: EndpointMap) -> S3Dumps:
-    sessions = Sessions(
-        secrets,
-        endpoints,
-        sslmode=settings.database_sslmode,
-        sslrootcert=settings.database_sslrootcert,
-        connect_timeout=20,
-        statement_timeout=60,
-        lock_timeout=5,
-    )
-    return S3Dumps(
-        PgDump(sessions, program=settings.pg_dump), region=settings.aws_region, bucket=settings.copy_bucket
-    )
-
-
 def _newest(folder: Path) -> str | None:
     return None if migration_project.is_project(folder) else load(folder)[-1].number
-
-
-def _terraform(settings: TerraformSettings) -> TerraformRunner:
-    return TerraformRunner(
-        binary=settings.terraform_binary,
-        stacks_dir=STACKS,
-        work_dir=settings.terraform_work_dir,
-        state_bucket=settings.terraform_state_bucket,
-        region=settings.aws_region,
-        environment=for_child(),
-    )
 
 
 def _nobody(task: str, args: list[str]) -> None:

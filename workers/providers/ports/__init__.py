@@ -7,6 +7,8 @@ idempotent unless their docstring says otherwise, raise only the errors of
 bound their own time. No value that holds a secret has a repr that shows it.
 """
 
+from dataclasses import dataclass
+
 from controlplane.workers.providers.ports.billing import Billing
 from controlplane.workers.providers.ports.clusters import ClusterDescription, ClusterEndpoint, Clusters
 from controlplane.workers.providers.ports.config_cache import ConfigCache, PublishedConfig
@@ -47,6 +49,26 @@ from controlplane.workers.providers.ports.terraform import (
     Terraform,
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """Made in `workers/providers/real.py`; the fakes in `localcloud/fakes/providers.py`."""
+
+    terraform: Terraform
+    clusters: Clusters
+    snapshots: Snapshots
+    quotas: Quotas
+    secrets: Secrets
+    identities: Identities
+    inventory: Inventory
+    databases: Databases
+    moves: Moves
+    hostnames: CustomHostnames
+    cache: ConfigCache
+    billing: Billing
+    dumps: Dumps
+
+
 __all__ = [
     "Billing",
     "Bounds",
@@ -74,6 +96,7 @@ __all__ = [
     "Moves",
     "PlannedChange",
     "PriorRun",
+    "Providers",
     "PublishedConfig",
     "QuotaRoom",
     "Quotas",
