@@ -65,9 +65,10 @@ lint: $(STAMP) $(NODE_STAMP) ## ruff, mypy, import contracts, biome for TypeScri
 	@$(BIN)/python -m tests.registry_lint
 	@$(BIN)/python -m tests.budget
 
-format: $(STAMP) ## Let ruff put the code in order
+format: $(STAMP) ## Let ruff put the code in order, and write the tables of steps into the pages
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+	@$(BIN)/python -m tests.docs.step_tables
 
 bench: bench-dataplane bench-migrations bench-moves bench-history bench-silent ## Every benchmark, each against its peers and its floor in the same run
 

@@ -15,7 +15,11 @@ from controlplane.workers.steps.registry import tenant_step
 RUNBOOK = "clone"
 
 
-@tenant_step(StepName.PLACE_TENANT)
+@tenant_step(
+    StepName.PLACE_TENANT,
+    "finds a clone a free slot, or records a new cluster",
+    again="a second look finds the placement",
+)
 def place_tenant(work: TenantWork) -> None:
     with work.recording() as conn:
         row = tenant.get(conn, work.record.row.id, lock=True)
@@ -25,7 +29,11 @@ def place_tenant(work: TenantWork) -> None:
         work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
 
 
-@tenant_step(StepName.COPY_SOURCE)
+@tenant_step(
+    StepName.COPY_SOURCE,
+    "every row of the source in one snapshot and one transaction, before the clone is served",
+    again="rows that are not recorded as copied are copied anew",
+)
 def copy_source(work: TenantWork) -> None:
     """Before it is served: whoever finds a clone whose rows are not recorded as copied copies them anew."""
     run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)

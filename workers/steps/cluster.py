@@ -22,7 +22,12 @@ from controlplane.workers.steps.purge import note_approval
 from controlplane.workers.steps.registry import cluster_step
 
 
-@cluster_step(StepName.APPLY_CLUSTER_STACK)
+@cluster_step(
+    StepName.APPLY_CLUSTER_STACK,
+    "Terraform: the Aurora cluster, its key, subnets, security group and instances; RDS is asked "
+    "for room first",
+    again="names are fixed; what a killed run left is adopted",
+)
 def apply_cluster_stack(work: ClusterWork) -> None:
     _require_room(work)
     variables = cluster_variables(work.ctx.platform, work.row)
@@ -50,7 +55,11 @@ def _require_room(work: ClusterWork) -> None:
         )
 
 
-@cluster_step(StepName.DESTROY_CLUSTER_STACK)
+@cluster_step(
+    StepName.DESTROY_CLUSTER_STACK,
+    "Terraform destroys a cluster that holds nobody's data, approved for exactly the addresses of its stack",
+    again="an empty workspace is success",
+)
 def destroy_cluster_stack(work: ClusterWork) -> None:
     """Approved for all that the stack has, and only for a cluster that holds no tenant's data, since nobody
     was ever on it or all that were are purged or have moved away: nothing can be placed on it any more, so
@@ -82,12 +91,20 @@ def _require_end_of_restore(conn: Connection, work: ClusterWork) -> None:
     work.note(conn, kind="approved", action="delete", message=reason)
 
 
-@cluster_step(StepName.AWAIT_AVAILABLE)
+@cluster_step(
+    StepName.AWAIT_AVAILABLE,
+    "nothing; AWS works, and the operation waits without counting as an attempt",
+    again="reading",
+)
 def await_available(work: ClusterWork) -> None:
     raise Pending(work.step.reason, after=work.ctx.platform.cluster_poll)
 
 
-@cluster_step(StepName.HARDEN_CLUSTER)
+@cluster_step(
+    StepName.HARDEN_CLUSTER,
+    "takes from `PUBLIC` what it may do in databases that come with the cluster",
+    again="what is closed stays so",
+)
 def harden_cluster(work: ClusterWork) -> None:
     found = work.ctx.providers.clusters.describe(work.row.id)
     if found is None or found.endpoint is None:

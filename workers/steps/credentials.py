@@ -31,7 +31,11 @@ from controlplane.workers.steps.registry import tenant_step
 log = logging.getLogger(__name__)
 
 
-@tenant_step(StepName.ROTATE_CREDENTIAL)
+@tenant_step(
+    StepName.ROTATE_CREDENTIAL,
+    "the idle login gets a password: staged in the secret, set, proven, and then the one in use",
+    again="the version's id follows from placement, login and generation; a staged one is gone on with",
+)
 def rotate_credential(work: TenantWork) -> None:
     login, placed, secrets = work.step.target, work.placement, work.ctx.providers.secrets
     name = placed.app_secret if login == "app" else placed.migrator_secret
@@ -74,7 +78,11 @@ def rotate_credential(work: TenantWork) -> None:
         )
 
 
-@tenant_step(StepName.RETIRE_LOGIN)
+@tenant_step(
+    StepName.RETIRE_LOGIN,
+    "data planes are told once more, and the login that was in use before loses its password and sessions",
+    again="what is retired stays so",
+)
 def retire_login(work: TenantWork) -> None:
     """The invalidation once more, a moment before the sessions end: who missed the first moves over now."""
     placed = work.placement
@@ -125,7 +133,11 @@ def _skip(work: TenantWork, login: str, generation: int) -> None:
         placement.skip_generation(conn, work.placement, login, generation=generation)
 
 
-@tenant_step(StepName.WRITE_CREDENTIAL)
+@tenant_step(
+    StepName.WRITE_CREDENTIAL,
+    "a new password into Secrets Manager, for the migrator, then the app",
+    again="the secret is the truth; only an empty one is filled",
+)
 def write_credential(work: TenantWork) -> None:
     """The secret first, the role's password from it afterwards: the secret is the truth, so a crash
     between the two is repaired by setting the password once more."""
@@ -148,7 +160,11 @@ def write_credential(work: TenantWork) -> None:
     )
 
 
-@tenant_step(StepName.SET_PASSWORD)
+@tenant_step(
+    StepName.SET_PASSWORD,
+    "the role's password from the secret",
+    again="setting it again changes nothing",
+)
 def set_password(work: TenantWork) -> None:
     login = work.step.target
     found = work.ctx.providers.secrets.describe(_secret(work, login))

@@ -12,7 +12,11 @@ from controlplane.workers.providers.ports import HostnameDescription
 from controlplane.workers.steps.registry import tenant_step
 
 
-@tenant_step(StepName.REGISTER_HOSTNAME)
+@tenant_step(
+    StepName.REGISTER_HOSTNAME,
+    "the custom domain at Cloudflare; never in the tenant's way",
+    again="adopted where it is ours",
+)
 def register_hostname(work: TenantWork) -> None:
     host = work.step.target
     with work.recording() as conn:
@@ -28,7 +32,11 @@ def register_hostname(work: TenantWork) -> None:
     _record_hostname(work, found)
 
 
-@tenant_step(StepName.POLL_HOSTNAME)
+@tenant_step(
+    StepName.POLL_HOSTNAME,
+    "asks Cloudflare how far the domain's certificate is",
+    again="reading",
+)
 def poll_hostname(work: TenantWork) -> None:
     found = work.ctx.providers.hostnames.find(work.step.target)
     if found is None:
@@ -36,7 +44,11 @@ def poll_hostname(work: TenantWork) -> None:
     _record_hostname(work, found)
 
 
-@tenant_step(StepName.REMOVE_HOSTNAME)
+@tenant_step(
+    StepName.REMOVE_HOSTNAME,
+    "takes a custom domain back from Cloudflare, where it is ours",
+    again="gone already is success",
+)
 def remove_hostname(work: TenantWork) -> None:
     host = work.step.target
     found = work.ctx.providers.hostnames.find(host)

@@ -39,7 +39,14 @@ T = TypeVar("T")
 ROLLOUT_POLL = 5.0  # seconds
 
 
-@tenant_step(StepName.PLACE_MOVE, both_placements=True)
+@tenant_step(
+    StepName.PLACE_MOVE,
+    "can the source's log be followed? Then a free slot, or a new cluster; the second placement "
+    "is recorded, with all its names. A restore's goes to the kind of cluster that the tenant "
+    "lives on",
+    again="one transaction",
+    both_placements=True,
+)
 def place_move(work: TenantWork) -> None:
     if work.record.plan is None:
         raise NeedsHuman(f"{work.record.row.id} has no plan", runbook="unknown-plan")
@@ -60,14 +67,24 @@ def require_followable(ctx: Context, record: TenantRecord) -> None:
     ctx.providers.moves.require_followable(source)
 
 
-@tenant_step(StepName.BEGIN_COPY, both_placements=True)
+@tenant_step(
+    StepName.BEGIN_COPY,
+    "a publication and a logical replication slot: from here on the source keeps what is written",
+    again="a slot that is there is the one; what a killed run left without it is dropped first",
+    both_placements=True,
+)
 def begin_copy(work: TenantWork) -> None:
     _no_rollout(work)
     source, target = _ends(work)
     _clearing_if_refused(work, lambda: work.ctx.providers.moves.begin(source, target, _run(work)))
 
 
-@tenant_step(StepName.COPY_ROWS, both_placements=True)
+@tenant_step(
+    StepName.COPY_ROWS,
+    "every row of one moment, in one transaction of the target",
+    again="rows that are not recorded as copied are copied anew",
+    both_placements=True,
+)
 def copy_rows(work: TenantWork) -> None:
     source, target = _ends(work)
     _no_rollout(work)
@@ -82,7 +99,15 @@ HandOver = Callable[[Home, Home, Callable[[], None], Callable[[], None]], T]
 `cut`, which makes the target the one that is used."""
 
 
-@tenant_step(StepName.CUT_OVER, both_placements=True)
+@tenant_step(
+    StepName.CUT_OVER,
+    "follows what was written since; then the pause: the application's logins are closed and its "
+    "sessions ended, the rest of the log is carried to its end, sequences, tables without a key, "
+    "a comparison, and one transaction of the registry that makes the target current; the routes "
+    "are published with a new epoch",
+    again="the log is carried on from where the target says; the cut is one transaction",
+    both_placements=True,
+)
 def cut_over(work: TenantWork) -> None:
     moves = work.ctx.providers.moves
 
@@ -143,7 +168,12 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
         raise
 
 
-@tenant_step(StepName.END_COPY, both_placements=True)
+@tenant_step(
+    StepName.END_COPY,
+    "slot, publication and the target's bookkeeping go",
+    again="gone already is success",
+    both_placements=True,
+)
 def end_copy(work: TenantWork) -> None:
     source, target = _ends(work)
     work.ctx.providers.moves.clear(source, target)
@@ -151,14 +181,24 @@ def end_copy(work: TenantWork) -> None:
         move.mark_cleared(conn, _move(work).id)
 
 
-@tenant_step(StepName.CONFIRM_MOVE, both_placements=True)
+@tenant_step(
+    StepName.CONFIRM_MOVE,
+    "after seven days, or where the tenant leaves, the move is good without anybody's word",
+    again="a phase is reached once",
+    both_placements=True,
+)
 def confirm_move(work: TenantWork) -> None:
     """Unasked: the source has been kept for its time, or its tenant leaves, and it holds nothing that the
     target lacks."""
     _decide(work, MovePhase.CONFIRMED)
 
 
-@tenant_step(StepName.GIVE_UP_MOVE, both_placements=True)
+@tenant_step(
+    StepName.GIVE_UP_MOVE,
+    "the tenant leaves, or its plan asks for another kind of cluster by now: the target goes",
+    again="a phase is reached once",
+    both_placements=True,
+)
 def give_up_move(work: TenantWork) -> None:
     _decide(work, MovePhase.ABANDONED)
 
@@ -182,7 +222,12 @@ def _decide(work: TenantWork, to: MovePhase) -> None:
         work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, closed])
 
 
-@tenant_step(StepName.REMOVE_PLACEMENT, both_placements=True)
+@tenant_step(
+    StepName.REMOVE_PLACEMENT,
+    "what is left of the placement that is not used: database, logins, stack, slot",
+    again="gone already is success",
+    both_placements=True,
+)
 def remove_placement(work: TenantWork) -> None:
     """Delete what is left of the placement that is not used: by the word of whoever confirmed the move or
     gave it up, and never the current one."""

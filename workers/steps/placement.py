@@ -18,33 +18,57 @@ BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
 rollout has bounds of its own."""
 
 
-@tenant_step(StepName.APPLY_TENANT_STACK)
+@tenant_step(
+    StepName.APPLY_TENANT_STACK,
+    "Terraform: two secret containers, the IAM role that reads only one of them",
+    again="names are fixed; what a killed run left is adopted",
+)
 def apply_tenant_stack(work: TenantWork) -> None:
     variables = tenant_variables(work.ctx.platform, work.placement)
     apply_stack(work, "tenant", work.placement.workspace, variables, work.goal.stack_digest)
 
 
-@tenant_step(StepName.AWAIT_CLUSTER)
+@tenant_step(
+    StepName.AWAIT_CLUSTER,
+    "nothing; the operation waits, without counting as an attempt",
+    again="reading",
+)
 def await_cluster(work: TenantWork) -> None:
     wait_for(work, work.record.cluster)
 
 
-@tenant_step(StepName.CREATE_DATABASE)
+@tenant_step(
+    StepName.CREATE_DATABASE,
+    "the hardening recipe, resumed at any line ([ADR 3](adr/0003-tenant-database-hardening.md))",
+    again="every line is probed first",
+)
 def create_database(work: TenantWork) -> None:
     work.ctx.providers.databases.create(work.at, work.placement, connection_limit=_limit(work))
 
 
-@tenant_step(StepName.OPEN_LOGINS)
+@tenant_step(
+    StepName.OPEN_LOGINS,
+    "lets the tenant's logins in again: it is served once more",
+    again="setting it again changes nothing",
+)
 def open_logins(work: TenantWork) -> None:
     work.ctx.providers.databases.open_logins(work.at, work.placement, connection_limit=_limit(work))
 
 
-@tenant_step(StepName.CLOSE_LOGINS)
+@tenant_step(
+    StepName.CLOSE_LOGINS,
+    "lets none of the tenant's logins in and ends their sessions",
+    again="setting it again changes nothing",
+)
 def close_logins(work: TenantWork) -> None:
     work.ctx.providers.databases.close_logins(work.at, work.placement)
 
 
-@tenant_step(StepName.MIGRATE_SCHEMA)
+@tenant_step(
+    StepName.MIGRATE_SCHEMA,
+    "the application's release, as the migrator",
+    again="each file is recorded in its own transaction",
+)
 def migrate_schema(work: TenantWork) -> None:
     credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
     if not work.ctx.providers.databases.accepts(work.at, credential):
@@ -60,7 +84,11 @@ def migrate_schema(work: TenantWork) -> None:
         work.ctx.providers.databases.bring_to(work.at, credential, goal, BOUNDS)
 
 
-@tenant_step(StepName.VERIFY_ACCESS)
+@tenant_step(
+    StepName.VERIFY_ACCESS,
+    "logs in as the application would and reads: right database, right marker",
+    again="reading",
+)
 def prove(work: TenantWork) -> None:
     credential = work.ctx.providers.secrets.read(work.placement.app_secret)
     if not work.ctx.providers.databases.accepts(work.at, credential):

@@ -59,7 +59,12 @@ def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
     work.note(conn, kind="approved", action="delete", message=told)
 
 
-@tenant_step(StepName.KEEP_COPY)
+@tenant_step(
+    StepName.KEEP_COPY,
+    "a dump into the bucket, read back and compared; or a snapshot of a cluster of its own, until "
+    "it is available",
+    again="its name is recorded first, and a whole one is not made again",
+)
 def keep_copy(work: TenantWork) -> None:
     """Verified before anything is deleted: a snapshot that is available, a dump that was read back. Not for
     a customer who pays again: the copy of a purge that is withdrawn would be nobody's to delete."""
@@ -108,14 +113,22 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
     return dump.to_manifest()
 
 
-@tenant_step(StepName.DROP_DATABASE)
+@tenant_step(
+    StepName.DROP_DATABASE,
+    "the database and its roles, after its marker was read: another tenant's is never dropped",
+    again="what is gone is skipped",
+)
 def drop_database(work: TenantWork) -> None:
     _no_way_back(work)
     work.heartbeat.check()
     work.ctx.providers.databases.drop(work.at, work.placement)
 
 
-@tenant_step(StepName.DESTROY_TENANT_STACK)
+@tenant_step(
+    StepName.DESTROY_TENANT_STACK,
+    "Terraform: the role, and both secrets into their deletion window",
+    again="an empty workspace is success",
+)
 def destroy_tenant_stack(work: TenantWork) -> None:
     _no_way_back(work)
     destroy_stack(
@@ -127,7 +140,12 @@ def destroy_tenant_stack(work: TenantWork) -> None:
     )
 
 
-@tenant_step(StepName.RELEASE_PLACEMENT)
+@tenant_step(
+    StepName.RELEASE_PLACEMENT,
+    "the slot is free; a cluster of its own is closed in the same transaction and destroyed in "
+    "its own operation",
+    again="one transaction",
+)
 def release_placement(work: TenantWork) -> None:
     """Its slot is free; a cluster that was its alone is closed in the same transaction, so that nobody is
     put on it in between."""
@@ -164,14 +182,23 @@ def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> Non
     )
 
 
-@tenant_step(StepName.AWAIT_CLUSTER_END)
+@tenant_step(
+    StepName.AWAIT_CLUSTER_END,
+    "nothing; waits for that",
+    again="reading",
+)
 def await_cluster_end(work: TenantWork) -> None:
     with work.ctx.registry.connection() as conn:
         home = cluster.get(conn, _purge(work).content["cluster"])
     wait_for(work, home)
 
 
-@tenant_step(StepName.CERTIFY)
+@tenant_step(
+    StepName.CERTIFY,
+    "every system is asked for the tenant's names (`workers/drift/deletion_proof.py`); only when "
+    'all say "nothing" the certificate is written and signed',
+    again="reading",
+)
 def certify(work: TenantWork) -> None:
     """Ask every system whether anything of this tenant is left; only the word "nothing" of all of them is
     signed. AWS's tags lag behind a deletion, so what is still there is asked again."""
@@ -202,7 +229,11 @@ def certify(work: TenantWork) -> None:
         )
 
 
-@tenant_step(StepName.DELETE_COPY)
+@tenant_step(
+    StepName.DELETE_COPY,
+    "after `copy_days`: the copy; a destroyed cluster's key goes with the last snapshot of it",
+    again="gone already is success",
+)
 def delete_copy(work: TenantWork) -> None:
     """The last that was kept. The key of a destroyed cluster goes when the last snapshot of it is gone, by
     a timer (`services/timers.py`), since a rollout's snapshot may be the last one too."""

@@ -1,16 +1,18 @@
 """Which act takes which step. An act registers itself where it is defined:
 
-    @tenant_step(StepName.PROVE)
+    @tenant_step(StepName.VERIFY_ACCESS, "logs in as the application would and reads", again="reading")
     def prove(work: TenantWork) -> None: ...
 
-Every act is idempotent and may be cut off at any point; the next look finds out how far it came. What an act
-records about the outside it records after the outside has confirmed it, in a transaction that is guarded by
-the fencing token.
+What it does, and why doing it again changes nothing, are half sentences for the tables of the pages
+(`tests/docs/step_tables.py`). Every act is idempotent and may be cut off at any point; the next look finds
+out how far it came. What an act records about the outside it records after the outside has confirmed it, in
+a transaction that is guarded by the fencing token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from controlplane.domain.steps import StepName
 from controlplane.workers.engine.step_context import ClusterWork, TenantWork
@@ -18,24 +20,37 @@ from controlplane.workers.engine.step_context import ClusterWork, TenantWork
 ClusterAct = Callable[[ClusterWork], None]
 TenantAct = Callable[[TenantWork], None]
 
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """`family`: the file that the act stands in."""
+
+    does: str
+    again: str
+    family: str
+
+
+EXPLAINED: dict[StepName, Explained] = {}
 CLUSTER_ACTS: dict[StepName, ClusterAct] = {}
 TENANT_ACTS: dict[StepName, TenantAct] = {}
 BOTH_PLACEMENTS: set[StepName] = set()
 """Steps about both ends of a move; any other with a placement is one of that placement's own."""
 
 
-def cluster_step(name: StepName) -> Callable[[ClusterAct], ClusterAct]:
+def cluster_step(name: StepName, does: str, *, again: str) -> Callable[[ClusterAct], ClusterAct]:
     def register(act: ClusterAct) -> ClusterAct:
-        _expect_new(name)
+        _explain(name, Explained(does, again, act.__module__.rpartition(".")[2]))
         CLUSTER_ACTS[name] = act
         return act
 
     return register
 
 
-def tenant_step(name: StepName, *, both_placements: bool = False) -> Callable[[TenantAct], TenantAct]:
+def tenant_step(
+    name: StepName, does: str, *, again: str, both_placements: bool = False
+) -> Callable[[TenantAct], TenantAct]:
     def register(act: TenantAct) -> TenantAct:
-        _expect_new(name)
+        _explain(name, Explained(does, again, act.__module__.rpartition(".")[2]))
         TENANT_ACTS[name] = act
         if both_placements:
             BOTH_PLACEMENTS.add(name)
@@ -44,6 +59,7 @@ def tenant_step(name: StepName, *, both_placements: bool = False) -> Callable[[T
     return register
 
 
-def _expect_new(name: StepName) -> None:
-    if name in CLUSTER_ACTS or name in TENANT_ACTS:
+def _explain(name: StepName, explained: Explained) -> None:
+    if name in EXPLAINED:
         raise ValueError(f"{name}: expected one act, a second one registers itself")
+    EXPLAINED[name] = explained

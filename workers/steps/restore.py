@@ -41,7 +41,13 @@ STORED_WITHIN = timedelta(hours=1)
 """AWS stores the log within minutes; who waits for longer than this waits for nothing."""
 
 
-@tenant_step(StepName.RESTORE_CLUSTER, both_placements=True)
+@tenant_step(
+    StepName.RESTORE_CLUSTER,
+    "looks up which cluster the tenant lived on *then* and whether AWS can restore it; a "
+    "temporary cluster is recorded, and made in its own operation",
+    again="one transaction",
+    both_placements=True,
+)
 def restore_cluster(work: TenantWork) -> None:
     found, requested = _move_id(work), _restore(work).requested
     home, origin = find_origin(work.ctx, work.record.row.id, requested)
@@ -106,14 +112,29 @@ def _by_snapshot(ctx: Context, tenant_id: str, found: SnapshotDescription) -> tu
     return home, Origin(home.cluster_id, snapshot=found.name)
 
 
-@tenant_step(StepName.AWAIT_RESTORED, both_placements=True)
-@tenant_step(StepName.AWAIT_RESTORED_END, both_placements=True)
+@tenant_step(
+    StepName.AWAIT_RESTORED,
+    "nothing; Aurora restores the whole cluster, which takes its time",
+    again="reading",
+    both_placements=True,
+)
+@tenant_step(
+    StepName.AWAIT_RESTORED_END,
+    "nothing; waits until the temporary cluster is gone",
+    again="reading",
+    both_placements=True,
+)
 def await_restored(work: TenantWork) -> None:
     """Until it can be asked, and in the end until it is gone."""
     wait_for(work, work.record.restored)
 
 
-@tenant_step(StepName.OPEN_RESTORED, both_placements=True)
+@tenant_step(
+    StepName.OPEN_RESTORED,
+    "everybody's logins on it are closed; the tenant's database there is looked for, and its release read",
+    again="setting it again changes nothing",
+    both_placements=True,
+)
 def open_restored(work: TenantWork) -> None:
     """Close everybody's logins and look for the tenant's database."""
     at, home = _restored(work)
@@ -131,7 +152,14 @@ def open_restored(work: TenantWork) -> None:
         work.note(conn, kind="opened", action="restore", message=told)
 
 
-@tenant_step(StepName.COPY_RESTORED, both_placements=True)
+@tenant_step(
+    StepName.COPY_RESTORED,
+    "every row, sequence and materialised view in one snapshot and one transaction, compared by "
+    "count and checksum; the temporary cluster is let go in the same transaction of the registry "
+    "that records this",
+    again="rows that are not recorded as copied are copied anew",
+    both_placements=True,
+)
 def copy_restored(work: TenantWork) -> None:
     """Whoever finds a target whose rows are not recorded as copied copies them anew."""
     at, home = _restored(work)
@@ -167,7 +195,14 @@ def copy_restored(work: TenantWork) -> None:
         work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
 
 
-@tenant_step(StepName.CUT_RESTORED, both_placements=True)
+@tenant_step(
+    StepName.CUT_RESTORED,
+    "the pause: the application's logins are closed and its sessions ended, one transaction of "
+    "the registry makes the target current, the routes are published with a new epoch, and "
+    "writing goes on",
+    again="the cut is one transaction",
+    both_placements=True,
+)
 def cut_restored(work: TenantWork) -> None:
     """Nothing is carried in the pause: what was written after that moment stays in the former database."""
 

@@ -45,14 +45,22 @@ ROUNDS = 8
 Recording = Callable[[], AbstractContextManager[Connection]]
 
 
-@tenant_step(StepName.ANNOUNCE)
+@tenant_step(
+    StepName.ANNOUNCE,
+    'publishes the host as "provisioning": 503 with `Retry-After` instead of 404',
+    again="the epoch is drawn when the route changes, and an older one loses",
+)
 def announce(work: TenantWork) -> None:
     with work.recording() as conn:
         tenant.mark_started(conn, work.record.row.id)
     publish_route(work, work.goal.announcement[work.step.target])
 
 
-@tenant_step(StepName.PUBLISH)
+@tenant_step(
+    StepName.PUBLISH,
+    "the signed TenantConfig, then the change notification",
+    again="epochs",
+)
 def publish(work: TenantWork) -> None:
     payload = work.goal.routes[work.step.target]
     publish_route(work, payload)
@@ -61,7 +69,11 @@ def publish(work: TenantWork) -> None:
             tenant.mark_ready(conn, work.record.row.id)
 
 
-@tenant_step(StepName.WITHDRAW)
+@tenant_step(
+    StepName.WITHDRAW,
+    "takes a host's entry away and leaves a tombstone: 404 from then on",
+    again="epochs",
+)
 def withdraw(work: TenantWork) -> None:
     host = work.step.target
     with work.recording() as conn:
