@@ -146,7 +146,9 @@ class PostgresServer:
         """Make an empty database, or a copy of one to which nobody is connected; return the
         superuser's URL of it. `owner` None: the superuser."""
         names = [sql.Identifier(part) for part in (name, owner or self.user, template)]
-        self._administer(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(*names))
+        # A fifth less processor time than through the log, for two checkpoints, cheap without fsync.
+        statement = "CREATE DATABASE {} OWNER {} TEMPLATE {}" + ("" if self._fsync else " STRATEGY file_copy")
+        self._administer(sql.SQL(statement).format(*names))
         return self.url(name)
 
     def create_role(self, name: str, password: str) -> None:
