@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Flask:
 
 def celery_notify(broker_url: str) -> Notify:
     """Publish through Celery by the task's name. Raises within two RING_TIMEOUTs where the broker
-    does not answer: once to connect and once to be told, and nothing is tried again."""
+    does not answer: once to connect and once to publish, and nothing is tried again."""
     celery = Celery("controlplane.web", broker=broker_url, set_as_current=False)
     celery.conf.update(
         broker_connection_timeout=NOTIFY_TIMEOUT,

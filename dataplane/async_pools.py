@@ -96,7 +96,7 @@ class AsyncKeyedPools:
         with self._closing():
             self._scheduler.retire(tenant_id)
 
-    def noticed(self, invalidation: Invalidation) -> None:
+    def invalidated(self, invalidation: Invalidation) -> None:
         """For `Resolver.subscribe`: called from the listener's thread."""
         if invalidation.kind == "credential" and invalidation.tenant_id:
             self._connector.credentials.forget(invalidation.tenant_id)
@@ -244,9 +244,9 @@ class AsyncKeyedPools:
     def _release(self, cluster: str) -> None:
         """Behind the request: nobody waits for Redis here, and no cancellation can come in between."""
         if self._fleet is not None:
-            told = asyncio.get_running_loop().run_in_executor(self._threads, self._fleet.release, cluster)
-            self._releasing.add(told)
-            told.add_done_callback(self._releasing.discard)
+            released = asyncio.get_running_loop().run_in_executor(self._threads, self._fleet.release, cluster)
+            self._releasing.add(released)
+            released.add_done_callback(self._releasing.discard)
 
     async def _assert(self, conn: Conn, config: TenantConfig) -> None:
         try:

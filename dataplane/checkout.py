@@ -1,7 +1,7 @@
 """What the scheduler deals in: limits, tenants, and the four things that a request can get.
 
 A request for a connection gets one that is open (`PooledConnection`), leave to open one (`Reservation`), a
-place in the line (`Waiter`), or is told that it is too early to try (`Blocked`). Each is of a `kind`: a
+place in the line (`Waiter`), or learns that it is too early to try (`Blocked`). Each is of a `kind`: a
 thread can't use a coroutine's connection, nor the other way round."""
 
 from __future__ import annotations

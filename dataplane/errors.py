@@ -150,7 +150,7 @@ class CrossTenantDetected(DatabaseError):
     status = 500
     code = "cross-tenant"
     title = "Stopped for safety"
-    explanation = "A safety check stopped this request. Our staff has been told."
+    explanation = "A safety check stopped this request. Our staff has been notified."
 
 
 class NoTenant(DataPlaneError):

@@ -39,7 +39,7 @@ class Ear(Protocol):
 
     def lost(self) -> None: ...
 
-    def noticed(self, invalidation: Invalidation) -> None: ...
+    def invalidated(self, invalidation: Invalidation) -> None: ...
 
 
 class InvalidationListener:
@@ -75,16 +75,16 @@ class InvalidationListener:
         self._thread = None
 
     def _run(self, ear: Ear, stop: threading.Event) -> None:
-        told = ""
+        logged = ""
         while not stop.is_set():
             heard = time.monotonic()
             try:
                 self._listen(ear, stop)
             except (redis.RedisError, OSError) as error:
                 problem = type(error).__name__
-                if problem != told or time.monotonic() - heard > self._silence:
+                if problem != logged or time.monotonic() - heard > self._silence:
                     log.warning("invalidations: not listening: %s", problem)
-                told = problem
+                logged = problem
             finally:
                 ear.lost()
             stop.wait(self._reconnect)
@@ -119,4 +119,4 @@ class InvalidationListener:
                     if invalidation is None:
                         log.warning("invalidations: one that this version does not know was passed over")
                     else:
-                        ear.noticed(invalidation)
+                        ear.invalidated(invalidation)

@@ -138,7 +138,7 @@ class Memory:
         slot = self.slots.get(name)
         if slot is None or now >= slot.hard_until:
             return Nothing.UNTOLD
-        if slot.config.epoch < self.noticed(name):
+        if slot.config.epoch < self.invalidated(name):
             return Nothing.UNTOLD  # known to be outdated: it may lead to another customer by now
         slot.fresh_until = now + self._spread(self._policy.retry)
         slot.soft_until = slot.hard_until  # nobody waits for the next try
@@ -148,9 +148,9 @@ class Memory:
         """The epoch below which an entry of this host is an old one."""
         slot = self.slots.get(name)
         known = 0 if slot is None or self._clock() >= slot.hard_until else slot.config.epoch
-        return max(known, self.noticed(name))
+        return max(known, self.invalidated(name))
 
-    def noticed(self, name: str) -> int:
+    def invalidated(self, name: str) -> int:
         """The epoch that an invalidation insists on; 0 where none does."""
         slot = self.slots.get(name)
         if slot is None or slot.floor is None or self._clock() >= slot.floor[1]:

@@ -45,7 +45,7 @@ def full_error(config: TenantConfig) -> PoolExhausted:
 
 
 def blocked_error(blocked: Blocked) -> DatabaseError:
-    """The error of the connect that failed, new for each request that it is told to."""
+    """The error of the connect that failed, new for each request that gets it."""
     return type(blocked.error)(str(blocked.error), retry_after=max(1.0, blocked.retry_after))
 
 

@@ -155,7 +155,7 @@ class KeyedPools:
             discarded = self._discarded()
         self._close(discarded)
 
-    def noticed(self, invalidation: Invalidation) -> None:
+    def invalidated(self, invalidation: Invalidation) -> None:
         """For `Resolver.subscribe`: a rotated login is fetched anew, and used from now on."""
         if invalidation.kind == "credential" and invalidation.tenant_id:
             self._connector.credentials.forget(invalidation.tenant_id)

@@ -158,7 +158,7 @@ class Resolver:
         return self._answer(name, outcome)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Be told of every invalidation, from the listener's thread."""
+        """Be notified of every invalidation, from the listener's thread."""
         self._subscribers.append(subscriber)
 
     def start(self) -> None:
@@ -274,10 +274,10 @@ class Resolver:
         for _ in range(READ_ATTEMPTS):
             with self._lock:
                 flight.suspect = flight.heard = False
-                noticed = max(flight.wanted, self._memory.noticed(name))
-                floor = max(noticed, self._memory.floor(name))
+                invalidated = max(flight.wanted, self._memory.invalidated(name))
+                floor = max(invalidated, self._memory.floor(name))
             try:
-                config = self._ask(name, floor, noticed)
+                config = self._ask(name, floor, invalidated)
             except TierDown:
                 with self._lock:
                     return self._keep(name)
@@ -289,10 +289,10 @@ class Resolver:
         with self._lock:
             return self._keep(name)
 
-    def _ask(self, name: str, floor: int, noticed: int) -> TenantConfig | None:
+    def _ask(self, name: str, floor: int, invalidated: int) -> TenantConfig | None:
         """Tier by tier; the last one's "there is none" counts, the cache's only where it is last.
 
-        The cache's entry must be of epoch `floor` or more, the fallback's of `noticed`.
+        The cache's entry must be of epoch `floor` or more, the fallback's of `invalidated`.
         """
         trouble: TierDown | None = None
         config: TenantConfig | None = None
@@ -302,7 +302,7 @@ class Resolver:
             except TierDown as error:
                 trouble = error
                 continue
-            least = floor if tier is self._cache else noticed
+            least = floor if tier is self._cache else invalidated
             if config is None:
                 trouble = None
             elif config.epoch < least:
@@ -330,7 +330,7 @@ class Resolver:
     # ------------------------------------------------------------------------------- hearing
 
     def connected(self) -> None:
-        """Notices are heard from now on; what came before may have been missed."""
+        """Invalidations are heard from now on; what came before may have been missed."""
         if self._cache is not None:
             self._cache.alive()
         with self._lock:
@@ -346,7 +346,7 @@ class Resolver:
             self._hearing = False
             self._memory.shorten_all(self._policy.unwatched_ttl)
 
-    def noticed(self, invalidation: Invalidation) -> None:
+    def invalidated(self, invalidation: Invalidation) -> None:
         if invalidation.kind == "config" and invalidation.host:
             with self._lock:
                 self.statistics.invalidations += 1

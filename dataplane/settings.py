@@ -23,7 +23,7 @@ DATAPLANE_ENDPOINT_MAP         a JSON file `{"host:port": "address:port"}`; empt
 =============================  =====================================================================
 
 One of DATAPLANE_CACHE_URL and DATAPLANE_RESOLVE_URL must be there; production has both. AWS_* are
-boto3's own. All mistakes are told at once, a line for each; an empty variable counts as not set.
+boto3's own. All mistakes are reported at once, a line for each; an empty variable counts as not set.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
     scheduler = Scheduler[Any](limits)
     pools = KeyedPools(connector, scheduler=scheduler, fleet=fleet)
     async_pools = AsyncKeyedPools(connector, scheduler=scheduler, fleet=fleet)
-    resolver.subscribe(pools.noticed)
-    resolver.subscribe(async_pools.noticed)
+    resolver.subscribe(pools.invalidated)
+    resolver.subscribe(async_pools.invalidated)
     return DataPlane(resolver, pools, async_pools, trusted_proxies)
 
 

@@ -12,7 +12,7 @@ at a time, which is how a key is rolled. `epoch` comes from one sequence of the 
 tenants, so that of two entries for one host the newer is known even when the host changed hands. Whoever
 verifies can also sign, so a high epoch proves nothing: the registry's word stands above it
 (`workers/steps/routes.py`, `dataplane/resolver.py`).
-Notices on the channel `tenant:invalidations` say which host changed; they carry no configuration and no
+Invalidations on the channel `tenant:invalidations` say which host changed; they carry no configuration and no
 signature, so whoever hears one looks again and believes what is signed.
 """
 

@@ -31,7 +31,7 @@ class TierDown(Exception):
 
 
 class EntryRefused(TierDown):
-    """There is an entry, and it is not one that may be trusted: whose it is can't be told."""
+    """There is an entry, and it is not one that may be trusted: whose it is can't be known."""
 
 
 class Tier(Protocol):

@@ -1,7 +1,7 @@
 """The whole external systems on one machine: what production rents, this starts.
 
 Real PostgreSQL, real Valkey (two, as in production: a broker that refuses writes when full, a cache
-that forgets), AWS with real databases behind it, Stripe and Cloudflare. The product is told of them
+that forgets), AWS with real databases behind it, Stripe and Cloudflare. The product hears of them
 by the same variables as in production and can't tell the difference.
 
     with LocalCloud() as cloud:

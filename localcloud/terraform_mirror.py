@@ -48,7 +48,7 @@ def terraform_environment(
 
 
 def find_mirror(environ: Mapping[str, str], *, add_ons: Path = ADD_ON_SOFTWARE) -> Path | None:
-    """The folder of the mirror that Terraform has to be told of; None where it finds one by itself
+    """The folder of the mirror that Terraform has to know of; None where it finds one by itself
     or there is none."""
     if any((folder / REGISTRY).is_dir() for folder in _implied_folders(environ)):
         return None

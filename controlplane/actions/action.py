@@ -76,8 +76,8 @@ class Action(Generic[P]):
     """`name`: the last part of the API's URL and the command. `subject`: what it is done to. `audit`: as the
     trail names it, `<subject>.<name>` unless given. `permission`: the role that may. `full_id`: a slug is not
     enough to name the tenant by. `second_person`: which action somebody else must take before this one has an
-    effect, None where nobody need. `patience`: seconds that the command waits unless it is told how long,
-    0 where there is nothing to wait for."""
+    effect, None where nobody need. `patience`: seconds that the command waits unless `--timeout` says how
+    long, 0 where there is nothing to wait for."""
 
     name: str
     summary: str

@@ -18,7 +18,7 @@ from controlplane.cli.watching import await_end
 from controlplane.domain.operation import ResourceKind
 
 PREVIEW_TIMEOUT = 60.0
-"""Seconds that a dry run waits unless it is told how long: it says meanwhile what it waits for."""
+"""Seconds that a dry run waits unless `--timeout` says how long: it says meanwhile what it waits for."""
 
 
 def commands(subject: ResourceKind) -> list[click.Command]:
@@ -108,7 +108,7 @@ def _export(api: Api, made: Json, *, wait: bool, timeout: float, as_json: bool) 
             f"/v1/exports/{made['id']}",
             busy=("making",),
             timeout=timeout,
-            late=lambda seen: f"export {seen['id']} is not made after {timeout:g} s",
+            late=lambda observed: f"export {observed['id']} is not made after {timeout:g} s",
         )
     if as_json:
         show.as_json(made)

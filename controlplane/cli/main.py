@@ -24,13 +24,16 @@ COMMANDS = {
     "releases": ("releases", "Releases of the tenants' schema: create, list, accept."),
     "schema": ("schema", "Which tenants' schemas differ from their release."),
     "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),
-    "clusters": ("clusters", "Database clusters: list, show."),
+    "clusters": ("clusters", "Database clusters: list, show, reprovision."),
     "pool": ("pool", "The warm pool: free slots ahead of demand."),
-    "notifications": ("notifications", "What the operator's systems were told."),
+    "notifications": ("notifications", "Notifications to the operator's systems: list, show, redeliver."),
     "certificate": ("certificates", "Check a deletion certificate."),
     "summary": ("summary", "The state of everything in a few numbers."),
     "doctor": ("doctor", "Check every outside system, one line each."),
-    "verify": ("verify", "Hold the registry against everything outside; find leaks and open walls."),
+    "verify": (
+        "verify",
+        "Compare the registry with every external system; find leaks and gaps in isolation.",
+    ),
     "catalogue": ("catalogue", "Check a plan catalogue."),
     "simulate": ("simulate", "Prove that the order of billing events makes no difference."),
     "db": ("db", "The registry's schema: upgrade, check."),
@@ -74,9 +77,9 @@ def cli() -> None:
 
     \b
     Exit status:
-      0  it is so              4    what was asked for does not exist
-      1  it failed             5    not allowed
-      2  wrong usage, setting  6    waited long enough, it goes on
+      0  success               4    what was asked for does not exist
+      1  failed                5    not allowed
+      2  wrong usage, setting  6    timed out, still running
       3  can't be reached      130  interrupted
     """
 

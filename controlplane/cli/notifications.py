@@ -12,7 +12,7 @@ from controlplane.cli.api import Api, in_path
 
 @click.group("notifications")
 def command() -> None:
-    """What the operator's systems were told: list, show, redeliver."""
+    """What the operator's systems were reported: list, show, redeliver."""
 
 
 @command.command("list")
@@ -28,7 +28,7 @@ def list_(*, state: str | None, limit: int, everything: bool, as_json: bool) -> 
         show.as_json(found)
         return
     show.table(
-        ["NOTICE", "WHAT", "TENANT", "STATE", "CREATED", "ATTEMPTS", "ANSWER"],
+        ["NOTIFICATION", "WHAT", "TENANT", "STATE", "CREATED", "ATTEMPTS", "ANSWER"],
         [
             (
                 item["id"],

@@ -55,7 +55,7 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
     if as_json and not check:
         raise Misuse("--json: expected together with --check, a worker that runs prints its log")
     if check:
-        report(_looks(concurrency, queues), as_json=as_json)
+        report(_checks(concurrency, queues), as_json=as_json)
         return
     _check(WorkerSettings)
     from controlplane.workers.runtime.wiring import stack_versions
@@ -66,19 +66,19 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
     _celery(*arguments, "--without-gossip", "--without-mingle", "--loglevel", "INFO")
 
 
-def _looks(concurrency: int, queues: str) -> Iterator[Check]:
+def _checks(concurrency: int, queues: str) -> Iterator[Check]:
     """Without good settings nothing can be looked for where they say; the stacks need none."""
     from controlplane.workers.drift.doctor import (
         Check,
+        check_stacks,
         checks,
-        look_at_stacks,
     )
 
     try:
         settings = WorkerSettings.from_environment()
     except SettingsError as error:
         yield from (Check("settings", False, line, 0.0) for line in error.errors)
-        yield look_at_stacks()
+        yield check_stacks()
         return
     work = f"{concurrency} operations at once, from the queues {queues}"
     yield Check("settings", True, f"{settings.environment}: {work}", 0.0)

@@ -172,7 +172,7 @@ def rehearse(*, release: str, copies: int, timeout: float, as_json: bool) -> Non
         f"/v1/rehearsals/{asked['id']}",
         busy=("waiting", "running"),
         timeout=timeout,
-        late=lambda seen: f"rehearsal {asked['id']} is still {seen['state']} after {timeout:g} s",
+        late=lambda observed: f"rehearsal {asked['id']} is still {observed['state']} after {timeout:g} s",
     )
     if as_json:
         show.as_json(found)

@@ -21,23 +21,23 @@ def requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json:
 
 
 def preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> None:
-    told: set[str] = set()
+    reported: set[str] = set()
 
-    def tell(seen: Json) -> None:
+    def report(observed: Json) -> None:
         """Once each, on stderr: what is printed on stdout is the preview."""
-        if seen["waits_for"] not in told:
-            told.add(seen["waits_for"])
-            click.echo(f"waits for: {seen['waits_for']}", err=True)
+        if observed["waits_for"] not in reported:
+            reported.add(observed["waits_for"])
+            click.echo(f"waits for: {observed['waits_for']}", err=True)
 
     found = await_end(
         api,
         f"/v1/previews/{preview_id}",
         busy=("waiting",),
         timeout=timeout,
-        late=lambda seen: (
-            f"preview {preview_id} is not worked out after {timeout:g} s, it waits for: {seen['waits_for']}"
+        late=lambda last: (
+            f"preview {preview_id} is not worked out after {timeout:g} s, it waits for: {last['waits_for']}"
         ),
-        tell=tell,
+        report=report,
     )
     if as_json:
         show.as_json(found)

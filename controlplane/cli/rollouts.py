@@ -42,11 +42,9 @@ def command() -> None:
 @click.option("--wait", is_flag=True, help="Watch it; its outcome is the exit status.")
 @options.timeout(86_400)
 @options.as_json
-def start(
-    *, release: str, sequential: bool, wait: bool, timeout: float, as_json: bool, **wishes: Any
-) -> None:
+def start(*, release: str, sequential: bool, wait: bool, timeout: float, as_json: bool, **given: Any) -> None:
     """Begin to bring RELEASE to every tenant, in waves: without --wave 1%, 10%, 50%, 100%."""
-    spec = {name: value for name, value in wishes.items() if value not in (None, ())}
+    spec = {name: value for name, value in given.items() if value not in (None, ())}
     spec |= {name: list(spec[name]) for name in ("waves", "windows") if name in spec}
     if sequential:
         spec |= {"concurrency": 1, "per_cluster": 1}
@@ -172,41 +170,41 @@ def skip(*, rollout: int, tenants: tuple[str, ...], reason: str, as_json: bool) 
 def follow(api: Api, number: int, *, timeout: float, as_json: bool) -> None:
     """Print the rollout's progress until somebody must decide or it has ended; raises Failure unless it
     is done."""
-    told = ""
+    reported = ""
 
-    def tell(seen: Json) -> None:
-        nonlocal told
-        line = _progress(seen)
-        if line != told and not as_json:
+    def report(observed: Json) -> None:
+        nonlocal reported
+        line = _progress(observed)
+        if line != reported and not as_json:
             show.line(line)
-        told = line
+        reported = line
 
-    seen = await_end(
+    observed = await_end(
         api,
         f"/v1/rollouts/{number}",
         busy=("running", "paused"),
         timeout=timeout,
         late=lambda last: f"rollout {number} is still {last['state']} after {timeout:g} s",
-        tell=tell,
+        report=report,
     )
     if as_json:
-        show.as_json(seen)
+        show.as_json(observed)
     else:
-        _print(seen)
-    if seen["state"] != "done":
-        raise Failure(f"rollout {number} is {seen['state']}: {seen['reason']}")
+        _print(observed)
+    if observed["state"] != "done":
+        raise Failure(f"rollout {number} is {observed['state']}: {observed['reason']}")
 
 
-def _progress(seen: Json) -> str:
-    counts = seen["counts"]
+def _progress(observed: Json) -> str:
+    counts = observed["counts"]
     width = 30
     bar = "█" * (width * (counts["done"] + counts["skipped"]) // max(counts["total"], 1))
     parts = [f"{counts[state]} {state}" for state in ("running", "failed", "skipped") if counts[state]]
-    making = sum(snapshot["state"] == "making" for snapshot in seen["snapshots"])
+    making = sum(snapshot["state"] == "making" for snapshot in observed["snapshots"])
     parts += [f"{making} snapshots in the making"] if making else []
-    waves = max([wave["wave"] for wave in seen["waves"]], default=0) + 1
+    waves = max([wave["wave"] for wave in observed["waves"]], default=0) + 1
     return (
-        f"wave {min(seen['wave'], waves - 1) + 1} of {waves}  {bar:<{width}}  "
+        f"wave {min(observed['wave'], waves - 1) + 1} of {waves}  {bar:<{width}}  "
         f"{counts['done']} of {counts['total']} done" + "".join(f", {part}" for part in parts)
     )
 

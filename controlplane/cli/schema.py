@@ -17,7 +17,7 @@ def command() -> None:
 @command.command()
 @options.as_json
 def diff(*, as_json: bool) -> None:
-    """Which tenants of a release differ from most of it, and how. As last seen: `tenants reprovision`
+    """Which tenants of a release differ from most of it, and how. As last observed: `tenants reprovision`
     looks again. The exit status is 1 where any does."""
     groups = Api.from_environment().get("/v1/schema")["items"]
     drifted = [group for group in groups if group["missing"] or group["extra"]]
@@ -38,7 +38,7 @@ def diff(*, as_json: bool) -> None:
                 )
                 for group in groups
             ],
-            none="no schema has been seen yet",
+            none="no schema has been observed yet",
         )
         for group in drifted:
             show.line()

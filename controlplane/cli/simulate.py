@@ -20,7 +20,7 @@ from controlplane.cli.failure import Failure, Misuse, Unreachable, clear_errors,
 from controlplane.domain.catalogue import parse_catalogue
 
 if TYPE_CHECKING:
-    from controlplane.localcloud.simulator.box import Told
+    from controlplane.localcloud.simulator.box import RunReport
     from controlplane.localcloud.simulator.stream import Moment
     from controlplane.localcloud.simulator.verdict import Difference
 
@@ -109,8 +109,8 @@ def command(
         if record is not None:
             dump(moments, record)
         with _registry(registry) as url:
-            told, found = _both(url, moments, plans, trouble, seed=seed, livemode=livemode)
-    document = _document(seed, told, found, seconds=round(time.monotonic() - began, 1))
+            report, found = _both(url, moments, plans, trouble, seed=seed, livemode=livemode)
+    document = _document(seed, report, found, seconds=round(time.monotonic() - began, 1))
     if as_json:
         show.as_json(document)
     else:
@@ -121,7 +121,7 @@ def command(
 
 def _both(
     url: str, moments: list[Moment], plans: Any, trouble: Any, *, seed: int, livemode: bool
-) -> tuple[Told, list[Difference]]:
+) -> tuple[RunReport, list[Difference]]:
     """The plain run, then in the same database the one with trouble."""
     from controlplane.localcloud.simulator.box import Box
     from controlplane.localcloud.simulator.schedule import NONE
@@ -134,8 +134,8 @@ def _both(
             plain = end_state(box)
         _empty(url)
         with Box(url, Path(folder), plans, livemode=livemode, name="trouble") as box:
-            told = box.play(moments, trouble, seed=seed)
-            return told, differences(box, moments, plain)
+            report = box.play(moments, trouble, seed=seed)
+            return report, differences(box, moments, plain)
 
 
 @contextmanager
@@ -176,17 +176,17 @@ def _empty(url: str) -> None:
         schema_version.upgrade(conn)
 
 
-def _document(seed: int, told: Told, found: list[Difference], *, seconds: float) -> dict[str, Any]:
+def _document(seed: int, report: RunReport, found: list[Difference], *, seconds: float) -> dict[str, Any]:
     return {
         "converged": not found,
         "seed": seed,
-        "events": told.events,
-        "deliveries": told.deliveries,
-        "doubled": len(told.doubled),
-        "late": len(told.late),
-        "dropped": len(told.dropped),
-        "crashes": told.crashes,
-        "found_by_comparison": told.found_by_comparison,
+        "events": report.events,
+        "deliveries": report.deliveries,
+        "doubled": len(report.doubled),
+        "late": len(report.late),
+        "dropped": len(report.dropped),
+        "crashes": report.crashes,
+        "found_by_comparison": report.found_by_comparison,
         "differences": [asdict(difference) for difference in found],
         "seconds": seconds,
     }

@@ -10,7 +10,7 @@ from controlplane.cli.api import Api
 
 @click.group("subscriptions")
 def command() -> None:
-    """Subscriptions: what became of the last look at each."""
+    """Subscriptions: what became of the last observation of each."""
 
 
 @command.command("list")

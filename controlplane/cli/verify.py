@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 @click.command("verify")
 @click.option("--tenant", help="Only what is about this tenant (id or slug).")
 @click.option(
-    "--attackers",
+    "--probes",
     type=click.IntRange(0, 10_000),
     default=20,
     show_default=True,
     help="Tenants, drawn by chance, whose login and role are tried on what is others'.",
 )
 @click.option("--wake", is_flag=True, help="Ask clusters too that may be paused, which starts them.")
-@click.option("--repair", is_flag=True, help="Look again after a while and repair what both looks found.")
+@click.option("--repair", is_flag=True, help="Compare again after a while and repair what both reports name.")
 @click.option(
     "--grace",
     type=click.FloatRange(0, 86_400),
     default=60.0,
     show_default=True,
-    help="Seconds between the two looks of --repair.",
+    help="Seconds between the two reports of --repair.",
 )
 @options.as_json
 def command(
-    *, tenant: str | None, attackers: int, wake: bool, repair: bool, grace: float, as_json: bool
+    *, tenant: str | None, probes: int, wake: bool, repair: bool, grace: float, as_json: bool
 ) -> None:
-    """Hold the registry against everything outside; name what is missing, orphaned or open.
+    """Compare the registry with every external system: what is missing, orphaned or open.
 
     Fails (1) where something was found, repaired or not, and with 3 where nothing was but a system could
     not be asked.
@@ -53,11 +53,11 @@ def command(
         try:
             with ctx.registry.connection() as conn:
                 tenant_id = None if tenant is None else tenants.resolve(conn, tenant).id
-            report = verify(ctx, tenant_id=tenant_id, attackers=attackers, wake=wake)
+            report = verify(ctx, tenant_id=tenant_id, probes=probes, wake=wake)
             repaired: list[tuple[Finding, str]] = []
             if repair and any(finding.repair for finding in report.findings):
                 time.sleep(grace)
-                later = verify(ctx, tenant_id=tenant_id, attackers=0, wake=wake)
+                later = verify(ctx, tenant_id=tenant_id, probes=0, wake=wake)
                 repaired = repair_all(ctx, report.confirmed_by(later))
         finally:
             ctx.registry.close()
@@ -77,7 +77,7 @@ def _document(report: Report, repaired: list[tuple[Finding, str]]) -> dict[str, 
         "findings": [asdict(finding) for finding in report.findings],
         "estimated_monthly_usd": report.monthly_usd,
         "unread": list(report.unread),
-        "attack": {"tried": report.tried, "untried": list(report.untried)},
+        "isolation_probe": {"tried": report.tried, "untried": list(report.untried)},
         "repairs": [
             {
                 "system": found.system,

@@ -1,4 +1,4 @@
-"""Watching an operation: what is new since the last look, as lines, until it ends.
+"""Watching an operation: what is new since the last observation, as lines, until it ends.
 
 Lines are only ever added, so the same output serves a terminal, a log and a pipe. An API that is away
 for a moment (a deployment) does not end the watch.
@@ -38,19 +38,19 @@ def await_end(
     busy: Collection[str],
     timeout: float,
     late: Callable[[Json], str],
-    tell: Callable[[Json], None] = lambda _seen: None,
+    report: Callable[[Json], None] = lambda _observed: None,
 ) -> Json:
     """What is at `path` once its state is none of `busy`; `tell` hears of each look before.
 
     Raises GaveUp after `timeout` seconds, with the words of `late`; Missing and the others of `Api`.
     """
     deadline = time.monotonic() + timeout
-    while (seen := patient_get(api, path, until=deadline))["state"] in busy:
-        tell(seen)
+    while (observed := patient_get(api, path, until=deadline))["state"] in busy:
+        report(observed)
         if time.monotonic() > deadline:
-            raise GaveUp(late(seen))
+            raise GaveUp(late(observed))
         time.sleep(POLL)
-    return seen
+    return observed
 
 
 def watch(api: Api, operation_id: int, *, timeout: float, say: Callable[[str], None]) -> Json:
@@ -59,20 +59,20 @@ def watch(api: Api, operation_id: int, *, timeout: float, say: Callable[[str], N
     Raises GaveUp after `timeout` seconds, Missing and the others of `Api`.
     """
     deadline = time.monotonic() + timeout
-    teller = _Teller(say)
+    progress = _Progress(say)
     while True:
         path = f"/v1/operations/{operation_id}"
-        seen = patient_get(api, path, until=deadline, events_after=teller.after)
-        teller.tell(seen)
-        if seen["events"]:
+        observed = patient_get(api, path, until=deadline, events_after=progress.after)
+        progress.report(observed)
+        if observed["events"]:
             continue  # there may be more of them than one answer holds
-        if seen["state"] == "superseded":
-            operation_id = _successor(api, seen)
-            teller = _Teller(say)
-        elif seen["state"] in ENDED:
-            return seen
+        if observed["state"] == "superseded":
+            operation_id = _successor(api, observed)
+            progress = _Progress(say)
+        elif observed["state"] in ENDED:
+            return observed
         elif time.monotonic() > deadline:
-            raise GaveUp(f"operation {operation_id} is still {seen['state']} after {timeout:g} s")
+            raise GaveUp(f"operation {operation_id} is still {observed['state']} after {timeout:g} s")
         else:
             time.sleep(POLL)
 
@@ -85,32 +85,32 @@ def _successor(api: Api, ended: Json) -> int:
 
 
 @dataclass(slots=True)
-class _Teller:
-    """`after`: the id of the last progress event that was told. `known`: step → state told."""
+class _Progress:
+    """`after`: the id of the last progress event that was printed. `known`: step → state printed."""
 
     say: Callable[[str], None]
     after: int = 0
     known: dict[int, str] = field(default_factory=dict)
     state: tuple[str, int] | None = None
 
-    def tell(self, seen: Json) -> None:
-        self.after = seen["events_after"]
-        self._tell_operation(seen)
-        for step in seen["steps"]:
-            self._tell_step(step, [event for event in seen["events"] if event["step"] == step["seq"]])
+    def report(self, observed: Json) -> None:
+        self.after = observed["events_after"]
+        self._report_operation(observed)
+        for step in observed["steps"]:
+            self._report_step(step, [event for event in observed["events"] if event["step"] == step["seq"]])
 
-    def _tell_operation(self, seen: Json) -> None:
-        now = (seen["state"], seen["attempts"])
+    def _report_operation(self, observed: Json) -> None:
+        now = (observed["state"], observed["attempts"])
         if now == self.state:
             return
         if self.state is None:
-            name = f"operation {seen['id']} on {seen['kind']} {seen['resource']}"
-            self.say(f"{name}: {seen['reason']} (asked for by {seen['actor']})")
-        if seen["state"] == "waiting" and seen["error"] is not None:
-            self.say(f"waits until {show.moment(seen['next_attempt_at'])}: {seen['error']}")
+            name = f"operation {observed['id']} on {observed['kind']} {observed['resource']}"
+            self.say(f"{name}: {observed['reason']} (asked for by {observed['actor']})")
+        if observed["state"] == "waiting" and observed["error"] is not None:
+            self.say(f"waits until {show.moment(observed['next_attempt_at'])}: {observed['error']}")
         self.state = now
 
-    def _tell_step(self, step: Json, events: list[Json]) -> None:
+    def _report_step(self, step: Json, events: list[Json]) -> None:
         name = f"{step['seq']:>3} {step['name']}" + (f" {step['target']}" if step["target"] else "")
         if step["seq"] not in self.known:
             self.say(f"{name}: {step['reason']}")

@@ -57,7 +57,7 @@ class EventState(State):
 
 
 class SubscriptionOutcome(StrEnum):
-    """What became of the last look at a subscription; any may follow any."""
+    """What became of the last observation at a subscription; any may follow any."""
 
     NEW = "new"
     APPLIED = "applied"

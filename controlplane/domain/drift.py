@@ -44,8 +44,8 @@ def compare(systems: Systems, *, tenant_id: str | None = None) -> list[Finding]:
         *_subscriptions(systems),
     ]
     busy = set(systems.registry.busy)
-    told = [f for f in found if not {f.owner, f.name} & busy and tenant_id in (None, f.owner)]
-    return sorted(told, key=lambda f: (-(f.monthly_usd or 0.0), f.key))
+    reported = [f for f in found if not {f.owner, f.name} & busy and tenant_id in (None, f.owner)]
+    return sorted(reported, key=lambda f: (-(f.monthly_usd or 0.0), f.key))
 
 
 def _complete(registry: Registry) -> Iterator[Placement]:
@@ -94,7 +94,7 @@ def secret_name(arn: str) -> str | None:
 
 
 def _tagged(systems: Systems) -> Iterator[Finding]:
-    """Secrets are told of by their own system, which knows of deletion windows. A KMS key outlives its
+    """Secrets are reported by their own system, which knows of deletion windows. A KMS key outlives its
     cluster by its deletion window, so one whose cluster has a row is no orphan, and neither is a
     snapshot, which is kept on purpose."""
     registry = systems.registry

@@ -6,7 +6,7 @@ what its reader needs: the machine a delay, the person a runbook, the caller the
 
     ControlPlaneError
     ├── Retryable     the engine acts next: the same pass is tried again after `after` seconds; a person
-    │   │             is told where that has gone on for long
+    │   │             is notified where that has gone on for long
     │   └── Pending   nothing is wrong, something outside needs time; does not count as an attempt
     ├── NeedsHuman    a person acts next: `runbook` names the page in docs/runbooks/
     ├── Refused       the caller acts next: the request can't be granted as it stands
@@ -33,7 +33,7 @@ class Retryable(ControlPlaneError):
         self, message: str | None = None, *, after: float | None = None, runbook: str | None = None
     ) -> None:
         """`after`: seconds to wait at least; None leaves it to the operation's backoff. `runbook`: the page
-        in docs/runbooks/ for whoever is told once it has lasted; None where there is none of its own."""
+        in docs/runbooks/ for whoever is notified once it has lasted; None where there is none of its own."""
         super().__init__(message)
         self.after = after
         self.runbook = runbook

@@ -1,4 +1,4 @@
-"""What the operator's systems are told, and how a notification is signed. Pure.
+"""Notifications to the operator's systems, and how a notification is signed. Pure.
 
 Signed after the Standard Webhooks specification (standardwebhooks.com, "Signature scheme"): the headers
 `webhook-id`, `webhook-timestamp` and `webhook-signature`, whose value is `v1,` and the base64 of the

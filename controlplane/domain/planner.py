@@ -1,7 +1,7 @@
 """plan(goal, status) → the steps that are left, in order. Pure.
 
 The engine applies the first one and looks again, so a plan is never a script to be resumed: after a
-crash, an edit by hand or a change of mind the next look yields whatever is left from there. "Nothing
+crash, an edit by hand or a change of mind the next observation yields whatever is left from there. "Nothing
 to do" is the empty list. What each resource should be is computed by the caller into `goal`, so
 that this file decides order and nothing else:
 
@@ -209,7 +209,7 @@ def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
         )
     steps += _rotate(goal, status)
     if status.access_proof is None or status.access_proof != goal.access_proof:
-        steps.append(Step(StepName.VERIFY_ACCESS, "its own login has not been seen to read its own database"))
+        steps.append(Step(StepName.VERIFY_ACCESS, "its own login has not yet read its own database"))
     return steps
 
 

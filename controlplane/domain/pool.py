@@ -3,13 +3,13 @@
 Aurora takes minutes to make a cluster and a customer who has paid should wait seconds, so free slots
 are kept for each plan that asks for them (`warm_slots`). Plans whose clusters are alike (`ClusterClass`)
 share them. Each look compares what is asked for with what is there and names the difference; nothing is
-remembered between two looks but since when a cluster has been a surplus.
+remembered between two observations but since when a cluster has been a surplus.
 
 What keeps it from flapping: a cluster is made when there are *fewer* free slots than asked for and goes
 only when there are *enough without it*, for `retire_after_hours` on end. What keeps a fault from
 multiplying: while two empty clusters of a class need attention no third is made for it, and a broken or
 outdated one goes only after its replacement is ready. One that waits for the account's quota is not
-broken; it is tried again when there is room. A cluster that ever held a tenant is never touched here.
+broken; it is tried again when there is quota. A cluster that ever held a tenant is never touched here.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class PoolCluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Quota:
     """How many more the account may have in this region; None where AWS does not tell."""
 
     clusters: int | None = None
@@ -167,11 +167,11 @@ def classes_of(catalogue: Catalogue, *, engine_version: str) -> list[ClusterClas
 
 
 def plan_pool(
-    classes: Sequence[ClusterClass], clusters: Sequence[PoolCluster], limits: PoolLimits, room: Room
+    classes: Sequence[ClusterClass], clusters: Sequence[PoolCluster], limits: PoolLimits, quota: Quota
 ) -> PoolPlan:
     """What to do now. `clusters`: all that are not gone yet, of any class, those with tenants too."""
-    budget = _Budget(clusters, limits, room)
-    retries = _retries(clusters, room)
+    budget = _Budget(clusters, limits, quota)
+    retries = _retries(clusters, quota)
     makes, held_back = _makes(classes, clusters, budget)
     asked = {cluster_class.name: cluster_class.warm_slots for cluster_class in classes}
     retires: list[Retire] = []
@@ -187,17 +187,18 @@ def plan_pool(
 class _Budget:
     """What may still be made; every cluster that is planned takes its part."""
 
-    def __init__(self, clusters: Sequence[PoolCluster], limits: PoolLimits, room: Room) -> None:
+    def __init__(self, clusters: Sequence[PoolCluster], limits: PoolLimits, quota: Quota) -> None:
         # What AWS counts as used does not hold those yet that are recorded and not begun. One that is
         # being made may be counted twice for its minutes: the pool would rather wait than go over.
         coming = [cluster for cluster in clusters if not cluster.ready and not cluster.closing]
         self._limits = limits
         self._clusters = len(clusters)
-        self._room = None if room.clusters is None else room.clusters - len(coming) - limits.reserve_clusters
+        reserved = len(coming) + limits.reserve_clusters
+        self._room = None if quota.clusters is None else quota.clusters - reserved
         self._instances = (
             None
-            if room.instances is None
-            else room.instances - sum(c.instances for c in coming) - limits.reserve_clusters
+            if quota.instances is None
+            else quota.instances - sum(c.instances for c in coming) - limits.reserve_clusters
         )
         self._idle = sum(c.idle_acu for c in clusters if c.used == 0 and not c.closing)
 
@@ -209,9 +210,9 @@ class _Budget:
         if daily is not None and (self._idle + cluster_class.idle_acu) * 24 > daily:
             return f"pool.max_idle_acu_hours_per_day is {daily:g}"
         if self._room is not None and self._room < 1:
-            return "the account's quota of clusters leaves no room beside pool.reserve_clusters"
+            return "the account's quota of clusters leaves no quota beside pool.reserve_clusters"
         if self._instances is not None and self._instances < cluster_class.spec.instance_count:
-            return "the account's quota of instances leaves no room beside pool.reserve_clusters"
+            return "the account's quota of instances leaves no quota beside pool.reserve_clusters"
         return None
 
     def take(self, cluster_class: ClusterClass) -> None:
@@ -280,15 +281,15 @@ def _retires(own: Sequence[PoolCluster], asked: int, limits: PoolLimits) -> tupl
     return retires, surplus
 
 
-def _retries(clusters: Sequence[PoolCluster], room: Room) -> list[Retry]:
+def _retries(clusters: Sequence[PoolCluster], quota: Quota) -> list[Retry]:
     """Those with tenants first, then the oldest."""
     waiting = [c for c in clusters if c.waits_for_quota and not c.closing and c.parked_for is not None]
     waiting.sort(key=lambda c: (c.used == 0, -c.age, c.id))
-    if room.clusters is None:
+    if quota.clusters is None:
         return [Retry(c.id) for c in waiting if (c.parked_for or 0.0) >= RETRY_QUOTA_BLIND_AFTER]
     coming = [c for c in clusters if not c.ready and not c.closing and not c.waits_for_quota]
-    clusters_left = room.clusters - len(coming)
-    instances_left = math.inf if room.instances is None else room.instances
+    clusters_left = quota.clusters - len(coming)
+    instances_left = math.inf if quota.instances is None else quota.instances
     instances_left -= sum(c.instances for c in coming)
     retries = []
     for cluster in waiting:

@@ -1,4 +1,4 @@
-"""What was last seen of a tenant or a cluster, in the terms that the planner decides by.
+"""What was last observed of a tenant or a cluster, in the terms that the planner decides by.
 
 Two kinds of fact stand here side by side: what an outside system answered a moment ago (does the
 database exist, does the cache hold this entry), and what the registry recorded as confirmed (which
@@ -121,7 +121,7 @@ class RestoreStatus:
 class TenantStatus:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
     host → payload without its epoch. `move`, `restore`: how far one is, where there is one; `secondary`:
-    the same seen of the placement that it goes to. `purging`: only of a tenant whose purge was approved."""
+    the same of the placement that it goes to. `purging`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
     stack_digest: str | None

@@ -1,7 +1,7 @@
 """A tenant: one customer organisation, and what it should have.
 
 `TenantSpec` is the whole intent, written in one place and by whoever has a say (billing, support,
-the hostname page); `generation` counts its changes. What was last seen is `TenantStatus`. The phase
+the hostname page); `generation` counts its changes. What was last observed is `TenantStatus`. The phase
 that people see is derived from the two and never stored, so it can't disagree with them.
 """
 

@@ -152,8 +152,8 @@ def apply(
         if customer_id is not None:
             for other in tenant.lock_of_customer(conn, customer_id):
                 purges.heed_return(conn, other.id, actor=ACTOR)
-    settled = outcome is SubscriptionOutcome.WAITING
-    state = EventState.APPLIED if settled else EventState(outcome)
+    handled = outcome is SubscriptionOutcome.WAITING
+    state = EventState.APPLIED if handled else EventState(outcome)
     return Outcome(state=state, reason=why, notify=tuple(notify))
 
 

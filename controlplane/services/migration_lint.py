@@ -52,9 +52,9 @@ def _of_file(file: ReleaseFile) -> list[Finding]:
     text = (file.body or b"").decode()
     found = statements(text)
     alone = not transactional(text.encode())
-    told = [*_squawk(text, alone=alone), *_own_rules(found)]
+    findings = [*_squawk(text, alone=alone), *_own_rules(found)]
     lines: dict[tuple[str, int], Finding] = {}
-    for rule, line, message in told:
+    for rule, line, message in findings:
         statement = _at(found, line)
         start = line if statement is None else statement.line
         excerpt = "" if statement is None else statement.excerpt
@@ -77,12 +77,12 @@ def _squawk(text: str, *, alone: bool) -> Iterator[tuple[str, int, str]]:
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, timeout=TIMEOUT, cwd="/", check=False
         )
-        told: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+        findings: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise Retryable(f"the linter of migrations did not answer: {type(error).__name__}") from error
     if done.returncode not in {0, 1}:
         raise Retryable(f"the linter of migrations ended with status {done.returncode}")
-    for item in told:
+    for item in findings:
         message = " ".join(filter(None, (item["message"], item["help"])))
         yield item["rule_name"], item["line"] + 1, message
 

@@ -24,9 +24,9 @@ from controlplane.domain.pool import (
     HeldBack,
     Make,
     PoolCluster,
+    Quota,
     Retire,
     Retry,
-    Room,
     classes_of,
     idle_acu,
     plan_pool,
@@ -47,32 +47,32 @@ DigestOf = Callable[[ClusterRow], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PoolStatus:
     """`due`: there is something for `tend` to do. `asks_quota`: and it needs to know the account's."""
 
     due: bool
     asks_quota: bool
 
 
-def look(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Look:
+def observe(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> PoolStatus:
     """Is anything to be done? Reads, and writes nothing but the report."""
     pooled = pool.clusters(conn)
     classes, status = _facts(catalogue, pooled, digest_of)
-    plan = plan_pool(classes, status, catalogue.pool, Room())
+    plan = plan_pool(classes, status, catalogue.pool, Quota())
     marked = {found.id for found in pooled if found.surplus_for is not None}
     parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status)
     makes = any(isinstance(act, Make) for act in plan.acts)
     if not (plan.acts or parked or plan.surplus != marked):
         pool.set_report(
             conn,
-            _report(classes, status, catalogue.pool, plan.held_back, Room()),
+            _report(classes, status, catalogue.pool, plan.held_back, Quota()),
             at_most_every=REPORT_EVERY,
         )
-        return Look(due=False, asks_quota=False)
-    return Look(due=True, asks_quota=makes or parked)
+        return PoolStatus(due=False, asks_quota=False)
+    return PoolStatus(due=True, asks_quota=makes or parked)
 
 
-def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room) -> tuple[int, Resources]:
+def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, quota: Quota) -> tuple[int, Resources]:
     """Look again and record what is to be done: (how many acts, resources to notify workers of). Nothing
     while another worker is at it."""
     with conn.transaction():
@@ -80,7 +80,7 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room
             return 0, []
         audit.hold(conn)  # before a class's lock, as in a tenant's placing: one order, no deadlock
         classes, status = _facts(catalogue, pool.clusters(conn), digest_of)
-        plan = plan_pool(classes, status, catalogue.pool, room)
+        plan = plan_pool(classes, status, catalogue.pool, quota)
         pool.mark_surplus(conn, sorted(plan.surplus))
         by_name = {cluster_class.name: cluster_class for cluster_class in classes}
         notify: Resources = []
@@ -88,7 +88,7 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, room: Room
             notify += _record(conn, act, by_name)
         _, status = _facts(catalogue, pool.clusters(conn), digest_of)
         pool.set_report(
-            conn, _report(classes, status, catalogue.pool, plan.held_back, room), at_most_every=REPORT_EVERY
+            conn, _report(classes, status, catalogue.pool, plan.held_back, quota), at_most_every=REPORT_EVERY
         )
     return len(plan.acts), notify
 
@@ -101,7 +101,7 @@ def _record(conn: Connection, act: Act, classes: dict[str, ClusterClass]) -> Res
         case Retire():
             return _retire(conn, act)
         case Retry():
-            reason = "the account's quota may have room now"
+            reason = "the account's quota may have quota now"
             operation.request(conn, ResourceKind.CLUSTER, act.cluster_id, reason=reason, actor=ACTOR)
             return [(ResourceKind.CLUSTER, act.cluster_id)]
 
@@ -140,10 +140,11 @@ def _retire(conn: Connection, act: Retire) -> Resources:
 def _facts(
     catalogue: Catalogue, pooled: Sequence[PooledCluster], digest_of: DigestOf
 ) -> tuple[list[ClusterClass], list[PoolCluster]]:
-    return classes_of(catalogue, engine_version=ENGINE_VERSION), [_seen(found, digest_of) for found in pooled]
+    classes = classes_of(catalogue, engine_version=ENGINE_VERSION)
+    return classes, [_observed(found, digest_of) for found in pooled]
 
 
-def _seen(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
+def _observed(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
     old_stack = row.stack_digest is not None and row.stack_digest != digest_of(row)
     return PoolCluster(
         id=row.id,
@@ -168,7 +169,7 @@ def _report(
     status: Sequence[PoolCluster],
     limits: PoolLimits,
     held_back: Sequence[HeldBack],
-    room: Room,
+    quota: Quota,
 ) -> dict[str, Any]:
     known = {cluster_class.name for cluster_class in classes}
     others = sorted({c.cluster_class for c in status} - known)
@@ -195,7 +196,7 @@ def _report(
         "limits": asdict(limits),
         "clusters": len(status),
         "idle_acu_hours_per_day": sum(c.idle_acu for c in empty) * 24,
-        "quota_left": asdict(room),
+        "quota_left": asdict(quota),
     }
 
 

@@ -77,9 +77,8 @@ def withdraw_for_return(conn: Connection, tenant_id: str, *, actor: str) -> None
 def heed_return(conn: Connection, tenant_id: str, *, actor: str) -> str | None:
     """Hold a closed tenant against its customer's subscriptions, within the caller's transaction.
 
-    Where one has not ended: the purge that was asked for is withdrawn, a person is told, and the answer is
-    why. Where all have, that need is over; None, as for a tenant that is not in its retention.
-    """
+    Where one has not ended: the purge that was asked for is withdrawn, a person is notified, and the answer
+    is why. Where all have, that need is over; None, as for a tenant that is not in its retention."""
     row = tenant.get(conn, tenant_id, lock=True)
     if row.closed_at is None or row.purged_at is not None or purge.begun(conn, row.id):
         return None

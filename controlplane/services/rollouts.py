@@ -272,7 +272,7 @@ def _is_closed(conn: Connection, row: RolloutRow) -> bool:
 
 
 def _next_wave(conn: Connection, row: RolloutRow) -> Next:
-    """Nobody of this wave is left to do. The unborn follow as soon as the canaries are through."""
+    """Nobody of this wave is left to do. New tenants follow as soon as the canaries are through."""
     last = last_wave(row.spec)
     if row.wave < last:
         counts = [wave.wave for wave in rollout_target.by_wave(conn, row.id) if wave.counts.open]

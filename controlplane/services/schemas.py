@@ -27,7 +27,7 @@ class Drift:
 
 
 def drift(conn: Connection) -> list[Drift]:
-    """As last seen, which is after each change of a tenant's release and each `reprovision`."""
+    """As last observed, which is after each change of a tenant's release and each `reprovision`."""
     found: list[Drift] = []
     common: dict[str | None, Counter[str]] = {}
     for row in schema_shape.groups(conn):

@@ -105,9 +105,9 @@ def bring_to(
     if row is not None and row.runbook == "parked-subscription":
         tenant.set_attention(conn, request.tenant_id, reason=None, runbook=None)
     refused = () if spec.lifecycle is Lifecycle.CLOSED else (*request.refused, *taken)
-    told = tenant.set_refused_domains(conn, request.tenant_id, refused)
+    recorded = tenant.set_refused_domains(conn, request.tenant_id, refused)
     for warning in (*request.warnings, *map(str, taken)):
-        if changed or told:
+        if changed or recorded:
             audit.append(
                 conn,
                 actor=actor,

@@ -1,4 +1,4 @@
-"""What becomes due by itself: periodic looks, the end of a grace, the end of a trial, a key
+"""What becomes due by itself: periodic observations, the end of a grace, the end of a trial, a key
 that nothing needs any more.
 
 Called by every sweep within its transaction; what is found is only recorded, at most `limit` of each.
@@ -18,14 +18,14 @@ ACTOR = "sweep"
 
 def run(conn: Connection, *, limit: int) -> int:
     """How many tenants are to be looked at."""
-    looks = tenant.due_for_a_look(conn, limit=limit)
-    for tenant_id in looks:
+    observations = tenant.due_for_observation(conn, limit=limit)
+    for tenant_id in observations:
         operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_OBSERVATION, actor=ACTOR)
     tenant.notify_trials(conn, limit=limit)
     for cluster_id in data_copy.useless_keys(conn, limit=limit):
         reason = "the last snapshot of it is gone"
         operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=ACTOR)
-    return len(looks) + _end_grace(conn, limit=limit)
+    return len(observations) + _end_grace(conn, limit=limit)
 
 
 def _end_grace(conn: Connection, *, limit: int) -> int:

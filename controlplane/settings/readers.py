@@ -258,7 +258,7 @@ def certificate_key(value: str) -> tuple[str, bytes]:
     return key_id, seed
 
 
-def notice_secret(value: str) -> bytes:
+def notification_secret(value: str) -> bytes:
     """`whsec_<base64>`, as the Standard Webhooks specification writes them: 24 to 64 bytes."""
     expected = "whsec_<base64 of 24 to 64 bytes>"
     prefix, encoded = value[:6], value[6:]
@@ -271,7 +271,7 @@ def notice_secret(value: str) -> bytes:
     return secret
 
 
-notification_secrets = listed(notice_secret, least=1, most=4, of="secrets")
+notification_secrets = listed(notification_secret, least=1, most=4, of="secrets")
 
 
 def api_token(value: str) -> ApiToken:

@@ -118,7 +118,7 @@ def _remove(conn: Connection, rule: Rule, limit: int) -> int:
 
 
 def forget_idle_observation(conn: Connection, held: ClaimedOperation) -> bool:
-    """Remove the operation that settles where it was a periodic observation that found nothing to do at its
+    """Remove the operation that ends where it was a periodic observation that found nothing to do at its
     first attempt. False where it is history."""
     if held.reason != PERIODIC_OBSERVATION or held.attempts > 1:
         return False

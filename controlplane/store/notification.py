@@ -1,9 +1,8 @@
 """Notifications to the operator's systems: an outbox.
 
-A notification is written in the transaction of what it tells of, so nothing is told that did not happen and
-nothing happens untold. It is delivered later, at least once, always with the same id; `once` keeps the
-same fact from being told twice however often a pass is repeated.
-"""
+A notification is written in the transaction that makes it true, so nothing is notified that did not happen
+and nothing happens untold. It is delivered later, at least once, always with the same id; `once` keeps the
+same fact from being notified twice however often a pass is repeated."""
 
 from __future__ import annotations
 

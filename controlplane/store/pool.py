@@ -1,4 +1,4 @@
-"""The warm pool's view of all clusters, in one query, and what the last look at it found."""
+"""The warm pool's view of all clusters, in one query, and what the last observation of it found."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from controlplane.domain.release import Adapter, Release, ReleaseFile
 from controlplane.store import operation
 from controlplane.store.registry import Connection, one, query, select
 
-# Births share it, the end of a rollout takes it alone: nobody is born on the old release at the moment
+# New tenants share it, the end of a rollout takes it alone: none is made at the old release at the moment
 # in which the rollout that would have taken it along ends.
 _NEW_TENANTS = 0x7C9_0005
 
@@ -159,7 +159,7 @@ def fleet(conn: Connection) -> list[ShareRow]:
 
 def adopt_fleet(conn: Connection) -> int:
     """With the first release the registry decides, no longer the workers' folder: every tenant has
-    what was last seen in its database. How many there are."""
+    what was last observed in its database. How many there are."""
     return conn.execute(
         "UPDATE tenant SET release = status #>> '{database,release}'"
         " WHERE release IS NULL AND status #>> '{database,release}' ~ '^[0-9]{4}$'"
@@ -189,7 +189,7 @@ def of_new_tenants(conn: Connection) -> str | None:
 
 def welcome_back(conn: Connection, tenant_id: str) -> None:
     """A tenant is to be served again, and while it was closed rollouts have passed over it: it is to have
-    what a new one gets, and its own operation brings it there. As with a birth, no rollout ends at this
+    what a new one gets, and its own operation brings it there. As with a new tenant, no rollout ends at this
     moment."""
     number = of_new_tenants(conn)
     conn.execute(

@@ -114,7 +114,7 @@ _STARTABLE = """
 
 def candidates(conn: Connection, release: str, *, rollout_id: int | None = None) -> list[Member]:
     """The tenants that have served and whose release is older, by id; without those that this rollout
-    has already. A tenant that was never born gets its release at birth."""
+    has already. A tenant that is still to be made gets its release then."""
     rows = conn.execute(
         "SELECT t.id, t.slug FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
         " WHERE t.spec->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
@@ -342,7 +342,7 @@ def retry(conn: Connection, rollout_id: int, tenant_ids: Sequence[str] | None) -
 
 
 def skip(conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, reason: str) -> int:
-    """pending or failed → skipped; how many. What failed is still told."""
+    """pending or failed → skipped; how many. What failed is still reported."""
     return conn.execute(
         "UPDATE rollout_target SET state = 'skipped', finished_at = clock_timestamp(),"
         " error = concat_ws('; ', %s::text, error)"

@@ -25,7 +25,7 @@ class ShapeRow:
 
 
 def see(conn: Connection, tenant_id: str, *, release: str | None, lines: Sequence[str]) -> None:
-    """What was seen of a tenant now; the lines are kept once for all that have them."""
+    """What was observed of a tenant now; the lines are kept once for all that have them."""
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     conn.execute(
         "INSERT INTO schema_shape (digest, lines) VALUES (%s, %s) ON CONFLICT DO NOTHING",

@@ -38,7 +38,7 @@ def confirm(conn: Connection, workspace: str, *, digest: str, outputs: dict[str,
 
 
 def forget(conn: Connection, workspace: str) -> None:
-    """The next look plans with Terraform again."""
+    """The next observation plans with Terraform again."""
     conn.execute("DELETE FROM stack WHERE workspace = %s", [workspace])
 
 

@@ -1,4 +1,4 @@
-"""Subscriptions: what became of the last look at each."""
+"""Subscriptions: what became of the last observation of each."""
 
 from __future__ import annotations
 

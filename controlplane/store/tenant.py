@@ -25,7 +25,7 @@ _TOLD = {
     (Lifecycle.SUSPENDED, Lifecycle.ACTIVE): NotificationKind.RESUMED,
     (Lifecycle.CLOSED, Lifecycle.ACTIVE): NotificationKind.RESUMED,
 }
-"""By what was last brought about and what is now. Closing is told when it is decided."""
+"""By what was last brought about and what is now. Closing is notified when it is decided."""
 
 
 class SlugTaken(Conflict):
@@ -194,7 +194,7 @@ def mark_reconciled(conn: Connection, tenant_id: str, *, generation: int, observ
 
     What needs attention is over with it, but for what is about the subscription and not about this pass: one
     that is parked, that the customer of a closed tenant pays again, or custom domains that are refused. Where
-    the tenant was suspended or came back it is told here, when it is so.
+    the tenant was suspended or came back it is notified here, when it is so.
     """
     row = conn.execute(
         SQL(
@@ -288,8 +288,8 @@ def mark_cloned(conn: Connection, tenant_id: str) -> None:
 
 
 def set_attention(conn: Connection, tenant_id: str, *, reason: str | None, runbook: str | None) -> None:
-    """The same runbook again is not told again; a new one is. That a closed tenant's customer pays again is
-    not overwritten: it stays until `end_return`."""
+    """The same runbook again is not notified again; a new one is. That a closed tenant's customer pays again
+    is not overwritten: it stays until `end_return`."""
     row = conn.execute(
         "UPDATE tenant t SET needs_attention = %(reason)s, runbook = %(runbook)s"
         " FROM (SELECT runbook AS before FROM tenant WHERE id = %(id)s) o WHERE t.id = %(id)s"
@@ -360,7 +360,7 @@ def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[Refu
 
 
 def end_return(conn: Connection, tenant_id: str) -> None:
-    """Its customer's subscriptions have ended: what else needs attention is found by a look, which is due."""
+    """Its customer's subscriptions have ended. What else needs attention an observation finds, due now."""
     conn.execute(
         "UPDATE tenant SET needs_attention = NULL, runbook = NULL, next_observation_at = clock_timestamp()"
         " WHERE id = %s AND runbook = %s",
@@ -406,7 +406,7 @@ def notify_trials(conn: Connection, *, limit: int) -> None:
         )
 
 
-def due_for_a_look(conn: Connection, *, limit: int) -> list[str]:
+def due_for_observation(conn: Connection, *, limit: int) -> list[str]:
     """Tenants whose periodic observation has come; it is postponed at once, so two sweeps don't both ask."""
     return column(
         conn,

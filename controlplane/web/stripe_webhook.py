@@ -1,6 +1,6 @@
 """Stripe's webhook: verified, stored, notified, answered; nothing is decided here.
 
-The insert is durable before the 200, so what Stripe has been told is received is received (I1). A
+The insert is durable before the 200, so what Stripe was answered is received is received (I1). A
 registry that is down answers 503 and Stripe delivers again. What Stripe has signed and nobody can
 use is kept and answered 200 as well, or it would come back for three days.
 """

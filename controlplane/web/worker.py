@@ -48,7 +48,7 @@ LINGER_SECONDS = 2.0
 MAX_HEAD = 64 * 1024  # bytes, as much as an AWS load balancer passes on
 MAX_HELD = 64 * 1024 * 1024  # bytes of requests that are not whole, in one process
 _OTHER_FILES = 128  # file descriptors of a process that are not clients' connections
-_LOOK = 1.0  # seconds between two looks for deadlines that have passed
+_SCAN = 1.0  # seconds between two scans for deadlines that have passed
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n")
 
@@ -263,7 +263,7 @@ class DeadlineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         now = time.monotonic()
         if now < self._next_look:
             return
-        self._next_look = now + _LOOK
+        self._next_look = now + _SCAN
         for conn, incoming in list(self._incoming.items()):
             if now > incoming.deadline:
                 self._close_incoming(conn)

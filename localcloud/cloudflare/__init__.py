@@ -7,5 +7,5 @@ API hard is time: a hostname and its certificate become active independently of 
 records that the customer must place appear late, and callers are limited. So time passes here too.
 
 What it does not do: DNS, certificates, traffic. It takes it that a customer places the records it is
-told to, unless a test says that this one does not (`/_localcloud/hostnames/<host>`).
+asked to, unless a test says that this one does not (`/_localcloud/hostnames/<host>`).
 """

@@ -15,13 +15,13 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
+from controlplane.domain.pool import Quota
 from controlplane.localcloud.fakes.world import World
 from controlplane.workers.providers.aws_secrets import parse_credential, render_credential
 from controlplane.workers.providers.ports import (
     ClusterDescription,
     ClusterEndpoint,
     Credential,
-    QuotaRoom,
     SecretDescription,
     StateObject,
     Tagged,
@@ -229,14 +229,14 @@ class FakeQuotas:
     def set(self, *, clusters: int | None, instances: int | None) -> None:
         self._world.put("aws-quota", "rds", {"cluster": clusters, "instance": instances})
 
-    def room(self, *, max_age: float = 0.0) -> QuotaRoom:
-        with self._world.call("quotas.room"):
+    def left(self, *, max_age: float = 0.0) -> Quota:
+        with self._world.call("quotas.left"):
             most = self._world.get("aws-quota", "rds") or {}
             left = {
                 kind: None if quota is None else quota - len(self._account.names(kind))
                 for kind, quota in most.items()
             }
-            return QuotaRoom(clusters=left.get("cluster"), instances=left.get("instance"))
+            return Quota(clusters=left.get("cluster"), instances=left.get("instance"))
 
 
 class FakeIdentities:

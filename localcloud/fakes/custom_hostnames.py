@@ -1,4 +1,4 @@
-"""`ports.CustomHostnames` without Cloudflare: hostnames become ready after so many looks."""
+"""`ports.CustomHostnames` without Cloudflare: hostnames become ready after so many polls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFUSED_ENDINGS = (".test", ".example", ".invalid", ".localhost", "example.com",
 
 
 class FakeCustomHostnames:
-    """`ready_after`: looks (`find`) until a hostname and its certificate are active; the
+    """`ready_after`: polls (`find`) until a hostname and its certificate are active; the
     certificate's records appear with the second. `fail` makes the next calls raise."""
 
     def __init__(self, world: World, *, ready_after: int = 3) -> None:
@@ -41,12 +41,12 @@ class FakeCustomHostnames:
     def find(self, host: str) -> HostnameDescription | None:
         with self.world.call("hostnames.find"):
             self._reach()
-            return self._look(host.lower())
+            return self._polled(host.lower())
 
     def list(self) -> Iterator[HostnameDescription]:
         with self.world.call("hostnames.list"):
             self._reach()
-            yield from (self._seen(item) for item in self.world.all(HOSTNAME).values())
+            yield from (self._observed(item) for item in self.world.all(HOSTNAME).values())
 
     def create(self, host: str, tenant_id: str) -> HostnameDescription:
         with self.world.call("hostnames.create"):
@@ -57,7 +57,7 @@ class FakeCustomHostnames:
             item = self.world.get(HOSTNAME, wanted)
             if item is not None and item["tenant_id"] != tenant_id:
                 raise NeedsHuman(f"{wanted} exists in the zone", runbook="hostname-conflict")
-            return self._seen(item or self._make(wanted, tenant_id))
+            return self._observed(item or self._make(wanted, tenant_id))
 
     def delete(self, hostname_id: str) -> None:
         with self.world.call("hostnames.delete"):
@@ -72,7 +72,7 @@ class FakeCustomHostnames:
             "id": f"00000000-0000-4000-8000-{number:012d}",
             "host": host,
             "tenant_id": tenant_id,
-            "looks": 0,
+            "polls": 0,
             "stuck": False,
         }
         self.world.put(HOSTNAME, host, item)
@@ -81,22 +81,22 @@ class FakeCustomHostnames:
     def _host_of(self, hostname_id: str) -> str | None:
         return next((h for h, item in self.world.all(HOSTNAME).items() if item["id"] == hostname_id), None)
 
-    def _look(self, host: str) -> HostnameDescription | None:
+    def _polled(self, host: str) -> HostnameDescription | None:
         item = self.world.get(HOSTNAME, host)
         if item is None:
             return None
-        item["looks"] += 1
+        item["polls"] += 1
         self.world.put(HOSTNAME, host, item)
-        return self._seen(item)
+        return self._observed(item)
 
-    def _seen(self, item: dict[str, Any]) -> HostnameDescription:
-        host, looks = item["host"], item["looks"]
-        ready = looks >= self.ready_after and not item["stuck"]
+    def _observed(self, item: dict[str, Any]) -> HostnameDescription:
+        host, polls = item["host"], item["polls"]
+        ready = polls >= self.ready_after and not item["stuck"]
         records = [ValidationRecord("txt", f"_cf-custom-hostname.{host}", f"owner-{item['id']}")]
-        if looks >= 2:
+        if polls >= 2:
             url = f"http://{host}/.well-known/acme-challenge/{item['id']}"
             records.append(ValidationRecord("http", url, f"challenge-{item['id']}"))
-        pending = "pending_validation" if looks >= 2 else "initializing"
+        pending = "pending_validation" if polls >= 2 else "initializing"
         return HostnameDescription(
             id=item["id"],
             host=host,

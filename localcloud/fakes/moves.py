@@ -96,7 +96,7 @@ class FakeMoves:
         self._refused("clone")
         with self.world.call("moves.clone"):
             if (self.world.get(CLONED, target.placement.database) or 0) > run.fencing_token:
-                raise LeaseLost(f"the copy has seen a later fencing_token than {run.fencing_token}")
+                raise LeaseLost(f"the copy has observed a later fencing_token than {run.fencing_token}")
             if source.reader is not None:
                 self._databases.content(source.at, source.reader)
             here, there = (self._database(home).get("migrations") for home in (source, target))
@@ -152,7 +152,7 @@ class FakeMoves:
         if progress is None:
             raise Retryable("nothing was begun")
         if progress["fencing_token"] > run.fencing_token:
-            raise LeaseLost(f"the copy has seen a later fencing_token than {run.fencing_token}")
+            raise LeaseLost(f"the copy has observed a later fencing_token than {run.fencing_token}")
         self.world.put(PROGRESS, target.placement.database, progress | {"fencing_token": run.fencing_token})
 
     def _refused(self, call: str) -> None:

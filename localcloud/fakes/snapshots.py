@@ -16,12 +16,12 @@ SNAPSHOT = "snapshot"
 
 
 class FakeSnapshots:
-    """`ports.Snapshots`. `looks`: how many a snapshot is "creating" for. `fail` makes `ensure` raise."""
+    """`ports.Snapshots`. `polls`: how many a snapshot is "creating" for. `fail` makes `ensure` raise."""
 
-    def __init__(self, world: World, *, looks: int = 1) -> None:
+    def __init__(self, world: World, *, polls: int = 1) -> None:
         self._world = world
         self._account = FakeAccount(world)
-        self.looks = looks
+        self.polls = polls
         self._error: ControlPlaneError | None = None
 
     def fail(self, error: ControlPlaneError | None) -> None:
@@ -29,39 +29,40 @@ class FakeSnapshots:
 
     def describe(self, name: str) -> SnapshotDescription | None:
         with self._world.call("snapshots.describe"):
-            seen = self._account.get(SNAPSHOT, name)
-        if seen is None:
+            observed = self._account.get(SNAPSHOT, name)
+        if observed is None:
             return None
-        status = "creating" if seen.get("looks") else "available"
-        return SnapshotDescription(name, seen["cluster"], status, datetime.fromisoformat(seen["taken_at"]))
+        status = "creating" if observed.get("polls") else "available"
+        taken_at = datetime.fromisoformat(observed["taken_at"])
+        return SnapshotDescription(name, observed["cluster"], status, taken_at)
 
     def ensure(self, cluster_id: str, name: str, *, tags: Mapping[str, str]) -> str:
         with self._world.call("snapshots.ensure"):
             if self._error is not None:
                 raise self._error
-            seen: dict[str, Any] | None = self._account.get(SNAPSHOT, name)
-            if seen is None:
+            observed: dict[str, Any] | None = self._account.get(SNAPSHOT, name)
+            if observed is None:
                 if self._account.get("cluster", cluster_id) is None:
                     raise NeedsHuman(f"there is no cluster {cluster_id}", runbook="aws-request")
-                seen = self._account.make(
+                observed = self._account.make(
                     SNAPSHOT,
                     name,
                     cluster=cluster_id,
                     tags=dict(tags),
-                    looks=self.looks,
+                    polls=self.polls,
                     taken_at=datetime.now(UTC).isoformat(),
                     server=past.server_of(self._world, cluster_id),
                 )
-                return "creating" if self.looks else "available"
-            if seen["cluster"] != cluster_id or seen["tags"].get("cluster") != cluster_id:
+                return "creating" if self.polls else "available"
+            if observed["cluster"] != cluster_id or observed["tags"].get("cluster") != cluster_id:
                 raise NeedsHuman(f"snapshot {name} exists but is not ours", runbook="foreign-resource")
-            left = max(seen["looks"] - 1, 0)
-            self._account.change(SNAPSHOT, name, looks=left)
+            left = max(observed["polls"] - 1, 0)
+            self._account.change(SNAPSHOT, name, polls=left)
             return "creating" if left else "available"
 
     def delete(self, name: str) -> None:
         with self._world.call("snapshots.delete"):
-            seen = self._account.get(SNAPSHOT, name)
-            if seen is not None and not seen["tags"]:
+            observed = self._account.get(SNAPSHOT, name)
+            if observed is not None and not observed["tags"]:
                 raise NeedsHuman(f"snapshot {name} exists but is not ours", runbook="foreign-resource")
             self._account.delete(SNAPSHOT, name)

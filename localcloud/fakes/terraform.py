@@ -112,7 +112,7 @@ class FakeTerraform:
         things, _outputs = _stack(run)
         self._unlock(run, on_event)
         found = [(thing, self._account.get(thing.kind, thing.name)) for thing in things]
-        existing = [thing for thing, seen in found if seen is not None and not seen.get("deleting")]
+        existing = [thing for thing, it in found if it is not None and not it.get("deleting")]
         kept = [
             thing
             for thing in existing
@@ -145,8 +145,8 @@ class FakeTerraform:
         state = self._state(run)
         changes = []
         for thing in things:
-            seen = self._account.get(thing.kind, thing.name)
-            if seen is None or seen.get("deleting"):
+            observed = self._account.get(thing.kind, thing.name)
+            if observed is None or observed.get("deleting"):
                 changes.append(PlannedChange(thing.address, "create", destructive=False))
             elif thing.address not in state["things"]:
                 changes.append(PlannedChange(thing.address, "import", destructive=False))
@@ -157,23 +157,23 @@ class FakeTerraform:
         return changes + [PlannedChange(address, "delete", destructive=True) for address in gone]
 
     def _differs(self, thing: Thing) -> bool:
-        seen = self._account.get(thing.kind, thing.name) or {}
-        return any(seen.get(key) != value for key, value in thing.values.items() if key not in _BORN_WITH)
+        observed = self._account.get(thing.kind, thing.name) or {}
+        return any(observed.get(key) != value for key, value in thing.values.items() if key not in _BORN_WITH)
 
     def _bring(self, run: StackRun, thing: Thing, state: dict[str, Any], on_event: OnEvent) -> None:
         """Create, adopt or change one resource."""
         if self._latency:
             time.sleep(self._latency)
         with self.world.call(f"terraform.apply:{thing.address}"):
-            self._fail_if_told(thing.address)
-            seen = self._account.get(thing.kind, thing.name)
-            if seen is None:
+            self._fail_if_planted(thing.address)
+            observed = self._account.get(thing.kind, thing.name)
+            if observed is None:
                 if thing.kind == "cluster":
                     self._restore(thing.name, run.variables.get("origin"))
                     self.make_master(thing.name)
                 self._account.make(thing.kind, thing.name, **thing.values)
                 on_event(ResourceEvent("done", thing.address, "create", self._latency, "created"))
-            elif seen.get("environment", run.variables["environment"]) != run.variables["environment"]:
+            elif observed.get("environment", run.variables["environment"]) != run.variables["environment"]:
                 raise NeedsHuman(
                     f"{thing.kind} {thing.name} exists but is not ours", runbook="foreign-resource"
                 )
@@ -220,14 +220,14 @@ class FakeTerraform:
         if run.variables.get("deletion_protection", True) and any(t.kind == "cluster" for t in doomed):
             raise NeedsHuman("the cluster has deletion protection", runbook="terraform-configuration")
 
-    def _fail_if_told(self, address: str) -> None:
-        told = self.world.get(FAILING, address)
-        if told is None or told["times"] < 1:
+    def _fail_if_planted(self, address: str) -> None:
+        planted = self.world.get(FAILING, address)
+        if planted is None or planted["times"] < 1:
             return
-        self.world.put(FAILING, address, told | {"times": told["times"] - 1})
-        if told["kind"] == "NeedsHuman":
-            raise NeedsHuman(told["message"], runbook=told["runbook"])
-        raise Retryable(told["message"], after=told["after"], runbook=told["runbook"])
+        self.world.put(FAILING, address, planted | {"times": planted["times"] - 1})
+        if planted["kind"] == "NeedsHuman":
+            raise NeedsHuman(planted["message"], runbook=planted["runbook"])
+        raise Retryable(planted["message"], after=planted["after"], runbook=planted["runbook"])
 
     def _state(self, run: StackRun) -> dict[str, Any]:
         return self.world.get(STATE, _key(run)) or _empty()

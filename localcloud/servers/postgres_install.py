@@ -118,8 +118,8 @@ def _closed_folder(path: Path, user: User) -> Path | None:
     for folder in reversed(path.resolve().parents):
         if not folder.exists():
             return None
-        seen = folder.stat()
-        if not seen.st_mode & stat.S_IXOTH and seen.st_uid != user.uid:
+        observed = folder.stat()
+        if not observed.st_mode & stat.S_IXOTH and observed.st_uid != user.uid:
             return folder
     return None
 

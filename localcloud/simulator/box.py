@@ -60,7 +60,7 @@ class Killed(BaseException):
 
 
 @dataclass
-class Told:
+class RunReport:
     """What happened in a run, for the report. `crashes`: the points at which a worker died, in order."""
 
     events: int = 0
@@ -81,7 +81,7 @@ class Box:
         self, registry_url: str, folder: Path, catalogue: Catalogue, *, livemode: bool, name: str
     ) -> None:
         self.world = World(crash=self._reach)
-        self.told = Told()
+        self.report = RunReport()
         self._rng = random.Random()
         self._crash = 0.0
         migrations = folder / "migrations"
@@ -122,14 +122,14 @@ class Box:
         self.ctx.registry.close()
         self.world.close()
 
-    def play(self, moments: Sequence[Moment], trouble: Trouble, *, seed: int) -> Told:
+    def play(self, moments: Sequence[Moment], trouble: Trouble, *, seed: int) -> RunReport:
         """Let it all happen, then let the workers finish. Stops after ROUNDS with what is left undone."""
         self._rng = random.Random(seed)
         planned = schedule(moments, trouble, self._rng)
         self._crash = trouble.crash
-        told = self.told
-        told.events = sum(moment.event is not None for moment in moments)
-        told.doubled, told.late, told.dropped = planned.doubled, planned.late, planned.dropped
+        report = self.report
+        report.events = sum(moment.event is not None for moment in moments)
+        report.doubled, report.late, report.dropped = planned.doubled, planned.late, planned.dropped
         waiting = list(planned.deliveries)
         for place, moment in enumerate(moments):
             for item in moment.objects:
@@ -142,12 +142,12 @@ class Box:
             self._deliver(event)
             self._survive(self._act)
         self._finish()
-        told.found_by_comparison = len(self.out_of_step())
+        report.found_by_comparison = len(self.out_of_step())
         while self._survive(lambda: comparison.compare(self.ctx) is None):
             pass
         self._finish()
         self._crash = 0.0
-        return told
+        return report
 
     def out_of_step(self) -> dict[str, str]:
         """Subscriptions whose tenant is not what Stripe's object says, with what the registry has."""
@@ -174,7 +174,7 @@ class Box:
         put[item["object"]](item)
 
     def _deliver(self, event: dict[str, Any]) -> None:
-        self.told.deliveries += 1
+        self.report.deliveries += 1
         with self.ctx.registry.connection() as conn:
             billing.record_event(conn, event, json.dumps(event).encode(), livemode=self.ctx.platform.livemode)
 
@@ -198,7 +198,7 @@ class Box:
         for _ in range(ROUNDS):
             while self._survive(self._act):
                 pass
-            self.told.rounds += 1
+            self.report.rounds += 1
             tended = self._survive(lambda: warm_pool.tend(self.ctx) > 0)
             if not self._time_passes() and not tended:
                 return
@@ -213,7 +213,7 @@ class Box:
 
     def _reach(self, point: str) -> None:
         if self._crash and self._rng.random() < self._crash:
-            self.told.crashes.append(point)
+            self.report.crashes.append(point)
             raise Killed(point)
 
     def _successor(self) -> None:

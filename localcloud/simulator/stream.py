@@ -40,8 +40,8 @@ def load(path: Path) -> list[Moment]:
     found = list(_objects(path))
     if not any(item["object"] == "event" for item in found):
         raise Invalid(path.name, "at least one event")
-    told = {item["id"] for item in found if item["object"] != "event"}
-    moments = [_moment(item, told) for item in found]
+    stated = {item["id"] for item in found if item["object"] != "event"}
+    moments = [_moment(item, stated) for item in found]
     _check_order(path.name, moments)
     return moments
 
@@ -71,11 +71,11 @@ def last_objects(moments: Sequence[Moment]) -> dict[str, dict[str, Any]]:
     return {item["id"]: item for moment in moments for item in moment.objects}
 
 
-def _moment(item: dict[str, Any], told: set[str]) -> Moment:
+def _moment(item: dict[str, Any], stated: set[str]) -> Moment:
     if item["object"] != "event":
         return Moment((item,), None)
     about = item["data"].get("object")
-    if not isinstance(about, dict) or about.get("object") not in KEPT or about.get("id") in told:
+    if not isinstance(about, dict) or about.get("object") not in KEPT or about.get("id") in stated:
         return Moment((), item)
     if item["type"] == "customer.deleted":
         return Moment((), item)

@@ -91,7 +91,7 @@ def _undone(box: Box) -> list[Difference]:
 
 
 def _outside(box: Box) -> list[Difference]:
-    report = verify(box.ctx, attackers=0, wake=True)
+    report = verify(box.ctx, probes=0, wake=True)
     found = [
         Difference(finding.name, f"{finding.system}: {finding.fault} {finding.kind}, {finding.detail}")
         for finding in report.findings
@@ -123,10 +123,11 @@ class _Heard:
         for moment in moments:
             if moment.event is None:
                 continue
-            told = f"{moment.event['id']} {moment.event['type']}: {became.get(moment.event['id'], 'dropped')}"
+            about = f"{moment.event['id']} {moment.event['type']}"
+            outcome = f"{about}: {became.get(moment.event['id'], 'dropped')}"
             for item in moment.objects:
                 if item["object"] == "subscription":
-                    self._of.setdefault(item["id"], []).append(told)
+                    self._of.setdefault(item["id"], []).append(outcome)
 
     def of(self, subscription_id: str) -> tuple[str, ...]:
         return tuple(self._of.get(subscription_id, [])[-MOST_EVENTS:])

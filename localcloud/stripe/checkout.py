@@ -49,7 +49,7 @@ def create(account: Account, params: Params) -> Object:
         "ui_mode": "hosted",
         "url": f"https://checkout.stripe.com/c/pay/{key}",
     }
-    wishes = _subscription_wishes(params)
+    asked = _subscription_options(params)
     lines = _lines(account, items or [])
     params.finish()
     if mode is None:
@@ -64,8 +64,8 @@ def create(account: Account, params: Params) -> Object:
     session.update(
         currency=lines[0]["currency"],
         amount_subtotal=total,
-        amount_total=0 if wishes["trial_days"] else total,
-        _state={"lines": lines, "wishes": wishes},
+        amount_total=0 if asked["trial_days"] else total,
+        _state={"lines": lines, "asked": asked},
     )
     save(account, session)
     return view(session)
@@ -122,7 +122,7 @@ def expire(account: Account, params: Params, key: str) -> Object:
     return close_expired(account, session)
 
 
-def _subscription_wishes(params: Params) -> dict[str, Any]:
+def _subscription_options(params: Params) -> dict[str, Any]:
     data = params.object("subscription_data") or Params({})
     return {
         "metadata": data.metadata({}),

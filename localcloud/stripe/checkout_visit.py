@@ -92,15 +92,15 @@ def expire_due(account: Account) -> None:
 
 
 def _subscribe(account: Account, session: Object) -> Object:
-    wishes = session["_state"]["wishes"]
+    asked = session["_state"]["asked"]
     record = blank(account, session["customer"])
     wanted = [
         Params({"price": line["price"], "quantity": str(line["quantity"])})
         for line in session["_state"]["lines"]
     ]
     apply_items(account, record, wanted)
-    record.update(metadata=wishes["metadata"], description=wishes["description"])
-    if wishes["trial_days"]:
-        record["trial_end"] = account.clock.stamp() + wishes["trial_days"] * DAY
+    record.update(metadata=asked["metadata"], description=asked["description"])
+    if asked["trial_days"]:
+        record["trial_end"] = account.clock.stamp() + asked["trial_days"] * DAY
     subscriptions.start(account, record, defer_payment=False)
     return subscription_view(account, record)

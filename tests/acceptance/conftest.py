@@ -11,7 +11,7 @@ import pytest
 import stripe
 from rich.console import Console
 
-from controlplane.cli.demo.processes import DemoProcesses
+from controlplane.localcloud.demo.processes import DemoProcesses
 from controlplane.localcloud.stripe.catalogue import create_prices
 from tests.acceptance.customers import Customers
 

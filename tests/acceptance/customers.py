@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import httpx
 import stripe
 
-from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.demo.processes import DemoProcesses
 from controlplane.localcloud.stripe.catalogue import subscribe
 from controlplane.services import operations, tenants
 from controlplane.store import operation, tenant

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from controlplane.cli.demo.processes import DemoProcesses
+from controlplane.localcloud.demo.processes import DemoProcesses
 
 
 def verify(harness: DemoProcesses, *options: str) -> tuple[int, dict[str, Any]]:
@@ -31,11 +31,13 @@ def verify(harness: DemoProcesses, *options: str) -> tuple[int, dict[str, Any]]:
 def violations(harness: DemoProcesses) -> list[str]:
     """In words; empty where every resource has its row and every row its resources."""
     status, found = verify(harness)
-    told = [f"{f['system']}: {f['kind']} {f['name']} {f['fault']}: {f['detail']}" for f in found["findings"]]
-    told += found["unread"] + found["attack"]["untried"]
-    assert (status == 0) is (not told), (status, told)
+    reported = [
+        f"{f['system']}: {f['kind']} {f['name']} {f['fault']}: {f['detail']}" for f in found["findings"]
+    ]
+    reported += found["unread"] + found["isolation_probe"]["untried"]
+    assert (status == 0) is (not reported), (status, reported)
     keys = Counter(account(harness).keys())
-    return told + [f"cluster {name} has {n} keys" for name, n in keys.items() if n > 1]
+    return reported + [f"cluster {name} has {n} keys" for name, n in keys.items() if n > 1]
 
 
 class _Account:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controlplane.actions.action import run
-from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.localcloud.demo.processes import DemoProcesses
 from controlplane.store import move, placement
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers

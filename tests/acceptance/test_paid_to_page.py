@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.demo.processes import DemoProcesses
 from controlplane.store import placement
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.acceptance import drift

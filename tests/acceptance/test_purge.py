@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from controlplane.certificate import CertificateKey, fault
-from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.localcloud.demo.processes import DemoProcesses
 from controlplane.localcloud.servers.postgres_install import program
 from controlplane.store import placement, tenant
 from tests.acceptance import drift

@@ -14,10 +14,10 @@ import httpx
 import psycopg
 import pytest
 
-from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.restore import moment
+from controlplane.localcloud.demo.processes import DemoProcesses
 from controlplane.store import cluster, move, placement, restore
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.acceptance import drift

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from controlplane.cli.demo.processes import DemoProcesses
+from controlplane.localcloud.demo.processes import DemoProcesses
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers
 

@@ -13,8 +13,8 @@ import pytest
 import redis
 from psycopg import sql
 
-from controlplane.cli.demo.processes import DemoProcesses
 from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.localcloud.demo.processes import DemoProcesses
 from controlplane.store import cluster, placement
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from dataplane.tenant_config import cache_key
@@ -60,8 +60,8 @@ def _master(harness: DemoProcesses, placed: Placement) -> Iterator[psycopg.Conne
 def test_a_run_in_order_has_no_findings(harness: DemoProcesses, placed: Placement) -> None:
     status, found = drift.verify(harness, "--tenant", "hotel")
     assert (status, found["findings"], found["unread"]) == (0, [], [])
-    assert found["attack"]["tried"] >= 2
-    assert found["attack"]["untried"] == []
+    assert found["isolation_probe"]["tried"] >= 2
+    assert found["isolation_probe"]["untried"] == []
 
 
 def test_what_was_planted_is_found_and_what_may_be_is_mended(
@@ -81,7 +81,7 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
     with _master(harness, placed) as conn:
         conn.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
     try:
-        status, found = drift.verify(harness, "--repair", "--grace", "0", "--attackers", "100")
+        status, found = drift.verify(harness, "--repair", "--grace", "0", "--probes", "100")
     finally:
         with _master(harness, placed) as conn:
             conn.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))

@@ -85,11 +85,11 @@ def test_a_server_without_settings_does_not_start(package: Path) -> None:
     given = {"NODE_ENV": "production", "DATAPLANE_POOL_BUDGTE": "7"}
     with pytest.raises(RuntimeError, match="status 1\n") as caught:
         run(start, package / "example", 240, environment=given)
-    told = str(caught.value)
+    reported = str(caught.value)
     for line in (
         "DATAPLANE_CONFIG_KEYS: expected",
         "DATAPLANE_SSLROOTCERT: expected to be set, as DATAPLANE_SSLMODE is verify-full",
         "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
         "DATAPLANE_POOL_BUDGTE: no such setting; is it a misspelling of DATAPLANE_POOL_BUDGET?",
     ):
-        assert line in told
+        assert line in reported

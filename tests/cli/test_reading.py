@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.domain.catalogue import PoolLimits
-from controlplane.domain.pool import Room
+from controlplane.domain.pool import Quota
 from controlplane.services import pool
 from controlplane.store import route
 from tests.cli.conftest import Desk
@@ -103,7 +103,7 @@ def test_the_warm_pool_says_what_it_has_and_what_holds_it_back(desk: Desk) -> No
     plan = replace(CATALOGUE.plans["team"], warm_slots=30)
     catalogue = replace(CATALOGUE, plans={"team": plan}, pool=limits)
     with desk.site.registry.connection() as conn:
-        assert pool.tend(conn, catalogue, lambda row: "", Room(clusters=9))[0] == 1
+        assert pool.tend(conn, catalogue, lambda row: "", Quota(clusters=9))[0] == 1
     shown = desk.ok("pool", "show")
     for words in ("team", "2 clusters: pool.max_clusters is 1", "12 ACU hours a day of at most 96", "9 more"):
         assert words in shown

@@ -18,9 +18,9 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_becomes_a_release_and_a_rollout(desk: Desk, folder: Path, tmp_path: Path) -> None:
     assert "release 0001: 1 files" in desk.ok("releases", "create", folder)
     (folder / "0002_drop.sql").write_text("DROP TABLE old_notes")
-    told = desk.ok("releases", "create", folder)
-    assert "ban-drop-table" in told
-    assert "0002_drop.sql:1" in told
+    reported = desk.ok("releases", "create", folder)
+    assert "ban-drop-table" in reported
+    assert "0002_drop.sql:1" in reported
     finding = desk.json("releases", "show", "0002")["findings"][0]["id"]
     refused = desk.run("rollouts", "start", "0002")
     assert refused.exit_code == 1
@@ -58,9 +58,9 @@ def test_snapshots_are_shown_and_counted_while_they_are_made(desk: Desk, folder:
         " VALUES (%s, 'c-aaaaaaaaaaaa', 1, 'c-aaaaaaaaaaaa-rollout-7-1', 'AWS answered Throttling')",
         number,
     )
-    told = desk.ok("rollouts", "show", number)
-    assert "c-aaaaaaaaaaaa-rollout-7-1" in told
-    assert "AWS answered Throttling" in told
+    reported = desk.ok("rollouts", "show", number)
+    assert "c-aaaaaaaaaaaa-rollout-7-1" in reported
+    assert "AWS answered Throttling" in reported
     assert "1 snapshots in the making" in desk.ok("rollouts", "pause", number, "--reason", "lunch")
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a real server, which can be told to misbehave."""
+"""A TCP proxy in front of a real server, which can be made to misbehave."""
 
 from __future__ import annotations
 

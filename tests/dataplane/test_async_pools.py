@@ -199,10 +199,10 @@ def test_notices_from_the_listeners_thread_retire_connections(
     async def run() -> None:
         config = tenants[0].config()
         async with opened(AsyncKeyedPools(logins.connector())) as pools:
-            pools.noticed(Invalidation("credential", "", 0, config.tenant_id))  # before anything was used
+            pools.invalidated(Invalidation("credential", "", 0, config.tenant_id))  # before anything was used
             async with pools.connection(config) as conn:
                 first = conn.info.backend_pid
-            await asyncio.to_thread(pools.noticed, Invalidation("credential", "", 0, config.tenant_id))
+            await asyncio.to_thread(pools.invalidated, Invalidation("credential", "", 0, config.tenant_id))
             await asyncio.sleep(0.05)
             assert pools.open_connections == (0, 0)
             async with pools.connection(config) as conn:

@@ -1,4 +1,4 @@
-"""Notices over a real Valkey: heard in milliseconds, missed knowingly."""
+"""Invalidations over a real Valkey: heard in milliseconds, missed knowingly."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_the_books_are_even_after_everything(
                         conn.close()
             except (DatabaseError, psycopg.Error):
                 continue
-            except BaseException as error:  # told to the test's own thread
+            except BaseException as error:  # raised in the test's own thread
                 wrong.append(error)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(12)]

@@ -46,7 +46,7 @@ def test_threads_over_tenants_never_read_anothers_rows(logins: Logins, tenants: 
                 seen = read(pools, tenant.config())
                 if seen != (tenant.name, [tenant.canary]):
                     wrong.append((tenant.name, seen))
-        except BaseException as error:  # told to the test's own thread
+        except BaseException as error:  # raised in the test's own thread
             wrong.append(error)
         done.wait()
 

@@ -106,7 +106,7 @@ def test_a_rotation_under_load_fails_no_request(
         while not stop.is_set():
             try:
                 read(pools, tenant.config())
-            except BaseException as error:  # told to the test's own thread
+            except BaseException as error:  # raised in the test's own thread
                 failures.append(error)
 
     threads = [threading.Thread(target=load) for _ in range(4)]
@@ -128,7 +128,7 @@ def test_a_rotation_under_load_fails_no_request(
         )
         time.sleep(0.2)
         credentials.vault = Credential(names["b"], "b")
-        pools.noticed(Invalidation("credential", "", 0, tenant.tenant_id))
+        pools.invalidated(Invalidation("credential", "", 0, tenant.tenant_id))
         time.sleep(0.3)
         old = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
         assert admin.execute(old, [names["a"]]).fetchone() == (0,), "nobody uses the old one any more"

@@ -63,7 +63,7 @@ def test_one_that_a_rollout_took_out_of_it_is_told_so_at_the_notice(
 ) -> None:
     resolver.resolve(HOST)
     tier.put(config(HOST, 2, release="0004"))
-    resolver.noticed(invalidation(2))
+    resolver.invalidated(invalidation(2))
     with pytest.raises(BeingUpdated) as caught:
         resolver.resolve(HOST)
     status, headers, body = answer(caught.value, "application/json")

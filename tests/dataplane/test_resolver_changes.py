@@ -21,11 +21,11 @@ from tests.dataplane.tiers import Clock, FakeTier, config
 def test_a_notice_takes_effect_on_the_next_request(resolver: Resolver, near: FakeTier) -> None:
     resolver.resolve(HOST)
     near.put(config(HOST, 2, status=Status.SUSPENDED))
-    resolver.noticed(invalidation(2))
+    resolver.invalidated(invalidation(2))
     with pytest.raises(Suspended):
         resolver.resolve(HOST)
     near.put(config(HOST, 3))
-    resolver.noticed(invalidation(3))
+    resolver.invalidated(invalidation(3))
     assert resolver.resolve(HOST).epoch == 3
 
 
@@ -33,7 +33,7 @@ def test_a_notice_ends_not_known(resolver: Resolver, far: FakeTier) -> None:
     with pytest.raises(UnknownHost):
         resolver.resolve("new.example")
     far.put(config("new.example"))
-    resolver.noticed(invalidation(1, "new.example"))
+    resolver.invalidated(invalidation(1, "new.example"))
     assert resolver.resolve("new.example").slug == "new"
 
 
@@ -41,7 +41,7 @@ def test_a_notice_of_what_is_known_costs_nothing(resolver: Resolver, near: FakeT
     near.put(config(HOST, 7))
     resolver.resolve(HOST)
     for epoch in (7, 6):
-        resolver.noticed(invalidation(epoch))
+        resolver.invalidated(invalidation(epoch))
         resolver.resolve(HOST)
     assert near.reads[HOST] == 1
 
@@ -50,11 +50,11 @@ def test_a_notice_without_an_epoch_is_looked_after_in_any_case(
     resolver: Resolver, near: FakeTier, far: FakeTier
 ) -> None:
     resolver.resolve(HOST)
-    resolver.noticed(invalidation(0))
+    resolver.invalidated(invalidation(0))
     resolver.resolve(HOST)
     assert near.reads[HOST] == 2
     near.down = far.down = True
-    resolver.noticed(invalidation(0))
+    resolver.invalidated(invalidation(0))
     assert resolver.resolve(HOST).epoch == 1, "nothing says that it is outdated"
 
 
@@ -66,7 +66,7 @@ def test_a_slow_read_from_before_the_change_loses(resolver: Resolver, near: Fake
         slow = threads.submit(resolver.resolve, HOST)
         assert near.looked.wait(60)
         near.put(config(HOST, 2))
-        resolver.noticed(invalidation(2))
+        resolver.invalidated(invalidation(2))
         near.gate.set()
         assert slow.result(60).epoch == 2
     assert resolver.resolve(HOST).epoch == 2
@@ -79,7 +79,7 @@ def test_a_slow_not_found_from_before_the_first_publication_loses(resolver: Reso
         slow = threads.submit(resolver.resolve, "new.example")
         assert near.looked.wait(60)
         near.put(config("new.example", 9))
-        resolver.noticed(invalidation(9, "new.example"))
+        resolver.invalidated(invalidation(9, "new.example"))
         near.gate.set()
         assert slow.result(60).epoch == 9
 
@@ -102,7 +102,7 @@ def test_a_tier_that_lags_behind_a_notice_is_not_believed(
 ) -> None:
     """A read replica, or a registry from before the change: better 503 than the tenant of yesterday."""
     resolver.resolve(HOST)
-    resolver.noticed(invalidation(5))
+    resolver.invalidated(invalidation(5))
     with pytest.raises(RoutingUnavailable):
         resolver.resolve(HOST)
     far.put(config(HOST, 5, tenant_id="t-other"))
@@ -114,7 +114,7 @@ def test_a_tier_that_lags_behind_a_notice_is_not_believed(
 
 def test_a_forged_epoch_holds_for_a_bounded_time(resolver: Resolver, clock: Clock) -> None:
     resolver.resolve(HOST)
-    resolver.noticed(invalidation(2**50))
+    resolver.invalidated(invalidation(2**50))
     with pytest.raises(RoutingUnavailable):
         resolver.resolve(HOST)
     clock.pass_by(POLICY.hold_outdated)
@@ -125,7 +125,7 @@ def test_known_to_be_outdated_is_not_served_even_in_an_outage(
     resolver: Resolver, near: FakeTier, far: FakeTier
 ) -> None:
     resolver.resolve(HOST)
-    resolver.noticed(invalidation(2))
+    resolver.invalidated(invalidation(2))
     near.down = far.down = True
     with pytest.raises(RoutingUnavailable):
         resolver.resolve(HOST)
@@ -155,11 +155,11 @@ def test_a_forged_entry_is_let_go_of_when_the_control_plane_has_overwritten_it(
     assert resolver.resolve(HOST).tenant_id == "t-attacker"
     near.put(config(HOST, 7))
     far.put(config(HOST, 7))
-    resolver.noticed(invalidation(7))
+    resolver.invalidated(invalidation(7))
     assert resolver.resolve(HOST).epoch == 7
     assert resolver.resolve(HOST).epoch == 7
     near.put(config(HOST, 8, status=Status.SUSPENDED))
-    resolver.noticed(invalidation(8))
+    resolver.invalidated(invalidation(8))
     with pytest.raises(Suspended):
         resolver.resolve(HOST)
 

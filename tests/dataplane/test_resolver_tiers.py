@@ -150,6 +150,6 @@ def test_a_cache_that_lost_everything_takes_nobody_offline_who_is_known(clock: C
     assert resolver.resolve(HOST).slug == "acme"
     near.put(config(HOST, 2, status=Status.GONE, database=None))
     clock.pass_by(POLICY.retry)
-    resolver.noticed(invalidation(2))
+    resolver.invalidated(invalidation(2))
     with pytest.raises(UnknownHost):
         resolver.resolve(HOST)

@@ -135,7 +135,7 @@ class Load:
                     if self.left % TOLD == 0:
                         print(f"{dict(self.seen)}, {len(self.crossed)} crossed", flush=True)
                 self._ask(client, draw.choices(self.tenants, cum_weights=self._shares)[0])
-        except BaseException as error:  # told to the test's own thread
+        except BaseException as error:  # raised in the test's own thread
             self.crashed.append(error)
 
     def _ask(self, client: Client, tenant: TenantDatabase) -> None:
@@ -186,7 +186,7 @@ def test_many_threads_over_many_tenants(dataplane: DataPlane, many: list[TenantD
     load.run(THREADS, seconds=size("SECONDS", 4))
     assert not load.crossed
     assert load.seen["ok"] > 100
-    assert set(load.seen) <= {"ok", "busy"}, "whoever got no connection in time was told so"
+    assert set(load.seen) <= {"ok", "busy"}, "whoever got no connection in time was answered so"
     assert dataplane.pools.statistics.most_shared <= BUDGET
     assert dataplane.pools.statistics.crossed == 0
 
@@ -211,7 +211,7 @@ def test_under_faults(
                     return
                 fault()
                 injected[fault.__name__] += 1
-        except BaseException as error:  # told to the test's own thread
+        except BaseException as error:  # raised in the test's own thread
             broken.append(error)
 
     thread = threading.Thread(target=breaker)

@@ -1,4 +1,4 @@
-"""A visitor of a tenant whose cluster is paused is served as soon as it is up, or told so: over HTTP."""
+"""A visitor of a tenant whose cluster is paused is served as soon as it is up, or learns it: over HTTP."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def test_a_visitor_waits_as_long_as_aurora_needs_and_nobody_else_with_them(
     eventually(lambda: proxy.accepted == 2, PATIENCE)
     others = [harness.visit(sleeper) for _ in range(4)]
     for other in others:  # those in line behind them wait as long as for any connection, 5 seconds
-        told = other.result(PATIENCE)
-        assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
-        assert "Waking up" in told.text
+        reported = other.result(PATIENCE)
+        assert (reported.status_code, reported.headers["Retry-After"]) == (503, "5")
+        assert "Waking up" in reported.text
     assert proxy.accepted == 2, "no more than two of a tenant's connects are under way"
     for _ in range(20):
         assert harness.visit(awake).result(PATIENCE).text == awake.canary

@@ -327,7 +327,7 @@ def test_what_is_no_object_parks(whole: Any) -> None:
     assert decision.reason.startswith("subscription: expected an object, got")
 
 
-# ------------------------------------------------------------------------------ wishes
+# ------------------------------------------------------------------------------ what was asked for
 
 SESSION = {
     "metadata": {"slug": "from-session", "name": "Session Inc"},

@@ -60,7 +60,7 @@ AGREED = Systems(
 )
 
 
-def told(systems: Systems, **options: Any) -> list[tuple[str, str, str, str]]:
+def reported(systems: Systems, **options: Any) -> list[tuple[str, str, str, str]]:
     return [finding.key for finding in compare(systems, **options)]
 
 
@@ -234,8 +234,8 @@ def test_what_is_worked_on_is_passed_over(name: str) -> None:
 
 def test_one_tenant_alone() -> None:
     systems, key, _ = CASES["a secret is gone"]
-    assert told(systems, tenant_id=A) == [key]
-    assert told(systems, tenant_id=NOBODY) == []
+    assert reported(systems, tenant_id=A) == [key]
+    assert reported(systems, tenant_id=NOBODY) == []
 
 
 def test_what_costs_most_comes_first() -> None:
@@ -271,7 +271,7 @@ def test_a_destroyed_clusters_key_may_wait_for_its_deletion_and_its_instance_may
         clusters={C: replace(REGISTRY.clusters[C], destroyed=True)},
     )
     systems = Systems(gone, tagged=list(AGREED.tagged or ())[:3], states=[])
-    assert told(systems) == [
+    assert reported(systems) == [
         ("AWS", Fault.ORPHAN, "rds cluster", C),
         ("AWS", Fault.ORPHAN, "rds db", f"{C}-1"),
     ]

@@ -20,16 +20,16 @@ from controlplane.domain.pool import (
     Make,
     PoolCluster,
     PoolPlan,
+    Quota,
     Retire,
     Retry,
-    Room,
     classes_of,
     plan_pool,
 )
 
 DAY = 24 * 3600.0
 LIMITS = PoolLimits(max_clusters=20, reserve_clusters=0, retire_after_hours=24)
-UNKNOWN = Room()
+UNKNOWN = Quota()
 
 
 def plan(name: str, **changes: Any) -> Plan:
@@ -111,20 +111,20 @@ def test_a_shared_cluster_is_made_when_the_free_slots_run_low() -> None:
 
 
 def test_every_limit_holds_back_and_says_so() -> None:
-    for limits, room, named in (
+    for limits, quota, named in (
         (replace(LIMITS, max_clusters=0), UNKNOWN, "pool.max_clusters is 0"),
         (replace(LIMITS, max_idle_acu_hours_per_day=23.0), UNKNOWN, "max_idle_acu_hours_per_day is 23"),
-        (LIMITS, Room(clusters=0, instances=9), "quota of clusters"),
-        (replace(LIMITS, reserve_clusters=2), Room(clusters=2, instances=9), "quota of clusters"),
-        (LIMITS, Room(clusters=9, instances=0), "quota of instances"),
+        (LIMITS, Quota(clusters=0, instances=9), "quota of clusters"),
+        (replace(LIMITS, reserve_clusters=2), Quota(clusters=2, instances=9), "quota of clusters"),
+        (LIMITS, Quota(clusters=9, instances=0), "quota of instances"),
     ):
-        found = plan_pool([WARM], [], limits, room)
+        found = plan_pool([WARM], [], limits, quota)
         assert found.acts == ()
         (held,) = found.held_back
         assert (held.cluster_class, held.clusters) == (WARM.name, 1)
         assert named in held.reason
     allowed = replace(LIMITS, max_idle_acu_hours_per_day=24.0)
-    assert plan_pool([WARM], [], allowed, Room(clusters=1, instances=1)).acts == (Make(WARM.name),)
+    assert plan_pool([WARM], [], allowed, Quota(clusters=1, instances=1)).acts == (Make(WARM.name),)
 
 
 def test_what_is_left_of_a_limit_is_shared_out() -> None:
@@ -137,8 +137,9 @@ def test_what_is_left_of_a_limit_is_shared_out() -> None:
 def test_clusters_on_their_way_are_taken_off_the_quota_before_aws_counts_them() -> None:
     others = [status(COLD, id=f"c-{n}", ready=False, used=1, ever_used=True) for n in range(3)]
     (other,) = classes(plan("other", max_acu=8.0, warm_slots=1))
-    assert plan_pool([COLD, other], others, LIMITS, Room(clusters=3, instances=9)).acts == ()
-    assert plan_pool([COLD, other], others, LIMITS, Room(clusters=4, instances=9)).acts == (Make(other.name),)
+    assert plan_pool([COLD, other], others, LIMITS, Quota(clusters=3, instances=9)).acts == ()
+    enough = Quota(clusters=4, instances=9)
+    assert plan_pool([COLD, other], others, LIMITS, enough).acts == (Make(other.name),)
 
 
 def test_a_surplus_goes_after_its_time_and_not_before() -> None:
@@ -188,10 +189,10 @@ def test_an_outdated_one_is_replaced_unless_it_is_young() -> None:
 
 def test_one_that_met_the_quota_is_tried_again_when_there_is_room() -> None:
     waits = status(WARM, ready=False, runbook="aws-quota", parked_for=RETRY_QUOTA_AFTER)
-    assert plan_pool([WARM], [waits], LIMITS, Room(0, 0)).acts == ()
-    assert plan_pool([WARM], [waits], LIMITS, Room(1, 1)).acts == (Retry("c-1"),)
+    assert plan_pool([WARM], [waits], LIMITS, Quota(0, 0)).acts == ()
+    assert plan_pool([WARM], [waits], LIMITS, Quota(1, 1)).acts == (Retry("c-1"),)
     early = replace(waits, parked_for=RETRY_QUOTA_AFTER - 1)
-    assert plan_pool([WARM], [early], LIMITS, Room(1, 1)).acts == ()
+    assert plan_pool([WARM], [early], LIMITS, Quota(1, 1)).acts == ()
     assert plan_pool([WARM], [waits], LIMITS, UNKNOWN).acts == ()
     blind = replace(waits, parked_for=RETRY_QUOTA_BLIND_AFTER)
     assert plan_pool([WARM], [blind], LIMITS, UNKNOWN).acts == (Retry("c-1"),)
@@ -200,8 +201,8 @@ def test_one_that_met_the_quota_is_tried_again_when_there_is_room() -> None:
 def test_customers_are_tried_before_the_pool() -> None:
     usual = {"ready": False, "runbook": "aws-quota", "parked_for": DAY}
     empty, home = status(WARM, id="c-1", **usual), status(WARM, id="c-2", used=1, ever_used=True, **usual)
-    assert plan_pool([WARM], [empty, home], LIMITS, Room(1, 1)).acts[0] == Retry("c-2")
-    assert Retry("c-1") not in plan_pool([WARM], [empty, home], LIMITS, Room(1, 1)).acts
+    assert plan_pool([WARM], [empty, home], LIMITS, Quota(1, 1)).acts[0] == Retry("c-2")
+    assert Retry("c-1") not in plan_pool([WARM], [empty, home], LIMITS, Quota(1, 1)).acts
 
 
 # ---------------------------------------------------------------------------------- properties
@@ -256,7 +257,7 @@ def fleets(draw: st.DrawFn) -> tuple[list[ClusterClass], list[PoolCluster]]:
 
 
 ROOM = st.builds(
-    Room,
+    Quota,
     clusters=st.one_of(st.none(), st.integers(-1, 8)),
     instances=st.one_of(st.none(), st.integers(-1, 12)),
 )
@@ -264,22 +265,24 @@ ROOM = st.builds(
 
 @given(fleets(), LIMITED, ROOM)
 def test_no_limit_is_ever_passed(
-    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, room: Room
+    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, quota: Quota
 ) -> None:
     known, clusters = fleet
     by_name = {cluster_class.name: cluster_class for cluster_class in known}
     makes = [
-        by_name[a.cluster_class] for a in plan_pool(known, clusters, limits, room).acts if isinstance(a, Make)
+        by_name[a.cluster_class]
+        for a in plan_pool(known, clusters, limits, quota).acts
+        if isinstance(a, Make)
     ]
     if not makes:
         return
     assert len(clusters) + len(makes) <= limits.max_clusters
-    if room.clusters is not None:
-        assert len(makes) <= room.clusters - limits.reserve_clusters
-    if room.instances is not None:
+    if quota.clusters is not None:
+        assert len(makes) <= quota.clusters - limits.reserve_clusters
+    if quota.instances is not None:
         assert (
             sum(cluster_class.spec.instance_count for cluster_class in makes)
-            <= room.instances - limits.reserve_clusters
+            <= quota.instances - limits.reserve_clusters
         )
     if limits.max_idle_acu_hours_per_day is not None:
         idle = [c.idle_acu for c in clusters if c.used == 0 and not c.closing]
@@ -288,10 +291,10 @@ def test_no_limit_is_ever_passed(
 
 @given(fleets(), LIMITED, ROOM)
 def test_nothing_that_held_a_tenant_goes_and_ready_slots_never_fall_below_what_is_asked(
-    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, room: Room
+    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, quota: Quota
 ) -> None:
     known, clusters = fleet
-    retired = {a.cluster_id for a in plan_pool(known, clusters, limits, room).acts if isinstance(a, Retire)}
+    retired = {a.cluster_id for a in plan_pool(known, clusters, limits, quota).acts if isinstance(a, Retire)}
     for cluster in clusters:
         if cluster.id in retired:
             assert (cluster.ever_used, cluster.used, cluster.closing) == (False, 0, False)
@@ -304,16 +307,16 @@ def test_nothing_that_held_a_tenant_goes_and_ready_slots_never_fall_below_what_i
 @settings(max_examples=200)
 @given(fleets(), LIMITED, ROOM)
 def test_it_comes_to_rest_with_what_was_asked_for_or_says_why_not(
-    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, room: Room
+    fleet: tuple[list[ClusterClass], list[PoolCluster]], limits: PoolLimits, quota: Quota
 ) -> None:
-    """A day passes between two looks, what is made becomes ready, what is retired is gone."""
+    """A day passes between two observations, what is made becomes ready, what is retired is gone."""
     known, clusters = fleet
     by_name = {cluster_class.name: cluster_class for cluster_class in known}
     clusters = [replace(c, outdated=False) for c in clusters]
     numbers = itertools.count(100)
     made: list[str] = []
     for _round in range(12):
-        found = plan_pool(known, clusters, limits, room)
+        found = plan_pool(known, clusters, limits, quota)
         changes = [act for act in found.acts if not isinstance(act, Retry)]
         retired = {act.cluster_id for act in changes if isinstance(act, Retire)}
         assert not retired & set(made), "what the pool made itself it would not have needed"

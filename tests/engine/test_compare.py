@@ -1,4 +1,4 @@
-"""The comparison with Stripe finds what no webhook told, and touches nothing else."""
+"""The comparison with Stripe finds what no webhook reported, and touches nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports, on fakes: made once, by one, deleted in time; a failure is told and not repeated for ever."""
+"""Exports, on fakes: made once, by one, deleted in time; a failure is reported and not repeated for ever."""
 
 from __future__ import annotations
 

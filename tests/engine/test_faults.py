@@ -323,7 +323,7 @@ def test_an_event_that_always_fails_is_parked_and_the_others_go_on(harness: Harn
 
 
 def test_nothing_of_another_accounts_event_is_fetched(harness: Harness) -> None:
-    """One that came before the webhook told them apart, or that somebody replays."""
+    """One that came before the webhook knew them apart, or that somebody replays."""
     subscription = harness.subscribe(1)
     event_id = harness.hear(subscription)
     with harness.ctx.registry.connection() as conn:

@@ -154,9 +154,9 @@ def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
         clusters = conn.execute("SELECT FROM cluster").rowcount
     assert clusters == 1
     assert found.error is None
-    told = [(step["name"], step["target"]) for step in found.steps or []]
-    assert told[0] == ("place_move", "")
-    assert ("cut_over", "placement 2") in told
+    reported = [(step["name"], step["target"]) for step in found.steps or []]
+    assert reported[0] == ("place_move", "")
+    assert ("cut_over", "placement 2") in reported
     assert "a new dedicated cluster" in (found.steps or [])[0]["reason"]
 
 

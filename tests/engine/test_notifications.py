@@ -68,7 +68,7 @@ def heard() -> Iterator[Heard]:
 
 @pytest.fixture
 def listening(harness: Harness, heard: Heard) -> Harness:
-    harness.ctx = replace(harness.ctx, listener=Webhook(heard.url, SECRETS))
+    harness.ctx = replace(harness.ctx, webhook_sink=Webhook(heard.url, SECRETS))
     return harness
 
 
@@ -157,7 +157,7 @@ def test_nobody_there_and_nobody_named(harness: Harness) -> None:
     say(harness, "active")
     assert rows(harness)[0]["state"] == "no_destination"
     with pytest.raises(Retryable, match="can't be reached"):
-        Webhook("http://127.0.0.1:1/x", SECRETS).tell("msg_1", {})
+        Webhook("http://127.0.0.1:1/x", SECRETS).deliver("msg_1", {})
 
 
 def test_one_worker_of_the_fleet_is_at_it(listening: Harness) -> None:

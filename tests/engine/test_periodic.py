@@ -1,5 +1,5 @@
-"""What the workers do by the clock: periodic looks, which leave no trace where nothing was to be done, and
-the duties, which are done with a broker and without one."""
+"""What the workers do by the clock: periodic observations, which leave no trace where nothing was to be done,
+and the duties, which are done with a broker and without one."""
 
 from __future__ import annotations
 
@@ -218,8 +218,8 @@ def test_a_duty_that_fails_stops_no_other_and_is_told_by_its_name(
         poll.do_duties(harness.ctx)
     assert harness.cache.read(f"customer-1.{ZONE}") is not None
     assert begun(harness).keys() == DUTIES
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [line.partition(":")[0] for line in told] == ["compare", "prune"]
+    reported = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.partition(":")[0] for line in reported] == ["compare", "prune"]
 
 
 def test_pruning_goes_on_until_nothing_old_is_left(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

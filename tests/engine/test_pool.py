@@ -211,7 +211,7 @@ def test_an_account_that_can_not_be_asked_does_not_stop_anything(warm: Harness) 
     def refuses(*, max_age: float = 0.0) -> None:
         raise NeedsHuman("reading the account's quotas: AWS answered AccessDenied", runbook="aws-credentials")
 
-    warm.quotas.room = refuses  # type: ignore[assignment,method-assign]
+    warm.quotas.left = refuses  # type: ignore[assignment,method-assign]
     warm.work()
     assert len(free(warm)) == 1
 

@@ -80,7 +80,7 @@ class Shared:
         with self.harness.ctx.registry.connection() as conn:
             return int(one(conn.execute("SELECT last_value FROM epoch").fetchone())["last_value"])
 
-    def told(self) -> list[dict[str, Any]]:
+    def reported(self) -> list[dict[str, Any]]:
         """The notifications that a person must look."""
         with self.harness.ctx.registry.connection() as conn:
             rows = conn.execute(
@@ -116,9 +116,9 @@ def test_a_forged_entry_stops_nobody(shared: Shared, caplog: pytest.LogCaptureFi
     assert shared.newest() < before + 100, "the sequence of all tenants has not followed"
     assert HOSTS[0] in caplog.text
     assert str(epoch) in caplog.text
-    (told,) = shared.told()
-    assert (told["tenant"], told["runbook"]) == (IDS[0], "forged-entry")
-    assert HOSTS[0] in told["reason"]
+    (reported,) = shared.reported()
+    assert (reported["tenant"], reported["runbook"]) == (IDS[0], "forged-entry")
+    assert HOSTS[0] in reported["reason"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_registry_restored_from_a_backup_goes_beyond_its_own_former_entries(sh
     assert [shared.served(host) for host in HOSTS] == [(IDS[0], "active"), (IDS[1], "active")]
     entries = [shared.cache.read(host) for host in HOSTS]
     assert all(entry is not None and entry.epoch > lost for entry in entries), "data planes take it at once"
-    assert shared.told() == []
+    assert shared.reported() == []
     shared.bill(1, "unpaid")
     assert shared.served(HOSTS[0]) == (IDS[0], "suspended")
 
@@ -244,7 +244,7 @@ def test_an_entry_for_a_host_that_nobody_has_is_withdrawn_and_the_host_can_be_gi
     assert shared.served(later) == ("", "gone")
     shared.bill(3, "active")
     assert shared.served(later) == (tenant_id_for("sub_00000003"), "active")
-    assert shared.told() == []
+    assert shared.reported() == []
 
 
 def test_a_host_that_was_given_up_does_not_stay_with_the_attacker(

@@ -1,4 +1,5 @@
-"""A custom domain that a tenant does not get: it is told, shown, and no obstacle; and it ends by itself."""
+"""A custom domain that a tenant does not get: it is reported, shown, and no obstacle; and it ends by
+itself."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def attention(harness: Harness, subscription: str) -> tuple[str | None, str | No
     return row.needs_attention, row.runbook
 
 
-def told(harness: Harness, subscription: str) -> list[tuple[str, str]]:
+def reported(harness: Harness, subscription: str) -> list[tuple[str, str]]:
     with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT payload FROM notification WHERE kind = 'needs_attention' AND tenant_id = %s ORDER BY seq",
@@ -50,7 +51,7 @@ def refused(harness: Harness) -> str:
 def test_it_is_told_and_does_not_hold_the_tenant_up(harness: Harness, refused: str) -> None:
     assert harness.tenant(refused).phase is Phase.ACTIVE
     assert attention(harness, refused) == (TAKEN, "hostname-conflict")
-    assert told(harness, refused) == [("hostname-conflict", TAKEN)]
+    assert reported(harness, refused) == [("hostname-conflict", TAKEN)]
     with harness.ctx.registry.connection() as conn:
         row = conn.execute("SELECT outcome, reason FROM subscription WHERE id = %s", [refused]).fetchone()
     assert row == {"outcome": "applied", "reason": TAKEN}
@@ -64,7 +65,7 @@ def test_it_stays_over_every_look_and_is_told_once(harness: Harness, refused: st
     harness.work()
     assert compare(harness.ctx).out_of_step == 0
     assert attention(harness, refused) == (TAKEN, "hostname-conflict")
-    assert len(told(harness, refused)) == 1
+    assert len(reported(harness, refused)) == 1
 
 
 def test_it_covers_nothing_else_up_and_comes_back_after_it(harness: Harness, refused: str) -> None:
@@ -79,7 +80,7 @@ def test_it_covers_nothing_else_up_and_comes_back_after_it(harness: Harness, ref
     harness.cache.down(down=False)
     harness.work()
     assert attention(harness, refused) == (TAKEN, "hostname-conflict")
-    assert [runbook for runbook, _ in told(harness, refused)] == ["hostname-conflict", "retrying"]
+    assert [runbook for runbook, _ in reported(harness, refused)] == ["hostname-conflict", "retrying"]
 
 
 def test_it_ends_when_the_wish_is_gone(harness: Harness, refused: str) -> None:
@@ -97,7 +98,7 @@ def test_it_ends_when_the_tenant_is_closed(harness: Harness, refused: str) -> No
 
 def test_the_comparison_gives_it_the_domain_once_that_is_free(harness: Harness, refused: str) -> None:
     bill(harness, 1)
-    assert attention(harness, refused) == (TAKEN, "hostname-conflict"), "nobody has told it yet"
+    assert attention(harness, refused) == (TAKEN, "hostname-conflict"), "nobody has repeated it yet"
     assert compare(harness.ctx).out_of_step == 1
     harness.work()
     assert harness.tenant(refused).spec.custom_domains == (DOMAIN,)

@@ -118,15 +118,15 @@ def test_the_restored_cluster_is_nobodys_and_gone_in_the_end(harness: Harness) -
     assert harness.world.get("aws-cluster", there.id) is None
     assert not [key for kind in (DATABASE, ROLE) for key in harness.world.all(kind) if there.id in key]
     with harness.ctx.registry.connection() as conn:
-        told = conn.execute("SELECT message FROM step_event WHERE kind = 'approved'").fetchall()
-    assert "asked for by support: its rows are copied" in told[0]["message"]
+        reported = conn.execute("SELECT message FROM step_event WHERE kind = 'approved'").fetchall()
+    assert "asked for by support: its rows are copied" in reported[0]["message"]
     assert not FakeAccount(harness.world).names("snapshot")
 
 
 def test_a_snapshot_is_restored_likewise(harness: Harness) -> None:
     subscription, _ = damaged(harness)
     home = harness.placement(subscription).cluster_id
-    harness.snapshots.looks = 0
+    harness.snapshots.polls = 0
     harness.snapshots.ensure(home, "before-release-7", tags={"cluster": home})
     harness.write(1, "worse")
     ask(harness, snapshot="before-release-7")
@@ -321,7 +321,7 @@ def test_snapshots_that_are_not_its_clusters_wait_for_a_person(harness: Harness)
     subscription = paid_long_ago(harness)
     elsewhere = paid_long_ago(harness, 2, plan="dedicated")
     other = harness.placement(elsewhere).cluster_id
-    harness.snapshots.looks = 0
+    harness.snapshots.polls = 0
     harness.snapshots.ensure(other, "anothers", tags={"cluster": other})
     FakeAccount(harness.world).make(
         "snapshot", "foreign", cluster="legacy-db", taken_at="2026-01-01T00:00:00Z"
@@ -343,7 +343,7 @@ def test_snapshots_that_are_not_its_clusters_wait_for_a_person(harness: Harness)
 def test_a_snapshot_without_the_tenants_database_waits_for_a_person(harness: Harness) -> None:
     first = paid_long_ago(harness, 2)
     home = harness.placement(first).cluster_id
-    harness.snapshots.looks = 0
+    harness.snapshots.polls = 0
     harness.snapshots.ensure(home, "before-it-came", tags={"cluster": home})
     subscription = paid_long_ago(harness)
     assert harness.placement(subscription).cluster_id == home
@@ -405,7 +405,7 @@ def test_what_is_refused_at_once(harness: Harness) -> None:
 
 def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
     subscription, at = damaged(harness)
-    for requested, told in (
+    for requested, reported in (
         ({"at": at}, "cut_restored"),
         ({"snapshot": "missing"}, "there is no snapshot missing"),
     ):
@@ -415,7 +415,7 @@ def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
         assert preview.work_out(harness.ctx, preview_id)
         with harness.ctx.registry.connection() as conn:
             found = previews.get(conn, preview_id)
-        assert told in str(found.error or [step["name"] for step in found.steps or []])
+        assert reported in str(found.error or [step["name"] for step in found.steps or []])
     with harness.ctx.registry.connection() as conn:
         assert move.latest(conn, TENANT) is None
         assert conn.execute("SELECT FROM cluster").rowcount == 1
@@ -432,7 +432,7 @@ def test_the_ledger_knows_the_cluster_while_it_is_wanted_and_names_it_when_it_is
     there = restored_cluster(harness)
 
     def found() -> set[tuple[str, str, str | None]]:
-        findings = verify(harness.ctx, attackers=0).findings
+        findings = verify(harness.ctx, probes=0).findings
         return {(f.fault.value, f.name, f.owner) for f in findings if f.system in ("AWS", "PostgreSQL")}
 
     reconciled = "UPDATE operation SET state = 'done', finished_at = '-infinity' WHERE state <> 'done'"

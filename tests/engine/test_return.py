@@ -60,7 +60,7 @@ def look(harness: Harness) -> None:
     harness.work()
 
 
-def told(harness: Harness) -> list[str]:
+def reported(harness: Harness) -> list[str]:
     with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT payload FROM notification WHERE tenant_id = %s AND kind = 'needs_attention' ORDER BY seq",
@@ -96,7 +96,7 @@ def test_who_pays_again_gets_a_new_tenant_and_the_old_one_is_kept_and_told_of(ha
     assert harness.tenant(new).phase is Phase.ACTIVE
     assert harness.rows(new) == []
     kept(harness)
-    assert told(harness) == [RUNBOOK]
+    assert reported(harness) == [RUNBOOK]
 
 
 @pytest.mark.parametrize("status", ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"])
@@ -162,7 +162,7 @@ def test_a_plan_that_asks_nobody_waits_for_the_customer_too(harness: Harness) ->
     kept(harness)
     look(harness)
     kept(harness)
-    assert told(harness) == [RUNBOOK]
+    assert reported(harness) == [RUNBOOK]
     ends(harness)
     retention_ends(harness)
     harness.work()
@@ -187,7 +187,7 @@ def test_no_later_look_writes_over_it_and_the_end_of_the_subscription_ends_it(ha
     kept(harness)
     ends(harness)
     assert harness.tenant(SUBSCRIPTION).runbook == "purge-due"
-    assert told(harness) == [RUNBOOK, "purge-due"]
+    assert reported(harness) == [RUNBOOK, "purge-due"]
 
 
 def _secrets_away(point: str) -> None:

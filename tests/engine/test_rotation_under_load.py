@@ -109,7 +109,7 @@ def dataplane(harness: Harness, cache: ValkeyServer, tmp_path: Path) -> Iterator
 
 @dataclass
 class Load:
-    """Threads that ask for pages and write notes at a steady rate, and count what they were told."""
+    """Threads that ask for pages and write notes at a steady rate, and count the answers."""
 
     app: Flask
     answers: Counter[str] = field(default_factory=Counter)

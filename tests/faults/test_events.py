@@ -32,15 +32,15 @@ def test_shuffled_late_and_lost_events_end_where_stripe_says(empty_database_url:
         f"--tenants 12 --events 80 --seed 20261124 --shuffle 60 --late 0.3 --drop 0.1 --crash 0 --json"
         f" --registry {empty_database_url}",
     )
-    told = json.loads(done.stdout)
-    assert told["differences"] == []
-    assert told["late"] > 10
-    assert told["dropped"] > 2
+    reported = json.loads(done.stdout)
+    assert reported["differences"] == []
+    assert reported["late"] > 10
+    assert reported["dropped"] > 2
 
 
 @pytest.mark.fault(14)
 def test_a_web_process_that_dies_before_its_answer_has_stored_the_event_once(registry: Registry) -> None:
-    """Stripe was told nothing, so it delivers again; the wake-up was lost as well."""
+    """Stripe got no answer, so it delivers again; the wake-up was lost as well."""
     body = event("evt_cut")
     dying = Dying(registry)
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""The registry and the broker misbehave, workers are stopped and told to go, while customers sign up.
+"""The registry and the broker misbehave, workers are stopped and asked to go, while customers sign up.
 
 Real Celery processes, real servers of the test's own; the cloud is simulated. However the fault goes, in
 the end every customer has what was paid for, once.

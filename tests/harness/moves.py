@@ -100,8 +100,8 @@ def moving_harness(
 @dataclass
 class Journal:
     """Threads that write through the data plane at a steady rate, each row once, and keep what they were
-    told. `confirmed`: bodies whose commit was answered; `doubtful`: those whose commit got no answer, which
-    may or may not be there. A write that was refused is counted and its body never used again."""
+    reported. `confirmed`: bodies whose commit was answered; `doubtful`: those whose commit got no answer,
+    which may or may not be there. A write that was refused is counted and its body never used again."""
 
     dataplane: DataPlane
     rate: float

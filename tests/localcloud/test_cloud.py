@@ -1,4 +1,4 @@
-"""All of it at once, told to the product by its own variables."""
+"""All of it at once, given to the product by its own variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault proxies: they pass on what they should, and misbehave as they are told."""
+"""The fault proxies: they pass on what they should, and misbehave as they are asked to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The examples, each with its tool, on hardened databases: applied once, recorded, bounded, told apart."""
+"""The examples, each with its tool, on hardened databases: applied once, recorded, bounded, reported
+apart."""
 
 from __future__ import annotations
 
@@ -198,10 +199,10 @@ def test_a_command_gets_the_url_and_none_of_our_secrets(tenant: Tenant, tmp_path
     script = "import os, sys\nprint(sorted(os.environ), sys.argv)\nsys.exit(3)"
     with pytest.raises(MigrationFailed, match="status 3") as caught:
         tenant.bring(command(tmp_path / "p", script))
-    told = str(caught.value)
-    assert "'DATABASE_URL'" in told
-    assert "AWS_SECRET_ACCESS_KEY" not in told
-    assert "postgresql://" not in told
+    reported = str(caught.value)
+    assert "'DATABASE_URL'" in reported
+    assert "AWS_SECRET_ACCESS_KEY" not in reported
+    assert "postgresql://" not in reported
 
 
 def test_what_a_command_prints_is_told_without_the_password_and_without_rows(

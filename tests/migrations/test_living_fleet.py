@@ -76,9 +76,11 @@ def purge(harness: Harness, number: int) -> None:
 
 
 def disagreements(harness: Harness, release: str) -> list[str]:
-    """Registry, databases and routes, as far as the release is concerned. That a person is told of a closed
-    tenant whose customer pays again is as it should be."""
-    found = [told for told in harness.violations() if "subscription that has not ended" not in told]
+    """Registry, databases and routes, as far as the release is concerned. That a person is notified of a
+    closed tenant whose customer pays again is as it should be."""
+    found = [
+        reported for reported in harness.violations() if "subscription that has not ended" not in reported
+    ]
     databases = {key.rpartition("/")[2]: value for key, value in harness.world.all(DATABASE).items()}
     found += [f"{key} ran {n} times" for key, n in harness.world.all(APPLIED).items() if n != 1]
     with harness.ctx.registry.connection() as conn:
@@ -92,9 +94,9 @@ def disagreements(harness: Harness, release: str) -> list[str]:
             if (row.release, newest) != (expected, expected):
                 found.append(f"{row.slug}: registry {row.release}, database {newest}, not {release}")
             entry = harness.cache.read(f"{row.slug}.{ZONE}")
-            told = None if entry is None else entry.payload["release"]
-            if row.spec.lifecycle is Lifecycle.ACTIVE and told != release:
-                found.append(f"{row.slug}: its route tells {told}, not {release}")
+            reported = None if entry is None else entry.payload["release"]
+            if row.spec.lifecycle is Lifecycle.ACTIVE and reported != release:
+                found.append(f"{row.slug}: its route tells {reported}, not {release}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Rollouts over real databases: order, budget, resume, births."""
+"""Rollouts over real databases: order, budget, resume, new tenants."""
 
 from __future__ import annotations
 

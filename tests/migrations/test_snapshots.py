@@ -60,11 +60,11 @@ MakeCareful = Callable[..., Careful]
 @pytest.fixture
 def make_careful(make_fleet: MakeFleet) -> MakeCareful:
     def make(
-        count: int, *, clusters: int = 1, looks: int = 2, crash: Callable[[str], None] | None = None
+        count: int, *, clusters: int = 1, observations: int = 2, crash: Callable[[str], None] | None = None
     ) -> Careful:
         fleet = make_fleet(count, clusters=clusters)
         world = World(crash=crash)
-        account, provider = FakeAccount(world), FakeSnapshots(world, looks=looks)
+        account, provider = FakeAccount(world), FakeSnapshots(world, polls=observations)
         for number in range(clusters):
             account.make("cluster", fleet.cluster(number), status="available")
         usual = fleet.ctx.catalogue

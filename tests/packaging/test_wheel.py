@@ -183,10 +183,10 @@ def test_a_worker_would_start_and_says_what_it_would_do(
     assert str(installed.site / "controlplane" / "workers" / "terraform" / "stacks") in stacks
     for stack, digest in wiring.stack_versions().items():
         assert f"{stack} {digest}" in stacks  # the very files of the checkout
-    told = json.loads(installed.run("worker", "--check", "--json", env=worker_env).stdout)
-    assert told["ok"] is True
+    reported = json.loads(installed.run("worker", "--check", "--json", env=worker_env).stdout)
+    assert reported["ok"] is True
     assert {"settings", "Terraform stacks", "Terraform", "pg_dump", "TLS"} <= {
-        check["name"] for check in told["checks"]
+        check["name"] for check in reported["checks"]
     }
 
 

@@ -37,14 +37,14 @@ class Subject:
     source: Home
     target: Home
     close: Callable[[], None]
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
 
     def pause(self) -> None:
-        self.told.append("pause")
+        self.reported.append("pause")
         self.close()
 
     def cut(self) -> None:
-        self.told.append("cut")
+        self.reported.append("cut")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_move_needs_no_log_at_its_target(build: Build) -> None:
     handed = subject.moves.hand_over(
         subject.source, subject.target, going(), pause=subject.pause, cut=subject.cut
     )
-    assert subject.told == ["pause", "cut"]
+    assert subject.reported == ["pause", "cut"]
     assert [(table.rows, table.same) for table in handed.tables] == [(100, True)]
 
 

@@ -13,11 +13,11 @@ from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
 from controlplane.domain.errors import Retryable
+from controlplane.domain.pool import Quota
 from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
 from controlplane.localcloud.fakes.aws import FakeAccount, FakeQuotas
 from controlplane.localcloud.fakes.world import World
 from controlplane.workers.providers.aws_quotas import AwsQuotas
-from controlplane.workers.providers.ports import QuotaRoom
 from tests.harness.terraform import new_id
 
 
@@ -61,9 +61,9 @@ def fixture(request: pytest.FixtureRequest) -> Iterator[QuotasFixture]:
 
 def test_what_is_left_falls_with_each_cluster(fixture: QuotasFixture) -> None:
     fixture.limit(100, 100)
-    before = fixture.quotas.room()
+    before = fixture.quotas.left()
     fixture.make_cluster()
-    after = fixture.quotas.room()
+    after = fixture.quotas.left()
     assert after.clusters == before.clusters - 1
     assert after.instances == before.instances
 
@@ -71,7 +71,7 @@ def test_what_is_left_falls_with_each_cluster(fixture: QuotasFixture) -> None:
 def test_it_follows_the_quota_and_may_be_below_zero(fixture: QuotasFixture) -> None:
     fixture.make_cluster()
     fixture.limit(0, 7)
-    room = fixture.quotas.room()
+    room = fixture.quotas.left()
     assert room.clusters < 0
     assert room.instances <= 7
 
@@ -89,23 +89,23 @@ def test_an_old_answer_will_do_where_the_caller_says_so(stubbed: tuple[AwsQuotas
     quotas, stub = stubbed
     answer = {"AccountQuotas": [{"AccountQuotaName": "DBClusters", "Used": 3, "Max": 40}]}
     stub.add_response("describe_account_attributes", answer)
-    assert quotas.room() == QuotaRoom(clusters=37, instances=None)
-    assert quotas.room(max_age=60) == QuotaRoom(clusters=37, instances=None)
+    assert quotas.left() == Quota(clusters=37, instances=None)
+    assert quotas.left(max_age=60) == Quota(clusters=37, instances=None)
     stub.add_response("describe_account_attributes", {"AccountQuotas": []})
-    assert quotas.room() == QuotaRoom(clusters=None, instances=None)
+    assert quotas.left() == Quota(clusters=None, instances=None)
 
 
 def test_an_account_that_may_not_ask_does_not_know(stubbed: tuple[AwsQuotas, Stubber]) -> None:
     quotas, stub = stubbed
     stub.add_client_error("describe_account_attributes", "AccessDenied", http_status_code=403)
-    assert quotas.room() == QuotaRoom(clusters=None, instances=None)
+    assert quotas.left() == Quota(clusters=None, instances=None)
 
 
 def test_a_throttled_question_is_asked_again_later(stubbed: tuple[AwsQuotas, Stubber]) -> None:
     quotas, stub = stubbed
     stub.add_client_error("describe_account_attributes", "Throttling", http_status_code=400)
     with pytest.raises(Retryable):
-        quotas.room()
+        quotas.left()
 
 
 def test_an_answer_that_is_not_aws_s_is_asked_for_again(
@@ -118,4 +118,4 @@ def test_an_answer_that_is_not_aws_s_is_asked_for_again(
 
     monkeypatch.setattr(quotas._client, "describe_account_attributes", answers)
     with pytest.raises(Retryable, match="can't be read"):
-        quotas.room()
+        quotas.left()

@@ -43,7 +43,7 @@ def fixture(request: pytest.FixtureRequest) -> Fixture:
                 name,
                 cluster=cluster,
                 tags={},
-                looks=0,
+                polls=0,
                 taken_at=datetime.now(UTC).isoformat(),
             ),
             names=lambda _: account.names(SNAPSHOT),

@@ -273,12 +273,12 @@ def test_any_status_can_be_forced(fixture: StripeFixture, status: str) -> None:
 def test_no_status_can_be_forced_on_one_that_has_ended(fixture: StripeFixture, ended: str) -> None:
     made = create(fixture, fixture.customer())
     fixture.control.set_status(made["id"], ended)
-    told = fixture.events(made["id"])
+    reported = fixture.events(made["id"])
     for status in ("active", "trialing", "past_due", "unpaid", "paused", "incomplete"):
         with pytest.raises(ValueError, match=f"is {ended}, which is for ever"):
             fixture.control.set_status(made["id"], status)
     assert fetch(fixture, made["id"])["status"] == ended
-    assert fixture.events(made["id"]) == told
+    assert fixture.events(made["id"]) == reported
 
 
 def test_a_payment_that_fails_after_the_end_revives_nobody(fixture: StripeFixture) -> None:

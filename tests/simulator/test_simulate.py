@@ -32,12 +32,12 @@ def simulate(empty_database_url: str) -> Callable[..., Result]:
 
 def test_a_small_stream_with_every_trouble_converges(simulate: Callable[..., Result]) -> None:
     done = simulate(*SMALL, "--seed", "7")
-    told = json.loads(done.stdout)
-    assert told["differences"] == []
+    reported = json.loads(done.stdout)
+    assert reported["differences"] == []
     assert done.exit_code == 0
-    assert told["converged"]
-    assert told["events"] == 60
-    assert min(told["doubled"], told["late"], told["dropped"], len(told["crashes"])) > 0
+    assert reported["converged"]
+    assert reported["events"] == 60
+    assert min(reported["doubled"], reported["late"], reported["dropped"], len(reported["crashes"])) > 0
 
 
 def test_the_same_seed_is_the_same_run(
@@ -47,8 +47,8 @@ def test_the_same_seed_is_the_same_run(
     url = postgres_server.create_database("simulate_again")
     second = json.loads(CliRunner().invoke(command, [*SMALL, "--seed", "11", "--registry", url]).stdout)
     postgres_server.drop_database("simulate_again")
-    for told in (first, second):
-        del told["seconds"]
+    for reported in (first, second):
+        del reported["seconds"]
     assert first == second
     assert len(first["crashes"]) > 0
 
@@ -68,10 +68,10 @@ def test_a_recording_is_replayed(simulate: Callable[..., Result], tmp_path: Path
 def test_events_alone_carry_their_objects(tmp_path: Path) -> None:
     """What `stripe events list` gives, one a line."""
     made = generate(CATALOGUE, tenants=2, events=30, seed=3, livemode=False)
-    told = [m.event for m in made if m.event and m.event["type"].startswith("customer.subscription.")]
+    reported = [m.event for m in made if m.event and m.event["type"].startswith("customer.subscription.")]
     recording = tmp_path / "events.jsonl"
-    recording.write_text("".join(json.dumps(event) + "\n" for event in told))
-    for moment, event in zip(load(recording), told, strict=True):
+    recording.write_text("".join(json.dumps(event) + "\n" for event in reported))
+    for moment, event in zip(load(recording), reported, strict=True):
         assert moment.objects == (event["data"]["object"],)
 
 
@@ -110,10 +110,10 @@ def test_a_control_plane_that_loses_events_is_found_out(
     monkeypatch.setattr(comparison, "compare", lambda _ctx: comparison.Compared(0, 0))
     lossy = ("--seed", "2", "--drop", "0.5", "--crash", "0", "--json")
     done = simulate("--tenants", "6", "--events", "12", *lossy)
-    told = json.loads(done.stdout)
+    reported = json.loads(done.stdout)
     assert done.exit_code == 1
-    assert not told["converged"]
-    assert any("dropped" in event for found in told["differences"] for event in found["events"])
+    assert not reported["converged"]
+    assert any("dropped" in event for found in reported["differences"] for event in found["events"])
 
 
 def test_a_database_in_use_is_not_touched(simulate: Callable[..., Result]) -> None:

@@ -105,7 +105,7 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
     "events that are due": (lambda conn: event.due(conn, limit=500), "stripe_event_due"),
     "previews that are due": (lambda conn: preview.due(conn, limit=500), "preview_due"),
     "a notification that is due": (notification.due, "notification_due"),
-    "looks, graces and trials": (lambda conn: timers.run(conn, limit=500), "tenant_next_observation"),
+    "observations, graces and trials": (lambda conn: timers.run(conn, limit=500), "tenant_next_observation"),
     "a claim of anything": (lambda conn: lease.claim(conn, holder="w", seconds=1), "operation_due"),
     "how many need attention": (summary.needing_attention, "tenant_attention"),
     "operations that are parked": (

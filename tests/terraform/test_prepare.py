@@ -23,9 +23,9 @@ ENVIRONMENT = {
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a terraform that only writes down its commands was told; it is the one that is found."""
-    log, binary = tmp_path / "told", tmp_path / "terraform"
+def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a terraform that only writes down its commands was given; it is the one that is found."""
+    log, binary = tmp_path / "reported", tmp_path / "terraform"
     binary.write_text(f'#!/bin/sh\necho "$1" >> {log}\n')
     binary.chmod(0o755)
     settings = ENVIRONMENT | {
@@ -37,20 +37,20 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
-def test_each_stack_is_initialised_once(told: Path) -> None:
+def test_each_stack_is_initialised_once(reported: Path) -> None:
     wiring.prepare_from_environment()
     wiring.prepare_from_environment()
-    assert told.read_text().split() == ["init"] * len(wiring.STACK_NAMES)
+    assert reported.read_text().split() == ["init"] * len(wiring.STACK_NAMES)
 
 
 def test_a_terraform_that_fails_stops_no_worker(
-    told: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    reported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "terraform").write_text("#!/bin/sh\nexit 1\n")
     with caplog.at_level(logging.WARNING):
         wiring.prepare_from_environment()
     assert "terraform could not be prepared" in caplog.text
-    assert not told.exists()
+    assert not reported.exists()
 
 
 def test_settings_that_are_missing_stop_no_worker(

@@ -137,7 +137,7 @@ def test_a_damaged_state_is_not_touched_by_a_look() -> None:
     write(run, b"{")
     inventory = inventory_of(run.stack, AwsAccount(REGION), run.variables)
     session = cast(Session, RecordedSession(run))
-    assert Recovery(run, session, StateBucket(BUCKET, region=REGION), inventory).look().empty
+    assert Recovery(run, session, StateBucket(BUCKET, region=REGION), inventory).observe().empty
     with pytest.raises(ValueError, match="Expecting"):
         read(run)
 

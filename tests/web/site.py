@@ -61,7 +61,7 @@ ENVIRONMENT = {
 
 @dataclass
 class Site:
-    """`wake_ups`: what the broker was told, in order. `settings`: variables over those of ENVIRONMENT."""
+    """`wake_ups`: what the broker was sent, in order. `settings`: variables over those of ENVIRONMENT."""
 
     registry: Registry
     wake_ups: list[tuple[str, list[str]]] = field(default_factory=list)

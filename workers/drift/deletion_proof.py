@@ -30,7 +30,7 @@ class Evidence:
     left: bool = False
 
 
-def look_for_what_is_left(ctx: Context, purged: PurgeRow) -> tuple[list[Evidence], list[str]]:
+def find_what_is_left(ctx: Context, purged: PurgeRow) -> tuple[list[Evidence], list[str]]:
     """All that was asked, and what is still there. Raises Retryable and NeedsHuman."""
     content = purged.content
     found = [*_hosts(ctx, content)]

@@ -1,9 +1,9 @@
 """Is everything outside there, and does it let us in? Is all here that a worker needs?
 
-Each look does the cheapest thing that needs what a worker needs: the same credentials, the same
+Each check does the cheapest thing that needs what a worker needs: the same credentials, the same
 permission, the same endpoint. All run side by side and each ends within LIMIT seconds, because a
-doctor who waits for the dead is of no use; a look that hangs is left behind in its thread. Nothing is
-changed anywhere, and no line holds a secret: what isn't an error of ours is told by its type alone.
+doctor who waits for the dead is of no use; a check that hangs is left behind in its thread. Nothing is
+changed anywhere, and no line holds a secret: what isn't an error of ours is reported by its type alone.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from controlplane.workers.providers.real import STACKS
 from controlplane.workers.providers.stripe_billing import StripeBilling
 from controlplane.workers.runtime.wiring import stack_versions
 
-LIMIT = 5.0  # seconds for each look
+LIMIT = 5.0  # seconds for each check
 PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard
 CLOCK_APART = 5.0  # seconds: leases run out by the registry's clock, signatures by ours
 TERRAFORM = (1, 11)  # state locks in S3 without DynamoDB, write-only arguments
 
-Look = Callable[[WorkerSettings], str]
+Probe = Callable[[WorkerSettings], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Check:
 
 
 def checks(settings: WorkerSettings, *, local: bool = False) -> Iterator[Check]:
-    """One for each look, in a fixed order; `local`: of those alone that leave this machine alone."""
+    """One for each check, in a fixed order; `local`: of those alone that leave this machine alone."""
     deadline = time.monotonic() + LIMIT
-    looks = HERE if local else LOOKS
-    running = [(name, _start(name, look, settings)) for name, look in looks.items()]
+    probes = HERE if local else CHECKS
+    running = [(name, _start(name, probe, settings)) for name, probe in probes.items()]
     for name, answer in running:
         try:
             yield answer.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -69,23 +69,23 @@ def checks(settings: WorkerSettings, *, local: bool = False) -> Iterator[Check]:
             yield Check(name, False, f"no answer within {LIMIT:g} s", LIMIT)
 
 
-def look_at_stacks() -> Check:
-    """The one look that needs no settings."""
-    return _look("Terraform stacks", _stacks)
+def check_stacks() -> Check:
+    """The one check that needs no settings."""
+    return _checked("Terraform stacks", _stacks)
 
 
-def _start(name: str, look: Look, settings: WorkerSettings) -> queue.SimpleQueue[Check]:
+def _start(name: str, probe: Probe, settings: WorkerSettings) -> queue.SimpleQueue[Check]:
     answer: queue.SimpleQueue[Check] = queue.SimpleQueue()
     threading.Thread(
-        target=lambda: answer.put(_look(name, lambda: look(settings))), name=f"doctor-{name}", daemon=True
+        target=lambda: answer.put(_checked(name, lambda: probe(settings))), name=f"doctor-{name}", daemon=True
     ).start()
     return answer
 
 
-def _look(name: str, look: Callable[[], str]) -> Check:
+def _checked(name: str, probe: Callable[[], str]) -> Check:
     started = time.monotonic()
     try:
-        ok, detail = True, look()
+        ok, detail = True, probe()
     except ControlPlaneError as error:
         ok, detail = False, str(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
@@ -184,9 +184,9 @@ def _stacks(_: object = None) -> str:
 
 def _terraform(settings: WorkerSettings) -> str:
     binary = settings.terraform_binary
-    told = _output_of(binary, "version", "-json")
+    output = _output_of(binary, "version", "-json")
     try:
-        version = str(json.loads(told)["terraform_version"])
+        version = str(json.loads(output)["terraform_version"])
         major, minor, *_ = version.split(".")
         number = (int(major), int(minor))
     except (ValueError, KeyError, TypeError) as error:
@@ -252,7 +252,7 @@ def _migrations(settings: WorkerSettings) -> str:
     return f"{len(found)} migrations, the newest is {found[-1].name}"
 
 
-HERE: dict[str, Look] = {
+HERE: dict[str, Probe] = {
     "Terraform stacks": _stacks,
     "Terraform": _terraform,
     "work folder": _work_dir,
@@ -263,7 +263,7 @@ HERE: dict[str, Look] = {
 }
 """What needs nothing but this machine: `worker --check`."""
 
-LOOKS: dict[str, Look] = {
+CHECKS: dict[str, Probe] = {
     "registry": _registry,
     "broker": _broker,
     "cache": _cache,

@@ -29,7 +29,7 @@ CLUSTER_DATABASES = ("postgres", "template1")
 
 
 @dataclass(slots=True)
-class Attacked:
+class Probed:
     """`tried`: how often something was refused or got in."""
 
     breaches: list[Finding] = field(default_factory=list)
@@ -37,30 +37,30 @@ class Attacked:
     untried: list[str] = field(default_factory=list)
 
 
-def attack(
+def probe(
     ctx: Context, systems: Systems, *, tenants: int, tenant_id: str | None = None, seed: int | None = None
-) -> Attacked:
+) -> Probed:
     """As `tenants` of them at most, drawn by chance, or as the one tenant. Only clusters whose databases
-    were read are attacked, so none is woken for it."""
+    were read are probed, so none is woken for it."""
     drawn = random.Random(seed)  # noqa: S311 - picks whom to test
-    attackers = [
+    probes = [
         placed
         for name, placed in sorted(systems.registry.current.items())
         if systems.registry.tenants[name].complete
         and name not in systems.registry.busy
         and tenant_id in (None, name)
     ]
-    found = Attacked()
-    for placed in drawn.sample(attackers, min(tenants, len(attackers))):
+    found = Probed()
+    for placed in drawn.sample(probes, min(tenants, len(probes))):
         if placed.cluster_id in systems.databases:
             others = [name for name in systems.databases[placed.cluster_id] if name != placed.database]
-            _attack_databases(ctx, found, placed, drawn.sample(others, min(TARGETS, len(others))))
+            _probe_databases(ctx, found, placed, drawn.sample(others, min(TARGETS, len(others))))
         if systems.tagged is not None:
-            _attack_secrets(ctx, found, placed, drawn, systems)
+            _probe_secrets(ctx, found, placed, drawn, systems)
     return found
 
 
-def _attack_databases(ctx: Context, found: Attacked, placed: Placement, targets: Sequence[str]) -> None:
+def _probe_databases(ctx: Context, found: Probed, placed: Placement, targets: Sequence[str]) -> None:
     try:
         with ctx.registry.connection() as conn:
             at = endpoint_of(cluster.get(conn, placed.cluster_id))
@@ -90,8 +90,8 @@ def _attack_databases(ctx: Context, found: Attacked, placed: Placement, targets:
             )
 
 
-def _attack_secrets(
-    ctx: Context, found: Attacked, placed: Placement, drawn: random.Random, systems: Systems
+def _probe_secrets(
+    ctx: Context, found: Probed, placed: Placement, drawn: random.Random, systems: Systems
 ) -> None:
     names = ((thing.arn, secret_name(thing.arn)) for thing in systems.tagged or ())
     arns = {arn: name for arn, name in names if name is not None}

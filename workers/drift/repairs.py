@@ -1,8 +1,8 @@
-"""Mends findings of the drift report, as far as a machine may.
+"""Repairs findings of the drift report, as far as a machine may.
 
 Nothing here deletes or replaces what holds data: the engine is asked to look at a tenant, a route is
 written again, a subscription is applied, a hostname of ours that no tenant has is given back. Clusters,
-databases, secrets, roles and states that belong to nobody are told of and left: an orphan may be the only
+databases, secrets, roles and states that belong to nobody are reported and left: an orphan may be the only
 copy of what a registry restored from a backup has forgotten.
 
 Only what two looks agree on is repaired. Each repair reads the registry again, so one that has become
@@ -34,18 +34,18 @@ REASON = "found by controlplane verify"
 def repair(ctx: Context, findings: Sequence[Finding]) -> list[tuple[Finding, str]]:
     """Each finding that has a repair, with what was done about it; a tenant is asked for once."""
     done: list[tuple[Finding, str]] = []
-    seen: dict[tuple[Repair, str], str] = {}
+    observed: dict[tuple[Repair, str], str] = {}
     for finding in findings:
         if finding.repair is None:
             continue
         key = finding.repair, finding.target
-        if key not in seen:
+        if key not in observed:
             try:
-                seen[key] = REPAIRS[finding.repair](ctx, finding)
+                observed[key] = REPAIRS[finding.repair](ctx, finding)
             except ControlPlaneError as error:
-                seen[key] = f"failed: {error}"
-            _record(ctx, finding, seen[key])
-        done.append((finding, seen[key]))
+                observed[key] = f"failed: {error}"
+            _record(ctx, finding, observed[key])
+        done.append((finding, observed[key]))
     return done
 
 
@@ -93,14 +93,14 @@ def _delete_hostname(ctx: Context, finding: Finding) -> str:
     with ctx.registry.connection() as conn:
         if hostname.owner(conn, finding.name) is not None:
             return "a tenant has it by now"
-    seen = ctx.providers.hostnames.find(finding.name)
-    if seen is None or seen.id != finding.target or seen.tenant_id != finding.owner:
+    observed = ctx.providers.hostnames.find(finding.name)
+    if observed is None or observed.id != finding.target or observed.tenant_id != finding.owner:
         return "it is gone, or another's by now"
-    ctx.providers.hostnames.delete(seen.id)
+    ctx.providers.hostnames.delete(observed.id)
     return "deleted"
 
 
-def _settle(ctx: Context, finding: Finding) -> str:
+def _apply_subscription(ctx: Context, finding: Finding) -> str:
     apply_subscription(ctx, finding.target, event_at=datetime.now(UTC), reason=REASON)
     return "fetched and applied"
 
@@ -110,5 +110,5 @@ REPAIRS: dict[Repair, Callable[[Context, Finding], str]] = {
     Repair.REPUBLISH: _republish,
     Repair.WITHDRAW: _withdraw,
     Repair.DELETE_HOSTNAME: _delete_hostname,
-    Repair.APPLY_SUBSCRIPTION: _settle,
+    Repair.APPLY_SUBSCRIPTION: _apply_subscription,
 }

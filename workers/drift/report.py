@@ -19,7 +19,7 @@ from controlplane.domain.billing import Decision, spec_from_subscription
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.systems import CustomHostname, StateEntry, Subscription, Systems, TaggedThing
 from controlplane.store import cluster, subscription
-from controlplane.store import drift as registry_book
+from controlplane.store import drift as registry_system
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.observe import endpoint_of
 from controlplane.workers.jobs.comparison import BATCH, in_step
@@ -50,34 +50,34 @@ class Reader:
 
     def read(self) -> Read:
         with self._ctx.registry.connection() as conn:
-            since = registry_book.now(conn)
+            since = registry_system.now(conn)
         self._young = since.timestamp() - WEBHOOK_SECONDS
         outside = self._ctx.providers.inventory
-        tagged = self._book("AWS tags", lambda: [_tagged(t.arn, t.tags) for t in outside.tagged()])
-        states = self._book(
+        tagged = self._system("AWS tags", lambda: [_tagged(t.arn, t.tags) for t in outside.tagged()])
+        states = self._system(
             "Terraform states",
             lambda: [StateEntry(s.stack, s.workspace, s.present, s.locked) for s in outside.states()],
         )
-        secrets = self._book("Secrets Manager", lambda: dict(outside.secrets()))
-        roles = self._book("IAM", lambda: list(outside.roles()))
-        hostnames = self._book("Cloudflare", self._hostnames)
-        cache = self._book(
+        secrets = self._system("Secrets Manager", lambda: dict(outside.secrets()))
+        roles = self._system("IAM", lambda: list(outside.roles()))
+        hostnames = self._system("Cloudflare", self._hostnames)
+        cache = self._system(
             "the cache",
             lambda: {
                 host: None if entry is None else entry.payload
                 for host, entry in self._ctx.providers.cache.entries()
             },
         )
-        subscriptions = self._book("Stripe", self._subscriptions)
+        subscriptions = self._system("Stripe", self._subscriptions)
         databases = self._databases()
         with self._ctx.registry.connection() as conn:
-            registry = registry_book.read(conn, since=since)
+            registry = registry_system.read(conn, since=since)
         systems = Systems(
             registry, tagged, states, secrets, roles, hostnames, cache, subscriptions, databases
         )
         return Read(systems, tuple(self._unread))
 
-    def _book(self, name: str, read: Callable[[], T]) -> T | None:
+    def _system(self, name: str, read: Callable[[], T]) -> T | None:
         try:
             return read()
         except ControlPlaneError as error:
@@ -124,7 +124,8 @@ class Reader:
                 or not (self._wake or row.spec.seconds_until_auto_pause is None)
             ):
                 continue
-            names = self._book(f"the databases of {row.id}", partial(self._ctx.providers.databases.names, at))
+            read = partial(self._ctx.providers.databases.names, at)
+            names = self._system(f"the databases of {row.id}", read)
             if names is not None:
                 found[row.id] = names
         return found

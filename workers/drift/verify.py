@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.drift import compare
 from controlplane.domain.finding import Finding
-from controlplane.workers.drift.isolation_probe import attack
+from controlplane.workers.drift.isolation_probe import probe
 from controlplane.workers.drift.report import Reader
 from controlplane.workers.engine.context import Context
 
@@ -15,7 +15,7 @@ from controlplane.workers.engine.context import Context
 @dataclass(frozen=True, slots=True)
 class Report:
     """`unread`: systems that could not be read; `untried`: what could not be tried, both with the
-    reason. `tried`: connects and simulations of the attack."""
+    reason. `tried`: connects and simulations of the isolation probe."""
 
     findings: tuple[Finding, ...]
     unread: tuple[str, ...]
@@ -33,16 +33,16 @@ class Report:
         return [finding for finding in later.findings if finding.key in before]
 
 
-def verify(ctx: Context, *, tenant_id: str | None = None, attackers: int = 20, wake: bool = False) -> Report:
-    """`attackers`: tenants whose login and role are tried on what is others'; 0 for none."""
+def verify(ctx: Context, *, tenant_id: str | None = None, probes: int = 20, wake: bool = False) -> Report:
+    """`probes`: tenants whose login and role are tried on what is others'; 0 for none."""
     started = time.monotonic()
     read = Reader(ctx, wake=wake).read()
     found = compare(read.systems, tenant_id=tenant_id)
-    attacked = attack(ctx, read.systems, tenants=attackers, tenant_id=tenant_id)
+    probed = probe(ctx, read.systems, tenants=probes, tenant_id=tenant_id)
     return Report(
-        findings=(*attacked.breaches, *found),
+        findings=(*probed.breaches, *found),
         unread=read.unread,
-        tried=attacked.tried,
-        untried=tuple(attacked.untried),
+        tried=probed.tried,
+        untried=tuple(probed.untried),
         seconds=round(time.monotonic() - started, 3),
     )

@@ -55,7 +55,7 @@ class Context:
     where the folder is the project of another tool.
     `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
     process holds leases; `lock_owner`: the one that Terraform writes into its locks. `certificate_key`:
-    signs deletion certificates; without it they are not signed. `listener`: who hears
+    signs deletion certificates; without it they are not signed. `webhook_sink`: where
     the notifications."""
 
     registry: Registry
@@ -70,4 +70,4 @@ class Context:
     notify: Notify
     new_password: Callable[[], str]
     certificate_key: CertificateKey | None = None
-    listener: ports.Listener | None = None
+    webhook_sink: ports.WebhookSink | None = None

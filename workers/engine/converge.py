@@ -185,7 +185,7 @@ def _end_step(ctx: Context, held: ClaimedOperation, seq: int, state: StepState, 
 def plan_for_tenant(
     ctx: Context, tenant_id: str, *, wake: bool = True
 ) -> tuple[TenantRecord, TenantStatus, list[Step]]:
-    """What is known, what is seen, what is left to do; changes nothing. `wake`: see `observe_tenant`."""
+    """What is known, what is observed, what is left to do; changes nothing. `wake`: see `observe_tenant`."""
     record = load_tenant(ctx, tenant_id)
     status = observe_tenant(ctx, record, wake=wake)
     return record, status, plan_tenant(_goal(ctx, record, status), status)

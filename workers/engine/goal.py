@@ -36,7 +36,7 @@ _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pendi
 
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
-    """What the registry knows of a tenant at the start of a look.
+    """What the registry knows of a tenant at the start of an observation.
 
     `plan` is None for a closed tenant whose plan has left the catalogue. `routed`: the hosts that were
     ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,

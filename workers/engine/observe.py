@@ -120,7 +120,7 @@ def _home(conn: Connection, placed: Placement | None) -> tuple[ClusterRow | None
 
 def observe_tenant(ctx: Context, record: TenantRecord, *, wake: bool = True) -> TenantStatus:
     """`wake` False: a database on a cluster that pauses when idle is not asked, since a connection
-    would start it; what was seen there last is taken for what there is."""
+    would start it; what was observed there last is taken for what there is."""
     with ctx.registry.connection() as conn:
         domains = tuple(h.observed() for h in hostname.of_tenant(conn, record.row.id))
     hosts = {*record.routed, subdomain(record.row.slug, ctx.platform.zone), *(h.host for h in domains)}
@@ -138,7 +138,7 @@ def observe_tenant(ctx: Context, record: TenantRecord, *, wake: bool = True) -> 
     app, migrator = secrets.describe(placed.app_secret), secrets.describe(placed.migrator_secret)
     made = _usable(app) and _usable(migrator) and ctx.providers.identities.role_exists(placed.iam_role)
     at = endpoint_of(record.cluster) if record.cluster.ready else None
-    database = None if wake or record.purging or not _pauses(record) else _seen_last(record)
+    database = None if wake or record.purging or not _pauses(record) else _last_observed(record)
     if at is not None and database is None:
         status = ctx.providers.databases.observe(at, placed)
         database = DatabaseStatus(
@@ -228,7 +228,7 @@ def _pauses(record: TenantRecord) -> bool:
     return record.cluster is not None and record.cluster.spec.seconds_until_auto_pause is not None
 
 
-def _seen_last(record: TenantRecord) -> DatabaseStatus | None:
+def _last_observed(record: TenantRecord) -> DatabaseStatus | None:
     last = (record.row.status or {}).get("database")
     return None if last is None else DatabaseStatus(**last)
 

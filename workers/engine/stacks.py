@@ -1,7 +1,7 @@
 """The variables of each Terraform stack, and the digest that says whether it was applied.
 
 Pure. The digest covers the variables and the stack's own files, so a new version of a module reaches
-every workspace at its next look. The operation's id is a variable (it becomes a tag of what it
+every workspace at its next observation. The operation's id is a variable (it becomes a tag of what it
 creates) and no part of the digest: which operation asks must not make a difference.
 """
 

@@ -52,13 +52,13 @@ def handle_event(ctx: Context, event_id: str) -> EventState | None:
         body = event.body(conn, event_id)
     try:
         with operation.caused_by(event=row.id):
-            return _settle(ctx, row, body)
+            return _handle_or_defer(ctx, row, body)
     except LeaseLost as error:
         log.warning("event %s given up: %s", row.id, error)
         return None
 
 
-def _settle(ctx: Context, row: EventRow, body: bytes) -> EventState:
+def _handle_or_defer(ctx: Context, row: EventRow, body: bytes) -> EventState:
     try:
         return _handle(ctx, row, body)
     except (RegistryUnavailable, LeaseLost):

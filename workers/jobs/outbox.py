@@ -46,12 +46,12 @@ def deliver(ctx: Context) -> int:
 
 
 def _try(ctx: Context, taken: NotificationRow) -> bool:
-    if ctx.listener is None:
+    if ctx.webhook_sink is None:
         why = "no address is set (CONTROLPLANE_NOTIFICATION_URL)"
         _finish(ctx, taken, NotificationState.NO_DESTINATION, why)
         return True
     try:
-        answer = ctx.listener.tell(taken.id, taken.payload)
+        answer = ctx.webhook_sink.deliver(taken.id, taken.payload)
     except ControlPlaneError as error:
         _put_back(ctx, taken, error)
         return False

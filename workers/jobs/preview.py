@@ -68,10 +68,10 @@ def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[d
         changes = [asdict(change) for change in ctx.providers.terraform.plan(run)]
     if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
         steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
-    return [_told(step) for step in steps], changes
+    return [_rendered(step) for step in steps], changes
 
 
-def _told(step: Step) -> dict[str, Any]:
+def _rendered(step: Step) -> dict[str, Any]:
     return {"name": step.name, "target": step.label, "reason": step.reason}
 
 
@@ -83,7 +83,7 @@ def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]
     require_followable(ctx, record)
     number, place = _place(ctx, record.placement, record.plan, to, elsewhere=True)
     moving = steps_of_move(number, f"to {place}", f"its home is {record.placement.cluster_id}")
-    return [_told(step) for step in (*steps, *moving)]
+    return [_rendered(step) for step in (*steps, *moving)]
 
 
 def _what_if_restored(ctx: Context, tenant_id: str, requested: RestoreRequest) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def _what_if_restored(ctx: Context, tenant_id: str, requested: RestoreRequest) -
     number, place = _place(ctx, record.placement, record.plan, kind.value, elsewhere=False)
     source = f"{origin.cluster_id} {requested}" + (", with everybody's rows on it" if then.slots > 1 else "")
     restoring = steps_of_restore(number, source, f"to {place}", record.placement.key)
-    return [_told(step) for step in (*steps, *restoring)]
+    return [_rendered(step) for step in (*steps, *restoring)]
 
 
 def _place(ctx: Context, home: Placement, plan: Plan, requested: str, *, elsewhere: bool) -> tuple[int, str]:

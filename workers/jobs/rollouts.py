@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 TASK = task_names.ROLLOUT
 THREADS = 16
-IDLE = 0.2  # seconds between looks where nothing can be started
+IDLE = 0.2  # seconds between polls where nothing can be started
 LONGEST_PAUSE = 30.0  # seconds before a target is tried again
 
 
@@ -140,7 +140,8 @@ class _Executor:
 
     def _finished(self, timeout: float) -> list[Done]:
         """What has ended; waits for the first where no thread is free, else `timeout` seconds at most.
-        While some that are claimed wait for a thread there is no hurry to tell: several are told at once."""
+        While some that are claimed wait for a thread there is no hurry to report: several are reported at
+        once."""
         done: set[Future[Done]] = set()
         while True:
             left = self._running.keys() - done

@@ -21,7 +21,7 @@ from controlplane.workers.engine.context import Context
 log = logging.getLogger(__name__)
 
 TASK = task_names.TAKE_SNAPSHOTS
-POLL = 10.0  # seconds between two looks at one that is being made
+POLL = 10.0  # seconds between two polls of one that is being made
 AGAIN = 300.0  # seconds until one that could not be removed is tried again
 AT_MOST = 20  # of each kind in one pass
 _MADE = "available"
@@ -58,7 +58,7 @@ def _make(ctx: Context, row: SnapshotRow) -> None:
     except Retryable as error:
         trouble = str(error)
     except ControlPlaneError as error:
-        broken = _told(error)
+        broken = _message(error)
     if status in _BROKEN:
         broken = f"its status is {status}"
     elif status != _MADE and broken is None and row.overdue:
@@ -83,5 +83,5 @@ def _remove(ctx: Context, row: SnapshotRow) -> None:
         rollout_snapshot.mark_deleted(conn, row)
 
 
-def _told(error: ControlPlaneError) -> str:
+def _message(error: ControlPlaneError) -> str:
     return f"{error} (runbook {error.runbook})" if isinstance(error, NeedsHuman) else str(error)

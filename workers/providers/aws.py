@@ -40,7 +40,7 @@ ATTEMPTS = 3
 class Meaning:
     """What an answer of AWS's means: `pattern` in its code and text. `after`: seconds to wait at least before
     the same call may succeed, 0 where the operation's backoff will do; None where a person acts next.
-    `runbook`: for that person, or for whoever is told that it has lasted."""
+    `runbook`: for that person, or for whoever is notified that it has lasted."""
 
     pattern: re.Pattern[str]
     runbook: str

@@ -11,10 +11,10 @@ import time
 
 from botocore.exceptions import ClientError
 
+from controlplane.domain.pool import Quota
 from controlplane.workers.providers import aws
-from controlplane.workers.providers.ports import QuotaRoom
 
-UNKNOWN = QuotaRoom(clusters=None, instances=None)
+UNKNOWN = Quota(clusters=None, instances=None)
 
 
 class AwsQuotas:
@@ -22,9 +22,9 @@ class AwsQuotas:
 
     def __init__(self, *, region: str) -> None:
         self._client = aws.client("rds", region=region)
-        self._last: tuple[float, QuotaRoom] | None = None
+        self._last: tuple[float, Quota] | None = None
 
-    def room(self, *, max_age: float = 0.0) -> QuotaRoom:
+    def left(self, *, max_age: float = 0.0) -> Quota:
         if self._last is not None and time.monotonic() - self._last[0] < max_age:
             return self._last[1]
         asked_at = time.monotonic()
@@ -32,7 +32,7 @@ class AwsQuotas:
         self._last = (asked_at, room)
         return room
 
-    def _ask(self) -> QuotaRoom:
+    def _ask(self) -> Quota:
         with aws.errors("reading the account's quotas"):
             try:
                 found = self._client.describe_account_attributes()["AccountQuotas"]
@@ -41,4 +41,4 @@ class AwsQuotas:
                     return UNKNOWN
                 raise
         left = {quota["AccountQuotaName"]: int(quota["Max"]) - int(quota["Used"]) for quota in found}
-        return QuotaRoom(clusters=left.get("DBClusters"), instances=left.get("DBInstances"))
+        return Quota(clusters=left.get("DBClusters"), instances=left.get("DBInstances"))

@@ -31,17 +31,17 @@ class AwsSecrets:
     def describe(self, name: str) -> SecretDescription | None:
         with aws.errors(f"describing secret {name}"):
             try:
-                seen = self._client.describe_secret(SecretId=name)
+                observed = self._client.describe_secret(SecretId=name)
             except ClientError as error:
                 if aws.code(error) == "ResourceNotFoundException":
                     return None
                 raise
-        versions: dict[str, list[str]] = seen.get("VersionIdsToStages") or {}
+        versions: dict[str, list[str]] = observed.get("VersionIdsToStages") or {}
         return SecretDescription(
-            name=seen["Name"],
-            arn=seen["ARN"],
+            name=observed["Name"],
+            arn=observed["ARN"],
             version_id=next((version for version, stages in versions.items() if CURRENT in stages), None),
-            deleting="DeletedDate" in seen,
+            deleting="DeletedDate" in observed,
         )
 
     def read(self, name: str) -> Credential:
@@ -100,8 +100,8 @@ class AwsSecrets:
 
     def stage(self, name: str, credential: Credential, *, token: str) -> str:
         """Refuses a secret without a value: the first version becomes current whatever its label."""
-        seen = self.describe(name)
-        if seen is None or seen.version_id is None:
+        observed = self.describe(name)
+        if observed is None or observed.version_id is None:
             raise Retryable(f"secret {name} has no value yet")
         try:
             return self._put(name, credential, token=token, stage=PENDING)
@@ -120,8 +120,8 @@ class AwsSecrets:
             except ClientError as error:
                 if aws.code(error) not in ("InvalidParameterException", "ResourceNotFoundException"):
                     raise
-                seen = self.describe(name)
-                if seen is None or seen.version_id != version_id:
+                observed = self.describe(name)
+                if observed is None or observed.version_id != version_id:
                     raise Retryable(f"secret {name}: {replacing} is not its current version") from error
 
     def restore(self, name: str) -> None:

@@ -25,35 +25,35 @@ class AwsSnapshots:
         self._client = aws.client("rds", region=region)
 
     def describe(self, name: str) -> SnapshotDescription | None:
-        seen = self._find(name)
-        if seen is None:
+        observed = self._find(name)
+        if observed is None:
             return None
         return SnapshotDescription(
             name=name,
-            cluster_id=str(seen["DBClusterIdentifier"]),
-            status=str(seen["Status"]),
-            taken_at=seen.get("SnapshotCreateTime"),
+            cluster_id=str(observed["DBClusterIdentifier"]),
+            status=str(observed["Status"]),
+            taken_at=observed.get("SnapshotCreateTime"),
         )
 
     def ensure(self, cluster_id: str, name: str, *, tags: Mapping[str, str]) -> str:
-        seen = self._find(name)
-        if seen is None:
+        observed = self._find(name)
+        if observed is None:
             self._begin(cluster_id, name, tags)
-            seen = self._find(name)
-            if seen is None:
-                raise Pending(f"snapshot {name} was begun and is not seen yet", after=5)
+            observed = self._find(name)
+            if observed is None:
+                raise Pending(f"snapshot {name} was begun and is not observed yet", after=5)
         require(
             f"snapshot {name}",
-            pairs(seen.get("TagList", [])),
+            pairs(observed.get("TagList", [])),
             {"managed_by": MANAGED_BY, "cluster": cluster_id},
         )
-        return str(seen["Status"])
+        return str(observed["Status"])
 
     def delete(self, name: str) -> None:
-        seen = self._find(name)
-        if seen is None or seen["Status"] == "deleting":
+        observed = self._find(name)
+        if observed is None or observed["Status"] == "deleting":
             return
-        require(f"snapshot {name}", pairs(seen.get("TagList", [])), {"managed_by": MANAGED_BY})
+        require(f"snapshot {name}", pairs(observed.get("TagList", [])), {"managed_by": MANAGED_BY})
         with aws.errors(f"deleting snapshot {name}"):
             try:
                 self._client.delete_db_cluster_snapshot(DBClusterSnapshotIdentifier=name)

@@ -102,14 +102,14 @@ class CloudflareHostnames:
             f"look up {wanted}",
             lambda: self._hostnames.list(zone_id=self._zone, hostname={"exact": wanted}, per_page=5),
         )
-        return next((_seen(item) for item in found or () if item["hostname"] == wanted), None)
+        return next((_observed(item) for item in found or () if item["hostname"] == wanted), None)
 
     def list(self) -> Iterator[HostnameDescription]:
         """A page that is not full is the last one. At most PAGES of them, then NeedsHuman."""
         for page in range(1, PAGES + 1):
             listed = partial(self._hostnames.list, zone_id=self._zone, page=page, per_page=PER_PAGE)
             found = self._call(f"list page {page}", listed) or ()
-            yield from (_seen(item) for item in found)
+            yield from (_observed(item) for item in found)
             if len(found) < PER_PAGE:
                 return
         raise NeedsHuman(f"the zone has more than {PAGES * PER_PAGE} hostnames", runbook="cloudflare-refusal")
@@ -134,7 +134,7 @@ class CloudflareHostnames:
             )
         except Conflict as conflict:
             return self._adopt(wanted, tenant_id, conflict)
-        return _seen(made)
+        return _observed(made)
 
     def delete(self, hostname_id: str) -> None:
         _check_id(hostname_id)
@@ -151,14 +151,14 @@ class CloudflareHostnames:
         return max(0, int(found["hard_cap"]) - int(found["used"]))
 
     def _adopt(self, host: str, tenant_id: str, conflict: Conflict) -> HostnameDescription:
-        seen = self.find(host)
-        if seen is None:
+        observed = self.find(host)
+        if observed is None:
             # Listings lag behind writes; the next pass looks again, its attempts are counted.
             raise Retryable(f"Cloudflare has {host} but does not list it yet") from conflict
-        if seen.tenant_id != tenant_id:
-            owner = "another tenant's" if seen.tenant_id else "not ours"
+        if observed.tenant_id != tenant_id:
+            owner = "another tenant's" if observed.tenant_id else "not ours"
             raise NeedsHuman(f"{host} exists in the zone and is {owner}", runbook="hostname-conflict")
-        return seen
+        return observed
 
     def _call(self, what: str, send: Callable[[], Any]) -> Any:
         """The `result` of one call. DELETE answers without an envelope, so an answer counts as failed
@@ -219,7 +219,7 @@ def _known(code: int, trace: str) -> Exception | None:
     return None
 
 
-def _seen(item: Any) -> HostnameDescription:
+def _observed(item: Any) -> HostnameDescription:
     """A custom hostname as Cloudflare shows it; fields it leaves out are empty."""
     ssl = item.get("ssl") or {}
     errors = [str(message) for message in item.get("verification_errors") or ()]

@@ -213,13 +213,13 @@ class RedisConfigCache:
         The registry draws an epoch for each payload, so two of one epoch are no honest ones; but a
         tombstone is written in two ways.
         """
-        seen = self._verified(new.host, found)
-        if seen is None:
+        observed = self._verified(new.host, found)
+        if observed is None:
             return None
-        if seen.epoch > new.epoch:
-            return seen.epoch
-        gone = seen.payload["status"] == new.payload["status"] == Status.GONE
-        if seen.epoch == new.epoch and seen.payload != new.payload and not gone:
+        if observed.epoch > new.epoch:
+            return observed.epoch
+        gone = observed.payload["status"] == new.payload["status"] == Status.GONE
+        if observed.epoch == new.epoch and observed.payload != new.payload and not gone:
             log.error(
                 "%s: the cache held another entry of epoch %d than the registry decided: it is forged with a"
                 " key of ours, and is overwritten",

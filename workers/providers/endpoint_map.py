@@ -41,12 +41,12 @@ class EndpointMap:
 
     def _refresh(self, path: Path) -> None:
         try:
-            seen = path.stat()
-            stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+            observed = path.stat()
+            stamp = (observed.st_mtime_ns, observed.st_size, observed.st_ino)
             if stamp == self._stamp:
                 return
-            if seen.st_size > MAX_BYTES:
-                raise Invalid(f"endpoint map {path}", f"at most {MAX_BYTES} bytes", got=seen.st_size)
+            if observed.st_size > MAX_BYTES:
+                raise Invalid(f"endpoint map {path}", f"at most {MAX_BYTES} bytes", got=observed.st_size)
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise Invalid(f"endpoint map {path}", f"a readable file ({error.strerror})") from error

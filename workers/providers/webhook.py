@@ -21,7 +21,7 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds
 
 
 class Webhook:
-    """`ports.Listener`. `url`: https, or http on this machine. `secrets`: the keys, newest first."""
+    """`ports.WebhookSink`. `url`: https, or http on this machine. `secrets`: the keys, newest first."""
 
     def __init__(self, url: str, secrets: Sequence[bytes], *, clock: Callable[[], float] = time.time) -> None:
         self._url = url
@@ -29,7 +29,7 @@ class Webhook:
         self._clock = clock
         self._http = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
 
-    def tell(self, notification_id: str, payload: Mapping[str, Any]) -> str:
+    def deliver(self, notification_id: str, payload: Mapping[str, Any]) -> str:
         body = json.dumps(payload, separators=(",", ":")).encode()
         headers = notification.headers(notification_id, int(self._clock()), body, self._secrets)
         headers |= {"Content-Type": "application/json", "User-Agent": "tenant-controlplane"}

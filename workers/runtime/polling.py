@@ -105,7 +105,7 @@ def _work_at(ctx: Context, stopping: Stopping, work: Work) -> int:
 
 
 def _try(name: str, act: Callable[[], T], *, but: tuple[type[Exception], ...] = ()) -> T | None:
-    """What goes wrong is told, unless it is one of `but`, and holds up nothing else; None then."""
+    """What goes wrong is logged, unless it is one of `but`, and holds up nothing else; None then."""
     try:
         return act()
     except but:

@@ -43,7 +43,7 @@ def stack_versions() -> dict[str, str]:
 
 def prepare_from_environment() -> None:
     """Initialise Terraform's stacks before the first customer needs one: seconds, or with the public
-    registry the download of 700 MB. What goes wrong is only told; the run that needs it tries again."""
+    registry the download of 700 MB. What goes wrong is only logged; the run that needs it tries again."""
     try:
         terraform(TerraformSettings.from_environment()).prepare(STACK_NAMES)
     except ControlPlaneError as error:
@@ -82,7 +82,7 @@ def context(settings: WorkerSettings, notify: Notify) -> Context:
         certificate_key=None
         if settings.certificate_key is None
         else CertificateKey(*settings.certificate_key),
-        listener=None
+        webhook_sink=None
         if settings.notification_url is None
         else Webhook(settings.notification_url, settings.notification_secrets),
     )

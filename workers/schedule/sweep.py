@@ -1,12 +1,11 @@
 """The sweep: notify of whatever is due and not announced already.
 
 It is why nothing hangs on a message: an event whose wake-up was lost, an operation whose worker died, a
-retry whose time has come and a look that is due are all found here, in the registry, every few seconds.
-One sweep runs at a time over the whole fleet (an advisory lock), and it notifies of at most a bounded number
-of each, oldest first; the rest is still there at the next sweep. What waits in the broker is not sent
-again (`workers/runtime/queue_probe.py`), so that a long backlog holds each wake-up once: at every moment
-those that have been due the longest. The warm pool is looked after in the same pass.
-"""
+retry whose time has come and an observation that is due are all found here, in the registry, every few
+seconds. One sweep runs at a time over the whole fleet (an advisory lock), and it notifies of at most a
+bounded number of each, oldest first; the rest is still there at the next sweep. What waits in the broker is
+not sent again (`workers/runtime/queue_probe.py`), so that a long backlog holds each wake-up once: at every
+moment those that have been due the longest. The warm pool is looked after in the same pass."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ class Swept:
 
     events: int = 0
     operations: int = 0
-    looks: int = 0
+    observations: int = 0
     previews: int = 0
     rollouts: int = 0
     pool: int = 0
@@ -47,7 +46,7 @@ def sweep(ctx: Context, missing: Callable[[list[Message]], list[Message]] = list
         row = conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", [_ADVISORY_LOCK]).fetchone()
         if row is None or not row["mine"]:
             return Swept(skipped=True)
-        looks = timers.run(conn, limit=AT_MOST)
+        observations = timers.run(conn, limit=AT_MOST)
         due = [(work.task, args) for work in WORK for args in work.due(conn, AT_MOST)]
     notified = Counter[str]()
     for task, args in missing(due):
@@ -56,7 +55,7 @@ def sweep(ctx: Context, missing: Callable[[list[Message]], list[Message]] = list
     return Swept(
         events=notified[task_names.HANDLE_EVENT],
         operations=notified[task_names.CONVERGE],
-        looks=looks,
+        observations=observations,
         previews=notified[task_names.PREVIEW],
         rollouts=notified[task_names.ROLLOUT],
         pool=pool.tend(ctx),

@@ -7,13 +7,13 @@ is made or tried again, and no database is ever touched, so a cluster that sleep
 
 from __future__ import annotations
 
-from controlplane.domain.pool import Room
+from controlplane.domain.pool import Quota
 from controlplane.services import pool
 from controlplane.store.cluster import ClusterRow
 from controlplane.workers.engine import converge
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.goal import cluster_goal
-from controlplane.workers.engine.quota import room_left
+from controlplane.workers.engine.quota import quota_left
 
 QUOTA_MAX_AGE = 60.0
 
@@ -25,12 +25,12 @@ def tend(ctx: Context) -> int:
         return cluster_goal(ctx.platform, row, ctx.stacks["cluster"]).stack_digest
 
     with ctx.registry.connection() as conn:
-        found = pool.look(conn, ctx.catalogue, digest_of)
+        found = pool.observe(conn, ctx.catalogue, digest_of)
     if not found.due:
         return 0
-    room = room_left(ctx, max_age=QUOTA_MAX_AGE) if found.asks_quota else Room()
+    quota = quota_left(ctx, max_age=QUOTA_MAX_AGE) if found.asks_quota else Quota()
     with ctx.registry.connection() as conn:
-        acts, notify = pool.tend(conn, ctx.catalogue, digest_of, room)
+        acts, notify = pool.tend(conn, ctx.catalogue, digest_of, quota)
     for kind, resource_id in notify:
         ctx.notify(converge.TASK, [kind, resource_id])
     return acts

@@ -40,8 +40,8 @@ def copy_source(work: TenantWork) -> None:
     copied = work.ctx.providers.moves.clone(_source(work), Home(work.at, work.placement), run)
     with work.recording() as conn:
         tenant.mark_cloned(conn, work.record.row.id)
-        told = f"{copied.told}, compared: the same"
-        work.note(conn, kind="copied", action="clone", message=told, seconds=copied.seconds)
+        message = f"{copied.summary}, compared: the same"
+        work.note(conn, kind="copied", action="clone", message=message, seconds=copied.seconds)
         audit.append(
             conn,
             actor=work.held.actor,

@@ -9,7 +9,7 @@ from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.steps import StepName
 from controlplane.store import cluster, data_copy, purge, restore
 from controlplane.store.registry import Connection
-from controlplane.workers.engine.quota import room_left
+from controlplane.workers.engine.quota import quota_left
 from controlplane.workers.engine.stacks import (
     KEY_ADDRESSES,
     cluster_addresses,
@@ -29,7 +29,7 @@ from controlplane.workers.steps.registry import cluster_step
     again="names are fixed; what a killed run left is adopted",
 )
 def apply_cluster_stack(work: ClusterWork) -> None:
-    _require_room(work)
+    _require_quota(work)
     variables = cluster_variables(work.ctx.platform, work.row)
     apply_stack(
         work,
@@ -41,11 +41,11 @@ def apply_cluster_stack(work: ClusterWork) -> None:
     )
 
 
-def _require_room(work: ClusterWork) -> None:
+def _require_quota(work: ClusterWork) -> None:
     """Before a new cluster: Terraform would make half of it and then wait minutes for AWS to refuse."""
     if work.row.ready_at is not None or work.ctx.providers.clusters.describe(work.row.id) is not None:
         return
-    room, instances = room_left(work.ctx), work.row.spec.instance_count
+    room, instances = quota_left(work.ctx), work.row.spec.instance_count
     if room.clusters is not None and room.clusters < 1:
         raise NeedsHuman("the account's quota of clusters is used up", runbook=QUOTA_RUNBOOK)
     if room.instances is not None and room.instances < instances:

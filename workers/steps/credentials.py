@@ -80,7 +80,8 @@ def rotate_credential(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.RETIRE_LOGIN,
-    "data planes are told once more, and the login that was in use before loses its password and sessions",
+    "data planes are notified once more, and the login that was in use before loses its password and"
+    " sessions",
     again="what is retired stays so",
 )
 def retire_login(work: TenantWork) -> None:
@@ -179,7 +180,7 @@ def set_password(work: TenantWork) -> None:
 
 
 def distrust_password(work: TenantWork, login: str) -> None:
-    """The server refuses what the secret holds: the next look plans to set it again."""
+    """The server refuses what the secret holds: the next observation plans to set it again."""
     log.warning("%s: the %s login was refused, its password is set again", work.record.row.id, login)
     with work.recording() as conn:
         placement.set_password_from(conn, work.placement, login, None)

@@ -91,7 +91,7 @@ def copy_rows(work: TenantWork) -> None:
     copied = _clearing_if_refused(work, lambda: work.ctx.providers.moves.copy(source, target, _run(work)))
     with work.recording() as conn:
         move.set_copied(conn, _move(work).id, rows=copied.rows, size=copied.size)
-        work.note(conn, kind="copied", action="move", message=copied.told, seconds=copied.seconds)
+        work.note(conn, kind="copied", action="move", message=copied.summary, seconds=copied.seconds)
 
 
 HandOver = Callable[[Home, Home, Callable[[], None], Callable[[], None]], T]
@@ -345,8 +345,8 @@ def _record_comparison(work: TenantWork, found: MoveRow, handed: HandedOver) -> 
         rows = sum(table.rows for table in handed.tables)
         differing = handed.differing
         result = "the same" if not differing else f"not the same: {', '.join(differing[:10])}"
-        told = f"{len(handed.tables)} tables, {rows} rows, {handed.checked} the cut: {result}"
-        work.note(conn, kind="compared", action="move", message=told)
+        message = f"{len(handed.tables)} tables, {rows} rows, {handed.checked} the cut: {result}"
+        work.note(conn, kind="compared", action="move", message=message)
 
 
 def note_pause(conn: Connection, work: TenantWork) -> None:

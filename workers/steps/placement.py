@@ -14,7 +14,7 @@ from controlplane.workers.steps.credentials import distrust_password
 from controlplane.workers.steps.registry import tenant_step
 
 BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
-"""For a database that is brought to its release by its own operation: at its birth or after a move. A
+"""For a database that is brought to its release by its own operation: when it is new or after a move. A
 rollout has bounds of its own."""
 
 

@@ -37,7 +37,7 @@ from controlplane.store import (
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
-from controlplane.workers.drift.deletion_proof import look_for_what_is_left
+from controlplane.workers.drift.deletion_proof import find_what_is_left
 from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
 from controlplane.workers.engine.step_context import TenantWork, Work
 from controlplane.workers.engine.terraform_runs import destroy_stack
@@ -52,11 +52,11 @@ COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
 
 def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
     """By whose word this step deletes; within its recording."""
-    told = (
+    message = (
         f"purge {given.id} of {given.tenant_id}: asked for by {given.requested_by}, approved by"
         f" {given.approved_by}, digest {given.digest[:12]}"
     )
-    work.note(conn, kind="approved", action="delete", message=told)
+    work.note(conn, kind="approved", action="delete", message=message)
 
 
 @tenant_step(
@@ -204,7 +204,7 @@ def certify(work: TenantWork) -> None:
     signed. AWS's tags lag behind a deletion, so what is still there is asked again."""
     _no_way_back(work)  # where there never was anything to delete, this is the first act
     approved, row = _purge(work), work.record.row
-    evidence, left = look_for_what_is_left(work.ctx, approved)
+    evidence, left = find_what_is_left(work.ctx, approved)
     if left:
         raise Retryable(f"not gone yet: {', '.join(left[:5])}")
     document = certificate_of(work.ctx, row, approved, [asdict(line) for line in evidence])

@@ -4,9 +4,9 @@
     def prove(work: TenantWork) -> None: ...
 
 What it does, and why doing it again changes nothing, are half sentences for the tables of the pages
-(`tests/docs/step_tables.py`). Every act is idempotent and may be cut off at any point; the next look finds
-out how far it came. What an act records about the outside it records after the outside has confirmed it, in
-a transaction that is guarded by the fencing token.
+(`tests/docs/step_tables.py`). Every act is idempotent and may be cut off at any point; the next observation
+finds out how far it came. What an act records about the outside it records after the outside has
+confirmed it, in a transaction that is guarded by the fencing token.
 """
 
 from __future__ import annotations

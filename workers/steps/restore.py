@@ -36,7 +36,7 @@ from controlplane.workers.steps.move import change_over, note_pause
 from controlplane.workers.steps.registry import tenant_step
 
 UNTIL_RESTORABLE = 60.0
-"""Seconds between two looks at a log that AWS has not stored up to the moment yet."""
+"""Seconds between two polls of a log that AWS has not stored up to the moment yet."""
 STORED_WITHIN = timedelta(hours=1)
 """AWS stores the log within minutes; who waits for longer than this waits for nothing."""
 
@@ -148,8 +148,8 @@ def open_restored(work: TenantWork) -> None:
         )
     with work.recording() as conn:
         restore.mark_opened(conn, _move_id(work), release=found.release)
-        told = f"{home.database} has release {found.release}, all logins are closed"
-        work.note(conn, kind="opened", action="restore", message=told)
+        message = f"{home.database} has release {found.release}, all logins are closed"
+        work.note(conn, kind="opened", action="restore", message=message)
 
 
 @tenant_step(
@@ -189,8 +189,8 @@ def copy_restored(work: TenantWork) -> None:
             resource=tenant_id,
             detail={"move": asked.move_id, "rows": copied.rows, **asked.requested.to_json()},
         )
-        told = f"{copied.told}, compared: the same"
-        work.note(conn, kind="copied", action="restore", message=told, seconds=copied.seconds)
+        message = f"{copied.summary}, compared: the same"
+        work.note(conn, kind="copied", action="restore", message=message, seconds=copied.seconds)
     if cluster_id is not None:
         work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
 

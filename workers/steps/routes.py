@@ -12,7 +12,7 @@ have put it there:
   every route. So the registry's entry is written over it as it is, with the lower epoch; data planes ask
   the control plane, whose word stands above an epoch of the cache.
 
-A registry that lags further behind than EPOCH_STEP is told as forged and recovers all the same. An entry
+A registry that lags further behind than EPOCH_STEP is reported as forged and recovers all the same. An entry
 forged within the step moves the sequence by at most the step, and a full pass as a whole by no more than
 that: MAX_EPOCH is 280 million steps away.
 """
@@ -149,7 +149,7 @@ def take_back(cache: ConfigCache, recording: Recording, host: str, *, believed: 
 def _report(
     conn: Connection, entry: PublishedConfig, payload: Mapping[str, Any], *, newest: int, drawn: int | None
 ) -> None:
-    """A believed entry that says what the registry says has led nobody astray: it is told in the log. Of any
+    """A believed entry that says what the registry says has led nobody astray: it is logged. Of any
     other a person must know."""
     decided = {**payload, "epoch": entry.epoch}
     changed = sorted(key for key in {*entry.payload, *decided} if entry.payload.get(key) != decided.get(key))

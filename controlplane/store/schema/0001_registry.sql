@@ -324,8 +324,8 @@ CREATE TABLE audit (
     hash     bytea NOT NULL
 );
 
--- What is told to the operator's systems, written in the transaction of what it tells of. `once`: the same
--- thing is told once. `seq` numbers them for paging.
+-- Notifications to the operator's systems, written in the transaction that makes them true. `once`: the same
+-- thing is notified once. `seq` numbers them for paging.
 CREATE TABLE notification (
     id              text PRIMARY KEY CHECK (id ~ '^msg_[0-9a-f]{32}$'),
     seq             bigint GENERATED ALWAYS AS IDENTITY UNIQUE,

@@ -1,4 +1,4 @@
-"""/v1/notifications: what the operator's systems were told."""
+"""/v1/notifications: to the operator's systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/v1/subscriptions: what became of the last look at each, above all of those that are parked."""
+"""/v1/subscriptions: what became of the last observation of each, above all of those that are parked."""
 
 from __future__ import annotations
 

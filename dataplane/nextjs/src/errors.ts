@@ -90,7 +90,7 @@ export const WORDING: Readonly<Record<ErrorCode, Wording>> = {
   "cross-tenant": {
     status: 500,
     title: "Stopped for safety",
-    explanation: "A safety check stopped this request. Our staff has been told.",
+    explanation: "A safety check stopped this request. Our staff has been notified.",
   },
   "no-tenant": FAILED,
 };

@@ -61,7 +61,7 @@ export interface ResolverLimits {
   readonly retry: number;
   readonly maxTenants: number;
   readonly maxUnknown: number;
-  /** Loads under way at one moment; hosts beyond it are told to come back. */
+  /** Loads under way at one moment; hosts beyond it are asked to come back. */
   readonly maxLoads: number;
 }
 
@@ -101,7 +101,7 @@ interface Load {
   readonly promise: Promise<Resolved | null>;
   /** The highest epoch that an invalidation named while this load was under way. */
   floor: number;
-  /** Notices may have been missed while this load was under way. */
+  /** Invalidations may have been missed while this load was under way. */
   doubted: boolean;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The environment's variables, read once, the same as `dataplane/settings.py` reads. All mistakes are told
+ * The environment's variables, read once, the same as `dataplane/settings.py` reads. All mistakes are reported
  * at once, a line for each, which names the variable and what was expected; a value that may hold a
  * secret is in none. An empty variable counts as not set.
  */

@@ -175,7 +175,7 @@ test("after a failed connect requests fail at once, then it is tried again", asy
   assert.equal(pool.stats.used, 1);
 });
 
-test("who waits for a tenant whose connect fails is told so at once", async (t) => {
+test("who waits for a tenant whose connect fails learns it at once", async (t) => {
   const { server, pool } = setting(t, { wait: 5_000 });
   server.dead.add("a");
   const claims = Array.from({ length: 5 }, () => pool.acquire(of("a", { limit: 1 })));

@@ -42,14 +42,14 @@ function mistakes(environment: Record<string, string>): string[] {
   return [];
 }
 
-test("all mistakes are told at once, misspelt names among them", () => {
+test("all mistakes are reported at once, misspelt names among them", () => {
   const wrong = { DATAPLANE_CONFIG_KEYS: "", DATAPLANE_SSLMODE: "on", DATAPLANE_POOL_BUDGTE: "7", DATAPLANE_SOAK: "1" };
-  const told = mistakes({ ...LEAST, ...wrong });
+  const found = mistakes({ ...LEAST, ...wrong });
   assert.deepEqual(
-    told.map((line) => line.split(":")[0]),
+    found.map((line) => line.split(":")[0]),
     ["DATAPLANE_CONFIG_KEYS", "DATAPLANE_SSLMODE", "DATAPLANE_POOL_BUDGTE"],
   );
-  assert.match(told[2] ?? "", /is it a misspelling of DATAPLANE_POOL_BUDGET\?/);
+  assert.match(found[2] ?? "", /is it a misspelling of DATAPLANE_POOL_BUDGET\?/);
 });
 
 interface TlsCase {
@@ -74,12 +74,12 @@ test("databases that could not be verified stop the start, as in Python", (t) =>
   assert.ok(cases.length > 20);
   for (const { sslmode, sslrootcert, wrong } of cases) {
     const root = sslrootcert === null || sslrootcert === "system" ? sslrootcert : path.join(folder, sslrootcert);
-    const told = mistakes({ ...LEAST, DATAPLANE_SSLMODE: sslmode ?? "", DATAPLANE_SSLROOTCERT: root ?? "" });
-    const what = `${sslmode} ${sslrootcert}: ${told}`;
-    assert.equal(told.length, wrong === null ? 0 : 1, what);
+    const found = mistakes({ ...LEAST, DATAPLANE_SSLMODE: sslmode ?? "", DATAPLANE_SSLROOTCERT: root ?? "" });
+    const what = `${sslmode} ${sslrootcert}: ${found}`;
+    assert.equal(found.length, wrong === null ? 0 : 1, what);
     if (wrong === null) continue;
-    assert.match(told[0] ?? "", new RegExp(`^DATAPLANE_${wrong.toUpperCase()}: expected `), what);
-    if (wrong === "sslrootcert") assert.match(told[0] ?? "", /truststore\.pki\.rds\.amazonaws\.com\/global\/global-bundle\.pem/);
+    assert.match(found[0] ?? "", new RegExp(`^DATAPLANE_${wrong.toUpperCase()}: expected `), what);
+    if (wrong === "sslrootcert") assert.match(found[0] ?? "", /truststore\.pki\.rds\.amazonaws\.com\/global\/global-bundle\.pem/);
   }
 });
 
@@ -106,10 +106,10 @@ test("a wrong variable is named", () => {
     ["DATAPLANE_TENANT_ROLE", "arn:aws:iam::1:role/one-for-all"],
   ];
   for (const [name, value] of wrong) {
-    const told = mistakes({ ...LEAST, DATAPLANE_RESOLVE_TOKEN: "t", [name]: value });
-    assert.equal(told.length, 1, `${name}=${value}: ${told}`);
-    assert.match(told[0] ?? "", new RegExp(`^${name}: `));
-    assert.doesNotMatch(told[0] ?? "", /canary/);
+    const found = mistakes({ ...LEAST, DATAPLANE_RESOLVE_TOKEN: "t", [name]: value });
+    assert.equal(found.length, 1, `${name}=${value}: ${found}`);
+    assert.match(found[0] ?? "", new RegExp(`^${name}: `));
+    assert.doesNotMatch(found[0] ?? "", /canary/);
   }
   assert.throws(() => settingsFrom({ ...LEAST, DATAPLANE_RESOLVE_URL: "https://x" }), /DATAPLANE_RESOLVE_TOKEN/);
   const uncounted = { DATAPLANE_CACHE_URL: "", DATAPLANE_RESOLVE_URL: "https://x", DATAPLANE_RESOLVE_TOKEN: "t" };

@@ -1,4 +1,4 @@
-"""Serves a fake server on loopback until it is told to stop, or until whoever started it is gone.
+"""Serves a fake server on loopback until it is asked to stop, or until whoever started it is gone.
 
 A demo that is killed must leave nothing behind, so the server watches its parent: when the process
 that started it dies, it stops too. The watch compares process ids instead of asking the kernel for a

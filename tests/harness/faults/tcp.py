@@ -25,7 +25,7 @@ class Line:
     """How the line is.
 
     `latency`: seconds that each chunk takes, either way. `refuse`: new connections are reset. `silent`: a
-    black hole, nothing arrives any more and nobody is told. `cut_after`: bytes from the server after
+    black hole, nothing arrives any more and nobody hears of it. `cut_after`: bytes from the server after
     which a connection is reset, drawn anew for each connection between half and all of it; what is
     beyond is lost although the server has done the work.
     """

@@ -153,18 +153,18 @@ class PostgresDatabases:
             # Tenants can't connect to this database, so none of them can hold the lock.
             conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (placement.database,))
             recipe = _recipe(conn, placement, connection_limit)
-            seen = see_server(conn, placement)
+            observed = see_server(conn, placement)
             with conn.transaction():
-                _execute(conn, (statement for line in recipe.roles for statement in line(seen)))
-            _execute(conn, (statement for line in recipe.database for statement in line(seen)))
-            seen = see_server(conn, placement)
+                _execute(conn, (statement for line in recipe.roles for statement in line(observed)))
+            _execute(conn, (statement for line in recipe.database for statement in line(observed)))
+            observed = see_server(conn, placement)
             with conn.transaction():
-                _execute(conn, (statement for line in recipe.shell for statement in line(seen)))
+                _execute(conn, (statement for line in recipe.shell for statement in line(observed)))
             inside = self._harden_inside(master, recipe)
             with conn.transaction():
-                _execute(conn, (statement for line in recipe.doors for statement in line(seen)))
-            seen = see_server(conn, placement)
-        wrong = recipe.missing(seen, inside) + recipe.violations(seen, inside)
+                _execute(conn, (statement for line in recipe.doors for statement in line(observed)))
+            observed = see_server(conn, placement)
+        wrong = recipe.missing(observed, inside) + recipe.violations(observed, inside)
         if wrong:
             raise NeedsHuman(
                 f"{placement.database} on {at.host} is not as it should be: {'; '.join(wrong)}",
@@ -173,13 +173,13 @@ class PostgresDatabases:
 
     def _harden_inside(self, master: Master, recipe: Recipe) -> DatabaseInspection:
         with master.open(recipe.placement.database) as conn:
-            seen = see_inside(conn, recipe.placement)
-            _require_own_marker(recipe, seen)
+            observed = see_inside(conn, recipe.placement)
+            _require_own_marker(recipe, observed)
             with conn.transaction():
-                _execute(conn, (statement for line in recipe.inside for statement in line(seen)))
-            seen = see_inside(conn, recipe.placement)
-            _require_own_marker(recipe, seen)
-            return seen
+                _execute(conn, (statement for line in recipe.inside for statement in line(observed)))
+            observed = see_inside(conn, recipe.placement)
+            _require_own_marker(recipe, observed)
+            return observed
 
     # --------------------------------------------------------------------------------------- logins
 
@@ -246,9 +246,9 @@ class PostgresDatabases:
         are ended, so that none comes back; FORCE ends what slipped in all the same."""
         master = self._sessions.master(at)
         with master.open() as conn, conn.transaction():
-            recipe, seen = _recipe(conn, placement), see_server(conn, placement)
+            recipe, observed = _recipe(conn, placement), see_server(conn, placement)
             for line in (recipe.master_owns_database, recipe.plain_database):
-                _execute(conn, line(seen))
+                _execute(conn, line(observed))
         try:
             with master.open(placement.database) as conn:
                 _require_own_marker(_recipe(conn, placement), see_inside(conn, placement))
@@ -259,8 +259,8 @@ class PostgresDatabases:
         name = sql.Identifier(placement.database)
         roles = (*placement.app_roles, placement.migrator_role, placement.owner_role)
         with master.open() as conn:
-            seen = see_server(conn, placement)
-            if seen.database_owner is not None:
+            observed = see_server(conn, placement)
+            if observed.database_owner is not None:
                 conn.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
                 _end_sessions(conn, roles)
                 conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
@@ -454,5 +454,5 @@ def _end_sessions(conn: psycopg.Connection, usernames: Sequence[str]) -> None:
         if not left:
             return
         if time.monotonic() > deadline:
-            raise Retryable(f"{usernames[0]}: {len(left)} sessions did not end when told to")
+            raise Retryable(f"{usernames[0]}: {len(left)} sessions did not end when asked to")
         time.sleep(SESSIONS_POLL_SECONDS)

@@ -121,42 +121,42 @@ class Recipe:
 
     # ---------------------------------------------------------------------------------------- roles
 
-    def owner_role(self, seen: ServerInspection) -> Statements:
+    def owner_role(self, observed: ServerInspection) -> Statements:
         """INHERIT, though it is a member of nothing: until 15 a role without it is not followed to
         pg_database_owner either, and with that goes the right to drop schema `public`."""
         name = self.placement.owner_role
-        role = seen.roles.get(name)
+        role = observed.roles.get(name)
         if role is None:
             yield _sql("CREATE ROLE {} NOLOGIN INHERIT", name)
         elif role.login or not role.inherit:
             yield _sql("ALTER ROLE {} NOLOGIN INHERIT", name)
 
-    def master_acts_as_owner(self, seen: ServerInspection) -> Statements:
-        if not seen.master_acts_as_owner:
+    def master_acts_as_owner(self, observed: ServerInspection) -> Statements:
+        if not observed.master_acts_as_owner:
             options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if self.grant_options else "")
             yield _sql("GRANT {} TO CURRENT_USER", self.placement.owner_role) + options
 
-    def migrator_role(self, seen: ServerInspection) -> Statements:
+    def migrator_role(self, observed: ServerInspection) -> Statements:
         name = self.placement.migrator_role
-        role = seen.roles.get(name)
+        role = observed.roles.get(name)
         if role is None:
             yield _limited("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
         elif (role.login, role.inherit, role.connection_limit) != (True, False, MIGRATOR_CONNECTIONS):
             yield _limited("ALTER ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
 
-    def migrator_acts_as_owner(self, seen: ServerInspection) -> Statements:
+    def migrator_acts_as_owner(self, observed: ServerInspection) -> Statements:
         owner, migrator = self.placement.owner_role, self.placement.migrator_role
-        if (owner, migrator) not in seen.memberships:
+        if (owner, migrator) not in observed.memberships:
             options = sql.SQL(" WITH INHERIT FALSE, SET TRUE" if self.grant_options else "")
             yield _sql("GRANT {} TO {}", owner, migrator) + options
 
-    def app_roles(self, seen: ServerInspection) -> Statements:
+    def app_roles(self, observed: ServerInspection) -> Statements:
         """A login without a password, which SCRAM lets nobody use. One that was closed stays closed,
         and if one is, so is the other: opening is `open_logins`' business."""
-        present = [seen.roles[name] for name in self.placement.app_roles if name in seen.roles]
+        present = [observed.roles[name] for name in self.placement.app_roles if name in observed.roles]
         closed = any(not role.open for role in present)
         for name in self.placement.app_roles:
-            role = seen.roles.get(name)
+            role = observed.roles.get(name)
             limit = self._limit_of(role)
             if role is None and closed:
                 yield _sql("CREATE ROLE {} NOLOGIN NOINHERIT CONNECTION LIMIT 0", name)
@@ -174,44 +174,45 @@ class Recipe:
 
     # ------------------------------------------------------------------------------------- database
 
-    def database_exists(self, seen: ServerInspection) -> Statements:
+    def database_exists(self, observed: ServerInspection) -> Statements:
         """From template0, since what somebody put into template1 must not be in it; with connections
         off, since PUBLIC may connect to every new database."""
-        if seen.database_owner is None:
+        if observed.database_owner is None:
             yield _sql(
                 "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false",
                 self.placement.database,
             )
 
-    def master_owns_database(self, seen: ServerInspection) -> Statements:
+    def master_owns_database(self, observed: ServerInspection) -> Statements:
         """The owner of a database may set what every session of it begins with, the master's too. Those
         that earlier releases made belong to the tenant's owner."""
-        if seen.database_owner == self.placement.owner_role:
+        if observed.database_owner == self.placement.owner_role:
             yield _sql("ALTER DATABASE {} OWNER TO CURRENT_USER", self.placement.database)
 
-    def plain_database(self, seen: ServerInspection) -> Statements:
+    def plain_database(self, observed: ServerInspection) -> Statements:
         """What its former owner may have done: a template can't be dropped, a limit of 0 lets nobody in,
         and a setting (`local_preload_libraries`, `role`) can end or turn every session."""
         name = self.placement.database
-        if seen.is_template:
+        if observed.is_template:
             yield _sql("ALTER DATABASE {} IS_TEMPLATE false", name)
-        if seen.database_limit != -1:
+        if observed.database_limit != -1:
             yield _sql("ALTER DATABASE {} CONNECTION LIMIT -1", name)
-        if ("", name) in seen.settings:
+        if ("", name) in observed.settings:
             yield _sql("ALTER DATABASE {} RESET ALL", name)
 
-    def nothing_for_public(self, seen: ServerInspection) -> Statements:
-        if any(grantee == PUBLIC for grantee, _ in seen.database_acl) or seen.database_owner is None:
+    def nothing_for_public(self, observed: ServerInspection) -> Statements:
+        if any(grantee == PUBLIC for grantee, _ in observed.database_acl) or observed.database_owner is None:
             yield _sql("REVOKE ALL ON DATABASE {} FROM PUBLIC", self.placement.database)
 
-    def owner_may_create(self, seen: ServerInspection) -> Statements:
+    def owner_may_create(self, observed: ServerInspection) -> Statements:
         """Schemas, trusted extensions, publications and temporary tables, which migrations may want."""
         name, owner = self.placement.database, self.placement.owner_role
-        if {privilege for grantee, privilege in seen.database_acl if grantee == owner} != set(OWNER_RIGHTS):
+        granted = {privilege for grantee, privilege in observed.database_acl if grantee == owner}
+        if granted != set(OWNER_RIGHTS):
             yield _sql("REVOKE ALL ON DATABASE {} FROM {}", name, owner)
             yield _sql("GRANT CREATE, TEMPORARY ON DATABASE {} TO {}", name, owner)
 
-    def login_settings(self, seen: ServerInspection) -> Statements:
+    def login_settings(self, observed: ServerInspection) -> Statements:
         """What the migrator makes belongs to the owner, and unqualified names mean schema `app`. Nothing
         beside: `default_transaction_read_only` or `statement_timeout=1`, which a login may set for itself
         in this database or in all, would outlast whoever set it."""
@@ -222,9 +223,9 @@ class Recipe:
         }
         wanted |= dict.fromkeys(place.app_roles, (SEARCH_PATH, *APP_LIMITS))
         for name, settings in wanted.items():
-            if (name, "") in seen.settings:
+            if (name, "") in observed.settings:
                 yield _sql("ALTER ROLE {} RESET ALL", name)
-            here = seen.settings.get((name, place.database), frozenset())
+            here = observed.settings.get((name, place.database), frozenset())
             of_a_move = here & OF_A_MOVE if name == place.migrator_role else frozenset()
             if here - of_a_move == frozenset(settings):
                 continue
@@ -236,25 +237,25 @@ class Recipe:
                 values = map(sql.Literal, value.split(", "))
                 yield change + sql.SQL("SET {} = ").format(sql.Identifier(key)) + sql.SQL(", ").join(values)
 
-    def accepts_connections(self, seen: ServerInspection) -> Statements:
-        if not seen.accepts_connections:
+    def accepts_connections(self, observed: ServerInspection) -> Statements:
+        if not observed.accepts_connections:
             yield _sql("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.placement.database)
 
-    def logins_may_connect(self, seen: ServerInspection) -> Statements:
+    def logins_may_connect(self, observed: ServerInspection) -> Statements:
         for name in (self.placement.migrator_role, *self.placement.app_roles):
-            if {privilege for grantee, privilege in seen.database_acl if grantee == name} != {"CONNECT"}:
+            if {privilege for grantee, privilege in observed.database_acl if grantee == name} != {"CONNECT"}:
                 yield _sql("REVOKE ALL ON DATABASE {} FROM {}", self.placement.database, name)
                 yield _sql("GRANT CONNECT ON DATABASE {} TO {}", self.placement.database, name)
 
     # --------------------------------------------------------------------------------------- inside
 
-    def no_public_schema(self, seen: DatabaseInspection) -> Statements:
+    def no_public_schema(self, observed: DatabaseInspection) -> Statements:
         """Without CASCADE: where something is in it, a person has to look."""
-        if "public" in seen.schemas:
+        if "public" in observed.schemas:
             yield _sql("DROP SCHEMA public")
 
-    def app_schema(self, seen: DatabaseInspection) -> Statements:
-        schema = seen.schemas.get(APP_SCHEMA)
+    def app_schema(self, observed: DatabaseInspection) -> Statements:
+        schema = observed.schemas.get(APP_SCHEMA)
         if schema is None:
             yield _sql("CREATE SCHEMA app AUTHORIZATION {}", self.placement.owner_role)
         wanted = frozenset((name, "USAGE") for name in self.placement.app_roles)
@@ -262,7 +263,7 @@ class Recipe:
             yield _sql("REVOKE ALL ON SCHEMA app FROM PUBLIC, {}, {}", *self.placement.app_roles)
             yield _sql("GRANT USAGE ON SCHEMA app TO {}, {}", *self.placement.app_roles)
 
-    def default_rights(self, seen: DatabaseInspection) -> Statements:
+    def default_rights(self, observed: DatabaseInspection) -> Statements:
         """For whatever migrations will make: rows and sequences to the logins, functions to nobody."""
         owner, logins = self.placement.owner_role, self.placement.app_roles
         for kind, name, rights in (
@@ -270,7 +271,7 @@ class Recipe:
             ("S", sql.SQL("SEQUENCES"), SEQUENCE_RIGHTS),
         ):
             wanted = frozenset((login, right) for login in logins for right in rights)
-            given = _others(seen.default_acls.get((APP_SCHEMA, kind), frozenset()), owner)
+            given = _others(observed.default_acls.get((APP_SCHEMA, kind), frozenset()), owner)
             change = _sql("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA app ", owner)
             if given - wanted:
                 grantees = sql.SQL(", ").join(
@@ -281,13 +282,13 @@ class Recipe:
             if given != wanted:
                 listed = sql.SQL(", ").join(sql.SQL(right) for right in rights)
                 yield (change + sql.SQL("GRANT {} ON {} TO ").format(listed, name) + _sql("{}, {}", *logins))
-        functions = seen.default_acls.get(("", "f"))
+        functions = observed.default_acls.get(("", "f"))
         if functions is None or any(grantee == PUBLIC for grantee, _ in functions):
             yield _sql("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC", owner)
 
-    def platform_schema(self, seen: DatabaseInspection) -> Statements:
+    def platform_schema(self, observed: DatabaseInspection) -> Statements:
         place = self.placement
-        schema = seen.schemas.get("platform")
+        schema = observed.schemas.get("platform")
         if schema is None:
             yield _sql("CREATE SCHEMA platform AUTHORIZATION CURRENT_USER")
         readers = (place.owner_role, place.migrator_role, *place.app_roles)
@@ -295,14 +296,14 @@ class Recipe:
             yield _sql("REVOKE ALL ON SCHEMA platform FROM PUBLIC, {}, {}, {}, {}", *readers)
             yield _sql("GRANT USAGE ON SCHEMA platform TO {}, {}, {}, {}", *readers)
 
-    def identity(self, seen: DatabaseInspection) -> Statements:
+    def identity(self, observed: DatabaseInspection) -> Statements:
         """The marker: one row, kept to one by the index, that no login of the tenant can change."""
         place = self.placement
-        table = seen.tables.get("identity")
+        table = observed.tables.get("identity")
         if table is None:
             yield _sql("CREATE TABLE platform.identity (tenant_id text PRIMARY KEY)")
             yield _sql("CREATE UNIQUE INDEX identity_is_one_row ON platform.identity ((true))")
-        if not seen.marker:
+        if not observed.marker:
             yield sql.SQL(
                 "INSERT INTO platform.identity (tenant_id) VALUES ({}) ON CONFLICT DO NOTHING"
             ).format(sql.Literal(place.tenant_id))
@@ -311,12 +312,12 @@ class Recipe:
             yield _sql("REVOKE ALL ON platform.identity FROM PUBLIC, {}, {}, {}, {}", *readers)
             yield _sql("GRANT SELECT ON platform.identity TO {}, {}, {}, {}", *readers)
 
-    def schema_migration(self, seen: DatabaseInspection) -> Statements:
+    def schema_migration(self, observed: DatabaseInspection) -> Statements:
         """Which migrations were applied. The owner may add a row, in the migration's transaction, and
         can neither change nor delete one; so history stays what it was, and the master can read it
         without touching anything of the tenant's."""
         owner = self.placement.owner_role
-        table = seen.tables.get("schema_migration")
+        table = observed.tables.get("schema_migration")
         if table is None:
             yield _sql(
                 "CREATE TABLE platform.schema_migration ("

@@ -94,7 +94,7 @@ def _drop(conn: psycopg.Connection, name: str) -> None:
 
 @dataclass
 class LockWatch:
-    """Use around the migration. `held`: what was seen, longest first, once it is over."""
+    """Use around the migration. `held`: what was observed, longest first, once it is over."""
 
     master: Master
     database: str
@@ -113,7 +113,7 @@ class LockWatch:
         self._thread.join(timeout=30)
 
     def _watch(self) -> None:
-        seen: dict[tuple[str, str], tuple[float, float]] = {}
+        observed: dict[tuple[str, str], tuple[float, float]] = {}
         try:
             with self.master.open(self.database) as conn:
                 before = dict(conn.execute(_TABLES).fetchall())
@@ -126,14 +126,14 @@ class LockWatch:
                         (list(before), list(STRONG)),
                     ):
                         now = time.monotonic()
-                        first, _ = seen.get((before[oid], mode), (now, now))
-                        seen[before[oid], mode] = (first, now)
+                        first, _ = observed.get((before[oid], mode), (now, now))
+                        observed[before[oid], mode] = (first, now)
         finally:
             self._ready.set()
             self.held = sorted(
                 (
                     LockHeld(table, mode, round(last - first, 3))
-                    for (table, mode), (first, last) in seen.items()
+                    for (table, mode), (first, last) in observed.items()
                 ),
                 key=lambda lock: -lock.seconds,
             )

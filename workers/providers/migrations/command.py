@@ -59,20 +59,20 @@ def _run(door: Door, project: Project) -> None:
         finally:
             process.stop()
         output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL_BYTES))
-        told = output.read().decode(errors="replace")
+        printed = output.read().decode(errors="replace")
     if status == 0:
         return
     name = Path(project.command[0]).name
-    error = f"no end after {project.timeout:g} s" if status is None else _last_lines(door, told, status)
-    if any(text in told for text in _PASSING):
+    error = f"no end after {project.timeout:g} s" if status is None else _last_lines(door, printed, status)
+    if any(text in printed for text in _PASSING):
         raise Retryable(f"{name}: {error}")
     raise MigrationFailed(f"{name}: {error}", file=name, statement="", error=error)
 
 
-def _last_lines(door: Door, told: str, status: int) -> str:
+def _last_lines(door: Door, printed: str, status: int) -> str:
     password = door.credential.password
     for secret in (door.environment()["DATABASE_URL"], password, quote(password, safe="")):
-        told = told.replace(secret, "…")
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
+        printed = printed.replace(secret, "…")
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
     lines = [line for line in lines if not line.upper().startswith(("DETAIL", "HINT"))]
     return f"status {status}: {shorten(' / '.join(lines[-LINES:]))}"

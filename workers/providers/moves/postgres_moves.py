@@ -43,7 +43,7 @@ from controlplane.workers.providers.ports import Copied, HandedOver, Home, MoveD
 
 CLONE = "clone"
 LITTLE = 500
-"""Changes: once a look at the log finds no more than these, the rest is left to the hand-over."""
+"""Changes: once a read of the log finds no more than these, the rest is left to the hand-over."""
 CHECK_BETWEEN_BYTES = 16 * 2**20
 """Databases up to this size are compared by checksum before the cut, larger ones after it."""
 CARRY_IN_PAUSE_BYTES = 256 * 2**20
@@ -95,10 +95,10 @@ class PostgresMoves:
             streaming = stream.exists(conn, name)
         try:
             with self._master(target) as conn:
-                seen = progress.see(conn)
+                observed = progress.see(conn)
         except (NoSuchDatabase, DatabaseClosed):
-            seen = None
-        copied = seen is not None and seen.slot == name and seen.snapshot is not None
+            observed = None
+        copied = observed is not None and observed.slot == name and observed.snapshot is not None
         return MoveDescription(streaming=streaming, copied=streaming and copied)
 
     def require_followable(self, source: Home) -> None:

@@ -69,7 +69,7 @@ def start(conn: psycopg.Connection, slot: str, fencing_token: int) -> None:
         (slot, fencing_token),
     ).rowcount
     if not begun:
-        raise LeaseLost(f"the copy has seen a later fencing_token than {fencing_token}")
+        raise LeaseLost(f"the copy has observed a later fencing_token than {fencing_token}")
 
 
 def see(conn: psycopg.Connection) -> Progress | None:
@@ -92,7 +92,7 @@ def take(conn: psycopg.Connection, fencing_token: int) -> Progress:
             {"fencing_token": fencing_token},
         ).fetchone()
     if found is None:
-        raise LeaseLost(f"the copy has seen a later fencing_token than {fencing_token}")
+        raise LeaseLost(f"the copy has observed a later fencing_token than {fencing_token}")
     return found
 
 

@@ -28,7 +28,6 @@ from controlplane.workers.providers.ports.hostnames import (
 )
 from controlplane.workers.providers.ports.identities import Identities
 from controlplane.workers.providers.ports.inventory import Inventory, StateObject, Tagged
-from controlplane.workers.providers.ports.listener import Listener
 from controlplane.workers.providers.ports.moves import (
     Copied,
     HandedOver,
@@ -38,7 +37,7 @@ from controlplane.workers.providers.ports.moves import (
     Moves,
     TableCompared,
 )
-from controlplane.workers.providers.ports.quotas import QuotaRoom, Quotas
+from controlplane.workers.providers.ports.quotas import Quotas
 from controlplane.workers.providers.ports.secrets import Credential, SecretDescription, Secrets
 from controlplane.workers.providers.ports.snapshots import SnapshotDescription, Snapshots
 from controlplane.workers.providers.ports.terraform import (
@@ -48,6 +47,7 @@ from controlplane.workers.providers.ports.terraform import (
     StackRun,
     Terraform,
 )
+from controlplane.workers.providers.ports.webhook_sink import WebhookSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,6 @@ __all__ = [
     "HostnameDescription",
     "Identities",
     "Inventory",
-    "Listener",
     "LockHeld",
     "MoveDescription",
     "MoveRun",
@@ -98,7 +97,6 @@ __all__ = [
     "PriorRun",
     "Providers",
     "PublishedConfig",
-    "QuotaRoom",
     "Quotas",
     "Rehearsed",
     "ResourceEvent",
@@ -112,4 +110,5 @@ __all__ = [
     "Tagged",
     "Terraform",
     "ValidationRecord",
+    "WebhookSink",
 ]

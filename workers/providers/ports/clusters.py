@@ -1,4 +1,4 @@
-"""Aurora clusters, seen from outside."""
+"""Aurora clusters, observed from outside."""
 
 from __future__ import annotations
 

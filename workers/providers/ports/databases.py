@@ -41,7 +41,7 @@ class FileRun:
 
 @dataclass(frozen=True, slots=True)
 class LockHeld:
-    """`mode` as PostgreSQL names it; `seconds` between the first and the last time it was seen."""
+    """`mode` as PostgreSQL names it; `seconds` between the first and the last time it was observed."""
 
     table: str
     mode: str

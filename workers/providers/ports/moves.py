@@ -52,7 +52,7 @@ class Copied:
     compared: tuple[TableCompared, ...] = ()
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         return f"{self.rows} rows of {self.tables} tables, {self.size} bytes"
 
 
@@ -72,7 +72,7 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class MoveRun:
-    """Who does it. `fencing_token`: of the tenant's lease; a database that has seen a higher one refuses.
+    """Who does it. `fencing_token`: of the tenant's lease; a database that has observed a higher one refuses.
     `stopped`: once true, LeaseLost is raised."""
 
     fencing_token: int

@@ -42,7 +42,7 @@ _MEANINGS = (
         "aws-unavailable",
         _RUN_AGAIN,
     ),
-    # The provider died under Terraform (out of memory, killed) or was told to stop.
+    # The provider died under Terraform (out of memory, killed) or was asked to stop.
     Meaning(
         re.compile(
             r"Plugin did not respond|Request cancelled|rpc error: code = (?:Unavailable|Canceled)"

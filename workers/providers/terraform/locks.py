@@ -23,7 +23,7 @@ from controlplane.workers.providers.terraform.state import Lock
 
 PATIENCE = timedelta(minutes=10)  # how long somebody else's run may take before a person is asked
 SKEW = timedelta(seconds=5)  # between the clocks that wrote the run's start and the lock
-_LOOK = 0.5  # seconds between two looks for the lock of a run that has just begun
+_POLL = 0.5  # seconds between two reads of the lock of a run that has just begun
 
 
 def lock_owner() -> str:
@@ -51,7 +51,7 @@ def in_the_way(lock: Lock, workspace: str, *, now: datetime) -> ControlPlaneErro
 
 
 class LockWatch:
-    """Looks for the lock of a command that has just begun, beside it, until it is seen.
+    """Looks for the lock of a command that has just begun, beside it, until it is observed.
 
     A thread, because a bucket that does not answer must not keep the lease from being watched. The
     finding is handed over by `poll`, in the caller's thread.
@@ -62,7 +62,7 @@ class LockWatch:
         self._since = datetime.now(UTC) - SKEW
         self._found: queue.SimpleQueue[Lock] = queue.SimpleQueue()
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="terraform-lock-watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="terraform-lock-watch", daemon=True)
 
     def __enter__(self) -> LockWatch:
         self._thread.start()
@@ -78,8 +78,8 @@ class LockWatch:
         except queue.Empty:
             return None
 
-    def _look(self) -> None:
-        while not self._end.wait(_LOOK):
+    def _watch(self) -> None:
+        while not self._end.wait(_POLL):
             try:
                 lock = self._read()
             except ControlPlaneError:

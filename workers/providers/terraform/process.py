@@ -17,7 +17,7 @@ from controlplane.domain.errors import LeaseLost, Retryable
 from controlplane.workers.providers.supervised import Supervised
 
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
-TICK = 0.1  # seconds between two looks at the process
+TICK = 0.1  # seconds between two polls of the process
 ASK = 0.5  # seconds between two questions to `stopped`
 ERRORS_LIMIT = 64 * 1024  # bytes of standard error that are kept
 OUTPUT_LIMIT = 64 * 1024 * 1024  # bytes of standard output that are read at most

@@ -52,7 +52,7 @@ class Recovery:
         self._bucket = bucket
         self._inventory = inventory
 
-    def look(self) -> Ground:
+    def observe(self) -> Ground:
         """What is there, without changing anything; for a plan that is only shown."""
         lock = self._lock()
         if lock is not None:

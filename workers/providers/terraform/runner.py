@@ -132,7 +132,7 @@ class TerraformRunner:
         """What is tainted shows as an update: `apply` untaints it before it plans."""
         inventory = inventory_of(run.stack, self._account, run.variables)
         with self._session(run, lambda _event: None, lambda: False) as session:
-            ground = Recovery(run, session, self._bucket, inventory).look()
+            ground = Recovery(run, session, self._bucket, inventory).observe()
             if not session.plan(run.variables, adopt=ground.adopt):
                 return []
             shown = session.show()

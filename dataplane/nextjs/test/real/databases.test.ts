@@ -100,7 +100,7 @@ for (const [what, statement] of OPENING) {
   });
 }
 
-test("a session that swallows the error which aborted its transaction is told", async () => {
+test("a session that swallows the error which aborted its transaction is reported", async () => {
   await assert.rejects(
     db.session(async (session) => {
       await session.query("BEGIN");
@@ -115,7 +115,7 @@ test("a session that swallows the error which aborted its transaction is told", 
   await assert.rejects(db.query("BEGIN; SELECT no_such_column"), { code: "42703" }, "the statement's own error");
 });
 
-test("a session that does not wait for its last statement is told as well", async () => {
+test("a session that does not wait for its last statement is reported as well", async () => {
   await assert.rejects(
     db.session(async (session) => {
       void session.query("BEGIN");

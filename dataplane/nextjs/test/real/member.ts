@@ -1,5 +1,5 @@
 /**
- * A Node process of a fleet that does what it is told, a line at a time, and answers each in a line of
+ * A Node process of a fleet that does what it is found, a line at a time, and answers each in a line of
  * JSON. `tests/browser/test_fleet.py` runs it beside Python's. TEST_FLEET is JSON: `cache`, the URL of a
  * Redis, `limit` and `lease`; TEST_TENANT is as in `databases.test.ts`.
  */

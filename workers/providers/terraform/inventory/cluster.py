@@ -68,16 +68,16 @@ class ClusterInventory:
     @cached_property
     def described(self) -> dict[str, Any] | None:
         """The cluster as RDS describes it, ours and neither being made nor deleted."""
-        seen = maybe(
+        observed = maybe(
             f"describing cluster {self._id}",
             lambda: self._account.client("rds").describe_db_clusters(DBClusterIdentifier=self._id)[
                 "DBClusters"
             ][0],
         )
-        if seen is not None:
-            require(f"cluster {self._id}", pairs(seen.get("TagList", [])), self._tags)
-            reconciled(f"cluster {self._id}", seen["Status"])
-        return seen
+        if observed is not None:
+            require(f"cluster {self._id}", pairs(observed.get("TagList", [])), self._tags)
+            reconciled(f"cluster {self._id}", observed["Status"])
+        return observed
 
     def tagged_keys(self) -> list[str]:
         """Ids of usable KMS keys that carry this cluster's tags."""
@@ -111,15 +111,15 @@ class ClusterInventory:
     @cached_property
     def _alias_target(self) -> str | None:
         client = self._account.client("kms")
-        seen = maybe(
+        observed = maybe(
             f"describing {self._alias_name}",
             lambda: client.describe_key(KeyId=self._alias_name)["KeyMetadata"]["KeyId"],
         )
-        if seen is not None:
-            with aws.errors(f"reading the tags of key {seen}"):
-                tags = client.list_resource_tags(KeyId=seen)["Tags"]
+        if observed is not None:
+            with aws.errors(f"reading the tags of key {observed}"):
+                tags = client.list_resource_tags(KeyId=observed)["Tags"]
             require(self._alias_name, pairs(tags), self._tags)
-        return seen
+        return observed
 
     def _key_state(self, key: str) -> str | None:
         state: str | None = maybe(
@@ -143,14 +143,14 @@ class ClusterInventory:
 
     def _find_subnet_group(self) -> str | None:
         client = self._account.client("rds")
-        seen = maybe(
+        observed = maybe(
             f"describing subnet group {self._id}",
             lambda: client.describe_db_subnet_groups(DBSubnetGroupName=self._id)["DBSubnetGroups"][0],
         )
-        if seen is None:
+        if observed is None:
             return None
         with aws.errors(f"reading the tags of subnet group {self._id}"):
-            tags = client.list_tags_for_resource(ResourceName=seen["DBSubnetGroupArn"])["TagList"]
+            tags = client.list_tags_for_resource(ResourceName=observed["DBSubnetGroupArn"])["TagList"]
         require(f"subnet group {self._id}", pairs(tags), self._tags)
         return self._id
 
@@ -170,14 +170,14 @@ class ClusterInventory:
 
     def _find_instance(self, number: int) -> str | None:
         name = f"{self._id}-{number}"
-        seen = maybe(
+        observed = maybe(
             f"describing instance {name}",
             lambda: self._account.client("rds").describe_db_instances(DBInstanceIdentifier=name)[
                 "DBInstances"
             ][0],
         )
-        if seen is None:
+        if observed is None:
             return None
-        require(f"instance {name}", pairs(seen.get("TagList", [])), self._tags)
-        reconciled(f"instance {name}", seen["DBInstanceStatus"])
+        require(f"instance {name}", pairs(observed.get("TagList", [])), self._tags)
+        reconciled(f"instance {name}", observed["DBInstanceStatus"])
         return name

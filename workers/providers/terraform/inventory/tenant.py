@@ -51,31 +51,31 @@ class TenantInventory:
     def _secret(self, name: str, restore: bool) -> str | None:
         """A secret within its deletion window keeps its name taken: it has to be restored, then adopted."""
         client = self._account.client("secretsmanager")
-        seen = maybe(f"describing secret {name}", lambda: client.describe_secret(SecretId=name))
-        if seen is None:
+        observed = maybe(f"describing secret {name}", lambda: client.describe_secret(SecretId=name))
+        if observed is None:
             return None
-        require(f"secret {name}", pairs(seen.get("Tags", [])), self._tags)
-        if "DeletedDate" in seen:
+        require(f"secret {name}", pairs(observed.get("Tags", [])), self._tags)
+        if "DeletedDate" in observed:
             if not restore:
                 return None
             with aws.errors(f"restoring secret {name}"):
                 client.restore_secret(SecretId=name)
-        return str(seen["ARN"])
+        return str(observed["ARN"])
 
     def _role(self) -> str | None:
         name = self._variables["placement_key"]
-        seen = maybe(
+        observed = maybe(
             f"describing role {name}", lambda: self._account.client("iam").get_role(RoleName=name)["Role"]
         )
-        if seen is None:
+        if observed is None:
             return None
-        require(f"role {name}", pairs(seen.get("Tags", [])), self._tags)
+        require(f"role {name}", pairs(observed.get("Tags", [])), self._tags)
         return str(name)
 
     def _policy(self) -> str | None:
         name = self._variables["placement_key"]
-        seen = maybe(
+        observed = maybe(
             f"reading the policy of role {name}",
             lambda: self._account.client("iam").get_role_policy(RoleName=name, PolicyName=self.POLICY_NAME),
         )
-        return None if seen is None else f"{name}:{self.POLICY_NAME}"
+        return None if observed is None else f"{name}:{self.POLICY_NAME}"

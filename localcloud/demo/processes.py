@@ -14,8 +14,8 @@ import httpx
 from rich.console import Console
 
 from controlplane import task_names
-from controlplane.cli.demo import orphans
 from controlplane.localcloud.cloud import LocalCloud
+from controlplane.localcloud.demo import orphans
 from controlplane.localcloud.servers.process import (
     Child,
     free_port,

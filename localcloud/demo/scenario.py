@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from controlplane.cli.demo.processes import DemoFailed, DemoProcesses
-from controlplane.cli.demo.trace import Trace, trace_of
-from controlplane.cli.demo.view import progress_table
 from controlplane.domain.errors import NotFound
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.demo.processes import DemoFailed, DemoProcesses
+from controlplane.localcloud.demo.trace import Trace, trace_of
+from controlplane.localcloud.demo.view import progress_table
 from controlplane.localcloud.stripe.catalogue import create_prices, subscribe
 from controlplane.services import tenants
 

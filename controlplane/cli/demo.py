@@ -37,13 +37,13 @@ from controlplane.cli.failure import Exit, Failure, clear_services
 def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -> None:
     """Start everything on this machine, subscribe customers, watch them become tenants."""
     with clear_services():
-        from controlplane.cli.demo.processes import (
+        from controlplane.localcloud.demo.processes import (
             MIGRATIONS,
             DemoFailed,
             DemoProcesses,
         )
-        from controlplane.cli.demo.scenario import Scenario
-        from controlplane.cli.demo.warm import WarmScenario, warm_catalogue
+        from controlplane.localcloud.demo.scenario import Scenario
+        from controlplane.localcloud.demo.warm import WarmScenario, warm_catalogue
     if not MIGRATIONS.is_dir():
         raise Failure(
             f"demo: its sample application is not at {MIGRATIONS.parent}, since packages have none of it:"

@@ -1,4 +1,4 @@
-"""The operator's systems, told of notifications."""
+"""Where notifications go: the operator's systems."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 
-class Listener(Protocol):
+class WebhookSink(Protocol):
     """The operator's own system, which wants to hear what happens to tenants."""
 
-    def tell(self, notification_id: str, payload: Mapping[str, Any]) -> str:
+    def deliver(self, notification_id: str, payload: Mapping[str, Any]) -> str:
         """One try; what was answered. Not idempotent: whoever listens knows a notification by its id. Raises
         Retryable, with `after` where it was asked for."""
         ...

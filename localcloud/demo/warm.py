@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from controlplane.cli.demo.processes import CATALOGUE, DemoFailed
-from controlplane.cli.demo.scenario import (
+from controlplane.domain.catalogue import parse_catalogue
+from controlplane.localcloud.demo.processes import CATALOGUE, DemoFailed
+from controlplane.localcloud.demo.scenario import (
     PRICES,
     Customer,
     Scenario,
 )
-from controlplane.cli.demo.trace import Trace, trace_of
-from controlplane.domain.catalogue import parse_catalogue
+from controlplane.localcloud.demo.trace import Trace, trace_of
 from controlplane.localcloud.stripe.catalogue import create_prices
 from controlplane.services import clusters
 from controlplane.store import pool

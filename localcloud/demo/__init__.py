@@ -1,0 +1,1 @@
+"""What `controlplane demo` starts and shows; `controlplane/cli/demo.py` is the command."""
