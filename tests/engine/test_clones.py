@@ -18,7 +18,7 @@ SOURCE = tenant_id_for("sub_00000001")
 
 def clone(harness: Harness, slug: str = "copy-of-it") -> str:
     with harness.ctx.registry.connection() as conn:
-        return run(conn, "clone", SOURCE, slug=slug, actor="support", reason="a ticket").tenant_id
+        return run(conn, "clone", SOURCE, slug=slug, actor="support", reason="a ticket").made
 
 
 def row(harness: Harness, tenant_id: str) -> TenantRow:

@@ -349,7 +349,7 @@ def test_what_a_killed_run_made_for_one_who_then_left_goes_with_the_purge(
 def test_whoever_holds_its_rows_is_named(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        clone_id = run(conn, "clone", TENANT, slug="copy-of-it", actor="anna", reason="a bug").tenant_id
+        clone_id = run(conn, "clone", TENANT, slug="copy-of-it", actor="anna", reason="a bug").made
     harness.work()
     harness.subscribe(1, status="canceled")
     harness.hear(SUBSCRIPTION)

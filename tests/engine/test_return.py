@@ -294,7 +294,7 @@ def test_a_customer_who_leaves_for_good_is_purged_though_others_pay(harness: Har
 def test_a_clone_goes_whatever_its_sources_customer_pays(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
-        clone_id = run(conn, "clone", TENANT, slug="copy-of-it", actor="anna", reason="a bug").tenant_id
+        clone_id = run(conn, "clone", TENANT, slug="copy-of-it", actor="anna", reason="a bug").made
     harness.work()
     with harness.ctx.registry.connection() as conn:
         run(conn, "close", clone_id, actor="anna", reason="done")
