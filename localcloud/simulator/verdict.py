@@ -49,7 +49,7 @@ def differences(box: Box, moments: Iterable[Moment], plain: Mapping[str, Any]) -
 
 
 def end_state(box: Box) -> dict[str, dict[str, Any]]:
-    """What a customer could notification, by subscription; closed tenants are left out."""
+    """What a customer could notice, by subscription; closed tenants are left out."""
     with box.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT s.id, t.slug, t.spec, c.spec->>'isolation' AS isolation,"
