@@ -102,8 +102,9 @@ def _suspend(harness: Harness, app: Flask) -> float:
 def _until(app: Flask, status: int) -> None:
     client, deadline = app.test_client(), time.monotonic() + CERTAIN
     while True:
-        answer = client.get("/", headers={"Host": fixture.HOST, "Accept": "application/json"})
-        if answer.status_code == status:
+        with client.get("/", headers={"Host": fixture.HOST, "Accept": "application/json"}) as answer:
+            got = answer.status_code  # and closed, as a server does: else the tenant stays bound here
+        if got == status:
             return
-        assert time.monotonic() < deadline, answer.status_code
+        assert time.monotonic() < deadline, got
         time.sleep(0.01)
