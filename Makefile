@@ -10,7 +10,7 @@ NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long coverage soak faults lint format bench bench-dataplane bench-migrations bench-moves bench-history bench-silent lock clean
+.PHONY: help demo test test-fast test-long coverage soak faults lint lint-types lint-rest format bench bench-dataplane bench-migrations bench-moves bench-history bench-silent lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,10 +56,15 @@ test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 coverage: $(STAMP) ## Which lines and branches the suite of `make test-fast` runs; no part of `make test`
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" --cov $(ARGS)
 
-lint: $(STAMP) $(NODE_STAMP) ## ruff, mypy, import contracts, biome for TypeScript, dangers in the registry's schema, the budget of things to know (docs/adr/0010-budget.md)
+lint: $(STAMP) ## ruff, mypy, import contracts, biome for TypeScript, dangers in the registry's schema, the budget of things to know (docs/adr/0010-budget.md)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint-types lint-rest
+
+lint-types: $(STAMP)
+	@$(BIN)/mypy
+
+lint-rest: $(STAMP) $(NODE_STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@cd $(NEXTJS) && npm run --silent lint
 	@$(BIN)/python -m tests.registry_lint

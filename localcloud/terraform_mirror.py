@@ -10,9 +10,6 @@ So it is found by convention, the first of:
 3. a `registry.terraform.io` tree one level below the folder of add-on software (FHS 3.13, /opt);
 4. none: the public registry.
 
-The AWS provider spends a third of its processor time on collecting garbage: it unpacks every schema at each
-start and keeps it to the end. GOGC=400 spares most of that, for a quarter more memory.
-
 Terraform installs providers several times faster from a shared plugin cache. It is not safe for two
 `init` at once (hashicorp/terraform#25849), so who runs them takes turns.
 """
@@ -41,7 +38,6 @@ def terraform_environment(
     cache.mkdir(parents=True, exist_ok=True)
     return {
         "CHECKPOINT_DISABLE": "1",
-        "GOGC": environ.get("GOGC", "400"),
         "TF_CLI_CONFIG_FILE": str(_configuration(work_dir, environ, add_ons)),
         "TF_PLUGIN_CACHE_DIR": str(cache),
     }

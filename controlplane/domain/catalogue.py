@@ -26,7 +26,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +55,19 @@ class Isolation(StrEnum):
     SHARED = "shared"  # a slot of a shared cluster
 
 
+def _whole(lowest: int, highest: int, *, default: int | None = None) -> Any:
+    """A field of `Plan` that is a whole number; it must be there where it has no default."""
+
+    def read(table: _Table, name: str) -> int:
+        return table.integer(name, lowest, highest, default=default)
+
+    return field(default=MISSING if default is None else default, metadata={"read": read})
+
+
+def _flag() -> Any:
+    return field(default=False, metadata={"read": lambda table, name: table.boolean(name)})
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One plan.
@@ -75,23 +88,23 @@ class Plan:
     isolation: Isolation
     min_acu: float
     max_acu: float
-    backup_retention_days: int
-    pool_size: int
-    connection_limit: int
-    retention_days: int
+    backup_retention_days: int = _whole(1, 35)
+    pool_size: int = _whole(1, 1000)
+    connection_limit: int = _whole(1, 5000)
+    retention_days: int = _whole(0, 3650)
     price_ids: tuple[str, ...] = ()
     lookup_keys: tuple[str, ...] = ()
     seconds_until_auto_pause: int | None = None
-    instance_count: int = 1
+    instance_count: int = _whole(1, 16, default=1)
     slots: int = 1
-    warm_slots: int = 0
-    custom_domains: int = 0
-    snapshot_before_migration: bool = False
+    warm_slots: int = _whole(0, 1000, default=0)
+    custom_domains: int = _whole(0, 100, default=0)
+    snapshot_before_migration: bool = _flag()
     limits: dict[str, int] = field(default_factory=dict)
-    rotation_days: int = 30
-    dunning_grace_days: int = 14
-    purge_without_approval: bool = False
-    copy_days: int = 30
+    rotation_days: int = _whole(0, 3650, default=30)
+    dunning_grace_days: int = _whole(0, 365, default=14)
+    purge_without_approval: bool = _flag()
+    copy_days: int = _whole(1, 3650, default=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,33 +189,22 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
     min_acu, max_acu = table.capacity("min_acu", 0), table.capacity("max_acu", 1)
     if min_acu > max_acu:
         table.wrong("min_acu", f"at most max_acu, which is {max_acu:g}", min_acu)
-    pool_size = table.integer("pool_size", 1, 1000)
-    connection_limit = table.integer("connection_limit", 1, 5000)
-    if pool_size > connection_limit > 0:
-        table.wrong("pool_size", f"at most connection_limit, which is {connection_limit}", pool_size)
+    read = {f.name: f.metadata["read"](table, f.name) for f in fields(Plan) if f.metadata}
+    if read["pool_size"] > read["connection_limit"] > 0:
+        most = f"at most connection_limit, which is {read['connection_limit']}"
+        table.wrong("pool_size", most, read["pool_size"])
     price_ids, lookup_keys = _prices(table, owners)
     return Plan(
         name=name,
         isolation=isolation or Isolation.DEDICATED,
         min_acu=min_acu,
         max_acu=max_acu,
-        backup_retention_days=table.integer("backup_retention_days", 1, 35),
-        pool_size=pool_size,
-        connection_limit=connection_limit,
-        retention_days=table.integer("retention_days", 0, 3650),
         price_ids=price_ids,
         lookup_keys=lookup_keys,
         seconds_until_auto_pause=_pause(table, min_acu),
-        instance_count=table.integer("instance_count", 1, 16, default=1),
         slots=_slots(table, isolation),
-        warm_slots=table.integer("warm_slots", 0, 1000, default=0),
-        custom_domains=table.integer("custom_domains", 0, 100, default=0),
-        snapshot_before_migration=table.boolean("snapshot_before_migration"),
         limits=_limits(table),
-        rotation_days=table.integer("rotation_days", 0, 3650, default=30),
-        dunning_grace_days=table.integer("dunning_grace_days", 0, 365, default=14),
-        purge_without_approval=table.boolean("purge_without_approval"),
-        copy_days=table.integer("copy_days", 1, 3650, default=30),
+        **read,
     )
 
 

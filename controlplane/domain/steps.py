@@ -2,7 +2,7 @@
 
 A step carries why it was planned, for the people who read the log. The engine executes steps by
 name; in `workers/steps/` one act for each name registers itself (a test compares the two), and the crash
-tests take theirs from here, so a new step is tested by being named.
+tests take theirs from here. A new step still needs a life in which it is planned.
 """
 
 from __future__ import annotations

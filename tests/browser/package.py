@@ -27,7 +27,7 @@ def require(program: str, package: str) -> str:
 
 
 def copy_and_build(target: Path) -> Path:
-    """`npm ci`, the package's build, the example's build; the package's folder below `target`."""
+    """The locked packages, the package's build, the example's build; the package's folder below `target`."""
     npm = require("npm", "npm (or Node 20 with npm)")
     folder = target / "dataplane" / "nextjs"
     shutil.copytree(

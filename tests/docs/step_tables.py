@@ -33,6 +33,8 @@ def pages() -> list[Path]:
 
 def _table(named: list[str]) -> str:
     rows = ["| step | what it does | idempotent because |", "| --- | --- | --- |"]
+    if missing := set(StepName) - set(EXPLAINED):
+        raise LookupError(f"no act in workers/steps/ registered itself for {', '.join(sorted(missing))}")
     for name in StepName:
         if (act := EXPLAINED[name]).family in named:
             rows.append(f"| `{name}` | {act.does} | {act.again} |")

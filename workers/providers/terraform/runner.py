@@ -42,8 +42,6 @@ from controlplane.workers.providers.terraform.state import StateBucket
 INIT_TIMEOUT = 900.0  # seconds: the provider is 700 MB from the public registry
 _PASSED_ON = frozenset(
     {
-        "GOGC",  # with GOMEMLIMIT: the Go runtime's, of Terraform and its providers
-        "GOMEMLIMIT",
         "HOME",
         "LANG",
         "LD_LIBRARY_PATH",
