@@ -43,9 +43,9 @@ def test_a_healthy_platform_is_one_line_a_check(env: dict[str, str]) -> None:
     done = run(env)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == len(doctor.LOOKS)
+    assert len(lines) == len(doctor.CHECKS)
     assert all(line.startswith("ok ") for line in lines)
-    for name in doctor.LOOKS:
+    for name in doctor.CHECKS:
         assert sum(name in line[8:27] for line in lines) >= 1
     secrets = [value for name, value in env.items() if "KEY" in name or "TOKEN" in name or "URL" in name]
     # The emulator takes any key of AWS; the one it is given is a part of folders' names.
@@ -61,7 +61,7 @@ def test_json_is_one_document_and_a_failure_a_status(env: dict[str, str]) -> Non
     wrong = [check for check in found["checks"] if not check["ok"]]
     assert [check["name"] for check in wrong] == ["Terraform"]
     assert wrong[0]["detail"] == "/no/such/terraform: No such file or directory"
-    assert f"1 of {len(doctor.LOOKS)} checks failed: Terraform" in done.stderr
+    assert f"1 of {len(doctor.CHECKS)} checks failed: Terraform" in done.stderr
 
 
 @pytest.mark.usefixtures("aws_environment")
@@ -118,13 +118,13 @@ def test_a_terraform_that_will_not_do(tmp_path: Path, env: dict[str, str], scrip
     fake.chmod(0o755)
     changed = env | {"CONTROLPLANE_TERRAFORM_BINARY": str(fake)}
     with pytest.raises(doctor.Refused, match=words):
-        doctor.LOOKS["Terraform"](WorkerSettings.from_environment(changed))
+        doctor.CHECKS["Terraform"](WorkerSettings.from_environment(changed))
 
 
 def test_an_old_schema_is_a_failure(env: dict[str, str], empty_database_url: str) -> None:
     changed = env | {"CONTROLPLANE_REGISTRY_URL": empty_database_url}
     with pytest.raises(doctor.Refused, match="controlplane db upgrade"):
-        doctor.LOOKS["registry"](WorkerSettings.from_environment(changed))
+        doctor.CHECKS["registry"](WorkerSettings.from_environment(changed))
 
 
 def test_a_look_that_hangs_is_left_behind(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_look_that_hangs_is_left_behind(env: dict[str, str], monkeypatch: pyte
     monkeypatch.setattr(doctor, "LIMIT", 2.0)
     monkeypatch.setattr(
         doctor,
-        "LOOKS",
+        "CHECKS",
         {"hangs": lambda _: str(let_go.wait(60)), "faults": lambda _: str(1 / 0), "well": lambda _: "yes"},
     )
     found = {check.name: check for check in doctor.checks(WorkerSettings.from_environment(env))}
