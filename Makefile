@@ -7,7 +7,7 @@ ARGS ?=
 STAMP := $(VENV)/.installed
 NEXTJS := dataplane/nextjs
 NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
-PARALLEL := -n 6 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-long coverage soak faults lint lint-types lint-rest format bench bench-dataplane bench-migrations bench-moves bench-history bench-silent lock clean

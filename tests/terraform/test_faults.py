@@ -115,6 +115,7 @@ def keys_of(run: StackRun) -> list[str]:
     return ClusterInventory(AwsAccount(REGION), run.variables).tagged_keys()
 
 
+@pytest.mark.soak  # six minutes of the provider's polls; a tenant's is in acceptance/test_paid_to_page.py
 def test_a_terraform_killed_in_mid_cluster_is_followed_by_one_that_adopts(fixture: RealFixture) -> None:
     run, started = cluster_run(fixture), datetime.now(UTC)
     killer = Killer(

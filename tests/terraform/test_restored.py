@@ -43,8 +43,9 @@ def make_source(rds: Any) -> str:
 
 
 @pytest.mark.acceptance
+@pytest.mark.soak  # seven minutes each of the provider's polls; acceptance/test_restore.py restores one
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("of", ["snapshot", pytest.param("moment", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("of", ["snapshot", "moment"])
 def test_a_restored_cluster_plans_nothing_and_is_adopted_without_being_replaced(
     aws: AwsEmulator, tmp_path: Path, of: str
 ) -> None:
