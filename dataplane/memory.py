@@ -82,7 +82,7 @@ class Slot:
 
 class Nothing(enum.Enum):
     NO_TENANT = "no tenant"  # a tier said so
-    UNTOLD = "untold"  # no tier could tell
+    UNKNOWN = "unknown"  # no tier could answer
 
 
 Outcome = Slot | Nothing
@@ -137,9 +137,9 @@ class Memory:
         now = self._clock()
         slot = self.slots.get(name)
         if slot is None or now >= slot.hard_until:
-            return Nothing.UNTOLD
+            return Nothing.UNKNOWN
         if slot.config.epoch < self.invalidated(name):
-            return Nothing.UNTOLD  # known to be outdated: it may lead to another customer by now
+            return Nothing.UNKNOWN  # known to be outdated: it may lead to another customer by now
         slot.fresh_until = now + self._spread(self._policy.retry)
         slot.soft_until = slot.hard_until  # nobody waits for the next try
         return slot

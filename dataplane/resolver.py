@@ -68,7 +68,7 @@ class _Flight:
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self.result: Outcome = Nothing.UNTOLD
+        self.result: Outcome = Nothing.UNKNOWN
         self.suspect = False  # an invalidation may have been missed since the read began
         self.heard = False  # one has come since the read began,
         self.wanted = 0  # and this is the newest epoch that one named

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.move import MovePhase
-from controlplane.domain.operation import ResourceKind
 from controlplane.services import moves
 from controlplane.store import move
 
@@ -16,7 +15,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
     turned = moves.turn(asked.conn, asked.row.id, MovePhase.PREPARING, to=MovePhase.ABANDONED)
     move.decline(asked.conn, turned.id)
     moves.close_restored(asked.conn, turned.id, asked.row.id, actor=asked.actor)
-    return Begun({"move": turned.id}, asked.converge(ResourceKind.TENANT, asked.row.id))
+    return Begun({"move": turned.id}, asked.converge())
 
 
 register(

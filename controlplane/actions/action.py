@@ -41,14 +41,17 @@ class Asked(Generic[R, P]):
     is a dry run. `reason`: empty for a dry run."""
 
     conn: Connection
+    subject: ResourceKind
     row: R
     params: P
     actor: str
     reason: str
 
-    def converge(self, kind: ResourceKind, resource_id: str) -> int:
-        """Ask for an operation, for the reason that was given; its id."""
-        return operation.request(self.conn, kind, resource_id, reason=self.reason, actor=self.actor)
+    def converge(self, resource_id: str | None = None, *, kind: ResourceKind | None = None) -> int:
+        """Ask for an operation of what was asked about, or of another resource, for the reason that was
+        given; its id."""
+        about = (kind or self.subject, resource_id or self.row.id)
+        return operation.request(self.conn, *about, reason=self.reason, actor=self.actor)
 
 
 OfTenant = Asked[TenantRow, P]
@@ -124,15 +127,15 @@ def run(
     *,
     actor: str,
     reason: str,
-    kind: ResourceKind = ResourceKind.TENANT,
+    subject: ResourceKind = ResourceKind.TENANT,
     **params: object,
 ) -> Begun:
     """Raises what the action raises: Invalid, NotFound, Conflict."""
-    action = REGISTERED[kind, name]
+    action = REGISTERED[subject, name]
     parsed = action.parse(params)
     with conn.transaction():
-        row = _row(conn, kind, subject_id, lock=True)
-        begun = action.perform(Asked(conn, row, parsed, actor, reason))
+        row = _row(conn, subject, subject_id, lock=True)
+        begun = action.perform(Asked(conn, subject, row, parsed, actor, reason))
         if begun.detail is not None:
             detail = {**begun.detail, "reason": reason}
             audit.append(conn, actor=actor, action=action.audited_as, resource=row.id, detail=detail)
@@ -145,19 +148,20 @@ def dry_run(
     subject_id: str,
     *,
     actor: str,
-    kind: ResourceKind = ResourceKind.TENANT,
+    subject: ResourceKind = ResourceKind.TENANT,
     **params: object,
 ) -> Preview:
     """What it would do. Raises as `run`, and Invalid for an action without a dry run."""
-    action = REGISTERED[kind, name]
+    action = REGISTERED[subject, name]
     if action.preview is None:
         raise Invalid("dry_run", f"false: {action.name} has none")
     parsed = action.parse(params)
     with conn.transaction():
-        return action.preview(Asked(conn, _row(conn, kind, subject_id, lock=False), parsed, actor, ""))
+        row = _row(conn, subject, subject_id, lock=False)
+        return action.preview(Asked(conn, subject, row, parsed, actor, ""))
 
 
-def _row(conn: Connection, kind: ResourceKind, subject_id: str, *, lock: bool) -> TenantRow | ClusterRow:
-    if kind is ResourceKind.CLUSTER:
+def _row(conn: Connection, subject: ResourceKind, subject_id: str, *, lock: bool) -> TenantRow | ClusterRow:
+    if subject is ResourceKind.CLUSTER:
         return cluster.get(conn, subject_id)
     return tenant.get(conn, subject_id, lock=lock)

@@ -60,7 +60,7 @@ def perform(asked: OfTenant[Clone]) -> Begun:
         resource=clone_id,
         detail={**detail, "reason": asked.reason},
     )
-    operation_id = asked.converge(ResourceKind.TENANT, clone_id)
+    operation_id = asked.converge(clone_id)
     return Begun(detail, operation_id, made=clone_id)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.errors import Conflict
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store import tenant
 
@@ -18,7 +17,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
         raise Conflict(f"tenant {row.id} is a customer's: it closes with its subscription")
     tenant.set_spec(conn, row.id, row.spec.with_lifecycle(Lifecycle.CLOSED))
     tenant.mark_closed(conn, row.id, retention_days=RETENTION_DAYS)
-    return Begun({}, asked.converge(ResourceKind.TENANT, row.id))
+    return Begun({}, asked.converge())
 
 
 register(

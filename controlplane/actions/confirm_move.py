@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.move import MovePhase
-from controlplane.domain.operation import ResourceKind
 from controlplane.services import moves
 
 
 def perform(asked: OfTenant[Parameters]) -> Begun:
     turned = moves.turn(asked.conn, asked.row.id, MovePhase.MOVED, to=MovePhase.CONFIRMED)
-    return Begun({"move": turned.id}, asked.converge(ResourceKind.TENANT, asked.row.id))
+    return Begun({"move": turned.id}, asked.converge())
 
 
 register(

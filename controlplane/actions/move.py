@@ -7,7 +7,6 @@ from pydantic import Field
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.move import validate_destination
-from controlplane.domain.operation import ResourceKind
 from controlplane.services import moves
 from controlplane.store import cluster, preview
 
@@ -30,7 +29,7 @@ def perform(asked: OfTenant[Move]) -> Begun:
         actor=asked.actor,
         reason=asked.reason,
     )
-    operation_id = asked.converge(ResourceKind.TENANT, asked.row.id)
+    operation_id = asked.converge()
     return Begun({"to": destination, "from": placed.cluster_id}, operation_id)
 
 

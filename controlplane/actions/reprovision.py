@@ -19,8 +19,8 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
         stack.forget(conn, placed.workspace)
         home = cluster.get(conn, placed.cluster_id)
         if not home.ready or home.needs_attention is not None:
-            asked.converge(ResourceKind.CLUSTER, home.id)
-    return Begun({}, asked.converge(ResourceKind.TENANT, row.id))
+            asked.converge(home.id, kind=ResourceKind.CLUSTER)
+    return Begun({}, asked.converge())
 
 
 def in_advance(asked: OfTenant[Parameters]) -> int:

@@ -16,7 +16,7 @@ def perform(asked: OfCluster[Parameters]) -> Begun:
     if asked.row.destroyed_at is not None:
         raise Conflict(f"cluster {asked.row.id} is destroyed: nothing is left to repair")
     stack.forget(asked.conn, asked.row.id)
-    return Begun({}, asked.converge(ResourceKind.CLUSTER, asked.row.id))
+    return Begun({}, asked.converge())
 
 
 register(

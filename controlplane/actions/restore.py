@@ -14,7 +14,6 @@ from controlplane.actions.action import Action, Begun, OfTenant, Parameters, reg
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.move import MoveKind
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RestoreRequest, moment, validate_request
 from controlplane.services import moves, restores
@@ -55,7 +54,7 @@ def perform(asked: OfTenant[Restore]) -> Begun:
     tenant.rise(conn, row.id)
     return Begun(
         {**requested.to_json(), "move": move_id, "from": placed.cluster_id},
-        asked.converge(ResourceKind.TENANT, row.id),
+        asked.converge(),
     )
 
 

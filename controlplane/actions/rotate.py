@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.errors import Conflict
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store import placement
 
@@ -15,7 +14,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
     if placed is None or row.spec.lifecycle is Lifecycle.CLOSED:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no logins in use to rotate")
     placement.ask_rotation(conn, placed)
-    return Begun({}, asked.converge(ResourceKind.TENANT, row.id))
+    return Begun({}, asked.converge())
 
 
 register(

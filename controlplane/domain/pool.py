@@ -9,7 +9,7 @@ What keeps it from flapping: a cluster is made when there are *fewer* free slots
 only when there are *enough without it*, for `retire_after_hours` on end. What keeps a fault from
 multiplying: while two empty clusters of a class need attention no third is made for it, and a broken or
 outdated one goes only after its replacement is ready. One that waits for the account's quota is not
-broken; it is tried again when there is quota. A cluster that ever held a tenant is never touched here.
+broken; it is tried again when there is room. A cluster that ever held a tenant is never touched here.
 """
 
 from __future__ import annotations
@@ -210,9 +210,9 @@ class _Budget:
         if daily is not None and (self._idle + cluster_class.idle_acu) * 24 > daily:
             return f"pool.max_idle_acu_hours_per_day is {daily:g}"
         if self._room is not None and self._room < 1:
-            return "the account's quota of clusters leaves no quota beside pool.reserve_clusters"
+            return "the account's quota of clusters leaves no room beside pool.reserve_clusters"
         if self._instances is not None and self._instances < cluster_class.spec.instance_count:
-            return "the account's quota of instances leaves no quota beside pool.reserve_clusters"
+            return "the account's quota of instances leaves no room beside pool.reserve_clusters"
         return None
 
     def take(self, cluster_class: ClusterClass) -> None:

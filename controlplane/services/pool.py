@@ -101,7 +101,7 @@ def _record(conn: Connection, act: Act, classes: dict[str, ClusterClass]) -> Res
         case Retire():
             return _retire(conn, act)
         case Retry():
-            reason = "the account's quota may have quota now"
+            reason = "the account's quota may have room now"
             operation.request(conn, ResourceKind.CLUSTER, act.cluster_id, reason=reason, actor=ACTOR)
             return [(ResourceKind.CLUSTER, act.cluster_id)]
 

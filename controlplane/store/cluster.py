@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.cluster import ClusterSpec
-from controlplane.store.registry import Connection, column, one, select
+from controlplane.store.registry import Connection, column, exists, one, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +105,16 @@ def used_slots(conn: Connection, cluster_ids: list[str]) -> dict[str, int]:
 
 def in_use(conn: Connection, cluster_id: str) -> bool:
     """Is or was a tenant placed on it whose data was not deleted in a way that somebody approved?"""
-    return (
-        conn.execute(
-            "SELECT FROM placement WHERE cluster_id = %s AND state <> 'purged' LIMIT 1", [cluster_id]
-        ).fetchone()
-        is not None
+    return exists(
+        conn,
+        "SELECT FROM placement WHERE cluster_id = %s AND state <> 'purged' LIMIT 1",
+        [cluster_id],
     )
 
 
 def ever_used(conn: Connection, cluster_id: str) -> bool:
     """Has a tenant ever been placed on it, whatever became of it?"""
-    return (
-        conn.execute("SELECT FROM placement WHERE cluster_id = %s LIMIT 1", [cluster_id]).fetchone()
-        is not None
-    )
+    return exists(conn, "SELECT FROM placement WHERE cluster_id = %s LIMIT 1", [cluster_id])
 
 
 def set_spec(conn: Connection, cluster_id: str, spec: ClusterSpec) -> bool:

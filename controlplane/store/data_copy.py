@@ -6,16 +6,17 @@ asked for: a worker takes one, renews its hold while it dumps, and deletes it wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.data_copy import CopyKind, CopyState
 from controlplane.domain.errors import LeaseLost
-from controlplane.store.registry import Connection, column, one, query, returning, select, transition
+from controlplane.store.registry import Connection, column, exists, one, query, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,27 @@ def record(
 def keep(conn: Connection, row: CopyRow, *, manifest: dict[str, Any]) -> None:
     """It is there, whole and readable; from now on its days count. Raises LeaseLost where the hold ran out
     and another worker has taken it."""
-    transition(
+    _turn(
         conn,
-        "data_copy",
-        {"id": row.id, "attempts": row.attempts},
+        row,
         CopyState.KEPT,
         "manifest = %(manifest)s, verified_at = clock_timestamp(), error = NULL,"
         " kept_until = clock_timestamp() + make_interval(days => keep_days)",
-        error=LeaseLost,
         manifest=Jsonb(manifest),
     )
+
+
+def _turn(
+    conn: Connection,
+    row: CopyRow,
+    to: CopyState,
+    changes: LiteralString,
+    *,
+    sources: Sequence[CopyState] = (),
+    **values: Any,
+) -> None:
+    key = {"id": row.id, "attempts": row.attempts}
+    transition(conn, "data_copy", key, to, changes, error=LeaseLost, sources=sources, **values)
 
 
 def get_export(conn: Connection, copy_id: int) -> CopyRow:
@@ -138,13 +150,11 @@ def renew_export(conn: Connection, row: CopyRow, *, hold: float) -> bool:
 
 def put_back_export(conn: Connection, row: CopyRow, *, after: float, error: str) -> None:
     """To be made, or to be deleted, after that many seconds. Raises as `keep`."""
-    transition(
+    _turn(
         conn,
-        "data_copy",
-        {"id": row.id, "attempts": row.attempts},
+        row,
         row.state,
         "error = %(message)s, next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
-        error=LeaseLost,
         sources=[row.state],
         message=error[:1000],
         after=after,
@@ -153,15 +163,7 @@ def put_back_export(conn: Connection, row: CopyRow, *, after: float, error: str)
 
 def fail_export(conn: Connection, row: CopyRow, *, error: str) -> None:
     """Raises as `keep`."""
-    transition(
-        conn,
-        "data_copy",
-        {"id": row.id, "attempts": row.attempts},
-        CopyState.FAILED,
-        "error = %(message)s",
-        error=LeaseLost,
-        message=error[:1000],
-    )
+    _turn(conn, row, CopyState.FAILED, "error = %(message)s", message=error[:1000])
 
 
 def kept_of_tenant(conn: Connection, tenant_id: str) -> list[CopyRow]:
@@ -176,14 +178,7 @@ def kept_of_tenant(conn: Connection, tenant_id: str) -> list[CopyRow]:
 
 def mark_deleted(conn: Connection, row: CopyRow) -> None:
     """Raises as `keep`."""
-    transition(
-        conn,
-        "data_copy",
-        {"id": row.id, "attempts": row.attempts},
-        CopyState.DELETED,
-        "deleted_at = clock_timestamp()",
-        error=LeaseLost,
-    )
+    _turn(conn, row, CopyState.DELETED, "deleted_at = clock_timestamp()")
 
 
 _NEEDED = (
@@ -196,7 +191,7 @@ _NEEDED = (
 def snapshot_kept(conn: Connection, cluster_id: str) -> bool:
     """Is there a snapshot of this cluster, a purge's or a rollout's, or one being made?"""
     found = SQL("SELECT FROM cluster c WHERE c.id = %s AND ({})").format(SQL(_NEEDED))
-    return conn.execute(found, [cluster_id]).fetchone() is not None
+    return exists(conn, found, [cluster_id])
 
 
 def useless_keys(conn: Connection, *, limit: int) -> list[str]:

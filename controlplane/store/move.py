@@ -14,7 +14,7 @@ from controlplane.domain.errors import Conflict, Retryable
 from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.placement import PlacementState
 from controlplane.store import placement
-from controlplane.store.registry import Connection, one, select, transition
+from controlplane.store.registry import Connection, exists, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +202,9 @@ def mark_cleared(conn: Connection, move_id: int) -> None:
 
 def rollout_is_at(conn: Connection, tenant_id: str) -> bool:
     """Is a rollout changing the schema of its database now?"""
-    return (
-        conn.execute(
-            "SELECT FROM rollout_target WHERE tenant_id = %s AND state = 'running'"
-            " AND until > clock_timestamp() LIMIT 1",
-            [tenant_id],
-        ).fetchone()
-        is not None
+    return exists(
+        conn,
+        "SELECT FROM rollout_target WHERE tenant_id = %s AND state = 'running'"
+        " AND until > clock_timestamp() LIMIT 1",
+        [tenant_id],
     )

@@ -1,8 +1,9 @@
 """Notifications to the operator's systems: an outbox.
 
 A notification is written in the transaction that makes it true, so nothing is notified that did not happen
-and nothing happens untold. It is delivered later, at least once, always with the same id; `once` keeps the
-same fact from being notified twice however often a pass is repeated."""
+and nothing happens without its notification. It is delivered later, at least once, always with the same id;
+`once` keeps the same fact from being notified twice however often a pass is repeated.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import LeaseLost
 from controlplane.domain.notification import NotificationKind, NotificationState
-from controlplane.store.registry import Connection, one, returning, select, transition
+from controlplane.store.registry import Connection, exists, one, returning, select, transition
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,12 @@ def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, 
 
 def due(conn: Connection) -> bool:
     """Is there one to deliver now, and nobody at it?"""
-    return (
-        conn.execute(
-            "SELECT FROM notification WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-            " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting' AND held_until >"
-            " clock_timestamp())"
-            " LIMIT 1"
-        ).fetchone()
-        is not None
+    return exists(
+        conn,
+        "SELECT FROM notification WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
+        " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting' AND held_until >"
+        " clock_timestamp())"
+        " LIMIT 1",
     )
 
 

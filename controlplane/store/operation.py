@@ -224,7 +224,8 @@ can't be looked for in an index."""
 def due(conn: Connection, *, limit: int) -> list[tuple[ResourceKind, str]]:
     """Resources with an operation that may be claimed now: first those whose holder died, then the
     ones that have waited longest."""
-    return [(ResourceKind(row["kind"]), row["resource_id"]) for row in conn.execute(_DUE, {"limit": limit})]
+    rows = conn.execute(_DUE, {"limit": limit})
+    return [(ResourceKind(row["kind"]), row["resource_id"]) for row in rows]
 
 
 def get(conn: Connection, operation_id: int) -> OperationRow:

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.purge import PurgeState
-from controlplane.store.registry import Connection, one, returning, select, transition
+from controlplane.store.registry import Connection, exists, one, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,7 @@ def begin(conn: Connection, purge_id: int) -> bool:
 
 def begun(conn: Connection, tenant_id: str) -> bool:
     """Is this tenant's data gone, or going?"""
-    return (
-        conn.execute(
-            "SELECT FROM purge WHERE tenant_id = %s AND begun_at IS NOT NULL", [tenant_id]
-        ).fetchone()
-        is not None
-    )
+    return exists(conn, "SELECT FROM purge WHERE tenant_id = %s AND begun_at IS NOT NULL", [tenant_id])
 
 
 def finish(conn: Connection, purge_id: int, *, certificate: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, LiteralString, TypeVar, get_type_hints
 
 import psycopg
 from psycopg.rows import DictRow, dict_row, kwargs_row, scalar_row
-from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg.sql import SQL, Composed, Identifier, Placeholder
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from controlplane.domain.errors import Conflict, NotFound, Retryable
@@ -133,6 +133,11 @@ def returning(
 ) -> psycopg.Cursor[T]:
     """The statement, `RETURNING` and the columns of `row`."""
     return query(conn, row, f"{write} RETURNING {columns(row, table)}", values)
+
+
+def exists(conn: Connection, statement: LiteralString | SQL | Composed, values: Values | None = None) -> bool:
+    """Does the statement find a row? What it selects does not matter."""
+    return conn.execute(statement, values).fetchone() is not None
 
 
 def column(conn: Connection, statement: str, values: Values | None = None) -> list[Any]:

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import LeaseLost
 from controlplane.domain.rollout import RehearsalState
-from controlplane.store.registry import Connection, one, returning, select, transition
+from controlplane.store.registry import Connection, exists, one, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,10 @@ def finish(conn: Connection, rehearsal_id: int, *, holder: str, error: str | Non
 
 
 def due(conn: Connection) -> bool:
-    return (
-        conn.execute(
-            "SELECT FROM rehearsal WHERE state = 'waiting'"
-            " OR (state = 'running' AND until < clock_timestamp()) LIMIT 1"
-        ).fetchone()
-        is not None
+    return exists(
+        conn,
+        "SELECT FROM rehearsal WHERE state = 'waiting'"
+        " OR (state = 'running' AND until < clock_timestamp()) LIMIT 1",
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.release import Adapter, Release, ReleaseFile
 from controlplane.store import operation
-from controlplane.store.registry import Connection, one, query, select
+from controlplane.store.registry import Connection, exists, one, query, select
 
 # New tenants share it, the end of a rollout takes it alone: none is made at the old release at the moment
 # in which the rollout that would have taken it along ends.
@@ -65,12 +65,8 @@ def put_file(conn: Connection, file: ReleaseFile) -> None:
 
 def bodies(conn: Connection, digests: Iterable[str]) -> dict[str, bytes]:
     """Digest → contents, of those that are kept."""
-    return {
-        row["sha256"]: bytes(row["body"])
-        for row in conn.execute(
-            "SELECT sha256, body FROM migration_file WHERE sha256 = ANY(%s)", [list(digests)]
-        )
-    }
+    rows = conn.execute("SELECT sha256, body FROM migration_file WHERE sha256 = ANY(%s)", [list(digests)])
+    return {row["sha256"]: bytes(row["body"]) for row in rows}
 
 
 def insert(conn: Connection, release: Release, *, actor: str) -> None:
@@ -112,7 +108,7 @@ def load(conn: Connection, number: str) -> Release:
 
 def find(conn: Connection, number: str | None) -> Release | None:
     """As `load`; None where no release is registered or none is asked for."""
-    known = conn.execute("SELECT FROM release LIMIT 1").fetchone() is not None
+    known = exists(conn, "SELECT FROM release LIMIT 1")
     return load(conn, number) if known and number is not None else None
 
 

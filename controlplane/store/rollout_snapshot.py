@@ -17,7 +17,7 @@ from psycopg.sql import SQL
 
 from controlplane.domain.errors import LeaseLost
 from controlplane.domain.rollout import SnapshotState, snapshot_name
-from controlplane.store.registry import Connection, one, select, transition
+from controlplane.store.registry import Connection, exists, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def is_due(conn: Connection) -> bool:
         " WHERE s.next_observation_at <= clock_timestamp() AND s.state <> 'deleted'"
         "   AND ((s.state = 'making' AND r.state = 'running') OR {}) LIMIT 1"
     ).format(SQL(_EXPIRED))
-    return conn.execute(due).fetchone() is not None
+    return exists(conn, due)
 
 
 def take_making(conn: Connection, *, limit: int, again: float) -> list[SnapshotRow]:
@@ -147,7 +147,7 @@ def mark_deleted(conn: Connection, row: SnapshotRow) -> None:
 
 
 def note(conn: Connection, row: SnapshotRow, error: str) -> None:
-    """What went wrong at this look, of one that is in the making still; nothing where it is not."""
+    """What went wrong at this poll, of one that is in the making still; nothing where it is not."""
     conn.execute(
         "UPDATE rollout_snapshot SET error = %s WHERE name = %s AND state = 'making'", [error[:500], row.name]
     )

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from controlplane.domain.errors import LeaseLost, NotFound
 from controlplane.domain.operation import ResourceKind
 from controlplane.domain.rollout import Candidate, Counts, Member, Target, TargetState
 from controlplane.store import operation, rollout
-from controlplane.store.registry import Connection, column, query, select, transition
+from controlplane.store.registry import Connection, exists, query, select, transition
 from controlplane.store.rollout import RolloutRow
 
 Claim = Callable[[], list[Target]]
@@ -283,22 +283,16 @@ def fail(
 ) -> None:
     """running → failed, or skipped where the tenant was closed meanwhile. Raises LeaseLost where it is
     another holder's by now."""
-    closed = bool(
-        column(
-            conn,
-            "SELECT id FROM tenant WHERE id = %s AND spec->>'lifecycle' = 'closed'",
-            [outcome.tenant_id],
-        )
+    closed = exists(
+        conn, "SELECT FROM tenant WHERE id = %s AND spec->>'lifecycle' = 'closed'", [outcome.tenant_id]
     )
-    transition(
+    _turn(
         conn,
-        "rollout_target",
-        _key(rollout_id, outcome),
+        rollout_id,
+        outcome,
         TargetState.SKIPPED if closed else TargetState.FAILED,
         "holder = NULL, finished_at = clock_timestamp(), was_closed = %(closed)s, seconds = %(seconds)s,"
         " file = nullif(%(file)s, ''), statement = nullif(%(statement)s, ''), error = %(message)s",
-        error=LeaseLost,
-        sources=[TargetState.RUNNING],
         closed=closed,
         seconds=outcome.seconds,
         file=file[:200],
@@ -307,28 +301,35 @@ def fail(
     )
 
 
-def _key(rollout_id: int, outcome: Outcome) -> dict[str, Any]:
-    return {
+def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> None:
+    """running → pending, due after that many seconds. Raises as `fail`."""
+    _turn(
+        conn,
+        rollout_id,
+        outcome,
+        TargetState.PENDING,
+        "holder = NULL, error = %(message)s,"
+        " next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
+        message=error[:500],
+        after=after,
+    )
+
+
+def _turn(
+    conn: Connection,
+    rollout_id: int,
+    outcome: Outcome,
+    to: TargetState,
+    changes: LiteralString,
+    **values: Any,
+) -> None:
+    key = {
         "tenant_id": outcome.tenant_id,
         "rollout_id": rollout_id,
         "fencing_token": outcome.fencing_token,
     }
-
-
-def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> None:
-    """running → pending, due after that many seconds. Raises as `fail`."""
-    transition(
-        conn,
-        "rollout_target",
-        _key(rollout_id, outcome),
-        TargetState.PENDING,
-        "holder = NULL, error = %(message)s,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
-        error=LeaseLost,
-        sources=[TargetState.RUNNING],
-        message=error[:500],
-        after=after,
-    )
+    running = [TargetState.RUNNING]
+    transition(conn, "rollout_target", key, to, changes, error=LeaseLost, sources=running, **values)
 
 
 def retry(conn: Connection, rollout_id: int, tenant_ids: Sequence[str] | None) -> int:
@@ -374,15 +375,13 @@ def counts(conn: Connection, rollout_id: int, *, up_to_wave: int | None = None) 
 
 def is_open(conn: Connection, rollout_id: int, *, up_to_wave: int) -> bool:
     """Is one of these waves' targets pending or running?"""
-    return (
-        conn.execute(
-            "SELECT WHERE EXISTS (SELECT FROM rollout_target"
-            "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'running')"
-            "    OR EXISTS (SELECT FROM rollout_target"
-            "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'pending')",
-            {"id": rollout_id, "wave": up_to_wave},
-        ).fetchone()
-        is not None
+    return exists(
+        conn,
+        "SELECT WHERE EXISTS (SELECT FROM rollout_target"
+        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'running')"
+        "    OR EXISTS (SELECT FROM rollout_target"
+        "                WHERE rollout_id = %(id)s AND wave <= %(wave)s AND state = 'pending')",
+        {"id": rollout_id, "wave": up_to_wave},
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from controlplane.domain.billing import ENDED, SubscriptionOutcome
 from controlplane.domain.hostname import RefusedDomain
 from controlplane.domain.tenant import TenantSpec
-from controlplane.store.registry import Connection, one, returning, select
+from controlplane.store.registry import Connection, exists, one, returning, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,10 @@ def live_of_customer(conn: Connection, customer_id: str) -> list[Live]:
 def lock(conn: Connection, subscription_id: str, *, revision: int) -> bool:
     """Within a transaction: the right to write what was decided from an object fetched while
     `revision` was current. False where somebody wrote since: the object may be old, fetch again."""
-    return (
-        conn.execute(
-            "SELECT 1 FROM subscription WHERE id = %s AND revision = %s FOR UPDATE",
-            [subscription_id, revision],
-        ).fetchone()
-        is not None
+    return exists(
+        conn,
+        "SELECT 1 FROM subscription WHERE id = %s AND revision = %s FOR UPDATE",
+        [subscription_id, revision],
     )
 
 
@@ -144,7 +142,5 @@ def page(
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    return {
-        row["outcome"]: row["n"]
-        for row in conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome")
-    }
+    rows = conn.execute("SELECT outcome, count(*) AS n FROM subscription GROUP BY outcome")
+    return {row["outcome"]: row["n"] for row in rows}

@@ -80,7 +80,7 @@ class DeadlineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self._held = 0
         self._unsized: set[Any] = set()
         self._lingering: OrderedDict[Any, float] = OrderedDict()
-        self._next_look = 0.0
+        self._next_scan = 0.0
         self._closed = 0
 
     @classmethod
@@ -261,9 +261,9 @@ class DeadlineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     def murder_pending(self) -> None:
         """The main loop calls this after each round of events."""
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_scan:
             return
-        self._next_look = now + _SCAN
+        self._next_scan = now + _SCAN
         for conn, incoming in list(self._incoming.items()):
             if now > incoming.deadline:
                 self._close_incoming(conn)

@@ -34,8 +34,8 @@ def celery(
         "CONTROLPLANE_REGISTRY_URL": database_url,
         "CONTROLPLANE_BROKER_URL": broker.url,
         "CONTROLPLANE_SWEEP_INTERVAL": "1",
-        "HOUSE_WORLD": str(tmp_path / "world.sqlite"),
-        "HOUSE_LATENCY": "0.05",
+        "HARNESS_WORLD": str(tmp_path / "world.sqlite"),
+        "HARNESS_LATENCY": "0.05",
     }
     children: list[Child] = []
 

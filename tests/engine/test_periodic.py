@@ -222,6 +222,29 @@ def test_a_duty_that_fails_stops_no_other_and_is_told_by_its_name(
     assert [line.partition(":")[0] for line in reported] == ["compare", "prune"]
 
 
+def test_work_that_another_worker_has_taken_ends_with_a_line_in_the_log(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a broker and without: while the subscription is fetched, the event is handled elsewhere."""
+    for name in ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL"):
+        monkeypatch.setenv(name, ENVIRONMENT[name])
+    from controlplane.workers.runtime import tasks
+
+    def elsewhere(*_: object, **__: object) -> Any:
+        rows(harness, "UPDATE stripe_event SET state = 'ignored' RETURNING id")
+        raise Retryable("Stripe does not answer")
+
+    monkeypatch.setattr(tasks, "context", lambda: harness.ctx)
+    monkeypatch.setattr(harness.billing, "subscription", elsewhere)
+    by_task = harness.hear(harness.subscribe(1))
+    tasks.app.tasks[task_names.HANDLE_EVENT].run(by_task)
+    harness.hear(harness.subscribe(2))
+    poll.work_once(harness.ctx)
+    given_up = [line for line in caplog.messages if "only one that is received" in line]
+    assert [line.split(":")[0] for line in given_up] == [f"handle_event {by_task}", "handle_event"]
+    assert {row["state"] for row in rows(harness, "SELECT state FROM stripe_event")} == {"ignored"}
+
+
 def test_pruning_goes_on_until_nothing_old_is_left(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant_id = subscribed(harness)
     monkeypatch.setattr(duties, "PRUNE_BATCH", 7)

@@ -1,7 +1,7 @@
 """A Celery application whose workers work on fakes: `celery -A tests.harness.celery_app worker`.
 
 The tasks, the broker, the prefork children and the registry are the real ones; only the external systems
-is a file. CONTROLPLANE_REGISTRY_URL and HOUSE_WORLD say where the two are, HOUSE_LATENCY how many
+are a file. CONTROLPLANE_REGISTRY_URL and HARNESS_WORLD say where the two are, HARNESS_LATENCY how many
 seconds a Terraform resource takes.
 """
 
@@ -23,9 +23,9 @@ __all__ = ["app"]
 def _context() -> Context:
     harness = Harness(
         os.environ["CONTROLPLANE_REGISTRY_URL"],
-        os.environ["HOUSE_WORLD"],
+        os.environ["HARNESS_WORLD"],
         lease=10.0,
-        latency=float(os.environ.get("HOUSE_LATENCY", "0")),
+        latency=float(os.environ.get("HARNESS_LATENCY", "0")),
     )
     return replace(harness.ctx, notify=tasks.notify)
 

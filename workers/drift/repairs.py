@@ -34,18 +34,18 @@ REASON = "found by controlplane verify"
 def repair(ctx: Context, findings: Sequence[Finding]) -> list[tuple[Finding, str]]:
     """Each finding that has a repair, with what was done about it; a tenant is asked for once."""
     done: list[tuple[Finding, str]] = []
-    observed: dict[tuple[Repair, str], str] = {}
+    outcomes: dict[tuple[Repair, str], str] = {}
     for finding in findings:
         if finding.repair is None:
             continue
         key = finding.repair, finding.target
-        if key not in observed:
+        if key not in outcomes:
             try:
-                observed[key] = REPAIRS[finding.repair](ctx, finding)
+                outcomes[key] = REPAIRS[finding.repair](ctx, finding)
             except ControlPlaneError as error:
-                observed[key] = f"failed: {error}"
-            _record(ctx, finding, observed[key])
-        done.append((finding, observed[key]))
+                outcomes[key] = f"failed: {error}"
+            _record(ctx, finding, outcomes[key])
+        done.append((finding, outcomes[key]))
     return done
 
 

@@ -18,8 +18,7 @@ from typing import TypeVar
 from controlplane.domain.billing import Decision, spec_from_subscription
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.systems import CustomHostname, StateEntry, Subscription, Systems, TaggedThing
-from controlplane.store import cluster, subscription
-from controlplane.store import drift as registry_system
+from controlplane.store import cluster, drift, subscription
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.observe import endpoint_of
 from controlplane.workers.jobs.comparison import BATCH, in_step
@@ -50,7 +49,7 @@ class Reader:
 
     def read(self) -> Read:
         with self._ctx.registry.connection() as conn:
-            since = registry_system.now(conn)
+            since = drift.now(conn)
         self._young = since.timestamp() - WEBHOOK_SECONDS
         outside = self._ctx.providers.inventory
         tagged = self._system("AWS tags", lambda: [_tagged(t.arn, t.tags) for t in outside.tagged()])
@@ -71,7 +70,7 @@ class Reader:
         subscriptions = self._system("Stripe", self._subscriptions)
         databases = self._databases()
         with self._ctx.registry.connection() as conn:
-            registry = registry_system.read(conn, since=since)
+            registry = drift.read(conn, since=since)
         systems = Systems(
             registry, tagged, states, secrets, roles, hostnames, cache, subscriptions, databases
         )

@@ -44,7 +44,8 @@ FETCHES = 5
 
 def handle_event(ctx: Context, event_id: str) -> EventState | None:
     """Handle one event of the inbox: the state it ended in ("received" where it was deferred), None
-    where it is handled or in other hands. Raises RegistryUnavailable."""
+    where it is handled or in other hands. Raises RegistryUnavailable, and LeaseLost where its hold ran out
+    and another worker has handled it."""
     with ctx.registry.connection() as conn, conn.transaction():
         row = event.take(conn, event_id, hold=HOLD)
         if row is None:
@@ -52,15 +53,7 @@ def handle_event(ctx: Context, event_id: str) -> EventState | None:
         body = event.body(conn, event_id)
     try:
         with operation.caused_by(event=row.id):
-            return _handle_or_defer(ctx, row, body)
-    except LeaseLost as error:
-        log.warning("event %s given up: %s", row.id, error)
-        return None
-
-
-def _handle_or_defer(ctx: Context, row: EventRow, body: bytes) -> EventState:
-    try:
-        return _handle(ctx, row, body)
+            return _handle(ctx, row, body)
     except (RegistryUnavailable, LeaseLost):
         raise
     except Exception as error:  # noqa: BLE001 — an event that can't be handled must not hold up the others

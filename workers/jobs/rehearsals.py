@@ -11,12 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from controlplane import task_names
-from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
+from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.rollout import Spec
 from controlplane.store import rehearsal, release
-from controlplane.store.rehearsal import CandidateRow, RehearsalRow
+from controlplane.store.rehearsal import CandidateRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.providers.ports import Bounds, ClusterEndpoint
 
@@ -29,25 +29,17 @@ TRIED_AT_MOST = 5  # for each copy that was asked for
 
 
 def work(ctx: Context) -> int | None:
-    """Carry out a rehearsal that is due; its id, None where there is none."""
+    """Carry out a rehearsal that is due; its id, None where there is none. Raises LeaseLost where another
+    worker has taken it meanwhile."""
     with ctx.registry.connection() as conn:
         row = rehearsal.take(conn, holder=ctx.holder, seconds=HOLD)
         if row is None:
             return None
-    try:
-        _carry_out(ctx, row)
-    except LeaseLost as error:
-        log.warning("rehearsal %s given up: %s", row.id, error)
-    return row.id
-
-
-def _carry_out(ctx: Context, row: RehearsalRow) -> None:
-    if row.attempts > ATTEMPTS:
-        _finish(ctx, row.id, f"given up after {ATTEMPTS} attempts that did not end")
-        return
-    with ctx.registry.connection() as conn:
         wanted = release.load(conn, row.release)
         candidates = rehearsal.candidates(conn, row.release)
+    if row.attempts > ATTEMPTS:
+        _finish(ctx, row.id, f"given up after {ATTEMPTS} attempts that did not end")
+        return row.id
     migrated = 0
     for candidate in candidates[: row.copies * TRIED_AT_MOST]:
         if migrated == row.copies:
@@ -58,6 +50,7 @@ def _carry_out(ctx: Context, row: RehearsalRow) -> None:
             rehearsal.add_result(conn, row.id, result, holder=ctx.holder, seconds=HOLD)
     none = "no tenant has an older release" if not candidates else "every original was in use"
     _finish(ctx, row.id, None if migrated else none)
+    return row.id
 
 
 def _finish(ctx: Context, rehearsal_id: int, error: str | None) -> None:

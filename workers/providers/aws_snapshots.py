@@ -41,7 +41,7 @@ class AwsSnapshots:
             self._begin(cluster_id, name, tags)
             observed = self._find(name)
             if observed is None:
-                raise Pending(f"snapshot {name} was begun and is not observed yet", after=5)
+                raise Pending(f"snapshot {name} was begun and is not listed yet", after=5)
         require(
             f"snapshot {name}",
             pairs(observed.get("TagList", [])),

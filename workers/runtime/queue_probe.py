@@ -1,6 +1,6 @@
 """What waits in the broker's queues already, so that nobody notifies of it again.
 
-The sweep and beat come round every few seconds, however long the workers take. Without it they would
+The sweep and beat come round every few seconds, however long the workers take. Without this probe they would
 notify each time of what still waits to be heard, and a queue would grow as long as its workers are busy or
 away. Only the broker knows which wake-ups are lost and which merely wait: anything that is kept beside it (a
 column, a key with a lifetime) has to guess, and a guess either holds back a wake-up that was lost or lets

@@ -13,7 +13,7 @@ from celery.signals import worker_init, worker_process_init, worker_process_shut
 from kombu.exceptions import OperationalError as BrokerError
 
 from controlplane import task_names
-from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
 from controlplane.store import duty as duties
 from controlplane.workers.engine.context import Context
 from controlplane.workers.runtime.celery_app import app, settings
@@ -77,7 +77,7 @@ def _add_work(work: Work) -> None:
     def do(*args: str) -> None:
         try:
             work.do(context(), lasting(SLICE), args)
-        except Retryable as error:
+        except (LeaseLost, Retryable) as error:
             log.warning("%s %s: %s", name_of(work.task), " ".join(args), error)
 
 

@@ -55,7 +55,7 @@ PRUNE_SECONDS = 20.0
 class Work:
     """One kind of work. `due`: the arguments of what may be begun now, at most so many, the most urgent
     first. `do`: false where nothing was to be done after all, since another worker has it. It raises
-    Retryable where it can't say."""
+    Retryable where it can't say, LeaseLost where its hold ran out and another worker has done it."""
 
     task: str
     due: Callable[[Connection, int], list[Args]]

@@ -5,7 +5,8 @@ retry whose time has come and an observation that is due are all found here, in 
 seconds. One sweep runs at a time over the whole fleet (an advisory lock), and it notifies of at most a
 bounded number of each, oldest first; the rest is still there at the next sweep. What waits in the broker is
 not sent again (`workers/runtime/queue_probe.py`), so that a long backlog holds each wake-up once: at every
-moment those that have been due the longest. The warm pool is looked after in the same pass."""
+moment those that have been due the longest. The warm pool is looked after in the same pass.
+"""
 
 from __future__ import annotations
 

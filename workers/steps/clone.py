@@ -18,7 +18,7 @@ RUNBOOK = "clone"
 @tenant_step(
     StepName.PLACE_TENANT,
     "finds a clone a free slot, or records a new cluster",
-    again="a second look finds the placement",
+    again="a second observation finds the placement",
 )
 def place_tenant(work: TenantWork) -> None:
     with work.recording() as conn:

@@ -330,8 +330,9 @@ def _go_back(work: TenantWork, source: Home) -> None:
         source.at, source.placement, connection_limit=plan.connection_limit
     )
     with work.recording() as conn:
-        if move.get(conn, _move(work).id).phase is MovePhase.PAUSED:
-            move.turn(conn, _move(work).id, MovePhase.PREPARING)
+        found = move.get(conn, _move(work).id)
+        if found.phase is MovePhase.PAUSED:
+            move.turn(conn, found.id, MovePhase.PREPARING)
             took = time.monotonic() - began
             work.note(
                 conn, kind="went back", action="move", message="the source is in use again", seconds=took

@@ -39,7 +39,7 @@ BOTH_PLACEMENTS: set[StepName] = set()
 
 def cluster_step(name: StepName, does: str, *, again: str) -> Callable[[ClusterAct], ClusterAct]:
     def register(act: ClusterAct) -> ClusterAct:
-        _explain(name, Explained(does, again, act.__module__.rpartition(".")[2]))
+        _explain(name, does, again, act)
         CLUSTER_ACTS[name] = act
         return act
 
@@ -50,7 +50,7 @@ def tenant_step(
     name: StepName, does: str, *, again: str, both_placements: bool = False
 ) -> Callable[[TenantAct], TenantAct]:
     def register(act: TenantAct) -> TenantAct:
-        _explain(name, Explained(does, again, act.__module__.rpartition(".")[2]))
+        _explain(name, does, again, act)
         TENANT_ACTS[name] = act
         if both_placements:
             BOTH_PLACEMENTS.add(name)
@@ -59,7 +59,7 @@ def tenant_step(
     return register
 
 
-def _explain(name: StepName, explained: Explained) -> None:
+def _explain(name: StepName, does: str, again: str, act: ClusterAct | TenantAct) -> None:
     if name in EXPLAINED:
         raise ValueError(f"{name}: expected one act, a second one registers itself")
-    EXPLAINED[name] = explained
+    EXPLAINED[name] = Explained(does, again, act.__module__.rpartition(".")[2])

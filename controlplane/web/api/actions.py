@@ -66,7 +66,7 @@ def _take(edge: Edge, action: Action[Any], name: str) -> Response:
     only_look = body.flag(fields, "dry_run")
     reason = body.why(fields.pop("reason", None), needed=not only_look)
     fields.pop("dry_run", None)
-    about: dict[str, Any] = {"actor": caller().actor, "kind": action.subject}
+    about: dict[str, Any] = {"actor": caller().actor, "subject": action.subject}
     with edge.registry.connection() as conn:
         subject_id = _named(conn, action, name, full=action.full_id and not only_look)
         if only_look:
