@@ -234,9 +234,9 @@ export class Resolver {
 
   /** The epoch below which the cache's word does not count. */
   #floor(host: string): number {
-    const noticed = this.#floors.get(host);
+    const invalidated = this.#floors.get(host);
     const known = this.#known.peek(host)?.resolved.config.epoch ?? 0;
-    return noticed !== undefined && this.#now() < noticed.until ? Math.max(noticed.epoch, known) : known;
+    return invalidated !== undefined && this.#now() < invalidated.until ? Math.max(invalidated.epoch, known) : known;
   }
 
   async #ask(host: string, load: Load): Promise<Resolved | null> {
