@@ -236,10 +236,11 @@ def test_work_that_another_worker_has_taken_ends_with_a_line_in_the_log(
 
     monkeypatch.setattr(tasks, "context", lambda: harness.ctx)
     monkeypatch.setattr(harness.billing, "subscription", elsewhere)
-    by_task = harness.hear(harness.subscribe(1))
-    tasks.app.tasks[task_names.HANDLE_EVENT].run(by_task)
-    harness.hear(harness.subscribe(2))
-    poll.work_once(harness.ctx)
+    with caplog.at_level(logging.WARNING):  # whatever a worker of Celery's in this process has set
+        by_task = harness.hear(harness.subscribe(1))
+        tasks.app.tasks[task_names.HANDLE_EVENT].run(by_task)
+        harness.hear(harness.subscribe(2))
+        poll.work_once(harness.ctx)
     given_up = [line for line in caplog.messages if "only one that is received" in line]
     assert [line.split(":")[0] for line in given_up] == [f"handle_event {by_task}", "handle_event"]
     assert {row["state"] for row in rows(harness, "SELECT state FROM stripe_event")} == {"ignored"}
