@@ -20,9 +20,11 @@ class OperationDetail:
 
 
 def show(conn: Connection, operation_id: int, *, events_after: int = 0) -> OperationDetail:
-    """Raises NotFound."""
-    return OperationDetail(
-        operation=operation.get(conn, operation_id),
-        steps=step.of_operation(conn, operation_id),
-        events=step.events_of(conn, operation_id, after=events_after),
-    )
+    """At one moment, so that every event is one of its steps'. Raises NotFound."""
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return OperationDetail(
+            operation=operation.get(conn, operation_id),
+            steps=step.of_operation(conn, operation_id),
+            events=step.events_of(conn, operation_id, after=events_after),
+        )

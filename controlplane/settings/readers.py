@@ -170,6 +170,8 @@ def authorities(value: str) -> Path:
         raise InvalidValue(f"{AUTHORITIES}; it holds no PEM certificates") from error
     except OSError as error:
         raise InvalidValue(f"{AUTHORITIES}; {error.strerror}") from error
+    except ValueError as error:  # a null byte in its name
+        raise InvalidValue(f"{AUTHORITIES}; {error}") from error
     return Path(value)
 
 

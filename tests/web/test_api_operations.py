@@ -1,6 +1,9 @@
+import pytest
+
 from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
 from controlplane.domain.steps import Step, StepName, StepState
 from controlplane.store import lease, operation, step
+from controlplane.store.registry import Connection
 from tests.web.site import Site, bearer
 
 
@@ -94,3 +97,22 @@ def test_who_asked_is_kept_with_the_id_of_each_request(site: Site) -> None:
     ]
     assert site.get(f"/v1/operations/{shown['id']}").json["causes"] == shown["causes"]
     assert site.get("/v1/tenants/acme").json["operations"][0]["causes"] == shown["causes"]
+
+
+def test_what_is_shown_is_of_one_moment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that begins while the steps are read comes with the next look, and so do its events: whoever
+    watches asks for those behind the last one that was shown."""
+    tenant_id, _ = site.found("sub_1")
+    held = claimed(site, tenant_id)
+    steps = step.of_operation
+
+    def read_and_begin(conn: Connection, operation_id: int) -> list[step.StepRow]:
+        found = steps(conn, operation_id)
+        with site.registry.connection() as other:
+            seq = step.begin(other, held, Step(StepName.PUBLISH, "the route changed"))
+        note(site, held, seq, "created")
+        return found
+
+    monkeypatch.setattr(step, "of_operation", read_and_begin)
+    shown = site.get(f"/v1/operations/{held.operation_id}").json
+    assert (shown["steps"], shown["events"], shown["events_after"]) == ([], [], 0)
