@@ -75,7 +75,10 @@ format: $(STAMP) ## Let ruff put the code in order, and write the tables of step
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m tests.docs.step_tables
 
-bench: bench-dataplane bench-migrations bench-moves bench-history bench-silent ## Every benchmark, each against its peers and its floor in the same run
+bench: bench-core bench-dataplane bench-migrations bench-moves bench-history bench-silent ## Every benchmark, each against its peers and its floor in the same run
+
+bench-core: $(STAMP) ## The registry's hot paths: claims at any backlog, placing, a sweep, the webhook (ARGS=--quick for a short one)
+	@$(BIN)/python -m benchmarks.core $(ARGS)
 
 bench-dataplane: $(STAMP) ## The resolver, the pools and the middleware (ARGS=--quick for a short one)
 	@$(BIN)/python -m benchmarks.dataplane $(ARGS)

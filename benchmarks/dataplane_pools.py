@@ -135,7 +135,9 @@ def many_tenants(report: Report, port: int, *, budget: int, seconds: float) -> N
         f"p50 {percentile(times, 0.5) * 1e3:.1f} ms, p95 {percentile(times, 0.95) * 1e3:.1f} ms, "
         f"p99 {percentile(times, 0.99) * 1e3:.1f} ms",
     )
-    report.add(section, "served by a connection that was open", f"{1 - seen.opened / max(1, seen.lent):.0%}")
+    report.add(
+        section, "served by a connection that was open", f"{1 - seen.opened / max(1, seen.checked_out):.0%}"
+    )
     extra = most_threads - before - len(threads)
     report.add(section, "threads beside those of the requests", str(extra), "≤ 1", extra <= 1)
 

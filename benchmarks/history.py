@@ -5,8 +5,8 @@ which a run's operation is found.
 
 Every size is a registry of its own on one real PostgreSQL, full of operations that are old enough to go,
 with ten steps and twenty step events each. Batches of 500 with the index and without it take turns (A B B A),
-since the machine does other things. "Without" is what the registry had before schema 0012: for each operation
-that went, the foreign key of `terraform_run` read that whole table.
+since the machine does other things. "Without" the runs of the operations that go are looked for in the whole
+table.
 
 Some 400 MB of disk, gone at the end. Ends with 1 where a goal was missed.
 """
@@ -45,19 +45,20 @@ class Size:
 def fill(conn: Connection, *, operations: int, runs: int, tenants: int = 1_000, days: int = 100) -> None:
     """Operations that ended `days` ago, and `runs` Terraform runs shared out among them; then ANALYZE."""
     statements = (
-        "INSERT INTO lease (kind, resource_id) SELECT 'tenant', 'tenant-' || n"
-        " FROM generate_series(1, %(tenants)s) AS n",
-        "INSERT INTO operation (kind, resource_id, reason, actor, state, finished_at)"
-        " SELECT 'tenant', 'tenant-' || 1 + n %% %(tenants)s, 'an event', 'billing', 'done',"
-        "  clock_timestamp() - make_interval(days => %(days)s, secs => n)"
-        " FROM generate_series(1, %(operations)s) AS n",
+        "INSERT INTO job_history (id, kind, subject, state, attempts, fencing_token, causes, cause_count,"
+        "  created_at, started_at, finished_at)"
+        " SELECT nextval(pg_get_serial_sequence('job', 'id')), 'tenant', 'tenant-' || 1 + n %% %(tenants)s,"
+        "  'done', 1, nextval('fencing_token'),"
+        '  \'[{"reason": "an event", "actor": "billing"}]\', 1, ended, ended, ended'
+        " FROM generate_series(1, %(operations)s) AS n,"
+        "  LATERAL (SELECT clock_timestamp() - make_interval(days => %(days)s, secs => n) AS ended) AS at",
         "INSERT INTO step (operation_id, seq, name, reason, state)"
-        " SELECT id, seq, 'publish', 'filled', 'done' FROM operation, generate_series(1, 10) AS seq",
+        " SELECT id, seq, 'publish', 'filled', 'done' FROM job_history, generate_series(1, 10) AS seq",
         "INSERT INTO step_event (operation_id, seq, kind, address, action, message)"
         " SELECT operation_id, seq, 'apply_complete', 'aws_iam_role.app', 'create', 'filled'"
         " FROM step, generate_series(1, 2)",
         "INSERT INTO terraform_run (workspace, operation_id, who, ended_at)"
-        " SELECT 'workspace', (SELECT min(id) FROM operation) + n %% %(operations)s, 'worker', now()"
+        " SELECT 'workspace', (SELECT min(id) FROM job_history) + n %% %(operations)s, 'worker', now()"
         " FROM generate_series(1, %(runs)s) AS n",
         "ANALYZE",
     )

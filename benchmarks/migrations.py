@@ -154,7 +154,6 @@ def grow(made: Harness, size: int) -> None:
             " SELECT id, id, id, 'cus', '{\"lifecycle\": \"active\"}', now() FROM unnest(%s::text[]) AS id",
             [ids],
         )
-        conn.execute("INSERT INTO lease (kind, resource_id) SELECT 'tenant', unnest(%s::text[])", [ids])
         conn.execute(
             "INSERT INTO placement (tenant_id, number, cluster_id, state)"
             " SELECT unnest(%s::text[]), 1, %s, 'current'",
@@ -263,7 +262,6 @@ def rollout(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
         platform=SimpleNamespace(lease=30.0, heartbeat=5.0),
         catalogue=SimpleNamespace(plans={}),
         holder="bench",
-        notify=lambda task, args: None,
     )
     done = executor.work(ctx, started, threads=THREADS)
     with made.registry.connection() as conn:

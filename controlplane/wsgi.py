@@ -12,11 +12,11 @@ from typing import Any
 from celery import Celery
 from flask import Flask
 
-from controlplane import task_names
 from controlplane.settings import WebSettings
 from controlplane.store.registry import Registry
+from controlplane.wake_up import Publish, WakeUp, publisher
 from controlplane.web.app import create_app
-from controlplane.web.edge import Notify, Sign
+from controlplane.web.edge import Sign
 from dataplane import tenant_config
 
 NOTIFY_TIMEOUT = 0.25  # seconds, to connect and for each answer
@@ -34,7 +34,8 @@ def create(env: Mapping[str, str] | None = None) -> Flask:
         wait=REGISTRY_WAIT,
         statement_timeout=STATEMENT_TIMEOUT,
     )
-    return create_app(registry, settings, celery_notify(settings.broker_url), signer(settings))
+    notify = WakeUp(celery_publish(settings.broker_url))
+    return create_app(registry, settings, notify, signer(settings))
 
 
 def __getattr__(name: str) -> Flask:
@@ -43,9 +44,8 @@ def __getattr__(name: str) -> Flask:
     raise AttributeError(f"controlplane.wsgi has no {name}")
 
 
-def celery_notify(broker_url: str) -> Notify:
-    """Publish through Celery by the task's name. Raises within two RING_TIMEOUTs where the broker
-    does not answer: once to connect and once to publish, and nothing is tried again."""
+def celery_publish(broker_url: str) -> Publish:
+    """Raises within three NOTIFY_TIMEOUTs where the broker does not answer, and tries nothing again."""
     celery = Celery("controlplane.web", broker=broker_url, set_as_current=False)
     celery.conf.update(
         broker_connection_timeout=NOTIFY_TIMEOUT,
@@ -56,16 +56,10 @@ def celery_notify(broker_url: str) -> Notify:
             "socket_connect_timeout": NOTIFY_TIMEOUT,
             "retry_on_timeout": False,
         },
-        task_default_queue=task_names.OPERATIONS,
-        task_routes=task_names.ROUTES,
         task_publish_retry=False,
         task_ignore_result=True,
     )
-
-    def notify(task: str, args: list[str]) -> None:
-        celery.send_task(task, args=args, retry=False)
-
-    return notify
+    return publisher(celery)
 
 
 def signer(settings: WebSettings) -> Sign:

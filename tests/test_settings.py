@@ -13,8 +13,9 @@ from controlplane.domain.errors import Refused
 from controlplane.settings import (
     PREFIX,
     ApiSettings,
-    BeatSettings,
+    BrokerSettings,
     ClientSettings,
+    RegistrySettings,
     Settings,
     SettingsError,
     TerraformSettings,
@@ -99,7 +100,7 @@ def test_a_complete_environment_is_read_and_typed() -> None:
 def test_the_defaults_are_those_of_production() -> None:
     settings = Everything.from_environment(environment())
     assert settings.environment == "production"
-    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.sweep_interval) == (15, 3, 5)
+    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.duty_interval) == (10, 3, 5)
     assert (settings.stripe_api_base, settings.cloudflare_api_base) == (None, None)
     assert settings.database_endpoint_map is None
     assert settings.database_sslmode == "verify-full"
@@ -126,7 +127,7 @@ def test_what_leaving_needs_may_be_left_out_but_notices_are_never_unsigned() -> 
 def test_an_empty_variable_is_not_set() -> None:
     empty = {"STRIPE_API_BASE": "", "LEASE_SECONDS": " "}
     settings = Everything.from_environment(environment(**empty))
-    assert (settings.stripe_api_base, settings.lease_seconds) == (None, 15)
+    assert (settings.stripe_api_base, settings.lease_seconds) == (None, 10)
     assert errors_of(VPC_ID="") == ("CONTROLPLANE_VPC_ID: expected to be set",)
 
 
@@ -181,9 +182,9 @@ def test_a_process_reads_only_what_it_asks_for() -> None:
     assert not {"cloudflare_api_token", "vpc_id", "stripe_api_key", "cache_url"} & set(vars(settings))
 
 
-def test_beat_needs_no_more_than_its_two_servers() -> None:
-    two = {PREFIX + name: ENVIRONMENT[name] for name in ("REGISTRY_URL", "BROKER_URL")}
-    assert BeatSettings.from_environment(two).sweep_interval == 5
+def test_celery_needs_no_more_than_its_broker() -> None:
+    one = {PREFIX + "BROKER_URL": ENVIRONMENT["BROKER_URL"]}
+    assert BrokerSettings.from_environment(one).broker_url == ENVIRONMENT["BROKER_URL"]
 
 
 def test_the_web_process_has_no_cloud_credential_and_the_worker_no_callers() -> None:
@@ -223,8 +224,8 @@ def test_settings_can_not_be_changed() -> None:
         ("LEASE_SECONDS", "9", "seconds, 10 to 600, got '9'"),
         ("LEASE_SECONDS", "nan", "seconds, 10 to 600, got 'nan'"),
         ("HEARTBEAT_SECONDS", "0", "seconds, 1 to 60, got '0'"),
-        ("HEARTBEAT_SECONDS", "11", "at most a third of the lease (15)"),
-        ("SWEEP_INTERVAL", "61", "seconds, 1 to 60, got '61'"),
+        ("HEARTBEAT_SECONDS", "11", "at most a third of the lease (10)"),
+        ("DUTY_INTERVAL", "61", "seconds, 1 to 60, got '61'"),
         ("STRIPE_ACCOUNT", "org_1", "a Stripe account's id (acct_…), got 'org_1'"),
         ("STRIPE_LIVEMODE", "yes", "true or false, got 'yes'"),
         ("STRIPE_LIVEMODE", "true", "false, as the API key is of that mode"),
@@ -325,8 +326,12 @@ def test_every_mistake_is_found_at_once() -> None:
 
 
 def test_the_error_is_a_refusal_with_a_line_for_each_mistake() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Two(BrokerSettings, RegistrySettings):
+        """Servers."""
+
     with pytest.raises(Refused) as caught:
-        BeatSettings.from_environment({})
+        Two.from_environment({})
     assert str(caught.value).splitlines() == [
         "CONTROLPLANE_REGISTRY_URL: expected to be set",
         "CONTROLPLANE_BROKER_URL: expected to be set",

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.safe_repr import safe_repr
 from controlplane.services.purges import PurgeDetail
-from controlplane.store import audit, cluster, operation, tenant
+from controlplane.store import audit, cluster, job, tenant
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.data_copy import CopyRow
+from controlplane.store.freeze import FreezeRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
 from controlplane.store.tenant import TenantRow
@@ -31,8 +33,23 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
+class Subject(StrEnum):
+    """What an action is done to."""
+
+    TENANT = "tenant"
+    CLUSTER = "cluster"
+    FLEET = "fleet"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All tenants and clusters; there is one."""
+
+    id: str = Subject.FLEET.value
+
+
 P = TypeVar("P", bound=Parameters)
-R = TypeVar("R", TenantRow, ClusterRow)
+R = TypeVar("R", TenantRow, ClusterRow, Fleet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +58,36 @@ class Asked(Generic[R, P]):
     is a dry run. `reason`: empty for a dry run."""
 
     conn: Connection
-    subject: ResourceKind
+    subject: Subject
     row: R
     params: P
     actor: str
     reason: str
 
-    def converge(self, resource_id: str | None = None, *, kind: ResourceKind | None = None) -> int:
+    def converge(self, resource_id: str | None = None, *, subject: Subject | None = None) -> int:
         """Ask for an operation of what was asked about, or of another resource, for the reason that was
         given; its id."""
-        about = (kind or self.subject, resource_id or self.row.id)
-        return operation.request(self.conn, *about, reason=self.reason, actor=self.actor)
+        kind = JobKind(subject or self.subject)
+        return job.ensure(self.conn, kind, resource_id or self.row.id, reason=self.reason, actor=self.actor)
 
 
 OfTenant = Asked[TenantRow, P]
 OfCluster = Asked[ClusterRow, P]
+OfFleet = Asked[Fleet, P]
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
     """What was begun. `detail`: for the audit trail beside the reason; None where nothing was new.
-    `operation_id`: of what was asked about, or of the tenant `made`; `export`, `purge`: what it recorded."""
+    `operation_id`: of what was asked about, or of the tenant `made`; `export`, `purge`, `freeze`: what it
+    recorded."""
 
     detail: Mapping[str, object] | None
     operation_id: int | None = None
     made: str | None = None
     export: CopyRow | None = None
     purge: PurgeRow | None = None
+    freeze: FreezeRow | None = None
 
 
 Preview = int | PurgeDetail | Mapping[str, object]
@@ -87,12 +107,17 @@ class Action(Generic[P]):
     perform: Callable[[Asked[Any, P]], Begun]
     params: type[P] = Parameters  # type: ignore[assignment]  # none
     preview: Callable[[Asked[Any, P]], Preview] | None = None
-    subject: ResourceKind = ResourceKind.TENANT
+    subject: Subject = Subject.TENANT
     audit: str = ""
     permission: str = "operator"
     full_id: bool = False
     second_person: Callable[[P], str | None] = lambda _params: None
     patience: float = 3600.0
+
+    def path(self, name: str) -> str:
+        """Of the API. `name`: what it is done to; the fleet has none."""
+        of = "" if self.subject is Subject.FLEET else f"s/{name}"
+        return f"/v1/{self.subject}{of}/{self.name}"
 
     @property
     def audited_as(self) -> str:
@@ -112,7 +137,7 @@ class Action(Generic[P]):
             raise Invalid(name, str(field.title), got=got) from None
 
 
-REGISTERED: dict[tuple[ResourceKind, str], Action[Any]] = {}
+REGISTERED: dict[tuple[Subject, str], Action[Any]] = {}
 
 
 def register(action: Action[P]) -> Action[P]:
@@ -127,7 +152,7 @@ def run(
     *,
     actor: str,
     reason: str,
-    subject: ResourceKind = ResourceKind.TENANT,
+    subject: Subject = Subject.TENANT,
     **params: object,
 ) -> Begun:
     """Raises what the action raises: Invalid, NotFound, Conflict."""
@@ -148,7 +173,7 @@ def dry_run(
     subject_id: str,
     *,
     actor: str,
-    subject: ResourceKind = ResourceKind.TENANT,
+    subject: Subject = Subject.TENANT,
     **params: object,
 ) -> Preview:
     """What it would do. Raises as `run`, and Invalid for an action without a dry run."""
@@ -161,7 +186,11 @@ def dry_run(
         return action.preview(Asked(conn, subject, row, parsed, actor, ""))
 
 
-def _row(conn: Connection, subject: ResourceKind, subject_id: str, *, lock: bool) -> TenantRow | ClusterRow:
-    if subject is ResourceKind.CLUSTER:
+def _row(
+    conn: Connection, subject: Subject, subject_id: str, *, lock: bool
+) -> TenantRow | ClusterRow | Fleet:
+    if subject is Subject.FLEET:
+        return Fleet()
+    if subject is Subject.CLUSTER:
         return cluster.get(conn, subject_id)
     return tenant.get(conn, subject_id, lock=lock)

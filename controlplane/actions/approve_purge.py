@@ -10,10 +10,10 @@ from pydantic import Field
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.errors import NotFound
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.purge import require_same, require_second_person
 from controlplane.services import purges
-from controlplane.store import operation, purge
+from controlplane.store import job, purge
 
 
 class ApprovePurge(Parameters):
@@ -35,7 +35,7 @@ def perform(asked: OfTenant[ApprovePurge]) -> Begun:
     require_same(requested=found.digest, now=purges.content(conn, row).digest, approved=digest)
     purge.approve(conn, found.id, actor=asked.actor)
     reason = f"purge {found.id} was approved"
-    operation_id = operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=asked.actor)
+    operation_id = job.ensure(conn, JobKind.TENANT, row.id, reason=reason, actor=asked.actor)
     return Begun({"purge": found.id, "digest": digest}, operation_id, purge=found)
 
 

@@ -13,11 +13,10 @@ from pydantic import Field
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.errors import Conflict
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.slug import validate_slug
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, lease, tenant
+from controlplane.store import audit, tenant
 
 INTERNAL = "internal"
 """Instead of a customer's id and of Stripe's word for the subscription."""
@@ -51,7 +50,6 @@ def perform(asked: OfTenant[Clone]) -> Begun:
         release=source.release,
         clone_of=source.id,
     )
-    lease.register(conn, ResourceKind.TENANT, clone_id)
     detail = {"of": source.id, "as": clone_id, "slug": slug}
     audit.append(
         conn,

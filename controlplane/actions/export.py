@@ -9,7 +9,8 @@ from pydantic import Field
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import Conflict
-from controlplane.store import data_copy, placement
+from controlplane.domain.job import JobKind
+from controlplane.store import data_copy, job, placement
 
 
 class Export(Parameters):
@@ -29,7 +30,10 @@ def perform(asked: OfTenant[Export]) -> Begun:
     placed = placement.current(conn, row.id)
     if placed is None or row.ready_at is None:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no data to export")
-    made = data_copy.export_in_making(conn, row.id, keep_days=keep_days) or data_copy.record(
+    made = data_copy.export_in_making(conn, row.id, keep_days=keep_days)
+    if made is not None:
+        return Begun({"export": made.id, "name": made.name}, export=made)
+    made = data_copy.record(
         conn,
         tenant_id=row.id,
         cluster_id=placed.cluster_id,
@@ -39,6 +43,7 @@ def perform(asked: OfTenant[Export]) -> Begun:
         keep_days=keep_days,
         actor=asked.actor,
     )
+    job.ensure(conn, JobKind.EXPORT, str(made.id), reason=asked.reason, actor=asked.actor)
     return Begun({"export": made.id, "name": made.name}, export=made)
 
 

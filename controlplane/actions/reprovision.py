@@ -6,8 +6,7 @@ spare an ordinary observation its Terraform plan.
 
 from __future__ import annotations
 
-from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
-from controlplane.domain.operation import ResourceKind
+from controlplane.actions.action import Action, Begun, OfTenant, Parameters, Subject, register
 from controlplane.store import cluster, placement, preview, stack, tenant
 
 
@@ -19,7 +18,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
         stack.forget(conn, placed.workspace)
         home = cluster.get(conn, placed.cluster_id)
         if not home.ready or home.needs_attention is not None:
-            asked.converge(home.id, kind=ResourceKind.CLUSTER)
+            asked.converge(home.id, subject=Subject.CLUSTER)
     return Begun({}, asked.converge())
 
 

@@ -6,9 +6,8 @@ one of the warm pool, or one that was restored.
 
 from __future__ import annotations
 
-from controlplane.actions.action import Action, Begun, OfCluster, Parameters, register
+from controlplane.actions.action import Action, Begun, OfCluster, Parameters, Subject, register
 from controlplane.domain.errors import Conflict
-from controlplane.domain.operation import ResourceKind
 from controlplane.store import stack
 
 
@@ -24,6 +23,6 @@ register(
         name="reprovision",
         summary="Plan its stack with Terraform anew and repair what differs.",
         perform=perform,
-        subject=ResourceKind.CLUSTER,
+        subject=Subject.CLUSTER,
     )
 )

@@ -1,4 +1,4 @@
-"""The commands of `controlplane tenants` and `clusters` that act, made from `controlplane.actions`."""
+"""The commands of `controlplane tenants`, `clusters` and `fleet` that act, made from the actions."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import click
 from pydantic.fields import FieldInfo
 
 from controlplane.actions import ACTIONS
-from controlplane.actions.action import Action
+from controlplane.actions.action import Action, Subject
 from controlplane.cli import options, purges, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.failure import Failure
 from controlplane.cli.requested import preview, requested
 from controlplane.cli.watching import await_end
-from controlplane.domain.operation import ResourceKind
 
 PREVIEW_TIMEOUT = 60.0
 """Seconds that a dry run waits unless `--timeout` says how long: it says meanwhile what it waits for."""
 
 
-def commands(subject: ResourceKind) -> list[click.Command]:
-    return [_command(action) for (kind, _), action in ACTIONS.items() if kind is subject]
+def commands(subject: Subject) -> list[click.Command]:
+    return [_command(action) for (of, _), action in ACTIONS.items() if of is subject]
 
 
 def _command(action: Action[Any]) -> click.Command:
@@ -32,15 +31,17 @@ def _command(action: Action[Any]) -> click.Command:
     dry = click.option("--dry-run", is_flag=True, help="Show what it would do; change nothing.")
     wait = click.option("--wait", is_flag=True, help="Watch it; its outcome is the exit status.")
 
-    def callback(*, subject: str, reason: str, as_json: bool, **given: Any) -> None:
+    def callback(*, reason: str, as_json: bool, subject: str = "", **given: Any) -> None:
         dry_run, wait = given.pop("dry_run", False), given.pop("wait", False)
         timeout = given.pop("timeout", None)
         if dry_run and wait:
             raise click.UsageError("--dry-run changes nothing: leave --wait out")
         api = Api.from_environment()
         params = {name: value for name, value in given.items() if value is not None}
-        path = f"/v1/{action.subject}s/{in_path(action.subject, subject)}/{action.name}"
-        answer = api.post(path, {**params, "reason": reason, **({"dry_run": True} if dry_run else {})})
+        name = "" if action.subject is Subject.FLEET else in_path(action.subject, subject)
+        answer = api.post(
+            action.path(name), {**params, "reason": reason, **({"dry_run": True} if dry_run else {})}
+        )
         patience = timeout or (PREVIEW_TIMEOUT if dry_run else action.patience)
         _shown(api, answer, wait=wait, timeout=patience, as_json=as_json)
 
@@ -50,10 +51,11 @@ def _command(action: Action[Any]) -> click.Command:
         made = decorate(made)
     for name, field in reversed(action.params.model_fields.items()):
         made = _option(name, field)(made)
-    made = click.argument("subject", metavar=action.subject.upper())(made)
+    if action.subject is not Subject.FLEET:
+        made = click.argument("subject", metavar=action.subject.upper())(made)
     approved_by = action.second_person(action.params.model_construct())
     about = action.summary + (f" Somebody else approves it with `{approved_by}`." if approved_by else "")
-    if action.subject is ResourceKind.TENANT:
+    if action.subject is Subject.TENANT:
         about += " TENANT is its id in full, t-…." if action.full_id else " TENANT is its id or slug."
     return click.command(action.name, help=about)(made)
 
@@ -95,6 +97,8 @@ def _shown(api: Api, answer: Json, *, wait: bool, timeout: float, as_json: bool)
         _export(api, answer["export"], wait=wait, timeout=timeout, as_json=as_json)
     elif "operation" in answer:
         requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
+    elif "freeze" in answer:
+        show.as_json(answer["freeze"]) if as_json else show.line(show.freeze(answer["freeze"]))
     elif as_json:
         show.as_json(answer["purge"])
     else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from controlplane.actions.action import Subject
 from controlplane.cli import actions, operations, options, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.domain.operation import ResourceKind
 
 
 @click.group("clusters")
@@ -14,7 +14,7 @@ def command() -> None:
     """Database clusters: list, show, and what may be done to one."""
 
 
-for _made in actions.commands(ResourceKind.CLUSTER):
+for _made in actions.commands(Subject.CLUSTER):
     command.add_command(_made)
 
 
@@ -61,6 +61,7 @@ def show_(*, cluster: str, as_json: bool) -> None:
             ("cluster", found["id"]),
             ("ready", found["ready"]),
             ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
+            ("frozen", show.freezes(found["freezes"])),
             ("isolation", found["spec"]["isolation"]),
             ("capacity", f"{_capacity(found)} ACU"),
             ("slots", f"{found['used']} of {found['slots']} used"),

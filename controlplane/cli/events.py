@@ -24,14 +24,13 @@ def list_(*, state: str | None, limit: int, everything: bool, as_json: bool) -> 
         show.as_json(found)
         return
     show.table(
-        ["EVENT", "TYPE", "STATE", "RECEIVED", "ATTEMPTS", "SUBSCRIPTION", "REASON"],
+        ["EVENT", "TYPE", "STATE", "RECEIVED", "SUBSCRIPTION", "REASON"],
         [
             (
                 item["id"],
                 item["type"],
                 item["state"],
                 show.moment(item["received_at"]),
-                item["attempts"],
                 item["subscription"],
                 item["reason"],
             )
@@ -60,7 +59,6 @@ def show_(*, event: str, as_json: bool) -> None:
             ("state", found["state"]),
             ("reason", found["reason"]),
             ("subscription", found["subscription"]),
-            ("attempts", found["attempts"]),
             ("created", show.moment(found["created_at"])),
             ("received", show.moment(found["received_at"])),
             ("handled", found["handled_at"] and show.moment(found["handled_at"])),

@@ -25,6 +25,7 @@ COMMANDS = {
     "schema": ("schema", "Which tenants' schemas differ from their release."),
     "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),
     "clusters": ("clusters", "Database clusters: list, show, reprovision."),
+    "fleet": ("fleet", "The workers: show, freeze, unfreeze."),
     "pool": ("pool", "The warm pool: free slots ahead of demand."),
     "notifications": ("notifications", "Notifications to the operator's systems: list, show, redeliver."),
     "certificate": ("certificates", "Check a deletion certificate."),
@@ -38,8 +39,7 @@ COMMANDS = {
     "simulate": ("simulate", "Prove that the order of billing events makes no difference."),
     "db": ("db", "The registry's schema: upgrade, check."),
     "web": ("processes", "Serve webhooks and the API."),
-    "worker": ("processes", "Converge tenants and clusters."),
-    "beat": ("processes", "Ask for the sweep at its intervals."),
+    "worker": ("processes", "Do the jobs of one lane."),
     "demo": ("demo", "Everything on this machine, from payment to page."),
 }
 """Command → (its module in this folder, what it is for). The module has it under its own name, or

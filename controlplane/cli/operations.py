@@ -10,7 +10,7 @@ from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.failure import Failure
 from controlplane.cli.watching import watch as watch_operation
-from controlplane.domain.operation import OperationState
+from controlplane.domain.job import OperationState
 from controlplane.domain.placement import CLUSTER_ID, TENANT_ID
 
 

@@ -1,4 +1,4 @@
-"""`controlplane web`, `worker` and `beat`: the processes of a deployment (see the Procfile).
+"""`controlplane web` and `worker`: the processes of a deployment (see the Procfile).
 
 Each checks its settings first, so that a mistake is a clear line and not a server's traceback, and then
 becomes the server: signals reach it without anything in between.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from controlplane import task_names
 from controlplane.cli import options
 from controlplane.cli.doctor import report
 from controlplane.cli.failure import Misuse, clear_errors
-from controlplane.settings import BeatSettings, Settings, SettingsError, WebSettings, WorkerSettings
+from controlplane.domain.job import Lane
+from controlplane.settings import Settings, SettingsError, WebSettings, WorkerSettings
 
 if TYPE_CHECKING:
     from controlplane.workers.drift.doctor import Check
@@ -40,14 +38,17 @@ def web(*, bind: str, workers: int, threads: int) -> None:
 
 
 @click.command()
+@click.option("--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Jobs at once.")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Operations at once."
+    "--lane",
+    type=click.Choice([lane.value for lane in Lane]),
+    required=True,
+    help="quick: events, routes, decisions. long: what may take minutes, such as Terraform, copies, dumps.",
 )
-@click.option("--queues", default=task_names.EVERY_QUEUE, show_default=True, help="What to work on.")
 @click.option("--check", is_flag=True, help="Say whether it could start and what it would do; start nothing.")
 @options.as_json
-def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None:
-    """Converge tenants and clusters, with Celery.
+def worker(*, concurrency: int, lane: str, check: bool, as_json: bool) -> None:
+    """Do the jobs of one lane, with Celery; a deployment needs a worker for each.
 
     --check looks at this machine alone (settings, Terraform, programs, files) and fails (1) where a worker
     would not do; `doctor` looks at the systems outside too. --json is for --check.
@@ -55,18 +56,18 @@ def worker(*, concurrency: int, queues: str, check: bool, as_json: bool) -> None
     if as_json and not check:
         raise Misuse("--json: expected together with --check, a worker that runs prints its log")
     if check:
-        report(_checks(concurrency, queues), as_json=as_json)
+        report(_checks(concurrency, lane), as_json=as_json)
         return
     _check(WorkerSettings)
     from controlplane.workers.runtime.wiring import stack_versions
 
     with clear_errors():
         stack_versions()
-    arguments = ["worker", "--concurrency", str(concurrency), "--queues", queues]
+    arguments = ["worker", "--concurrency", str(concurrency), "--queues", lane]
     _celery(*arguments, "--without-gossip", "--without-mingle", "--loglevel", "INFO")
 
 
-def _checks(concurrency: int, queues: str) -> Iterator[Check]:
+def _checks(concurrency: int, lane: str) -> Iterator[Check]:
     """Without good settings nothing can be looked for where they say; the stacks need none."""
     from controlplane.workers.drift.doctor import (
         Check,
@@ -80,18 +81,9 @@ def _checks(concurrency: int, queues: str) -> Iterator[Check]:
         yield from (Check("settings", False, line, 0.0) for line in error.errors)
         yield check_stacks()
         return
-    work = f"{concurrency} operations at once, from the queues {queues}"
+    work = f"{concurrency} jobs at once of the {lane} lane"
     yield Check("settings", True, f"{settings.environment}: {work}", 0.0)
     yield from checks(settings, local=True)
-
-
-@click.command()
-def beat() -> None:
-    """Ask for the sweep at its intervals, with Celery. Run one; a second one does no harm."""
-    _check(BeatSettings)
-    # Celery unpickles this file, so it stands in a folder that is new and nobody else's.
-    schedule = Path(tempfile.mkdtemp(prefix="controlplane-beat-")) / "schedule"
-    _celery("beat", "--schedule", str(schedule), "--loglevel", "WARNING")
 
 
 def _check(of: type[Settings]) -> None:

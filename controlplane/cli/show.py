@@ -80,6 +80,15 @@ def attention(value: dict[str, Any] | None) -> str:
     return "-" if value is None else f"{value['reason']} (runbook {value['runbook']})"
 
 
+def freeze(value: dict[str, Any]) -> str:
+    ends = f"until {moment(value['ends_at'])}" + (", what ran was cut off" if value["interrupts"] else "")
+    return f"{value['scope']} is frozen {ends}: {value['reason']} ({value['actor']})"
+
+
+def freezes(values: Iterable[dict[str, Any]]) -> str:
+    return "; ".join(freeze(value) for value in values)
+
+
 def more(found: dict[str, Any]) -> None:
     """Say so where a listing goes on."""
     if found["next_cursor"] is not None:

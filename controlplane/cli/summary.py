@@ -28,6 +28,7 @@ def command(*, as_json: bool) -> None:
             ("events", f"{events['received']} to handle, {events['parked']} parked"),
             ("oldest event", show.seconds(events["oldest_received_seconds"]) if events["received"] else None),
             ("subscriptions", _counts(found["subscriptions"])),
+            ("frozen", show.freezes(found["freezes"])),
         ]
     )
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
+from controlplane.actions.action import Subject
 from controlplane.cli import actions, operations, options, purges, show
 from controlplane.cli.api import Api, Json, in_path
-from controlplane.domain.operation import ResourceKind
 
 
 @click.group("tenants")
@@ -16,7 +16,7 @@ def command() -> None:
     """Tenants: list, show, and what may be done to one. Each is named by id or slug."""
 
 
-for _made in (*actions.commands(ResourceKind.TENANT), purges.certificate):
+for _made in (*actions.commands(Subject.TENANT), purges.certificate):
     command.add_command(_made)
 
 
@@ -96,6 +96,7 @@ def _print(found: Json) -> None:
         ("clone of", found["clone_of"] or False),
         ("phase", found["phase"]),
         ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
+        ("frozen", show.freezes(found["freezes"])),
         ("plan", f"{spec['plan']}, {spec['lifecycle']}"),
         ("subscription", f"{spec['subscription_status']}, quantity {spec['quantity']}"),
         ("period ends", spec["current_period_end"] and show.moment(spec["current_period_end"])),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from controlplane.cli import show
 from controlplane.cli.api import Api, Json
-from controlplane.cli.failure import Failure, GaveUp, Unreachable
+from controlplane.cli.failure import GaveUp, Unreachable
 
 POLL = 0.5  # seconds
 PATIENCE = 60.0  # seconds that the API may be away
@@ -54,7 +54,7 @@ def await_end(
 
 
 def watch(api: Api, operation_id: int, *, timeout: float, say: Callable[[str], None]) -> Json:
-    """The operation once it has ended. One that was superseded is followed by its successor.
+    """The operation once it has ended, or the one that has absorbed it.
 
     Raises GaveUp after `timeout` seconds, Missing and the others of `Api`.
     """
@@ -66,22 +66,12 @@ def watch(api: Api, operation_id: int, *, timeout: float, say: Callable[[str], N
         progress.report(observed)
         if observed["events"]:
             continue  # there may be more of them than one answer holds
-        if observed["state"] == "superseded":
-            operation_id = _successor(api, observed)
-            progress = _Progress(say)
-        elif observed["state"] in ENDED:
+        if observed["state"] in ENDED:
             return observed
         elif time.monotonic() > deadline:
             raise GaveUp(f"operation {operation_id} is still {observed['state']} after {timeout:g} s")
         else:
             time.sleep(POLL)
-
-
-def _successor(api: Api, ended: Json) -> int:
-    newest = api.get("/v1/operations", resource=ended["resource"], limit=1)["items"][0]
-    if newest["id"] <= ended["id"]:
-        raise Failure(f"operation {ended['id']} was superseded, and there is no later one")
-    return int(newest["id"])
 
 
 @dataclass(slots=True)

@@ -56,6 +56,10 @@ class SnapshotState(State):
     DELETED = "deleted", "making", "available", "failed"
 
 
+AT_ONCE = 16
+"""Targets that one worker's slot works on at once; what a rollout allows beyond that is others' share."""
+
+
 class RehearsalState(State):
     WAITING = "waiting"
     RUNNING = "running", "waiting", "running"

@@ -7,6 +7,7 @@ surrogates, never long, however hostile the JSON.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from typing import Any
@@ -26,6 +27,14 @@ class Unparseable(Exception):
     def under(self, path: str) -> str:
         """The message, with the field's place in a larger object."""
         return str(Unparseable(f"{path}.{self.field}" if self.field else path, self.expected, self.got))
+
+
+def parsed(body: bytes) -> Any:
+    """What stands in it; None where that can't be read."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def dig(value: Any, *path: str) -> Any:

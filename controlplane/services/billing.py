@@ -21,12 +21,13 @@ from controlplane.domain.billing import (
     EventState,
     Park,
     SubscriptionOutcome,
+    SubscriptionRef,
     Wait,
     foreign_account,
+    subscription_of_event,
 )
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.hostname import TAKEN
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import purges, tenants
@@ -35,7 +36,7 @@ from controlplane.store.registry import Connection
 from controlplane.store.subscription import SubscriptionRow
 
 ACTOR = "billing"
-EVENT_ATTEMPTS = 12
+NO_SUBSCRIPTION = "it is about no subscription"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,6 @@ class Outcome:
     stale: bool = False
     state: EventState = EventState.APPLIED
     reason: str | None = None
-    notify: tuple[tuple[ResourceKind, str], ...] = ()
 
 
 def record_event(
@@ -73,6 +73,12 @@ def record_event(
         )
     elif type_ not in EVENT_TYPES:
         state, reason = EventState.IGNORED, f"events of type {type_} are not acted on"
+    about = subscription_of_event(payload) if state is EventState.RECEIVED else None
+    if state is EventState.RECEIVED and about is None:
+        state, reason = EventState.IGNORED, NO_SUBSCRIPTION
+    elif isinstance(about, Park):
+        state, reason = EventState.PARKED, about.reason
+    ref = about if isinstance(about, SubscriptionRef) else SubscriptionRef(None, None, None)
     new = event.insert(
         conn,
         event_id=event_id,
@@ -81,6 +87,8 @@ def record_event(
         livemode=payload.get("livemode") is True,
         created_at=_instant(payload.get("created")),
         body=body,
+        subject=ref.subscription_id or ref.customer_id or event_id,
+        customer_id=ref.customer_id,
         state=state,
         reason=reason,
     )
@@ -97,6 +105,7 @@ def keep_body(conn: Connection, event_id: str, body: bytes, *, state: EventState
         livemode=False,
         created_at=datetime.now(UTC),
         body=body,
+        subject=event_id,
         state=state,
         reason=reason,
     )
@@ -133,9 +142,8 @@ def apply(
                 "it ended before it was ever provisioned",
                 None,
             )
-        notify: list[tuple[ResourceKind, str]] = []
         if request is not None:
-            notify = tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
+            tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
             taken = [d for d in tenant.refused_domains(conn, tenant_id) if d.reason == TAKEN]
             why = "; ".join(filter(None, (why, *map(str, taken)))) or None
         subscription.record(
@@ -154,7 +162,7 @@ def apply(
                 purges.heed_return(conn, other.id, actor=ACTOR)
     handled = outcome is SubscriptionOutcome.WAITING
     state = EventState.APPLIED if handled else EventState(outcome)
-    return Outcome(state=state, reason=why, notify=tuple(notify))
+    return Outcome(state=state, reason=why)
 
 
 def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Decision) -> str:

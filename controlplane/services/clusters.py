@@ -6,10 +6,11 @@ import secrets
 from dataclasses import dataclass
 
 from controlplane.domain.cluster import ClusterSpec
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import cluster_id_for
-from controlplane.store import cluster, lease, operation
+from controlplane.store import cluster, freeze, job, operation
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.freeze import FreezeRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.registry import Connection
 
@@ -18,17 +19,10 @@ ENGINE_VERSION = "17.5"
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterUse:
-    """`used`: how many of its slots hold a tenant."""
-
-    cluster: ClusterRow
-    used: int
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterDetail:
     cluster: ClusterRow
     tenants: list[str]
+    freezes: list[FreezeRow]
     operations: list[OperationRow]
 
 
@@ -39,8 +33,7 @@ def record_new(
     the caller's transaction."""
     cluster_id = cluster_id_for(secrets.token_bytes(16))
     cluster.insert(conn, cluster_id=cluster_id, slots=slots, spec=spec)
-    lease.register(conn, ResourceKind.CLUSTER, cluster_id)
-    operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=actor, after=after)
+    job.ensure(conn, JobKind.CLUSTER, cluster_id, reason=reason, actor=actor, after=after)
     return cluster_id
 
 
@@ -50,12 +43,6 @@ def show(conn: Connection, cluster_id: str) -> ClusterDetail:
     return ClusterDetail(
         cluster=row,
         tenants=cluster.tenants_on(conn, row.id),
+        freezes=freeze.in_force(conn, freeze.scopes(row.id)),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
     )
-
-
-def list_page(conn: Connection, *, after: str | None, limit: int) -> list[ClusterUse]:
-    """By id, those behind `after`."""
-    rows = cluster.page(conn, after=after, limit=limit)
-    used = cluster.used_slots(conn, [row.id for row in rows])
-    return [ClusterUse(row, used.get(row.id, 0)) for row in rows]

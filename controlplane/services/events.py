@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from controlplane.domain.billing import SubscriptionRef, subscription_of_event
+from controlplane.domain.stripe_json import parsed
 from controlplane.store import audit, event
 from controlplane.store.registry import Connection
 
@@ -9,7 +11,9 @@ from controlplane.store.registry import Connection
 def replay(conn: Connection, event_id: str, *, actor: str) -> None:
     """Have a worker handle it again from the start. Raises NotFound, Conflict where its body is gone."""
     with conn.transaction():
-        event.replay(conn, event_id)
+        about = subscription_of_event(parsed(event.body(conn, event_id)))
+        customer_id = about.customer_id if isinstance(about, SubscriptionRef) else None
+        event.replay(conn, event_id, customer_id=customer_id)
         audit.append(conn, actor=actor, action="event.replay", resource=event_id, detail={})
 
 

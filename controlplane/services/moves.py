@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec
 from controlplane.domain.errors import Conflict, NeedsHuman
+from controlplane.domain.job import JobKind
 from controlplane.domain.move import MoveKind, MovePhase, plan_for_destination
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import clusters
@@ -19,8 +19,8 @@ from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import (
     audit,
     cluster,
+    job,
     move,
-    operation,
     placement,
     restore,
     tenant,
@@ -74,17 +74,16 @@ def turn(conn: Connection, tenant_id: str, fitting: MovePhase, *, to: MovePhase)
     return found
 
 
-def close_restored(conn: Connection, move_id: int, tenant_id: str, *, actor: str) -> str | None:
-    """The cluster that was restored for this move is to be destroyed; its id, None where there is none.
-    Within the caller's transaction."""
+def close_restored(conn: Connection, move_id: int, tenant_id: str, *, actor: str) -> None:
+    """The cluster that was restored for this move is to be destroyed, where there is one. Within the caller's
+    transaction."""
     found = restore.of_move(conn, move_id)
     if found is None or found.cluster_id is None:
-        return None
+        return
     spec = cluster.get(conn, found.cluster_id).spec
     cluster.set_spec(conn, found.cluster_id, spec.closed())
     reason = f"restore {move_id} of {tenant_id} does not need it any more"
-    operation.request(conn, ResourceKind.CLUSTER, found.cluster_id, reason=reason, actor=actor)
-    return found.cluster_id
+    job.ensure(conn, JobKind.CLUSTER, found.cluster_id, reason=reason, actor=actor)
 
 
 def require_movable(conn: Connection, row: TenantRow) -> Placement:
@@ -107,7 +106,7 @@ def require_free(conn: Connection, there: ClusterRow, placed: Placement) -> None
         raise Conflict(f"{placed.tenant_id} lives on {there.id}")
     if there.spec.lifecycle is not ClusterLifecycle.ACTIVE:
         raise Conflict(f"{there.id} is closed")
-    if cluster.used_slots(conn, [there.id]).get(there.id, 0) >= there.slots:
+    if there.used >= there.slots:
         raise Conflict(f"{there.id} has no free slot")
 
 
@@ -120,11 +119,10 @@ def find_place(
     *,
     elsewhere: bool = True,
 ) -> Place:
-    """Changes nothing; the caller's transaction holds the class's lock afterwards. `elsewhere`: on another
+    """Changes nothing; the caller's transaction holds the cluster's lock afterwards. `elsewhere`: on another
     cluster than it lives on."""
     if destination not in tuple(Isolation):
-        there = cluster.get(conn, destination)
-        cluster.lock_class(conn, there.cluster_class)
+        there = cluster.get(conn, destination, lock=True)
         require_free(conn, there, placed)
         return Place(there.id, there.spec, there.slots)
     fitting = plan_for_destination(catalogue, plan, Isolation(destination))
@@ -136,18 +134,15 @@ def find_place(
     return Place(found, spec, slots)
 
 
-def place(
-    conn: Connection, catalogue: Catalogue, plan: Plan, found: MoveRow, *, actor: str
-) -> list[tuple[ResourceKind, str]]:
-    """Record the target placement; the clusters to notify workers of. Within the caller's transaction. Raises
-    NeedsHuman where the destination can't be had any more."""
+def place(conn: Connection, catalogue: Catalogue, plan: Plan, found: MoveRow, *, actor: str) -> None:
+    """Record the target placement. Within the caller's transaction. Raises NeedsHuman where the destination
+    can't be had any more."""
     source = placement.get(conn, found.tenant_id, found.source)
     elsewhere = found.kind is MoveKind.MOVE
     try:
         where = find_place(conn, catalogue, plan, found.destination, source, elsewhere=elsewhere)
     except Conflict as error:
         raise NeedsHuman(str(error), runbook=RUNBOOK) from error
-    notify: list[tuple[ResourceKind, str]] = []
     cluster_id = where.cluster_id
     if cluster_id is None:
         cluster_id = clusters.record_new(
@@ -157,9 +152,8 @@ def place(
             reason=f"{found.kind.value} of {found.tenant_id}",
             actor=actor,
         )
-        notify.append((ResourceKind.CLUSTER, cluster_id))
-    elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
-        notify.append((ResourceKind.CLUSTER, cluster_id))
+    else:
+        job.start_now(conn, JobKind.CLUSTER, cluster_id, actor=actor)
     target = Placement(found.tenant_id, placement.next_number(conn, found.tenant_id), cluster_id)
     placement.insert(conn, target, state=PlacementState.TARGET)
     move.set_target(conn, found.id, target.number)
@@ -170,4 +164,3 @@ def place(
         resource=found.tenant_id,
         detail={"move": found.id, "placement": target.key, "cluster": cluster_id},
     )
-    return notify

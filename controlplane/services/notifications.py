@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from controlplane.store import audit, notification
+from controlplane.domain.job import JobKind
+from controlplane.store import audit, job, notification
 from controlplane.store.notification import NotificationRow
 from controlplane.store.registry import Connection
 
@@ -11,6 +12,7 @@ def redeliver(conn: Connection, notification_id: str, *, actor: str) -> Notifica
     """Deliver it again, whatever became of it. Raises NotFound, Conflict."""
     with conn.transaction():
         row = notification.redeliver(conn, notification_id)
+        job.bring_forward(conn, JobKind.NOTIFICATIONS, [JobKind.NOTIFICATIONS])
         audit.append(
             conn,
             actor=actor,

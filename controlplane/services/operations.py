@@ -23,8 +23,9 @@ def show(conn: Connection, operation_id: int, *, events_after: int = 0) -> Opera
     """At one moment, so that every event is one of its steps'. Raises NotFound."""
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        found = operation.get(conn, operation_id)
         return OperationDetail(
-            operation=operation.get(conn, operation_id),
-            steps=step.of_operation(conn, operation_id),
-            events=step.events_of(conn, operation_id, after=events_after),
+            operation=found,
+            steps=step.of_operation(conn, found.id),
+            events=step.events_of(conn, found.id, after=events_after),
         )

@@ -17,7 +17,7 @@ from typing import Any
 
 from controlplane.domain.catalogue import Catalogue, PoolLimits
 from controlplane.domain.cluster import ClusterLifecycle
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.pool import (
     Act,
     ClusterClass,
@@ -33,7 +33,7 @@ from controlplane.domain.pool import (
 )
 from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
-from controlplane.store import audit, cluster, operation, pool
+from controlplane.store import audit, cluster, job, pool
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.pool import PooledCluster
 from controlplane.store.registry import Connection
@@ -41,7 +41,6 @@ from controlplane.store.registry import Connection
 ACTOR = "pool"
 REFILL_DELAY = 30.0
 REPORT_EVERY = 60.0
-Resources = list[tuple[ResourceKind, str]]
 DigestOf = Callable[[ClusterRow], str]
 """The digest that a cluster's stack would have if it were applied now."""
 
@@ -72,38 +71,33 @@ def observe(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Pool
     return PoolStatus(due=True, asks_quota=makes or parked)
 
 
-def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, quota: Quota) -> tuple[int, Resources]:
-    """Look again and record what is to be done: (how many acts, resources to notify workers of). Nothing
-    while another worker is at it."""
+def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, quota: Quota) -> int:
+    """Look again and record what is to be done; how much that was. Nothing while another worker is at it."""
     with conn.transaction():
         if not pool.hold(conn):
-            return 0, []
-        audit.hold(conn)  # before a class's lock, as in a tenant's placing: one order, no deadlock
+            return 0
         classes, status = _facts(catalogue, pool.clusters(conn), digest_of)
         plan = plan_pool(classes, status, catalogue.pool, quota)
         pool.mark_surplus(conn, sorted(plan.surplus))
         by_name = {cluster_class.name: cluster_class for cluster_class in classes}
-        notify: Resources = []
         for act in plan.acts:
-            notify += _record(conn, act, by_name)
+            _record(conn, act, by_name)
         _, status = _facts(catalogue, pool.clusters(conn), digest_of)
         pool.set_report(
             conn, _report(classes, status, catalogue.pool, plan.held_back, quota), at_most_every=REPORT_EVERY
         )
-    return len(plan.acts), notify
+    return len(plan.acts)
 
 
-def _record(conn: Connection, act: Act, classes: dict[str, ClusterClass]) -> Resources:
+def _record(conn: Connection, act: Act, classes: dict[str, ClusterClass]) -> None:
     match act:
         case Make():
             _make(conn, classes[act.cluster_class])
-            return []
         case Retire():
-            return _retire(conn, act)
+            _retire(conn, act)
         case Retry():
             reason = "the account's quota may have room now"
-            operation.request(conn, ResourceKind.CLUSTER, act.cluster_id, reason=reason, actor=ACTOR)
-            return [(ResourceKind.CLUSTER, act.cluster_id)]
+            job.ensure(conn, JobKind.CLUSTER, act.cluster_id, reason=reason, actor=ACTOR)
 
 
 def _make(conn: Connection, cluster_class: ClusterClass) -> None:
@@ -124,17 +118,15 @@ def _make(conn: Connection, cluster_class: ClusterClass) -> None:
     audit.append(conn, actor=ACTOR, action="pool.make", resource=cluster_id, detail=detail)
 
 
-def _retire(conn: Connection, act: Retire) -> Resources:
-    """Not, where a tenant has been placed on it a moment ago: a placement holds the same lock."""
-    row = cluster.get(conn, act.cluster_id)
-    cluster.lock_class(conn, row.cluster_class)
-    if cluster.ever_used(conn, row.id):
-        return []
+def _retire(conn: Connection, act: Retire) -> None:
+    """Not, where a tenant has been placed on it a moment ago."""
+    row = cluster.get(conn, act.cluster_id, lock=True)
+    if row.ever_used:
+        return
     spec = row.spec.closed()
     cluster.set_spec(conn, row.id, spec)
-    operation.request(conn, ResourceKind.CLUSTER, row.id, reason=act.reason, actor=ACTOR)
+    job.ensure(conn, JobKind.CLUSTER, row.id, reason=act.reason, actor=ACTOR)
     audit.append(conn, actor=ACTOR, action="pool.retire", resource=row.id, detail={"reason": act.reason})
-    return [(ResourceKind.CLUSTER, row.id)]
 
 
 def _facts(

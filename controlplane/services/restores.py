@@ -42,8 +42,8 @@ def record_cluster(conn: Connection, found: MoveRow, home: Placement, origin: Or
     return cluster_id
 
 
-def record_copied(conn: Connection, found: RestoreRow, tenant_id: str, *, actor: str) -> str | None:
-    """The restored cluster is not needed any more, and holds what it must hold no longer than needed: its
-    id, to notify workers of. Within the caller's transaction."""
+def record_copied(conn: Connection, found: RestoreRow, tenant_id: str, *, actor: str) -> None:
+    """The restored cluster is not needed any more, and holds what it must hold no longer than needed.
+    Within the caller's transaction."""
     restore.mark_copied(conn, found.move_id)
-    return moves.close_restored(conn, found.move_id, tenant_id, actor=actor)
+    moves.close_restored(conn, found.move_id, tenant_id, actor=actor)

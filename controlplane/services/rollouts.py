@@ -19,7 +19,9 @@ from datetime import timedelta
 from enum import StrEnum
 
 from controlplane.domain.errors import Conflict
+from controlplane.domain.job import JobKind
 from controlplane.domain.rollout import (
+    AT_ONCE,
     ENDED,
     OPEN,
     Action,
@@ -35,7 +37,7 @@ from controlplane.domain.rollout import (
     opens_at,
     waves,
 )
-from controlplane.store import audit, release, rollout, rollout_snapshot, rollout_target
+from controlplane.store import audit, job, release, rollout, rollout_snapshot, rollout_target
 from controlplane.store.registry import Connection
 from controlplane.store.rollout import RolloutRow
 from controlplane.store.rollout_snapshot import SnapshotRow
@@ -81,6 +83,7 @@ def start(conn: Connection, number: str, spec: Spec, *, actor: str) -> int:
         _audit(
             conn, rollout_id, "rollout.start", actor, release=number, targets=len(fleet), spec=spec.to_json()
         )
+        _ask(conn, rollout_id, spec)
     return rollout_id
 
 
@@ -171,12 +174,24 @@ def _steer(conn: Connection, rollout_id: int, action: Action, *, actor: str, rea
     with conn.transaction():
         rollout.act(conn, rollout_id, action, reason=reason)
         _audit(conn, rollout_id, f"rollout.{action}", actor, reason=reason)
+        if action is Action.RESUME:
+            _ask(conn, rollout_id, rollout.get(conn, rollout_id).spec)
+        if action is Action.ABORT:
+            rollout_snapshot.look_at_all(conn, rollout_id)
     return show(conn, rollout_id)
 
 
 def _go_on(conn: Connection, row: RolloutRow) -> None:
     if row.state is RolloutState.HALTED and _over_budget(conn, row) is None:
         rollout.act(conn, row.id, Action.RESUME, reason=None)
+        _ask(conn, row.id, row.spec)
+
+
+def _ask(conn: Connection, rollout_id: int, spec: Spec) -> None:
+    """For workers to go on with it; its tenants wait behind whoever pays all the same."""
+    shares = -(-spec.concurrency // AT_ONCE)
+    subjects = [f"{rollout_id}/{share}" for share in range(1, shares + 1)]
+    job.ensure_all(conn, JobKind.ROLLOUT, subjects, reason="rollout", actor="rollout")
 
 
 def _over_budget(conn: Connection, row: RolloutRow) -> str | None:
@@ -233,7 +248,7 @@ def take(
             row, running, candidates = rollout_target.turn(conn, rollout_id)
             if row.state is not RolloutState.RUNNING:
                 return Taken(Next.OVER)
-            if not row.due or _is_closed(conn, row):
+            if row.due_in > 0 or _is_closed(conn, row):
                 return Taken(Next.LATER)
             chosen = next_batch(row.spec, running, candidates, room=room)
             batch = _hold_back(conn, row, chosen, snapshot_plans) if chosen and snapshot_plans else chosen
@@ -295,6 +310,7 @@ def _next_wave(conn: Connection, row: RolloutRow) -> Next:
     else:
         rollout.act(conn, row.id, Action.FINISH, reason=None)
         _audit(conn, row.id, "rollout.finish", "rollout", release=row.release)
+        rollout_snapshot.look_at_all(conn, row.id)
     return Next.OVER
 
 

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from controlplane.domain.tenant import Lifecycle, Phase, TenantSpec, phase_of
-from controlplane.store import subscription, summary
+from controlplane.store import freeze, subscription, summary
+from controlplane.store.freeze import FreezeRow
 from controlplane.store.registry import Connection
 from controlplane.store.summary import ClusterCounts, InboxCounts, TenantGroup
 
@@ -21,6 +22,7 @@ class Summary:
     operations: dict[str, int]
     inbox: InboxCounts
     subscriptions: dict[str, int]
+    freezes: list[FreezeRow]
 
 
 def show(conn: Connection) -> Summary:
@@ -37,6 +39,7 @@ def show(conn: Connection) -> Summary:
             operations=summary.open_operations(conn),
             inbox=summary.inbox(conn),
             subscriptions=subscription.counts(conn),
+            freezes=freeze.in_force(conn),
         )
 
 

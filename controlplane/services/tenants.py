@@ -10,7 +10,7 @@ from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.errors import NotFound
 from controlplane.domain.hostname import TAKEN, RefusedDomain
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.slug import slug_from_request, with_suffix
 from controlplane.domain.tenant import Lifecycle, TenantSpec
@@ -19,8 +19,9 @@ from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import (
     audit,
     cluster,
+    freeze,
     hostname,
-    lease,
+    job,
     move,
     operation,
     placement,
@@ -28,6 +29,7 @@ from controlplane.store import (
     restore,
     tenant,
 )
+from controlplane.store.freeze import FreezeRow
 from controlplane.store.hostname import HostnameRow
 from controlplane.store.move import MoveRow
 from controlplane.store.operation import OperationRow
@@ -63,12 +65,12 @@ class TenantDetail:
     """The last one."""
     restore: RestoreRow | None
     """What that one restores, where it does."""
+    freezes: list[FreezeRow]
+    """Under which nothing of it is begun, or no Terraform."""
 
 
-def bring_to(
-    conn: Connection, request: Request, catalogue: Catalogue, *, actor: str, reason: str
-) -> list[tuple[ResourceKind, str]]:
-    """Make or change the tenant so that it is what the request says; the resources to notify workers of.
+def bring_to(conn: Connection, request: Request, catalogue: Catalogue, *, actor: str, reason: str) -> None:
+    """Make or change the tenant so that it is what the request says.
 
     Runs inside the caller's transaction. A tenant that would be born closed is not made. Nothing is
     asked of the engine where nothing changed.
@@ -76,7 +78,7 @@ def bring_to(
     row = tenant.find(conn, request.tenant_id, lock=True)
     if row is None:
         if request.spec.lifecycle is Lifecycle.CLOSED:
-            return []
+            return
         slug = _insert(conn, request)
         audit.append(
             conn,
@@ -115,16 +117,13 @@ def bring_to(
                 resource=request.tenant_id,
                 detail={"warning": warning},
             )
-    notify: list[tuple[ResourceKind, str]] = []
     if spec.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
-        notify += place(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
+        place(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
         changed = True
     elif row is not None and changed and spec.lifecycle is not Lifecycle.CLOSED:
-        notify += _reshape(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
+        _reshape(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
     if changed:
-        operation.request(conn, ResourceKind.TENANT, request.tenant_id, reason=reason, actor=actor)
-        notify.append((ResourceKind.TENANT, request.tenant_id))
-    return notify
+        job.ensure(conn, JobKind.TENANT, request.tenant_id, reason=reason, actor=actor)
 
 
 def _turn(conn: Connection, row: TenantRow, spec: TenantSpec, catalogue: Catalogue, *, actor: str) -> None:
@@ -157,7 +156,6 @@ def _insert(conn: Connection, request: Request) -> str:
             )
         except SlugTaken:
             continue
-        lease.register(conn, ResourceKind.TENANT, request.tenant_id)
         return candidate
     raise SlugTaken(f"no slug is free for {request.tenant_id}")
 
@@ -174,21 +172,17 @@ def _claim_domains(conn: Connection, request: Request) -> tuple[TenantSpec, list
     return replace(request.spec, custom_domains=tuple(granted)), taken
 
 
-def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
+def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> None:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
     spec = ClusterSpec.for_plan(plan, engine_version=ENGINE_VERSION)
-    notify: list[tuple[ResourceKind, str]] = []
     cluster_id = cluster.with_free_slot(conn, spec.cluster_class)
     if cluster_id is None:
         slots = 1 if plan.isolation is Isolation.DEDICATED else plan.slots
         cluster_id = clusters.record_new(
             conn, spec=spec, slots=slots, reason=f"needed by {tenant_id}", actor=actor
         )
-        notify.append((ResourceKind.CLUSTER, cluster_id))
-    elif operation.start_now(conn, ResourceKind.CLUSTER, cluster_id):
-        notify.append(
-            (ResourceKind.CLUSTER, cluster_id)
-        )  # it was planned ahead of demand and is in demand now
+    else:  # it may be planned ahead of demand, and is in demand now
+        job.start_now(conn, JobKind.CLUSTER, cluster_id, actor=actor)
     placed = Placement(tenant_id, 1, cluster_id)
     placement.insert(conn, placed)
     audit.append(
@@ -198,27 +192,25 @@ def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[t
         resource=tenant_id,
         detail={"placement": placed.key, "cluster": cluster_id},
     )
-    return notify
 
 
-def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> list[tuple[ResourceKind, str]]:
+def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> None:
     """A dedicated tenant's cluster follows its plan. A shared one's does not: it is not its alone; and for a
     plan of the other isolation the engine moves it when it has done the rest."""
     placed = placement.current(conn, tenant_id)
     if placed is None:
-        return []
+        return
     home = cluster.get(conn, placed.cluster_id)
     wanted = ClusterSpec.for_plan(plan, engine_version=home.spec.engine_version)
     if wanted.cluster_class == home.cluster_class or {wanted.isolation, home.spec.isolation} != {
         Isolation.DEDICATED
     }:
-        return []
+        return
     cluster.set_spec(conn, home.id, wanted)
     audit.append(
         conn, actor=actor, action="cluster.spec", resource=home.id, detail={"spec": wanted.to_json()}
     )
-    operation.request(conn, ResourceKind.CLUSTER, home.id, reason=f"plan of {tenant_id} changed", actor=actor)
-    return [(ResourceKind.CLUSTER, home.id)]
+    job.ensure(conn, JobKind.CLUSTER, home.id, reason=f"plan of {tenant_id} changed", actor=actor)
 
 
 def resolve(conn: Connection, name: str) -> TenantRow:
@@ -241,4 +233,5 @@ def show(conn: Connection, name: str) -> TenantDetail:
         login=None if placed is None else placement.login(conn, placed, "app"),
         move=moved,
         restore=None if moved is None else restore.of_move(conn, moved.id),
+        freezes=freeze.in_force(conn, freeze.scopes(row.id, None if placed is None else placed.cluster_id)),
     )

@@ -1,30 +1,29 @@
 """What becomes due by itself: periodic observations, the end of a grace, the end of a trial, a key
 that nothing needs any more.
 
-Called by every sweep within its transaction; what is found is only recorded, at most `limit` of each.
+What is found is only recorded, at most `limit` of each.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from controlplane.domain.operation import PERIODIC_OBSERVATION, ResourceKind
+from controlplane.domain.job import CLOCK, JobKind
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, data_copy, operation, tenant
+from controlplane.store import audit, data_copy, job, tenant
 from controlplane.store.registry import Connection
 
-ACTOR = "sweep"
+ACTOR = CLOCK
 
 
 def run(conn: Connection, *, limit: int) -> int:
     """How many tenants are to be looked at."""
     observations = tenant.due_for_observation(conn, limit=limit)
-    for tenant_id in observations:
-        operation.request(conn, ResourceKind.TENANT, tenant_id, reason=PERIODIC_OBSERVATION, actor=ACTOR)
+    job.ensure_all(conn, JobKind.TENANT, observations)
     tenant.notify_trials(conn, limit=limit)
     for cluster_id in data_copy.useless_keys(conn, limit=limit):
         reason = "the last snapshot of it is gone"
-        operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=ACTOR)
+        job.ensure(conn, JobKind.CLUSTER, cluster_id, reason=reason, actor=ACTOR)
     return len(observations) + _end_grace(conn, limit=limit)
 
 
@@ -35,7 +34,7 @@ def _end_grace(conn: Connection, *, limit: int) -> int:
     for row in due:
         tenant.set_spec(conn, row.id, replace(row.spec, lifecycle=Lifecycle.SUSPENDED))
         reason = "the grace of its payment is over"
-        operation.request(conn, ResourceKind.TENANT, row.id, reason=reason, actor=ACTOR)
+        job.ensure(conn, JobKind.TENANT, row.id, reason=reason, actor=ACTOR)
         audit.append(
             conn,
             actor=ACTOR,

@@ -116,8 +116,10 @@ class WebSettings(ApiSettings, SharedSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeatSettings(BrokerSettings, RegistrySettings):
-    sweep_interval: float = _from(read.seconds(1, 60), default=5.0)
+class DutySettings(Settings):
+    """How often what happens by the clock does."""
+
+    duty_interval: float = _from(read.seconds(1, 60), default=5.0)
     republish_interval: float = _from(read.seconds(10, 3600), default=300.0)
     compare_interval: float = _from(read.seconds(60, 86400), default=900.0)
 
@@ -148,12 +150,12 @@ class CertificateSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseSettings(Settings):
-    lease_seconds: float = _from(read.seconds(10, 600), default=15.0)
+    lease_seconds: float = _from(read.seconds(10, 600), default=10.0)
     heartbeat_seconds: float = _from(read.seconds(1, 60), default=3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings(CertificateSettings, TerraformSettings, SharedSettings, BeatSettings, LeaseSettings):
+class WorkerSettings(CertificateSettings, TerraformSettings, SharedSettings, DutySettings, LeaseSettings):
     """Workers hold every credential but the callers' tokens."""
 
     environment: str = _from(read.environment_name, default="production")

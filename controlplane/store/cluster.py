@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.cluster import ClusterSpec
@@ -14,9 +15,13 @@ from controlplane.store.registry import Connection, column, exists, one, select
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
+    """`used`: slots that hold a placement; `ever_used`: one ever did, whatever became of it."""
+
     id: str
     cluster_class: str
     slots: int
+    used: int
+    ever_used: bool
     spec: ClusterSpec
     generation: int
     observed_generation: int
@@ -44,9 +49,10 @@ def insert(conn: Connection, *, cluster_id: str, slots: int, spec: ClusterSpec) 
     )
 
 
-def get(conn: Connection, cluster_id: str) -> ClusterRow:
-    """Raises NotFound."""
-    row = select(conn, ClusterRow, "FROM cluster WHERE id = %s", [cluster_id]).fetchone()
+def get(conn: Connection, cluster_id: str, *, lock: bool = False) -> ClusterRow:
+    """`lock`: to the end of the transaction nobody takes a slot of it or closes it. Raises NotFound."""
+    tail = " FOR NO KEY UPDATE" if lock else ""
+    row = select(conn, ClusterRow, f"FROM cluster WHERE id = %s{tail}", [cluster_id]).fetchone()
     return one(row, f"cluster {cluster_id}")
 
 
@@ -56,31 +62,32 @@ def living(conn: Connection) -> list[ClusterRow]:
 
 
 def lock_class(conn: Connection, cluster_class: str) -> None:
-    """To the end of the transaction nobody else takes a slot of this class or takes one away."""
+    """To the end of the transaction nobody else makes a cluster of this class for want of room."""
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-class:' || %s, 0))", [cluster_class])
 
 
-def with_free_slot(conn: Connection, cluster_class: str, *, other_than: str | None = None) -> str | None:
-    """A cluster of this class with room: ready ones first, then the fullest, so that few stay half empty. One
-    that was a tenant's alone is nobody else's afterwards: its backups hold that tenant's data.
+_ROOM = SQL("""
+    SELECT id FROM cluster
+     WHERE cluster_class = %s AND used < slots AND (slots > 1 OR NOT ever_used)
+       AND needs_attention IS NULL AND spec->>'lifecycle' = 'active' AND id IS DISTINCT FROM %s
+     ORDER BY (ready_at IS NULL), used DESC, created_at, id LIMIT 1 FOR NO KEY UPDATE {skip}
+""")
 
-    The caller's transaction holds the class's advisory lock, so two tenants never take the last slot.
+
+def with_free_slot(conn: Connection, cluster_class: str, *, other_than: str | None = None) -> str | None:
+    """A cluster of this class with room, locked: ready ones first, then the fullest, so that few stay half
+    empty. One that was a tenant's alone is nobody else's afterwards: its backups hold that tenant's data.
+
+    One that another placing has locked is passed over as long as there are others. Where there are none, and
+    one will have to be made, they wait for each other: the first makes it, the others find it.
     """
-    lock_class(conn, cluster_class)
-    row = conn.execute(
-        """
-        SELECT c.id FROM cluster c
-          LEFT JOIN placement p ON p.cluster_id = c.id AND p.state IN ('current', 'target', 'source')
-         WHERE c.cluster_class = %s AND c.spec->>'lifecycle' = 'active' AND c.needs_attention IS NULL
-           AND c.id IS DISTINCT FROM %s
-           AND (c.slots > 1 OR NOT EXISTS (SELECT FROM placement e WHERE e.cluster_id = c.id))
-         GROUP BY c.id HAVING count(p.*) < c.slots
-         ORDER BY c.ready_at IS NULL, count(p.*) DESC, c.created_at, c.id
-         LIMIT 1
-        """,
-        [cluster_class, other_than],
-    ).fetchone()
-    return None if row is None else row["id"]
+    for skip in ("SKIP LOCKED", ""):
+        if not skip:
+            lock_class(conn, cluster_class)
+        row = conn.execute(_ROOM.format(skip=SQL(skip)), [cluster_class, other_than]).fetchone()
+        if row is not None:
+            return str(row["id"])
+    return None
 
 
 def tenants_on(conn: Connection, cluster_id: str) -> list[str]:
@@ -93,16 +100,6 @@ def tenants_on(conn: Connection, cluster_id: str) -> list[str]:
     )
 
 
-def used_slots(conn: Connection, cluster_ids: list[str]) -> dict[str, int]:
-    """Tenants placed on each of these clusters; those without any are left out."""
-    rows = conn.execute(
-        "SELECT cluster_id, count(*) AS n FROM placement"
-        " WHERE state IN ('current', 'target', 'source') AND cluster_id = ANY(%s) GROUP BY cluster_id",
-        [cluster_ids],
-    )
-    return {row["cluster_id"]: row["n"] for row in rows}
-
-
 def in_use(conn: Connection, cluster_id: str) -> bool:
     """Is or was a tenant placed on it whose data was not deleted in a way that somebody approved?"""
     return exists(
@@ -110,11 +107,6 @@ def in_use(conn: Connection, cluster_id: str) -> bool:
         "SELECT FROM placement WHERE cluster_id = %s AND state <> 'purged' LIMIT 1",
         [cluster_id],
     )
-
-
-def ever_used(conn: Connection, cluster_id: str) -> bool:
-    """Has a tenant ever been placed on it, whatever became of it?"""
-    return exists(conn, "SELECT FROM placement WHERE cluster_id = %s LIMIT 1", [cluster_id])
 
 
 def set_spec(conn: Connection, cluster_id: str, spec: ClusterSpec) -> bool:

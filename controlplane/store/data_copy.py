@@ -1,12 +1,11 @@
 """Copies of a tenant's data that are kept outside its database: dumps and snapshots.
 
 Those of a purge are the engine's, made and deleted by its steps. The others are exports, which somebody
-asked for: a worker takes one, renews its hold while it dumps, and deletes it when its days are over.
+asked for: the job of that number makes one, and deletes it when its days are over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
@@ -16,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.data_copy import CopyKind, CopyState
 from controlplane.domain.errors import LeaseLost
-from controlplane.store.registry import Connection, column, exists, one, query, returning, select, transition
+from controlplane.store.registry import Connection, exists, one, query, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,6 @@ class CopyRow:
     manifest: dict[str, Any] | None
     keep_days: int
     actor: str
-    attempts: int
     error: str | None
     created_at: datetime
     verified_at: datetime | None
@@ -70,8 +68,8 @@ def record(
 
 
 def keep(conn: Connection, row: CopyRow, *, manifest: dict[str, Any]) -> None:
-    """It is there, whole and readable; from now on its days count. Raises LeaseLost where the hold ran out
-    and another worker has taken it."""
+    """It is there, whole and readable; from now on its days count. Raises LeaseLost where somebody else has
+    recorded what became of it."""
     _turn(
         conn,
         row,
@@ -82,17 +80,8 @@ def keep(conn: Connection, row: CopyRow, *, manifest: dict[str, Any]) -> None:
     )
 
 
-def _turn(
-    conn: Connection,
-    row: CopyRow,
-    to: CopyState,
-    changes: LiteralString,
-    *,
-    sources: Sequence[CopyState] = (),
-    **values: Any,
-) -> None:
-    key = {"id": row.id, "attempts": row.attempts}
-    transition(conn, "data_copy", key, to, changes, error=LeaseLost, sources=sources, **values)
+def _turn(conn: Connection, row: CopyRow, to: CopyState, changes: LiteralString, **values: Any) -> None:
+    transition(conn, "data_copy", {"id": row.id}, to, changes, error=LeaseLost, **values)
 
 
 def get_export(conn: Connection, copy_id: int) -> CopyRow:
@@ -112,53 +101,9 @@ def export_in_making(conn: Connection, tenant_id: str, *, keep_days: int) -> Cop
     ).fetchone()
 
 
-def due_exports(conn: Connection, *, limit: int) -> list[int]:
-    """To be made, or to be deleted."""
-    return column(
-        conn,
-        "SELECT id FROM data_copy WHERE purge_id IS NULL AND next_attempt_at <= clock_timestamp()"
-        " AND (state = 'making' OR (state = 'kept' AND kept_until <= clock_timestamp()))"
-        " ORDER BY next_attempt_at LIMIT %s",
-        [limit],
-    )
-
-
-def take_export(conn: Connection, copy_id: int, *, hold: float) -> CopyRow | None:
-    """Held for `hold` seconds; None where it is not due or in other hands."""
-    return returning(
-        conn,
-        CopyRow,
-        "UPDATE data_copy SET attempts = attempts + 1,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND purge_id IS NULL AND next_attempt_at <= clock_timestamp()"
-        " AND (state = 'making' OR (state = 'kept' AND kept_until <= clock_timestamp()))",
-        [hold, copy_id],
-    ).fetchone()
-
-
-def renew_export(conn: Connection, row: CopyRow, *, hold: float) -> bool:
-    """False where another worker has taken it since."""
-    return (
-        conn.execute(
-            "UPDATE data_copy SET next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND attempts = %s AND state = 'making'",
-            [hold, row.id, row.attempts],
-        ).rowcount
-        > 0
-    )
-
-
-def put_back_export(conn: Connection, row: CopyRow, *, after: float, error: str) -> None:
-    """To be made, or to be deleted, after that many seconds. Raises as `keep`."""
-    _turn(
-        conn,
-        row,
-        row.state,
-        "error = %(message)s, next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
-        sources=[row.state],
-        message=error[:1000],
-        after=after,
-    )
+def note(conn: Connection, copy_id: int, error: str) -> None:
+    """Why it is not made, or not deleted, yet."""
+    conn.execute("UPDATE data_copy SET error = %s WHERE id = %s", [error[:1000], copy_id])
 
 
 def fail_export(conn: Connection, row: CopyRow, *, error: str) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg.sql import SQL
+
 from controlplane.domain.billing import EventState
-from controlplane.domain.errors import Conflict, LeaseLost
-from controlplane.store.registry import Connection, column, one, returning, select, transition
+from controlplane.domain.errors import Conflict
+from controlplane.domain.job import JobKind
+from controlplane.store import job
+from controlplane.store.registry import Connection, exists, one, select, transition
+
+ACTOR = "billing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +28,19 @@ class EventRow:
     state: EventState
     reason: str | None
     subscription_id: str | None
-    attempts: int
-    next_attempt_at: datetime
+    subject: str
     handled_at: datetime | None
+
+
+_INSERT = SQL(
+    "WITH new AS (INSERT INTO stripe_event"
+    "  (id, type, api_version, livemode, created_at, body, subject, state, reason, handled_at)"
+    " VALUES (%(event)s, %(type)s, %(api_version)s, %(livemode)s, %(created_at)s, %(body)s, %(subject)s,"
+    "  %(state)s, %(why)s, CASE WHEN %(state)s::text <> 'received' THEN clock_timestamp() END)"
+    " ON CONFLICT DO NOTHING RETURNING subject, state),"
+    " asked AS ({ensure})"
+    " SELECT FROM new"
+).format(ensure=job.ENSURE.format(subjects=SQL("new WHERE state = 'received'"), causes=job.BOUNDED_CAUSES))
 
 
 def insert(
@@ -35,21 +52,27 @@ def insert(
     livemode: bool,
     created_at: datetime,
     body: bytes,
+    subject: str,
+    customer_id: str | None = None,
     state: EventState,
     reason: str | None,
 ) -> bool:
-    """False where this event is in the inbox already."""
-    handled = state is not EventState.RECEIVED
-    return (
-        conn.execute(
-            "INSERT INTO stripe_event"
-            " (id, type, api_version, livemode, created_at, body, state, reason, handled_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN clock_timestamp() END)"
-            " ON CONFLICT DO NOTHING",
-            [event_id, type_, api_version, livemode, created_at, body, state, reason, handled],
-        ).rowcount
-        > 0
-    )
+    """And ask for its intake, unless it is done with; one statement, since a webhook waits for it. False
+    where this event is in the inbox already. `subject`: what it is about; the job of that name has
+    `customer_id` to itself, where that is known."""
+    with job.caused_by(event=event_id):
+        asked = job.values(JobKind.INTAKE, reason=type_, actor=ACTOR, lock=customer_id)
+    event = {
+        "type": type_,
+        "api_version": api_version,
+        "livemode": livemode,
+        "created_at": created_at,
+        "body": body,
+        "subject": subject,
+        "state": state,
+        "why": reason,
+    }
+    return exists(conn, _INSERT, {**asked, **event})
 
 
 def get(conn: Connection, event_id: str) -> EventRow:
@@ -64,56 +87,45 @@ def body(conn: Connection, event_id: str) -> bytes:
     return bytes(one(row, f"event {event_id}")["body"])
 
 
-def take(conn: Connection, event_id: str, *, hold: float) -> EventRow | None:
-    """An event that is due, held for `hold` seconds so that no sweep notifies of it meanwhile; None
-    where it is handled, or in somebody else's hands. The attempt is counted before the work, so an
-    event that kills its worker is parked in the end too."""
-    return returning(
+def received(conn: Connection, subject: str) -> list[EventRow]:
+    """Those about this subject that are to be handled, oldest first."""
+    return select(
         conn,
         EventRow,
-        "UPDATE stripe_event SET attempts = attempts + 1,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'received' AND next_attempt_at <= clock_timestamp()",
-        [hold, event_id],
-    ).fetchone()
+        "FROM stripe_event WHERE subject = %s AND state = 'received' ORDER BY received_at, id",
+        [subject],
+    ).fetchall()
 
 
 def finish(
-    conn: Connection, event_id: str, state: EventState, *, reason: str | None, subscription_id: str | None
+    conn: Connection,
+    event_ids: Sequence[str],
+    state: EventState,
+    *,
+    reason: str | None,
+    subscription_id: str | None,
 ) -> None:
-    """received → `state`. Raises LeaseLost where the hold ran out and somebody else has handled it."""
-    transition(
-        conn,
-        "stripe_event",
-        {"id": event_id},
-        state,
-        "reason = %(reason)s, subscription_id = coalesce(%(subscription)s, subscription_id),"
-        " handled_at = clock_timestamp()",
-        error=LeaseLost,
-        sources=[EventState.RECEIVED],
-        reason=reason,
-        subscription=subscription_id,
+    """received → `state`, within the transaction of the job's holder. Passes over those that somebody has
+    dismissed meanwhile."""
+    conn.execute(
+        "UPDATE stripe_event SET state = %s, reason = %s, handled_at = clock_timestamp(),"
+        " subscription_id = coalesce(%s, subscription_id) WHERE id = ANY(%s) AND state = 'received'",
+        [state, reason, subscription_id, list(event_ids)],
     )
 
 
-def defer(conn: Connection, event_id: str, *, after: float, reason: str) -> None:
-    """It is due again after that many seconds. Raises as `finish`."""
-    transition(
-        conn,
-        "stripe_event",
-        {"id": event_id},
-        EventState.RECEIVED,
-        "reason = %(reason)s, next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
-        error=LeaseLost,
-        sources=[EventState.RECEIVED],
-        reason=reason[:500],
-        after=after,
+def note(conn: Connection, subject: str, reason: str) -> None:
+    """Why those about this subject are not handled yet."""
+    conn.execute(
+        "UPDATE stripe_event SET reason = %s WHERE subject = %s AND state = 'received'",
+        [reason[:500], subject],
     )
 
 
-def replay(conn: Connection, event_id: str) -> None:
-    """Handle it again from the start, whatever became of it. Raises NotFound, and Conflict where its body was
-    removed, as it is some time after it was handled."""
+def replay(conn: Connection, event_id: str, *, customer_id: str | None) -> None:
+    """Handle it again from the start, whatever became of it; `customer_id`: as for `insert`. Raises NotFound,
+    and Conflict where its body was removed, as it is some time after it was handled."""
+    row = get(conn, event_id)
     if not body(conn, event_id):
         raise Conflict(f"event {event_id}: its body was removed, it was handled long ago")
     transition(
@@ -121,8 +133,10 @@ def replay(conn: Connection, event_id: str) -> None:
         "stripe_event",
         {"id": event_id},
         EventState.RECEIVED,
-        "reason = 'replay asked for', attempts = 0, next_attempt_at = clock_timestamp(), handled_at = NULL",
+        "reason = 'replay asked for', handled_at = NULL",
     )
+    with job.caused_by(event=event_id):
+        job.ensure(conn, JobKind.INTAKE, row.subject, reason="replay", actor=ACTOR, lock=customer_id)
 
 
 def dismiss(conn: Connection, event_id: str, *, reason: str) -> None:
@@ -135,15 +149,6 @@ def dismiss(conn: Connection, event_id: str, *, reason: str) -> None:
         "reason = %(reason)s",
         sources=[EventState.PARKED],
         reason=reason,
-    )
-
-
-def due(conn: Connection, *, limit: int) -> list[str]:
-    return column(
-        conn,
-        "SELECT id FROM stripe_event WHERE state = 'received' AND next_attempt_at <= statement_timestamp()"
-        " ORDER BY next_attempt_at LIMIT %s",
-        [limit],
     )
 
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from psycopg.sql import SQL, Identifier
 
-from controlplane.domain.operation import PERIODIC_OBSERVATION, ClaimedOperation
-from controlplane.store.registry import Connection
+from controlplane.domain.job import Job
+from controlplane.store.registry import Connection, exists
 
 KEEP_LOOKS_DAYS = 2
 KEEP_OPERATIONS_DAYS = 90
@@ -26,6 +26,7 @@ KEEP_BODIES_DAYS = 60
 KEEP_EVENTS_DAYS = 425
 KEEP_NOTIFICATIONS_DAYS = 90
 KEEP_PREVIEWS_DAYS = 30
+KEEP_PROCESSES_DAYS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +41,26 @@ class Rule:
     remove: tuple[str, ...]
 
 
-_ENDED = "state IN ('done', 'superseded')"
 _HANDLED = "state IN ('applied', 'ignored')"
 _WITH_ITS_STEPS = (
     "DELETE FROM step_event WHERE operation_id = ANY(%s)",
     "DELETE FROM step WHERE operation_id = ANY(%s)",
     "DELETE FROM terraform_run WHERE operation_id = ANY(%s)",
-    "DELETE FROM operation WHERE id = ANY(%s)",
+    "DELETE FROM job_history WHERE id = ANY(%s)",
 )
 _NEWER = (
-    "EXISTS (SELECT FROM operation newer WHERE newer.kind = operation.kind"
-    " AND newer.resource_id = operation.resource_id AND newer.id > operation.id)"
+    "EXISTS (SELECT FROM job_history newer WHERE newer.subject = job_history.subject"
+    " AND newer.id > job_history.id)"
 )
 _RULES = (
     Rule(
-        "operation",
-        KEEP_LOOKS_DAYS,
-        "finished_at",
-        f"{_ENDED} AND reason = '{PERIODIC_OBSERVATION}'",
-        _WITH_ITS_STEPS,
+        "job_history", KEEP_LOOKS_DAYS, "finished_at", "state = 'done' AND cause_count = 0", _WITH_ITS_STEPS
     ),
-    Rule("operation", KEEP_OPERATIONS_DAYS, "finished_at", _ENDED, _WITH_ITS_STEPS),
-    Rule("operation", KEEP_OPERATIONS_DAYS, "finished_at", f"state = 'parked' AND {_NEWER}", _WITH_ITS_STEPS),
+    Rule("job_history", KEEP_OPERATIONS_DAYS, "finished_at", "state = 'done'", _WITH_ITS_STEPS),
+    Rule(
+        "job_history", KEEP_OPERATIONS_DAYS, "finished_at", f"state = 'parked' AND {_NEWER}", _WITH_ITS_STEPS
+    ),
+    Rule("process", KEEP_PROCESSES_DAYS, "heartbeat_at", "true", ("DELETE FROM process WHERE id = ANY(%s)",)),
     Rule(
         "stripe_event",
         KEEP_BODIES_DAYS,
@@ -117,17 +116,8 @@ def _remove(conn: Connection, rule: Rule, limit: int) -> int:
     return len(rows)
 
 
-def forget_idle_observation(conn: Connection, held: ClaimedOperation) -> bool:
-    """Remove the operation that ends where it was a periodic observation that found nothing to do at its
-    first attempt. False where it is history."""
-    if held.reason != PERIODIC_OBSERVATION or held.attempts > 1:
-        return False
-    return (
-        conn.execute(
-            "DELETE FROM operation WHERE id = %(id)s AND state = 'running' AND fencing_token ="
-            " %(fencing_token)s"
-            " AND NOT EXISTS (SELECT FROM step WHERE operation_id = %(id)s)",
-            {"id": held.operation_id, "fencing_token": held.fencing_token},
-        ).rowcount
-        > 0
-    )
+def worth_keeping(conn: Connection, held: Job) -> bool:
+    """Is what ends history? A periodic observation that found nothing to do at its first attempt is none."""
+    if held.causes or held.attempts > 1:
+        return True
+    return exists(conn, "SELECT FROM step WHERE operation_id = %s", [held.id])

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import LeaseLost
 from controlplane.domain.notification import NotificationKind, NotificationState
-from controlplane.store.registry import Connection, exists, one, returning, select, transition
+from controlplane.store.registry import Connection, one, returning, select, transition
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ class NotificationRow:
     kind: str
     payload: dict[str, Any]
     state: NotificationState
-    attempts: int
-    next_attempt_at: datetime
+    tries: int
+    next_try_at: datetime
     answer: str | None
     created_at: datetime
     finished_at: datetime | None
@@ -62,62 +62,36 @@ def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, 
         log.info("notification %s: tenant %s %s", row["id"], tenant_id, kind.value)
 
 
-def due(conn: Connection) -> bool:
-    """Is there one to deliver now, and nobody at it?"""
-    return exists(
-        conn,
-        "SELECT FROM notification WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting' AND held_until >"
-        " clock_timestamp())"
-        " LIMIT 1",
-    )
-
-
-def take(conn: Connection, *, hold: float) -> NotificationRow | None:
-    """The one that has been due the longest, held for `hold` seconds, its attempt counted before it is
-    made; None where none is due or another worker is at one: a receiver that does not answer holds up one
-    worker of the fleet, not all."""
+def next_due(conn: Connection) -> NotificationRow | None:
+    """The one that has been due the longest, its try counted before it is made; None where none is due."""
     return returning(
         conn,
         NotificationRow,
-        "UPDATE notification SET attempts = attempts + 1,"
-        " held_until = clock_timestamp() + make_interval(secs => %(hold)s),"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %(hold)s)"
+        "UPDATE notification SET tries = tries + 1"
         " WHERE id = (SELECT id FROM notification WHERE state = 'waiting'"
-        "  AND next_attempt_at <= clock_timestamp() ORDER BY next_attempt_at, seq LIMIT 1"
-        "  FOR UPDATE SKIP LOCKED)"
-        " AND NOT EXISTS (SELECT FROM notification WHERE state = 'waiting'"
-        "  AND held_until > clock_timestamp())",
-        {"hold": hold},
+        "  AND next_try_at <= now() ORDER BY next_try_at, seq LIMIT 1)",
     ).fetchone()
 
 
 def finish(conn: Connection, notification_id: str, state: NotificationState, *, answer: str) -> None:
-    """Raises LeaseLost where the hold ran out and another worker has ended it."""
+    """Raises LeaseLost where another worker has ended it."""
     transition(
         conn,
         "notification",
         {"id": notification_id},
         state,
-        "answer = %(answer)s, finished_at = clock_timestamp(), held_until = NULL",
+        "answer = %(answer)s, finished_at = clock_timestamp()",
         error=LeaseLost,
         answer=answer[:500],
     )
 
 
-def put_back(conn: Connection, notification_id: str, *, after: float, answer: str) -> None:
-    """Due again after that many seconds. Raises as `finish`."""
-    transition(
-        conn,
-        "notification",
-        {"id": notification_id},
-        NotificationState.WAITING,
-        "answer = %(answer)s, held_until = NULL,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
-        error=LeaseLost,
-        sources=[NotificationState.WAITING],
-        answer=answer[:500],
-        after=after,
+def put_off(conn: Connection, notification_id: str, *, after: float, answer: str) -> None:
+    """Due again after that many seconds."""
+    conn.execute(
+        "UPDATE notification SET answer = %s, next_try_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND state = 'waiting'",
+        [answer[:500], after, notification_id],
     )
 
 
@@ -128,7 +102,7 @@ def redeliver(conn: Connection, notification_id: str) -> NotificationRow:
         "notification",
         {"id": get(conn, notification_id).id},
         NotificationState.WAITING,
-        "attempts = 0, next_attempt_at = clock_timestamp(), finished_at = NULL",
+        "tries = 0, next_try_at = clock_timestamp(), finished_at = NULL",
     )
     return get(conn, notification_id)
 

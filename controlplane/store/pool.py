@@ -20,11 +20,8 @@ def _age(moment: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PooledCluster(ClusterRow):
-    """`used`: slots with a tenant; `ever_used`: it has or had one, even if only as the source of a move.
-    Ages in seconds, None where it is not so. `stack_digest`: what Terraform last confirmed."""
+    """Ages in seconds, None where it is not so. `stack_digest`: what Terraform last confirmed."""
 
-    used: int = field(metadata={"sql": "coalesce(p.used, 0)"})
-    ever_used: bool = field(metadata={"sql": "coalesce(p.ever, 0) > 0"})
     age: float = field(metadata={"sql": _age("c.created_at")})
     surplus_for: float | None = field(metadata={"sql": _age("c.surplus_since")})
     parked_for: float | None = field(metadata={"sql": _age("o.finished_at")})
@@ -51,13 +48,10 @@ def clusters(conn: Connection) -> list[PooledCluster]:
         PooledCluster,
         """
           FROM cluster c
-          LEFT JOIN (SELECT cluster_id, count(*) AS ever,
-                            count(*) FILTER (WHERE state <> 'purged') AS used
-                       FROM placement GROUP BY cluster_id) p ON p.cluster_id = c.id
           LEFT JOIN stack s ON s.workspace = c.id
           LEFT JOIN LATERAL (SELECT state, finished_at FROM operation
                               WHERE kind = 'cluster' AND resource_id = c.id ORDER BY id DESC LIMIT 1) o
-                 ON o.state = 'parked'
+                 ON c.runbook IS NOT NULL AND o.state = 'parked'
          WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin'
          ORDER BY c.created_at, c.id
         """,

@@ -10,8 +10,9 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import LeaseLost
-from controlplane.domain.operation import PreviewState
-from controlplane.store.registry import Connection, one, returning, select, transition
+from controlplane.domain.job import JobKind, PreviewState
+from controlplane.store import job
+from controlplane.store.registry import Connection, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +40,14 @@ def request(
     restore: dict[str, str] | None = None,
 ) -> int:
     """`move_to`, `restore`: the destination of a move or of a restore whose steps are asked for."""
-    return int(
-        one(
-            conn.execute(
-                "INSERT INTO preview (tenant_id, actor, state, move_to, restore)"
-                " VALUES (%s, %s, 'waiting', %s, %s) RETURNING id",
-                [tenant_id, actor, move_to, None if restore is None else Jsonb(restore)],
-            ).fetchone()
-        )["id"]
-    )
+    row = conn.execute(
+        "INSERT INTO preview (tenant_id, actor, state, move_to, restore)"
+        " VALUES (%s, %s, 'waiting', %s, %s) RETURNING id",
+        [tenant_id, actor, move_to, None if restore is None else Jsonb(restore)],
+    ).fetchone()
+    preview_id = int(one(row)["id"])
+    job.ensure(conn, JobKind.PREVIEW, str(preview_id), reason="dry run", actor=actor)
+    return preview_id
 
 
 def get(conn: Connection, preview_id: int) -> PreviewRow:
@@ -57,25 +57,20 @@ def get(conn: Connection, preview_id: int) -> PreviewRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Requested:
     """`move_to`, `restore`: as asked for; both None for an ordinary pass. `age`: seconds since it was."""
 
+    id: int
     tenant_id: str
     move_to: str | None
     restore: dict[str, str] | None
     age: float = field(metadata={"sql": "extract(epoch FROM clock_timestamp() - requested_at)::float8"})
 
 
-def take(conn: Connection, preview_id: int, *, hold: float) -> Taken | None:
-    """Held for `hold` seconds; None where it is done or in other hands."""
-    return returning(
-        conn,
-        Taken,
-        "UPDATE preview SET attempts = attempts + 1,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'waiting' AND next_attempt_at <= clock_timestamp()",
-        [hold, preview_id],
-    ).fetchone()
+def requested(conn: Connection, preview_id: int) -> Requested:
+    """Raises NotFound."""
+    row = select(conn, Requested, "FROM preview WHERE id = %s", [preview_id]).fetchone()
+    return one(row, f"preview {preview_id}")
 
 
 def finish(
@@ -111,15 +106,6 @@ def fail(conn: Connection, preview_id: int, *, error: str) -> None:
     )
 
 
-def put_back(conn: Connection, preview_id: int, *, after: float) -> None:
-    """To be worked out `after` seconds from now."""
-    conn.execute(
-        "UPDATE preview SET next_attempt_at = clock_timestamp() + make_interval(secs => %s)"
-        " WHERE id = %s AND state = 'waiting'",
-        [after, preview_id],
-    )
-
-
 def waits_for(conn: Connection, tenant_id: str) -> str | None:
     """What is at work on the tenant, and on its cluster where the tenant's own waits for that: a preview of
     something that is changing would be wrong by the time it is read. None where nothing is."""
@@ -145,12 +131,3 @@ def waits_for(conn: Connection, tenant_id: str) -> str | None:
 def _at_step(row: DictRow) -> str:
     where = "has not begun" if row["seq"] is None else f"is at step {row['seq']}, {row['name']}"
     return f"operation {row['id']} {where}"
-
-
-def due(conn: Connection, *, limit: int) -> list[int]:
-    rows = conn.execute(
-        "SELECT id FROM preview WHERE state = 'waiting' AND next_attempt_at <= clock_timestamp()"
-        " ORDER BY id LIMIT %s",
-        [limit],
-    ).fetchall()
-    return [row["id"] for row in rows]

@@ -9,8 +9,10 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import LeaseLost
+from controlplane.domain.job import JobKind
 from controlplane.domain.rollout import RehearsalState
-from controlplane.store.registry import Connection, exists, one, returning, select, transition
+from controlplane.store import job
+from controlplane.store.registry import Connection, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,6 @@ class RehearsalRow:
     copies: int
     actor: str
     state: RehearsalState
-    attempts: int
     results: list[dict[str, Any]]
     error: str | None
     created_at: datetime
@@ -47,7 +48,9 @@ def request(conn: Connection, release: str, *, copies: int, actor: str) -> int:
         "INSERT INTO rehearsal (release, copies, actor, state) VALUES (%s, %s, %s, 'waiting') RETURNING id",
         [release, copies, actor],
     ).fetchone()
-    return int(one(row)["id"])
+    rehearsal_id = int(one(row)["id"])
+    job.ensure(conn, JobKind.REHEARSAL, str(rehearsal_id), reason=f"release {release}", actor=actor)
+    return rehearsal_id
 
 
 def open_id(conn: Connection, release: str, *, copies: int) -> int | None:
@@ -66,56 +69,31 @@ def get(conn: Connection, rehearsal_id: int) -> RehearsalRow:
     return one(row, f"rehearsal {rehearsal_id}")
 
 
-def take(conn: Connection, *, holder: str, seconds: float) -> RehearsalRow | None:
-    """One that waits, or whose worker has died, held for so many seconds. The attempt is counted before
-    the work, so that one that kills its worker ends as failed."""
-    return returning(
-        conn,
-        RehearsalRow,
-        "UPDATE rehearsal SET state = 'running', holder = %s, attempts = attempts + 1,"
-        " until = clock_timestamp() + make_interval(secs => %s), results = '[]'"
-        " WHERE id = (SELECT id FROM rehearsal WHERE state = 'waiting'"
-        "   OR (state = 'running' AND until < clock_timestamp())"
-        "   ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
-        [holder, seconds],
-    ).fetchone()
-
-
-def add_result(
-    conn: Connection, rehearsal_id: int, result: dict[str, Any], *, holder: str, seconds: float
-) -> None:
-    """Raises LeaseLost where another worker has it by now."""
+def begin(conn: Connection, rehearsal_id: int) -> RehearsalRow:
+    """Anew, where a worker died over it."""
     transition(
-        conn,
-        "rehearsal",
-        {"id": rehearsal_id, "holder": holder},
-        RehearsalState.RUNNING,
-        "results = results || %(result)s, until = clock_timestamp() + make_interval(secs => %(seconds)s)",
-        error=LeaseLost,
-        sources=[RehearsalState.RUNNING],
-        result=Jsonb([result]),
-        seconds=seconds,
+        conn, "rehearsal", {"id": rehearsal_id}, RehearsalState.RUNNING, "results = '[]'", error=LeaseLost
+    )
+    return get(conn, rehearsal_id)
+
+
+def add_result(conn: Connection, rehearsal_id: int, result: dict[str, Any]) -> None:
+    """Within the transaction of the job's holder."""
+    conn.execute(
+        "UPDATE rehearsal SET results = results || %s WHERE id = %s", [Jsonb([result]), rehearsal_id]
     )
 
 
-def finish(conn: Connection, rehearsal_id: int, *, holder: str, error: str | None) -> None:
-    """Raises as `add_result`."""
+def finish(conn: Connection, rehearsal_id: int, *, error: str | None) -> None:
+    """Likewise."""
     transition(
         conn,
         "rehearsal",
-        {"id": rehearsal_id, "holder": holder},
+        {"id": rehearsal_id},
         RehearsalState.DONE if error is None else RehearsalState.FAILED,
         "error = %(message)s, finished_at = clock_timestamp()",
         error=LeaseLost,
         message=error,
-    )
-
-
-def due(conn: Connection) -> bool:
-    return exists(
-        conn,
-        "SELECT FROM rehearsal WHERE state = 'waiting'"
-        " OR (state = 'running' AND until < clock_timestamp()) LIMIT 1",
     )
 
 

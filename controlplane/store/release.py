@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.release import Adapter, Release, ReleaseFile
-from controlplane.store import operation
+from controlplane.store import job
 from controlplane.store.registry import Connection, exists, one, query, select
 
 # New tenants share it, the end of a rollout takes it alone: none is made at the old release at the moment
@@ -209,7 +209,7 @@ def raise_new_tenants(conn: Connection, number: str) -> int:
         {"number": number},
     ).fetchall()
     raised = [row["id"] for row in rows]
-    operation.request_all(conn, ResourceKind.TENANT, raised, reason=f"release {number}", actor="rollout")
+    job.ensure_all(conn, JobKind.TENANT, raised, reason=f"release {number}", actor="rollout")
     return len(raised)
 
 

@@ -16,8 +16,8 @@ from controlplane.store.registry import Connection, one, select, transition
 
 @dataclass(frozen=True, slots=True)
 class RolloutRow:
-    """`wave`: the one whose targets may be started. `not_before`: nobody is, until then; `due`: then has
-    come, by the registry's clock."""
+    """`wave`: the one whose targets may be started. `not_before`: nobody is, until then; `due_in`: the
+    seconds until that, by the registry's clock."""
 
     id: int
     release: str
@@ -26,7 +26,9 @@ class RolloutRow:
     spec: Spec
     wave: int
     not_before: datetime
-    due: bool = field(metadata={"sql": "not_before <= clock_timestamp()"})
+    due_in: float = field(
+        metadata={"sql": "greatest(0, extract(epoch FROM not_before - clock_timestamp()))::float8"}
+    )
     actor: str
     created_at: datetime
     finished_at: datetime | None

@@ -16,13 +16,16 @@ from typing import LiteralString
 from psycopg.sql import SQL
 
 from controlplane.domain.errors import LeaseLost
+from controlplane.domain.job import JobKind
 from controlplane.domain.rollout import SnapshotState, snapshot_name
-from controlplane.store.registry import Connection, exists, one, select, transition
+from controlplane.store import job
+from controlplane.store.registry import Connection, column, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """`overdue`: it has been in the making for longer than the rollout allows, by the registry's clock."""
+    """By the registry's clock, `overdue`: it has been in the making for longer than the rollout allows;
+    `seconds_left`: until it is removed, None as long as the rollout goes on."""
 
     rollout_id: int
     cluster_id: str
@@ -39,6 +42,12 @@ class SnapshotRow:
             "   + make_interval(secs => coalesce((r.spec->>'snapshot_timeout')::float8, 3600))"
         }
     )
+    seconds_left: float | None = field(
+        metadata={
+            "sql": "extract(epoch FROM r.finished_at - clock_timestamp()"
+            "   + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14)))::float8"
+        }
+    )
 
 
 _UNPROTECTED = """
@@ -52,9 +61,6 @@ _UNPROTECTED = """
                             (SELECT max(m.moved_at) FROM move m
                               WHERE m.tenant_id = p.tenant_id AND m.target = p.number)))
 """
-_EXPIRED = (
-    "r.finished_at + make_interval(days => coalesce((r.spec->>'snapshot_days')::int, 14)) < clock_timestamp()"
-)
 
 
 def unprotected(
@@ -88,52 +94,33 @@ def hold(conn: Connection, rollout_id: int, waiting: dict[str, str]) -> None:
         if one(row)["making"]:
             continue
         number = int(one(row)["n"]) + 1
+        name = snapshot_name(cluster_id, rollout_id, number)
         conn.execute(
             "INSERT INTO rollout_snapshot (rollout_id, cluster_id, number, name) VALUES (%s, %s, %s, %s)",
-            [rollout_id, cluster_id, number, snapshot_name(cluster_id, rollout_id, number)],
+            [rollout_id, cluster_id, number, name],
         )
+        job.ensure(conn, JobKind.SNAPSHOT, name, reason=f"rollout {rollout_id}", actor="rollout")
 
 
 # --------------------------------------------------------------------------------------- making
 
 
-def is_due(conn: Connection) -> bool:
-    """Is one in the making to be looked at, or one to be removed?"""
-    due = SQL(
-        "SELECT FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
-        " WHERE s.next_observation_at <= clock_timestamp() AND s.state <> 'deleted'"
-        "   AND ((s.state = 'making' AND r.state = 'running') OR {}) LIMIT 1"
-    ).format(SQL(_EXPIRED))
-    return exists(conn, due)
+def get(conn: Connection, name: str) -> SnapshotRow:
+    """Raises NotFound."""
+    row = select(
+        conn,
+        SnapshotRow,
+        "FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id WHERE s.name = %s",
+        [name],
+        table="s",
+    ).fetchone()
+    return one(row, f"snapshot {name}")
 
 
-def take_making(conn: Connection, *, limit: int, again: float) -> list[SnapshotRow]:
-    """Those of running rollouts that are to be looked at now; nobody else does for `again` seconds."""
-    return _take(conn, "s.state = 'making' AND r.state = 'running'", limit=limit, again=again)
-
-
-def take_expired(conn: Connection, *, limit: int, again: float) -> list[SnapshotRow]:
-    """Those whose rollout ended so long ago that they are to be removed now."""
-    return _take(conn, f"s.state <> 'deleted' AND {_EXPIRED}", limit=limit, again=again)
-
-
-def _take(conn: Connection, condition: str, *, limit: int, again: float) -> list[SnapshotRow]:
-    with conn.transaction():
-        found = select(
-            conn,
-            SnapshotRow,
-            "FROM rollout_snapshot s JOIN rollout r ON r.id = s.rollout_id"
-            f" WHERE s.next_observation_at <= clock_timestamp() AND {condition}"
-            " ORDER BY s.next_observation_at LIMIT %s FOR UPDATE OF s SKIP LOCKED",
-            [limit],
-            table="s",
-        ).fetchall()
-        conn.execute(
-            "UPDATE rollout_snapshot SET next_observation_at = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE name = ANY(%s)",
-            [again, [row.name for row in found]],
-        )
-    return found
+def look_at_all(conn: Connection, rollout_id: int) -> None:
+    """Its rollout has ended: the days for which they are kept count from now on."""
+    names = column(conn, "SELECT name FROM rollout_snapshot WHERE rollout_id = %s", [rollout_id])
+    job.ensure_all(conn, JobKind.SNAPSHOT, names, actor="rollout")
 
 
 def mark_available(conn: Connection, row: SnapshotRow) -> None:

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from controlplane.domain.errors import LeaseLost, NotFound
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.rollout import Candidate, Counts, Member, Target, TargetState
-from controlplane.store import operation, rollout
+from controlplane.store import job, rollout
 from controlplane.store.registry import Connection, exists, query, select, transition
 from controlplane.store.rollout import RolloutRow
 
@@ -275,7 +275,7 @@ def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome]) -> No
         if rows:
             reason = f"release {rows[0]['release']}"
             raised = [row["id"] for row in rows]
-            operation.request_all(conn, ResourceKind.TENANT, raised, reason=reason, actor="rollout")
+            job.ensure_all(conn, JobKind.TENANT, raised, reason=reason, actor="rollout")
 
 
 def fail(

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.operation import ClaimedOperation
+from controlplane.domain.job import Job
 from controlplane.store.registry import Connection, one, select
 
 
@@ -51,12 +51,12 @@ def open_runs(conn: Connection, workspace: str) -> list[OpenRun]:
     ).fetchall()
 
 
-def begin_run(conn: Connection, held: ClaimedOperation, workspace: str, *, who: str) -> int:
+def begin_run(conn: Connection, held: Job, workspace: str, *, who: str) -> int:
     return int(
         one(
             conn.execute(
                 "INSERT INTO terraform_run (workspace, operation_id, who) VALUES (%s, %s, %s) RETURNING id",
-                [workspace, held.operation_id, who],
+                [workspace, held.id, who],
             ).fetchone()
         )["id"]
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.domain.operation import ClaimedOperation
+from controlplane.domain.job import Job
 from controlplane.domain.steps import Step, StepState
 from controlplane.store.registry import Connection, one, select, transition
 
@@ -38,7 +38,7 @@ class StepEventRow:
     message: str
 
 
-def begin(conn: Connection, held: ClaimedOperation, step: Step) -> int:
+def begin(conn: Connection, held: Job, step: Step) -> int:
     """The new step's number within its operation."""
     return int(
         one(
@@ -47,7 +47,7 @@ def begin(conn: Connection, held: ClaimedOperation, step: Step) -> int:
                 " SELECT %(op)s, coalesce(max(seq), 0) + 1, %(name)s, %(target)s, %(reason)s, 'running'"
                 " FROM step WHERE operation_id = %(op)s RETURNING seq",
                 {
-                    "op": held.operation_id,
+                    "op": held.id,
                     "name": step.name,
                     "target": step.label,
                     "reason": step.reason,
@@ -57,12 +57,12 @@ def begin(conn: Connection, held: ClaimedOperation, step: Step) -> int:
     )
 
 
-def end(conn: Connection, held: ClaimedOperation, seq: int, state: StepState, *, error: str | None) -> None:
+def end(conn: Connection, held: Job, seq: int, state: StepState, *, error: str | None) -> None:
     """Raises LookupError where it was abandoned, which the lease's guard has refused before."""
     transition(
         conn,
         "step",
-        {"operation_id": held.operation_id, "seq": seq},
+        {"operation_id": held.id, "seq": seq},
         state,
         "error = %(message)s, finished_at = clock_timestamp()",
         error=LookupError,
@@ -70,21 +70,9 @@ def end(conn: Connection, held: ClaimedOperation, seq: int, state: StepState, *,
     )
 
 
-def died_in_a_row(conn: Connection, operation_id: int) -> int:
-    """How many of its newest steps ended with the death of their worker."""
-    row = one(
-        conn.execute(
-            "SELECT count(*) AS n FROM step WHERE operation_id = %(op)s AND seq > coalesce((SELECT max(seq)"
-            "  FROM step WHERE operation_id = %(op)s AND state <> 'abandoned'), 0)",
-            {"op": operation_id},
-        ).fetchone()
-    )
-    return int(row["n"])
-
-
 def note(
     conn: Connection,
-    held: ClaimedOperation,
+    held: Job,
     seq: int,
     *,
     kind: str,
@@ -96,7 +84,7 @@ def note(
     conn.execute(
         "INSERT INTO step_event (operation_id, seq, kind, address, action, seconds, message)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-        [held.operation_id, seq, kind, address, action, seconds, message[:500]],
+        [held.id, seq, kind, address, action, seconds, message[:500]],
     )
 
 

@@ -25,7 +25,7 @@ class ClusterCounts:
         metadata={"sql": "count(*) FILTER (WHERE ready_at IS NOT NULL AND endpoint IS NOT NULL)"}
     )
     slots: int = field(metadata={"sql": "coalesce(sum(slots), 0)::bigint"})
-    used_slots: int = field(metadata={"sql": "(SELECT count(*) FROM placement WHERE state <> 'purged')"})
+    used_slots: int = field(metadata={"sql": "coalesce(sum(used), 0)::bigint"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -407,7 +407,7 @@ def notify_trials(conn: Connection, *, limit: int) -> None:
 
 
 def due_for_observation(conn: Connection, *, limit: int) -> list[str]:
-    """Tenants whose periodic observation has come; it is postponed at once, so two sweeps don't both ask."""
+    """Tenants whose periodic observation has come; it is put off at once, so two that look don't both ask."""
     return column(
         conn,
         "UPDATE tenant SET next_observation_at = NULL WHERE id IN (SELECT id FROM tenant"

@@ -15,6 +15,7 @@ from controlplane.web.api import (
     clusters,
     events,
     exports,
+    fleet,
     notifications,
     operations,
     pool,
@@ -31,7 +32,6 @@ from controlplane.web.api import (
 )
 from controlplane.web.auth import Guard
 from controlplane.web.edge import Edge, Notify, Sign
-from controlplane.web.wake_up import WakeUp
 
 
 def create_app(
@@ -42,7 +42,7 @@ def create_app(
     *,
     clock: Callable[[], float] = time.time,
 ) -> Flask:
-    """`notify` may raise and need not be quick to recover, but has a timeout of its own. `sign` makes
+    """`notify` never raises and holds nobody up. `sign` makes
     the entry of `/v1/resolve`. `clock`: seconds since 1970."""
     app = Flask("controlplane", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = body.READ_LIMIT
@@ -50,8 +50,8 @@ def create_app(
     app.url_map.merge_slashes = False  # it would redirect to the host that the client has named
     edge = Edge(
         registry=registry,
-        guard=Guard(settings.api_tokens),
-        notify=WakeUp(notify),
+        guard=Guard(settings.api_tokens, notify),
+        notify=notify,
         sign=sign,
         clock=clock,
         zone=settings.platform_zone,
@@ -62,7 +62,7 @@ def create_app(
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, actions, previews, operations, events, clusters, pool):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (subscriptions, routes, summary, purges, exports, notifications):
+    for resource in (subscriptions, routes, summary, purges, exports, notifications, fleet):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))

@@ -23,8 +23,9 @@ from typing import ParamSpec, TypeVar
 from flask import g, request
 
 from controlplane.domain.errors import ControlPlaneError
+from controlplane.domain.job import Lane
 from controlplane.settings.readers import ApiToken
-from controlplane.store.operation import caused_by
+from controlplane.store.job import caused_by
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,9 +62,11 @@ class Caller:
 
 
 class Guard:
-    """Admits callers by the tokens it was made with, of which it keeps only digests."""
+    """Admits callers by the tokens it was made with, of which it keeps only digests. `notify`: of the lanes
+    that have work after a request."""
 
-    def __init__(self, tokens: Iterable[ApiToken]) -> None:
+    def __init__(self, tokens: Iterable[ApiToken], notify: Callable[[Lane], None]) -> None:
+        self._notify = notify
         self._known = [(_digest(t.token.encode()), Caller(t.name, Role(t.role))) for t in tokens]
 
     def allow(self, roles: frozenset[Role]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -76,8 +79,11 @@ class Guard:
                 if caller.role not in roles:
                     needed = " or ".join(sorted(roles))
                     raise Forbidden(f"this needs a token of role {needed}, this one's is {caller.role}")
-                with caused_by(request=g.request_id):
-                    return view(*args, **kwargs)
+                with caused_by(request=g.request_id) as lanes:
+                    answer = view(*args, **kwargs)
+                for lane in lanes:  # what was asked for is committed by now
+                    self._notify(lane)
+                return answer
 
             return guarded
 

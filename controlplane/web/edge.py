@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.domain.job import Lane
 from controlplane.store.registry import Registry
 from controlplane.web.auth import Guard
 
-Notify = Callable[[str, list[str]], None]
-"""Publish a task by name with its arguments. A lost wake-up costs seconds: the sweep finds what is due."""
+Notify = Callable[[Lane], None]
+"""Say that the lane has work. A lost wake-up costs a second: workers look for themselves."""
 
 Sign = Callable[[Mapping[str, Any]], str]
 """The signed TenantConfig v1 entry of a payload."""

@@ -13,16 +13,14 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from controlplane import task_names
 from controlplane.domain.billing import EventState, foreign_account
+from controlplane.domain.job import Lane
 from controlplane.services import billing
 from controlplane.settings import WebSettings
 from controlplane.web import body
 from controlplane.web.edge import Edge
 from controlplane.web.problem import problem
 from controlplane.web.signature import BadSignature, Malformed, verify_stripe
-
-TASK = task_names.HANDLE_EVENT
 
 
 def blueprint(edge: Edge, settings: WebSettings) -> Blueprint:
@@ -43,7 +41,7 @@ def blueprint(edge: Edge, settings: WebSettings) -> Blueprint:
         with edge.registry.connection() as conn:
             recorded = billing.record_event(conn, event, raw, livemode=livemode, account=account)
         if recorded.due:
-            edge.notify(TASK, [recorded.event_id])
+            edge.notify(Lane.QUICK)
         return jsonify({"event": recorded.event_id, "new": recorded.new})
 
     return views

@@ -1,4 +1,4 @@
-"""The processes of the demo: the local cloud, and the product's own four as a platform would run them."""
+"""The processes of the demo: the local cloud, and the product's own as a platform would run them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 import httpx
 from rich.console import Console
 
-from controlplane import task_names
+from controlplane.domain.job import Lane
 from controlplane.localcloud.cloud import LocalCloud
 from controlplane.localcloud.demo import orphans
 from controlplane.localcloud.servers.process import (
@@ -25,6 +25,8 @@ from controlplane.settings import for_child
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
 
+SLOTS = {Lane.QUICK: 3, Lane.LONG: 4}
+"""Of the worker of each lane."""
 ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "controlplane/plans.toml"
 MIGRATIONS = ROOT / "examples/notes/migrations"
@@ -33,9 +35,9 @@ SAVED_WITHIN = 20.0
 """Seconds that a Terraform whose worker has been stopped gets to save its state."""
 SOCKET_PATH = 80
 """Characters of a temporary folder below which a Unix socket's path stays within its 107."""
-_STOP = {"worker": signal.SIGQUIT}
+_STOP = {f"worker-{lane}": signal.SIGQUIT for lane in Lane}
 """Celery's cold shutdown: a warm one would wait for Terraform. The registry resumes what is cut off."""
-_DEATH = {"worker": signal.SIGKILL}
+_DEATH = {f"worker-{lane}": signal.SIGKILL for lane in Lane}
 """When the demo itself is killed. A cold shutdown can hang; killed, its pool and Terraform end with it."""
 
 
@@ -114,11 +116,12 @@ class DemoProcesses:
     def failed_process(self) -> str | None:
         """The name of a process of the product that has ended; None while all run. A worker that has
         is started again, as a platform would: it may be killed at any moment."""
-        worker = self.children.get("worker")
-        if worker is not None and not worker.running:
-            self._say("  the worker has ended; another one takes its place")
-            worker.kill()
-            self.start_worker()
+        for lane in Lane:
+            worker = self.children.get(f"worker-{lane}")
+            if worker is not None and not worker.running:
+                self._say(f"  the worker of the {lane} lane has ended; another one takes its place")
+                worker.kill()
+                self.start_worker(lane)
         return next((name for name, child in self.children.items() if not child.running), None)
 
     def wait_until_one_fails(self) -> None:
@@ -148,22 +151,14 @@ class DemoProcesses:
         self.cloud.deliver_webhooks_to(f"{self.web_url}/webhooks/stripe")
         self._say(f"  the external systems runs after {time.monotonic() - started:.1f} s")
         self._start_product()
-        self._say(f"  web, worker, beat and the sample app run after {time.monotonic() - started:.1f} s")
+        self._say(f"  web, workers and the sample app run after {time.monotonic() - started:.1f} s")
 
-    def start_worker(self) -> None:
-        """A Celery worker for every queue; the one before it, if any, must have ended."""
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "controlplane.workers.runtime.celery_app",
-            "worker",
-            "--loglevel",
-            "INFO",
-        ]
-        command += ["--concurrency", "6", "--queues", task_names.EVERY_QUEUE]
-        self._spawn("worker", [*command, "--without-gossip", "--without-mingle"], self.environment())
+    def start_worker(self, *lanes: Lane) -> None:
+        """A Celery worker for each of these lanes, for all where none is named; those before them, if any,
+        must have ended."""
+        for lane in lanes or Lane:
+            command = [sys.executable, "-m", "controlplane.cli.main", "worker", "--lane", lane.value]
+            self._spawn(f"worker-{lane}", [*command, "--concurrency", str(SLOTS[lane])], self.environment())
 
     def _start_product(self) -> None:
         environment = self.environment()
@@ -178,18 +173,6 @@ class DemoProcesses:
             environment,
         )
         self.start_worker()
-        schedule = str(self.cloud.data_dir / "beat-schedule")
-        beat = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "controlplane.workers.runtime.celery_app",
-            "beat",
-            "--loglevel",
-            "WARNING",
-        ]
-        self._spawn("beat", [*beat, "--schedule", schedule], environment)
         self._until_answers("web", f"{self.web_url}/readyz")
         self._until_answers("app", f"http://127.0.0.1:{self.app_port}/healthz")
 

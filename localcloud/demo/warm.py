@@ -19,8 +19,7 @@ from controlplane.localcloud.demo.scenario import (
 )
 from controlplane.localcloud.demo.trace import Trace, trace_of
 from controlplane.localcloud.stripe.catalogue import create_prices
-from controlplane.services import clusters
-from controlplane.store import pool
+from controlplane.store import cluster, pool
 
 WARM = {"team": 1, "starter": 1}
 """Plan → free slots."""
@@ -80,10 +79,9 @@ class WarmScenario(Scenario):
                 raise DemoFailed(f"the warm pool is not ready after {self._timeout:.0f} s: {classes}")
             time.sleep(0.5)
         with self._processes.registry.connection() as conn:
-            ready = clusters.list_page(conn, after=None, limit=10)
-        for found in ready:
-            row = found.cluster
-            self._say(f"  ✓ {row.id} ({row.spec.isolation.value}) is ready, {row.slots - found.used} free")
+            ready = cluster.page(conn, after=None, limit=10)
+        for row in ready:
+            self._say(f"  ✓ {row.id} ({row.spec.isolation.value}) is ready, {row.slots - row.used} free")
         self._say(f"  after {time.monotonic() - started:.0f} s, before anybody paid")
 
     def _classes(self) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from controlplane.domain.billing import spec_from_subscription
 from controlplane.domain.catalogue import Catalogue
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
 )
@@ -36,8 +36,10 @@ from controlplane.workers.engine.context import (
     Context,
     Platform,
 )
-from controlplane.workers.engine.converge import converge
-from controlplane.workers.jobs import comparison, intake
+from controlplane.workers.engine.heartbeat import Heartbeat
+from controlplane.workers.engine.run import claim, run
+from controlplane.workers.jobs import comparison
+from controlplane.workers.jobs.handlers import HANDLERS
 from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
 from controlplane.workers.schedule import warm_pool
@@ -46,13 +48,6 @@ ZONE = "tenants.simulated.dev"
 MIGRATION = "CREATE TABLE app.note (id bigint PRIMARY KEY, body text NOT NULL);\n"
 ROUNDS = 200
 """After so many times an hour there must be nothing left to do."""
-_SOON = "clock_timestamp() + interval '1 hour'"
-_DUE = """
-    SELECT o.kind, o.resource_id FROM operation o JOIN lease l USING (kind, resource_id)
-     WHERE l.until < clock_timestamp() AND (o.state = 'running' OR (o.state = 'waiting'
-       AND o.next_attempt_at <= clock_timestamp()))
-     ORDER BY o.id LIMIT 1
-"""
 
 
 class Killed(BaseException):
@@ -89,8 +84,9 @@ class Box:
         (migrations / "0001_notes.sql").write_text(MIGRATION)
         made = providers(self.world)
         self._billing, self.terraform = made.billing, made.terraform
+        registry, holder = Registry(registry_url, size=3), f"simulator/{name}"
         self.ctx = Context(
-            registry=Registry(registry_url, size=3),
+            registry=registry,
             providers=made,
             catalogue=catalogue,
             platform=Platform(
@@ -107,9 +103,10 @@ class Box:
             migrations=migrations,
             release=load(migrations)[-1].number,
             stacks={"cluster": "simulated", "tenant": "simulated"},
-            holder=f"simulator/{name}",
+            holder=holder,
             lock_owner=OWNER,
-            notify=lambda _task, _args: None,
+            notify=lambda _lane: None,
+            heartbeat=Heartbeat(registry, holder, seconds=60.0, every=10.0),
             new_password=new_password,
         )
 
@@ -119,6 +116,7 @@ class Box:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.ctx.heartbeat.close()
         self.ctx.registry.close()
         self.world.close()
 
@@ -181,18 +179,15 @@ class Box:
     # ------------------------------------------------------------------------------------ workers
 
     def _act(self) -> bool:
-        """One event or one pass, the oldest that is due; was there one?"""
-        with self.ctx.registry.connection() as conn:
-            event = conn.execute(
-                "SELECT id FROM stripe_event WHERE state = 'received'"
-                " AND next_attempt_at <= clock_timestamp() ORDER BY received_at, id LIMIT 1"
-            ).fetchone()
-            due = conn.execute(_DUE).fetchone()
-        if event is not None and (due is None or self._rng.random() < 0.7):
-            intake.handle_event(self.ctx, event["id"])
-        elif due is not None:
-            converge(self.ctx, ResourceKind(due["kind"]), due["resource_id"])
-        return event is not None or due is not None
+        """One job, the intake of events more often first than not; was there one?"""
+        kinds = ([JobKind.INTAKE], [JobKind.TENANT, JobKind.CLUSTER])
+        for several in kinds if self._rng.random() < 0.7 else reversed(kinds):
+            for lane in Lane:
+                job = claim(self.ctx, lane, several)
+                if job is not None:
+                    run(self.ctx, HANDLERS, job)
+                    return True
+        return False
 
     def _finish(self) -> None:
         for _ in range(ROUNDS):
@@ -217,28 +212,17 @@ class Box:
             raise Killed(point)
 
     def _successor(self) -> None:
-        """Its lease has run out and its event is due again."""
+        """Its lease has run out."""
         with self.ctx.registry.connection() as conn:
-            conn.execute("UPDATE lease SET until = '-infinity'")
-            conn.execute(
-                "UPDATE stripe_event SET next_attempt_at = clock_timestamp()"
-                " WHERE state = 'received' AND attempts > 0"
-            )
+            conn.execute("UPDATE job SET lease_until = '-infinity' WHERE state = 'running'")
 
     def _time_passes(self) -> int:
         """What waits for less than an hour is due; how much waited."""
+        self._successor()
         with self.ctx.registry.connection() as conn:
-            conn.execute("UPDATE lease SET until = '-infinity'")
             conn.execute("UPDATE hostname SET next_poll_at = clock_timestamp() WHERE next_poll_at > now()")
-            rows = [
-                conn.execute(
-                    "UPDATE operation SET next_attempt_at = clock_timestamp()"
-                    f" WHERE state = 'waiting' AND next_attempt_at < {_SOON}"
-                ),
-                conn.execute("SELECT FROM operation WHERE state = 'running'"),
-                conn.execute(
-                    "UPDATE stripe_event SET next_attempt_at = clock_timestamp()"
-                    f" WHERE state = 'received' AND next_attempt_at < {_SOON}"
-                ),
-            ]
-            return sum(row.rowcount for row in rows)
+            waited = conn.execute(
+                "UPDATE job SET due_at = least(due_at, now()) WHERE state = 'running'"
+                " OR due_at < now() + interval '1 hour'"
+            )
+            return waited.rowcount

@@ -79,7 +79,7 @@ def _undone(box: Box) -> list[Difference]:
             " id, kind, resource_id, state, reason, error,"
             " next_attempt_at > clock_timestamp() + interval '1 hour' AS later"
             " FROM operation ORDER BY kind, resource_id, id DESC) newest"
-            " WHERE state NOT IN ('done', 'superseded') AND NOT (state = 'waiting' AND later) ORDER BY id"
+            " WHERE state <> 'done' AND NOT (state = 'waiting' AND later) ORDER BY id"
         ).fetchall()
     found = [Difference(row["id"], f"{row['type']} is {row['state']}: {row['reason']}") for row in events]
     return found + [

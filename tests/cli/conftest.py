@@ -76,7 +76,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             "CONTROLPLANE_TENANT_MIGRATIONS": str(migrations),
             "CONTROLPLANE_TERRAFORM_BINARY": str(terraform),
             "CONTROLPLANE_STRIPE_WEBHOOK_SECRETS": SECRET,
-            "CONTROLPLANE_SWEEP_INTERVAL": "1",
+            "CONTROLPLANE_DUTY_INTERVAL": "1",
         }
         with Registry(found["CONTROLPLANE_REGISTRY_URL"]) as opened, opened.connection() as conn:
             schema_version.upgrade(conn)

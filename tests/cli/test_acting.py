@@ -13,10 +13,10 @@ import pytest
 from controlplane.cli import watching
 from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Unreachable
-from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
+from controlplane.domain.job import Job, JobKind, Lane, Trouble
 from controlplane.domain.steps import Step, StepName, StepState
 from controlplane.localcloud.servers.process import free_port
-from controlplane.store import lease, operation, step
+from controlplane.store import job, step
 from tests.cli.conftest import Desk
 from tests.web.site import Site, event
 
@@ -45,11 +45,11 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
         raise failed[0]
 
 
-def claim(site: Site, tenant_id: str) -> ClaimedOperation:
+def claim(site: Site, tenant_id: str) -> Job:
     for _ in range(200):
         with site.registry.connection() as conn:
-            held = lease.claim(
-                conn, holder="test", seconds=60, kind=ResourceKind.TENANT, resource_id=tenant_id
+            held = job.claim(
+                conn, Lane.QUICK, holder="test", seconds=60, kinds=[JobKind.TENANT], subject=tenant_id
             )
         if held is not None:
             return held
@@ -57,13 +57,12 @@ def claim(site: Site, tenant_id: str) -> ClaimedOperation:
     raise AssertionError("nothing to claim")
 
 
-def end(site: Site, held: ClaimedOperation, state: OperationState, error: str | None = None) -> None:
+def end(site: Site, held: Job) -> None:
     with site.registry.connection() as conn:
-        operation.finish(conn, held, state, error=error, runbook="aws-quota" if error else None)
-        lease.release(conn, held)
+        job.finish(conn, held)
 
 
-def work(site: Site, held: ClaimedOperation) -> None:
+def work(site: Site, held: Job) -> None:
     """Two steps with progress."""
     with site.registry.connection() as conn:
         first = step.begin(conn, held, Step(StepName.APPLY_TENANT_STACK, "nothing is there"))
@@ -87,11 +86,11 @@ def work(site: Site, held: ClaimedOperation) -> None:
 
 def reconciled(site: Site, tenant_id: str) -> None:
     """Nothing of the founding is left to do."""
-    end(site, claim(site, tenant_id), OperationState.DONE)
+    end(site, claim(site, tenant_id))
 
 
 def test_reprovision_names_the_operation_to_watch(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     said = desk.ok("tenants", "reprovision", "acme", "--reason", "restored a backup")
     (row,) = desk.site.rows("SELECT id, causes FROM operation WHERE kind = 'tenant'")
     assert f"controlplane operations watch {row['id']}" in said
@@ -100,7 +99,7 @@ def test_reprovision_names_the_operation_to_watch(desk: Desk) -> None:
 
 
 def test_rotate_names_the_operation_to_watch(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     said = desk.ok("tenants", "rotate", "acme", "--reason", "a laptop was lost")
     (row,) = desk.site.rows("SELECT id, causes FROM operation WHERE kind = 'tenant'")
     assert f"controlplane operations watch {row['id']}" in said
@@ -111,13 +110,13 @@ def test_rotate_names_the_operation_to_watch(desk: Desk) -> None:
 
 
 def test_waiting_shows_the_steps_and_ends_with_the_outcome(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     reconciled(desk.site, tenant_id)
 
     def worker() -> None:
         held = claim(desk.site, tenant_id)
         work(desk.site, held)
-        end(desk.site, held, OperationState.DONE)
+        end(desk.site, held)
 
     with meanwhile(worker):
         said = desk.ok("tenants", "reprovision", "acme", "--wait").splitlines()
@@ -133,41 +132,72 @@ def test_waiting_shows_the_steps_and_ends_with_the_outcome(desk: Desk) -> None:
 
 
 def test_a_parked_operation_fails_the_watch(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     held = claim(desk.site, tenant_id)
-    end(desk.site, held, OperationState.PARKED, "no quota for clusters")
-    done = desk.run("operations", "watch", held.operation_id)
+    with desk.site.registry.connection() as conn:
+        job.park(conn, held, Trouble("no quota for clusters", None, "aws-quota"))
+    done = desk.run("operations", "watch", held.id)
     assert done.exit_code == 1
     assert done.stderr == (
-        f"error: operation {held.operation_id} is parked: no quota for clusters (runbook aws-quota)\n"
+        f"error: operation {held.id} is parked: no quota for clusters (runbook aws-quota)\n"
     )
-    as_json = desk.run("operations", "watch", held.operation_id, "--json")
+    as_json = desk.run("operations", "watch", held.id, "--json")
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout)["state"] == "parked"
 
 
-def test_a_superseded_operation_is_followed_by_its_successor(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+@pytest.mark.parametrize("after_looks", [0, 1])
+def test_an_operation_that_was_absorbed_is_followed_where_it_went(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, after_looks: int
+) -> None:
+    """What was at work when it was asked for is put back, and has its cause beside its own."""
+    tenant_id = desk.site.found("sub_1", name="Acme")
     held = claim(desk.site, tenant_id)
-    desk.ok("tenants", "reprovision", "acme")
+    ask, looks = Api.get, 0
 
-    def worker() -> None:
-        end(desk.site, held, OperationState.SUPERSEDED)
-        end(desk.site, claim(desk.site, tenant_id), OperationState.DONE)
+    def put_back_meanwhile(api: Api, path: str, **query: int) -> Json:
+        nonlocal looks
+        if looks == after_looks:
+            with desk.site.registry.connection() as conn:
+                assert job.put_back(conn, held, after=600)
+            again = claim(desk.site, tenant_id)
+            assert again.id == held.id
+            work(desk.site, again)
+            end(desk.site, again)
+        looks += 1
+        return ask(api, path, **query)
 
-    with meanwhile(worker):
-        ended = desk.json("operations", "watch", held.operation_id)
-    assert ended["id"] > held.operation_id
-    assert ended["state"] == "done"
+    monkeypatch.setattr(Api, "get", put_back_meanwhile)
+    said = desk.ok("tenants", "reprovision", "acme", "--reason", "meanwhile", "--wait")
+    assert "2 publish acme: done" in said
+    monkeypatch.undo()
+    newest = desk.site.rows("SELECT id, causes FROM operation WHERE kind = 'tenant' ORDER BY id DESC LIMIT 1")
+    assert [row["id"] for row in newest] == [held.id]
+    assert [cause["reason"] for cause in newest[0]["causes"]] == ["a test", "meanwhile"]
+
+
+def test_the_id_of_an_absorbed_operation_names_the_one_it_went_to(desk: Desk) -> None:
+    tenant_id = desk.site.found("sub_1", name="Acme")
+    held = claim(desk.site, tenant_id)
+    later = desk.json("tenants", "reprovision", "acme")["id"]
+    assert later > held.id
+    with desk.site.registry.connection() as conn:
+        assert job.put_back(conn, held, after=600)
+    again = claim(desk.site, tenant_id)
+    work(desk.site, again)
+    assert desk.json("operations", "show", later) == desk.json("operations", "show", held.id)
+    end(desk.site, again)
+    ended = desk.json("operations", "watch", later)
+    assert (ended["id"], ended["state"]) == (held.id, "done")
+    assert [step["name"] for step in ended["steps"]] == ["apply_tenant_stack", "publish"]
 
 
 def test_a_retry_says_why_it_waits(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     held = claim(desk.site, tenant_id)
     with desk.site.registry.connection() as conn:
-        operation.put_back(conn, held, after=600, error="AWS answered Throttling", counts=True)
-        lease.release(conn, held)
-    done = desk.run("operations", "watch", held.operation_id, "--timeout", 1)
+        job.put_back(conn, held, after=600, error="AWS answered Throttling", counts=True)
+    done = desk.run("operations", "watch", held.id, "--timeout", 1)
     assert done.exit_code == 6
     assert "AWS answered Throttling" in done.stdout
     assert "still waiting after 1 s" in done.stderr
@@ -176,7 +206,7 @@ def test_a_retry_says_why_it_waits(desk: Desk) -> None:
 def test_a_watch_outlives_an_api_that_is_away_for_a_moment(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     held = claim(desk.site, tenant_id)
     ask, asked = Api.get, 0
 
@@ -185,11 +215,11 @@ def test_a_watch_outlives_an_api_that_is_away_for_a_moment(
         asked += 1
         if asked <= 3:
             raise Unreachable("away")
-        end(desk.site, held, OperationState.DONE)
+        end(desk.site, held)
         return ask(api, path, **query)
 
     monkeypatch.setattr(Api, "get", away_three_times)
-    assert desk.run("operations", "watch", held.operation_id).exit_code == 0
+    assert desk.run("operations", "watch", held.id).exit_code == 0
     assert asked == 4
 
 
@@ -248,5 +278,6 @@ def test_a_parked_event_is_dismissed(desk: Desk) -> None:
 def test_a_replay_notifies(desk: Desk) -> None:
     desk.site.deliver(event("evt_1", livemode=True))
     assert "a worker will handle it again" in desk.ok("events", "replay", "evt_1")
-    assert desk.site.wake_ups == [("controlplane.workers.runtime.tasks.handle_event", ["evt_1"])]
+    assert desk.site.wake_ups == [Lane.QUICK]
+    assert desk.site.jobs() == [(JobKind.INTAKE, "evt_1")]
     assert desk.json("events", "replay", "evt_1")["state"] == "received"

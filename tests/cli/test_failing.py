@@ -49,18 +49,26 @@ def test_a_missing_setting_is_one_line() -> None:
     assert line_of(controlplane("db", "check"), 2) == "error: CONTROLPLANE_REGISTRY_URL: expected to be set"
 
 
-@pytest.mark.parametrize("process", ["web", "worker", "beat", "doctor"])
+@pytest.mark.parametrize("process", ["web", "worker --lane quick", "worker --lane long", "doctor"])
 def test_each_process_names_each_missing_setting(process: str) -> None:
-    done = controlplane(process)
+    done = controlplane(*process.split())
     assert (done.returncode, done.stdout) == (2, "")
     lines = done.stderr.splitlines()
     if process == "doctor":
         assert "run it where a worker runs" in lines.pop()
     assert all(line.startswith("error: ") and ": expected to be set" in line for line in lines)
     authorities = [line for line in lines if line.startswith("error: CONTROLPLANE_DATABASE_SSLROOTCERT: ")]
-    assert len(authorities) == (process in {"worker", "doctor"}), "web and beat reach no tenant's database"
+    assert len(authorities) == (process != "web"), "web reaches no tenant's database"
     assert all("global-bundle.pem" in line for line in authorities)
     assert "error: CONTROLPLANE_BROKER_URL: expected to be set" in lines
+
+
+def test_a_worker_without_a_lane_hears_which_there_are() -> None:
+    done = controlplane("worker")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Missing option '--lane'" in done.stderr
+    assert "quick" in done.stderr
+    assert "long" in done.stderr
 
 
 def test_a_bad_setting_is_named_and_its_secret_kept() -> None:

@@ -6,7 +6,7 @@ from tests.cli.conftest import Desk
 
 
 def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     desk.site.rows("UPDATE tenant SET ready_at = now()")
     assert desk.json("tenants", "move", "acme", "--to", "dedicated")["resource"] == tenant_id
     assert "preparing, to dedicated" in desk.ok("tenants", "show", "acme")

@@ -18,8 +18,10 @@ import httpx
 import pytest
 import redis
 
+from controlplane.domain.job import TERMS, JobKind, Lane
 from controlplane.localcloud.servers.process import free_port
 from controlplane.store.registry import Registry
+from controlplane.workers.schedule.duties import DUTIES
 from tests.test_settings import environment as settings_of
 from tests.web.site import event, signed
 
@@ -61,31 +63,50 @@ def queues(env: dict[str, str]) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_beat_notifies_the_sweep(env: dict[str, str], queues: redis.Redis, tmp_path: Path) -> None:
-    few = ("CONTROLPLANE_REGISTRY_URL", "CONTROLPLANE_BROKER_URL", "CONTROLPLANE_SWEEP_INTERVAL", "PATH")
-    log = tmp_path / "beat.log"
-    with running(log, {name: env[name] for name in few}, "beat"):
-        eventually(
-            lambda: b"controlplane.workers.runtime.tasks.sweep" in b"".join(queues.lrange("clock", 0, -1)),
-            log,
-        )
+def test_what_happens_by_the_clock_does_so_where_nobody_asks(
+    env: dict[str, str], queues: redis.Redis, tmp_path: Path
+) -> None:
+    """By a worker of its lane, and it is done again when its interval has passed."""
+    log = tmp_path / "worker.log"
+    with (
+        Registry(env["CONTROLPLANE_REGISTRY_URL"]) as registry,
+        running(log, env, "worker", "--lane", "quick", "--concurrency", "1"),
+    ):
+        first = eventually(lambda: took(registry), log)
+        eventually(lambda: took(registry).get(JobKind.TIMERS, 0) > first[JobKind.TIMERS], log)
+
+
+def took(registry: Registry) -> dict[JobKind, int]:
+    """Kind of what happens by the clock in the quick lane → the number of the last time, once each has
+    happened and been put back for the next."""
+    quick = [kind for kind in DUTIES if TERMS[kind].lane is Lane.QUICK]
+    with registry.connection() as conn:
+        rows = conn.execute(
+            "SELECT kind, fencing_token FROM job WHERE kind = ANY(%s) AND state = 'waiting'"
+            " AND fencing_token IS NOT NULL",
+            [quick],
+        ).fetchall()
+    done = {JobKind(row["kind"]): row["fencing_token"] for row in rows}
+    return done if set(done) == set(quick) else {}
 
 
 def test_a_delivered_event_is_handled_by_a_worker(
     env: dict[str, str], queues: redis.Redis, tmp_path: Path
 ) -> None:
-    """Through web, broker and worker, and no beat: the wake-up alone brings it there."""
+    """Through web, broker and worker: it is told of by a message, and Stripe knows no such subscription."""
     port = free_port()
     web, worker = tmp_path / "web.log", tmp_path / "worker.log"
-    body = event("evt_once", type="invoice.paid", data={"object": {"id": "in_1", "object": "invoice"}})
+    body = event("evt_once")
     with ExitStack() as stack:
         stack.enter_context(running(web, env, "web", "--bind", f"127.0.0.1:{port}", "--workers", "1"))
-        stack.enter_context(running(worker, env, "worker", "--concurrency", "1"))
+        stack.enter_context(running(worker, env, "worker", "--lane", "quick", "--concurrency", "1"))
         http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}"))
         registry = stack.enter_context(Registry(env["CONTROLPLANE_REGISTRY_URL"]))
         eventually(lambda: answers(http), web)
         assert http.post("/webhooks/stripe", content=body, headers=signed(body)).status_code == 200
-        eventually(lambda: state(registry, "evt_once") == "ignored", worker)
+        eventually(lambda: state(registry, "evt_once") == "parked", worker)
+        eventually(lambda: b"Task controlplane.work[" in worker.read_bytes(), worker)
+        eventually(lambda: queues.llen("quick") == 0, worker)
 
 
 def answers(http: httpx.Client) -> bool:
@@ -104,8 +125,9 @@ def state(registry: Registry, event_id: str) -> str:
 
 def checked(*args: str, **changes: str | None) -> tuple[int, str, dict[str, Any]]:
     """`worker --check` with a worker's settings, changed like this: status, stderr, name → check."""
+    words = ["worker", "--lane", "long", "--check", "--json", *args]
     done = subprocess.run(
-        [sys.executable, "-m", "controlplane.cli.main", "worker", "--check", "--json", *args],
+        [sys.executable, "-m", "controlplane.cli.main", *words],
         env=settings_of(**changes),
         capture_output=True,
         text=True,
@@ -140,7 +162,7 @@ def test_a_checked_worker_says_what_it_would_do_and_touches_nothing(
 ) -> None:
     status, errors, found = checked("--concurrency", "3", **worker)
     assert (status, errors) == (0, "")
-    assert "3 operations at once" in found["settings"]["detail"]
+    assert "3 jobs at once of the long lane" in found["settings"]["detail"]
     assert "sslmode=verify-full" in found["TLS"]["detail"]
     assert not (tmp_path / "work").exists()
 
@@ -171,7 +193,7 @@ def test_a_pg_dump_that_nothing_needs_is_named_and_no_failure(worker: dict[str, 
 
 def test_bad_settings_are_checks_that_failed(worker: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "controlplane.cli.main", "worker", "--check"],
+        [sys.executable, "-m", "controlplane.cli.main", "worker", "--lane", "quick", "--check"],
         env=settings_of(**worker | {"VPC_ID": "nonsense", "REGISTRY_URL": None}),
         capture_output=True,
         text=True,
@@ -187,7 +209,7 @@ def test_bad_settings_are_checks_that_failed(worker: dict[str, str]) -> None:
 
 def test_json_is_for_the_check() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "controlplane.cli.main", "worker", "--json"],
+        [sys.executable, "-m", "controlplane.cli.main", "worker", "--lane", "quick", "--json"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -200,7 +222,9 @@ def test_json_is_for_the_check() -> None:
 def test_the_procfile_names_commands_that_exist() -> None:
     lines = (Path(__file__).parents[2] / "Procfile").read_text().splitlines()
     commands = {name: shlex.split(command) for name, _, command in (line.partition(": ") for line in lines)}
-    assert list(commands) == ["release", "web", "worker", "beat"]
+    assert list(commands) == ["release", "web", "worker", "worker_long"]
+    lanes = [words[words.index("--lane") + 1] for words in commands.values() if "--lane" in words]
+    assert lanes == list(Lane), "a worker for each"
     for program, *words in commands.values():
         assert program == "controlplane"
         options = [word for word in words if word.startswith("--")]

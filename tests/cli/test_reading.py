@@ -11,7 +11,7 @@ from tests.web.site import CATALOGUE, event
 
 
 def test_tenants_are_listed_and_shown(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme", domains=("app.acme.example",))
+    tenant_id = desk.site.found("sub_1", name="Acme", domains=("app.acme.example",))
     listed = desk.ok("tenants", "list")
     assert "SLUG" in listed
     assert tenant_id in listed
@@ -51,7 +51,7 @@ def test_an_empty_listing_says_so(desk: Desk, noun: str) -> None:
 
 
 def test_operations_are_filtered_by_slug_and_state(desk: Desk) -> None:
-    one, _ = desk.site.found("sub_1", name="Acme")
+    one = desk.site.found("sub_1", name="Acme")
     desk.site.found("sub_2", name="Other")
     found = desk.json("operations", "list", "--resource", "acme", "--state", "waiting")["items"]
     assert [item["resource"] for item in found] == [one]
@@ -87,7 +87,7 @@ def test_events_are_listed_and_shown(desk: Desk) -> None:
 
 
 def test_clusters_and_the_summary(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1")
+    tenant_id = desk.site.found("sub_1")
     (cluster,) = desk.json("clusters", "list")["items"]
     assert "1 of 10" in desk.ok("clusters", "list")
     assert tenant_id in desk.ok("clusters", "show", cluster["id"])
@@ -103,7 +103,7 @@ def test_the_warm_pool_says_what_it_has_and_what_holds_it_back(desk: Desk) -> No
     plan = replace(CATALOGUE.plans["team"], warm_slots=30)
     catalogue = replace(CATALOGUE, plans={"team": plan}, pool=limits)
     with desk.site.registry.connection() as conn:
-        assert pool.tend(conn, catalogue, lambda row: "", Quota(clusters=9))[0] == 1
+        assert pool.tend(conn, catalogue, lambda row: "", Quota(clusters=9)) == 1
     shown = desk.ok("pool", "show")
     for words in ("team", "2 clusters: pool.max_clusters is 1", "12 ACU hours a day of at most 96", "9 more"):
         assert words in shown
@@ -127,7 +127,7 @@ def test_what_a_customer_wrote_steers_no_terminal(desk: Desk) -> None:
 
 
 def test_wide_rows_are_never_cut(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     reason = "x" * 900
     desk.site.rows("UPDATE tenant SET needs_attention = %s, runbook = 'aws-quota'", reason)
     (_, row) = desk.ok("tenants", "list").splitlines()
@@ -137,7 +137,7 @@ def test_wide_rows_are_never_cut(desk: Desk) -> None:
 
 
 def test_a_host_that_is_served_is_shown_as_such(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     with desk.site.registry.connection() as conn:
         route.decide(conn, "acme.tenants.example", tenant_id, {"status": "active"})
     hosts = [line for line in desk.ok("tenants", "show", "acme").splitlines() if "acme.tenants" in line]

@@ -9,7 +9,7 @@ from tests.cli.conftest import Desk
 
 
 def test_a_restore_is_asked_for_shown_and_given_up(desk: Desk) -> None:
-    tenant_id, _ = desk.site.found("sub_1", name="Acme")
+    tenant_id = desk.site.found("sub_1", name="Acme")
     desk.site.rows("UPDATE tenant SET ready_at = now() - interval '1 day'")
     at = moment(datetime.now(UTC) - timedelta(hours=1))
     assert desk.json("tenants", "restore", "acme", "--at", at)["resource"] == tenant_id

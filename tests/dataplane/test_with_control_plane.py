@@ -73,7 +73,7 @@ def is_suspended(resolver: Resolver) -> bool:
 
 def test_what_the_api_answers_is_understood(registry: Registry) -> None:
     site = Site(registry)
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     payload = config(HOST, tenant_id=tenant_id).to_payload()
     with registry.connection() as conn, conn.transaction():
         epoch = route.decide(conn, HOST, tenant_id, {k: v for k, v in payload.items() if k != "epoch"})

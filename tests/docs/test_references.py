@@ -1,7 +1,7 @@
 """What the pages name is there: files, folders, functions behind them, tests, links, headings, make targets.
 
 A path may be written as in the repository or from `controlplane/` on (`store/event.py`); a function stands
-behind its module (`store/lease.claim`) or behind `::`.
+behind its module (`store/job.claim`) or behind `::`.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def test_what_a_page_names_is_there(page: Path) -> None:
 
 
 def test_a_name_that_is_not_there_is_found() -> None:
-    assert _there("store/lease.claim")
+    assert _there("store/job.claim")
     assert _there("tests/docs/test_references.py::test_a_name_that_is_not_there_is_found")
-    assert not _there("store/lease.claims")
+    assert not _there("store/job.claims")
     assert not _there("workers/converge.py")
     assert not _there("tests/docs/test_references.py::test_nothing")
 

@@ -13,16 +13,19 @@ import pytest
 import redis
 from celery import Celery
 
+from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.placement import tenant_id_for
 from controlplane.localcloud.servers.process import Child, spawn
 from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store.registry import Registry
+from controlplane.wake_up import FULL, WakeUp, publisher
 from tests.harness.engine import Harness
 from tests.processes import is_running
 
 ROOT = Path(__file__).parents[2]
 TENANTS = 20
 WITHIN = 120.0
+POOL = 2  # processes of a worker
 
 
 @pytest.fixture
@@ -33,7 +36,6 @@ def celery(
         **os.environ,
         "CONTROLPLANE_REGISTRY_URL": database_url,
         "CONTROLPLANE_BROKER_URL": broker.url,
-        "CONTROLPLANE_SWEEP_INTERVAL": "1",
         "HARNESS_WORLD": str(tmp_path / "world.sqlite"),
         "HARNESS_LATENCY": "0.05",
     }
@@ -65,13 +67,10 @@ def harness(registry: Registry, database_url: str, tmp_path: Path) -> Iterator[H
 QUIET = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
 
 
-def _start(celery: Callable[..., Child], tmp_path: Path) -> None:
-    celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane,clock", *QUIET)
-    _start_beat(celery, tmp_path)
-
-
-def _start_beat(celery: Callable[..., Child], tmp_path: Path) -> None:
-    celery("beat", "beat", "--schedule", str(tmp_path / "beat"), "--loglevel", "WARNING")
+def _start(celery: Callable[..., Child], *lanes: Lane) -> Child:
+    """A worker of these lanes, of both where none is named."""
+    queues = ",".join(lanes or Lane)
+    return celery(f"worker-{queues}", "worker", "--concurrency", str(POOL), "--queues", queues, *QUIET)
 
 
 def _until_all_ready(harness: Harness, subscriptions: list[str], meanwhile: Callable[[], None]) -> None:
@@ -92,9 +91,9 @@ def _until_all_ready(harness: Harness, subscriptions: list[str], meanwhile: Call
 
 @pytest.mark.timeout(300)
 def test_twenty_tenants_while_redis_is_flushed_again_and_again(
-    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer
 ) -> None:
-    _start(celery, tmp_path)
+    _start(celery)
     subscriptions = [harness.subscribe(number) for number in range(TENANTS)]
     for subscription in subscriptions:
         harness.hear(subscription)
@@ -112,9 +111,9 @@ def test_twenty_tenants_while_redis_is_flushed_again_and_again(
 
 @pytest.mark.timeout(300)
 def test_a_broker_that_is_killed_and_comes_back_empty(
-    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer
 ) -> None:
-    _start(celery, tmp_path)
+    _start(celery)
     subscriptions = [harness.subscribe(number) for number in range(5)]
     for subscription in subscriptions:
         harness.hear(subscription)
@@ -133,35 +132,61 @@ def test_a_broker_that_is_killed_and_comes_back_empty(
 
 @pytest.mark.timeout(300)
 def test_queues_that_nobody_listens_to_do_not_grow(
-    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer
 ) -> None:
-    """A sweep every second: first without any worker, then with one that only sweeps, then with all."""
+    """First there is no worker, then one of the quick lane, which fills the other's queue, then both."""
     subscriptions = [harness.subscribe(number) for number in range(5)]
     for subscription in subscriptions:
         harness.hear(subscription)
-    _start_beat(celery, tmp_path)
-    with redis.Redis(port=broker.port) as client:
-        _until(lambda: client.llen("clock") == 1, "beat has asked")
-        _stays(lambda: client.llen("clock") == 1, "the sweep that nobody hears")
-        celery("sweeper", "worker", "--concurrency", "1", "--queues", "clock", *QUIET)
-        for _ in range(2):
-            _until(lambda: client.llen("events") == len(subscriptions), "the sweep notifies")
-            _stays(lambda: client.llen("events") == len(subscriptions), "the events that nobody hears")
-            broker.flush()
-    celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane", *QUIET)
-    _until_all_ready(harness, subscriptions, lambda: None)
+    with redis.Redis(port=broker.port) as client, Celery(broker=broker.url, set_as_current=False) as app:
+        wake_up = WakeUp(publisher(app), gap=0)
+
+        def lengths() -> dict[Lane, int]:
+            return {lane: int(client.llen(lane.value)) for lane in Lane}
+
+        for number in range(FULL + 50):
+            for lane in Lane:
+                wake_up(lane)
+            assert set(lengths().values()) == {min(number + 1, FULL)}
+        _start(celery, Lane.QUICK)
+        _until(lambda: lengths()[Lane.QUICK] == 0, "whoever listens empties the queue")
+        _until(lambda: _tenants(harness) == len(subscriptions), "the events are handled")
+        assert _kinds_done_in(harness, Lane.LONG) == set()
+        for _ in range(FULL):
+            wake_up(Lane.LONG)
+        assert FULL <= lengths()[Lane.LONG] <= FULL + POOL  # each process may have looked a moment before
+        _start(celery, Lane.LONG)
+        _until_all_ready(harness, subscriptions, lambda: None)
+        _until(lambda: set(lengths().values()) == {0}, "both queues are emptied")
+    harness.work()
+    assert harness.violations() == []
+
+
+def _tenants(harness: Harness) -> int:
+    with harness.ctx.registry.connection() as conn:
+        return conn.execute("SELECT FROM tenant").rowcount
+
+
+def _kinds_done_in(harness: Harness, lane: Lane) -> set[JobKind]:
+    """Of the jobs that have gone over to the lane or begin there, those that somebody has taken there."""
+    with harness.ctx.registry.connection() as conn:
+        rows = conn.execute(
+            "SELECT kind FROM job WHERE lane = %s AND (state = 'running' OR attempts > 0)", [lane]
+        ).fetchall()
+    return {JobKind(row["kind"]) for row in rows}
 
 
 @pytest.mark.timeout(300)
 def test_whoever_reaches_the_broker_controls_no_worker(
-    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness, broker: ValkeyServer
 ) -> None:
     """Celery's remote control would answer, cancel what is consumed and shut the worker down."""
-    _start(celery, tmp_path)
+    _start(celery)
     _hear_and_wait(harness, 1)
     attacker = Celery(broker=broker.url)
     assert attacker.control.ping(timeout=5) == []
-    attacker.control.cancel_consumer("events")
+    for lane in Lane:
+        attacker.control.cancel_consumer(lane.value)
     attacker.control.shutdown()
     _hear_and_wait(harness, 2)
 
@@ -179,30 +204,22 @@ def _until(what: Callable[[], bool], name: str) -> None:
         time.sleep(0.1)
 
 
-def _stays(what: Callable[[], bool], name: str, seconds: float = 5.0) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        assert what(), name
-        time.sleep(0.1)
-
-
 def _children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.timeout(300)
 def test_pool_processes_end_with_the_worker_that_is_killed(
-    celery: Callable[..., Child], harness: Harness, tmp_path: Path
+    celery: Callable[..., Child], harness: Harness
 ) -> None:
-    worker = celery("worker", "worker", "--concurrency", "2", "--queues", "events,controlplane,clock")
+    worker = _start(celery)
     subscription = harness.subscribe(1)
     harness.hear(subscription)
-    _start_beat(celery, tmp_path)
     _until_all_ready(harness, [subscription], lambda: None)
     children = _children_of(worker.pid)
-    assert len(children) == 2
+    assert len(children) == POOL
     os.kill(worker.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WITHIN
     while alive := [pid for pid in children if is_running(pid)]:
         assert time.monotonic() < deadline, f"{alive} outlived the worker"
         time.sleep(0.1)

@@ -8,11 +8,12 @@ import pytest
 
 from controlplane.actions.action import run
 from controlplane.domain.errors import Retryable
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
-from controlplane.store import operation
-from controlplane.workers.jobs.intake import handle_event
-from controlplane.workers.runtime import polling
+from controlplane.store import event, operation
+from controlplane.workers.schedule import duties
 from tests.harness.engine import Harness
+from tests.harness.work import do_one, work_once
 
 SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)
@@ -40,7 +41,9 @@ def reasons(row: Any) -> list[tuple[str, str]]:
 def more_seats(harness: Harness, event_id: str, quantity: int = 7) -> None:
     harness.subscribe(1, quantity=quantity)
     harness.hear(SUBSCRIPTION, event_id=event_id)
-    assert handle_event(harness.ctx, event_id) == "applied"
+    do_one(harness.ctx, JobKind.INTAKE, SUBSCRIPTION)
+    with harness.ctx.registry.connection() as conn:
+        assert event.get(conn, event_id).state == "applied"
 
 
 def test_what_a_billing_event_asked_for_names_the_event(harness: Harness) -> None:
@@ -69,14 +72,13 @@ def test_a_periodic_look_is_no_cause_and_gives_way_to_one(harness: Harness) -> N
     paid(harness)
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
-        conn.execute("UPDATE lease SET until = 'infinity'")
-    polling.work_once(harness.ctx)
+    assert duties.run_timers(harness.ctx) == 1
     row = newest(harness)
     assert (row.reason, row.causes, row.cause_count) == ("periodic observation", [], 0)
     rotate(harness)
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
-    polling.work_once(harness.ctx)
+    assert duties.run_timers(harness.ctx) == 1
     row = newest(harness)
     assert (row.reason, row.actor, row.cause_count) == ("leaked", "api:support", 1)
 
@@ -93,22 +95,27 @@ def test_they_are_bounded_and_counted(harness: Harness) -> None:
     ]
 
 
-def test_one_that_is_superseded_hands_its_causes_on(harness: Harness) -> None:
+def test_one_that_failed_takes_over_the_causes_of_one_that_came_meanwhile(harness: Harness) -> None:
     paid(harness)
     first = rotate(harness, reason="leaked")
+
+    meanwhile: list[int] = []
 
     def fails(point: str) -> None:
         if point == "secrets.describe:before":
             harness.world._crash = lambda _point: None
             more_seats(harness, "evt_meanwhile")
+            meanwhile.append(newest(harness).id)
             raise Retryable("Secrets Manager is away")
 
     harness.world._crash = fails
-    polling.work_once(harness.ctx)
-    with harness.ctx.registry.connection() as conn:
-        assert operation.get(conn, first).state == "superseded"
+    do_one(harness.ctx, JobKind.TENANT, TENANT)
     row = newest(harness)
-    assert row.id != first
+    assert (row.id, row.state, row.error) == (first, "waiting", "Secrets Manager is away")
+    assert row.attempts == 0
+    assert meanwhile[0] != first
+    with harness.ctx.registry.connection() as conn:
+        assert operation.get(conn, meanwhile[0]) == row
     assert reasons(row) == [
         ("api:support", "leaked"),
         ("billing", "customer.subscription.updated evt_meanwhile"),
@@ -125,7 +132,7 @@ def test_one_that_failed_and_waits_again_keeps_its_own(harness: Harness, attempt
     harness.world._crash = _away
     for _ in range(attempts):
         harness.pass_time()
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
     rotate(harness, actor="api:anna", reason="again")
     assert reasons(newest(harness)) == [("api:support", "leaked"), ("api:anna", "again")]
     harness.world._crash = lambda _point: None

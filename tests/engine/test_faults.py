@@ -5,34 +5,39 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from controlplane.actions.action import run
-from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
-from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, UNEXPECTED_UNTIL_PARKED, ResourceKind
+from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
+from controlplane.domain.job import (
+    ATTEMPTS_UNTIL_ATTENTION,
+    TERMS,
+    UNEXPECTED_UNTIL_PARKED,
+    Job,
+    JobKind,
+    Lane,
+)
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.localcloud.fakes.aws import FakeAccount, encode
-from controlplane.store import lease
+from controlplane.store import job
 from controlplane.store.registry import Connection
-from controlplane.workers.engine.converge import converge
-from controlplane.workers.engine.heartbeat import LeaseHeartbeat
+from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.providers.ports import Credential
 from controlplane.workers.providers.terraform.diagnostics import Diagnostic, failure
-from controlplane.workers.runtime import polling
 from controlplane.workers.steps.registry import TENANT_ACTS
 from tests.harness.engine import Harness
+from tests.harness.work import do_one, work_once
 
 ROLE = "module.tenant.aws_iam_role.this"
 CLUSTER = "module.cluster.aws_rds_cluster.this"
 
 
 def _round(harness: Harness) -> None:
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     harness.pass_time()
 
 
@@ -150,7 +155,7 @@ def test_backoff_grows_on_the_registrys_clock(harness: Harness) -> None:
     harness.hear(harness.subscribe(1))
     waits = []
     for _ in range(5):
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
         with harness.ctx.registry.connection() as conn:
             row = conn.execute(
                 "SELECT extract(epoch FROM next_attempt_at - clock_timestamp())::float AS s"
@@ -168,7 +173,7 @@ def test_what_a_person_must_decide_is_parked_and_the_others_go_on(harness: Harne
     harness.terraform.fail(CLUSTER, NeedsHuman("40 clusters are in use", runbook="aws-quota"), times=1)
     unlucky = harness.subscribe(1, plan="dedicated")
     harness.hear(unlucky)
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     lucky = harness.subscribe(2)
     harness.hear(lucky)
     for _ in range(3):
@@ -225,7 +230,7 @@ def test_a_step_that_does_not_take_is_not_repeated_for_ever(
     calls: list[int] = []
     monkeypatch.setitem(TENANT_ACTS, StepName.VERIFY_ACCESS, lambda _work: calls.append(1))
     harness.hear(harness.subscribe(1))
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     assert len(calls) == 3
     assert "did not take" in harness.open_work()[0]["error"]
 
@@ -244,19 +249,18 @@ def test_a_superseded_worker_is_refused_and_does_no_harm(harness: Harness) -> No
             stopped.set()
             assert go_on.wait(120)
 
-    slow = replace(harness.ctx, holder="slow")
+    slow = harness.another_worker("slow")
     harness.world._crash = stop_once
-    thread = threading.Thread(target=lambda: polling.work_once(slow))
+    thread = threading.Thread(target=lambda: work_once(slow))
     thread.start()
     assert stopped.wait(120)
     harness.pass_time()
-    while converge(harness.ctx) is not None or harness.pass_time() > 0:
+    while do_one(harness.ctx) is not None or harness.pass_time() > 0:
         pass
     assert harness.tenant(subscription).phase is Phase.ACTIVE
+    newest = "SELECT max(fencing_token) AS token FROM operation WHERE resource_id = %s"
     with harness.ctx.registry.connection() as conn:
-        before = conn.execute(
-            "SELECT fencing_token FROM lease WHERE resource_id = %s", [tenant_id]
-        ).fetchone()
+        before = conn.execute(newest, [tenant_id]).fetchone()
     go_on.set()
     thread.join(120)
     assert not thread.is_alive()
@@ -264,37 +268,45 @@ def test_a_superseded_worker_is_refused_and_does_no_harm(harness: Harness) -> No
     assert harness.violations() == []
     with harness.ctx.registry.connection() as conn:
         steps = conn.execute("SELECT state FROM step WHERE state = 'abandoned'").fetchall()
-        after = conn.execute("SELECT fencing_token FROM lease WHERE resource_id = %s", [tenant_id]).fetchone()
+        after = conn.execute(newest, [tenant_id]).fetchone()
     assert len(steps) == 1
     assert before == after
 
 
 def test_a_keeper_renews_and_learns_that_it_has_lost(harness: Harness) -> None:
     harness.hear(harness.subscribe(1))
+    assert do_one(harness.ctx, JobKind.INTAKE) is not None
     with harness.ctx.registry.connection() as conn:
-        events = conn.execute("SELECT id FROM stripe_event").fetchall()
-    from controlplane.workers.jobs.intake import handle_event
-
-    handle_event(harness.ctx, events[0]["id"])
-    with harness.ctx.registry.connection() as conn:
-        held = lease.claim(conn, holder="one", seconds=600, kind=ResourceKind.TENANT)
+        held = job.claim(conn, Lane.QUICK, holder="one", seconds=600, kinds=[JobKind.TENANT])
         claimed = _lease_ends(conn)
     assert held is not None
-    with (
-        LeaseHeartbeat(harness.ctx.registry, held, seconds=600, every=0.05) as heartbeat,
-        harness.ctx.registry.connection() as conn,
-    ):
+    heartbeat = Heartbeat(harness.ctx.registry, "one", seconds=600, every=0.05)
+    with heartbeat.holding(held) as hold, harness.ctx.registry.connection() as conn:
         _eventually(lambda: _lease_ends(conn) > claimed)
-        assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is None
-        assert not heartbeat.lost()
+        assert _taken(conn) is None
+        assert not hold.lost()
         with conn.transaction():  # or a renewal comes in between
-            conn.execute("UPDATE lease SET until = '-infinity' WHERE kind = 'tenant'")
-            assert lease.claim(conn, holder="two", seconds=600, kind=ResourceKind.TENANT) is not None
-        _eventually(heartbeat.lost)
+            conn.execute("UPDATE job SET lease_until = '-infinity' WHERE kind = 'tenant'")
+            taken = _taken(conn)
+        assert taken is not None
+        assert (taken.id, taken.orphan) == (held.id, True)
+        assert taken.fencing_token > held.fencing_token
+        _eventually(hold.lost)
+        with pytest.raises(LeaseLost):
+            hold.check()
+        with pytest.raises(LeaseLost), hold.recording():
+            raise AssertionError("it was let write")
+    heartbeat.close()
+
+
+def _taken(conn: Connection) -> Job | None:
+    """By another worker that claims or takes over."""
+    asked: dict[str, Any] = {"holder": "two", "seconds": 600, "kinds": [JobKind.TENANT]}
+    return job.take_over(conn, Lane.QUICK, **asked) or job.claim(conn, Lane.QUICK, **asked)
 
 
 def _lease_ends(conn: Connection) -> datetime:
-    row = conn.execute("SELECT until FROM lease WHERE kind = 'tenant'").fetchone()
+    row = conn.execute("SELECT lease_until AS until FROM job WHERE kind = 'tenant'").fetchone()
     assert row is not None
     return cast("datetime", row["until"])
 
@@ -307,19 +319,33 @@ def _eventually(true: Callable[[], bool]) -> None:
 
 
 def test_an_event_that_always_fails_is_parked_and_the_others_go_on(harness: Harness) -> None:
-    from controlplane.services.billing import EVENT_ATTEMPTS
-
+    attempts = TERMS[JobKind.INTAKE].attempts
+    assert attempts is not None
     bad = harness.hear(harness.subscribe(1))
-    harness.billing.fail(*[Retryable("stripe is down") for _ in range(EVENT_ATTEMPTS)])
-    for _ in range(EVENT_ATTEMPTS):
+    harness.billing.fail(*[Retryable("stripe is down") for _ in range(attempts)])
+    for attempt in range(1, attempts + 1):
+        assert _inbox(harness, bad)["state"] == "received"
         _round(harness)
-    with harness.ctx.registry.connection() as conn:
-        row = conn.execute("SELECT state, reason, attempts FROM stripe_event WHERE id = %s", [bad]).fetchone()
-    assert row == {"state": "parked", "reason": "stripe is down", "attempts": EVENT_ATTEMPTS}
+        assert _inbox(harness, bad) == {
+            "state": "parked" if attempt == attempts else "received",
+            "reason": "stripe is down",
+            "attempts": None if attempt == attempts else attempt,
+        }
     other = harness.subscribe(2)
     harness.hear(other)
     harness.work()
     assert harness.tenant(other).phase is Phase.ACTIVE
+
+
+def _inbox(harness: Harness, event_id: str) -> dict[str, Any]:
+    """`attempts`: of the job that handles it; None where there is none any more."""
+    with harness.ctx.registry.connection() as conn:
+        [row] = conn.execute(
+            "SELECT e.state, e.reason, j.attempts FROM stripe_event e"
+            " LEFT JOIN job j ON j.kind = 'intake' AND j.subject = e.subject WHERE e.id = %s",
+            [event_id],
+        ).fetchall()
+    return row
 
 
 def test_nothing_of_another_accounts_event_is_fetched(harness: Harness) -> None:

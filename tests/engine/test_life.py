@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 
 from controlplane.actions.action import dry_run, run
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
 from controlplane.services import events
 from controlplane.store import hostname
 from controlplane.store import preview as previews
-from controlplane.workers.engine.converge import converge
-from controlplane.workers.jobs import intake, preview
-from controlplane.workers.runtime import polling
 from controlplane.workers.steps import routes
 from controlplane.workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 from tests.harness.engine import ZONE, Harness
+from tests.harness.work import do_one, work_once
 
 
 def phase(harness: Harness, subscription: str) -> Phase:
@@ -44,15 +42,9 @@ def test_every_step_has_its_act() -> None:
 def test_a_new_tenant_is_announced_before_it_is_made(harness: Harness) -> None:
     subscription = harness.subscribe(1)
     harness.hear(subscription)
-    with harness.ctx.registry.connection() as conn:
-        stored = conn.execute("SELECT id FROM stripe_event").fetchall()
-    from controlplane.workers.jobs.intake import handle_event
-
-    handle_event(harness.ctx, stored[0]["id"])
+    do_one(harness.ctx, JobKind.INTAKE)
     assert phase(harness, subscription) is Phase.PENDING
-    from controlplane.domain.operation import ResourceKind
-
-    converge(harness.ctx, ResourceKind.TENANT, tenant_id_for(subscription))
+    do_one(harness.ctx, JobKind.TENANT, tenant_id_for(subscription))
     assert route(harness) == "provisioning"
     assert phase(harness, subscription) is Phase.PROVISIONING
     harness.work()
@@ -88,7 +80,7 @@ def test_suspend_resume_and_close(harness: Harness) -> None:
 def test_cancelled_while_it_is_being_made(harness: Harness) -> None:
     subscription = harness.subscribe(1)
     harness.hear(subscription)
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     harness.subscribe(1, status="canceled")
     harness.hear(subscription, "customer.subscription.deleted")
     harness.work()
@@ -119,10 +111,8 @@ def test_a_storm_of_changes_is_one_more_pass(harness: Harness) -> None:
         before = conn.execute("SELECT count(*) AS n FROM operation").fetchone()
     for quantity in range(2, 52):
         harness.subscribe(1, quantity=quantity)
-        event = harness.hear(subscription)
-        from controlplane.workers.jobs.intake import handle_event
-
-        handle_event(harness.ctx, event)
+        harness.hear(subscription)
+        do_one(harness.ctx, JobKind.INTAKE)
     harness.work()
     with harness.ctx.registry.connection() as conn:
         after = conn.execute("SELECT count(*) AS n FROM operation").fetchone()
@@ -153,7 +143,7 @@ def test_an_unknown_price_parks_and_leaves_the_tenant_as_it_is(harness: Harness)
 def test_a_domain_that_is_not_verified_holds_nothing_up(harness: Harness) -> None:
     subscription = harness.subscribe(1, metadata={"custom_domain": "www.customer.dev"})
     harness.hear(subscription)
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     assert route(harness) == "active"
     assert harness.cache.read("www.customer.dev") is None
     with harness.ctx.registry.connection() as conn:
@@ -163,7 +153,7 @@ def test_a_domain_that_is_not_verified_holds_nothing_up(harness: Harness) -> Non
         harness.pass_time()
         with harness.ctx.registry.connection() as conn:
             conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
     entry = harness.cache.read("www.customer.dev")
     assert entry is not None
     assert entry.payload["status"] == "active"
@@ -229,22 +219,22 @@ def test_a_preview_says_what_would_be_done_and_does_nothing(harness: Harness) ->
     harness.cache.flush()
     with harness.ctx.registry.connection() as conn:
         preview_id = dry_run(conn, "reprovision", tenant_id, actor="support")
-    assert preview.work_out(harness.ctx, preview_id)
+    assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is not None
     with harness.ctx.registry.connection() as conn:
         found = previews.get(conn, preview_id)
     assert found.state == "done"
     assert [step["name"] for step in found.steps or []] == ["announce", "publish"]
     assert found.changes == []
     assert route(harness) is None
-    assert not preview.work_out(harness.ctx, preview_id)
+    assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is None
 
 
 def test_a_preview_of_a_tenant_that_is_being_made_says_what_it_waits_for(harness: Harness) -> None:
     """It neither blocks nor answers from a moment that is over by the time it is read."""
     tenant_id = tenant_id_for(subscription := harness.subscribe(1, plan="dedicated"))
-    event = harness.hear(subscription, "customer.subscription.created")
-    intake.handle_event(harness.ctx, event)
-    converge(harness.ctx, ResourceKind.TENANT, tenant_id)
+    harness.hear(subscription, "customer.subscription.created")
+    do_one(harness.ctx, JobKind.INTAKE)
+    do_one(harness.ctx, JobKind.TENANT, tenant_id)
     placed = harness.placement(subscription)
     with harness.ctx.registry.connection() as conn:
         preview_id = dry_run(conn, "reprovision", tenant_id, actor="support")
@@ -255,11 +245,12 @@ def test_a_preview_of_a_tenant_that_is_being_made_says_what_it_waits_for(harness
         r" operation \d+ has not begun",
         waits_for,
     )
-    assert preview.work_out(harness.ctx, preview_id)
+    assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is not None
     with harness.ctx.registry.connection() as conn:
         assert previews.get(conn, preview_id).state == "waiting"
-        conn.execute("UPDATE preview SET next_attempt_at = now(), requested_at = now() - interval '1 hour'")
-    assert preview.work_out(harness.ctx, preview_id)
+        conn.execute("UPDATE preview SET requested_at = now() - interval '1 hour'")
+        conn.execute("UPDATE job SET due_at = now() WHERE kind = 'preview'")
+    assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is not None
     with harness.ctx.registry.connection() as conn:
         failed = previews.get(conn, preview_id)
     assert (failed.state, failed.error) == ("failed", waits_for)
@@ -291,7 +282,7 @@ def test_a_periodic_look_does_not_wake_a_cluster_that_pauses(harness: Harness) -
     harness.world._crash = asked.append
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     assert not [call for call in asked if call.startswith("databases.")]
     assert [call for call in asked if call.startswith("secrets.")]
     with harness.ctx.registry.connection() as conn:

@@ -8,16 +8,16 @@ import pytest
 
 from controlplane.actions.action import dry_run, run
 from controlplane.domain.errors import Conflict, Invalid, NotFound
+from controlplane.domain.job import JobKind
 from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.store import move
 from controlplane.store import preview as previews
 from controlplane.store.move import MoveRow
-from controlplane.workers.jobs import preview
-from controlplane.workers.runtime import polling
 from tests.engine.test_life import paid
 from tests.harness.engine import Harness
+from tests.harness.work import do_one, work_once
 
 TENANT = tenant_id_for("sub_00000001")
 
@@ -147,7 +147,7 @@ def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:
         preview_id = dry_run(conn, "move", TENANT, to="dedicated", actor="support")
-    assert preview.work_out(harness.ctx, preview_id)
+    assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is not None
     with harness.ctx.registry.connection() as conn:
         found = previews.get(conn, preview_id)
         assert move.latest(conn, TENANT) is None
@@ -226,7 +226,7 @@ def test_a_dry_run_says_that_there_is_no_log_to_follow(harness: Harness) -> None
     paid(harness)
     with harness.ctx.registry.connection() as conn:
         preview_id = dry_run(conn, "move", TENANT, to="dedicated", actor="support")
-    assert preview.work_out(harness.ctx, preview_id)
+    assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is not None
     with harness.ctx.registry.connection() as conn:
         found = previews.get(conn, preview_id)
     assert "rds.logical_replication" in str(found.error)
@@ -240,7 +240,7 @@ def test_a_visitor_from_aws_holds_the_end_of_a_source_up(harness: Harness) -> No
     harness.databases.visit(harness.endpoint(before), before.database)
     confirm(harness)
     for _ in range(3):
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
         harness.pass_time()
     assert harness.tenant(subscription).needs_attention is None
     assert last(harness).phase is MovePhase.CONFIRMED

@@ -16,12 +16,15 @@ import pytest
 
 from controlplane.domain import notification as signing
 from controlplane.domain.errors import Retryable
+from controlplane.domain.job import JobKind, Lane
 from controlplane.services import notifications as outbox
+from controlplane.store import job
 from controlplane.workers.jobs import outbox as notifications
 from controlplane.workers.providers.webhook import Webhook
-from controlplane.workers.schedule import sweep
+from controlplane.workers.schedule import duties
 from tests import builders
 from tests.harness.engine import Harness
+from tests.harness.work import do_one
 
 SECRETS = (b"n" * 32, b"o" * 32)
 
@@ -79,14 +82,14 @@ def say(harness: Harness, status: str, **fields: Any) -> str:
     return subscription
 
 
-def rows(harness: Harness, columns: str = "kind, state, attempts, answer") -> list[dict[str, Any]]:
+def rows(harness: Harness, columns: str = "kind, state, tries, answer") -> list[dict[str, Any]]:
     with harness.ctx.registry.connection() as conn:
         return conn.execute(f"SELECT {columns} FROM notification ORDER BY seq".encode()).fetchall()
 
 
 def due_again(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE notification SET next_attempt_at = clock_timestamp(), held_until = NULL")
+        conn.execute("UPDATE notification SET next_try_at = clock_timestamp()")
 
 
 def test_the_life_of_a_tenant_is_told_once_each(listening: Harness, heard: Heard) -> None:
@@ -120,9 +123,7 @@ def test_one_that_is_not_heard_is_told_again_and_the_others_wait(listening: Harn
     heard.answers = [500, 302]
     say(listening, "active")
     assert (rows(listening)[0]["state"], rows(listening)[0]["answer"]) == ("waiting", "HTTP 500")
-    assert rows(listening, "next_attempt_at > clock_timestamp() + interval '100 s' AS later") == [
-        {"later": True}
-    ]
+    assert rows(listening, "next_try_at > clock_timestamp() + interval '100 s' AS later") == [{"later": True}]
     due_again(listening)
     assert notifications.deliver(listening.ctx) == 1
     assert rows(listening)[0]["answer"] == "HTTP 302"
@@ -131,7 +132,7 @@ def test_one_that_is_not_heard_is_told_again_and_the_others_wait(listening: Harn
     assert rows(listening)[0] | {"answer": ""} == {
         "kind": "ready",
         "state": "delivered",
-        "attempts": 3,
+        "tries": 3,
         "answer": "",
     }
     assert len({headers["webhook-id"] for headers, _ in heard.calls}) == 1
@@ -160,17 +161,21 @@ def test_nobody_there_and_nobody_named(harness: Harness) -> None:
         Webhook("http://127.0.0.1:1/x", SECRETS).deliver("msg_1", {})
 
 
-def test_one_worker_of_the_fleet_is_at_it(listening: Harness) -> None:
-    from controlplane.store import notification
-
+def test_one_worker_of_the_fleet_is_at_it(listening: Harness, heard: Heard) -> None:
     say(listening, "active")
     say(listening, "unpaid")
+    heard.calls.clear()
+    duties.ensure(listening.ctx)
     with listening.ctx.registry.connection() as conn:
-        conn.execute("UPDATE notification SET state = 'waiting', next_attempt_at = clock_timestamp()")
-        assert notification.due(conn)
-        assert notification.take(conn, hold=60) is not None
-        assert not notification.due(conn)
-        assert notification.take(conn, hold=60) is None
+        conn.execute("UPDATE notification SET state = 'waiting', next_try_at = clock_timestamp()")
+        held = job.claim(conn, Lane.QUICK, holder="one", seconds=60, kinds=[JobKind.NOTIFICATIONS])
+    assert held is not None
+    assert do_one(listening.ctx, JobKind.NOTIFICATIONS) is None
+    assert heard.calls == []
+    with listening.ctx.registry.connection() as conn:
+        job.put_back(conn, held, after=0)
+    assert do_one(listening.ctx, JobKind.NOTIFICATIONS) is not None
+    assert heard.types == ["tenant.ready", "tenant.suspended"]
 
 
 def test_what_needs_attention_is_told_when_it_begins(listening: Harness, heard: Heard) -> None:
@@ -189,11 +194,11 @@ def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
     assert row is not None
     now: int = row["now"]
     say(listening, "trialing", trial_end=now + 10 * 86400)
-    sweep.sweep(listening.ctx)
+    duties.run_timers(listening.ctx)
     assert heard.types == ["tenant.ready"]
     say(listening, "trialing", trial_end=now + 2 * 86400)
     for _ in range(2):
-        sweep.sweep(listening.ctx)
+        duties.run_timers(listening.ctx)
         notifications.deliver(listening.ctx)
     assert heard.types == ["tenant.ready", "tenant.trial_ending"]
     unpaid = {**builders.invoice(), "created": now - 14 * 86400 + 3600}
@@ -203,7 +208,7 @@ def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
         conn.execute(
             "UPDATE tenant SET spec = jsonb_set(spec, '{grace_ends_at}', '\"2026-01-01T00:00:00+00:00\"')"
         )
-    sweep.sweep(listening.ctx)
+    duties.run_timers(listening.ctx)
     listening.work()
     assert listening.tenant(subscription).phase.value == "suspended"
     say(listening, "past_due", latest_invoice={**unpaid, "created": now - 15 * 86400})

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.job import JobKind
 from controlplane.localcloud.servers.postgres import PostgresServer
-from controlplane.workers.jobs import intake
+from controlplane.workers.jobs import comparison
 from tests.harness.engine import Harness
+from tests.harness.work import do_one
 
 TENANTS = 50
 TYPES = (
@@ -54,7 +56,7 @@ def _run(harness: Harness, seed: int) -> dict[str, Any]:
     for subscription, type_, event_id in events:
         harness.hear(subscription, type_, event_id=event_id)
         if shuffle.random() < 0.02:
-            intake.handle_event(harness.ctx, event_id)
+            do_one(harness.ctx, JobKind.INTAKE, subscription)
     harness.work()
     assert harness.violations() == []
     return _end_state(harness)
@@ -84,40 +86,98 @@ def _statuses() -> list[str]:
     return [fixed.choice(STATUSES) for _ in range(TENANTS)]
 
 
-def test_one_event_five_times_at_once_is_one_tenant(harness: Harness) -> None:
+@pytest.fixture
+def fetches(harness: Harness) -> list[str]:
+    """The calls by which a subscription was fetched."""
+    made: list[str] = []
+    fetch = "billing.subscription:before"
+    harness.world._crash = lambda point: made.append(point) if point == fetch else None
+    return made
+
+
+def test_one_event_five_times_at_once_is_one_tenant(harness: Harness, fetches: list[str]) -> None:
     subscription = harness.subscribe(1)
     start = threading.Barrier(5)
 
     def deliver(_: int) -> None:
         start.wait()
         harness.hear(subscription, event_id="evt_same")
-        intake.handle_event(harness.ctx, "evt_same")
+        do_one(harness.ctx, JobKind.INTAKE, subscription)
 
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(deliver, range(5)))
     harness.work()
     assert harness.violations() == []
     with harness.ctx.registry.connection() as conn:
-        events = conn.execute("SELECT state, attempts FROM stripe_event").fetchall()
+        events = conn.execute("SELECT state FROM stripe_event").fetchall()
         operations = conn.execute("SELECT count(*) AS n FROM operation WHERE kind = 'tenant'").fetchone()
-    assert events == [{"state": "applied", "attempts": 1}]
+    assert events == [{"state": "applied"}]
+    assert len(fetches) == 1
     assert operations == {"n": 1}
 
 
-def test_five_events_of_one_subscription_at_once_write_the_newest_object(harness: Harness) -> None:
-    """Each fetches on its own; one that fetched an older object must fetch again, not win."""
+def test_five_events_of_one_subscription_at_once_are_fetched_once(
+    harness: Harness, fetches: list[str]
+) -> None:
     subscription = harness.subscribe(1)
-    events = [harness.hear(subscription) for _ in range(5)]
+    for _ in range(5):
+        harness.hear(subscription)
     start = threading.Barrier(5)
 
-    def handle(event_id: str) -> None:
+    def handle(_: int) -> None:
         start.wait()
-        intake.handle_event(harness.ctx, event_id)
+        do_one(harness.ctx, JobKind.INTAKE, subscription)
 
     with ThreadPoolExecutor(5) as pool:
-        list(pool.map(handle, events))
+        list(pool.map(handle, range(5)))
+    assert len(fetches) == 1
     harness.subscribe(1, status="unpaid")
     harness.hear(subscription)
+    harness.work()
+    assert len(fetches) == 2
+    assert harness.violations() == []
+    assert harness.tenant(subscription).spec.lifecycle == "suspended"
+
+
+@pytest.mark.parametrize("while_it", ["billing.subscription:after", "billing.customer:after"])
+def test_a_change_that_is_heard_of_while_the_object_is_fetched_wins(harness: Harness, while_it: str) -> None:
+    """Its event is none of those that the job has in hand, whose object is older."""
+    subscription = harness.subscribe(1)
+    first = harness.hear(subscription)
+    heard: list[str] = []
+
+    def change(point: str) -> None:
+        if point == while_it and not heard:
+            heard.append(point)
+            harness.subscribe(1, status="unpaid")
+            heard.append(harness.hear(subscription))
+
+    harness.world._crash = change
+    do_one(harness.ctx, JobKind.INTAKE, subscription)
+    with harness.ctx.registry.connection() as conn:
+        states = conn.execute("SELECT id, state FROM stripe_event").fetchall()
+    assert {row["id"]: row["state"] for row in states} == {first: "applied", heard[1]: "received"}
+    harness.work()
+    assert harness.violations() == []
+    assert harness.tenant(subscription).spec.lifecycle == "suspended"
+
+
+def test_who_fetched_an_older_object_than_somebody_else_wrote_fetches_again(harness: Harness) -> None:
+    """Two that fetch at once are the intake and the comparison with Stripe."""
+    subscription = harness.subscribe(1)
+    harness.hear(subscription)
+    points: list[str] = []
+
+    def compare(point: str) -> None:
+        points.append(point)
+        if points.count("billing.subscription:after") == 1 and point == "billing.subscription:after":
+            harness.subscribe(1, status="unpaid")
+            assert comparison.compare(harness.ctx).out_of_step == 1
+
+    harness.world._crash = compare
+    do_one(harness.ctx, JobKind.INTAKE, subscription)
+    assert harness.tenant(subscription).spec.lifecycle == "suspended"
+    assert points.count("billing.subscription:before") == 3  # the intake, the comparison, the intake again
     harness.work()
     assert harness.violations() == []
     assert harness.tenant(subscription).spec.lifecycle == "suspended"

@@ -10,18 +10,17 @@ import pytest
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.errors import NeedsHuman
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind, Lane, Priority
 from controlplane.domain.tenant import Phase
 from controlplane.localcloud.fakes.aws import FakeAccount
 from controlplane.services import pool as pools
-from controlplane.store import cluster, operation
+from controlplane.store import cluster, job, operation
 from controlplane.store import pool as store
 from controlplane.workers.engine.stacks import cluster_addresses, cluster_variables
-from controlplane.workers.jobs.intake import handle_event
 from controlplane.workers.providers.terraform.inventory import AwsAccount, ClusterInventory
-from controlplane.workers.runtime import polling
-from controlplane.workers.schedule import sweep, warm_pool
+from controlplane.workers.schedule import warm_pool
 from tests.harness.engine import Harness
+from tests.harness.work import do_one, is_due, work_once
 
 CLUSTER = ClusterInventory.cluster
 
@@ -110,7 +109,7 @@ def test_a_free_slot_is_made_ahead_and_a_customer_finds_it_ready(warm: Harness) 
 def test_a_refill_begins_after_the_customer_who_took_the_slot(warm: Harness) -> None:
     warm.work()
     subscription = pay(warm, 1)
-    polling.work_once(warm.ctx)
+    work_once(warm.ctx)
     assert warm.tenant(subscription).phase is Phase.ACTIVE
     assert class_of(warm)["making"] == 1
     with warm.ctx.registry.connection() as conn:
@@ -124,12 +123,18 @@ def test_a_refill_begins_after_the_customer_who_took_the_slot(warm: Harness) -> 
 def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: Harness) -> None:
     assert warm_pool.tend(warm.ctx) == 1
     (coming,) = clusters(warm)
-    subscription = warm.subscribe(1, plan="dedicated")
-    assert handle_event(warm.ctx, warm.hear(subscription)) == "applied"
+    assert not is_due(warm.ctx, Lane.LONG)
+    subscription = pay(warm, 1)
+    warm.notified.clear()
+    do_one(warm.ctx, JobKind.INTAKE, subscription)
     assert warm.placement(subscription).cluster_id == coming.id
-    assert ("controlplane.workers.runtime.tasks.converge", ["cluster", coming.id]) in warm.notified
+    assert Lane.LONG in warm.notified
     with warm.ctx.registry.connection() as conn:
-        assert (ResourceKind.CLUSTER, coming.id) in operation.due(conn, limit=5)
+        [waiting] = conn.execute("SELECT priority FROM job WHERE kind = 'cluster'").fetchall()
+        claimed = job.claim(conn, Lane.LONG, holder="one", seconds=60)
+    assert waiting["priority"] == Priority.PAID
+    assert claimed is not None
+    assert (claimed.kind, claimed.subject) == (JobKind.CLUSTER, coming.id)
 
 
 def test_two_at_once_for_one_slot_have_a_cluster_each(warm: Harness) -> None:
@@ -155,9 +160,9 @@ def test_a_look_that_finds_nothing_to_do_touches_nothing_outside(warm: Harness) 
     warm.work()
     asked: list[str] = []
     warm.world._crash = asked.append
-    swept = sweep.sweep(warm.ctx)
-    assert (swept.pool, swept.operations) == (0, 0)
-    assert polling.work_once(warm.ctx) == 0
+    assert warm_pool.tend(warm.ctx) == 0
+    assert not any(is_due(warm.ctx, lane) for lane in Lane)
+    assert work_once(warm.ctx) == 0
     assert asked == []
 
 
@@ -188,7 +193,7 @@ def test_a_customer_who_meets_the_quota_is_told_apart_and_others_go_on(harness: 
     harness.work()
     harness.quotas.set(clusters=1, instances=1)
     starved, other = pay(harness, 2), pay(harness, 3, "shared")
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     row = harness.tenant(starved)
     assert row.runbook == "aws-quota"
     assert "quota of clusters" in (row.needs_attention or "")
@@ -199,7 +204,7 @@ def test_a_customer_who_meets_the_quota_is_told_apart_and_others_go_on(harness: 
 
     harness.quotas.set(clusters=2, instances=2)
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE operation SET finished_at = finished_at - interval '1 hour'")
+        conn.execute("UPDATE job_history SET finished_at = finished_at - interval '1 hour'")
     assert warm_pool.tend(harness.ctx) == 1
     harness.work()
     assert harness.tenant(starved).phase is Phase.ACTIVE
@@ -308,7 +313,7 @@ def test_a_cluster_that_was_given_away_a_moment_ago_is_not_retired(warm: Harness
     warm_pool.tend(warm.ctx)
     age(warm, spare, hours=24)
     subscription = pay(warm, 1)
-    polling.work_once(warm.ctx)
+    work_once(warm.ctx)
     warm.work()
     assert warm.placement(subscription).cluster_id == spare
     assert warm.tenant(subscription).phase is Phase.ACTIVE
@@ -320,7 +325,7 @@ def test_a_tenants_home_is_never_destroyed_whoever_closed_it(harness: Harness) -
     home = harness.placement(subscription).cluster_id
     with harness.ctx.registry.connection() as conn, conn.transaction():
         cluster.set_spec(conn, home, cluster.get(conn, home).spec.closed())
-        operation.request(conn, ResourceKind.CLUSTER, home, reason="by hand", actor="somebody")
+        job.ensure(conn, JobKind.CLUSTER, home, reason="by hand", actor="somebody")
     harness.work()
     with harness.ctx.registry.connection() as conn:
         assert cluster.get(conn, home).runbook == "cluster-in-use"

@@ -9,7 +9,7 @@ import pytest
 from controlplane import certificate
 from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, NotFound
-from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION
+from controlplane.domain.job import ATTEMPTS_UNTIL_ATTENTION
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import purges
@@ -17,12 +17,12 @@ from controlplane.store import purge
 from controlplane.store.registry import Registry
 from controlplane.workers.drift.report import Reader
 from controlplane.workers.drift.verify import verify
-from controlplane.workers.runtime import polling
 from tests.harness.engine import (
     CERTIFICATE_KEY,
     ZONE,
     Harness,
 )
+from tests.harness.work import work_once
 
 SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)
@@ -81,7 +81,8 @@ def steps(harness: Harness) -> list[str]:
     with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT s.name FROM step s JOIN operation o ON o.id = s.operation_id"
-            " WHERE o.reason LIKE 'purge %%' AND s.state = 'done' ORDER BY s.operation_id, s.seq"
+            " WHERE o.reason LIKE 'purge %%' AND s.state = 'done'"
+            " ORDER BY s.operation_id, s.seq"
         ).fetchall()
     return [row["name"] for row in rows]
 
@@ -95,10 +96,10 @@ def test_data_is_kept_and_then_two_persons_are_asked_for(harness: Harness) -> No
     assert row.phase is Phase.CLOSED
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     assert harness.tenant(SUBSCRIPTION).needs_attention is None
     retention_ends(harness)
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
     row = harness.tenant(SUBSCRIPTION)
     assert row.runbook == "purge-due"
     assert row.phase is Phase.CLOSED
@@ -286,7 +287,7 @@ def test_nothing_is_certified_while_something_is_left(harness: Harness) -> None:
     )
     for _ in range(ATTEMPTS_UNTIL_ATTENTION):
         harness.pass_time()
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
     row = harness.tenant(SUBSCRIPTION)
     assert row.phase is not Phase.PURGED
     assert "not gone yet" in str(row.needs_attention)
@@ -302,7 +303,7 @@ def test_a_tenant_that_was_never_made_leaves_nothing_and_is_certified(harness: H
     for event in ("active", "canceled"):
         harness.subscribe(1, status=event)
         harness.hear(subscription)
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
         if event == "active":
             continue
     harness.work()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from controlplane.actions.action import run
-from controlplane.domain.operation import ATTEMPTS_UNTIL_ATTENTION, ResourceKind
+from controlplane.domain.job import ATTEMPTS_UNTIL_ATTENTION, JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.workers.engine.converge import converge
 from controlplane.workers.jobs.comparison import compare
 from tests.harness.engine import Harness
+from tests.harness.work import do_one
 
 DOMAIN = "notes.acme.dev"
 TAKEN = f"custom domain {DOMAIN} belongs to another tenant"
@@ -73,7 +73,7 @@ def test_it_covers_nothing_else_up_and_comes_back_after_it(harness: Harness, ref
     with harness.ctx.registry.connection() as conn:
         run(conn, "reprovision", tenant_id_for(refused), actor="test", reason="look")
     for _ in range(ATTEMPTS_UNTIL_ATTENTION + 2):
-        converge(harness.ctx, ResourceKind.TENANT, tenant_id_for(refused))
+        do_one(harness.ctx, JobKind.TENANT, tenant_id_for(refused))
         harness.pass_time()
     assert attention(harness, refused)[1] == "retrying"
     harness.hear(refused)

@@ -10,6 +10,7 @@ import pytest
 
 from controlplane.actions.action import dry_run, run
 from controlplane.domain.errors import Conflict, Invalid
+from controlplane.domain.job import JobKind
 from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.pool import QUOTA_RUNBOOK
@@ -23,10 +24,10 @@ from controlplane.store.cluster import ClusterRow
 from controlplane.store.move import MoveRow
 from controlplane.store.restore import RestoreRow
 from controlplane.workers.drift.verify import verify
-from controlplane.workers.jobs import preview
 from controlplane.workers.schedule import warm_pool
 from tests.engine.test_life import paid
 from tests.harness.engine import MIGRATIONS, Harness
+from tests.harness.work import do_one
 
 TENANT = tenant_id_for("sub_00000001")
 
@@ -412,7 +413,7 @@ def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
         with harness.ctx.registry.connection() as conn:
             asked: dict[str, object] = {"at": None, "snapshot": None, **requested}
             preview_id = dry_run(conn, "restore", TENANT, actor="support", **asked)  # type: ignore[arg-type]
-        assert preview.work_out(harness.ctx, preview_id)
+        assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is not None
         with harness.ctx.registry.connection() as conn:
             found = previews.get(conn, preview_id)
         assert reported in str(found.error or [step["name"] for step in found.steps or []])
@@ -435,9 +436,8 @@ def test_the_ledger_knows_the_cluster_while_it_is_wanted_and_names_it_when_it_is
         findings = verify(harness.ctx, probes=0).findings
         return {(f.fault.value, f.name, f.owner) for f in findings if f.system in ("AWS", "PostgreSQL")}
 
-    reconciled = "UPDATE operation SET state = 'done', finished_at = '-infinity' WHERE state <> 'done'"
     with harness.ctx.registry.connection() as conn:
-        conn.execute(reconciled)
+        conn.execute("DELETE FROM job WHERE kind IN ('tenant', 'cluster')")
         conn.execute("UPDATE tenant SET observed_generation = generation")
     assert found() == set()
     with harness.ctx.registry.connection() as conn:

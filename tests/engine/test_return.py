@@ -9,15 +9,15 @@ import pytest
 
 from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, Invalid, NotFound, Retryable
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import purges, tenants
-from controlplane.store import purge
+from controlplane.store import event, purge
 from controlplane.workers.jobs.comparison import compare
-from controlplane.workers.jobs.intake import handle_event
-from controlplane.workers.runtime import polling
 from tests.engine.test_purge import SUBSCRIPTION, TENANT, approve, ask, copy_time_ends, paid, retention_ends
 from tests.harness.engine import Harness
+from tests.harness.work import do_one, work_once
 
 RUNBOOK = "customer-pays-again"
 RETURNED = 2
@@ -180,7 +180,7 @@ def test_no_later_look_writes_over_it_and_the_end_of_the_subscription_ends_it(ha
     harness.world._crash = _secrets_away
     for _ in range(10):
         harness.pass_time()
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
     kept(harness)
     harness.world._crash = lambda _point: None
     harness.work()
@@ -247,7 +247,7 @@ def test_nothing_is_deleted_while_the_billing_system_is_silent(harness: Harness)
     harness.world._crash = silent
     for _ in range(6):
         harness.pass_time()
-        polling.work_once(harness.ctx)
+        work_once(harness.ctx)
     assert len(asked) > 1
     assert harness.rows(SUBSCRIPTION) == ["precious"]
     assert harness.tenant(SUBSCRIPTION).phase is not Phase.PURGED
@@ -272,7 +272,10 @@ def test_a_return_between_the_question_and_the_act_is_seen_under_the_lock(
         asked.append(point)
         if len(asked) == question:
             came.append(pays_again(harness, heard=False))
-            assert handle_event(harness.ctx, harness.hear(came[0])) == "applied"
+            heard = harness.hear(came[0])
+            do_one(harness.ctx, JobKind.INTAKE, came[0])
+            with harness.ctx.registry.connection() as conn:
+                assert event.get(conn, heard).state == "applied"
 
     harness.world._crash = comes_back
     harness.work()

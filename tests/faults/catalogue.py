@@ -156,7 +156,7 @@ WORKERS = (
         23,
         "eight claimers of one operation",
         "I3",
-        ("tests/store/test_lease.py::test_only_one_of_many_claimers_gets_it",),
+        ("tests/store/test_job.py::test_only_one_of_many_claimers_gets_it",),
     ),
     Fault(
         24,

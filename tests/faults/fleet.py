@@ -2,7 +2,7 @@
 
 `kill_one` is what the out-of-memory killer does: a pool process, or a whole worker with its pool, gets
 SIGKILL in the middle of whatever it does. The victim is stopped first, so that what it held at that
-moment can be read off the registry; `Resumed` then watches until somebody else has claimed it.
+moment can be read off the registry; `Resumed` then watches until somebody has claimed it again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Fleet:
-    """`workers` Celery workers of `pool` processes each, and one beat. Use as a context manager."""
+    """`workers` Celery workers of `pool` processes each, for both lanes. Use as a context manager."""
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Fleet:
             **(settings or {}),
         }
         self._workers: list[Child] = []
-        self._beat: Child | None = None
         self._size = workers
         self.started = 0
 
@@ -54,7 +53,7 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in [*self._workers, *([self._beat] if self._beat else [])]:
+        for child in self._workers:
             child.kill()
 
     @property
@@ -68,10 +67,7 @@ class Fleet:
             self._workers.remove(child)
         while len(self._workers) < self._size:
             self.started += 1
-            self._workers.append(self._start(f"worker-{self.started}", "worker", *self._options()))
-        if self._beat is None or not self._beat.running:
-            schedule = str(self._folder / "beat")
-            self._beat = self._start("beat", "beat", "--schedule", schedule, "--loglevel", "WARNING")
+            self._workers.append(self._start(f"worker-{self.started}"))
 
     def grow(self) -> None:
         """One worker more."""
@@ -79,7 +75,7 @@ class Fleet:
         self.tend()
 
     def kill_one(self, rng: random.Random, registry: Registry) -> list[Cut]:
-        """Kill a pool process or a whole worker; the operations that it held."""
+        """Kill a pool process or a whole worker; the jobs that it held."""
         worker = rng.choice(self._workers)
         pool = children_of(worker.pid)
         victims = [rng.choice(pool)] if pool and rng.random() < 0.5 else [worker.pid, *pool]
@@ -87,23 +83,19 @@ class Fleet:
             send(pid, signal.SIGSTOP)
         with registry.connection() as conn:
             rows = conn.execute(
-                "SELECT kind, resource_id, l.fencing_token FROM lease l JOIN operation o USING (kind,"
-                " resource_id)"
-                " WHERE o.state = 'running' AND l.holder LIKE ANY(%s)",
+                "SELECT id, fencing_token FROM job WHERE state = 'running' AND holder LIKE ANY(%s)",
                 [[f"test/{pid}/%" for pid in victims]],
             ).fetchall()
         for pid in victims:
             send(pid, signal.SIGKILL)
-        return [Cut(row["kind"], row["resource_id"], row["fencing_token"], time.monotonic()) for row in rows]
+        return [Cut(**row, at=time.monotonic()) for row in rows]
 
-    def _options(self) -> list[str]:
-        queues = ("--queues", "events,controlplane,clock", "--loglevel", "WARNING")
-        return ["--concurrency", str(self._pool), *queues, "--without-gossip", "--without-mingle"]
-
-    def _start(self, name: str, *arguments: str) -> Child:
+    def _start(self, name: str) -> Child:
+        queues = ("--queues", "quick,long", "--loglevel", "WARNING")
+        options = ["--concurrency", str(self._pool), *queues, "--without-gossip", "--without-mingle"]
         return spawn(
             name,
-            [sys.executable, "-m", "celery", "-A", "tests.faults.fleet_app", *arguments],
+            [sys.executable, "-m", "celery", "-A", "tests.faults.fleet_app", "worker", *options],
             log=self._folder / f"{name}.log",
             env=self._environment,
             cwd=ROOT,
@@ -113,35 +105,43 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """An operation whose worker died; `at`: when, on the monotonic clock."""
+    """A job whose worker died; `at`: when, on the monotonic clock."""
 
-    kind: str
-    resource_id: str
+    id: int
     fencing_token: int
     at: float
 
 
 @dataclass
 class Resumed:
-    """How long each operation whose worker died waited for the next one. `seconds` is in order of
-    resumption; `open` have not been taken yet."""
+    """How long each job whose worker died waited for the next one. `seconds` is in order of resumption;
+    `open` have not been taken yet."""
 
     open: list[Cut] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     def look(self, registry: Registry) -> None:
+        """Each claim draws a higher fencing token: a job was taken once it has one, in the queue or where it
+        is kept when it has ended. One of a kind that is not kept was taken once its row is gone, which only
+        whoever holds it removes. One that the dead had let go of with its last commit was not cut off."""
         if not self.open:
             return
         with registry.connection() as conn:
             rows = conn.execute(
-                "SELECT kind, resource_id, fencing_token FROM lease WHERE resource_id = ANY(%s)",
-                [[cut.resource_id for cut in self.open]],
+                "SELECT id, state, fencing_token FROM job WHERE id = ANY(%(ids)s)"
+                " UNION ALL SELECT id, state, fencing_token FROM job_history WHERE id = ANY(%(ids)s)",
+                {"ids": [cut.id for cut in self.open]},
             ).fetchall()
         now = time.monotonic()
-        fencing_tokens = {(row["kind"], row["resource_id"]): row["fencing_token"] for row in rows}
-        taken = [cut for cut in self.open if fencing_tokens[cut.kind, cut.resource_id] > cut.fencing_token]
-        self.seconds += [now - cut.at for cut in taken]
-        self.open = [cut for cut in self.open if cut not in taken]
+        there = {row["id"]: row for row in rows}
+        still = list[Cut]()
+        for cut in self.open:
+            row = there.get(cut.id)
+            if row is None or row["fencing_token"] > cut.fencing_token:
+                self.seconds.append(now - cut.at)
+            elif row["state"] == "running":
+                still.append(cut)
+        self.open = still
 
 
 def children_of(pid: int) -> list[int]:

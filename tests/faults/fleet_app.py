@@ -1,6 +1,6 @@
 """A worker of the fleet: `celery -A tests.faults.fleet_app worker`.
 
-Tasks, broker, prefork children, registry and every duration are the product's own; only the outside
+Slots, broker, prefork children, registry and every duration are the product's own; only the outside
 world is a file. CONTROLPLANE_REGISTRY_URL, CONTROLPLANE_BROKER_URL and FLEET_WORLD say where they are.
 """
 
@@ -18,6 +18,7 @@ import celery.worker.request
 from controlplane.services import billing
 from controlplane.settings import LeaseSettings
 from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.jobs import intake
 from controlplane.workers.providers.terraform import locks
 from controlplane.workers.runtime import tasks
@@ -33,12 +34,16 @@ LATENCY = 0.2
 @lru_cache(maxsize=1)
 def _context() -> Context:
     latency = float(os.environ.get("FLEET_LATENCY", str(LATENCY)))
-    harness = Harness(os.environ["CONTROLPLANE_REGISTRY_URL"], os.environ["FLEET_WORLD"], latency=latency)
     settings = LeaseSettings.from_environment()
-    platform = replace(
-        harness.ctx.platform, lease=settings.lease_seconds, heartbeat=settings.heartbeat_seconds
+    lease, every = settings.lease_seconds, settings.heartbeat_seconds
+    url, world = os.environ["CONTROLPLANE_REGISTRY_URL"], os.environ["FLEET_WORLD"]
+    ctx = Harness(url, world, lease=lease, latency=latency).ctx
+    return replace(
+        ctx,
+        platform=replace(ctx.platform, heartbeat=every),
+        heartbeat=Heartbeat(ctx.registry, ctx.holder, seconds=lease, every=every, lanes=tasks.lanes()),
+        notify=tasks.notify,
     )
-    return replace(harness.ctx, platform=platform, notify=tasks.notify)
 
 
 class _WrongClock(datetime):

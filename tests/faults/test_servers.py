@@ -18,11 +18,12 @@ import psycopg
 import pytest
 import redis
 
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.localcloud.servers.valkey import ValkeyServer
-from controlplane.store import operation, schema_version
+from controlplane.store import job, schema_version
 from controlplane.store.registry import RegistryUnavailable
+from controlplane.workers.schedule.duties import DUTIES
 from tests.faults.fleet import Fleet, children_of, send
 from tests.faults.storm import broken, out_of_step
 from tests.harness.engine import Harness
@@ -32,9 +33,8 @@ TENANTS = 12
 WITHIN = 240.0
 UNRECONCILED = """
     SELECT count(*) AS n FROM (SELECT FROM stripe_event WHERE state = 'received'
-    UNION ALL SELECT FROM operation WHERE state = 'running'
-    UNION ALL SELECT FROM operation WHERE state = 'waiting'
-      AND next_attempt_at < clock_timestamp() + interval '10 minutes') undone
+    UNION ALL SELECT FROM job WHERE kind <> ALL(%s)
+      AND (state = 'running' OR due_at < clock_timestamp() + interval '10 minutes')) undone
 """
 
 
@@ -47,7 +47,7 @@ class Scene:
 
     def undone(self) -> int:
         with self.harness.ctx.registry.connection() as conn:
-            row = conn.execute(UNRECONCILED).fetchone()
+            row = conn.execute(UNRECONCILED, [list(DUTIES)]).fetchone()
         assert row is not None
         return int(row["n"])
 
@@ -78,9 +78,9 @@ class Scene:
         """A new version of the stacks."""
         self.harness.ctx = replace(self.harness.ctx, stacks={"cluster": "s2", "tenant": "s2"})
         with self.harness.ctx.registry.connection() as conn:
-            for row in conn.execute("SELECT kind, resource_id FROM lease").fetchall():
-                kind = ResourceKind(row["kind"])
-                operation.request(conn, kind, row["resource_id"], reason="a new version", actor="test")
+            for kind in (JobKind.TENANT, JobKind.CLUSTER):
+                ids = [row["id"] for row in conn.execute(f"SELECT id FROM {kind}".encode()).fetchall()]
+                job.ensure_all(conn, kind, ids, reason="a new version", actor="test")
         self.harness.work()
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -90,11 +90,11 @@ class Scene:
             time.sleep(0.05)
 
     def at_work(self) -> list[str]:
-        """Who holds a lease on a running operation."""
+        """Who holds a tenant or a cluster."""
         with self.harness.ctx.registry.connection() as conn:
             rows = conn.execute(
-                "SELECT holder FROM lease JOIN operation USING (kind, resource_id)"
-                " WHERE state = 'running' AND until > clock_timestamp()"
+                "SELECT holder FROM job WHERE kind IN ('tenant', 'cluster')"
+                " AND state = 'running' AND lease_until > clock_timestamp()"
             ).fetchall()
         return [row["holder"] for row in rows]
 
@@ -251,13 +251,15 @@ def test_a_worker_stopped_past_its_lease(scene: Callable[..., Scene]) -> None:
 @pytest.mark.soak
 @pytest.mark.fault(35)
 def test_a_deployment_in_the_middle_of_an_apply_cuts_nothing_off(scene: Callable[..., Scene]) -> None:
+    """Nor does the worker begin anything more: the rest is left to its successor."""
     there = scene(FLEET_LATENCY="1")
-    there.sign_up(0, 4)
+    there.sign_up(0, 8)
     for _ in range(3):
         there.until(lambda: bool(there.at_work()))
         going = there.fleet.workers[0]
         going.send(signal.SIGTERM)
         there.until(lambda going=going: not going.running)  # type: ignore[misc]
+        assert there.undone() > 0
         there.fleet.tend()
     there.until_reconciled()
     with there.harness.ctx.registry.connection() as conn:

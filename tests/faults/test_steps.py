@@ -15,19 +15,19 @@ import pytest
 
 from controlplane.actions.action import run
 from controlplane.domain.errors import Retryable
-from controlplane.domain.operation import ResourceKind
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
-from controlplane.workers.engine.converge import ORPHANED_UNTIL_BACKOFF, converge
-from controlplane.workers.jobs import intake
-from controlplane.workers.runtime import polling
+from controlplane.workers.engine.heartbeat import Heartbeat
+from controlplane.workers.engine.run import DEATHS_UNTIL_BACKOFF
 from controlplane.workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 from tests.faults.storm import broken, out_of_step
 from tests.harness.engine import Harness
+from tests.harness.work import do_one, work_once
 
 Act = Callable[[Any], None]
 
@@ -147,7 +147,7 @@ def test_what_one_version_began_another_finishes(harness: Harness) -> None:
     harness.world._crash = lambda _point: None
     with harness.ctx.registry.connection() as conn:
         conn.execute("UPDATE step SET name = 'create_tenant_schema' WHERE state = 'running'")
-    harness.ctx = replace(harness.ctx, stacks={"cluster": "s2", "tenant": "s2"}, holder="newer")
+    _succeed(harness, stacks={"cluster": "s2", "tenant": "s2"})
     harness.pass_time()
     harness.work()
     assert harness.tenant(subscription).phase is Phase.ACTIVE
@@ -155,6 +155,15 @@ def test_what_one_version_began_another_finishes(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
         states = conn.execute("SELECT state FROM step WHERE name = 'create_tenant_schema'").fetchall()
     assert states == [{"state": "abandoned"}]
+
+
+def _succeed(harness: Harness, **changes: Any) -> None:
+    """By another process."""
+    died = harness.ctx
+    died.heartbeat.close()
+    lease, every = died.platform.lease, died.platform.heartbeat
+    alive = Heartbeat(died.registry, "newer", seconds=lease, every=every)
+    harness.ctx = replace(died, holder="newer", heartbeat=alive, **changes)
 
 
 @pytest.mark.fault(34)
@@ -166,35 +175,29 @@ def test_an_operation_that_kills_its_workers_slows_down_and_says_so(harness: Har
     harness.hear(other)
     doomed = tenant_id_for(subscription)
 
-    def deliver() -> None:
-        with harness.ctx.registry.connection() as conn:
-            events = conn.execute("SELECT id FROM stripe_event").fetchall()
-        for event in events:
-            intake.handle_event(harness.ctx, event["id"])
-
     def die(point: str) -> None:
         if point == "terraform.lock:before":
             raise KeyboardInterrupt
 
-    deliver()
+    while do_one(harness.ctx, JobKind.INTAKE) is not None:
+        pass
     deaths = 0
     harness.world._crash = die
-    for _ in range(ORPHANED_UNTIL_BACKOFF):
+    for _ in range(DEATHS_UNTIL_BACKOFF):
         with pytest.raises(KeyboardInterrupt):
-            converge(harness.ctx, ResourceKind.TENANT, doomed)
+            do_one(harness.ctx, JobKind.TENANT, doomed)
         deaths += 1
         with harness.ctx.registry.connection() as conn:
-            conn.execute("UPDATE lease SET until = '-infinity'")
-    assert converge(harness.ctx, ResourceKind.TENANT, doomed) is not None
+            conn.execute("UPDATE job SET lease_until = '-infinity' WHERE state = 'running'")
+    assert do_one(harness.ctx, JobKind.TENANT, doomed) is not None
     with harness.ctx.registry.connection() as conn:
         row = conn.execute(
-            "SELECT state, error, next_attempt_at > clock_timestamp() AS later FROM operation"
-            " WHERE resource_id = %s",
+            "SELECT state, error, due_at > clock_timestamp() AS later FROM job WHERE subject = %s",
             [doomed],
         ).fetchone()
-    assert row == {"state": "waiting", "error": f"its worker died {deaths} times in a row", "later": True}
+    assert row == {"state": "waiting", "error": f"its worker died {deaths} times", "later": True}
     harness.world._crash = lambda _point: None
-    while converge(harness.ctx) is not None:
+    while do_one(harness.ctx) is not None:
         pass
     harness.work()
     assert harness.tenant(other).phase is Phase.ACTIVE
@@ -206,8 +209,8 @@ def test_an_operation_that_kills_its_workers_slows_down_and_says_so(harness: Har
 def test_a_suspended_tenants_unverified_domain_makes_nobody_look_again_and_again(harness: Harness) -> None:
     subscription = harness.subscribe(1, plan="dedicated", metadata={"custom_domain": "www.customer.dev"})
     harness.hear(subscription)
-    polling.work_once(harness.ctx)
-    polling.work_once(harness.ctx)
+    work_once(harness.ctx)
+    work_once(harness.ctx)
     harness.hostnames.stick("www.customer.dev")
     harness.subscribe(1, plan="dedicated", status="unpaid", metadata={"custom_domain": "www.customer.dev"})
     harness.hear(subscription)

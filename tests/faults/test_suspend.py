@@ -38,7 +38,7 @@ server, harness, dataplane = fixture.server, fixture.harness, fixture.dataplane
 def working(harness: Harness) -> Iterator[None]:
     """A worker beside it, as `python -m controlplane.workers.runtime.polling` runs."""
     stop = threading.Event()
-    thread = threading.Thread(target=polling.run, args=(harness.ctx, stop.wait))
+    thread = threading.Thread(target=polling.run, args=(harness.ctx, stop))
     thread.start()
     try:
         yield

@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from controlplane.domain.job import Lane
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry, RegistryUnavailable
+from controlplane.workers.schedule.duties import DUTIES
 from tests.faults.fleet import Fleet, Resumed, percentile
 from tests.faults.storm import Storm, broken, out_of_step
 from tests.harness.engine import Harness
@@ -36,8 +38,8 @@ AWAY = 4.0
 RECONCILED_WITHIN = 900.0
 OPEN = """
     SELECT (SELECT count(*) FROM stripe_event WHERE state = 'received') AS events,
-           (SELECT count(*) FROM operation WHERE state = 'running' OR state = 'waiting'
-             AND next_attempt_at < clock_timestamp() + interval '1 minute') AS operations
+           (SELECT count(*) FROM job WHERE kind <> ALL(%s)
+             AND (state = 'running' OR due_at < clock_timestamp() + interval '1 minute')) AS jobs
 """
 
 
@@ -121,11 +123,11 @@ class Run:
     def wake_ups(self) -> int:
         """Messages that wait in the broker's queues."""
         with redis.Redis(port=self.broker.port, socket_timeout=10) as client:
-            return sum(int(client.llen(queue)) for queue in ("events", "controlplane", "clock"))
+            return sum(int(client.llen(queue)) for queue in Lane)
 
     def left(self) -> dict[str, int]:
         with self.registry.connection() as conn:
-            row = conn.execute(OPEN).fetchone()
+            row = conn.execute(OPEN, [list(DUTIES)]).fetchone()
         assert row is not None
         return row
 
@@ -250,7 +252,7 @@ def _figures(run: Run, took: float) -> dict[str, str]:
     figures = {
         "events": f"{len(run.storm.sent)} about {TENANTS} tenants in {took:.0f} s,"
         f" {run.storm.deliveries} deliveries, {run.storm.refused} of them refused and made again",
-        "workers killed": f"{run.kills}, {len(waits)} operations cut off",
+        "workers killed": f"{run.kills}, {len(waits)} jobs cut off",
         "resumed after": f"p50 {percentile(waits, 0.5):.1f} s, p99 {percentile(waits, 0.99):.1f} s,"
         f" most {max(waits):.1f} s",
         "most wake-ups waiting": str(run.most_wake_ups),

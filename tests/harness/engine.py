@@ -16,16 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controlplane import task_names
 from controlplane.certificate import CertificateKey
 from controlplane.domain.billing import spec_from_subscription
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError
+from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeAccount,
 )
+from controlplane.localcloud.fakes.billing import SUBSCRIPTION
 from controlplane.localcloud.fakes.databases import DATABASE
 from controlplane.localcloud.fakes.moves import (
     PROGRESS,
@@ -41,13 +42,14 @@ from controlplane.workers.engine.context import (
     Context,
     Platform,
 )
+from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.engine.observe import endpoint_of
 from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential
-from controlplane.workers.runtime import polling
-from controlplane.workers.schedule.duties import WORK
+from controlplane.workers.schedule.duties import DUTIES
 from tests import builders
+from tests.harness.work import ASKED_FOR, work_once
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "examples/notes/migrations"
@@ -103,9 +105,11 @@ class Harness:
         self.billing, self.cache, self.terraform = made.billing, made.cache, made.terraform
         self.databases, self.moves, self.quotas = made.databases, made.moves, made.quotas
         self.snapshots, self.hostnames = made.snapshots, made.hostnames
-        self.notified: list[tuple[str, list[str]]] = []
+        self.notified: list[Lane] = []
+        registry, holder = Registry(registry_url, size=4), f"test/{os.getpid()}/{next(_numbers)}"
+        self._heartbeats = [Heartbeat(registry, holder, seconds=lease, every=lease / 5)]
         self.ctx = Context(
-            registry=Registry(registry_url, size=4),
+            registry=registry,
             providers=made,
             catalogue=parse_catalogue(CATALOGUE, source="harness"),
             platform=Platform(
@@ -125,16 +129,29 @@ class Harness:
             migrations=migrations,
             release=load(migrations)[-1].number,
             stacks={"cluster": "s1", "tenant": "s1"},
-            holder=f"test/{os.getpid()}/{next(_numbers)}",
+            holder=holder,
+            heartbeat=self._heartbeats[0],
             lock_owner=OWNER,
-            notify=lambda task, args: self.notified.append((task, args)),
+            notify=self.notified.append,
             new_password=new_password,
             certificate_key=CERTIFICATE_KEY,
         )
 
     def close(self) -> None:
+        for heartbeat in self._heartbeats:
+            heartbeat.close()
         self.ctx.registry.close()
         self.world.close()
+
+    def another_worker(self, holder: str, *, every: float | None = None) -> Context:
+        """That holds its jobs under this name, and lives as long as the harness. `every`: seconds between two
+        renewals of its leases."""
+        platform = self.ctx.platform
+        heartbeat = Heartbeat(
+            self.ctx.registry, holder, seconds=platform.lease, every=every or platform.heartbeat
+        )
+        self._heartbeats.append(heartbeat)
+        return replace(self.ctx, holder=holder, heartbeat=heartbeat)
 
     # ------------------------------------------------------------------------------- the customer
 
@@ -193,9 +210,10 @@ class Harness:
         event_id: str | None = None,
     ) -> str:
         """An event about it arrives and is stored; its id."""
+        known = self.world.get(SUBSCRIPTION, subscription_id) or {"customer": "cus_x"}
         event = builders.event(
             type_,
-            builders.subscription(id=subscription_id, customer="cus_x"),
+            builders.subscription(id=subscription_id, customer=known["customer"]),
             id=event_id or f"evt_{next(_numbers):08d}",
         )
         with self.ctx.registry.connection() as conn:
@@ -207,26 +225,25 @@ class Harness:
     def work(self, rounds: int = 30) -> None:
         """Work until nothing is due, letting time pass between rounds; on all but rollouts, whose turns the
         tests take themselves."""
-        kinds = [work for work in WORK if work.task != task_names.ROLLOUT]
+        kinds = [kind for kind in ASKED_FOR if kind is not JobKind.ROLLOUT]
         for _ in range(rounds):
-            done = polling.work_once(self.ctx, kinds=kinds)
+            done = work_once(self.ctx, kinds)
             if not done and not self.pass_time():
                 return
         raise AssertionError(f"not reconciled after {rounds} rounds: {self.open_work()}")
 
     def pass_time(self) -> int:
-        """Whatever waits for its time is due now, dead workers' leases have run out; how much waited."""
+        """Whatever waits for its time is due now, but for what is put off for days, and dead workers' leases
+        have run out; how much waited."""
         with self.ctx.registry.connection() as conn:
-            conn.execute("UPDATE lease SET until = '-infinity'")
+            conn.execute("UPDATE job SET lease_until = '-infinity' WHERE state = 'running'")
             conn.execute("UPDATE hostname SET next_poll_at = now() WHERE next_poll_at > now()")
-            waiting = conn.execute(
-                "UPDATE operation SET next_attempt_at = clock_timestamp() WHERE state = 'waiting'"
-            ).rowcount
-            running = conn.execute("SELECT FROM operation WHERE state = 'running'").rowcount
-            events = conn.execute(
-                "UPDATE stripe_event SET next_attempt_at = clock_timestamp() WHERE state = 'received'"
-            ).rowcount
-        return waiting + running + events
+            waited = conn.execute(
+                "UPDATE job SET due_at = least(due_at, now()) WHERE kind <> ALL(%s)"
+                " AND (state = 'running' OR due_at < now() + interval '1 day')",
+                [[*DUTIES, JobKind.ROLLOUT]],
+            )
+        return waited.rowcount
 
     def grace_ends(self) -> None:
         """Logins that were rotated away have had their time, and their tenants are looked at."""
@@ -315,7 +332,7 @@ class Harness:
             open_operations = conn.execute(
                 "SELECT id, resource_id, state, error FROM (SELECT DISTINCT ON (kind, resource_id) *"
                 " FROM operation ORDER BY kind, resource_id, id DESC) newest"
-                " WHERE state NOT IN ('done', 'superseded')"
+                " WHERE state <> 'done'"
             ).fetchall()
         found = [f"event {e['id']} is {e['state']}: {e['reason']}" for e in events]
         found += [

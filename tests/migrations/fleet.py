@@ -18,7 +18,6 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.cluster import ClusterLifecycle
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
@@ -26,7 +25,7 @@ from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.services import releases, rollouts
 from controlplane.services.rollouts import RolloutDetail
-from controlplane.store import lease, placement, tenant
+from controlplane.store import placement, tenant
 from controlplane.store.registry import Registry
 from controlplane.workers.engine.context import Context
 from controlplane.workers.jobs import rollouts as executor
@@ -100,6 +99,7 @@ class Fleet:
             for placed in self.tenants:
                 for role in (placed.migrator_role, *placed.app_roles, placed.owner_role):
                     conn.execute(f'DROP ROLE IF EXISTS "{role}"')
+        self.ctx.heartbeat.close()
         self.ctx.registry.close()
 
     @property
@@ -148,7 +148,6 @@ class Fleet:
                 paid_at=None,
                 release=release,
             )
-            lease.register(conn, ResourceKind.TENANT, tenant_id)
             placement.insert(conn, placed)
             if born:
                 tenant.mark_ready(conn, tenant_id)

@@ -14,6 +14,7 @@ import pytest
 
 from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
@@ -22,14 +23,13 @@ from controlplane.localcloud.fakes.databases import APPLIED, DATABASE
 from controlplane.services import releases, rollouts
 from controlplane.store import placement, tenant
 from controlplane.workers.jobs import rollouts as executor
-from controlplane.workers.jobs import snapshots
-from controlplane.workers.schedule import sweep
 from tests.engine.conftest import harness
 from tests.harness.engine import (
     MIGRATIONS,
     ZONE,
     Harness,
 )
+from tests.harness.work import do_one
 
 __all__ = ["harness"]
 
@@ -144,7 +144,7 @@ def test_a_tenant_can_be_suspended_while_its_migration_fails(harness: Harness) -
     assert disagreements(harness, "0003") == []
 
 
-def test_the_sweep_notifies_for_a_snapshot_until_it_is_there(harness: Harness) -> None:
+def test_a_rollout_waits_for_a_snapshot_until_it_is_there_and_goes_on_by_itself(harness: Harness) -> None:
     plans = dict(harness.ctx.catalogue.plans)
     plans["shared"] = replace(plans["shared"], snapshot_before_migration=True)
     harness.ctx = replace(harness.ctx, catalogue=replace(harness.ctx.catalogue, plans=plans))
@@ -152,19 +152,18 @@ def test_the_sweep_notifies_for_a_snapshot_until_it_is_there(harness: Harness) -
     customer(harness, 1)
     harness.work()
     rollout_id = start(harness, register(harness, "0003_stars.sql"), waves=["100%"])
-    executor.work(harness.ctx, rollout_id)
-    for _ in range(3):
-        harness.notified.clear()
-        sweep.sweep(harness.ctx)
-        if (snapshots.TASK, []) not in harness.notified:
-            break
-        snapshots.work(harness.ctx)
+    looks = 0
+    assert do_one(harness.ctx, JobKind.ROLLOUT) is not None
+    while state(harness, rollout_id) == "running":
+        looks += do_one(harness.ctx, JobKind.SNAPSHOT) is not None
         with harness.ctx.registry.connection() as conn:
-            conn.execute("UPDATE rollout_snapshot SET next_observation_at = clock_timestamp()")
-    assert (executor.TASK, [str(rollout_id)]) in harness.notified
-    executor.work(harness.ctx, rollout_id)
-    harness.work()
+            conn.execute("UPDATE job SET due_at = now() WHERE kind IN ('rollout', 'snapshot')")
+        assert do_one(harness.ctx, JobKind.ROLLOUT) is not None
     assert state(harness, rollout_id) == "done"
+    assert looks > 1
+    with harness.ctx.registry.connection() as conn:
+        assert conn.execute("SELECT FROM job WHERE kind = 'rollout'").fetchall() == []
+    harness.work()
     assert disagreements(harness, "0003") == []
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from controlplane.domain.job import JobKind
 from controlplane.services import rehearsals, schemas
 from controlplane.services.rehearsals import RehearsalDetail
 from controlplane.store import schema_shape
-from controlplane.workers.jobs import rehearsals as executor
+from tests.harness.work import do_one
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet
 
@@ -16,7 +17,9 @@ SLOW = {"0002_slow.sql": "ALTER TABLE notes ADD stars int;\nSELECT pg_sleep(0.3)
 def rehearse(fleet: Fleet, number: str, copies: int) -> RehearsalDetail:
     with fleet.registry.connection() as conn:
         asked = rehearsals.request(conn, number, copies=copies, actor="test")
-    assert executor.work(fleet.ctx) == asked
+    done = do_one(fleet.ctx, JobKind.REHEARSAL)
+    assert done is not None
+    assert done.subject == str(asked)
     with fleet.registry.connection() as conn:
         return rehearsals.show(conn, asked)
 

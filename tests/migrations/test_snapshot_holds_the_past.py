@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from controlplane.domain.catalogue import Catalogue
+from controlplane.domain.job import JobKind
 from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.store.registry import Registry
 from controlplane.workers.jobs import rollouts as executor
-from controlplane.workers.jobs import snapshots
 from controlplane.workers.providers.aws_clusters import AwsClusters
 from controlplane.workers.providers.aws_secrets import AwsSecrets
 from controlplane.workers.providers.aws_snapshots import AwsSnapshots
@@ -25,6 +25,7 @@ from controlplane.workers.providers.databases import PostgresDatabases
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential
 from tests.harness.terraform import new_id
+from tests.harness.work import do_one
 from tests.migrations.fleet import DerivedSecrets, Fleet, context
 
 OLD = {"0001_notes.sql": "CREATE TABLE notes (body text);\nINSERT INTO notes VALUES ('kept')"}
@@ -110,6 +111,7 @@ def test_a_restored_snapshot_has_the_schema_and_the_rows_of_before(
         assert notes(fleet.at, login, endpoints) == []
         assert notes(endpoint(beside), login, endpoints) == [("kept",)]
     finally:
+        ctx.heartbeat.close()
         ctx.registry.close()
 
 
@@ -124,9 +126,9 @@ def migrate(fleet: Fleet, files: dict[str, str]) -> int:
     rollout_id = fleet.start(fleet.release(files), waves=["100%"])
     for _ in range(10):
         executor.work(fleet.ctx, rollout_id)
-        snapshots.work(fleet.ctx)
+        do_one(fleet.ctx, JobKind.SNAPSHOT)
         with fleet.registry.connection() as conn:
-            conn.execute("UPDATE rollout_snapshot SET next_observation_at = clock_timestamp()")
+            conn.execute("UPDATE job SET due_at = clock_timestamp() WHERE kind = 'snapshot'")
         if fleet.show(rollout_id).rollout.state == "done":
             return rollout_id
     raise AssertionError(fleet.show(rollout_id))

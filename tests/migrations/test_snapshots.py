@@ -9,14 +9,15 @@ import pytest
 
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.rollout import Spec
 from controlplane.localcloud.fakes.aws import FakeAccount
 from controlplane.localcloud.fakes.snapshots import SNAPSHOT, FakeSnapshots
 from controlplane.localcloud.fakes.world import World
 from controlplane.services import rollouts
-from controlplane.store import rollout_snapshot
+from controlplane.workers.engine.run import drain
 from controlplane.workers.jobs import rollouts as executor
-from controlplane.workers.jobs import snapshots
+from controlplane.workers.jobs.handlers import HANDLERS
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
 
@@ -29,11 +30,15 @@ class Careful:
     account: FakeAccount
     provider: FakeSnapshots
 
+    def look(self) -> int:
+        """Do what is due about snapshots; how many there were."""
+        return drain(self.fleet.ctx, HANDLERS, Lane.QUICK, kinds=[JobKind.SNAPSHOT])
+
     def work(self, rollout_id: int, *, rounds: int = 50) -> rollouts.RolloutDetail:
-        """As the fleet's own, with the passes over snapshots in between."""
+        """As the fleet's own, with a look at its snapshots in between."""
         for _ in range(rounds):
             executor.work(self.fleet.ctx, rollout_id)
-            snapshots.work(self.fleet.ctx)
+            self.look()
             detail = self.fleet.show(rollout_id)
             if detail.rollout.state != "running":
                 return detail
@@ -41,15 +46,20 @@ class Careful:
         raise AssertionError(f"not over: {self.fleet.show(rollout_id)}")
 
     def pass_time(self) -> None:
+        """Whatever waits for minutes is due now, dead workers' leases have run out."""
         with self.fleet.registry.connection() as conn:
-            conn.execute("UPDATE rollout_snapshot SET next_observation_at = clock_timestamp()")
+            conn.execute("UPDATE job SET lease_until = '-infinity' WHERE state = 'running'")
+            conn.execute(
+                "UPDATE job SET due_at = least(due_at, now()) WHERE due_at < now() + interval '1 hour'"
+            )
             conn.execute("UPDATE rollout_target SET next_attempt_at = clock_timestamp()")
 
     def age(self, **interval: int) -> None:
         """So much time has passed since snapshots were requested and rollouts ended."""
         ((unit, amount),) = interval.items()
+        times = (("rollout_snapshot", "requested_at"), ("rollout", "finished_at"), ("job", "due_at"))
         with self.fleet.registry.connection() as conn:
-            for table, column in (("rollout_snapshot", "requested_at"), ("rollout", "finished_at")):
+            for table, column in times:
                 conn.execute(f"UPDATE {table} SET {column} = {column} - interval '{amount} {unit}'".encode())
         self.pass_time()
 
@@ -90,8 +100,7 @@ def test_nobody_is_migrated_before_the_snapshot_of_its_cluster_is_there(make_car
     (wanted,) = fleet.show(rollout_id).snapshots
     assert (wanted.cluster_id, wanted.state) == (fleet.cluster(1), "making")  # the canary's alone
     assert careful.account.names(SNAPSHOT) == []
-    assert due(fleet)
-    snapshots.work(fleet.ctx)
+    assert careful.look() == 1
     assert careful.account.names(SNAPSHOT) == [f"{fleet.cluster(1)}-rollout-{rollout_id}-1"]
     executor.work(fleet.ctx, rollout_id)
     assert fleet.show(rollout_id).counts.pending == 4  # it is being made
@@ -108,11 +117,6 @@ def test_nobody_is_migrated_before_the_snapshot_of_its_cluster_is_there(make_car
             " WHERE t.started_at < s.available_at"
         ).fetchall()
     assert early == []
-
-
-def due(fleet: Fleet) -> bool:
-    with fleet.registry.connection() as conn:
-        return rollout_snapshot.is_due(conn)
 
 
 def test_plans_that_ask_for_none_have_none(make_careful: MakeCareful) -> None:
@@ -151,11 +155,11 @@ def test_trouble_that_may_pass_is_waited_out_and_no_longer_than_the_bound(make_c
     careful.provider.fail(Retryable("AWS answered Throttling"))
     rollout_id = fleet.start(fleet.release(counting(2)), waves=["100%"], snapshot_timeout=600)
     executor.work(fleet.ctx, rollout_id)
-    snapshots.work(fleet.ctx)
+    careful.look()
     (making,) = fleet.show(rollout_id).snapshots
     assert (making.state, making.error) == ("making", "AWS answered Throttling")
     careful.age(minutes=11)
-    snapshots.work(fleet.ctx)
+    careful.look()
     halted = fleet.show(rollout_id)
     assert halted.rollout.state == "halted"
     assert "not available in time (AWS answered Throttling)" in str(halted.failures[0].error)
@@ -180,7 +184,7 @@ def test_a_worker_that_dies_behind_the_call_leaves_a_snapshot_that_is_adopted(
     executor.work(fleet.ctx, rollout_id)
     for _ in range(2):
         with pytest.raises(Killed):
-            snapshots.work(fleet.ctx)
+            careful.look()
         careful.pass_time()
     assert careful.work(rollout_id).rollout.state == "done"
     assert len(careful.account.names(SNAPSHOT)) == 1
@@ -193,29 +197,31 @@ def test_it_is_kept_and_then_removed(make_careful: MakeCareful) -> None:
     rollout_id = fleet.start(fleet.release(counting(2)), waves=["100%"], snapshot_days=3)
     assert careful.work(rollout_id).rollout.state == "done"
     careful.age(days=2)
-    assert snapshots.work(fleet.ctx) == 0
+    assert careful.look() == 0
     assert len(careful.account.names(SNAPSHOT)) == 1
     careful.age(days=1)
-    assert due(fleet)
-    assert snapshots.work(fleet.ctx) == 1
+    assert careful.look() == 1
     assert careful.account.names(SNAPSHOT) == []
     assert [row.state for row in fleet.show(rollout_id).snapshots] == ["deleted"]
-    assert not due(fleet)
+    with fleet.registry.connection() as conn:
+        assert conn.execute("SELECT FROM job WHERE kind = 'snapshot'").fetchall() == []
 
 
 def test_one_of_an_aborted_rollout_that_was_never_seen_through_goes_too(make_careful: MakeCareful) -> None:
-    careful = make_careful(1)
+    careful = make_careful(1, observations=100)
     fleet = careful.fleet
     rollout_id = fleet.start(fleet.release(counting(2)), waves=["100%"])
     executor.work(fleet.ctx, rollout_id)
-    snapshots.work(fleet.ctx)
+    careful.look()
     with fleet.registry.connection() as conn:
         rollouts.abort(conn, rollout_id, actor="test", reason="not today")
-    careful.pass_time()
-    assert snapshots.work(fleet.ctx) == 0
+    careful.look()
+    assert [row.state for row in fleet.show(rollout_id).snapshots] == ["making"]
+    assert len(careful.account.names(SNAPSHOT)) == 1
     careful.age(days=Spec().snapshot_days)
-    assert snapshots.work(fleet.ctx) == 1
+    assert careful.look() == 1
     assert careful.account.names(SNAPSHOT) == []
+    assert [row.state for row in fleet.show(rollout_id).snapshots] == ["deleted"]
 
 
 def test_who_comes_to_the_cluster_after_the_snapshot_gets_one_too(make_careful: MakeCareful) -> None:
@@ -224,7 +230,7 @@ def test_who_comes_to_the_cluster_after_the_snapshot_gets_one_too(make_careful: 
     rollout_id = fleet.start(fleet.release(counting(2)), waves=["customer-1", "100%"], wave_pause=3600)
     executor.work(fleet.ctx, rollout_id)
     for _ in range(3):
-        snapshots.work(fleet.ctx)
+        careful.look()
         careful.pass_time()
     executor.work(fleet.ctx, rollout_id)
     assert fleet.show(rollout_id).counts.done == 1

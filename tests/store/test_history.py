@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from benchmarks.history import fill
+from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.services import timers
-from controlplane.store import event, history, lease, notification, operation, preview, summary
+from controlplane.store import event, history, job, notification, operation, summary
 from controlplane.store.registry import Connection, Registry, one
 
 # ---------------------------------------------------------------------------------- by an index
@@ -42,22 +43,28 @@ def test_every_foreign_key_has_an_index_by_which_a_delete_finds_its_rows(registr
 
 
 MANY = 5_000
+ENDED = (
+    "INSERT INTO job_history (id, kind, subject, state, attempts, fencing_token, causes, cause_count,"
+    " created_at, started_at, finished_at)"
+)
+NUMBER = "nextval(pg_get_serial_sequence('job', 'id'))"
+BY_HAND = '[{"reason": "asked for by hand", "actor": "support"}]'
 _ID = "'t-' || translate(lpad(n::text, 12, '0'), '0189', 'abcd')"
 _LARGE = (
     "INSERT INTO tenant (id, slug, display_name, customer_id, spec, next_observation_at)"
     f" SELECT {_ID}, 'slug-' || n, 'Tenant', 'cus_' || n, '{{\"lifecycle\": \"active\"}}',"
     "  clock_timestamp() + make_interval(secs => n) FROM generate_series(1, %(many)s) AS n",
-    "INSERT INTO lease (kind, resource_id) SELECT 'tenant', id FROM tenant",
-    "INSERT INTO operation (kind, resource_id, reason, actor, state, finished_at)"
-    " SELECT 'tenant', id, 'asked for by hand', 'support', 'done', clock_timestamp() FROM tenant",
-    "INSERT INTO operation (kind, resource_id, reason, actor, state, next_attempt_at)"
-    " SELECT 'tenant', id, 'periodic observation', 'sweep', 'waiting',"
-    "  clock_timestamp() + interval '1 hour' FROM tenant ORDER BY id LIMIT 1000",
-    "INSERT INTO operation (kind, resource_id, reason, actor, state, finished_at)"
-    " SELECT 'tenant', id, 'asked for by hand', 'support', 'parked', clock_timestamp()"
+    f"{ENDED} SELECT {NUMBER}, 'tenant', id, 'done', 1, 1, '{BY_HAND}', 1, now(), now(), now() FROM tenant",
+    f"{ENDED} SELECT {NUMBER}, 'tenant', id, 'parked', 1, 1, '{BY_HAND}', 1, now(), now(), now()"
     " FROM tenant ORDER BY id LIMIT 5",
-    "INSERT INTO stripe_event (id, type, livemode, created_at, body, state, received_at, handled_at)"
-    " SELECT 'evt_' || n, 'invoice.paid', false, now(), 'body', 'applied',"
+    "INSERT INTO job (kind, subject, lock, lane, priority, due_at)"
+    " SELECT 'tenant', id, id, 'quick', 3, clock_timestamp() + interval '1 hour' FROM tenant",
+    "INSERT INTO job (kind, subject, lock, lane, priority) VALUES ('seal', 'seal', 'seal', 'quick', 3)",
+    "UPDATE job SET due_at = clock_timestamp() WHERE id IN (SELECT id FROM job ORDER BY id LIMIT 3)",
+    "UPDATE job SET state = 'running', fencing_token = 1, holder = 'w', lease_until = '-infinity'"
+    " WHERE id IN (SELECT id FROM job ORDER BY id DESC OFFSET 1 LIMIT 2)",
+    "INSERT INTO stripe_event (id, type, livemode, created_at, body, subject, state, received_at, handled_at)"
+    " SELECT 'evt_' || n, 'invoice.paid', false, now(), 'body', 'sub_' || n, 'applied',"
     "  now() - make_interval(secs => n), now() - make_interval(secs => n)"
     " FROM generate_series(1, %(many)s) AS n",
     "INSERT INTO notification (id, tenant_id, kind, once, payload, state, finished_at)"
@@ -65,8 +72,6 @@ _LARGE = (
     "  clock_timestamp() FROM tenant",
     "INSERT INTO preview (tenant_id, actor, state, finished_at)"
     " SELECT id, 'support', 'done', clock_timestamp() FROM tenant",
-    "UPDATE operation SET next_attempt_at = clock_timestamp() WHERE id IN"
-    " (SELECT id FROM operation WHERE state = 'waiting' LIMIT 3)",
     "UPDATE tenant SET next_observation_at = clock_timestamp() WHERE slug = 'slug-7'",
     "UPDATE tenant SET needs_attention = 'look', runbook = 'retrying' WHERE slug = 'slug-8'",
 )
@@ -80,7 +85,9 @@ def large(postgres_server: PostgresServer, registry_template: str) -> Iterator[R
         fill(conn, operations=MANY, runs=3 * MANY, days=80)
         for statement in _LARGE:
             conn.execute(statement.encode(), {"many": MANY} if "%(" in statement else None)
-        conn.execute("UPDATE operation SET finished_at = '2020-01-01' WHERE id % 500 = 0 AND state = 'done'")
+        conn.execute(
+            "UPDATE job_history SET finished_at = '2020-01-01' WHERE id % 500 = 0 AND state = 'done'"
+        )
         conn.execute("ANALYZE")
         yield registry
     postgres_server.drop_database("large_history")
@@ -100,18 +107,34 @@ def _took(conn: Connection, index: str) -> int:
 
 LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
     "prune": (lambda conn: history.prune(conn, limit=500), "terraform_run_operation"),
-    "operations that are due": (lambda conn: operation.due(conn, limit=500), "operation_due"),
-    "the lease of each of those": (lambda conn: operation.due(conn, limit=500), "lease_pkey"),
-    "events that are due": (lambda conn: event.due(conn, limit=500), "stripe_event_due"),
-    "previews that are due": (lambda conn: preview.due(conn, limit=500), "preview_due"),
-    "a notification that is due": (notification.due, "notification_due"),
+    "is there one for a duty": (lambda conn: job.keep_due(conn, JobKind.SEAL), "job_subject"),
+    "events about a subject": (lambda conn: event.received(conn, "sub_7"), "stripe_event_received"),
+    "a notification that is due": (notification.next_due, "notification_waiting"),
     "observations, graces and trials": (lambda conn: timers.run(conn, limit=500), "tenant_next_observation"),
-    "a claim of anything": (lambda conn: lease.claim(conn, holder="w", seconds=1), "operation_due"),
+    "a claim of anything": (lambda conn: job.claim(conn, Lane.QUICK, holder="w", seconds=60), "job_due"),
+    "a claim of the oldest": (
+        lambda conn: job.claim(conn, Lane.QUICK, holder="w", seconds=60, oldest=True),
+        "job_due",
+    ),
+    "a take-over": (lambda conn: job.take_over(conn, Lane.QUICK, holder="v", seconds=60), "job_holder"),
+    "a beat": (
+        lambda conn: job.beat(conn, "w", [1], lanes=[Lane.QUICK], version="", seconds=60),
+        "job_holder",
+    ),
     "how many need attention": (summary.needing_attention, "tenant_attention"),
     "operations that are parked": (
         lambda conn: operation.page(conn, before=None, limit=50, state="parked"),
-        "operation_parked",
+        "job_history_parked",
     ),
+    "the newest operations": (
+        lambda conn: operation.page(conn, before=None, limit=50),
+        "job_history_pkey",
+    ),
+    "the past of one tenant": (
+        lambda conn: operation.page(conn, before=None, limit=50, resource_id="tenant-7"),
+        "job_history_subject",
+    ),
+    "one operation": (lambda conn: operation.get(conn, 7), "job_history_absorbed"),
 }
 
 
@@ -141,16 +164,22 @@ def conn(registry: Registry) -> Iterator[Connection]:
             " VALUES (%s, 'acme', 'Acme', 'cus_1', '{}')",
             [TENANT],
         )
-        opened.execute("INSERT INTO lease (kind, resource_id) VALUES ('tenant', %s)", [TENANT])
         yield opened
 
 
-def _operation(conn: Connection, state: str, *, days: float, reason: str = "asked for by hand") -> int:
+def _operation(conn: Connection, state: str, *, days: float, asked_for: bool = True) -> int:
+    """That ended so many days ago, or has waited so long. Nobody `asked_for` a periodic observation."""
+    if state == "waiting":
+        number = job.ensure(conn, JobKind.TENANT, TENANT, reason="asked for by hand", actor="support")
+        conn.execute(
+            "UPDATE job SET created_at = now() - make_interval(secs => 86400 * %s::float8) WHERE id = %s",
+            [days, number],
+        )
+        return number
     row = conn.execute(
-        "INSERT INTO operation (kind, resource_id, reason, actor, state, finished_at)"
-        " VALUES ('tenant', %s, %s, 'support', %s, now() - make_interval(secs => 86400 * %s::float8))"
-        " RETURNING id",
-        [TENANT, reason, state, days],
+        f"{ENDED} SELECT {NUMBER}, 'tenant', %s, %s, 1, 1, %s, %s, at, at, at"
+        " FROM (SELECT now() - make_interval(secs => 86400 * %s::float8) AS at) AS x RETURNING id".encode(),
+        [TENANT, state, BY_HAND if asked_for else "[]", int(asked_for), days],
     )
     return int(one(row.fetchone())["id"])
 
@@ -168,15 +197,10 @@ def _prune(conn: Connection, *, limit: int = 2) -> int:
 
 
 def test_operations_go_with_their_steps_when_their_days_are_over(conn: Connection) -> None:
-    look = history.PERIODIC_OBSERVATION
-    gone = [
-        _operation(conn, "done", days=91),
-        _operation(conn, "superseded", days=91),
-        _operation(conn, "done", days=3, reason=look),
-    ]
+    gone = [_operation(conn, "done", days=91), _operation(conn, "done", days=3, asked_for=False)]
     kept = [
         _operation(conn, "done", days=89),
-        _operation(conn, "done", days=1, reason=look),
+        _operation(conn, "done", days=1, asked_for=False),
         _operation(conn, "waiting", days=400),
     ]
     for number in (*gone, *kept):
@@ -219,9 +243,10 @@ def test_events_lose_their_body_first_and_go_a_year_later(conn: Connection) -> N
         ("evt_7_old", "ignored", days + 1),
     ):
         conn.execute(
-            "INSERT INTO stripe_event (id, type, livemode, created_at, body, state, received_at, handled_at)"
-            " VALUES (%(id)s, 'x', false, now(), 'body', %(state)s, now() - make_interval(days => %(age)s),"
-            "  now() - make_interval(days => %(age)s))",
+            "INSERT INTO stripe_event (id, type, livemode, created_at, body, subject, state, received_at,"
+            "  handled_at)"
+            " VALUES (%(id)s, 'x', false, now(), 'body', 'sub_1', %(state)s,"
+            "  now() - make_interval(days => %(age)s), now() - make_interval(days => %(age)s))",
             {"id": name, "state": state, "age": age},
         )
     _prune(conn)
@@ -256,3 +281,14 @@ def test_notices_and_previews_that_are_over_go(conn: Connection) -> None:
     assert _prune(conn) == 5
     assert _left(conn, "notification", "once") == ["3", "4"]
     assert _left(conn, "preview") == [3, 4]
+
+
+def test_a_process_that_has_said_nothing_for_a_day_is_gone(conn: Connection) -> None:
+    for name, hours in (("dead", 25), ("silent", 23), ("alive", 0)):
+        conn.execute(
+            "INSERT INTO process (id, lanes, version, heartbeat_at)"
+            " VALUES (%s, '{quick}', '', now() - make_interval(hours => %s))",
+            [name, hours],
+        )
+    assert _prune(conn) == 1
+    assert _left(conn, "process") == ["alive", "silent"]

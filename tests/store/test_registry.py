@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import psycopg
 import pytest
 
 from controlplane.domain.billing import EventState
@@ -16,6 +17,7 @@ from controlplane.store.registry import (
     Registry,
     RegistryUnavailable,
     columns,
+    oldest_snapshot,
     one,
     returning,
     select,
@@ -27,7 +29,7 @@ def test_a_transaction_that_falls_silent_loses_its_locks(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As that of a process which was stopped in the middle of it."""
-    monkeypatch.setattr(module, "SILENT_AT_MOST", 0.5)
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_TIMEOUT", 0.5)
     with Registry(database_url) as one, Registry(database_url) as other:
         held, ended = threading.Event(), threading.Event()
         lost: list[RegistryUnavailable] = []
@@ -52,6 +54,59 @@ def test_a_transaction_that_falls_silent_loses_its_locks(
     assert len(lost) == 1
 
 
+def test_a_transaction_that_says_much_and_never_ends_is_ended(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot would slow every claim down."""
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_TIMEOUT", 0.2)
+
+    def endless(registry: Registry) -> None:
+        with registry.connection() as conn, conn.transaction():
+            while True:
+                conn.execute("SELECT 1")
+
+    with Registry(database_url, statement_timeout=0.2) as registry, pytest.raises(RegistryUnavailable):
+        endless(registry)
+
+
+def test_a_connection_is_checked_when_it_has_not_been_used_for_a_while(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut() -> None:
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def ask(registry: Registry) -> None:
+        with registry.connection() as conn:
+            conn.execute("SELECT 1")
+
+    with Registry(database_url, size=1) as registry:
+        ask(registry)
+        cut()
+        with pytest.raises(RegistryUnavailable):
+            ask(registry)
+        ask(registry)
+        cut()
+        monkeypatch.setattr(module, "FRESH", -1.0)
+        ask(registry)
+
+
+def test_the_oldest_snapshot_and_who_keeps_it_are_known(registry: Registry, database_url: str) -> None:
+    with registry.connection() as conn:
+        assert oldest_snapshot(conn) is None
+        with psycopg.connect(database_url, application_name="a dump") as old:
+            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            old.execute("SELECT 1")
+            found = oldest_snapshot(conn)
+        assert oldest_snapshot(conn) is None
+    assert found is not None
+    assert "a dump" in found.who
+    assert found.seconds >= 0
+
+
 # -------------------------------------------------------------------------------- rows and states
 
 
@@ -67,8 +122,8 @@ class Row:
 def conn(registry: Registry) -> Iterator[Connection]:
     with registry.connection() as opened:
         opened.execute(
-            "INSERT INTO stripe_event (id, type, livemode, created_at, body, state)"
-            " VALUES ('evt_1', 'invoice.paid', false, now(), 'body', 'received')"
+            "INSERT INTO stripe_event (id, type, livemode, created_at, body, subject, state)"
+            " VALUES ('evt_1', 'invoice.paid', false, now(), 'body', 'evt_1', 'received')"
         )
         yield opened
 
@@ -82,7 +137,7 @@ def test_what_is_selected_derives_from_the_row(conn: Connection) -> None:
 
 
 def move(conn: Connection, event_id: str, to: EventState, **values: object) -> None:
-    key = {"id": event_id, "attempts": 0}
+    key = {"id": event_id, "type": "invoice.paid"}
     transition(conn, "stripe_event", key, to, "reason = %(reason)s", reason="why", **values)  # type: ignore[arg-type]
 
 

@@ -29,7 +29,6 @@ def started(registry: Registry) -> int:
                 [tenant, tenant, Jsonb({"lifecycle": "active"})],
             )
             conn.execute("INSERT INTO placement VALUES (%s, 1, %s, 'current')", [tenant, CLUSTER])
-            conn.execute("INSERT INTO lease (kind, resource_id) VALUES ('tenant', %s)", [tenant])
         conn.execute(
             "INSERT INTO release (number, adapter, checksum, actor) VALUES ('0002', 'sql', 'x', 'x')"
         )

@@ -13,16 +13,16 @@ from psycopg.rows import dict_row
 from controlplane.domain.billing import EventState, SubscriptionOutcome
 from controlplane.domain.data_copy import CopyKind, CopyState
 from controlplane.domain.errors import Refused
+from controlplane.domain.job import JobKind, Lane, OperationState, PreviewState
 from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.notification import NotificationState
-from controlplane.domain.operation import OperationState, PreviewState, ResourceKind
 from controlplane.domain.placement import PlacementState
 from controlplane.domain.purge import PurgeState
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import RehearsalState, RolloutState, SnapshotState, TargetState
 from controlplane.domain.state import State
 from controlplane.domain.steps import StepState
-from controlplane.store import schema_version
+from controlplane.store import job, operation, schema_version
 from controlplane.store.registry import Connection, Registry, one
 from tests import registry_lint
 
@@ -163,12 +163,13 @@ VALUES: dict[str, Iterable[str]] = {
     "credential.login": ("app", "migrator"),
     "data_copy.kind": CopyKind,
     "data_copy.state": CopyState,
-    "lease.kind": ResourceKind,
+    "job.lane": Lane,
+    "job.state": ("waiting", "running"),
+    "job_history.state": ("done", "parked"),
     "move.checked": ("before", "after"),
     "move.kind": MoveKind,
     "move.phase": MovePhase,
     "notification.state": NotificationState,
-    "operation.state": OperationState,
     "placement.state": PlacementState,
     "preview.state": PreviewState,
     "purge.state": PurgeState,
@@ -202,3 +203,16 @@ def test_a_column_takes_the_values_of_its_enum_and_no_other(registry: Registry) 
 def test_a_state_is_reached_from_others_of_its_own(states: type[State]) -> None:
     if issubclass(states, State):
         assert {source for state in states for source in state.sources} <= set(states)
+
+
+def test_an_operation_is_in_one_of_the_states_of_its_job() -> None:
+    assert {*VALUES["job.state"], *VALUES["job_history.state"]} == set(OperationState)
+
+
+def test_an_operation_that_nobody_asked_for_says_so_as_its_job_does(registry: Registry) -> None:
+    with registry.connection() as conn:
+        job.ensure(conn, JobKind.TENANT, "t-aaaaaaaaaaaa")
+        held = job.claim(conn, Lane.QUICK, holder="w", seconds=30)
+        assert held is not None
+        shown = operation.get(conn, held.id)
+    assert (shown.reason, shown.actor) == (held.reason, held.actor)

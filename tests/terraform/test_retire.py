@@ -42,6 +42,8 @@ def row(cluster_id: str) -> ClusterRow:
         id=cluster_id,
         cluster_class=SPEC.cluster_class,
         slots=1,
+        used=0,
+        ever_used=False,
         spec=SPEC,
         generation=1,
         observed_generation=0,

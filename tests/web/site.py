@@ -15,11 +15,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
+from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import tenants
 from controlplane.settings import WebSettings
 from controlplane.store.registry import Registry
+from controlplane.wake_up import WakeUp
 from controlplane.web.app import create_app
 from dataplane.tenant_config import sign
 
@@ -61,22 +63,24 @@ ENVIRONMENT = {
 
 @dataclass
 class Site:
-    """`wake_ups`: what the broker was sent, in order. `settings`: variables over those of ENVIRONMENT."""
+    """`wake_ups`: the lanes that the broker was sent, in order. `settings`: variables over those of
+    ENVIRONMENT."""
 
     registry: Registry
-    wake_ups: list[tuple[str, list[str]]] = field(default_factory=list)
+    wake_ups: list[Lane] = field(default_factory=list)
     broker_down: bool = False
     clock: float | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = WebSettings.from_environment({**ENVIRONMENT, **self.settings})
-        self.app: Flask = create_app(self.registry, settings, self._notify, entry, clock=self._now)
+        notify = WakeUp(self._publish, gap=0)
+        self.app: Flask = create_app(self.registry, settings, notify, entry, clock=self._now)
 
-    def _notify(self, task: str, args: list[str]) -> None:
+    def _publish(self, lane: Lane) -> None:
         if self.broker_down:
             raise ConnectionError("no broker")
-        self.wake_ups.append((task, args))
+        self.wake_ups.append(lane)
 
     def _now(self) -> float:
         return time.time() if self.clock is None else self.clock
@@ -94,24 +98,33 @@ class Site:
     def deliver(self, body: bytes, **signing: Any) -> TestResponse:
         return self.client.post("/webhooks/stripe", data=body, headers=signed(body, **signing))
 
-    def found(
-        self, subscription: str, *, name: str = "Acme", domains: tuple[str, ...] = ()
-    ) -> tuple[str, list[Any]]:
-        """Found a tenant as billing does; its id and what billing would notify of."""
+    def found(self, subscription: str, *, name: str = "Acme", domains: tuple[str, ...] = ()) -> str:
+        """Found a tenant as billing does; its id."""
         tenant_id = tenant_id_for(subscription)
         wanted = TenantSpec(Lifecycle.ACTIVE, "team", "active", custom_domains=domains)
         request = tenants.Request(tenant_id, f"cus_{subscription}", name, name, wanted, None)
         with self.registry.connection() as conn, conn.transaction():
-            return tenant_id, tenants.bring_to(conn, request, CATALOGUE, actor="billing", reason="a test")
+            tenants.bring_to(conn, request, CATALOGUE, actor="billing", reason="a test")
+        return tenant_id
 
     def closed(self, subscription: str) -> str:
         """Found a tenant and end it as billing does; its id."""
-        tenant_id, _ = self.found(subscription)
+        tenant_id = self.found(subscription)
         wanted = TenantSpec(Lifecycle.CLOSED, "team", "canceled")
         request = tenants.Request(tenant_id, f"cus_{subscription}", "Acme", None, wanted, None)
         with self.registry.connection() as conn, conn.transaction():
             tenants.bring_to(conn, request, CATALOGUE, actor="billing", reason="a test")
         return tenant_id
+
+    def jobs(self, *kinds: JobKind) -> list[tuple[JobKind, str]]:
+        """Those of these kinds that a worker would take now, with what each is about, in the order in which
+        they were asked for."""
+        waiting = self.rows(
+            "SELECT kind, subject FROM job WHERE state = 'waiting' AND due_at <= clock_timestamp()"
+            " AND kind = ANY(%s) ORDER BY id",
+            list(kinds or JobKind),
+        )
+        return [(JobKind(job["kind"]), job["subject"]) for job in waiting]
 
     def rows(self, statement: str, *args: Any) -> list[dict[str, Any]]:
         with self.registry.connection() as conn:

@@ -1,8 +1,9 @@
+from controlplane.domain.job import JobKind, Lane
 from tests.web.site import Site
 
 
 def _ready(site: Site) -> str:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     site.rows("UPDATE tenant SET ready_at = now()")
     return tenant_id
 
@@ -12,7 +13,8 @@ def test_a_clone_is_asked_for_shown_and_closed(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/clone", {"slug": "acme-copy", "reason": "a ticket"})
     assert answer.status_code == 202
     clone_id = answer.json["tenant"]
-    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["tenant", clone_id])
+    assert site.wake_ups == [Lane.QUICK]
+    assert site.jobs(JobKind.TENANT) == [(JobKind.TENANT, tenant_id), (JobKind.TENANT, clone_id)]
     shown = site.get("/v1/tenants/acme-copy").json
     assert (shown["clone_of"], shown["customer"], shown["spec"]["plan"]) == (tenant_id, "internal", "team")
     assert site.get("/v1/tenants/acme").json["clone_of"] is None

@@ -1,5 +1,6 @@
 import pytest
 
+from controlplane.domain.job import JobKind, Lane
 from controlplane.store import audit
 from tests.web.site import Site, event
 
@@ -36,8 +37,9 @@ def test_a_replay_is_due_audited_and_notified(site: Site) -> None:
     answer = site.post("/v1/events/evt_1/replay")
     assert answer.status_code == 202
     assert answer.headers["Location"] == "/v1/events/evt_1"
-    assert (answer.json["event"]["state"], answer.json["event"]["attempts"]) == ("received", 0)
-    assert site.wake_ups == [("controlplane.workers.runtime.tasks.handle_event", ["evt_1"])]
+    assert (answer.json["event"]["state"], answer.json["event"]["handled_at"]) == ("received", None)
+    assert site.wake_ups == [Lane.QUICK]
+    assert site.jobs() == [(JobKind.INTAKE, "evt_1")]
     assert site.rows("SELECT actor, resource FROM audit WHERE action = 'event.replay'") == [
         {"actor": "api:operator-bot", "resource": "evt_1"}
     ]

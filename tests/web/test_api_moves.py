@@ -1,10 +1,11 @@
+from controlplane.domain.job import JobKind, Lane
 from tests.web.site import Site
 
 GHOST = "t-aaaaaaaaaaaa"
 
 
 def _ready(site: Site) -> str:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     site.rows("UPDATE tenant SET ready_at = now()")
     return tenant_id
 
@@ -15,7 +16,8 @@ def test_a_move_is_asked_for_and_shown(site: Site) -> None:
     assert answer.status_code == 202
     operation = answer.json["operation"]
     assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
-    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["tenant", tenant_id])
+    assert site.wake_ups == [Lane.QUICK]
+    assert (JobKind.TENANT, tenant_id) in site.jobs()
     shown = site.get("/v1/tenants/acme").json
     assert not shown["reconciled"]
     named = ("to", "phase", "actor", "from_placement", "pause_seconds")
@@ -51,7 +53,8 @@ def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/move", {"to": "dedicated", "dry_run": True})
     assert answer.status_code == 202
     assert answer.json["preview"]["tenant"] == tenant_id
-    assert site.wake_ups[-1][0] == "controlplane.workers.runtime.tasks.preview"
+    assert site.wake_ups == [Lane.LONG]
+    assert site.jobs(JobKind.PREVIEW) == [(JobKind.PREVIEW, str(answer.json["preview"]["id"]))]
     assert site.rows("SELECT move_to FROM preview") == [{"move_to": "dedicated"}]
     assert site.rows("SELECT FROM move") == []
 

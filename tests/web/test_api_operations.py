@@ -1,20 +1,22 @@
 import pytest
 
-from controlplane.domain.operation import ClaimedOperation, OperationState, ResourceKind
+from controlplane.domain.job import Job, JobKind, Lane, Trouble
 from controlplane.domain.steps import Step, StepName, StepState
-from controlplane.store import lease, operation, step
+from controlplane.store import job, step
 from controlplane.store.registry import Connection
 from tests.web.site import Site, bearer
 
 
-def claimed(site: Site, tenant_id: str) -> ClaimedOperation:
+def claimed(site: Site, tenant_id: str) -> Job:
     with site.registry.connection() as conn:
-        held = lease.claim(conn, holder="test", seconds=60, kind=ResourceKind.TENANT, resource_id=tenant_id)
+        held = job.claim(
+            conn, Lane.QUICK, holder="test", seconds=60, kinds=[JobKind.TENANT], subject=tenant_id
+        )
     assert held is not None
     return held
 
 
-def note(site: Site, held: ClaimedOperation, seq: int, message: str) -> None:
+def note(site: Site, held: Job, seq: int, message: str) -> None:
     with site.registry.connection() as conn:
         step.note(
             conn, held, seq, kind="done", address="aws_x.y", action="create", seconds=1.5, message=message
@@ -22,7 +24,7 @@ def note(site: Site, held: ClaimedOperation, seq: int, message: str) -> None:
 
 
 def test_an_operation_shows_its_steps_and_their_seconds(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     held = claimed(site, tenant_id)
     with site.registry.connection() as conn:
         first = step.begin(conn, held, Step(StepName.ANNOUNCE, "say that it is coming"))
@@ -33,7 +35,7 @@ def test_an_operation_shows_its_steps_and_their_seconds(site: Site) -> None:
             " CASE state WHEN 'done' THEN timestamptz '2026-01-01 00:00:02.5Z' END"
         )
     site.clock = 1767225607.0  # seven seconds into 2026
-    shown = site.get(f"/v1/operations/{held.operation_id}").json
+    shown = site.get(f"/v1/operations/{held.id}").json
     assert (shown["state"], shown["kind"], shown["resource"]) == ("running", "tenant", tenant_id)
     done, running = shown["steps"]
     assert (done["name"], done["state"], done["seconds"]) == ("announce", "done", 2.5)
@@ -42,12 +44,12 @@ def test_an_operation_shows_its_steps_and_their_seconds(site: Site) -> None:
 
 
 def test_progress_is_read_from_where_the_reader_stopped(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     held = claimed(site, tenant_id)
     with site.registry.connection() as conn:
         seq = step.begin(conn, held, Step(StepName.APPLY_TENANT_STACK, "nothing is there"))
     note(site, held, seq, "one")
-    url = f"/v1/operations/{held.operation_id}"
+    url = f"/v1/operations/{held.id}"
     first = site.get(url).json
     assert [found["message"] for found in first["events"]] == ["one"]
     assert site.get(f"{url}?events_after={first['events_after']}").json["events"] == []
@@ -62,11 +64,11 @@ def test_progress_is_read_from_where_the_reader_stopped(site: Site) -> None:
 
 
 def test_operations_are_filtered_by_resource_and_state(site: Site) -> None:
-    one, _ = site.found("sub_1")
-    two, _ = site.found("sub_2")
+    one = site.found("sub_1")
+    two = site.found("sub_2")
     held = claimed(site, one)
     with site.registry.connection() as conn:
-        operation.finish(conn, held, OperationState.PARKED, error="no quota", runbook="aws-quota")
+        job.park(conn, held, Trouble("no quota", None, "aws-quota"))
     (parked,) = site.get(f"/v1/operations?resource={one}").json["items"]
     assert (parked["state"], parked["error"], parked["runbook"]) == ("parked", "no quota", "aws-quota")
     assert parked["next_attempt_at"] is None
@@ -83,7 +85,7 @@ def test_an_unknown_operation_is_404(site: Site) -> None:
 
 
 def test_who_asked_is_kept_with_the_id_of_each_request(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     for number, role in enumerate(("operator", "second")):
         headers = bearer(role) | {"X-Request-ID": f"req-{number}"}
         body = {"reason": f"reason {number}"}
@@ -102,8 +104,7 @@ def test_who_asked_is_kept_with_the_id_of_each_request(site: Site) -> None:
 def test_what_is_shown_is_of_one_moment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that begins while the steps are read comes with the next look, and so do its events: whoever
     watches asks for those behind the last one that was shown."""
-    tenant_id, _ = site.found("sub_1")
-    held = claimed(site, tenant_id)
+    held = claimed(site, site.found("sub_1"))
     steps = step.of_operation
 
     def read_and_begin(conn: Connection, operation_id: int) -> list[step.StepRow]:
@@ -114,5 +115,5 @@ def test_what_is_shown_is_of_one_moment(site: Site, monkeypatch: pytest.MonkeyPa
         return found
 
     monkeypatch.setattr(step, "of_operation", read_and_begin)
-    shown = site.get(f"/v1/operations/{held.operation_id}").json
+    shown = site.get(f"/v1/operations/{held.id}").json
     assert (shown["steps"], shown["events"], shown["events_after"]) == ([], [], 0)

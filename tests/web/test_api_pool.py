@@ -17,14 +17,16 @@ def test_before_the_first_look_there_is_nothing_to_tell(site: Site) -> None:
 
 def test_each_fit_says_what_is_asked_for_and_what_is_there(site: Site) -> None:
     site.found("sub_1")
+    before = site.jobs()
     with site.registry.connection() as conn:
-        assert pool.tend(conn, replace(WARM, plans={}), lambda row: "", Quota(clusters=7)) == (0, [])
+        assert pool.tend(conn, replace(WARM, plans={}), lambda row: "", Quota(clusters=7)) == 0
     found = site.get("/v1/pool").json
     assert found["classes"] == []
     assert found["without_plan"][0]["used"] == 1
     assert found["quota_left"] == {"clusters": 7, "instances": None}
     with site.registry.connection() as conn:
-        assert pool.tend(conn, WARM, lambda row: "", Quota()) == (0, [])
+        assert pool.tend(conn, WARM, lambda row: "", Quota()) == 0
+    assert site.jobs() == before
     found = site.get("/v1/pool").json
     (cluster_class,) = found["classes"]
     assert (cluster_class["plans"], cluster_class["warm_slots"]) == (["team"], 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.domain.job import JobKind, Lane
 from tests.web.site import Site
 
 
@@ -28,9 +29,11 @@ def test_it_is_shown_asked_for_and_approved_by_another(site: Site, closed: str) 
     assert (alone.status_code, "somebody else" in alone.json["error"]["message"]) == (409, True)
     stale = site.post(approve, {**word, "digest": "0" * 64}, role="second")
     assert stale.status_code == 409
+    assert site.wake_ups == []
     done = site.post(approve, word, role="second")
     assert (done.status_code, done.json["purge"]["purge"]["approved_by"]) == (202, "api:second-bot")
-    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["tenant", closed])
+    assert site.wake_ups == [Lane.QUICK]
+    assert (JobKind.TENANT, closed) in site.jobs()
     assert site.get(f"/v1/tenants/{closed}/certificate").status_code == 404
     back = site.post(f"/v1/tenants/{closed}/withdraw-purge", {"reason": "a mistake"})
     assert (back.status_code, back.json["purge"]["purge"]) == (200, None)
@@ -66,7 +69,7 @@ def test_what_is_missing_is_named(
 
 
 def test_a_living_tenant_is_not_purged(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     assert site.get(f"/v1/tenants/{tenant_id}/purge").status_code == 409
     assert site.post(f"/v1/tenants/{tenant_id}/purge", {"reason": "x", "early": True}).status_code == 409
 
@@ -85,7 +88,12 @@ def test_notices_are_listed_shown_and_sent_again(site: Site, closed: str) -> Non
     assert site.post(f"/v1/notifications/{notification['id']}/redeliver", {}).status_code == 409
     site.rows("UPDATE notification SET state = 'dead', finished_at = now()")
     assert site.get("/v1/notifications?state=dead").json["items"][0]["id"] == notification["id"]
+    site.rows(
+        "INSERT INTO job (kind, subject, lock, lane, priority, due_at)"
+        " VALUES ('notifications', 'notifications', 'notifications', 'quick', 3, now() + interval '5 s')"
+    )
     again = site.post(f"/v1/notifications/{notification['id']}/redeliver", {})
     assert (again.status_code, again.json["notification"]["state"]) == (202, "waiting")
-    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.deliver", [])
+    assert Lane.QUICK in site.wake_ups
+    assert site.jobs(JobKind.NOTIFICATIONS) == [(JobKind.NOTIFICATIONS, "notifications")], "due at once"
     assert site.get("/v1/notifications?state=lost").status_code == 400

@@ -28,8 +28,8 @@ def payload(tenant_id: str, status: str = "active") -> dict[str, object]:
 
 
 def test_clusters_show_their_slots_and_tenants(site: Site) -> None:
-    one, _ = site.found("sub_1")
-    two, _ = site.found("sub_2")
+    one = site.found("sub_1")
+    two = site.found("sub_2")
     (listed,) = site.get("/v1/clusters").json["items"]
     assert (listed["slots"], listed["used"], listed["free"], listed["ready"]) == (10, 2, 8, False)
     with site.registry.connection() as conn:
@@ -68,7 +68,7 @@ def test_parked_subscriptions_say_why(site: Site) -> None:
 
 
 def test_a_host_is_resolved_to_an_entry_that_data_planes_trust(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     with site.registry.connection() as conn:
         epoch = route.decide(conn, HOST, tenant_id, payload(tenant_id))
     answer = site.get(f"/v1/resolve?host={HOST.upper()}.", role="dataplane")
@@ -80,7 +80,7 @@ def test_a_host_is_resolved_to_an_entry_that_data_planes_trust(site: Site) -> No
 
 
 def test_an_unknown_host_is_not_mistaken_for_a_wrong_address(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     with site.registry.connection() as conn:
         route.decide(conn, HOST, tenant_id, payload(tenant_id, "gone"))
     for host in (HOST, "nobody.tenants.example"):

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.restore import moment
 from tests.web.site import Site
 
 
 def _ready(site: Site) -> str:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     site.rows("UPDATE tenant SET ready_at = now() - interval '3 days'")
     return tenant_id
 
@@ -24,7 +25,8 @@ def test_a_restore_is_asked_for_and_shown(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/restore", {"at": at, "reason": "rows were deleted"})
     assert answer.status_code == 202
     assert answer.headers["Location"] == f"/v1/operations/{answer.json['operation']['id']}"
-    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.converge", ["tenant", tenant_id])
+    assert site.wake_ups == [Lane.QUICK]
+    assert (JobKind.TENANT, tenant_id) in site.jobs()
     shown = site.get("/v1/tenants/acme").json["move"]
     assert (shown["kind"], shown["phase"], shown["to"]) == ("restore", "preparing", "shared")
     assert shown["restore"] == {
@@ -60,7 +62,8 @@ def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
     answer = site.post("/v1/tenants/acme/restore", {"snapshot": "nightly", "dry_run": True})
     assert answer.status_code == 202
     assert answer.json["preview"]["tenant"] == tenant_id
-    assert site.wake_ups[-1][0] == "controlplane.workers.runtime.tasks.preview"
+    assert site.wake_ups == [Lane.LONG]
+    assert site.jobs(JobKind.PREVIEW) == [(JobKind.PREVIEW, str(answer.json["preview"]["id"]))]
     assert site.rows("SELECT restore FROM preview") == [{"restore": {"snapshot": "nightly"}}]
     assert site.rows("SELECT FROM move") == []
 
@@ -96,7 +99,7 @@ def test_what_is_not_valid_is_named_with_what_was_expected(
 
 
 def test_who_may_not_or_can_not(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     requested = {"snapshot": "nightly", "reason": "x"}
     assert site.post("/v1/tenants/acme/restore", requested).status_code == 409
     assert site.post("/v1/tenants/t-aaaaaaaaaaaa/restore", requested).status_code == 404

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.job import JobKind, Lane
 from tests.web.site import Site
 
 SAFE = "CREATE TABLE notes (id bigint PRIMARY KEY)"
@@ -101,7 +102,14 @@ def test_no_rollout_starts_before_each_danger_is_accepted(site: Site) -> None:
         assert (accepted["accepted_by"], accepted["reason"]) == ("api:operator-bot", "the table is empty")
     started = site.post("/v1/rollouts", {"release": "0002"})
     assert started.status_code == 202
-    assert site.wake_ups[-1] == ("controlplane.workers.runtime.tasks.rollout", [str(started.json["id"])])
+    assert site.wake_ups == [Lane.LONG]
+    assert site.jobs(JobKind.ROLLOUT) == [(JobKind.ROLLOUT, f"{started.json['id']}/1")]
+
+
+def test_more_at_once_than_one_worker_takes_is_shared_out(site: Site) -> None:
+    create(site, SAFE)
+    number = site.post("/v1/rollouts", {"release": "0001", "spec": {"concurrency": 40}}).json["id"]
+    assert [subject for _, subject in site.jobs(JobKind.ROLLOUT)] == [f"{number}/{n}" for n in (1, 2, 3)]
 
 
 def test_a_rollout_is_steered_by_operators_and_watched_by_viewers(site: Site) -> None:

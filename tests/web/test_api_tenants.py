@@ -1,6 +1,7 @@
 import pytest
 from psycopg.types.json import Jsonb
 
+from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.placement import tenant_id_for
 from controlplane.store import route
 from tests.web.site import Site
@@ -9,7 +10,7 @@ GHOST = "t-aaaaaaaaaaaa"
 
 
 def test_a_tenant_is_listed_and_shown_by_id_and_by_slug(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     (listed,) = site.get("/v1/tenants").json["items"]
     assert (listed["id"], listed["slug"], listed["phase"]) == (tenant_id, "acme", "pending")
     assert listed["host"] == "acme.tenants.example"
@@ -25,7 +26,7 @@ def test_a_tenant_is_listed_and_shown_by_id_and_by_slug(site: Site) -> None:
 
 
 def test_the_way_from_paid_to_ready_is_timed(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     site.rows(
         "UPDATE tenant SET paid_at = '2026-01-01 00:00:00Z', started_at = '2026-01-01 00:00:01.5Z',"
         " ready_at = '2026-01-01 00:00:04.25Z', observed_generation = generation"
@@ -42,7 +43,7 @@ def test_the_way_from_paid_to_ready_is_timed(site: Site) -> None:
 
 
 def test_what_needs_attention_names_its_runbook(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     site.rows("UPDATE tenant SET needs_attention = 'no quota', runbook = 'aws-quota'")
     assert site.get(f"/v1/tenants/{tenant_id}").json["needs_attention"] == {
         "reason": "no quota",
@@ -51,7 +52,7 @@ def test_what_needs_attention_names_its_runbook(site: Site) -> None:
 
 
 def test_a_custom_domain_shows_what_the_customer_must_set(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1", name="Acme", domains=("app.acme.example",))
+    tenant_id = site.found("sub_1", name="Acme", domains=("app.acme.example",))
     proof = {"kind": "txt", "name": "_cf-custom-hostname.app.acme.example", "value": "abc"}
     site.rows(
         "UPDATE hostname SET status = 'pending', ssl_status = 'pending_validation',"
@@ -80,9 +81,9 @@ def test_an_unknown_tenant_is_404(site: Site, name: str) -> None:
 
 
 def test_a_customer_that_wishes_to_be_called_like_an_id_is_not(site: Site) -> None:
-    other, _ = site.found("sub_other", name="Other")
+    other = site.found("sub_other", name="Other")
     for number, requested in enumerate((other, other.upper(), "t-abcdefghijkl", "c-abcdefghijkl")):
-        own, _ = site.found(f"sub_{number}", name=requested)
+        own = site.found(f"sub_{number}", name=requested)
         assert site.get(f"/v1/tenants/{own}").json["slug"] == own
     assert site.get(f"/v1/tenants/{other}").json["slug"] == "other"
     assert site.get("/v1/tenants/t-abcdefghijkl").status_code == 404
@@ -90,15 +91,15 @@ def test_a_customer_that_wishes_to_be_called_like_an_id_is_not(site: Site) -> No
 
 def test_an_id_names_its_tenant_before_anybody_who_is_called_so(site: Site) -> None:
     """A slug that was given before such ones were refused: it goes on being served, and misleads nobody."""
-    other, _ = site.found("sub_other", name="Other")
-    alike, _ = site.found("sub_alike", name="Alike")
+    other = site.found("sub_other", name="Other")
+    alike = site.found("sub_alike", name="Alike")
     site.rows("UPDATE tenant SET slug = %s WHERE id = %s", other, alike)
     assert site.get(f"/v1/tenants/{other}").json["id"] == other
     assert site.get(f"/v1/tenants/{alike}").json["host"] == f"{other}.tenants.example"
 
 
 def test_reprovision_asks_for_one_operation_and_notifies(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     answer = site.post("/v1/tenants/acme/reprovision", {"reason": " database was restored "})
     assert answer.status_code == 202
     operation = answer.json["operation"]
@@ -106,13 +107,15 @@ def test_reprovision_asks_for_one_operation_and_notifies(site: Site) -> None:
     cause = operation["causes"][-1]
     assert (cause["reason"], cause["actor"]) == ("database was restored", "api:operator-bot")
     assert (operation["resource"], operation["state"]) == (tenant_id, "waiting")
-    assert site.wake_ups == [("controlplane.workers.runtime.tasks.converge", ["tenant", tenant_id])]
+    assert sorted(site.wake_ups) == [Lane.LONG, Lane.QUICK], "its cluster is not ready either"
+    [home] = site.rows("SELECT cluster_id FROM placement")
+    assert site.jobs() == [(JobKind.CLUSTER, home["cluster_id"]), (JobKind.TENANT, tenant_id)]
     (audited,) = site.rows("SELECT actor FROM audit WHERE action = 'tenant.reprovision'")
     assert audited == {"actor": "api:operator-bot"}
 
 
 def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     for _ in range(2):
         answer = site.post("/v1/tenants/acme/rotate", {"reason": "a laptop was lost"})
         assert answer.status_code == 202
@@ -120,7 +123,8 @@ def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
     assert answer.headers["Location"] == f"/v1/operations/{operation['id']}"
     assert [cause["reason"] for cause in operation["causes"]] == ["a test", *["a laptop was lost"] * 2]
     assert operation["resource"] == tenant_id
-    assert site.wake_ups == [("controlplane.workers.runtime.tasks.converge", ["tenant", tenant_id])] * 2
+    assert site.wake_ups == [Lane.QUICK] * 2
+    assert site.jobs(JobKind.TENANT) == [(JobKind.TENANT, tenant_id)]
     assert (
         site.rows("SELECT requested, generation FROM credential") == [{"requested": 2, "generation": 1}] * 2
     )
@@ -136,7 +140,7 @@ def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
 
 
 def test_a_closed_tenant_has_no_logins_to_rotate(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1", name="Acme")
+    tenant_id = site.found("sub_1", name="Acme")
     site.rows("UPDATE tenant SET spec = spec || %s", Jsonb({"lifecycle": "closed"}))
     answer = site.post(f"/v1/tenants/{tenant_id}/rotate", {"reason": "x"})
     assert answer.status_code == 409
@@ -144,7 +148,7 @@ def test_a_closed_tenant_has_no_logins_to_rotate(site: Site) -> None:
 
 
 def test_reprovision_twice_is_one_operation(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     first, second = (
         site.post(f"/v1/tenants/{tenant_id}/reprovision", {"reason": "x"}).json["operation"]["id"]
         for _ in range(2)
@@ -153,13 +157,14 @@ def test_reprovision_twice_is_one_operation(site: Site) -> None:
 
 
 def test_a_dry_run_asks_for_a_preview_and_changes_nothing(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     before = site.rows("SELECT * FROM operation")
     answer = site.post(f"/v1/tenants/{tenant_id}/reprovision", {"dry_run": True})
     assert answer.status_code == 202
     preview = answer.json["preview"]
     assert answer.headers["Location"] == f"/v1/previews/{preview['id']}"
-    assert site.wake_ups == [("controlplane.workers.runtime.tasks.preview", [str(preview["id"])])]
+    assert site.wake_ups == [Lane.LONG]
+    assert site.jobs(JobKind.PREVIEW) == [(JobKind.PREVIEW, str(preview["id"]))]
     assert site.rows("SELECT * FROM operation") == before
     shown = site.get(f"/v1/previews/{preview['id']}").json
     assert (shown["tenant"], shown["state"], shown["steps"]) == (tenant_id, "waiting", None)
@@ -167,7 +172,7 @@ def test_a_dry_run_asks_for_a_preview_and_changes_nothing(site: Site) -> None:
 
 
 def test_a_finished_preview_shows_steps_and_changes(site: Site) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     preview_id = site.post(f"/v1/tenants/{tenant_id}/reprovision", {"dry_run": True}).json["preview"]["id"]
     site.rows(
         "UPDATE preview SET state = 'done', finished_at = now(),"
@@ -198,7 +203,7 @@ def test_a_finished_preview_shows_steps_and_changes(site: Site) -> None:
     ],
 )
 def test_a_wrong_request_names_its_field(site: Site, body: object, field: str) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     answer = site.post(f"/v1/tenants/{tenant_id}/reprovision", body)
     assert answer.status_code == 400
     assert answer.json["error"]["field"] == field
@@ -219,7 +224,7 @@ def test_a_wrong_request_names_its_field(site: Site, body: object, field: str) -
     ],
 )
 def test_a_body_that_is_no_json_object_is_refused(site: Site, data: bytes, kind: str, status: int) -> None:
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     answer = site.client.post(
         f"/v1/tenants/{tenant_id}/reprovision",
         data=data,
@@ -237,7 +242,7 @@ def test_an_unknown_preview_is_404(site: Site, preview: str) -> None:
 
 def test_a_lost_wake_up_does_not_lose_the_operation(site: Site) -> None:
     site.broker_down = True
-    tenant_id, _ = site.found("sub_1")
+    tenant_id = site.found("sub_1")
     assert site.post(f"/v1/tenants/{tenant_id}/reprovision", {"reason": "x"}).status_code == 202
     assert tenant_id == tenant_id_for("sub_1")
     assert site.rows("SELECT resource_id FROM operation WHERE state = 'waiting' AND kind = 'tenant'") == [
@@ -247,7 +252,7 @@ def test_a_lost_wake_up_does_not_lose_the_operation(site: Site) -> None:
 
 def test_a_custom_domain_that_was_refused_is_shown_with_the_reason(site: Site) -> None:
     site.found("sub_1", name="First", domains=("app.acme.example",))
-    tenant_id, _ = site.found("sub_2", name="Second", domains=("app.acme.example",))
+    tenant_id = site.found("sub_2", name="Second", domains=("app.acme.example",))
     shown = site.get(f"/v1/tenants/{tenant_id}").json
     assert shown["spec"]["custom_domains"] == []
     assert [(host["host"], host["kind"], host.get("status")) for host in shown["hostnames"]] == [

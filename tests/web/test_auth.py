@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from controlplane.actions import ACTIONS
-from controlplane.domain.operation import ResourceKind
+from controlplane.actions.action import Subject
 from tests.web.site import TOKENS, Site, bearer
 from tests.web.test_api_actions import BODIES
 
@@ -36,12 +36,10 @@ READS = [
     "/v1/releases/1",
     "/v1/rehearsals/1",
     "/v1/schema",
+    "/v1/fleet",
 ]
-IDS = {ResourceKind.TENANT: "t-aaaaaaaaaaaa", ResourceKind.CLUSTER: "c-aaaaaaaaaaaa"}
-DECLARED = {
-    f"/v1/{action.subject}s/{IDS[action.subject]}/{action.name}": action.name in BODIES
-    for action in ACTIONS.values()
-}
+IDS = {Subject.TENANT: "t-aaaaaaaaaaaa", Subject.CLUSTER: "c-aaaaaaaaaaaa", Subject.FLEET: ""}
+DECLARED = {action.path(IDS[action.subject]): action.name in BODIES for action in ACTIONS.values()}
 ACTS = [
     *(path for path, takes_more in DECLARED.items() if not takes_more),
     "/v1/notifications/msg_1/redeliver",

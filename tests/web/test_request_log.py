@@ -35,7 +35,7 @@ def test_a_request_is_one_line(site: Site, lines: Any) -> None:
 def test_every_line_of_a_request_carries_its_id(site: Site, lines: Any) -> None:
     site.broker_down = True
     assert site.deliver(event("evt_a")).status_code == 200
-    assert [line["logger"] for line in lines()] == ["controlplane.web.wake_up", "controlplane.request"]
+    assert [line["logger"] for line in lines()] == ["controlplane.wake_up", "controlplane.request"]
     assert len({line["request_id"] for line in lines()}) == 1
 
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import redis
 
+from controlplane.domain.job import JobKind
 from controlplane.localcloud.servers.process import free_port
 from controlplane.localcloud.servers.valkey import ValkeyServer
 from tests.web.site import ENVIRONMENT, Site, bearer, event, signed
@@ -185,10 +186,11 @@ def test_an_event_is_stored_and_notified_through_celery(
 ) -> None:
     assert live.post(event("evt_1")).json() == {"event": "evt_1", "new": True}
     with redis.Redis(port=broker.port) as client:
-        (message,) = client.lrange("events", 0, -1)
-    assert json.loads(message)["headers"]["task"] == "controlplane.workers.runtime.tasks.handle_event"
-    assert json.loads(message)["headers"]["argsrepr"] == "['evt_1']"
+        (message,) = client.lrange("quick", 0, -1)
+    assert json.loads(message)["headers"]["task"] == "controlplane.work"
+    assert json.loads(message)["headers"]["argsrepr"] == "['quick']"
     assert site.rows("SELECT id, state FROM stripe_event") == [{"id": "evt_1", "state": "received"}]
+    assert site.jobs() == [(JobKind.INTAKE, "sub_1")]
 
 
 def test_the_api_is_served(live: Server, site: Site) -> None:

@@ -1,14 +1,16 @@
 import hashlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.servers.process import free_port
 from controlplane.store.registry import Registry
 from tests.web.site import OLD_SECRET, Site, event, signed
 
-HANDLE = "controlplane.workers.runtime.tasks.handle_event"
+INTAKE = [(JobKind.INTAKE, "sub_1")]
 
 
 def test_an_event_is_stored_as_it_was_signed_then_notified(site: Site) -> None:
@@ -17,7 +19,8 @@ def test_an_event_is_stored_as_it_was_signed_then_notified(site: Site) -> None:
     assert (answer.status_code, answer.json) == (200, {"event": "evt_a", "new": True})
     (row,) = site.rows("SELECT * FROM stripe_event")
     assert (row["id"], row["state"], bytes(row["body"])) == ("evt_a", "received", body)
-    assert site.wake_ups == [(HANDLE, ["evt_a"])]
+    assert site.wake_ups == [Lane.QUICK]
+    assert site.jobs() == INTAKE
 
 
 def test_a_duplicate_is_answered_200_and_does_nothing(site: Site) -> None:
@@ -25,7 +28,7 @@ def test_a_duplicate_is_answered_200_and_does_nothing(site: Site) -> None:
     again = site.deliver(event("evt_a", created=1))
     assert (again.status_code, again.json) == (200, {"event": "evt_a", "new": False})
     assert len(site.rows("SELECT 1 FROM stripe_event")) == 1
-    assert len(site.wake_ups) == 1
+    assert (site.wake_ups, site.jobs()) == ([Lane.QUICK], INTAKE)
 
 
 def test_five_deliveries_at_once_make_one_row_and_one_wake_up(site: Site) -> None:
@@ -35,7 +38,26 @@ def test_five_deliveries_at_once_make_one_row_and_one_wake_up(site: Site) -> Non
     assert [answer.status_code for answer in answers] == [200] * 5
     assert sum(answer.json["new"] for answer in answers) == 1
     assert len(site.rows("SELECT 1 FROM stripe_event")) == 1
-    assert site.wake_ups == [(HANDLE, ["evt_a"])]
+    assert site.wake_ups == [Lane.QUICK]
+    assert site.jobs() == INTAKE
+
+
+def test_events_about_one_subscription_are_one_job_and_its_causes(site: Site) -> None:
+    for number in range(3):
+        site.deliver(event(f"evt_{number}"))
+    site.deliver(event("evt_other", data={"object": {"id": "sub_2", "object": "subscription"}}))
+    assert site.jobs() == [*INTAKE, (JobKind.INTAKE, "sub_2")]
+    first, _ = site.rows("SELECT causes FROM job ORDER BY id")
+    assert [cause["event"] for cause in first["causes"]] == ["evt_0", "evt_1", "evt_2"]
+    assert site.wake_ups == [Lane.QUICK] * 4
+
+
+def test_what_is_about_no_subscription_is_ignored_at_once(site: Site) -> None:
+    invoice = {"object": {"id": "in_1", "object": "invoice"}}
+    assert site.deliver(event(type="invoice.paid", data=invoice)).status_code == 200
+    (row,) = site.rows("SELECT state, reason, handled_at IS NOT NULL AS handled FROM stripe_event")
+    assert row == {"state": "ignored", "reason": "it is about no subscription", "handled": True}
+    assert (site.wake_ups, site.jobs()) == ([], [])
 
 
 def test_an_unknown_type_is_stored_and_ignored(site: Site) -> None:
@@ -43,7 +65,7 @@ def test_an_unknown_type_is_stored_and_ignored(site: Site) -> None:
     (row,) = site.rows("SELECT state, reason FROM stripe_event")
     assert row["state"] == "ignored"
     assert "price.created" in row["reason"]
-    assert site.wake_ups == []
+    assert (site.wake_ups, site.jobs()) == ([], [])
 
 
 def test_an_event_of_the_other_mode_is_parked(site: Site) -> None:
@@ -51,7 +73,7 @@ def test_an_event_of_the_other_mode_is_parked(site: Site) -> None:
     (row,) = site.rows("SELECT state, reason FROM stripe_event")
     assert row["state"] == "parked"
     assert "livemode" in row["reason"]
-    assert site.wake_ups == []
+    assert (site.wake_ups, site.jobs()) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +100,7 @@ def test_what_is_signed_and_unusable_is_kept_and_parked(site: Site, body: bytes,
     (row,) = site.rows("SELECT * FROM stripe_event")
     assert (row["id"], row["state"], bytes(row["body"])) == (name, "parked", body)
     assert word in row["reason"]
-    assert site.wake_ups == []
+    assert (site.wake_ups, site.jobs()) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -101,7 +123,7 @@ def test_an_event_of_another_account_is_ignored_and_says_why(
     assert shown["reason"].startswith(f"{field}: expected none or this endpoint's own account")
     assert "CONTROLPLANE_STRIPE_ACCOUNT" in shown["reason"]
     assert [item["id"] for item in site.get("/v1/events?state=ignored").json["items"]] == ["evt_a"]
-    assert site.wake_ups == []
+    assert (site.wake_ups, site.jobs()) == ([], [])
 
 
 def test_a_thin_event_of_another_account_is_ignored_too(site: Site) -> None:
@@ -127,7 +149,7 @@ def test_an_event_that_names_the_own_account_is_acted_on(
     site.deliver(event("evt_b", account="acct_2"))
     states = site.rows("SELECT id, state FROM stripe_event ORDER BY id")
     assert states == [{"id": "evt_a", "state": "received"}, {"id": "evt_b", "state": "ignored"}]
-    assert [args for _, args in site.wake_ups] == [["evt_a"]]
+    assert (site.wake_ups, site.jobs()) == ([Lane.QUICK], INTAKE)
 
 
 def test_a_parked_body_does_not_stand_in_the_way_of_the_event_it_names(site: Site) -> None:
@@ -153,7 +175,7 @@ def test_a_bad_signature_is_refused_and_nothing_kept(site: Site, headers: dict[s
     assert answer.status_code == 400
     assert answer.json["error"]["code"] == "bad_signature"
     assert site.rows("SELECT 1 FROM stripe_event") == []
-    assert site.wake_ups == []
+    assert (site.wake_ups, site.jobs()) == ([], [])
 
 
 def test_both_secrets_are_live_while_one_is_rolled(site: Site) -> None:
@@ -183,21 +205,50 @@ def test_a_registry_that_is_down_answers_503_and_notifies_nobody() -> None:
         assert site.wake_ups == []
 
 
-def test_a_registry_that_comes_back_is_used_again(site: Site) -> None:
-    site.deliver(event("evt_a"))
-    site.rows(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    assert site.deliver(event("evt_b")).status_code == 200
-    assert len(site.rows("SELECT 1 FROM stripe_event")) == 2
+@pytest.fixture
+def one(registry: Registry, shared_registry_url: str) -> Iterator[Site]:
+    """Over a single connection of its own."""
+    with Registry(shared_registry_url, size=1) as own:
+        yield Site(own)
+
+
+def cut_off(one: Site, registry: Registry) -> None:
+    """Its connection ends at the server's."""
+    (backend,) = one.rows("SELECT pg_backend_pid() AS pid")
+    with registry.connection() as conn:
+        conn.execute("SELECT pg_terminate_backend(%s, 60000)", [backend["pid"]])
+
+
+def test_a_registry_that_comes_back_is_used_again(
+    one: Site, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.store.registry.FRESH", -1.0)
+    one.deliver(event("evt_a"))
+    cut_off(one, registry)
+    assert one.deliver(event("evt_b")).status_code == 200
+    assert len(one.rows("SELECT 1 FROM stripe_event")) == 2
+
+
+def test_a_connection_that_broke_a_moment_ago_costs_one_503(
+    one: Site, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.store.registry.FRESH", 3600.0)
+    one.deliver(event("evt_a"))
+    cut_off(one, registry)
+    broken = one.deliver(event("evt_b"))
+    assert (broken.status_code, broken.json["error"]["code"]) == (503, "unavailable")
+    assert int(broken.headers["Retry-After"]) > 0
+    assert one.wake_ups == [Lane.QUICK]
+    assert one.deliver(event("evt_b")).json == {"event": "evt_b", "new": True}
+    assert len(one.rows("SELECT 1 FROM stripe_event")) == 2
 
 
 def test_a_broker_that_is_down_costs_nothing_but_the_wake_up(site: Site) -> None:
     site.broker_down = True
     assert site.deliver(event("evt_a")).status_code == 200
-    (row,) = site.rows("SELECT state, next_attempt_at <= clock_timestamp() AS due FROM stripe_event")
-    assert row == {"state": "received", "due": True}
+    assert site.wake_ups == []
+    assert site.rows("SELECT state FROM stripe_event") == [{"state": "received"}]
+    assert site.jobs() == INTAKE
 
 
 def test_only_post_is_answered(site: Site) -> None:

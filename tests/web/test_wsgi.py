@@ -4,23 +4,12 @@ import signal
 import pytest
 import redis
 
-from controlplane import task_names, wsgi
+from controlplane import wsgi
+from controlplane.domain.job import Lane
 from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.settings import SettingsError
-from controlplane.web import stripe_webhook
-from controlplane.web.api import events, notifications, rehearsals, rollouts
+from controlplane.wake_up import TASK
 from tests.web.site import ENVIRONMENT
-
-TASKS = {
-    stripe_webhook.TASK,
-    events.HANDLE,
-    task_names.CONVERGE,
-    task_names.PREVIEW,
-    task_names.EXPORT,
-    notifications.DELIVER,
-    rollouts.WORK,
-    rehearsals.REHEARSE,
-}
 
 
 def test_every_wake_up_goes_to_the_queue_that_the_workers_listen_to(
@@ -30,23 +19,25 @@ def test_every_wake_up_goes_to_the_queue_that_the_workers_listen_to(
         monkeypatch.setenv(name, ENVIRONMENT[name])
     from controlplane.workers.runtime.celery_app import app
 
-    notify = wsgi.celery_notify(broker.url)
-    for task in TASKS:
-        notify(task, ["x"])
+    publish = wsgi.celery_publish(broker.url)
     with redis.Redis(port=broker.port) as client:
-        notified = {queue: client.llen(queue) for queue in (*task_names.EVERY_QUEUE.split(","), "celery")}
-    wanted = [app.conf.task_routes[task]["queue"] for task in TASKS]
-    assert notified == {queue: wanted.count(queue) for queue in notified}
-    assert notified["celery"] == 0
-    import controlplane.workers.runtime.tasks  # noqa: F401 — which registers them
+        for lane in Lane:
+            publish(lane)
+            with app.connection_for_read(broker.url) as connection, connection.channel() as channel:
+                app.amqp.queues.select([lane.value])  # what `controlplane worker --lane` names
+                (queue,) = app.amqp.queues.consume_from.values()
+                message = queue.bind(channel).get(no_ack=True)
+            assert (message.headers["task"], message.payload[0]) == (TASK, [lane])
+        assert client.llen("celery") == 0
+    import controlplane.workers.runtime.tasks  # noqa: F401 — which registers it
 
-    assert {task for task in app.tasks if task.startswith("controlplane.workers.")} == set(task_names.QUEUES)
+    assert {task for task in app.tasks if task.startswith("controlplane.")} == {TASK}
 
 
 @pytest.mark.parametrize("fault", ["dead", "silent"])
 def test_a_broker_that_does_not_answer_is_given_up(broker: ValkeyServer, fault: str) -> None:
-    notify = wsgi.celery_notify(broker.url)
-    notify("task", ["x"])
+    publish = wsgi.celery_publish(broker.url)
+    publish(Lane.QUICK)
     if fault == "dead":
         broker.kill()
     else:
@@ -54,12 +45,12 @@ def test_a_broker_that_does_not_answer_is_given_up(broker: ValkeyServer, fault: 
     try:
         for _ in range(2):
             with pytest.raises(Exception, match=r"Timeout|refused|closed"):
-                notify("task", ["x"])
+                publish(Lane.QUICK)
     finally:
         if fault == "silent":
             os.kill(broker.pid, signal.SIGCONT)
         broker.start()
-    notify("task", ["x"])
+    publish(Lane.QUICK)
 
 
 def test_a_missing_setting_is_named() -> None:

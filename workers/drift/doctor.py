@@ -30,7 +30,7 @@ from controlplane.domain.errors import ControlPlaneError, Refused
 from controlplane.migration_project import is_project
 from controlplane.settings import WorkerSettings, for_child
 from controlplane.store import schema_version
-from controlplane.store.registry import one
+from controlplane.store.registry import oldest_snapshot, one
 from controlplane.workers.providers import aws
 from controlplane.workers.providers.aws_secrets import AwsSecrets
 from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostnames
@@ -41,6 +41,7 @@ from controlplane.workers.runtime.wiring import stack_versions
 
 LIMIT = 5.0  # seconds for each check
 PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard
+SNAPSHOT_AT_MOST = 60.0  # seconds
 CLOCK_APART = 5.0  # seconds: leases run out by the registry's clock, signatures by ours
 TERRAFORM = (1, 11)  # state locks in S3 without DynamoDB, write-only arguments
 
@@ -106,6 +107,7 @@ def _registry(settings: WorkerSettings) -> str:
             now = one(conn.execute("SELECT clock_timestamp() AS now").fetchone())["now"]
             apart = abs((now - before).total_seconds())
             current = schema_version.is_current(conn)
+            oldest = oldest_snapshot(conn)
     except psycopg.Error as error:
         # libpq names host and user, never the password; what follows the first line is advice.
         raise Refused(str(error).splitlines()[0]) from error
@@ -113,6 +115,12 @@ def _registry(settings: WorkerSettings) -> str:
         raise Refused("the schema is older than this release: run `controlplane db upgrade`")
     if apart > CLOCK_APART:
         raise Refused(f"its clock is {apart:.1f} s from this machine's, expected at most {CLOCK_APART:g} s")
+    if oldest is not None and oldest.seconds > SNAPSHOT_AT_MOST:
+        raise Refused(
+            f"{oldest.who} has kept a snapshot for {oldest.seconds:.0f} s, expected at most"
+            f" {SNAPSHOT_AT_MOST:g} s: as long as it stands, what has ended is not cleared away and claims"
+            " grow slower; end it, and dump from a replica"
+        )
     return f"schema current, clock {apart:.2f} s apart"
 
 

@@ -18,10 +18,8 @@ from datetime import UTC, datetime
 from controlplane.actions.action import run
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.finding import Finding, Repair
-from controlplane.domain.operation import ResourceKind
 from controlplane.store import audit, hostname, route
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.converge import TASK
 from controlplane.workers.jobs.intake import apply_subscription
 from controlplane.workers.steps.routes import recording_of, take_back
 
@@ -64,7 +62,6 @@ def _record(ctx: Context, finding: Finding, outcome: str) -> None:
 def _reprovision(ctx: Context, finding: Finding) -> str:
     with ctx.registry.connection() as conn:
         operation_id = run(conn, "reprovision", finding.target, actor=ACTOR, reason=REASON).operation_id
-    ctx.notify(TASK, [ResourceKind.TENANT, finding.target])
     return f"operation {operation_id} was asked for"
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import Catalogue
+from controlplane.domain.job import Lane
 from controlplane.store.registry import Registry
+from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.providers import ports
 
-Notify = Callable[[str, list[str]], None]
-"""Publish a task by name with its arguments. A lost wake-up costs seconds, so it never raises."""
+Notify = Callable[[Lane], None]
+"""Say that the lane has work. A lost wake-up costs a second, so it never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,13 @@ class Platform:
     stripe_account: str | None = None
     secret_recovery_days: int = 7
     cluster_parameter_group: str | None = None
-    lease: float = 15.0
+    lease: float = 10.0
     heartbeat: float = 3.0
     observe_every: float = 3600.0
     hostname_poll: float = 15.0
     cluster_poll: float = 10.0
     rotation_grace: float = 900.0
+    duty_interval: float = 5.0
     republish_interval: float = 300.0
     compare_interval: float = 900.0
 
@@ -54,9 +57,9 @@ class Context:
     they decide until the first release is registered, and the registry from then on. `release` is None
     where the folder is the project of another tool.
     `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
-    process holds leases; `lock_owner`: the one that Terraform writes into its locks. `certificate_key`:
-    signs deletion certificates; without it they are not signed. `webhook_sink`: where
-    the notifications."""
+    process holds its jobs, which `heartbeat` keeps; `lock_owner`: the one that Terraform writes into its
+    locks. `certificate_key`: signs deletion certificates; without it they are not signed. `webhook_sink`:
+    where the notifications go."""
 
     registry: Registry
     providers: ports.Providers
@@ -68,6 +71,7 @@ class Context:
     holder: str
     lock_owner: str
     notify: Notify
+    heartbeat: Heartbeat
     new_password: Callable[[], str]
     certificate_key: CertificateKey | None = None
     webhook_sink: ports.WebhookSink | None = None

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from controlplane.domain.errors import NeedsHuman, Pending
-from controlplane.domain.operation import ClaimedOperation
+from controlplane.domain.job import Job
 from controlplane.domain.placement import Placement
 from controlplane.domain.planner import ClusterGoal, TenantGoal
 from controlplane.domain.steps import Step
-from controlplane.store import lease, step
+from controlplane.store import step
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.goal import TenantRecord
-from controlplane.workers.engine.heartbeat import LeaseHeartbeat
+from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.engine.observe import endpoint_of
 from controlplane.workers.providers.ports import ClusterEndpoint
 
@@ -26,20 +25,17 @@ class Work:
     """One step of one pass. `seq`: its number in the operation's log."""
 
     ctx: Context
-    heartbeat: LeaseHeartbeat
+    hold: Hold
     step: Step
     seq: int
 
     @property
-    def held(self) -> ClaimedOperation:
-        return self.heartbeat.held
+    def job(self) -> Job:
+        return self.hold.job
 
-    @contextmanager
-    def recording(self) -> Iterator[Connection]:
+    def recording(self) -> AbstractContextManager[Connection]:
         """A transaction that is refused once another holder has claimed."""
-        with self.ctx.registry.connection() as conn, conn.transaction():
-            lease.guard(conn, self.held)
-            yield conn
+        return self.hold.recording()
 
     def note(
         self, conn: Connection, *, kind: str, action: str, message: str, seconds: float | None = None
@@ -47,7 +43,7 @@ class Work:
         """A line in the step's log, within a `recording`."""
         step.note(
             conn,
-            self.held,
+            self.job,
             self.seq,
             kind=kind,
             address="",

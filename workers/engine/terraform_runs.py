@@ -30,7 +30,7 @@ def apply_stack(
     outputs = work.ctx.providers.terraform.apply(
         _run(work, name, workspace, variables, prior, approved=approved),
         on_event=on_event,
-        stopped=work.heartbeat.lost,
+        stopped=work.hold.lost,
     )
     with work.recording() as conn:
         stack.confirm(conn, workspace, digest=digest, outputs=outputs)
@@ -46,7 +46,7 @@ def destroy_stack(
     work.ctx.providers.terraform.destroy(
         _run(work, name, workspace, variables, prior, approved=approved),
         on_event=on_event,
-        stopped=work.heartbeat.lost,
+        stopped=work.hold.lost,
     )
     with work.recording() as conn:
         stack.forget(conn, workspace)
@@ -57,13 +57,13 @@ def _begin(work: Work, workspace: str) -> tuple[list[PriorRun], Callable[[Resour
     """The earlier runs that may have left something behind, and where the events of this one go."""
     with work.recording() as conn:
         prior = stack.open_runs(conn, workspace)
-        run = stack.begin_run(conn, work.held, workspace, who=work.ctx.lock_owner)
+        run = stack.begin_run(conn, work.job, workspace, who=work.ctx.lock_owner)
 
     def on_event(event: ResourceEvent) -> None:
         with work.ctx.registry.connection() as conn:
             if event.kind == "lock_taken":
                 stack.note_lock(conn, run, event.address)
-            step.note(conn, work.held, work.seq, **asdict(event))
+            step.note(conn, work.job, work.seq, **asdict(event))
 
     return [_prior(r) for r in prior], on_event
 
@@ -84,7 +84,7 @@ def _run(
     return StackRun(
         stack=name,
         workspace=workspace,
-        variables={**variables, "operation_id": str(work.held.operation_id)},
+        variables={**variables, "operation_id": str(work.job.id)},
         prior_runs=prior,
         approved=approved,
     )

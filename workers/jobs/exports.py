@@ -1,111 +1,67 @@
 """Makes exports, and deletes them when their days are over.
 
-It only reads the tenant's database, so it takes no tenant's lease: a suspension or a purge does not wait for
-a long dump, it cuts it off. What two workers must not do at once is decided by the export's own row, whose
-hold is renewed while the dump runs; a worker that loses it stops.
+It only reads the tenant's database, so it has a lock of its own and not the tenant's: a suspension or a purge
+does not wait for a long dump, it cuts it off. The job that made one asks for the one that deletes it.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-
-from controlplane import task_names
 from controlplane.domain.data_copy import CopyState
-from controlplane.domain.errors import ControlPlaneError, LeaseLost, NotFound, Pending, Retryable
-from controlplane.domain.operation import backoff
-from controlplane.store import audit, cluster, data_copy, placement
+from controlplane.domain.errors import NotFound
+from controlplane.domain.job import CLOCK, Job, JobKind, Trouble
+from controlplane.store import audit, cluster, data_copy, job, placement
 from controlplane.store.data_copy import CopyRow
-from controlplane.store.registry import RegistryUnavailable
+from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.engine.observe import endpoint_of
 
-log = logging.getLogger(__name__)
 
-TASK = task_names.EXPORT
-HOLD = 60.0
-RENEW_EVERY = 15.0
-ATTEMPTS = 5
-
-
-def work(ctx: Context, export_id: int) -> bool:
-    """Make one, or delete it; False where it is not due or in other hands. Raises RegistryUnavailable."""
+def work(ctx: Context, hold: Hold) -> None:
+    """Make one, or delete it."""
     with ctx.registry.connection() as conn:
-        taken = data_copy.take_export(conn, export_id, hold=HOLD)
-    if taken is None:
-        return False
-    try:
-        _carry_out(ctx, taken)
-    except (LeaseLost, RegistryUnavailable) as error:
-        log.warning("export %d given up: %s", export_id, error)
-        if isinstance(error, RegistryUnavailable):
-            raise
-    return True
+        row = data_copy.get_export(conn, int(hold.job.subject))
+    if row.state is CopyState.MAKING:
+        _make(ctx, hold, row)
+    elif row.state is CopyState.KEPT and row.overdue:
+        _delete(ctx, hold, row)
 
 
-def _carry_out(ctx: Context, taken: CopyRow) -> None:
-    try:
-        if taken.state is CopyState.KEPT:
-            _delete(ctx, taken)
-        else:
-            _make(ctx, taken)
-    except (LeaseLost, RegistryUnavailable):
-        raise
-    except ControlPlaneError as error:
-        _put_back(ctx, taken, error)
+def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
+    """What can't be made fails. What can't be deleted is tried again tomorrow: it must go."""
+    row = data_copy.get_export(conn, int(failed.subject))
+    data_copy.note(conn, row.id, what.message)
+    if what.after is None and row.state is CopyState.MAKING:
+        data_copy.fail_export(conn, row, error=what.message)
+    elif what.after is None:
+        job.ensure(conn, JobKind.EXPORT, failed.subject, after=DAY)
 
 
-def _make(ctx: Context, taken: CopyRow) -> None:
+DAY = 86400.0
+
+
+def _make(ctx: Context, hold: Hold, row: CopyRow) -> None:
     with ctx.registry.connection() as conn:
-        placed = placement.current(conn, taken.tenant_id)
+        placed = placement.current(conn, row.tenant_id)
         home = None if placed is None else cluster.get(conn, placed.cluster_id)
     at = None if home is None else endpoint_of(home)
     if placed is None or at is None:
-        raise NotFound(f"tenant {taken.tenant_id} has no database any more")
+        raise NotFound(f"tenant {row.tenant_id} has no database any more")
     credential = ctx.providers.secrets.read(placed.migrator_secret)
-    hold = _Hold(ctx, taken)
-    dump = ctx.providers.dumps.make(at, credential, name=taken.name, stopped=hold.lost)
-    with ctx.registry.connection() as conn:
-        data_copy.keep(conn, taken, manifest=dump.to_manifest())
+    dump = ctx.providers.dumps.make(at, credential, name=row.name, stopped=hold.lost)
+    with hold.recording() as conn:
+        data_copy.keep(conn, row, manifest=dump.to_manifest())
+        job.ensure(conn, JobKind.EXPORT, hold.job.subject, after=row.keep_days * DAY)
 
 
-def _delete(ctx: Context, taken: CopyRow) -> None:
-    ctx.providers.dumps.delete(taken.name)
-    with ctx.registry.connection() as conn, conn.transaction():
-        data_copy.mark_deleted(conn, taken)
+def _delete(ctx: Context, hold: Hold, row: CopyRow) -> None:
+    ctx.providers.dumps.delete(row.name)
+    with hold.recording() as conn:
+        data_copy.mark_deleted(conn, row)
         audit.append(
             conn,
-            actor="sweep",
+            actor=CLOCK,
             action="copy.delete",
-            resource=taken.tenant_id,
-            detail={"kind": taken.kind, "name": taken.name},
+            resource=row.tenant_id,
+            detail={"kind": row.kind, "name": row.name},
         )
-
-
-def _put_back(ctx: Context, taken: CopyRow, error: ControlPlaneError) -> None:
-    hopeless = not isinstance(error, Retryable) or taken.attempts >= ATTEMPTS
-    log.warning("export %d, attempt %d: %s", taken.id, taken.attempts, error)
-    with ctx.registry.connection() as conn:
-        if taken.state is CopyState.MAKING and hopeless and not isinstance(error, Pending):
-            data_copy.fail_export(conn, taken, error=str(error))
-        else:
-            data_copy.put_back_export(
-                conn, taken, after=backoff(taken.attempts, jitter=1.0), error=str(error)
-            )
-
-
-class _Hold:
-    """Renewed at most every RENEW_EVERY seconds, by the dump's own question whether it must stop."""
-
-    def __init__(self, ctx: Context, taken: CopyRow) -> None:
-        self._ctx = ctx
-        self._taken = taken
-        self._renewed = time.monotonic()
-
-    def lost(self) -> bool:
-        if time.monotonic() - self._renewed < RENEW_EVERY:
-            return False
-        with self._ctx.registry.connection() as conn:
-            mine = data_copy.renew_export(conn, self._taken, hold=HOLD)
-        self._renewed = time.monotonic()
-        return not mine

@@ -9,13 +9,10 @@ that it never holds up the others.
 
 from __future__ import annotations
 
-import json
-import logging
-import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from controlplane import task_names
 from controlplane.domain.billing import (
     Decision,
     EventState,
@@ -25,72 +22,85 @@ from controlplane.domain.billing import (
     spec_from_subscription,
     subscription_of_event,
 )
-from controlplane.domain.errors import ControlPlaneError, LeaseLost, NotFound, Retryable
-from controlplane.domain.operation import backoff
-from controlplane.domain.stripe_json import id_or_none
+from controlplane.domain.errors import NotFound, Retryable
+from controlplane.domain.job import Job, Trouble
+from controlplane.domain.stripe_json import id_or_none, parsed
 from controlplane.services import billing
-from controlplane.services.billing import EVENT_ATTEMPTS, Outcome
-from controlplane.store import event, operation, subscription
+from controlplane.services.billing import NO_SUBSCRIPTION, Outcome
+from controlplane.store import event, job, subscription
 from controlplane.store.event import EventRow
-from controlplane.store.registry import RegistryUnavailable
+from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.heartbeat import Hold
 
-log = logging.getLogger(__name__)
-
-TASK = task_names.HANDLE_EVENT
-HOLD = 20.0  # seconds after which an event whose worker died is due again
 FETCHES = 5
 
 
-def handle_event(ctx: Context, event_id: str) -> EventState | None:
-    """Handle one event of the inbox: the state it ended in ("received" where it was deferred), None
-    where it is handled or in other hands. Raises RegistryUnavailable, and LeaseLost where its hold ran out
-    and another worker has handled it."""
-    with ctx.registry.connection() as conn, conn.transaction():
-        row = event.take(conn, event_id, hold=HOLD)
-        if row is None:
-            return None
-        body = event.body(conn, event_id)
-    try:
-        with operation.caused_by(event=row.id):
-            return _handle(ctx, row, body)
-    except (RegistryUnavailable, LeaseLost):
-        raise
-    except Exception as error:  # noqa: BLE001 — an event that can't be handled must not hold up the others
-        return _defer_or_park(ctx, row, error)
+def handle(ctx: Context, hold: Hold) -> None:
+    """Handle all events that were received about the job's subject: what they are about is fetched once, as
+    it is now, however many there are."""
+    with ctx.registry.connection() as conn:
+        rows = event.received(conn, hold.job.subject)
+        bodies = [parsed(event.body(conn, row.id)) for row in rows]
+    ours, refs = list[EventRow](), list[SubscriptionRef]()
+    for row, payload in zip(rows, bodies, strict=True):
+        if payload is None:
+            _finish(hold, [row], Outcome(state=EventState.PARKED, reason="its body can't be read"))
+            continue
+        foreign, ref = foreign_account(payload, ctx.platform.stripe_account), subscription_of_event(payload)
+        if foreign is not None or ref is None:
+            _finish(hold, [row], Outcome(state=EventState.IGNORED, reason=foreign or NO_SUBSCRIPTION))
+        elif isinstance(ref, Park):
+            _finish(hold, [row], Outcome(state=EventState.PARKED, reason=ref.reason))
+        else:
+            ours.append(row)
+            refs.append(ref)
+    if ours:
+        with job.caused_by(event=ours[0].id):
+            outcome = _apply(ctx, ours, refs)
+        _finish(hold, ours, outcome, refs[0].subscription_id)
 
 
-def _handle(ctx: Context, row: EventRow, body: bytes) -> EventState:
-    payload = json.loads(body)
-    foreign = foreign_account(payload, ctx.platform.stripe_account)
-    if foreign is not None:
-        return _finish(ctx, row, EventState.IGNORED, foreign, None)
-    ref = subscription_of_event(payload)
-    if ref is None:
-        return _finish(ctx, row, EventState.IGNORED, "it is about no subscription", None)
-    if isinstance(ref, Park):
-        return _finish(ctx, row, EventState.PARKED, ref.reason, None)
+def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
+    """What can't be handled is parked, and holds up no other."""
+    if what.after is not None:
+        event.note(conn, failed.subject, what.message)
+        return
+    ids = [row.id for row in event.received(conn, failed.subject)]
+    event.finish(conn, ids, EventState.PARKED, reason=what.message, subscription_id=None)
+
+
+def _apply(ctx: Context, rows: Sequence[EventRow], refs: Sequence[SubscriptionRef]) -> Outcome:
+    """`refs`: all to the same subscription, or to none and the same customer."""
+    event_at, reason = min(row.created_at for row in rows), f"{rows[0].type} {rows[0].id}"
+    ref = refs[0]
     if ref.subscription_id is not None:
-        outcome = apply_subscription(
-            ctx, ref.subscription_id, event_at=row.created_at, reason=_reason(row), session_id=ref.session_id
+        sessions = [found.session_id for found in refs if found.session_id is not None]
+        return apply_subscription(
+            ctx,
+            ref.subscription_id,
+            event_at=event_at,
+            reason=reason,
+            session_id=sessions[-1] if sessions else None,
         )
-        return _finish(ctx, row, outcome.state, outcome.reason, ref.subscription_id)
-    return _handle_customer(ctx, row, ref)
-
-
-def _handle_customer(ctx: Context, row: EventRow, ref: SubscriptionRef) -> EventState:
     if ref.customer_id is None:
-        return _finish(ctx, row, EventState.PARKED, "it names neither a subscription nor a customer", None)
+        return Outcome(state=EventState.PARKED, reason="it names neither a subscription nor a customer")
     outcomes = [
-        apply_subscription(ctx, str(found["id"]), event_at=row.created_at, reason=_reason(row))
+        apply_subscription(ctx, str(found["id"]), event_at=event_at, reason=reason)
         for found in ctx.providers.billing.subscriptions_of(ref.customer_id)
     ]
     if not outcomes:
-        return _finish(ctx, row, EventState.IGNORED, "the customer has no subscription", None)
+        return Outcome(state=EventState.IGNORED, reason="the customer has no subscription")
     parked = next((outcome for outcome in outcomes if outcome.state is EventState.PARKED), None)
-    if parked is not None:
-        return _finish(ctx, row, EventState.PARKED, parked.reason, None)
-    return _finish(ctx, row, EventState.APPLIED, None, None)
+    return parked or Outcome()
+
+
+def _finish(
+    hold: Hold, rows: Sequence[EventRow], outcome: Outcome, subscription_id: str | None = None
+) -> None:
+    with hold.recording() as conn:
+        ids = [row.id for row in rows]
+        event.finish(conn, ids, outcome.state, reason=outcome.reason, subscription_id=subscription_id)
 
 
 def apply_subscription(
@@ -113,14 +123,8 @@ def apply_subscription(
                 reason=reason,
             )
         if not outcome.stale:
-            for kind, resource_id in outcome.notify:
-                ctx.notify(task_names.CONVERGE, [kind, resource_id])
             return outcome
     raise Retryable(f"{subscription_id} changed under every one of {FETCHES} fetches")
-
-
-def _reason(row: EventRow) -> str:
-    return f"{row.type} {row.id}"
 
 
 def _decide(
@@ -157,24 +161,3 @@ def _customer(ctx: Context, customer_id: Any) -> dict[str, Any] | None:
         return ctx.providers.billing.customer(customer_id)
     except NotFound:
         return None
-
-
-def _finish(
-    ctx: Context, row: EventRow, state: EventState, reason: str | None, subscription_id: str | None
-) -> EventState:
-    with ctx.registry.connection() as conn:
-        event.finish(conn, row.id, state, reason=reason, subscription_id=subscription_id)
-    return state
-
-
-def _defer_or_park(ctx: Context, row: EventRow, error: Exception) -> EventState:
-    known = isinstance(error, ControlPlaneError)
-    reason = str(error) if known else f"unexpected {type(error).__name__}"
-    log.warning("event %s, attempt %d: %s", row.id, row.attempts, reason)
-    if row.attempts >= EVENT_ATTEMPTS or (known and not isinstance(error, Retryable)):
-        return _finish(ctx, row, EventState.PARKED, reason, None)
-    wait = backoff(row.attempts, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
-    after = error.after if isinstance(error, Retryable) and error.after is not None else 0.0
-    with ctx.registry.connection() as conn:
-        event.defer(conn, row.id, after=max(wait, after), reason=reason)
-    return EventState.RECEIVED

@@ -5,58 +5,57 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from controlplane import task_names
 from controlplane.domain.catalogue import Plan
-from controlplane.domain.errors import ControlPlaneError, Pending, Retryable
+from controlplane.domain.errors import Pending, Refused, Retryable
+from controlplane.domain.job import Job, Trouble
 from controlplane.domain.move import steps_of_move
 from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RestoreRequest, steps_of_restore
 from controlplane.domain.steps import Step, StepName
 from controlplane.services import moves
 from controlplane.store import cluster, placement, preview
-from controlplane.store.preview import Taken
+from controlplane.store.preview import Requested
+from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.converge import plan_for_tenant
+from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.engine.stacks import tenant_variables
 from controlplane.workers.providers.ports import StackRun
 from controlplane.workers.steps.move import require_followable
 from controlplane.workers.steps.restore import find_origin
 
-TASK = task_names.PREVIEW
-HOLD = 120.0
 AGAIN, GIVE_UP = 5.0, 600.0  # seconds: until the next try, and from the request to the last
 
 
-def work_out(ctx: Context, preview_id: int) -> bool:
-    """Work out one preview and record it; False where it is done or in other hands."""
+def work_out(ctx: Context, hold: Hold) -> None:
+    """Work out one preview and record it."""
     with ctx.registry.connection() as conn:
-        taken = preview.take(conn, preview_id, hold=HOLD)
-    if taken is None:
-        return False
+        requested = preview.requested(conn, int(hold.job.subject))
+        busy = preview.waits_for(conn, requested.tenant_id)
     try:
-        with ctx.registry.connection() as conn:
-            busy = preview.waits_for(conn, taken.tenant_id)
         if busy is not None:
             raise Pending(busy, after=AGAIN)
-        steps, changes = _work_out(ctx, taken)
-    except ControlPlaneError as error:
-        with ctx.registry.connection() as conn:
-            if isinstance(error, Retryable) and taken.age < GIVE_UP:
-                preview.put_back(conn, preview_id, after=AGAIN)
-            else:
-                preview.fail(conn, preview_id, error=str(error))
-        return True
-    with ctx.registry.connection() as conn:
-        preview.finish(conn, preview_id, steps=steps, changes=changes)
-    return True
+        steps, changes = _work_out(ctx, requested)
+    except Retryable as error:
+        if requested.age < GIVE_UP:
+            raise Pending(str(error), after=AGAIN) from error
+        raise Refused(str(error)) from error
+    with hold.recording() as conn:
+        preview.finish(conn, requested.id, steps=steps, changes=changes)
+        hold.finish(conn)
 
 
-def _work_out(ctx: Context, taken: Taken) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    if taken.move_to is not None:
-        return _what_if_moved(ctx, taken.tenant_id, taken.move_to), []
-    if taken.restore is not None:
-        return _what_if_restored(ctx, taken.tenant_id, RestoreRequest.from_json(taken.restore)), []
-    return _what_if(ctx, taken.tenant_id)
+def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
+    if what.after is None:
+        preview.fail(conn, int(failed.subject), error=what.message)
+
+
+def _work_out(ctx: Context, requested: Requested) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if requested.move_to is not None:
+        return _what_if_moved(ctx, requested.tenant_id, requested.move_to), []
+    if requested.restore is not None:
+        return _what_if_restored(ctx, requested.tenant_id, RestoreRequest.from_json(requested.restore)), []
+    return _what_if(ctx, requested.tenant_id)
 
 
 def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

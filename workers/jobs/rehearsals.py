@@ -6,56 +6,45 @@ migration that fails on a copy is a result and no failure of the rehearsal: that
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict
 from typing import Any
 
-from controlplane import task_names
 from controlplane.domain.errors import ControlPlaneError, Retryable
+from controlplane.domain.job import Job, Trouble
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.rollout import Spec
 from controlplane.store import rehearsal, release
+from controlplane.store.registry import Connection
 from controlplane.store.rehearsal import CandidateRow
 from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.providers.ports import Bounds, ClusterEndpoint
 
-log = logging.getLogger(__name__)
-
-TASK = task_names.REHEARSE
-HOLD = 3600.0  # seconds for one copy
-ATTEMPTS = 3
 TRIED_AT_MOST = 5  # for each copy that was asked for
 
 
-def work(ctx: Context) -> int | None:
-    """Carry out a rehearsal that is due; its id, None where there is none. Raises LeaseLost where another
-    worker has taken it meanwhile."""
-    with ctx.registry.connection() as conn:
-        row = rehearsal.take(conn, holder=ctx.holder, seconds=HOLD)
-        if row is None:
-            return None
+def work(ctx: Context, hold: Hold) -> None:
+    with hold.recording() as conn:
+        row = rehearsal.begin(conn, int(hold.job.subject))
         wanted = release.load(conn, row.release)
         candidates = rehearsal.candidates(conn, row.release)
-    if row.attempts > ATTEMPTS:
-        _finish(ctx, row.id, f"given up after {ATTEMPTS} attempts that did not end")
-        return row.id
     migrated = 0
     for candidate in candidates[: row.copies * TRIED_AT_MOST]:
         if migrated == row.copies:
             break
         result = _rehearse(ctx, candidate, wanted)
         migrated += not result["busy"]
-        with ctx.registry.connection() as conn:
-            rehearsal.add_result(conn, row.id, result, holder=ctx.holder, seconds=HOLD)
+        with hold.recording() as conn:
+            rehearsal.add_result(conn, row.id, result)
     none = "no tenant has an older release" if not candidates else "every original was in use"
-    _finish(ctx, row.id, None if migrated else none)
-    return row.id
+    with hold.recording() as conn:
+        rehearsal.finish(conn, row.id, error=None if migrated else none)
 
 
-def _finish(ctx: Context, rehearsal_id: int, error: str | None) -> None:
-    with ctx.registry.connection() as conn:
-        rehearsal.finish(conn, rehearsal_id, holder=ctx.holder, error=error)
+def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
+    if what.after is None:
+        rehearsal.finish(conn, int(failed.subject), error=what.message)
 
 
 def _rehearse(ctx: Context, candidate: CandidateRow, wanted: Release) -> dict[str, Any]:

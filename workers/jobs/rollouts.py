@@ -21,26 +21,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from controlplane import task_names
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
-from controlplane.domain.operation import ResourceKind, backoff
+from controlplane.domain.job import Lane, backoff
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
-from controlplane.domain.rollout import Spec, Target
+from controlplane.domain.rollout import AT_ONCE, RolloutState, Spec, Target
 from controlplane.services import rollouts
 from controlplane.services.rollouts import Failure, Next
 from controlplane.store import release, rollout, rollout_target
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.rollout_target import Outcome
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.converge import TASK as CONVERGE
+from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.jobs import snapshots
 from controlplane.workers.providers.ports import Bounds, ClusterEndpoint
 
 log = logging.getLogger(__name__)
 
-TASK = task_names.ROLLOUT
-THREADS = 16
+SLICE = 60.0  # seconds, so that others have their turn
+AGAIN = 1.0  # seconds until a rollout of which nothing can be started is looked at again
 IDLE = 0.2  # seconds between polls where nothing can be started
 LONGEST_PAUSE = 30.0  # seconds before a target is tried again
 
@@ -54,11 +53,20 @@ class Done:
     error: Exception | None = None
 
 
+def handle(ctx: Context, hold: Hold) -> float | None:
+    """A slice of one share of the rollout; it is due again as long as that goes on."""
+    rollout_id, over = int(hold.job.subject.partition("/")[0]), time.monotonic() + SLICE
+    work(ctx, rollout_id, stopping=lambda: hold.lost() or time.monotonic() > over)
+    with ctx.registry.connection() as conn:
+        row = rollout.get(conn, rollout_id)
+    return max(AGAIN, row.due_in) if row.state is RolloutState.RUNNING else None
+
+
 def work(
     ctx: Context,
     rollout_id: int | None = None,
     *,
-    threads: int = THREADS,
+    threads: int = AT_ONCE,
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Work on the rollout (None: the one that runs) until it is over, nothing can be started for a
@@ -130,10 +138,6 @@ class _Executor:
             done=[_outcome(done) for done in good],
             snapshot_plans=self._snapshot_plans,
         )
-        if taken.next is Next.HELD:
-            self._ctx.notify(snapshots.TASK, [])
-        for done in good:
-            self._ctx.notify(CONVERGE, [ResourceKind.TENANT, done.target.tenant_id])
         for target in taken.targets:
             self._running[pool.submit(self._migrate, target)] = target
         return taken.next
@@ -225,7 +229,7 @@ def main() -> None:
     """A polling worker for what may take hours and for nothing else."""
     from controlplane.workers.runtime import polling
 
-    polling.main((polling.work_long,))
+    polling.main({Lane.LONG: 1})
 
 
 if __name__ == "__main__":

@@ -1,44 +1,48 @@
 """Snapshots from before a rollout: begin those that are wanted, see them through, remove the old ones.
 
-Nothing waits here. A snapshot takes minutes, so each pass looks at those that are due and goes; the
-sweep notifies of the next one. Until a cluster's snapshot is available no target on it is claimed
-(`services/rollouts.py`), so no worker's thread is held meanwhile. One that can't be made fails the
-targets that need it, which halts the rollout as any other failure would: the rollout promised that it
-can be taken back.
+Nothing waits here. A snapshot takes minutes, so its job looks at it, goes and is due again. Until a cluster's
+snapshot is available no target on it is claimed (`services/rollouts.py`), so no worker's thread is held
+meanwhile. One that can't be made fails the targets that need it, which halts the rollout as any other failure
+would: the rollout promised that it can be taken back.
 """
 
 from __future__ import annotations
 
 import logging
 
-from controlplane import task_names
-from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Pending, Retryable
+from controlplane.domain.rollout import SnapshotState
 from controlplane.services import rollouts
 from controlplane.store import rollout_snapshot
 from controlplane.store.rollout_snapshot import SnapshotRow
 from controlplane.workers.engine.context import Context
+from controlplane.workers.engine.heartbeat import Hold
 
 log = logging.getLogger(__name__)
 
-TASK = task_names.TAKE_SNAPSHOTS
 POLL = 10.0  # seconds between two polls of one that is being made
 AGAIN = 300.0  # seconds until one that could not be removed is tried again
-AT_MOST = 20  # of each kind in one pass
 _MADE = "available"
 _BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
 
 
-def work(ctx: Context) -> int:
-    """Look at those that are due; how many there were."""
+def work(ctx: Context, hold: Hold) -> float | None:
+    """See one through, or remove it when its rollout is over and its days are; until then it waits."""
     with ctx.registry.connection() as conn:
-        making = rollout_snapshot.take_making(conn, limit=AT_MOST, again=POLL)
-        expired = rollout_snapshot.take_expired(conn, limit=AT_MOST, again=AGAIN)
-    for row, act in [*((row, _make) for row in making), *((row, _remove) for row in expired)]:
-        try:
-            act(ctx, row)
-        except LeaseLost as error:
-            log.warning("snapshot %s given up: %s", row.name, error)
-    return len(making) + len(expired)
+        row = rollout_snapshot.get(conn, hold.job.subject)
+    if row.state is SnapshotState.MAKING:
+        _make(ctx, hold, row)
+    if row.state is SnapshotState.DELETED or row.seconds_left is None:
+        return None
+    if row.seconds_left > 0:
+        return row.seconds_left
+    try:
+        ctx.providers.snapshots.delete(row.name)
+    except ControlPlaneError as error:
+        raise Retryable(str(error), after=AGAIN) from error
+    with hold.recording() as conn:
+        rollout_snapshot.mark_deleted(conn, row)
+    return None
 
 
 def plans(ctx: Context) -> list[str]:
@@ -46,7 +50,8 @@ def plans(ctx: Context) -> list[str]:
     return [name for name, plan in ctx.catalogue.plans.items() if plan.snapshot_before_migration]
 
 
-def _make(ctx: Context, row: SnapshotRow) -> None:
+def _make(ctx: Context, hold: Hold, row: SnapshotRow) -> None:
+    """Returns when it is made or can't be; raises Pending, or Retryable, until then."""
     tags = {
         "environment": ctx.platform.environment,
         "cluster": row.cluster_id,
@@ -63,7 +68,7 @@ def _make(ctx: Context, row: SnapshotRow) -> None:
         broken = f"its status is {status}"
     elif status != _MADE and broken is None and row.overdue:
         broken = f"not available in time ({trouble or status})"
-    with ctx.registry.connection() as conn:
+    with hold.recording() as conn:
         if status == _MADE:
             rollout_snapshot.mark_available(conn, row)
         elif broken is not None:
@@ -71,16 +76,8 @@ def _make(ctx: Context, row: SnapshotRow) -> None:
             rollouts.record_snapshot_failure(conn, row, broken, plans=plans(ctx))
         elif trouble is not None:
             rollout_snapshot.note(conn, row, trouble)
-
-
-def _remove(ctx: Context, row: SnapshotRow) -> None:
-    try:
-        ctx.providers.snapshots.delete(row.name)
-    except ControlPlaneError as error:
-        log.warning("snapshot %s of rollout %s could not be removed: %s", row.name, row.rollout_id, error)
-        return
-    with ctx.registry.connection() as conn:
-        rollout_snapshot.mark_deleted(conn, row)
+    if status != _MADE and broken is None:
+        raise Pending(trouble or f"its status is {status}", after=POLL)
 
 
 def _message(error: ControlPlaneError) -> str:

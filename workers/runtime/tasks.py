@@ -1,113 +1,82 @@
-"""The Celery tasks: parse, one call, say what came of it.
+"""The Celery side of a worker: each pool process is one slot, and a message makes it look at once.
 
-A task that can't reach the registry ends; the sweep notifies again when the registry is back. Each child
-process builds its context once, after the fork, since connections can't be shared over it.
+A process builds its context once, after the fork, since connections can't be shared over it, and before the
+first customer waits for it.
 """
 
 from __future__ import annotations
 
-import logging
+import mmap
+import threading
 from functools import lru_cache
 
-from celery.signals import worker_init, worker_process_init, worker_process_shutdown
-from kombu.exceptions import OperationalError as BrokerError
-
-from controlplane import task_names
-from controlplane.domain.errors import ControlPlaneError, LeaseLost, Retryable
-from controlplane.store import duty as duties
-from controlplane.workers.engine.context import Context
-from controlplane.workers.runtime.celery_app import app, settings
-from controlplane.workers.runtime.orphans import end_with_parent
-from controlplane.workers.runtime.queue_probe import QueueProbe
-from controlplane.workers.runtime.wiring import context_from_environment, prepare_from_environment
-from controlplane.workers.schedule import sweep as sweeping
-from controlplane.workers.schedule.duties import (
-    DUTIES,
-    WORK,
-    Duty,
-    Work,
-    lasting,
-    name_of,
+from celery.signals import (
+    celeryd_after_setup,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
 )
 
-log = logging.getLogger(__name__)
+from controlplane.domain.job import Lane
+from controlplane.wake_up import TASK, WakeUp, publisher
+from controlplane.workers.engine.context import Context
+from controlplane.workers.runtime.celery_app import app
+from controlplane.workers.runtime.orphans import end_with_parent
+from controlplane.workers.runtime.polling import Slot
+from controlplane.workers.runtime.wiring import context_from_environment, prepare_from_environment
 
-SLICE = 60.0  # seconds
+notify = WakeUp(publisher(app))
+_leaving = mmap.mmap(-1, 1)
+"""Shared with the children, which begin nothing once it is set: Celery itself lets them know that the worker
+is to end only when they have nothing to do."""
 
 
-def notify(task: str, args: list[str]) -> None:
-    """A lost wake-up costs seconds: the sweep finds what is due."""
-    try:
-        app.send_task(task, args=args, retry=False)
-    except (BrokerError, OSError) as error:
-        log.warning("could not notify of %s %s: %s", task, args, type(error).__name__)
+class _Stop(threading.Event):
+    def is_set(self) -> bool:
+        return super().is_set() or _leaving[0] != 0
+
+
+def lanes() -> list[Lane]:
+    """Those that this worker takes from."""
+    return [Lane(name) for name in app.amqp.queues.consume_from if name in list(Lane)]
 
 
 @lru_cache(maxsize=1)
 def context() -> Context:
-    return context_from_environment(notify)
+    return context_from_environment(notify, lanes())
 
 
 @lru_cache(maxsize=1)
-def queue_probe() -> QueueProbe:
-    return QueueProbe(settings.broker_url)
+def slot() -> Slot:
+    return Slot(lambda: context(), lanes(), _Stop())  # noqa: PLW0108 — tests put another in its place
 
 
-@worker_init.connect
+@celeryd_after_setup.connect
 def _prepare(**_: object) -> None:
     """Before the children are forked: a lock held in the middle of a fork would never be let go."""
-    prepare_from_environment()
+    if Lane.LONG in lanes():
+        prepare_from_environment()
+
+
+@worker_shutting_down.connect
+def _leave(**_: object) -> None:
+    _leaving[0] = 1
 
 
 @worker_process_init.connect
 def _begin(**_: object) -> None:
     end_with_parent()
+    threading.Thread(target=slot().poll, name="poll", daemon=True).start()
 
 
 @worker_process_shutdown.connect
-def _close(**_: object) -> None:
+def _end(**_: object) -> None:
+    slot().end()
     if context.cache_info().currsize:
+        context().heartbeat.close()
         context().registry.close()
 
 
-def _add_work(work: Work) -> None:
-    """A slice of it at most, so that a deployment is not held up; the sweep notifies again."""
-
-    @app.task(name=work.task)
-    def do(*args: str) -> None:
-        try:
-            work.do(context(), lasting(SLICE), args)
-        except (LeaseLost, Retryable) as error:
-            log.warning("%s %s: %s", name_of(work.task), " ".join(args), error)
-
-
-def _add_duty(duty: Duty) -> None:
-    @app.task(name=duty.task)
-    def do() -> None:
-        try:
-            if _begin_turn(duty.task, getattr(settings, duty.interval)):
-                log.info("%s: %s", name_of(duty.task), duty.do(context(), lambda: False))
-        except ControlPlaneError as error:
-            log.warning("%s: %s", name_of(duty.task), error)
-
-
-def _begin_turn(task: str, interval: float) -> bool:
-    """Messages that a busy worker had fetched ahead are one turn, not several one behind the other. Half an
-    interval, since beat's ticks are not that even."""
-    with context().registry.connection() as conn:
-        return duties.begin(conn, name_of(task), interval=interval / 2)
-
-
-@app.task(name=task_names.SWEEP)
-def sweep() -> None:
-    try:
-        if _begin_turn(task_names.SWEEP, settings.sweep_interval):
-            sweeping.sweep(context(), queue_probe().missing)
-    except Retryable as error:
-        log.warning("sweep: %s", error)
-
-
-for _work in WORK:
-    _add_work(_work)
-for _duty in DUTIES:
-    _add_duty(_duty)
+@app.task(name=TASK)
+def work(_lane: str) -> None:
+    slot().work()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import socket
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from controlplane import migration_project
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
+from controlplane.domain.job import Lane
 from controlplane.settings import TerraformSettings, WorkerSettings
 from controlplane.store.registry import Registry
 from controlplane.workers.engine.context import (
@@ -19,6 +23,7 @@ from controlplane.workers.engine.context import (
     Notify,
     Platform,
 )
+from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
 from controlplane.workers.providers.real import STACKS, TERRAFORM, providers, terraform
@@ -27,13 +32,15 @@ from controlplane.workers.providers.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
+REGISTRY_CONNECTIONS = 8
+"""Of one process, opened as they are needed: a slot takes one or two, the heartbeat one."""
 STACK_NAMES = ("tenant", "cluster")
 
 
-def context_from_environment(notify: Notify | None = None) -> Context:
+def context_from_environment(notify: Notify | None = None, lanes: Sequence[Lane] = tuple(Lane)) -> Context:
     """Raises SettingsError with a line for each mistake, CatalogueError likewise. Without `notify`
     nobody is notified: the polling worker finds by itself what is due."""
-    return context(WorkerSettings.from_environment(), notify or _nobody)
+    return context(WorkerSettings.from_environment(), notify or _nobody, lanes)
 
 
 def stack_versions() -> dict[str, str]:
@@ -50,10 +57,13 @@ def prepare_from_environment() -> None:
         log.warning("terraform could not be prepared: %s", error)
 
 
-def context(settings: WorkerSettings, notify: Notify) -> Context:
+def context(settings: WorkerSettings, notify: Notify, lanes: Sequence[Lane] = tuple(Lane)) -> Context:
     catalogue_file = settings.plan_catalogue
+    registry = Registry(settings.registry_url, size=REGISTRY_CONNECTIONS)
+    # drawn anew by each process: one that gets its predecessor's number must not renew its leases
+    holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
     return Context(
-        registry=Registry(settings.registry_url),
+        registry=registry,
         providers=providers(settings),
         catalogue=parse_catalogue(catalogue_file.read_text(), source=str(catalogue_file)),
         platform=Platform(
@@ -69,13 +79,22 @@ def context(settings: WorkerSettings, notify: Notify) -> Context:
             permissions_boundary_arn=settings.permissions_boundary_arn,
             lease=settings.lease_seconds,
             heartbeat=settings.heartbeat_seconds,
+            duty_interval=settings.duty_interval,
             republish_interval=settings.republish_interval,
             compare_interval=settings.compare_interval,
         ),
         migrations=settings.tenant_migrations,
         release=_newest(settings.tenant_migrations),
         stacks=stack_versions(),
-        holder=f"{socket.gethostname()}/{os.getpid()}",
+        holder=holder,
+        heartbeat=Heartbeat(
+            registry,
+            holder,
+            seconds=settings.lease_seconds,
+            every=settings.heartbeat_seconds,
+            lanes=lanes,
+            version=version("tenant-controlplane"),
+        ),
         lock_owner=lock_owner(),
         notify=notify,
         new_password=new_password,
@@ -92,8 +111,8 @@ def _newest(folder: Path) -> str | None:
     return None if migration_project.is_project(folder) else load(folder)[-1].number
 
 
-def _nobody(task: str, args: list[str]) -> None:
-    log.debug("no broker: %s %s is found by polling", task, args)
+def _nobody(lane: Lane) -> None:
+    log.debug("no broker: what is due in lane %s is found by polling", lane)
 
 
 def _version(stack: str) -> str:

@@ -1,163 +1,55 @@
-"""What workers do, in two lists: the kinds of work that may be due, and the periodic duties.
+"""What happens by the clock: one job for each duty, that is due again when its interval has passed.
 
-Each is read by all who act on it. Of `WORK` the sweep notifies of what is due, Celery has a task for each
-kind, and the polling worker looks for itself. Of `DUTIES` beat's schedule is made, Celery has a task for
-each, and the polling worker asks whether the time of one has come. So what is added here is done in a fleet
-with a broker and in one without, and no other list can forget it.
-
-A duty is begun once in its interval by the whole fleet, however many workers ask (`store/duty.py`). A worker
-that dies over one has cost that one turn.
+The job is in the same queue as all others, so a duty is done once in its interval by the whole fleet,
+whoever claims it, and a worker that dies over it is taken over as over anything else. One that fails
+waits longer, as what fails does, is never given up, and holds up no other.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controlplane import task_names
-from controlplane.domain.operation import ResourceKind
-from controlplane.store import (
-    data_copy,
-    event,
-    history,
-    notification,
-    operation,
-    preview,
-    rehearsal,
-    rollout,
-    rollout_snapshot,
-)
-from controlplane.store.registry import Connection
-from controlplane.workers.engine import converge
+from controlplane.domain.job import JobKind
+from controlplane.services import timers
+from controlplane.store import audit, history, job
 from controlplane.workers.engine.context import Context
-from controlplane.workers.jobs import (
-    comparison,
-    exports,
-    intake,
-    outbox,
-    rehearsals,
-    rollouts,
-    snapshots,
-)
-from controlplane.workers.jobs import preview as previews
+from controlplane.workers.engine.heartbeat import Hold
+from controlplane.workers.jobs import comparison, outbox
+from controlplane.workers.schedule import warm_pool
 from controlplane.workers.steps import routes
 
-Args = tuple[str, ...]
-Stopping = Callable[[], bool]
-"""Asked between two pieces of work: is it time to leave the rest for later?"""
+log = logging.getLogger(__name__)
 
+TIMERS_AT_MOST = 500
 PRUNE_BATCH = 500
 PRUNE_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One kind of work. `due`: the arguments of what may be begun now, at most so many, the most urgent
-    first. `do`: false where nothing was to be done after all, since another worker has it. It raises
-    Retryable where it can't say, LeaseLost where its hold ran out and another worker has done it."""
-
-    task: str
-    due: Callable[[Connection, int], list[Args]]
-    do: Callable[[Context, Stopping, Args], object]
+SEAL_AT_MOST = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """`interval`: the name of the setting that says how often. `do`: what is logged of it."""
+    """`interval`: the name of the setting that says how often. `do`: how much it was. `says`: what is logged
+    of that."""
 
-    task: str
     interval: str
-    do: Callable[[Context, Stopping], str]
+    do: Callable[[Context], int]
+    says: str
 
 
-def name_of(task: str) -> str:
-    return task.rpartition(".")[2]
+def run_timers(ctx: Context) -> int:
+    with ctx.registry.connection() as conn, conn.transaction():
+        return timers.run(conn, limit=TIMERS_AT_MOST)
 
 
-def lasting(seconds: float, stopping: Stopping = lambda: False) -> Stopping:
-    """True once so many seconds have passed from now, or `stopping`."""
-    until = time.monotonic() + seconds
-    return lambda: time.monotonic() > until or stopping()
-
-
-# ---------------------------------------------------------------------------------------- the work
-
-
-def _whether(due: bool) -> list[Args]:
-    return [()] if due else []
-
-
-def _each(ids: list[str] | list[int]) -> list[Args]:
-    return [(str(number),) for number in ids]
-
-
-def _converge(ctx: Context, _: Stopping, args: Args) -> bool:
-    """Where another worker died over something, that goes first."""
-    kind, resource_id = args
-    taken_over = converge.take_over(ctx)
-    held = converge.converge(ctx, ResourceKind(kind), resource_id)
-    return held is not None or taken_over is not None
-
-
-def _running_rollout(conn: Connection) -> list[int]:
-    running = rollout.running(conn)
-    return [] if running is None else [running]
-
-
-WORK = (
-    Work(
-        intake.TASK,
-        lambda conn, limit: _each(event.due(conn, limit=limit)),
-        lambda ctx, _, args: intake.handle_event(ctx, args[0]),
-    ),
-    Work(
-        previews.TASK,
-        lambda conn, limit: _each(preview.due(conn, limit=limit)),
-        lambda ctx, _, args: previews.work_out(ctx, int(args[0])),
-    ),
-    Work(
-        outbox.TASK,
-        lambda conn, _: _whether(notification.due(conn)),
-        lambda ctx, *_: outbox.deliver(ctx),
-    ),
-    Work(
-        converge.TASK,
-        lambda conn, limit: [(kind.value, resource) for kind, resource in operation.due(conn, limit=limit)],
-        _converge,
-    ),
-    Work(
-        snapshots.TASK,
-        lambda conn, _: _whether(rollout_snapshot.is_due(conn)),
-        lambda ctx, *_: snapshots.work(ctx),
-    ),
-    Work(
-        rollouts.TASK,
-        lambda conn, _: _each(_running_rollout(conn)),
-        lambda ctx, stopping, args: rollouts.work(ctx, int(args[0]), stopping=stopping),
-    ),
-    Work(
-        rehearsals.TASK,
-        lambda conn, _: _whether(rehearsal.due(conn)),
-        lambda ctx, *_: rehearsals.work(ctx),
-    ),
-    Work(
-        exports.TASK,
-        lambda conn, limit: _each(data_copy.due_exports(conn, limit=limit)),
-        lambda ctx, _, args: exports.work(ctx, int(args[0])),
-    ),
-)
-
-
-# -------------------------------------------------------------------------------------- the duties
-
-
-def prune(ctx: Context, stopping: Stopping) -> int:
+def prune(ctx: Context) -> int:
     """Remove what is older than it is kept (`store/history.py`), batch by batch, until nothing is left or
-    `stopping`; how much went."""
-    total = 0
+    the time for it is over."""
+    until, total = time.monotonic() + PRUNE_SECONDS, 0
     with ctx.registry.connection() as conn:
-        while not stopping():
+        while time.monotonic() < until:
             gone = history.prune(conn, limit=PRUNE_BATCH)
             total += gone
             if not gone:
@@ -165,19 +57,40 @@ def prune(ctx: Context, stopping: Stopping) -> int:
     return total
 
 
-def _compare(ctx: Context) -> str:
-    found = comparison.compare(ctx)
-    return f"{found.subscriptions} subscriptions, {found.out_of_step} were out of step"
+def seal(ctx: Context) -> int:
+    with ctx.registry.connection() as conn:
+        return audit.seal(conn, limit=SEAL_AT_MOST)
 
 
-DUTIES = (
-    Duty(
-        task_names.REPUBLISH, "republish_interval", lambda ctx, _: f"wrote {routes.publish_all(ctx)} routes"
+DUTIES = {
+    JobKind.TIMERS: Duty("duty_interval", run_timers, "{} tenants are to be looked at"),
+    JobKind.POOL: Duty("duty_interval", warm_pool.tend, "{} clusters to be made, retired or tried again"),
+    JobKind.NOTIFICATIONS: Duty("duty_interval", outbox.deliver, "{} notifications were tried"),
+    JobKind.REPUBLISH: Duty("republish_interval", routes.publish_all, "wrote {} routes"),
+    JobKind.COMPARE: Duty(
+        "compare_interval",
+        lambda ctx: comparison.compare(ctx).out_of_step,
+        "{} subscriptions were out of step",
     ),
-    Duty(task_names.COMPARE, "compare_interval", lambda ctx, _: _compare(ctx)),
-    Duty(
-        task_names.PRUNE,
-        "republish_interval",
-        lambda ctx, stopping: f"removed {prune(ctx, lasting(PRUNE_SECONDS, stopping))} old rows",
-    ),
-)
+    JobKind.PRUNE: Duty("republish_interval", prune, "removed {} old rows"),
+    JobKind.SEAL: Duty("duty_interval", seal, "sealed {} rows of the audit trail"),
+}
+
+
+def handler(kind: JobKind) -> Callable[[Context, Hold], float]:
+    duty = DUTIES[kind]
+
+    def do(ctx: Context, _: Hold) -> float:
+        count = duty.do(ctx)
+        if count:
+            log.info("%s: %s", kind, duty.says.format(count))
+        return float(getattr(ctx.platform, duty.interval))
+
+    return do
+
+
+def ensure(ctx: Context) -> None:
+    """That there is a job for each; whoever starts a worker asks."""
+    with ctx.registry.connection() as conn:
+        for kind in DUTIES:
+            job.keep_due(conn, kind)

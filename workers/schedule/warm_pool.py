@@ -1,6 +1,6 @@
 """Keep the warm pool: look, ask the account's quota where it matters, record, notify.
 
-Called at every sweep, which is soon enough: a refill waits longer than that by design. A look that
+Every few seconds, which is soon enough: a refill waits longer than that by design. A look that
 finds nothing to do costs one query and the comparison of a report; AWS is asked only before a cluster
 is made or tried again, and no database is ever touched, so a cluster that sleeps at zero is left asleep.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 from controlplane.domain.pool import Quota
 from controlplane.services import pool
 from controlplane.store.cluster import ClusterRow
-from controlplane.workers.engine import converge
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.goal import cluster_goal
 from controlplane.workers.engine.quota import quota_left
@@ -30,7 +29,4 @@ def tend(ctx: Context) -> int:
         return 0
     quota = quota_left(ctx, max_age=QUOTA_MAX_AGE) if found.asks_quota else Quota()
     with ctx.registry.connection() as conn:
-        acts, notify = pool.tend(conn, ctx.catalogue, digest_of, quota)
-    for kind, resource_id in notify:
-        ctx.notify(converge.TASK, [kind, resource_id])
-    return acts
+        return pool.tend(conn, ctx.catalogue, digest_of, quota)

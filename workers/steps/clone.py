@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from controlplane import task_names
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.domain.steps import StepName
 from controlplane.services import tenants
@@ -24,19 +23,18 @@ def place_tenant(work: TenantWork) -> None:
     with work.recording() as conn:
         row = tenant.get(conn, work.record.row.id, lock=True)
         plan = work.ctx.catalogue.plan(row.spec.plan)
-        notify = tenants.place(conn, row.id, plan, actor=work.held.actor)
-    for kind, resource_id in notify:
-        work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
+        tenants.place(conn, row.id, plan, actor=work.job.actor)
 
 
 @tenant_step(
     StepName.COPY_SOURCE,
     "every row of the source in one snapshot and one transaction, before the clone is served",
     again="rows that are not recorded as copied are copied anew",
+    long=True,
 )
 def copy_source(work: TenantWork) -> None:
     """Before it is served: whoever finds a clone whose rows are not recorded as copied copies them anew."""
-    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)
+    run = MoveRun(fencing_token=work.job.fencing_token, stopped=work.hold.lost)
     copied = work.ctx.providers.moves.clone(_source(work), Home(work.at, work.placement), run)
     with work.recording() as conn:
         tenant.mark_cloned(conn, work.record.row.id)
@@ -44,7 +42,7 @@ def copy_source(work: TenantWork) -> None:
         work.note(conn, kind="copied", action="clone", message=message, seconds=copied.seconds)
         audit.append(
             conn,
-            actor=work.held.actor,
+            actor=work.job.actor,
             action="tenant.cloned",
             resource=work.record.row.id,
             detail={"of": work.record.row.clone_of, "rows": copied.rows},

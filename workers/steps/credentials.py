@@ -51,10 +51,10 @@ def rotate_credential(work: TenantWork) -> None:
         if login == "app" and staged.username == in_use.username:
             _skip(work, login, generation)
             return
-        work.heartbeat.check()
+        work.hold.check()
         work.ctx.providers.databases.set_password(work.at, staged)
         _prove(work, login, staged)
-        work.heartbeat.check()
+        work.hold.check()
         secrets.promote(name, version, replacing=found.version_id)
         in_use = staged
     if login == "app":
@@ -71,7 +71,7 @@ def rotate_credential(work: TenantWork) -> None:
         )
         audit.append(
             conn,
-            actor=work.held.actor,
+            actor=work.job.actor,
             action="credential.rotate",
             resource=placed.tenant_id,
             detail={"login": login, "generation": generation, "username": in_use.username},
@@ -90,13 +90,13 @@ def retire_login(work: TenantWork) -> None:
     in_use = work.ctx.providers.secrets.read(placed.app_secret)
     retired = rotation.idle_role(placed, in_use.username)
     work.ctx.providers.cache.notify_credential(placed.tenant_id)
-    work.heartbeat.check()
+    work.hold.check()
     work.ctx.providers.databases.retire_login(work.at, retired)
     with work.recording() as conn:
         placement.retired(conn, placed, "app")
         audit.append(
             conn,
-            actor=work.held.actor,
+            actor=work.job.actor,
             action="credential.retire",
             resource=placed.tenant_id,
             detail={"username": retired},
@@ -155,9 +155,7 @@ def write_credential(work: TenantWork) -> None:
             port=at.port,
             dbname=work.placement.database,
         ),
-        token=hashlib.sha256(
-            f"{work.held.operation_id}/{work.held.fencing_token}/{login}".encode()
-        ).hexdigest(),
+        token=hashlib.sha256(f"{work.job.id}/{work.job.fencing_token}/{login}".encode()).hexdigest(),
     )
 
 

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeVar
 
-from controlplane import task_names
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
+from controlplane.domain.job import JobKind
 from controlplane.domain.move import KEEP_SOURCE_DAYS, MoveKind, MovePhase
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.steps import StepName
 from controlplane.services import moves
-from controlplane.store import audit, cluster, move, operation, placement, tenant
+from controlplane.store import audit, cluster, job, move, placement, tenant
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.workers.engine.context import Context
@@ -53,9 +52,7 @@ def place_move(work: TenantWork) -> None:
     if _move(work).kind is MoveKind.MOVE:  # before a cluster is made for it
         require_followable(work.ctx, work.record)
     with work.recording() as conn:
-        notify = moves.place(conn, work.ctx.catalogue, work.record.plan, _move(work), actor=work.held.actor)
-    for kind, resource_id in notify:
-        work.ctx.notify(task_names.CONVERGE, [kind, resource_id])
+        moves.place(conn, work.ctx.catalogue, work.record.plan, _move(work), actor=work.job.actor)
 
 
 def require_followable(ctx: Context, record: TenantRecord) -> None:
@@ -84,6 +81,7 @@ def begin_copy(work: TenantWork) -> None:
     "every row of one moment, in one transaction of the target",
     again="rows that are not recorded as copied are copied anew",
     both_placements=True,
+    long=True,
 )
 def copy_rows(work: TenantWork) -> None:
     source, target = _ends(work)
@@ -107,6 +105,7 @@ HandOver = Callable[[Home, Home, Callable[[], None], Callable[[], None]], T]
     "are published with a new epoch",
     again="the log is carried on from where the target says; the cut is one transaction",
     both_placements=True,
+    long=True,
 )
 def cut_over(work: TenantWork) -> None:
     moves = work.ctx.providers.moves
@@ -145,7 +144,7 @@ def change_over(work: TenantWork, hand_over: HandOver[T]) -> T:
             tenant.set_access_proof(conn, row.id, found.access_proof)
             audit.append(
                 conn,
-                actor=work.held.actor,
+                actor=work.job.actor,
                 action=f"{found.kind.value}.cut",
                 resource=row.id,
                 detail={"move": found.id, "placement": target.placement.key},
@@ -208,18 +207,15 @@ def _decide(work: TenantWork, to: MovePhase) -> None:
     found = _move(work)
     with work.recording() as conn:
         move.turn(conn, found.id, to, error=Retryable)
-        closed = None
         if to is MovePhase.ABANDONED:
-            closed = moves.close_restored(conn, found.id, found.tenant_id, actor=work.held.actor)
+            moves.close_restored(conn, found.id, found.tenant_id, actor=work.job.actor)
         audit.append(
             conn,
-            actor=work.held.actor,
+            actor=work.job.actor,
             action=f"move.{to.value}",
             resource=found.tenant_id,
             detail={"move": found.id, "reason": work.step.reason},
         )
-    if closed is not None:
-        work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, closed])
 
 
 @tenant_step(
@@ -227,6 +223,7 @@ def _decide(work: TenantWork, to: MovePhase) -> None:
     "what is left of the placement that is not used: database, logins, stack, slot",
     again="gone already is success",
     both_placements=True,
+    long=True,
 )
 def remove_placement(work: TenantWork) -> None:
     """Delete what is left of the placement that is not used: by the word of whoever confirmed the move or
@@ -245,7 +242,7 @@ def remove_placement(work: TenantWork) -> None:
         move.turn(conn, found.id, over, error=Retryable)
         audit.append(
             conn,
-            actor=work.held.actor,
+            actor=work.job.actor,
             action=f"move.{over.value}",
             resource=found.tenant_id,
             detail={"move": found.id},
@@ -260,7 +257,7 @@ def _remove(work: TenantWork, secondary: TenantRecord) -> None:
         raise NeedsHuman(f"{work.record.row.id}: this is the placement in use", runbook="internal-error")
     at = None if secondary.cluster is None else endpoint_of(secondary.cluster)
     if at is not None:
-        work.heartbeat.check()
+        work.hold.check()
         work.ctx.providers.databases.drop(at, placed)
     destroy_stack(
         work,
@@ -274,13 +271,12 @@ def _remove(work: TenantWork, secondary: TenantRecord) -> None:
 def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:
     """A cluster that was its alone has had its time: its backups hold this tenant's data, so it becomes
     nobody else's."""
-    home = cluster.get(conn, cluster_id)
-    cluster.lock_class(conn, home.cluster_class)
+    home = cluster.get(conn, cluster_id, lock=True)
     if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         return
     cluster.set_spec(conn, cluster_id, home.spec.closed())
     reason = f"{work.record.row.id} has moved away"
-    operation.request(conn, ResourceKind.CLUSTER, cluster_id, reason=reason, actor=work.held.actor)
+    job.ensure(conn, JobKind.CLUSTER, cluster_id, reason=reason, actor=work.job.actor)
 
 
 # ------------------------------------------------------------------------------------------- shared
@@ -301,7 +297,7 @@ def _ends(work: TenantWork) -> tuple[Home, Home]:
 
 
 def _run(work: TenantWork) -> MoveRun:
-    return MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)
+    return MoveRun(fencing_token=work.job.fencing_token, stopped=work.hold.lost)
 
 
 def _no_rollout(work: TenantWork) -> None:

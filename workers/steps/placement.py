@@ -22,6 +22,7 @@ rollout has bounds of its own."""
     StepName.APPLY_TENANT_STACK,
     "Terraform: two secret containers, the IAM role that reads only one of them",
     again="names are fixed; what a killed run left is adopted",
+    long=True,
 )
 def apply_tenant_stack(work: TenantWork) -> None:
     variables = tenant_variables(work.ctx.platform, work.placement)
@@ -68,6 +69,7 @@ def close_logins(work: TenantWork) -> None:
     StepName.MIGRATE_SCHEMA,
     "the application's release, as the migrator",
     again="each file is recorded in its own transaction",
+    long=True,
 )
 def migrate_schema(work: TenantWork) -> None:
     credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)

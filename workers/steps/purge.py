@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from controlplane import task_names
 from controlplane.domain.billing import ENDED
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
+from controlplane.domain.job import JobKind
 from controlplane.domain.notification import NotificationKind
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import billing, purges
@@ -27,8 +26,8 @@ from controlplane.store import (
     audit,
     cluster,
     data_copy,
+    job,
     notification,
-    operation,
     placement,
     purge,
     subscription,
@@ -64,6 +63,7 @@ def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
     "a dump into the bucket, read back and compared; or a snapshot of a cluster of its own, until "
     "it is available",
     again="its name is recorded first, and a whole one is not made again",
+    long=True,
 )
 def keep_copy(work: TenantWork) -> None:
     """Verified before anything is deleted: a snapshot that is available, a dump that was read back. Not for
@@ -86,7 +86,7 @@ def keep_copy(work: TenantWork) -> None:
             kind=kind,
             name=name,
             keep_days=COPY_DAYS if work.record.plan is None else work.record.plan.copy_days,
-            actor=work.held.actor,
+            actor=work.job.actor,
         )
     manifest = _snapshot(work, copy) if kind is CopyKind.SNAPSHOT else _dump(work, copy)
     with work.recording() as conn:
@@ -109,7 +109,7 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
     credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
     if not databases.accepts(work.at, credential):
         databases.set_password(work.at, credential)
-    dump = work.ctx.providers.dumps.make(work.at, credential, name=copy.name, stopped=work.heartbeat.lost)
+    dump = work.ctx.providers.dumps.make(work.at, credential, name=copy.name, stopped=work.hold.lost)
     return dump.to_manifest()
 
 
@@ -120,7 +120,7 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
 )
 def drop_database(work: TenantWork) -> None:
     _no_way_back(work)
-    work.heartbeat.check()
+    work.hold.check()
     work.ctx.providers.databases.drop(work.at, work.placement)
 
 
@@ -128,6 +128,7 @@ def drop_database(work: TenantWork) -> None:
     StepName.DESTROY_TENANT_STACK,
     "Terraform: the role, and both secrets into their deletion window",
     again="an empty workspace is success",
+    long=True,
 )
 def destroy_tenant_stack(work: TenantWork) -> None:
     _no_way_back(work)
@@ -152,7 +153,6 @@ def release_placement(work: TenantWork) -> None:
     placed, approved = work.placement, _purge(work)
     _no_way_back(work)
     with work.recording() as conn:
-        audit.hold(conn)  # before a class's lock, as in a tenant's placing: one order, no deadlock
         placement.mark_gone(conn, placed)
         audit.append(
             conn,
@@ -163,19 +163,16 @@ def release_placement(work: TenantWork) -> None:
         )
         if approved.cluster_goes:
             _close_cluster(conn, placed.cluster_id, approved)
-    if approved.cluster_goes:
-        work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, placed.cluster_id])
 
 
 def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> None:
-    home = cluster.get(conn, cluster_id)
-    cluster.lock_class(conn, home.cluster_class)
+    home = cluster.get(conn, cluster_id, lock=True)
     if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         raise NeedsHuman(f"{cluster_id} is not this tenant's alone", runbook="cluster-in-use")
     cluster.set_spec(conn, cluster_id, home.spec.closed())
-    operation.request(
+    job.ensure(
         conn,
-        ResourceKind.CLUSTER,
+        JobKind.CLUSTER,
         cluster_id,
         reason=f"purge {approved.id} of {approved.tenant_id}",
         actor=str(approved.approved_by),
@@ -249,7 +246,7 @@ def delete_copy(work: TenantWork) -> None:
         data_copy.mark_deleted(conn, copy)
         audit.append(
             conn,
-            actor=work.held.actor,
+            actor=work.job.actor,
             action="copy.delete",
             resource=copy.tenant_id,
             detail={"kind": copy.kind, "name": copy.name},

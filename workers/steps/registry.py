@@ -33,6 +33,8 @@ class Explained:
 EXPLAINED: dict[StepName, Explained] = {}
 CLUSTER_ACTS: dict[StepName, ClusterAct] = {}
 TENANT_ACTS: dict[StepName, TenantAct] = {}
+LONG: set[StepName] = set()
+"""Steps that may take minutes; a tenant's job goes over to the long lane before it takes one."""
 BOTH_PLACEMENTS: set[StepName] = set()
 """Steps about both ends of a move; any other with a placement is one of that placement's own."""
 
@@ -47,11 +49,13 @@ def cluster_step(name: StepName, does: str, *, again: str) -> Callable[[ClusterA
 
 
 def tenant_step(
-    name: StepName, does: str, *, again: str, both_placements: bool = False
+    name: StepName, does: str, *, again: str, long: bool = False, both_placements: bool = False
 ) -> Callable[[TenantAct], TenantAct]:
     def register(act: TenantAct) -> TenantAct:
         _explain(name, does, again, act)
         TENANT_ACTS[name] = act
+        if long:
+            LONG.add(name)
         if both_placements:
             BOTH_PLACEMENTS.add(name)
         return act

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from controlplane import task_names
 from controlplane.domain.cluster import Origin
 from controlplane.domain.errors import NeedsHuman, NotFound, Pending
-from controlplane.domain.operation import ResourceKind
 from controlplane.domain.placement import Placement
 from controlplane.domain.restore import RUNBOOK, RestoreRequest, moment
 from controlplane.domain.steps import StepName
@@ -53,8 +51,7 @@ def restore_cluster(work: TenantWork) -> None:
     home, origin = find_origin(work.ctx, work.record.row.id, requested)
     with work.recording() as conn:
         row = move.get(conn, found)
-        cluster_id = restores.record_cluster(conn, row, home, origin, actor=work.held.actor)
-    work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
+        restores.record_cluster(conn, row, home, origin, actor=work.job.actor)
 
 
 def find_origin(ctx: Context, tenant_id: str, requested: RestoreRequest) -> tuple[Placement, Origin]:
@@ -159,6 +156,7 @@ def open_restored(work: TenantWork) -> None:
     "that records this",
     again="rows that are not recorded as copied are copied anew",
     both_placements=True,
+    long=True,
 )
 def copy_restored(work: TenantWork) -> None:
     """Whoever finds a target whose rows are not recorded as copied copies them anew."""
@@ -173,26 +171,24 @@ def copy_restored(work: TenantWork) -> None:
         port=at.port,
         dbname=home.database,
     )
-    work.heartbeat.check()
+    work.hold.check()
     work.ctx.providers.databases.set_password(at, reader)
-    run = MoveRun(fencing_token=work.held.fencing_token, stopped=work.heartbeat.lost)
+    run = MoveRun(fencing_token=work.job.fencing_token, stopped=work.hold.lost)
     copied = work.ctx.providers.moves.clone(Home(at, home, reader), ends[1], run)
     tenant_id, asked = work.record.row.id, _restore(work)
     with work.recording() as conn:
         move.set_copied(conn, asked.move_id, rows=copied.rows, size=copied.size)
         move.set_compared(conn, asked.move_id, [asdict(table) for table in copied.compared], checked="before")
-        cluster_id = restores.record_copied(conn, asked, tenant_id, actor=work.held.actor)
+        restores.record_copied(conn, asked, tenant_id, actor=work.job.actor)
         audit.append(
             conn,
-            actor=work.held.actor,
+            actor=work.job.actor,
             action="restore.copied",
             resource=tenant_id,
             detail={"move": asked.move_id, "rows": copied.rows, **asked.requested.to_json()},
         )
         message = f"{copied.summary}, compared: the same"
         work.note(conn, kind="copied", action="restore", message=message, seconds=copied.seconds)
-    if cluster_id is not None:
-        work.ctx.notify(task_names.CONVERGE, [ResourceKind.CLUSTER, cluster_id])
 
 
 @tenant_step(
@@ -202,13 +198,14 @@ def copy_restored(work: TenantWork) -> None:
     "writing goes on",
     again="the cut is one transaction",
     both_placements=True,
+    long=True,
 )
 def cut_restored(work: TenantWork) -> None:
     """Nothing is carried in the pause: what was written after that moment stays in the former database."""
 
     def hand_over(_source: Home, _target: Home, pause: Callable[[], None], cut: Callable[[], None]) -> None:
         pause()
-        work.heartbeat.check()
+        work.hold.check()
         cut()
 
     change_over(work, hand_over)

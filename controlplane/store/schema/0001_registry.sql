@@ -8,7 +8,8 @@
 -- ------------------------------------------------------------------------------------- billing
 
 -- The inbox: one row for each billing event that was answered 2xx. `body`: just as it was signed, emptied
--- some time after it was handled; the row stays, so that a late duplicate is still a duplicate.
+-- some time after it was handled; the row stays, so that a late duplicate is still a duplicate. `subject`: the
+-- subscription, else the customer, that it is about; the job of that name handles all that were received.
 CREATE TABLE stripe_event (
     id              text PRIMARY KEY,
     type            text NOT NULL,
@@ -17,14 +18,13 @@ CREATE TABLE stripe_event (
     created_at      timestamptz NOT NULL,
     body            bytea NOT NULL,
     subscription_id text,
+    subject         text NOT NULL,
     state           text NOT NULL CHECK (state IN ('received', 'applied', 'ignored', 'parked')),
     reason          text,
-    attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     received_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     handled_at      timestamptz
 );
-CREATE INDEX stripe_event_due ON stripe_event (next_attempt_at) WHERE state = 'received';
+CREATE INDEX stripe_event_received ON stripe_event (subject, received_at) WHERE state = 'received';
 CREATE INDEX stripe_event_parked ON stripe_event (received_at DESC, id DESC) WHERE state = 'parked';
 CREATE INDEX stripe_event_newest ON stripe_event (received_at DESC, id DESC);
 CREATE INDEX stripe_event_body ON stripe_event (handled_at)
@@ -96,13 +96,15 @@ CREATE INDEX subscription_customer ON subscription (customer_id);
 
 -- ------------------------------------------------------------------------- clusters and placements
 
--- `surplus_since`: the warm pool has had no use for it since then. `keeps_key`: it is destroyed but for its
+-- `used`: slots that hold a placement; `ever_used`: one ever did. `surplus_since`: the warm pool has had no use for it since then. `keeps_key`: it is destroyed but for its
 -- key, which stays as long as a snapshot of it does. A restored cluster (`spec` names its origin) is made for
 -- one restore and has no slots.
 CREATE TABLE cluster (
     id                  text PRIMARY KEY CHECK (id ~ '^c-[a-z2-7]{12}$'),
     cluster_class       text NOT NULL,
     slots               integer NOT NULL,
+    used                integer NOT NULL DEFAULT 0,
+    ever_used           boolean NOT NULL DEFAULT false,
     spec                jsonb NOT NULL,
     generation          bigint NOT NULL DEFAULT 1,
     observed_generation bigint NOT NULL DEFAULT 0,
@@ -117,10 +119,13 @@ CREATE TABLE cluster (
     surplus_since       timestamptz,
     destroyed_at        timestamptz,
     keeps_key           boolean NOT NULL DEFAULT false,
+    CONSTRAINT cluster_used CHECK (used BETWEEN 0 AND slots),
     CONSTRAINT cluster_slots_check CHECK (slots >= 1 OR (slots = 0 AND spec ? 'origin')),
     CHECK ((needs_attention IS NULL) = (runbook IS NULL))
 );
-CREATE INDEX cluster_class_created ON cluster (cluster_class, created_at);
+CREATE INDEX cluster_room ON cluster (cluster_class, (ready_at IS NULL), used DESC, created_at, id)
+    WHERE used < slots AND (slots > 1 OR NOT ever_used) AND needs_attention IS NULL
+      AND spec->>'lifecycle' = 'active';
 CREATE INDEX cluster_keeps_key ON cluster (id) WHERE keeps_key;
 CREATE INDEX cluster_attention ON cluster (id) WHERE needs_attention IS NOT NULL;
 
@@ -138,6 +143,21 @@ CREATE UNIQUE INDEX placement_current ON placement (tenant_id) WHERE state = 'cu
 CREATE UNIQUE INDEX placement_target ON placement (tenant_id) WHERE state = 'target';
 CREATE UNIQUE INDEX placement_source ON placement (tenant_id) WHERE state = 'source';
 CREATE INDEX placement_cluster ON placement (cluster_id);
+
+-- A cluster's `used` is kept with its placements, so that who looks for room reads one row and no count can be
+-- forgotten. The row that is written is the lock: two tenants never take the last slot.
+CREATE FUNCTION keep_used() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE cluster SET ever_used = true, used = used
+        + CASE WHEN NEW.state = 'purged' THEN 0 ELSE 1 END
+        - CASE WHEN TG_OP = 'INSERT' OR OLD.state = 'purged' THEN 0 ELSE 1 END
+     WHERE id = NEW.cluster_id;
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER placement_takes_a_slot AFTER INSERT ON placement FOR EACH ROW EXECUTE FUNCTION keep_used();
+CREATE TRIGGER placement_frees_its_slot AFTER UPDATE OF state ON placement
+    FOR EACH ROW WHEN ((OLD.state = 'purged') <> (NEW.state = 'purged')) EXECUTE FUNCTION keep_used();
 
 -- A login of a placement and the version of its secret that its password was last set from. `generation`
 -- counts the passwords that the secret has named; `requested` is ahead of it while somebody has asked for a
@@ -197,49 +217,114 @@ CREATE INDEX route_tenant ON route (tenant_id);
 
 -- --------------------------------------------------------------------------------------- operations
 
--- The right to converge one resource. `fencing_token` only rises; a write that carries a lower one is
--- refused.
-CREATE TABLE lease (
-    kind          text NOT NULL CHECK (kind IN ('tenant', 'cluster')),
-    resource_id   text NOT NULL,
-    fencing_token bigint NOT NULL DEFAULT 0,
+-- The one queue: work that waits or runs. What has ended leaves it, so that a search for what is due costs no
+-- more the longer the past is.
+--
+-- `subject`: what it is about; one job of a kind waits for each, and who asks again adds a cause to it.
+-- `lock`: what it must have to itself; one runs for each, whatever its kind. `lane`: whether it may take long,
+-- and so which workers take it. `priority`: see `domain.job.Priority`. `fencing_token`: drawn at each claim from
+-- one sequence, so that it rises over all kinds; a write that carries another is refused. `lease_until`: of one
+-- that runs; not indexed, so that a renewal touches no index. `causes`: what asked for it, {"reason", "actor",
+-- "event", "request", "at"}, oldest first. A bounded list, of which the first stays; `cause_count` counts all. A
+-- periodic observation is nobody's request and has none. `absorbed`: ids of those that waited when this one was put
+-- back, and are part of it since; whoever was given one of them finds this.
+CREATE SEQUENCE fencing_token;
+CREATE TABLE job (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind          text NOT NULL,
+    subject       text NOT NULL,
+    lock          text NOT NULL,
+    lane          text NOT NULL CHECK (lane IN ('quick', 'long')),
+    priority      smallint NOT NULL CHECK (priority BETWEEN 0 AND 3),
+    state         text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running')),
+    due_at        timestamptz NOT NULL DEFAULT now(),
+    attempts      integer NOT NULL DEFAULT 0,
+    fencing_token bigint,
     holder        text,
-    until         timestamptz NOT NULL DEFAULT '-infinity',
-    PRIMARY KEY (kind, resource_id)
-);
+    lease_until   timestamptz,
+    causes        jsonb NOT NULL DEFAULT '[]',
+    cause_count   integer NOT NULL DEFAULT 0,
+    absorbed      bigint[] NOT NULL DEFAULT '{}',
+    error         text,
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at    timestamptz,
+    CHECK ((state = 'running') = (holder IS NOT NULL)),
+    CHECK ((state = 'running') = (lease_until IS NOT NULL)),
+    CHECK (state = 'waiting' OR fencing_token IS NOT NULL)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 20000,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE UNIQUE INDEX job_one_waiting ON job (kind, subject) WHERE state = 'waiting';
+CREATE UNIQUE INDEX job_one_running ON job (lock) WHERE state = 'running';
+CREATE INDEX job_due ON job (lane, priority, due_at, id) WHERE state = 'waiting';
+CREATE INDEX job_subject ON job (subject);
+CREATE INDEX job_absorbed ON job USING gin (absorbed) WHERE absorbed <> '{}';
+CREATE INDEX job_holder ON job (holder) WHERE state = 'running';
 
--- `causes`: what asked for it, {"reason", "actor", "event", "request", "at"}, oldest first. A bounded list,
--- of which the first stays; `cause_count` counts all. A periodic observation is nobody's request and has none.
-CREATE TABLE operation (
-    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind            text NOT NULL,
-    resource_id     text NOT NULL,
-    reason          text NOT NULL,
-    actor           text NOT NULL,
-    causes          jsonb NOT NULL DEFAULT '[]',
-    cause_count     integer NOT NULL DEFAULT 0,
-    state           text NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'parked', 'superseded')),
-    attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    fencing_token   bigint,
-    error           text,
-    runbook         text,
-    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    started_at      timestamptz,
-    finished_at     timestamptz,
-    FOREIGN KEY (kind, resource_id) REFERENCES lease
+-- Jobs of tenants and clusters that have ended, for people: of all others what they were about says it.
+CREATE TABLE job_history (
+    id            bigint PRIMARY KEY,
+    kind          text NOT NULL,
+    subject       text NOT NULL,
+    state         text NOT NULL CHECK (state IN ('done', 'parked')),
+    attempts      integer NOT NULL,
+    fencing_token bigint NOT NULL,
+    causes        jsonb NOT NULL,
+    cause_count   integer NOT NULL,
+    absorbed      bigint[] NOT NULL DEFAULT '{}',
+    error         text,
+    runbook       text,
+    created_at    timestamptz NOT NULL,
+    started_at    timestamptz NOT NULL,
+    finished_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE UNIQUE INDEX operation_one_running ON operation (kind, resource_id) WHERE state = 'running';
-CREATE UNIQUE INDEX operation_one_waiting ON operation (kind, resource_id) WHERE state = 'waiting';
-CREATE INDEX operation_due ON operation (next_attempt_at) WHERE state = 'waiting';
-CREATE INDEX operation_resource ON operation (kind, resource_id, id DESC);
-CREATE INDEX operation_parked ON operation (id) WHERE state = 'parked';
-CREATE INDEX operation_ended ON operation (finished_at) WHERE state IN ('done', 'superseded');
-CREATE INDEX operation_observed ON operation (finished_at)
-    WHERE state IN ('done', 'superseded') AND reason = 'periodic observation';
+CREATE INDEX job_history_subject ON job_history (subject, id DESC);
+CREATE INDEX job_history_absorbed ON job_history USING gin (absorbed) WHERE absorbed <> '{}';
+CREATE INDEX job_history_parked ON job_history (id) WHERE state = 'parked';
+CREATE INDEX job_history_done ON job_history (finished_at) WHERE state = 'done';
+CREATE INDEX job_history_observed ON job_history (finished_at) WHERE state = 'done' AND cause_count = 0;
+
+-- What people see of the jobs that converge a tenant or a cluster. The condition stands outside: within the
+-- first branch it would keep the planner from the branch's indexes and from passing it over by its CHECK.
+CREATE VIEW operation AS SELECT *,
+    coalesce(causes->0->>'reason', 'periodic observation') AS reason,
+    coalesce(causes->0->>'actor', 'clock') AS actor FROM (
+    SELECT id, kind, subject AS resource_id, state, due_at AS next_attempt_at, attempts, fencing_token,
+           causes, cause_count, absorbed, error, NULL AS runbook, created_at, started_at, NULL AS finished_at
+      FROM job
+     UNION ALL
+    SELECT id, kind, subject, state, finished_at, attempts, fencing_token,
+           causes, cause_count, absorbed, error, runbook, created_at, started_at, finished_at
+      FROM job_history
+) AS every_job WHERE kind IN ('tenant', 'cluster');
+
+-- An operator's word that something is left alone: no job of it is claimed until `ends_at`, or until somebody lifts
+-- it. `scope`: "all", "terraform", or a cluster's or a tenant's id. `interrupts`: what runs is cut off, too.
+CREATE TABLE frozen (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    scope      text NOT NULL CHECK (scope ~ '^(all|terraform|[ct]-[a-z2-7]{12})$'),
+    actor      text NOT NULL,
+    reason     text NOT NULL,
+    interrupts boolean NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ends_at    timestamptz NOT NULL,
+    lifted_at  timestamptz,
+    lifted_by  text,
+    CHECK ((lifted_at IS NULL) = (lifted_by IS NULL))
+);
+CREATE UNIQUE INDEX frozen_once ON frozen (scope) WHERE lifted_at IS NULL;
+
+-- A process of the fleet that holds jobs, and when it last said that it lives.
+CREATE TABLE process (
+    id           text PRIMARY KEY,
+    lanes        text[] NOT NULL,
+    version      text NOT NULL,
+    started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 
 CREATE TABLE step (
-    operation_id bigint NOT NULL REFERENCES operation,
+    operation_id bigint NOT NULL,
     seq          integer NOT NULL,
     name         text NOT NULL,
     target       text NOT NULL DEFAULT '',
@@ -277,7 +362,7 @@ CREATE TABLE stack (
 CREATE TABLE terraform_run (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workspace    text NOT NULL,
-    operation_id bigint NOT NULL REFERENCES operation,
+    operation_id bigint NOT NULL,
     who          text NOT NULL,
     lock_id      text,
     started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -286,13 +371,7 @@ CREATE TABLE terraform_run (
 CREATE INDEX terraform_run_open ON terraform_run (workspace) WHERE ended_at IS NULL;
 CREATE INDEX terraform_run_operation ON terraform_run (operation_id);
 
--- When each periodic duty of the workers was last begun, by whichever process; N workers that ask do it once.
-CREATE TABLE duty (
-    name     text PRIMARY KEY,
-    begun_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-
--- What an operation would do. Read-only work: it needs no lease and no place in the queue. `move_to`,
+-- What an operation would do. `move_to`,
 -- `restore` ({"at"} or {"snapshot"}): what is asked about; both NULL for an ordinary operation.
 CREATE TABLE preview (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -301,31 +380,33 @@ CREATE TABLE preview (
     move_to         text,
     restore         jsonb,
     state           text NOT NULL CHECK (state IN ('waiting', 'done', 'failed')),
-    attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     steps           jsonb,
     changes         jsonb,
     error           text,
     requested_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at     timestamptz
 );
-CREATE INDEX preview_due ON preview (next_attempt_at) WHERE state = 'waiting';
 CREATE INDEX preview_ended ON preview (finished_at) WHERE state <> 'waiting';
 CREATE INDEX preview_tenant ON preview (tenant_id);
 
--- Who changed what. Each row's hash covers the row before it, so an edit or a removal shows.
+-- Who changed what. Sealed in batches: `place` is a row's in the chain, and its hash covers the row before it, so
+-- an edit or a removal shows. Whoever writes a row waits for no other.
 CREATE TABLE audit (
-    seq      bigint PRIMARY KEY,
-    at       timestamptz NOT NULL,
+    seq      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     actor    text NOT NULL,
     action   text NOT NULL,
     resource text NOT NULL,
     detail   jsonb NOT NULL,
-    hash     bytea NOT NULL
+    place    bigint UNIQUE,
+    hash     bytea,
+    CHECK ((place IS NULL) = (hash IS NULL))
 );
+CREATE INDEX audit_unsealed ON audit (seq) WHERE place IS NULL;
 
 -- Notifications to the operator's systems, written in the transaction that makes them true. `once`: the same
--- thing is notified once. `seq` numbers them for paging.
+-- thing is notified once. `seq` numbers them for paging. `tries`: deliveries that
+-- were begun.
 CREATE TABLE notification (
     id              text PRIMARY KEY CHECK (id ~ '^msg_[0-9a-f]{32}$'),
     seq             bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -335,15 +416,14 @@ CREATE TABLE notification (
     payload         jsonb NOT NULL,
     state           text NOT NULL DEFAULT 'waiting'
                     CHECK (state IN ('waiting', 'delivered', 'dead', 'no_destination')),
-    attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    held_until      timestamptz,
+    tries           integer NOT NULL DEFAULT 0,
+    next_try_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     answer          text,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at     timestamptz,
     CONSTRAINT notification_once UNIQUE (tenant_id, kind, once)
 );
-CREATE INDEX notification_due ON notification (next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX notification_waiting ON notification (next_try_at, seq) WHERE state = 'waiting';
 CREATE INDEX notification_ended ON notification (finished_at) WHERE state <> 'waiting';
 
 -- -------------------------------------------------------------------------- moves, restores, purges
@@ -438,8 +518,6 @@ CREATE TABLE data_copy (
     manifest        jsonb,
     keep_days       integer NOT NULL CHECK (keep_days >= 1),
     actor           text NOT NULL,
-    attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     error           text,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     verified_at     timestamptz,
@@ -450,8 +528,6 @@ CREATE TABLE data_copy (
 CREATE INDEX data_copy_tenant ON data_copy (tenant_id, id DESC);
 CREATE INDEX data_copy_cluster ON data_copy (cluster_id);
 CREATE INDEX data_copy_kept ON data_copy (cluster_id) WHERE kind = 'snapshot' AND state IN ('making', 'kept');
-CREATE INDEX data_copy_due ON data_copy (next_attempt_at)
-    WHERE state IN ('making', 'kept') AND purge_id IS NULL;
 
 -- ----------------------------------------------------------- releases of the tenants' schema, rollouts
 
@@ -566,7 +642,6 @@ CREATE TABLE rollout_snapshot (
                         CHECK (state IN ('making', 'available', 'failed', 'deleted')),
     error               text,
     requested_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    next_observation_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     available_at        timestamptz,
     deleted_at          timestamptz,
     PRIMARY KEY (rollout_id, cluster_id, number),
@@ -576,7 +651,6 @@ CREATE TABLE rollout_snapshot (
 );
 CREATE UNIQUE INDEX rollout_snapshot_one_making ON rollout_snapshot (rollout_id, cluster_id)
     WHERE state = 'making';
-CREATE INDEX rollout_snapshot_due ON rollout_snapshot (next_observation_at) WHERE state <> 'deleted';
 CREATE INDEX rollout_snapshot_cluster ON rollout_snapshot (cluster_id);
 
 -- Copies of the most divergent tenants, migrated to see how long it takes and what it locks.
@@ -586,9 +660,6 @@ CREATE TABLE rehearsal (
     copies      integer NOT NULL,
     actor       text NOT NULL,
     state       text NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed')),
-    attempts    integer NOT NULL DEFAULT 0,
-    holder      text,
-    until       timestamptz NOT NULL DEFAULT '-infinity',
     results     jsonb NOT NULL DEFAULT '[]',
     error       text,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -1,7 +1,6 @@
 """POST /v1/tenants/<id or slug>/<action> and /v1/clusters/<id>/<action>, made from `controlplane.actions`.
 
-The request is checked, recorded and shown over one connection; the wake-up comes after, so no worker looks
-for what is not committed yet.
+The request is checked, recorded and shown over one connection.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import task_names
 from controlplane.actions import ACTIONS
-from controlplane.actions.action import Action, Begun, Preview, dry_run, run
+from controlplane.actions.action import Action, Begun, Preview, Subject, dry_run, run
 from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.operation import PreviewState, ResourceKind
+from controlplane.domain.job import PreviewState
 from controlplane.domain.placement import TENANT_ID
 from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import purges, tenants
@@ -41,7 +39,7 @@ def blueprint(edge: Edge) -> Blueprint:
 
     for action in ACTIONS.values():
         view = edge.guard.allow(frozenset({Role(action.permission)}))(partial(_take, edge, action))
-        rule = f"/{action.subject}s/<name>/{action.name}"
+        rule = action.path("<name>").removeprefix("/v1")
         views.add_url_rule(rule, f"{action.subject}-{action.name}", view, methods=["POST"])
     return views
 
@@ -59,7 +57,7 @@ def _declared(action: Action[Any]) -> dict[str, Any]:
     }
 
 
-def _take(edge: Edge, action: Action[Any], name: str) -> Response:
+def _take(edge: Edge, action: Action[Any], name: str = "") -> Response:
     query.only()
     own = {"reason", "dry_run"} if action.preview is not None else {"reason"}
     fields = body.read_json(frozenset({*action.params.model_fields, *own}))
@@ -73,12 +71,14 @@ def _take(edge: Edge, action: Action[Any], name: str) -> Response:
             return _previewed(edge, subject_id, dry_run(conn, action.name, subject_id, **about, **fields))
         begun = run(conn, action.name, subject_id, reason=reason, **about, **fields)
         answer = _recorded(conn, subject_id, begun)
-    return _begun(edge, [action.subject, begun.made or subject_id], answer)
+    return _begun(answer)
 
 
 def _named(conn: Connection, action: Action[Any], name: str, *, full: bool) -> str:
+    if action.subject is Subject.FLEET:
+        return name
     known = query.name(name, action.subject)
-    if action.subject is ResourceKind.CLUSTER:
+    if action.subject is Subject.CLUSTER:
         return known
     if full and not TENANT_ID.match(known):
         what = f"its id in full (t-…): a slug is not enough to {action.name} by"
@@ -91,7 +91,6 @@ def _previewed(edge: Edge, tenant_id: str, found: Preview) -> Response:
         return jsonify({"purge": rendered_purge(found)})
     if not isinstance(found, int):
         return jsonify({"plan": {**found, "host": subdomain(str(found["slug"]), edge.zone)}})
-    edge.notify(task_names.PREVIEW, [str(found)])
     return render.accepted(
         {"preview": {"id": found, "tenant": tenant_id, "state": PreviewState.WAITING}},
         f"/v1/previews/{found}",
@@ -106,16 +105,16 @@ def _recorded(conn: Connection, subject_id: str, begun: Begun) -> dict[str, Any]
         answer["export"] = exports.rendered(begun.export)
     if begun.purge is not None:
         answer["purge"] = rendered_purge(purges.show(conn, subject_id))
+    if begun.freeze is not None:
+        answer["freeze"] = render.freeze(begun.freeze)
     if begun.operation_id is not None:
         answer["operation"] = render.operation(operation.get(conn, begun.operation_id))
     return answer
 
 
-def _begun(edge: Edge, converged: list[str], answer: dict[str, Any]) -> Response:
+def _begun(answer: dict[str, Any]) -> Response:
     if "operation" in answer:
-        edge.notify(task_names.CONVERGE, converged)
         return render.accepted(answer, f"/v1/operations/{answer['operation']['id']}")
     if "export" in answer:
-        edge.notify(task_names.EXPORT, [str(answer["export"]["id"])])
         return render.accepted(answer, f"/v1/exports/{answer['export']['id']}")
     return jsonify(answer)

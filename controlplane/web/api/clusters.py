@@ -8,6 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.services import clusters
 from controlplane.services.clusters import ClusterDetail
+from controlplane.store import cluster
 from controlplane.store.cluster import ClusterRow
 from controlplane.web import query
 from controlplane.web.api import render
@@ -24,9 +25,9 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only("limit", "cursor")
         size, after = query.limit(), query.cursor("clusters", query.text_position)
         with edge.registry.connection() as conn:
-            rows = clusters.list_page(conn, after=after, limit=size + 1)
-        rows, next_cursor = query.page("clusters", rows, size, lambda row: [row.cluster.id])
-        return render.listing([_brief(row.cluster, row.used) for row in rows], next_cursor)
+            rows = cluster.page(conn, after=after, limit=size + 1)
+        rows, next_cursor = query.page("clusters", rows, size, lambda row: [row.id])
+        return render.listing([_brief(row) for row in rows], next_cursor)
 
     @views.get("/<cluster_id>")
     @edge.guard.allow(READERS)
@@ -39,14 +40,14 @@ def blueprint(edge: Edge) -> Blueprint:
     return views
 
 
-def _brief(row: ClusterRow, used: int) -> dict[str, Any]:
+def _brief(row: ClusterRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "ready": row.ready,
         "needs_attention": render.attention(row.needs_attention, row.runbook),
         "slots": row.slots,
-        "used": used,
-        "free": max(0, row.slots - used),
+        "used": row.used,
+        "free": max(0, row.slots - row.used),
         "spec": row.spec.to_json(),
         "generation": row.generation,
         "reconciled": row.observed_generation == row.generation,
@@ -59,11 +60,12 @@ def _brief(row: ClusterRow, used: int) -> dict[str, Any]:
 def _full(detail: ClusterDetail) -> dict[str, Any]:
     row = detail.cluster
     return {
-        **_brief(row, len(detail.tenants)),
+        **_brief(row),
         "endpoint": row.endpoint,
         "hardened_at": render.moment(row.hardened_at),
         "status": row.status,
         "observed_at": render.moment(row.observed_at),
         "tenants": detail.tenants,
+        "freezes": [render.freeze(found) for found in detail.freezes],
         "operations": [render.operation(operation) for operation in detail.operations],
     }

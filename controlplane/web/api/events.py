@@ -6,7 +6,6 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import task_names
 from controlplane.domain.billing import EventState
 from controlplane.services import events
 from controlplane.store import event
@@ -15,8 +14,6 @@ from controlplane.web import body, query
 from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, Role, caller
 from controlplane.web.edge import Edge
-
-HANDLE = task_names.HANDLE_EVENT
 
 
 def blueprint(edge: Edge) -> Blueprint:
@@ -57,7 +54,6 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             events.replay(conn, known, actor=caller().actor)
             row = event.get(conn, known)
-        edge.notify(HANDLE, [known])
         return render.accepted({"event": _brief(row)}, f"/v1/events/{known}")
 
     @views.post("/<event_id>/dismiss")
@@ -83,8 +79,6 @@ def _brief(row: EventRow) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "subscription": row.subscription_id,
-        "attempts": row.attempts,
-        "next_attempt_at": render.moment(row.next_attempt_at) if row.state is EventState.RECEIVED else None,
         "created_at": render.moment(row.created_at),
         "received_at": render.moment(row.received_at),
         "handled_at": render.moment(row.handled_at),

@@ -6,7 +6,6 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import task_names
 from controlplane.domain.notification import NotificationState
 from controlplane.services import notifications
 from controlplane.store import notification
@@ -15,8 +14,6 @@ from controlplane.web import query
 from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
-
-DELIVER = task_names.DELIVER_NOTIFICATIONS
 
 
 def blueprint(edge: Edge) -> Blueprint:
@@ -47,7 +44,6 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         with edge.registry.connection() as conn:
             row = notifications.redeliver(conn, query.event_id(notification_id), actor=caller().actor)
-        edge.notify(DELIVER, [])
         return render.accepted({"notification": _notification(row)}, f"/v1/notifications/{row.id}")
 
     return views
@@ -59,10 +55,8 @@ def _notification(row: NotificationRow) -> dict[str, Any]:
         "kind": row.kind,
         "tenant": row.tenant_id,
         "state": row.state,
-        "attempts": row.attempts,
-        "next_attempt_at": render.moment(row.next_attempt_at)
-        if row.state is NotificationState.WAITING
-        else None,
+        "attempts": row.tries,
+        "next_attempt_at": render.moment(row.next_try_at) if row.state is NotificationState.WAITING else None,
         "answer": row.answer,
         "created_at": render.moment(row.created_at),
         "finished_at": render.moment(row.finished_at),

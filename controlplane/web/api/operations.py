@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.operation import OperationState
+from controlplane.domain.job import OperationState
 from controlplane.domain.placement import CLUSTER_ID, TENANT_ID
 from controlplane.services import operations
 from controlplane.services.operations import OperationDetail

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane.domain.operation import PreviewState
+from controlplane.domain.job import PreviewState
 from controlplane.store import preview
 from controlplane.web import query
 from controlplane.web.api import render

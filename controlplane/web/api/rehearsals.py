@@ -6,7 +6,6 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import task_names
 from controlplane.domain.errors import Invalid
 from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import rehearsals
@@ -17,7 +16,6 @@ from controlplane.web.api.releases import number_of
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-REHEARSE = task_names.REHEARSE
 DEFAULT_COPIES = 3
 
 
@@ -35,7 +33,6 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             rehearsal_id = rehearsals.request(conn, number_of(fields), copies=copies, actor=caller().actor)
             detail = rehearsals.show(conn, rehearsal_id)
-        edge.notify(REHEARSE, [])
         return render.accepted(_full(detail), f"/v1/rehearsals/{rehearsal_id}")
 
     @views.get("/<rehearsal_id>")

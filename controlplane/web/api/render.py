@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from controlplane.store.freeze import FreezeRow
 from controlplane.store.operation import OperationRow
 
 
@@ -42,6 +43,17 @@ def operation(row: OperationRow) -> dict[str, Any]:
         "started_at": moment(row.started_at),
         "finished_at": moment(row.finished_at),
         "seconds": seconds(row.started_at, row.finished_at),
+    }
+
+
+def freeze(row: FreezeRow) -> dict[str, Any]:
+    return {
+        "scope": row.scope,
+        "reason": row.reason,
+        "actor": row.actor,
+        "interrupts": row.interrupts,
+        "created_at": moment(row.created_at),
+        "ends_at": moment(row.ends_at),
     }
 
 

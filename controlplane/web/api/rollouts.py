@@ -8,7 +8,6 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane import task_names
 from controlplane.domain.errors import Invalid
 from controlplane.domain.rollout import Counts, Spec, TargetState
 from controlplane.domain.safe_repr import safe_repr
@@ -25,7 +24,6 @@ from controlplane.web.api.releases import number_of, render_reason
 from controlplane.web.auth import OPERATORS, READERS, caller
 from controlplane.web.edge import Edge
 
-WORK = task_names.ROLLOUT
 MAX_NAMES = 1000
 Act = Callable[[Connection, int, dict[str, Any]], RolloutDetail]
 _STATES = tuple(state.value for state in TargetState)
@@ -55,7 +53,6 @@ def blueprint(edge: Edge) -> Blueprint:
         with edge.registry.connection() as conn:
             rollout_id = rollouts.start(conn, number_of(fields), Spec.from_json(spec), actor=caller().actor)
             detail = rollouts.show(conn, rollout_id)
-        edge.notify(WORK, [str(rollout_id)])
         return render.accepted(_full(detail), f"/v1/rollouts/{rollout_id}")
 
     @views.get("/<rollout_id>")
@@ -98,7 +95,6 @@ def blueprint(edge: Edge) -> Blueprint:
             number = query.row_id(rollout_id, "rollout")
             with edge.registry.connection() as conn:
                 detail = act(conn, number, fields)
-            edge.notify(WORK, [str(number)])
             return jsonify(_full(detail))
 
     steer("pause", _pause, "reason")

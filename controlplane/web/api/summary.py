@@ -8,6 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.services import summary
 from controlplane.web import query
+from controlplane.web.api import render
 from controlplane.web.auth import READERS
 from controlplane.web.edge import Edge
 
@@ -37,6 +38,7 @@ def blueprint(edge: Edge) -> Blueprint:
                     "oldest_received_seconds": round(found.inbox.oldest_seconds, 3),
                 },
                 "subscriptions": found.subscriptions,
+                "freezes": [render.freeze(row) for row in found.freezes],
             }
         )
 

@@ -100,6 +100,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         ],
         "status": row.status,
         "observed_at": render.moment(row.observed_at),
+        "freezes": [render.freeze(found) for found in detail.freezes],
         "operations": [render.operation(operation) for operation in detail.operations],
     }
 
