@@ -56,8 +56,17 @@ def perform(asked: Asked[Any, Any]) -> Begun:
 
 
 for _subject, _params, _what in (
-    (Subject.TENANT, Freeze, "Begin no work of it: no change of its plan, no repair, no move, no purge."),
-    (Subject.CLUSTER, Freeze, "Begin no work of it and of the tenants on it."),
+    (
+        Subject.TENANT,
+        Freeze,
+        "Begin no change of it: no other plan, no repair, no move, no purge. Exports, dry runs and a rollout"
+        " that is under way go on.",
+    ),
+    (
+        Subject.CLUSTER,
+        Freeze,
+        "Begin no change of it and of the tenants on it; a rollout that is under way goes on.",
+    ),
     (Subject.FLEET, FreezeFleet, "Begin no work at all, or none that runs Terraform."),
 ):
     register(

@@ -9,7 +9,6 @@ from datetime import datetime
 from psycopg.sql import SQL
 
 from controlplane.domain.billing import EventState
-from controlplane.domain.errors import Conflict
 from controlplane.domain.job import JobKind
 from controlplane.store import job
 from controlplane.store.registry import Connection, exists, one, select, transition
@@ -40,7 +39,7 @@ _INSERT = SQL(
     " ON CONFLICT DO NOTHING RETURNING subject, state),"
     " asked AS ({ensure})"
     " SELECT FROM new"
-).format(ensure=job.ENSURE.format(subjects=SQL("new WHERE state = 'received'"), causes=job.BOUNDED_CAUSES))
+).format(ensure=job.ensuring("new WHERE state = 'received'"))
 
 
 def insert(
@@ -87,11 +86,18 @@ def body(conn: Connection, event_id: str) -> bytes:
     return bytes(one(row, f"event {event_id}")["body"])
 
 
-def received(conn: Connection, subject: str) -> list[EventRow]:
+@dataclass(frozen=True, slots=True)
+class ReceivedRow(EventRow):
+    """`body`: as it was signed."""
+
+    body: bytes
+
+
+def received(conn: Connection, subject: str) -> list[ReceivedRow]:
     """Those about this subject that are to be handled, oldest first."""
     return select(
         conn,
-        EventRow,
+        ReceivedRow,
         "FROM stripe_event WHERE subject = %s AND state = 'received' ORDER BY received_at, id",
         [subject],
     ).fetchall()
@@ -123,11 +129,9 @@ def note(conn: Connection, subject: str, reason: str) -> None:
 
 
 def replay(conn: Connection, event_id: str, *, customer_id: str | None) -> None:
-    """Handle it again from the start, whatever became of it; `customer_id`: as for `insert`. Raises NotFound,
-    and Conflict where its body was removed, as it is some time after it was handled."""
+    """Handle it again from the start, whatever became of it; `customer_id`: as for `insert`. Raises
+    NotFound."""
     row = get(conn, event_id)
-    if not body(conn, event_id):
-        raise Conflict(f"event {event_id}: its body was removed, it was handled long ago")
     transition(
         conn,
         "stripe_event",

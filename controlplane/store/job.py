@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, LiteralString
 
 from psycopg import errors
@@ -87,26 +88,27 @@ def _bounded(causes: LiteralString) -> Composed:
     ).format(causes=SQL(causes), most=MOST_CAUSES, newest=f"$[last-{MOST_CAUSES - 2} to last]")
 
 
-ENSURE = SQL(
-    "INSERT INTO job (kind, subject, lock, lane, priority, causes, cause_count, due_at)"
-    " SELECT %(kind)s, subject, coalesce(%(lock)s, subject), %(lane)s, %(priority)s,"
-    "  CASE WHEN %(counts)s THEN jsonb_build_array(jsonb_build_object('reason', %(reason)s::text,"
-    "   'actor', %(actor)s::text, 'event', %(event)s::text, 'request', %(request)s::text,"
-    "   'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')))"
-    "   ELSE '[]' END,"
-    "  CASE WHEN %(counts)s THEN 1 ELSE 0 END, clock_timestamp() + make_interval(secs => %(after)s)"
-    " FROM {subjects}"
-    " ON CONFLICT (kind, subject) WHERE state = 'waiting'"
-    " DO UPDATE SET due_at = least(job.due_at, clock_timestamp()), attempts = 0,"
-    "  priority = least(job.priority, excluded.priority),"
-    "  causes = {causes}, cause_count = job.cause_count + excluded.cause_count"
-    " RETURNING id"
-)
-_ENSURE = ENSURE.format(
-    subjects=SQL("unnest(%(subjects)s::text[]) AS subject"),
-    causes=_bounded("(job.causes || excluded.causes)"),
-)
-BOUNDED_CAUSES = _bounded("(job.causes || excluded.causes)")
+def ensuring(subjects: LiteralString) -> Composed:
+    """The statement that ensures a waiting job for each `subject` of these rows (what follows FROM), with
+    `values`; returns their ids."""
+    return SQL(
+        "INSERT INTO job (kind, subject, lock, lane, priority, causes, cause_count, due_at)"
+        " SELECT %(kind)s, subject, coalesce(%(lock)s, subject), %(lane)s, %(priority)s,"
+        "  CASE WHEN %(counts)s THEN jsonb_build_array(jsonb_build_object('reason', %(reason)s::text,"
+        "   'actor', %(actor)s::text, 'event', %(event)s::text, 'request', %(request)s::text,"
+        "   'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')))"
+        "   ELSE '[]' END,"
+        "  CASE WHEN %(counts)s THEN 1 ELSE 0 END, clock_timestamp() + make_interval(secs => %(after)s)"
+        " FROM {subjects}"
+        " ON CONFLICT (kind, subject) WHERE state = 'waiting'"
+        " DO UPDATE SET due_at = least(job.due_at, clock_timestamp()), attempts = 0,"
+        "  priority = least(job.priority, excluded.priority),"
+        "  causes = {causes}, cause_count = job.cause_count + excluded.cause_count"
+        " RETURNING id"
+    ).format(subjects=SQL(subjects), causes=_bounded("(job.causes || excluded.causes)"))
+
+
+_ENSURE = ensuring("unnest(%(subjects)s::text[]) AS subject")
 
 
 def values(
@@ -117,7 +119,7 @@ def values(
     lock: str | None = None,
     after: float = 0.0,
 ) -> dict[str, Any]:
-    """What `ENSURE` takes, but for the subjects."""
+    """What `ensuring` takes, but for the subjects."""
     course = _course.get() or Course()
     lane = TERMS[kind].lane
     if after <= 0:
@@ -195,19 +197,21 @@ def start_now(conn: Connection, kind: JobKind, subject: str, *, actor: str) -> N
 # --------------------------------------------------------------------------------------- claiming
 
 _COLUMNS = SQL(", ").join(Identifier("job", f.name) for f in fields(Job) if f.name != "orphan")
-_FROZEN = SQL("""
-    ice AS MATERIALIZED (
-      SELECT scope, interrupts FROM frozen WHERE lifted_at IS NULL AND ends_at > now())""")
+_CLASSES = sorted(int(priority) for priority in Priority)
 _NOT_FROZEN = SQL("""
            AND NOT EXISTS (SELECT FROM ice WHERE scope = 'all')
            AND NOT EXISTS (SELECT FROM ice
              WHERE ice.scope = w.lock
-                OR (ice.scope = 'terraform' AND w.lane = 'long' AND w.kind = ANY(%(terraform)s))
+                OR (ice.scope = 'terraform' AND w.lane = 'long'
+                    AND w.kind IN ('tenant', 'cluster', 'preview'))
                 OR EXISTS (SELECT FROM placement p WHERE p.tenant_id = w.lock AND p.cluster_id = ice.scope
                             AND p.state <> 'purged'))""")
 """The first of the two holds for all rows at once, so that a frozen fleet reads none of them."""
+
+
 _CLAIM = SQL("""
-    WITH {ice}, next AS MATERIALIZED (
+    WITH ice AS MATERIALIZED (SELECT scope FROM frozen WHERE lifted_at IS NULL AND ends_at > now()),
+    next AS MATERIALIZED (
       SELECT found.id FROM unnest(%(classes)s::smallint[]) AS class (priority)
        CROSS JOIN LATERAL (
         SELECT w.id, w.due_at FROM job w
@@ -225,7 +229,8 @@ _CLAIM = SQL("""
 """Without an order the probes are made one after the other and the first that finds a job ends the search:
 the classes are given in their order."""
 _TAKE_OVER = SQL("""
-    WITH {ice}, died AS MATERIALIZED (
+    WITH ice AS MATERIALIZED (SELECT scope FROM frozen WHERE lifted_at IS NULL AND ends_at > now()),
+    died AS MATERIALIZED (
       SELECT id FROM job w WHERE state = 'running' AND lease_until < now() AND lane = %(lane)s
          AND kind = ANY(%(kinds)s) {only} {not_frozen}
        ORDER BY priority, lease_until LIMIT 1 FOR UPDATE SKIP LOCKED),
@@ -237,9 +242,17 @@ _TAKE_OVER = SQL("""
       FROM died WHERE job.id = died.id
     RETURNING {columns}, true AS orphan
 """)
-TERRAFORM = [JobKind.TENANT, JobKind.CLUSTER, JobKind.PREVIEW]
-"""What runs Terraform, in the long lane."""
-_CLASSES = sorted(int(priority) for priority in Priority)
+
+
+@cache
+def _statement(*, dead: bool, one_subject: bool, oldest: bool) -> Composed:
+    """Put together once: a claim is made for every job, and by every idle slot once a second."""
+    return (_TAKE_OVER if dead else _CLAIM).format(
+        columns=_COLUMNS,
+        not_frozen=_NOT_FROZEN,
+        only=SQL("AND w.subject = %(subject)s" if one_subject else ""),
+        order=SQL("ORDER BY found.due_at" if oldest else ""),
+    )
 
 
 def claim(
@@ -262,10 +275,8 @@ def claim(
         "subject": subject,
         "holder": holder,
         "seconds": seconds,
-        "terraform": TERRAFORM,
     }
-    order = SQL("ORDER BY found.due_at" if oldest else "")
-    statement = _CLAIM.format(**_where(subject), order=order, columns=_COLUMNS)
+    statement = _statement(dead=False, one_subject=subject is not None, oldest=oldest)
     for _ in range(RETRIES):
         try:
             return query(conn, Job, statement, asked).fetchone()
@@ -285,14 +296,8 @@ def take_over(
 ) -> Job | None:
     """A job whose holder let its lease run out; None where nobody died. What it was at is abandoned."""
     asked = {"lane": lane, "kinds": list(kinds), "subject": subject, "holder": holder, "seconds": seconds}
-    asked["terraform"] = TERRAFORM
-    statement = _TAKE_OVER.format(**_where(subject), columns=_COLUMNS)
+    statement = _statement(dead=True, one_subject=subject is not None, oldest=False)
     return query(conn, Job, statement, asked).fetchone()
-
-
-def _where(subject: str | None) -> dict[str, SQL]:
-    only = SQL("" if subject is None else "AND w.subject = %(subject)s")
-    return {"only": only, "ice": _FROZEN, "not_frozen": _NOT_FROZEN}
 
 
 # ---------------------------------------------------------------------------------------- holding
@@ -319,7 +324,6 @@ def beat(
                 "lanes": list(lanes),
                 "version": version,
                 "seconds": seconds,
-                "terraform": TERRAFORM,
             },
         )
     )

@@ -62,20 +62,19 @@ def drain(
     *,
     stopping: Stopping = never,
     kinds: Collection[JobKind] | None = None,
-    subject: str | None = None,
 ) -> int:
     """Do what is due in the lane until nothing is, or `stopping`; how many jobs that were. `kinds`: no
-    others; `subject`: of this one only. A kind that is not known here is left to others: a newer release
-    asked for it. Raises RegistryUnavailable; every other failure is recorded on its job."""
+    others. A kind that is not known here is left to others: a newer release asked for it. Raises
+    RegistryUnavailable; every other failure is recorded on its job."""
     known = [kind for kind in handlers if kinds is None or kind in kinds]
     count, looked = 0, float("-inf")
     while not stopping():
         dead = time.monotonic() - looked > LOOK_FOR_THE_DEAD
         looked = time.monotonic() if dead else looked
-        job = claim(ctx, lane, known, subject=subject, dead=dead)
+        job = claim(ctx, lane, known, dead=dead)
         if job is None:
             break
-        if not count and subject is None:
+        if not count:
             ctx.notify(lane)  # there may be more than this slot can take
         run(ctx, handlers, job)
         count += 1

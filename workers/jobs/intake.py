@@ -41,9 +41,9 @@ def handle(ctx: Context, hold: Hold) -> None:
     it is now, however many there are."""
     with ctx.registry.connection() as conn:
         rows = event.received(conn, hold.job.subject)
-        bodies = [parsed(event.body(conn, row.id)) for row in rows]
     ours, refs = list[EventRow](), list[SubscriptionRef]()
-    for row, payload in zip(rows, bodies, strict=True):
+    for row in rows:
+        payload = parsed(row.body)
         if payload is None:
             _finish(hold, [row], Outcome(state=EventState.PARKED, reason="its body can't be read"))
             continue
