@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import dataplane_http, dataplane_pools, dataplane_resolver, page
-from benchmarks.dataplane_report import Bar, Report
+from benchmarks.report import Bar, Report
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.localcloud.servers.process import make_data_root
 from controlplane.localcloud.servers.valkey import ValkeyServer

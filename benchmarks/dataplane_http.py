@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import statistics
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from benchmarks.dataplane_report import Bar, Report, side_by_side
 from benchmarks.dataplane_resolver import Parsing, config
+from benchmarks.report import Bar, Report, side_by_side
+from benchmarks.serving import served
 from dataplane.memory import Policy
 from dataplane.resolver import Resolver
 from dataplane.wsgi import TenantMiddleware
@@ -90,33 +87,6 @@ def calls(report: Report, *, rounds: int) -> float:
     return ours - floor
 
 
-@contextmanager
-def served(factory: str) -> Iterator[int]:
-    """One gunicorn worker with four threads, as a child in a session of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--log-level", "error"]
-    command += ["-k", "gthread", "--threads", "4", "-w", "1", "-b", f"127.0.0.1:{port}"]
-    root = Path(__file__).resolve().parent.parent
-    child = subprocess.Popen(
-        [*command, f"benchmarks.dataplane_http:{factory}()"], cwd=root, start_new_session=True
-    )
-    try:
-        until = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > until or child.poll() is not None:
-                    raise
-                time.sleep(0.05)
-        yield port
-    finally:
-        os.killpg(child.pid, signal.SIGTERM)
-        child.wait(15)
-
-
 def requests_per_second(port: int, seconds: float, connections: int = 4) -> float:
     """Over kept connections, one request at a time on each."""
     lines = [
@@ -153,7 +123,13 @@ def requests_per_second(port: int, seconds: float, connections: int = 4) -> floa
 def over_http(report: Report, *, rounds: int, seconds: float) -> None:
     section = "Flask, behind the middleware and bare"
     ratios, bare_rates, our_rates = [], [], []
-    with served("bare_app") as bare, served("tenant_app") as ours:
+    options = ("--log-level", "error", "-k", "gthread", "--threads", "4", "-w", "1")
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        log = Path(folder) / "web.log"
+        bare, ours = (
+            stack.enter_context(served(f"benchmarks.dataplane_http:{factory}()", *options, log=log))
+            for factory in ("bare_app", "tenant_app")
+        )
         for port in (bare, ours):
             requests_per_second(port, seconds)
         for _ in range(rounds):

@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from benchmarks.dataplane_report import Bar, Report, percentile, side_by_side
 from benchmarks.dataplane_resolver import config
+from benchmarks.report import Bar, Report, percentile, side_by_side
 from controlplane.localcloud.servers.postgres import PostgresServer
 from dataplane.checkout import Limits
 from dataplane.connect import Connector, Transport

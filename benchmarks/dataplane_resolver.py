@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.dataplane_report import Bar, Report, percentile, side_by_side
+from benchmarks.report import Bar, Report, percentile, side_by_side
 from dataplane.hosts import normalise_host
 from dataplane.invalidations import InvalidationListener
 from dataplane.memory import Policy

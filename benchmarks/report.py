@@ -1,4 +1,4 @@
-"""What a benchmark of the data plane hands back: figures with what they are held against."""
+"""What a benchmark hands back: figures with what they are held against."""
 
 from __future__ import annotations
 
