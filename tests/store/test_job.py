@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.errors import Conflict, LeaseLost, NotFound
+from controlplane.domain.errors import LeaseLost
 from controlplane.domain.job import CLAIMS_UNTIL_OLDEST, TERMS, Job, JobKind, Lane, Trouble
-from controlplane.store import freeze, job, operation
+from controlplane.store import job, operation
 from controlplane.store.registry import Connection, Registry, one
+from tests.harness.queue import beat, claim, claimed, run_out, taken_over
 
 TENANT = JobKind.TENANT
 ONE, TWO = "t-aaaaaaaaaaaa", "t-bbbbbbbbbbbb"
@@ -23,27 +24,6 @@ def asked(registry: Registry) -> Registry:
     with registry.connection() as conn:
         job.ensure(conn, TENANT, ONE, reason="test", actor="test")
     return registry
-
-
-def run_out(conn: Connection) -> None:
-    """The time of every lease is over."""
-    conn.execute("UPDATE job SET lease_until = '-infinity' WHERE state = 'running'")
-
-
-def claim(registry: Registry, holder: str = "w1", lane: Lane = Lane.QUICK, **asked: Any) -> Job | None:
-    with registry.connection() as conn:
-        return job.claim(conn, lane, holder=holder, seconds=30, **asked)
-
-
-def claimed(registry: Registry, holder: str = "w1", lane: Lane = Lane.QUICK, **asked: Any) -> Job:
-    held = claim(registry, holder, lane, **asked)
-    assert held is not None
-    return held
-
-
-def taken_over(registry: Registry, holder: str = "w2", lane: Lane = Lane.QUICK) -> Job | None:
-    with registry.connection() as conn:
-        return job.take_over(conn, lane, holder=holder, seconds=30)
 
 
 def row(conn: Connection, job_id: int) -> dict[str, Any]:
@@ -239,10 +219,6 @@ def test_a_superseded_holder_can_neither_renew_nor_write(asked: Registry) -> Non
         assert beat(conn, second) == {second.fencing_token}
 
 
-def beat(conn: Connection, held: Job) -> set[int]:
-    return job.beat(conn, held.holder, [held.fencing_token], lanes=[Lane.QUICK], version="1", seconds=30)
-
-
 def test_a_take_over_waits_for_the_transaction_of_the_one_before(asked: Registry) -> None:
     """So that no write is accepted that the successor has not seen."""
     first = claimed(asked, "w1")
@@ -375,95 +351,3 @@ def _seconds(since: datetime, until: datetime) -> float:
 
 def test_the_terms_of_every_kind_are_said() -> None:
     assert set(TERMS) == set(JobKind)
-
-
-# ------------------------------------------------------------------------------------- freezing
-
-CLUSTER = "c-aaaaaaaaaaaa"
-
-
-def frozen(conn: Connection, scope: str, *, interrupts: bool = False, seconds: float = 600) -> None:
-    freeze.begin(conn, scope, seconds=seconds, actor="api:ann", reason="an incident", interrupts=interrupts)
-
-
-@pytest.fixture
-def crowded(registry: Registry) -> Registry:
-    """Jobs of two tenants, one of them on a cluster, of that cluster, and of a customer's event."""
-    with registry.connection() as conn:
-        conn.execute(
-            "INSERT INTO cluster (id, cluster_class, slots, spec) VALUES (%s, 'x', 9, '{}')", [CLUSTER]
-        )
-        for tenant_id in (ONE, TWO):
-            conn.execute(
-                "INSERT INTO tenant (id, slug, display_name, customer_id, spec)"
-                " VALUES (%s, %s, 'T', 'cus_1', '{}')",
-                [tenant_id, tenant_id],
-            )
-            job.ensure(conn, TENANT, tenant_id, reason="x", actor="test")
-        conn.execute("INSERT INTO placement VALUES (%s, 1, %s, 'current')", [TWO, CLUSTER])
-        job.ensure(conn, JobKind.CLUSTER, CLUSTER, reason="x", actor="test")
-        job.ensure(conn, JobKind.INTAKE, "sub_1", reason="x", actor="billing")
-    return registry
-
-
-@pytest.mark.parametrize(
-    ("scope", "left"),
-    [
-        ("all", []),
-        ("terraform", ["sub_1", ONE, TWO]),
-        (CLUSTER, ["sub_1", ONE]),
-        (TWO, ["sub_1", ONE, CLUSTER]),
-    ],
-)
-def test_what_is_frozen_is_not_begun_and_all_else_goes_on(
-    crowded: Registry, scope: str, left: list[str]
-) -> None:
-    with crowded.connection() as conn:
-        frozen(conn, scope)
-        got = [held.subject for lane in Lane for held in iter(lambda: claim(crowded, lane=lane), None)]  # noqa: B023
-        assert got == left
-        freeze.lift(conn, scope, actor="api:ann")
-        rest = [held.subject for lane in Lane for held in iter(lambda: claim(crowded, lane=lane), None)]  # noqa: B023
-    assert {*got, *rest} == {"sub_1", ONE, TWO, CLUSTER}
-
-
-def test_terraform_is_frozen_where_a_tenants_job_would_go_on_to_it(crowded: Registry) -> None:
-    with crowded.connection() as conn:
-        held = claimed(crowded, kinds=[TENANT])
-        job.put_back(conn, held, after=0, lane=Lane.LONG)
-        frozen(conn, "terraform")
-        assert claim(crowded, lane=Lane.LONG) is None
-        freeze.lift(conn, "terraform", actor="api:ann")
-    assert claimed(crowded, lane=Lane.LONG, kinds=[TENANT]).id == held.id
-
-
-def test_a_freeze_ends_by_itself(crowded: Registry) -> None:
-    with crowded.connection() as conn:
-        frozen(conn, "all")
-        with pytest.raises(Conflict, match="frozen already"):
-            frozen(conn, "all")
-        conn.execute("UPDATE frozen SET ends_at = now()")
-        assert freeze.in_force(conn) == []
-        assert claim(crowded) is not None
-        frozen(conn, "all")
-        assert [row.scope for row in freeze.in_force(conn)] == ["all"]
-        freeze.lift(conn, "all", actor="api:ann")
-        with pytest.raises(NotFound, match="all is not frozen"):
-            freeze.lift(conn, "all", actor="api:ann")
-
-
-def test_what_runs_is_finished_or_cut_off_as_was_asked(crowded: Registry) -> None:
-    """One that is cut off is taken over once the freeze is lifted, and not before."""
-    held = claimed(crowded, kinds=[TENANT])
-    with crowded.connection() as conn:
-        frozen(conn, held.subject)
-        assert beat(conn, held) == {held.fencing_token}
-        freeze.lift(conn, held.subject, actor="api:ann")
-        frozen(conn, held.subject, interrupts=True)
-        assert beat(conn, held) == set()
-        run_out(conn)
-        assert taken_over(crowded) is None
-        freeze.lift(conn, held.subject, actor="api:ann")
-        taken = taken_over(crowded)
-    assert taken is not None
-    assert taken.id == held.id

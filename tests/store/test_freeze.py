@@ -1,0 +1,102 @@
+"""Freezes: what is left alone, until when, and what becomes of that which runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.job import JobKind, Lane
+from controlplane.store import freeze, job
+from controlplane.store.registry import Connection, Registry
+from tests.harness.queue import beat, claim, claimed, run_out, taken_over
+
+TENANT = JobKind.TENANT
+ONE, TWO = "t-aaaaaaaaaaaa", "t-bbbbbbbbbbbb"
+CLUSTER = "c-aaaaaaaaaaaa"
+
+
+def frozen(conn: Connection, scope: str, *, interrupts: bool = False, seconds: float = 600) -> None:
+    freeze.begin(conn, scope, seconds=seconds, actor="api:ann", reason="an incident", interrupts=interrupts)
+
+
+@pytest.fixture
+def crowded(registry: Registry) -> Registry:
+    """Jobs of two tenants, one of them on a cluster, of that cluster, and of a customer's event."""
+    with registry.connection() as conn:
+        conn.execute(
+            "INSERT INTO cluster (id, cluster_class, slots, spec) VALUES (%s, 'x', 9, '{}')", [CLUSTER]
+        )
+        for tenant_id in (ONE, TWO):
+            conn.execute(
+                "INSERT INTO tenant (id, slug, display_name, customer_id, spec)"
+                " VALUES (%s, %s, 'T', 'cus_1', '{}')",
+                [tenant_id, tenant_id],
+            )
+            job.ensure(conn, TENANT, tenant_id, reason="x", actor="test")
+        conn.execute("INSERT INTO placement VALUES (%s, 1, %s, 'current')", [TWO, CLUSTER])
+        job.ensure(conn, JobKind.CLUSTER, CLUSTER, reason="x", actor="test")
+        job.ensure(conn, JobKind.INTAKE, "sub_1", reason="x", actor="billing")
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [
+        ("all", []),
+        ("terraform", ["sub_1", ONE, TWO]),
+        (CLUSTER, ["sub_1", ONE]),
+        (TWO, ["sub_1", ONE, CLUSTER]),
+    ],
+)
+def test_what_is_frozen_is_not_begun_and_all_else_goes_on(
+    crowded: Registry, scope: str, left: list[str]
+) -> None:
+    with crowded.connection() as conn:
+        frozen(conn, scope)
+        got = [held.subject for lane in Lane for held in iter(lambda: claim(crowded, lane=lane), None)]  # noqa: B023
+        assert got == left
+        freeze.lift(conn, scope, actor="api:ann")
+        rest = [held.subject for lane in Lane for held in iter(lambda: claim(crowded, lane=lane), None)]  # noqa: B023
+    assert {*got, *rest} == {"sub_1", ONE, TWO, CLUSTER}
+
+
+def test_terraform_is_frozen_where_a_tenants_job_would_go_on_to_it(crowded: Registry) -> None:
+    with crowded.connection() as conn:
+        held = claimed(crowded, kinds=[TENANT])
+        job.put_back(conn, held, after=0, lane=Lane.LONG)
+        frozen(conn, "terraform")
+        assert claim(crowded, lane=Lane.LONG) is None
+        freeze.lift(conn, "terraform", actor="api:ann")
+    assert claimed(crowded, lane=Lane.LONG, kinds=[TENANT]).id == held.id
+
+
+def test_a_freeze_ends_by_itself(crowded: Registry) -> None:
+    with crowded.connection() as conn:
+        frozen(conn, "all")
+        with pytest.raises(Conflict, match="frozen already"):
+            frozen(conn, "all")
+        conn.execute("UPDATE frozen SET ends_at = now()")
+        assert freeze.in_force(conn) == []
+        assert claim(crowded) is not None
+        frozen(conn, "all")
+        assert [row.scope for row in freeze.in_force(conn)] == ["all"]
+        freeze.lift(conn, "all", actor="api:ann")
+        with pytest.raises(NotFound, match="all is not frozen"):
+            freeze.lift(conn, "all", actor="api:ann")
+
+
+def test_what_runs_is_finished_or_cut_off_as_was_asked(crowded: Registry) -> None:
+    """One that is cut off is taken over once the freeze is lifted, and not before."""
+    held = claimed(crowded, kinds=[TENANT])
+    with crowded.connection() as conn:
+        frozen(conn, held.subject)
+        assert beat(conn, held) == {held.fencing_token}
+        freeze.lift(conn, held.subject, actor="api:ann")
+        frozen(conn, held.subject, interrupts=True)
+        assert beat(conn, held) == set()
+        run_out(conn)
+        assert taken_over(crowded) is None
+        freeze.lift(conn, held.subject, actor="api:ann")
+        taken = taken_over(crowded)
+    assert taken is not None
+    assert taken.id == held.id
