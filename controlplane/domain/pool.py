@@ -167,10 +167,16 @@ def classes_of(catalogue: Catalogue, *, engine_version: str) -> list[ClusterClas
 
 
 def plan_pool(
-    classes: Sequence[ClusterClass], clusters: Sequence[PoolCluster], limits: PoolLimits, quota: Quota
+    classes: Sequence[ClusterClass],
+    clusters: Sequence[PoolCluster],
+    limits: PoolLimits,
+    quota: Quota,
+    *,
+    full: int = 0,
 ) -> PoolPlan:
-    """What to do now. `clusters`: all that are not gone yet, of any class, those with tenants too."""
-    budget = _Budget(clusters, limits, quota)
+    """What to do now. `clusters`: all that are not gone yet, of any class, those with tenants too, but for
+    `full` ones, which are ready, have no free slot and need nothing."""
+    budget = _Budget(clusters, limits, quota, full)
     retries = _retries(clusters, quota)
     makes, held_back = _makes(classes, clusters, budget)
     asked = {cluster_class.name: cluster_class.warm_slots for cluster_class in classes}
@@ -187,12 +193,12 @@ def plan_pool(
 class _Budget:
     """What may still be made; every cluster that is planned takes its part."""
 
-    def __init__(self, clusters: Sequence[PoolCluster], limits: PoolLimits, quota: Quota) -> None:
+    def __init__(self, clusters: Sequence[PoolCluster], limits: PoolLimits, quota: Quota, full: int) -> None:
         # What AWS counts as used does not hold those yet that are recorded and not begun. One that is
         # being made may be counted twice for its minutes: the pool would rather wait than go over.
         coming = [cluster for cluster in clusters if not cluster.ready and not cluster.closing]
         self._limits = limits
-        self._clusters = len(clusters)
+        self._clusters = len(clusters) + full
         reserved = len(coming) + limits.reserve_clusters
         self._room = None if quota.clusters is None else quota.clusters - reserved
         self._instances = (

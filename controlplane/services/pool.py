@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from controlplane.domain.catalogue import Catalogue, PoolLimits
+from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.job import JobKind
 from controlplane.domain.pool import (
@@ -24,6 +24,7 @@ from controlplane.domain.pool import (
     HeldBack,
     Make,
     PoolCluster,
+    PoolPlan,
     Quota,
     Retire,
     Retry,
@@ -35,7 +36,7 @@ from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import audit, cluster, job, pool
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.pool import PooledCluster
+from controlplane.store.pool import Full, PooledCluster
 from controlplane.store.registry import Connection
 
 ACTOR = "pool"
@@ -55,16 +56,15 @@ class PoolStatus:
 
 def observe(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> PoolStatus:
     """Is anything to be done? Reads, and writes nothing but the report."""
-    pooled = pool.clusters(conn)
-    classes, status = _facts(catalogue, pooled, digest_of)
-    plan = plan_pool(classes, status, catalogue.pool, Quota())
-    marked = {found.id for found in pooled if found.surplus_for is not None}
-    parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status)
+    status = _observed(conn, digest_of)
+    plan = _plan(catalogue, status, Quota())
+    marked = {c.id for c in status.clusters if c.surplus_for is not None}
+    parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status.clusters)
     makes = any(isinstance(act, Make) for act in plan.acts)
     if not (plan.acts or parked or plan.surplus != marked):
         pool.set_report(
             conn,
-            _report(classes, status, catalogue.pool, plan.held_back, Quota()),
+            _report(catalogue, status, plan.held_back, Quota()),
             at_most_every=REPORT_EVERY,
         )
         return PoolStatus(due=False, asks_quota=False)
@@ -76,16 +76,13 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, quota: Quo
     with conn.transaction():
         if not pool.hold(conn):
             return 0
-        classes, status = _facts(catalogue, pool.clusters(conn), digest_of)
-        plan = plan_pool(classes, status, catalogue.pool, quota)
+        plan = _plan(catalogue, _observed(conn, digest_of), quota)
         pool.mark_surplus(conn, sorted(plan.surplus))
-        by_name = {cluster_class.name: cluster_class for cluster_class in classes}
+        by_name = {cluster_class.name: cluster_class for cluster_class in _classes(catalogue)}
         for act in plan.acts:
             _record(conn, act, by_name)
-        _, status = _facts(catalogue, pool.clusters(conn), digest_of)
-        pool.set_report(
-            conn, _report(classes, status, catalogue.pool, plan.held_back, quota), at_most_every=REPORT_EVERY
-        )
+        status = _observed(conn, digest_of)
+        pool.set_report(conn, _report(catalogue, status, plan.held_back, quota), at_most_every=REPORT_EVERY)
     return len(plan.acts)
 
 
@@ -129,14 +126,28 @@ def _retire(conn: Connection, act: Retire) -> None:
     audit.append(conn, actor=ACTOR, action="pool.retire", resource=row.id, detail={"reason": act.reason})
 
 
-def _facts(
-    catalogue: Catalogue, pooled: Sequence[PooledCluster], digest_of: DigestOf
-) -> tuple[list[ClusterClass], list[PoolCluster]]:
-    classes = classes_of(catalogue, engine_version=ENGINE_VERSION)
-    return classes, [_observed(found, digest_of) for found in pooled]
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """`full`: counted by class; the others one by one."""
+
+    clusters: list[PoolCluster]
+    full: list[Full]
 
 
-def _observed(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
+def _observed(conn: Connection, digest_of: DigestOf) -> _Status:
+    return _Status([_pool_cluster(found, digest_of) for found in pool.clusters(conn)], pool.full(conn))
+
+
+def _classes(catalogue: Catalogue) -> list[ClusterClass]:
+    return classes_of(catalogue, engine_version=ENGINE_VERSION)
+
+
+def _plan(catalogue: Catalogue, status: _Status, quota: Quota) -> PoolPlan:
+    full = sum(found.clusters for found in status.full)
+    return plan_pool(_classes(catalogue), status.clusters, catalogue.pool, quota, full=full)
+
+
+def _pool_cluster(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
     old_stack = row.stack_digest is not None and row.stack_digest != digest_of(row)
     return PoolCluster(
         id=row.id,
@@ -157,16 +168,13 @@ def _observed(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
 
 
 def _report(
-    classes: Sequence[ClusterClass],
-    status: Sequence[PoolCluster],
-    limits: PoolLimits,
-    held_back: Sequence[HeldBack],
-    quota: Quota,
+    catalogue: Catalogue, status: _Status, held_back: Sequence[HeldBack], quota: Quota
 ) -> dict[str, Any]:
+    classes = _classes(catalogue)
     known = {cluster_class.name for cluster_class in classes}
-    others = sorted({c.cluster_class for c in status} - known)
+    others = {c.cluster_class for c in status.clusters} | {f.cluster_class for f in status.full}
     reasons = {held.cluster_class: {"clusters": held.clusters, "reason": held.reason} for held in held_back}
-    empty = [c for c in status if c.used == 0 and not c.closing]
+    empty = [c for c in status.clusters if c.used == 0 and not c.closing]
     return {
         "classes": [
             {
@@ -176,28 +184,27 @@ def _report(
                 "min_acu": cluster_class.spec.min_acu,
                 "max_acu": cluster_class.spec.max_acu,
                 "warm_slots": cluster_class.warm_slots,
-                **_slots([c for c in status if c.cluster_class == cluster_class.name]),
+                **_slots(status, cluster_class.name),
                 "held_back": reasons.get(cluster_class.name),
             }
             for cluster_class in classes
         ],
-        "without_plan": [
-            {"cluster_class": name, **_slots([c for c in status if c.cluster_class == name])}
-            for name in others
-        ],
-        "limits": asdict(limits),
-        "clusters": len(status),
+        "without_plan": [{"cluster_class": name, **_slots(status, name)} for name in sorted(others - known)],
+        "limits": asdict(catalogue.pool),
+        "clusters": len(status.clusters) + sum(found.clusters for found in status.full),
         "idle_acu_hours_per_day": sum(c.idle_acu for c in empty) * 24,
         "quota_left": asdict(quota),
     }
 
 
-def _slots(own: Sequence[PoolCluster]) -> dict[str, int]:
+def _slots(status: _Status, cluster_class: str) -> dict[str, int]:
     """`free`: slots that a customer gets at once; `making`: those that are on their way."""
+    own = [c for c in status.clusters if c.cluster_class == cluster_class]
+    full = [found for found in status.full if found.cluster_class == cluster_class]
     serving = [c for c in own if not c.closing and c.runbook is None]
     return {
-        "clusters": len(own),
-        "used": sum(c.used for c in own),
+        "clusters": len(own) + sum(found.clusters for found in full),
+        "used": sum(c.used for c in own) + sum(found.used for found in full),
         "free": sum(c.free for c in serving if c.ready),
         "making": sum(c.free for c in serving if not c.ready),
         "needs_attention": sum(c.runbook is not None for c in own),

@@ -1,4 +1,4 @@
-"""The warm pool's view of all clusters, in one query, and what the last observation of it found."""
+"""The warm pool's view of all clusters, and what the last observation of it found."""
 
 from __future__ import annotations
 
@@ -41,20 +41,44 @@ def hold(conn: Connection) -> bool:
     return row is not None and bool(row["mine"])
 
 
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Clusters of a class that are ready, as they should be, and have no free slot."""
+
+    cluster_class: str
+    clusters: int = field(metadata={"sql": "count(*)"})
+    used: int = field(metadata={"sql": "sum(used)"})
+
+
+_JOINED = (
+    "FROM cluster c LEFT JOIN stack s ON s.workspace = c.id"
+    " LEFT JOIN LATERAL (SELECT state, finished_at FROM operation"
+    "   WHERE kind = 'cluster' AND resource_id = c.id ORDER BY id DESC LIMIT 1) o"
+    "  ON c.runbook IS NOT NULL AND o.state = 'parked'"
+)
+_FULL = (
+    "c.used = c.slots AND c.ready_at IS NOT NULL AND c.runbook IS NULL AND c.surplus_since IS NULL"
+    " AND c.spec->>'lifecycle' = 'active'"
+)
+
+
+def full(conn: Connection) -> list[Full]:
+    """Most of a fleet is full: nothing is decided about these, so they are only counted."""
+    return select(
+        conn,
+        Full,
+        f"FROM cluster c WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin' AND {_FULL}"
+        " GROUP BY cluster_class",
+    ).fetchall()
+
+
 def clusters(conn: Connection) -> list[PooledCluster]:
-    """All that tenants may be on and that are not gone, oldest first."""
+    """All others that tenants may be on and that are not gone, oldest first."""
     return select(
         conn,
         PooledCluster,
-        """
-          FROM cluster c
-          LEFT JOIN stack s ON s.workspace = c.id
-          LEFT JOIN LATERAL (SELECT state, finished_at FROM operation
-                              WHERE kind = 'cluster' AND resource_id = c.id ORDER BY id DESC LIMIT 1) o
-                 ON c.runbook IS NOT NULL AND o.state = 'parked'
-         WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin'
-         ORDER BY c.created_at, c.id
-        """,
+        f"{_JOINED} WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin' AND NOT ({_FULL})"
+        " ORDER BY c.created_at, c.id",
         table="c",
     ).fetchall()
 

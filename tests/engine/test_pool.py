@@ -358,3 +358,24 @@ def test_the_report_is_written_when_it_says_something_new(warm: Harness) -> None
     ask(warm, warm_slots=1, max_clusters=3)
     warm_pool.tend(warm.ctx)
     assert report(warm)["limits"]["max_clusters"] == 3
+
+
+def test_full_clusters_are_counted_by_class_and_not_looked_at(harness: Harness) -> None:
+    ask(harness, warm_slots=0)
+    pay(harness, 1)
+    pay(harness, 2)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
+        assert store.clusters(conn) == []
+        (full,) = store.full(conn)
+        assert (full.clusters, full.used) == (2, 2)
+    warm_pool.tend(ask(harness, warm_slots=1, max_clusters=2).ctx)
+    assert report(harness)["clusters"] == 2
+    found = class_of(harness)
+    assert (found["clusters"], found["used"], found["free"], found["making"]) == (2, 2, 0, 0)
+    assert found["held_back"] == {"clusters": 1, "reason": "pool.max_clusters is 2"}
+    with harness.ctx.registry.connection() as conn:
+        conn.execute(
+            "UPDATE cluster SET needs_attention = 'x', runbook = 'y' WHERE id = %s", [clusters(harness)[0].id]
+        )
+        assert len(store.clusters(conn)) == 1
