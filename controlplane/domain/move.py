@@ -53,12 +53,15 @@ class MovePhase(State):
 class MoveGoal:
     """`number`: of the other placement, the target until the cut and the source from then on; None while it
     has none. `overdue`: the source need not be kept any longer, and holds nothing that the target lacks.
-    `pointless`: the plan that it was made for is no longer the tenant's."""
+    `pointless`: the plan that it was made for is no longer the tenant's. `differing`: the tables that were
+    not the same after the cut."""
 
     phase: MovePhase
     number: int | None
     overdue: bool = False
     pointless: bool = False
+    kind: MoveKind = MoveKind.MOVE
+    differing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

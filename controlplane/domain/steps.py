@@ -47,10 +47,13 @@ class StepName(StrEnum):
     REGISTER_HOSTNAME = "register_hostname"
     POLL_HOSTNAME = "poll_hostname"
     REMOVE_HOSTNAME = "remove_hostname"
+    AWAIT_DECISION = "await_decision"
     # clones
     PLACE_TENANT = "place_tenant"
     COPY_SOURCE = "copy_source"
     # tenants that leave for good
+    HEED_RETURN = "heed_return"
+    ORDER_PURGE = "order_purge"
     KEEP_COPY = "keep_copy"
     DROP_DATABASE = "drop_database"
     DESTROY_TENANT_STACK = "destroy_tenant_stack"
@@ -59,6 +62,7 @@ class StepName(StrEnum):
     CERTIFY = "certify"
     DELETE_COPY = "delete_copy"
     # tenants that move
+    BEGIN_MOVE = "begin_move"
     PLACE_MOVE = "place_move"
     BEGIN_COPY = "begin_copy"
     COPY_ROWS = "copy_rows"
@@ -79,12 +83,14 @@ class StepName(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Step:
     """`target`: the host or the login ("app", "migrator") that it is about, where there are several.
-    `placement`: the number of the placement that it is about, where that is not the current one."""
+    `placement`: the number of the placement that it is about, where that is not the current one. `runbook`:
+    of the decision that a person has to take first."""
 
     name: StepName
     reason: str
     target: str = ""
     placement: int | None = None
+    runbook: str = ""
 
     @property
     def label(self) -> str:

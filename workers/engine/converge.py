@@ -15,23 +15,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from controlplane.domain import purge
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
 from controlplane.domain.job import PERIODIC_OBSERVATION, Job, JobKind, Lane, Trouble
-from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.planner import TenantGoal, plan_cluster, plan_tenant
 from controlplane.domain.status import ClusterStatus, TenantStatus
 from controlplane.domain.steps import Step, StepState
 from controlplane.domain.tenant import Lifecycle
-from controlplane.services import billing, moves, purges
 from controlplane.store import (
-    audit,
     cluster,
     data_copy,
     history,
     hostname,
     job,
-    move,
     restore,
     step,
     tenant,
@@ -148,8 +143,6 @@ def _in_its_place(work: TenantWork) -> TenantWork:
 
 def _mark_tenant_reconciled(ctx: Context, hold: Hold, record: TenantRecord, status: TenantStatus) -> Next:
     row = record.row
-    if _moves_for_plan(ctx, hold, record) or _purge_is_due(ctx, hold, record):
-        return _look_at_tenant(ctx, hold)
     with hold.recording() as conn:
         tenant.set_status(conn, row.id, status.to_json())
         reconciled = tenant.mark_reconciled(
@@ -173,59 +166,6 @@ def _observe_in(ctx: Context, conn: Connection, record: TenantRecord, status: Te
     if status.app.retire_in is not None and status.app.retire_in > 0:
         due.append(status.app.retire_in)
     return min(seconds for seconds in due if seconds is not None)
-
-
-def _purge_is_due(ctx: Context, hold: Hold, record: TenantRecord) -> bool:
-    """True where it was ordered now, since the plan says that nobody need be asked. Raises NeedsHuman
-    where somebody must be. Not due as long as its customer has a subscription."""
-    row = record.row
-    if row.closed_at is None or row.purged_at is not None or record.purge is not None:
-        return False
-    if record.move is not None:  # its source is another copy of the data: it has its time first
-        return False
-    with hold.recording() as conn:
-        if purges.heed_return(conn, row.id, actor=billing.ACTOR) is not None:
-            return False
-        if tenant.retention_left(conn, row.id) != 0.0:
-            return False
-        if record.plan is not None and record.plan.purge_without_approval:
-            return purges.order_by_policy(conn, row.id)
-    until = "" if row.purge_after is None else row.purge_after.isoformat(timespec="seconds")
-    raise NeedsHuman(
-        f"its retention ended at {until}: two persons decide about its purge", runbook=purge.RUNBOOK
-    )
-
-
-def _moves_for_plan(ctx: Context, hold: Hold, record: TenantRecord) -> bool:
-    """True where a move was recorded now, since the plan asks for another kind of cluster. Raises NeedsHuman
-    where a person has to decide first."""
-    row, moving = record.row, record.move
-    if moving is not None and moving.phase is MovePhase.MOVED and moving.differing:
-        raise NeedsHuman(
-            f"after its move {', '.join(moving.differing[:10])} were not the same", runbook="move-mismatch"
-        )
-    if record.plan is None or record.cluster is None or row.spec.lifecycle is not Lifecycle.ACTIVE:
-        return False
-    goal, home = record.plan.isolation, record.cluster.spec.isolation
-    if goal is home:
-        return False
-    mismatch = f"plan {record.plan.name} is {goal.value}, its cluster is {home.value}"
-    with hold.recording() as conn:
-        last = move.latest(conn, row.id, kind=MoveKind.MOVE)
-        if last is not None and last.plan == record.plan.name and last.by_hand:
-            return False
-        declined = last is not None and last.declined and last.plan == record.plan.name
-        held_up = moving or (last if declined else None)
-        if held_up is not None:
-            raise NeedsHuman(
-                f"{mismatch}, and its last {held_up.kind.value} is {held_up.phase.value}",
-                runbook="move-between-clusters",
-            )
-        actor = hold.job.actor
-        placed = moves.record(conn, row, destination=goal.value, by_hand=False, actor=actor, reason=mismatch)
-        detail = {"to": goal.value, "from": placed.cluster_id, "reason": mismatch}
-        audit.append(conn, actor=actor, action="tenant.move", resource=row.id, detail=detail)
-    return True
 
 
 # -------------------------------------------------------------------------------------- clusters

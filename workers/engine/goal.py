@@ -12,7 +12,15 @@ from controlplane.domain.catalogue import Plan
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.move import MoveGoal
 from controlplane.domain.placement import Placement
-from controlplane.domain.planner import ClusterGoal, PurgeGoal, TenantGoal
+from controlplane.domain.planner import (
+    ClusterGoal,
+    LastMove,
+    PurgeGoal,
+    ResidenceGoal,
+    RetentionGoal,
+    TenantGoal,
+)
+from controlplane.domain.purge import RETURN_RUNBOOK
 from controlplane.domain.rotation import rotate_after
 from controlplane.domain.status import HostnameStatus, TenantStatus
 from controlplane.domain.tenant import Lifecycle
@@ -42,7 +50,9 @@ class TenantRecord:
     ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,
     once it was applied. `move`: one that is not over; `secondary`: the same of the placement that is its
     other end. `restore`: what the move restores, where it is one; `restored`: the cluster that its rows come
-    from. `purge`: the one that was approved, or carried out; `copy`: what it keeps."""
+    from. `purge`: the one that was approved, or carried out; `requested`: one waits for an approval; `copy`:
+    what the purge keeps. `last_move`: the newest that was no restore. `retention_left`, `kept_for`: of a
+    closed tenant, see `planner.RetentionGoal`."""
 
     row: TenantRow
     plan: Plan | None
@@ -56,6 +66,10 @@ class TenantRecord:
     restored: ClusterRow | None = None
     purge: PurgeRow | None = None
     copy: CopyRow | None = None
+    last_move: MoveRow | None = None
+    retention_left: float | None = None
+    kept_for: str | None = None
+    requested: bool = False
 
     @property
     def purging(self) -> bool:
@@ -132,7 +146,32 @@ def tenant_goal(
         move=None if move is None else _move_goal(move, record),
         secondary=secondary,
         purge=None if record.purge is None else PurgeGoal(record.purge.id, record.purge.cluster_goes),
+        retention=_retention(record),
+        residence=_residence(record),
     )
+
+
+def _retention(record: TenantRecord) -> RetentionGoal | None:
+    """The source of a move is another copy of the data: it has its time first."""
+    row = record.row
+    if record.retention_left is None or record.purge is not None or record.move is not None:
+        return None
+    return RetentionGoal(
+        left=record.retention_left,
+        until=row.purge_after,
+        kept_for=record.kept_for,
+        noted=row.runbook == RETURN_RUNBOOK,
+        requested=record.requested,
+        unasked=record.plan is not None and record.plan.purge_without_approval,
+    )
+
+
+def _residence(record: TenantRecord) -> ResidenceGoal | None:
+    plan, home, last = record.plan, record.cluster, record.last_move
+    if plan is None or home is None or record.row.spec.lifecycle is not Lifecycle.ACTIVE:
+        return None
+    moved = None if last is None else LastMove(last.phase, last.plan, last.by_hand, last.declined)
+    return ResidenceGoal(plan.name, plan.isolation, home.spec.isolation, moved)
 
 
 def _secondary_release(record: TenantRecord, status: TenantStatus, release: str | None) -> str | None:
@@ -153,6 +192,8 @@ def _move_goal(move: MoveRow, record: TenantRecord) -> MoveGoal:
         move.other,
         overdue=over and move.compared is not None and not move.differing,
         pointless=move.phase.before_cut and not for_plan,
+        kind=move.kind,
+        differing=tuple(move.differing),
     )
 
 

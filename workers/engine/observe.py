@@ -12,7 +12,7 @@ from dataclasses import replace
 from controlplane.domain.data_copy import CopyState
 from controlplane.domain.errors import NeedsHuman, NotFound
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.move import MoveStatus
+from controlplane.domain.move import MoveKind, MoveStatus
 from controlplane.domain.placement import Placement
 from controlplane.domain.purge import PurgeState
 from controlplane.domain.status import (
@@ -24,6 +24,7 @@ from controlplane.domain.status import (
     TenantStatus,
 )
 from controlplane.domain.tenant import Lifecycle
+from controlplane.services import purges
 from controlplane.store import (
     cluster,
     data_copy,
@@ -78,6 +79,9 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
         routed = {host: payload["status"] for host, (payload, _) in route.of_tenant(conn, tenant_id).items()}
         asked = purge.of_tenant(conn, tenant_id) if row.spec.lifecycle is Lifecycle.CLOSED else None
         copy = None if asked is None else data_copy.of_purge(conn, asked.id)
+        left = tenant.retention_left(conn, tenant_id)
+        kept_for = None if left is None else purges.kept_for_customer(conn, row)
+        last_move = move.latest(conn, tenant_id, kind=MoveKind.MOVE)
     try:
         plan = ctx.catalogue.plan(row.spec.plan)
     except NotFound as error:
@@ -96,6 +100,10 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
         restored=restored,
         purge=None if asked is None or asked.state is PurgeState.REQUESTED else asked,
         copy=copy,
+        last_move=last_move,
+        retention_left=left,
+        kept_for=kept_for,
+        requested=asked is not None and asked.state is PurgeState.REQUESTED,
     )
     if moving is None or elsewhere is None:
         return record

@@ -39,6 +39,21 @@ ROLLOUT_POLL = 5.0  # seconds
 
 
 @tenant_step(
+    StepName.BEGIN_MOVE,
+    "its plan asks for another kind of cluster: the move is recorded",
+    again="one that is not over stands in the way of another",
+)
+def begin_move(work: TenantWork) -> None:
+    row, actor, reason = work.record.row, work.job.actor, work.step.reason
+    with work.recording() as conn:
+        placed = moves.record(
+            conn, row, destination=work.step.target, by_hand=False, actor=actor, reason=reason
+        )
+        detail = {"to": work.step.target, "from": placed.cluster_id, "reason": reason}
+        audit.append(conn, actor=actor, action="tenant.move", resource=row.id, detail=detail)
+
+
+@tenant_step(
     StepName.PLACE_MOVE,
     "can the source's log be followed? Then a free slot, or a new cluster; the second placement "
     "is recorded, with all its names. A restore's goes to the kind of cluster that the tenant "

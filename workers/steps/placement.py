@@ -9,9 +9,9 @@ from controlplane.workers.engine.stacks import tenant_variables
 from controlplane.workers.engine.step_context import TenantWork
 from controlplane.workers.engine.terraform_runs import apply_stack
 from controlplane.workers.providers.ports import Bounds
-from controlplane.workers.steps.await_cluster import wait_for
 from controlplane.workers.steps.credentials import distrust_password
 from controlplane.workers.steps.registry import tenant_step
+from controlplane.workers.steps.waiting import wait_for
 
 BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
 """For a database that is brought to its release by its own operation: when it is new or after a move. A

@@ -41,9 +41,9 @@ from controlplane.workers.engine.stacks import tenant_addresses, tenant_variable
 from controlplane.workers.engine.step_context import TenantWork, Work
 from controlplane.workers.engine.terraform_runs import destroy_stack
 from controlplane.workers.jobs.comparison import apply_listed
-from controlplane.workers.steps.await_cluster import wait_for
 from controlplane.workers.steps.certificate import certificate_of
 from controlplane.workers.steps.registry import tenant_step
+from controlplane.workers.steps.waiting import wait_for
 
 BROKEN = frozenset({"failed", "incompatible-restore", "deleting"})
 COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
@@ -56,6 +56,27 @@ def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
         f" {given.approved_by}, digest {given.digest[:12]}"
     )
     work.note(conn, kind="approved", action="delete", message=message)
+
+
+@tenant_step(
+    StepName.HEED_RETURN,
+    "its customer has a subscription again: a purge that was asked for is withdrawn, a person is told;"
+    " or the customer has none any more, and that is over",
+    again="what is withdrawn stays so",
+)
+def heed_return(work: TenantWork) -> None:
+    with work.recording() as conn:
+        purges.heed_return(conn, work.record.row.id, actor=billing.ACTOR)
+
+
+@tenant_step(
+    StepName.ORDER_PURGE,
+    "its plan asks nobody: the catalogue asks for the purge and approves it",
+    again="one that was asked for stays the one",
+)
+def order_purge(work: TenantWork) -> None:
+    with work.recording() as conn:
+        purges.order_by_policy(conn, work.record.row.id)
 
 
 @tenant_step(

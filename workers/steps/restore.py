@@ -29,9 +29,9 @@ from controlplane.workers.providers.ports import (
     MoveRun,
     SnapshotDescription,
 )
-from controlplane.workers.steps.await_cluster import wait_for
 from controlplane.workers.steps.move import change_over, note_pause
 from controlplane.workers.steps.registry import tenant_step
+from controlplane.workers.steps.waiting import wait_for
 
 UNTIL_RESTORABLE = 60.0
 """Seconds between two polls of a log that AWS has not stored up to the moment yet."""

@@ -1,0 +1,32 @@
+"""The steps that are left for a cluster."""
+
+from __future__ import annotations
+
+from controlplane.domain.cluster import ClusterLifecycle
+from controlplane.domain.planner.goal import ClusterGoal
+from controlplane.domain.status import ClusterStatus
+from controlplane.domain.steps import Step, StepName
+
+
+def plan_cluster(goal: ClusterGoal, status: ClusterStatus) -> list[Step]:
+    steps: list[Step] = []
+    if goal.lifecycle is ClusterLifecycle.CLOSED:
+        if not status.destroyed or status.status is not None:
+            steps.append(Step(StepName.DESTROY_CLUSTER_STACK, "the cluster is closed"))
+        elif status.keeps_key and not goal.key:
+            steps.append(Step(StepName.DESTROY_CLUSTER_STACK, "the last snapshot of it is gone", "key"))
+        return steps
+    if status.stack_digest != goal.stack_digest:
+        why = (
+            "no stack is confirmed"
+            if status.stack_digest is None
+            else "the stack differs from what is asked for"
+        )
+        steps.append(Step(StepName.APPLY_CLUSTER_STACK, why))
+    if not status.available:
+        steps.append(
+            Step(StepName.AWAIT_AVAILABLE, f"cluster {status.status}, writer {status.writer_status}")
+        )
+    if not status.hardened:
+        steps.append(Step(StepName.HARDEN_CLUSTER, "PUBLIC may still connect to the cluster's own databases"))
+    return steps

@@ -1,0 +1,160 @@
+"""The steps that are left for a tenant, in order.
+
+- A host is announced (503, "being prepared") before anything slow begins;
+- a suspended or closed tenant is taken off the routes before its logins are closed;
+- what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
+- while writing is paused for a move nothing else is done;
+- a custom domain that is not verified holds nothing up: its steps come last but for what a person decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlplane.domain.move import MovePhase
+from controlplane.domain.planner.goal import TenantGoal
+from controlplane.domain.planner.purge import plan_purge, plan_retention
+from controlplane.domain.planner.transfer import plan_residence, plan_transfer
+from controlplane.domain.status import TenantStatus
+from controlplane.domain.steps import Step, StepName
+from controlplane.domain.tenant import Lifecycle
+
+
+def plan_tenant(goal: TenantGoal, status: TenantStatus) -> list[Step]:
+    transfer = plan_transfer(goal, status, _making(goal, status))
+    decisions = [
+        *plan_residence(goal.residence, goal.move),
+        *([] if goal.retention is None else plan_retention(goal.retention)),
+    ]
+    if goal.lifecycle is Lifecycle.ACTIVE:
+        if goal.move is not None and goal.move.phase is MovePhase.PAUSED:
+            return transfer
+        if not goal.placed:
+            return [Step(StepName.PLACE_TENANT, "it has no place to live yet")]
+        return [
+            *_announce(goal, status),
+            *_make(goal, status),
+            *([] if goal.copied else [Step(StepName.COPY_SOURCE, "it has no rows of its source yet")]),
+            *_publish(goal, status),
+            *transfer,
+            *_hostnames(goal, status),
+            *decisions,
+        ]
+    steps = [*_publish(goal, status)]
+    if goal.lifecycle is Lifecycle.CLOSED:
+        steps += [
+            Step(StepName.REMOVE_HOSTNAME, "the tenant is closed", h.host)
+            for h in status.hostnames
+            if h.id is not None
+        ]
+    if status.database is not None and status.database.exists and status.database.logins_open:
+        steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {goal.lifecycle.value}"))
+    steps += transfer
+    if goal.purge is not None and goal.lifecycle is Lifecycle.CLOSED and status.purging is not None:
+        return steps + plan_purge(goal.purge, status, status.purging)
+    if status.database is not None and status.database.exists:
+        steps += _retire(status)
+    return steps + decisions
+
+
+def _making(goal: TenantGoal, status: TenantStatus) -> list[Step]:
+    """What the placement lacks that the tenant goes to."""
+    if goal.move is None or goal.secondary is None or status.secondary is None:
+        return []
+    number = goal.move.number
+    return [replace(step, placement=number) for step in _make(goal.secondary, status.secondary)]
+
+
+def _announce(goal: TenantGoal, status: TenantStatus) -> list[Step]:
+    """Never takes back a route that serves already: only a host that has none is announced."""
+    return [
+        Step(StepName.ANNOUNCE, "the host has no entry yet", host)
+        for host in goal.announcement
+        if host not in status.routes
+    ]
+
+
+def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
+    steps: list[Step] = []
+    if status.stack_digest != goal.stack_digest:
+        why = (
+            "no stack is confirmed"
+            if status.stack_digest is None
+            else "the stack differs from what is asked for"
+        )
+        steps.append(Step(StepName.APPLY_TENANT_STACK, why))
+    if not status.cluster_ready or status.database is None:
+        return [*steps, Step(StepName.AWAIT_CLUSTER, "the cluster is not ready yet")]
+    if not (status.database.exists and status.database.hardened):
+        why = (
+            "no database yet"
+            if not status.database.exists
+            else "the database is not as hardened as it must be"
+        )
+        steps.append(Step(StepName.CREATE_DATABASE, why))
+    steps += _retire(status)
+    if not status.database.logins_open:
+        steps.append(Step(StepName.OPEN_LOGINS, "the logins are closed"))
+    for login, credential in (("migrator", status.migrator), ("app", status.app)):
+        if credential.secret_version is None:
+            steps.append(Step(StepName.WRITE_CREDENTIAL, "its secret is empty", login))
+        if not credential.in_step:
+            steps.append(Step(StepName.SET_PASSWORD, "its password is not the secret's", login))
+    if goal.release is not None and (status.database.release or "") < goal.release:
+        steps.append(
+            Step(StepName.MIGRATE_SCHEMA, f"release {status.database.release or 'none'} → {goal.release}")
+        )
+    steps += _rotate(goal, status)
+    if status.access_proof is None or status.access_proof != goal.access_proof:
+        steps.append(Step(StepName.VERIFY_ACCESS, "its own login has not yet read its own database"))
+    return steps
+
+
+def _retire(status: TenantStatus) -> list[Step]:
+    if status.app.retire_in is None or status.app.retire_in > 0:
+        return []
+    return [Step(StepName.RETIRE_LOGIN, "the login that was rotated away has had its time", "app")]
+
+
+def _rotate(goal: TenantGoal, status: TenantStatus) -> list[Step]:
+    """A login that is still being retired is the next one's idle login: it has its time first."""
+    steps: list[Step] = []
+    for login, credential in (("migrator", status.migrator), ("app", status.app)):
+        if not credential.in_step or credential.retire_in is not None:
+            continue
+        if credential.requested > credential.generation:
+            steps.append(Step(StepName.ROTATE_CREDENTIAL, "a new password was asked for", login))
+        elif goal.rotate_after is not None and credential.age >= goal.rotate_after:
+            steps.append(Step(StepName.ROTATE_CREDENTIAL, "its password has reached its age", login))
+    return steps
+
+
+def _publish(goal: TenantGoal, status: TenantStatus) -> list[Step]:
+    steps = [
+        Step(StepName.PUBLISH, "the cache serves something else", host)
+        for host, route in goal.routes.items()
+        if status.routes.get(host) != route
+    ]
+    return steps + [
+        Step(StepName.WITHDRAW, "the host is no longer this tenant's to serve", host)
+        for host in goal.withdrawn
+        if status.routes.get(host, {}).get("status") not in (None, "gone")
+    ]
+
+
+def _hostnames(goal: TenantGoal, status: TenantStatus) -> list[Step]:
+    known = {h.host: h for h in status.hostnames}
+    steps = [
+        Step(StepName.REMOVE_HOSTNAME, "no longer asked for", host)
+        for host, h in known.items()
+        if host not in goal.domains and h.id is not None
+    ]
+    for host in goal.domains:
+        h = known.get(host)
+        if h is None or (h.id is None and not h.refused):
+            steps.append(Step(StepName.REGISTER_HOSTNAME, "Cloudflare does not know it yet", host))
+        elif not h.ready and h.poll_due and not h.refused:
+            steps.append(
+                Step(StepName.POLL_HOSTNAME, f"hostname {h.status}, certificate {h.ssl_status}", host)
+            )
+    return steps
