@@ -10,9 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from controlplane.domain.move import MoveStatus
+
+
+class Part(StrEnum):
+    """Of what outside systems are asked about a tenant. `stack`: its secrets and its role; `transfer`: both
+    ends of one that is under way."""
+
+    ROUTES = "routes"
+    STACK = "stack"
+    DATABASE = "database"
+    TRANSFER = "transfer"
 
 
 @dataclass(frozen=True, slots=True)

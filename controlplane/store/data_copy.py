@@ -126,7 +126,7 @@ def mark_deleted(conn: Connection, row: CopyRow) -> None:
     _turn(conn, row, CopyState.DELETED, "deleted_at = clock_timestamp()")
 
 
-_NEEDED = (
+NEEDED = (
     "EXISTS (SELECT FROM data_copy WHERE cluster_id = c.id AND kind = 'snapshot'"
     "  AND state IN ('making', 'kept'))"
     " OR EXISTS (SELECT FROM rollout_snapshot WHERE cluster_id = c.id AND state <> 'deleted')"
@@ -135,7 +135,7 @@ _NEEDED = (
 
 def snapshot_kept(conn: Connection, cluster_id: str) -> bool:
     """Is there a snapshot of this cluster, a purge's or a rollout's, or one being made?"""
-    found = SQL("SELECT FROM cluster c WHERE c.id = %s AND ({})").format(SQL(_NEEDED))
+    found = SQL("SELECT FROM cluster c WHERE c.id = %s AND ({})").format(SQL(NEEDED))
     return exists(conn, found, [cluster_id])
 
 
@@ -145,7 +145,7 @@ def useless_keys(conn: Connection, *, limit: int) -> list[str]:
         "SELECT c.id FROM cluster c WHERE c.keeps_key AND NOT ({})"
         " AND NOT EXISTS (SELECT FROM operation WHERE kind = 'cluster' AND resource_id = c.id"
         "  AND state IN ('waiting', 'running', 'parked')) ORDER BY c.id LIMIT %s"
-    ).format(SQL(_NEEDED))
+    ).format(SQL(NEEDED))
     return [row["id"] for row in conn.execute(found, [limit])]
 
 
@@ -180,16 +180,3 @@ def backups_of(conn: Connection, tenant_id: str) -> list[Backup]:
         " ORDER BY 1, 2",
         {"id": tenant_id},
     ).fetchall()
-
-
-def seconds_left(conn: Connection, copy_id: int) -> float | None:
-    """Until it is to be deleted; None for one that is not kept."""
-    row = one(
-        conn.execute(
-            "SELECT extract(epoch FROM kept_until - clock_timestamp())::float8 AS s FROM data_copy"
-            " WHERE id = %s AND state = 'kept'"
-            " UNION ALL SELECT NULL LIMIT 1",
-            [copy_id],
-        ).fetchone()
-    )
-    return None if row["s"] is None else max(0.0, float(row["s"]))

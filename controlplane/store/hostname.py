@@ -87,13 +87,3 @@ def refuse(conn: Connection, host: str, *, reason: str) -> None:
 
 def remove(conn: Connection, host: str) -> None:
     conn.execute("DELETE FROM hostname WHERE host = %s", [host])
-
-
-def next_poll(conn: Connection, tenant_id: str) -> float | None:
-    """Seconds until the first of its unfinished hostnames is due; None where all are final."""
-    row = conn.execute(
-        "SELECT extract(epoch FROM min(next_poll_at) - clock_timestamp())::float AS s FROM hostname"
-        " WHERE tenant_id = %s AND refused IS NULL AND NOT (status = 'active' AND ssl_status = 'active')",
-        [tenant_id],
-    ).fetchone()
-    return None if row is None or row["s"] is None else max(0.0, row["s"])

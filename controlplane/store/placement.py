@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controlplane.domain.placement import Placement, PlacementState
-from controlplane.domain.status import CredentialStatus
 from controlplane.store.registry import Connection, one, select, transition
 
 
@@ -80,14 +79,6 @@ def login(conn: Connection, placement: Placement, name: str) -> Login:
             "FROM credential WHERE tenant_id = %s AND number = %s AND login = %s",
             [placement.tenant_id, placement.number, name],
         ).fetchone()
-    )
-
-
-def credential(conn: Connection, placement: Placement, name: str, version: str | None) -> CredentialStatus:
-    """`version`: what the secret holds now."""
-    kept = login(conn, placement, name)
-    return CredentialStatus(
-        version, kept.password_from, kept.generation, kept.requested, kept.age, kept.retire_in
     )
 
 

@@ -148,6 +148,40 @@ def select(
     return query(conn, row, f"SELECT {columns(row, table)} {rest}", values)
 
 
+class Together:
+    """What several tables hold about one thing, by one statement: of each part a row of its class, or None.
+
+        Together(t=(TenantRow, "FROM tenant WHERE id = %(id)s"), c=(ClusterRow, "FROM cluster WHERE …"))
+
+    A part names those before it by their aliases. Each has one row at most, by its own conditions.
+    """
+
+    def __init__(self, **parts: tuple[type[Any], str]) -> None:
+        self._rows = {alias: row for alias, (row, _) in parts.items()}
+        listed = ", ".join(
+            f'{alias}.{column} AS "{alias}.{column}"'
+            for alias, row in self._rows.items()
+            for column in ("_", *(found.name for found in fields(row)))
+        )
+        joined = " LEFT JOIN LATERAL ".join(
+            f"(SELECT true AS _, {columns(row)} {rest}) AS {alias}{' ON true' if number else ''}"
+            for number, (alias, (row, rest)) in enumerate(parts.items())
+        )
+        self._statement = _plain(f"SELECT {listed} FROM {joined}")  # noqa: S608 — row classes' own names
+
+    def fetch(self, conn: Connection, values: Values) -> dict[str, Any] | None:
+        """By alias; None where the first part has no row."""
+        found = conn.execute(self._statement, values).fetchone()
+        if found is None:
+            return None
+        return {
+            alias: _read(row, **{column.name: found[f"{alias}.{column.name}"] for column in fields(row)})
+            if found[f"{alias}._"]
+            else None
+            for alias, row in self._rows.items()
+        }
+
+
 def returning(
     conn: Connection, row: type[T], write: str, values: Values | None = None, *, table: str = ""
 ) -> psycopg.Cursor[T]:

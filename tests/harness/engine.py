@@ -43,7 +43,7 @@ from controlplane.workers.engine.context import (
     Platform,
 )
 from controlplane.workers.engine.heartbeat import Heartbeat
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import endpoint_of
 from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential

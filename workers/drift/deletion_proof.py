@@ -14,7 +14,7 @@ from controlplane.domain.placement import Placement
 from controlplane.store import cluster, placement
 from controlplane.store.purge import PurgeRow
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import endpoint_of
 
 _MAY_STAY = (":kms:", ":cluster-snapshot:", ":secretsmanager:")
 """In ARNs: a snapshot is kept on purpose and its key for its sake, and secrets are a system of their own."""

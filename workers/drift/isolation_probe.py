@@ -21,7 +21,7 @@ from controlplane.domain.placement import Placement
 from controlplane.domain.systems import Systems
 from controlplane.store import cluster
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import endpoint_of
 
 TARGETS = 49
 """Databases tried with each login and secrets with each role, at most; drawn anew each time."""

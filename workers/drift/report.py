@@ -20,7 +20,7 @@ from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.systems import CustomHostname, StateEntry, Subscription, Systems, TaggedThing
 from controlplane.store import cluster, drift, subscription
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import endpoint_of
 from controlplane.workers.jobs.comparison import BATCH, in_step
 
 log = logging.getLogger(__name__)

@@ -1,12 +1,13 @@
 """The engine: one loop for everything that happens to a tenant or a cluster.
 
-    (look → plan → apply the first step → record)* → reconciled
+    (record → observe → plan → apply the first step)* → reconciled
 
 There is no cursor. Whatever a killed worker left half done, its successor sees by looking. A pass ends
 when nothing is left to do, when something outside needs time (Pending), when it failed in a way that
-time may repair (Retryable), or when a person must decide (NeedsHuman). The spec is read anew before every
-step, so a change of mind takes effect at the next one. A tenant's job begins in the quick lane and goes over
-to the long one before the first step that may take minutes.
+time may repair (Retryable), or when a person must decide (NeedsHuman). The record is read anew before every
+step, so a change of mind takes effect at the next one; what was observed outside is carried on, but for what
+the step touched (see `observe`). A tenant's job begins in the quick lane and goes over to the long one before
+the first step that may take minutes.
 """
 
 from __future__ import annotations
@@ -17,37 +18,84 @@ from dataclasses import replace
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
 from controlplane.domain.job import PERIODIC_OBSERVATION, Job, JobKind, Lane, Trouble
-from controlplane.domain.planner import TenantGoal, plan_cluster, plan_tenant
+from controlplane.domain.planner import ClusterGoal, TenantGoal, plan_cluster, plan_tenant
 from controlplane.domain.status import ClusterStatus, TenantStatus
 from controlplane.domain.steps import Step, StepState
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import (
-    cluster,
-    data_copy,
-    history,
-    hostname,
-    job,
-    restore,
-    step,
-    tenant,
-)
+from controlplane.store import cluster, history, job, record, restore, step, tenant
+from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.goal import TenantRecord, cluster_goal, tenant_goal
+from controlplane.workers.engine.goal import cluster_goal, tenant_goal
 from controlplane.workers.engine.heartbeat import Hold
-from controlplane.workers.engine.observe import load_tenant, observe_cluster, observe_tenant
+from controlplane.workers.engine.observe import observe_cluster, observe_tenant, status_of
+from controlplane.workers.engine.record import TenantRecord, load_tenant
 from controlplane.workers.engine.step_context import ClusterWork, TenantWork
-from controlplane.workers.steps.registry import BOTH_PLACEMENTS, CLUSTER_ACTS, LONG, TENANT_ACTS
+from controlplane.workers.steps.registry import (
+    BOTH_PLACEMENTS,
+    CLUSTER_ACTS,
+    DELETES,
+    LONG,
+    TENANT_ACTS,
+    TOUCHES,
+)
 
 SAME_STEP_AT_MOST = 3
 
 
 def converge_tenant(ctx: Context, hold: Hold) -> None:
-    _loop(ctx, hold, _look_at_tenant)
+    wake, taken = hold.job.reason != PERIODIC_OBSERVATION, Counter[Step]()
+    observed, fresh = None, False
+    while True:
+        known = load_tenant(ctx, hold.job.subject)
+        if observed is None or not observed.holds(ctx, known):
+            observed, fresh = observe_tenant(ctx, known, wake=wake), True
+        status = status_of(known, observed)
+        goal = _goal(ctx, known, status)
+        steps = plan_tenant(goal, status)
+        if not fresh and (not steps or steps[0].name in DELETES):
+            observed = None
+            continue
+        if not steps:
+            if _mark_tenant_reconciled(ctx, hold, known, status):
+                return
+            observed = None
+            continue
+        now = steps[0]
+
+        def act(seq: int, now: Step = now, known: TenantRecord = known, goal: TenantGoal = goal) -> None:
+            TENANT_ACTS[now.name](_in_its_place(TenantWork(ctx, hold, now, seq, known, goal)))
+
+        if not _take(hold, now, taken, act):
+            return
+        touched = TOUCHES.get(now.name) if now.placement is None else None
+        if touched is None:
+            observed = None
+        elif touched:
+            observed = observe_tenant(ctx, known, parts=touched, before=observed, wake=wake)
+        fresh = False
 
 
 def converge_cluster(ctx: Context, hold: Hold) -> None:
-    _loop(ctx, hold, _look_at_cluster)
+    taken = Counter[Step]()
+    while True:
+        with ctx.registry.connection() as conn:
+            known = record.of_cluster(conn, hold.job.subject)
+        row: ClusterRow = known["c"]
+        status = observe_cluster(ctx, row, known["stack"])
+        goal = cluster_goal(ctx.platform, row, ctx.stacks["cluster"], key=known["kept"].snapshot)
+        steps = plan_cluster(goal, status)
+        if not steps:
+            if _mark_cluster_reconciled(hold, row, status):
+                return
+            continue
+        now = steps[0]
+
+        def act(seq: int, now: Step = now, row: ClusterRow = row, goal: ClusterGoal = goal) -> None:
+            CLUSTER_ACTS[now.name](ClusterWork(ctx, hold, now, seq, row, goal))
+
+        if not _take(hold, now, taken, act):
+            return
 
 
 def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
@@ -57,29 +105,18 @@ def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
         attention(conn, failed.subject, reason=what.message, runbook=what.runbook)
 
 
-Apply = Callable[[int], None]
-Next = tuple[Step, Apply] | None
-"""The first step that is left with the act that takes its number in the log; None when reconciled."""
-
-
-def _loop(ctx: Context, hold: Hold, look: Callable[[Context, Hold], Next]) -> None:
-    taken: Counter[Step] = Counter()
-    while (following := look(ctx, hold)) is not None:
-        next_step, act = following
-        hold.check()
-        if next_step.name in LONG and hold.job.lane is Lane.QUICK:
-            with ctx.registry.connection() as conn:
-                hold.put_back(conn, lane=Lane.LONG)
-            return
-        taken[next_step] += 1
-        if taken[next_step] > SAME_STEP_AT_MOST:
-            raise Retryable(f"{next_step.name} {next_step.target} did not take: {next_step.reason}")
-        _take(hold, next_step, act)
-
-
-def _take(hold: Hold, next_step: Step, act: Apply) -> None:
+def _take(hold: Hold, now: Step, taken: Counter[Step], act: Callable[[int], None]) -> bool:
+    """Take the step; `act` gets its number in the log. False where the long lane goes on with it instead."""
+    hold.check()
+    if now.name in LONG and hold.job.lane is Lane.QUICK:
+        with hold.recording() as conn:
+            hold.put_back(conn, lane=Lane.LONG)
+        return False
+    taken[now] += 1
+    if taken[now] > SAME_STEP_AT_MOST:
+        raise Retryable(f"{now.name} {now.target} did not take: {now.reason}")
     with hold.recording() as conn:
-        seq = step.begin(conn, hold.job, next_step)
+        seq = step.begin(conn, hold.job, now)
     try:
         act(seq)
     except Pending as error:
@@ -94,6 +131,7 @@ def _take(hold: Hold, next_step: Step, act: Apply) -> None:
         _end_step(hold, seq, StepState.FAILED, type(error).__name__)
         raise
     _end_step(hold, seq, StepState.DONE, None)
+    return True
 
 
 def _end_step(hold: Hold, seq: int, state: StepState, error: str | None) -> None:
@@ -104,32 +142,16 @@ def _end_step(hold: Hold, seq: int, state: StepState, error: str | None) -> None
 # --------------------------------------------------------------------------------------- tenants
 
 
-def plan_for_tenant(
-    ctx: Context, tenant_id: str, *, wake: bool = True
-) -> tuple[TenantRecord, TenantStatus, list[Step]]:
-    """What is known, what is observed, what is left to do; changes nothing. `wake`: see `observe_tenant`."""
-    record = load_tenant(ctx, tenant_id)
-    status = observe_tenant(ctx, record, wake=wake)
-    return record, status, plan_tenant(_goal(ctx, record, status), status)
+def plan_for_tenant(ctx: Context, tenant_id: str) -> tuple[TenantRecord, list[Step]]:
+    """What is known, what is left to do; changes nothing."""
+    known = load_tenant(ctx, tenant_id)
+    status = status_of(known, observe_tenant(ctx, known))
+    return known, plan_tenant(_goal(ctx, known, status), status)
 
 
-def _goal(ctx: Context, record: TenantRecord, status: TenantStatus) -> TenantGoal:
-    release = record.row.release or ctx.release
-    return tenant_goal(ctx.platform, record, status, release=release, stack_version=ctx.stacks["tenant"])
-
-
-def _look_at_tenant(ctx: Context, hold: Hold) -> Next:
-    record, status, steps = plan_for_tenant(
-        ctx, hold.job.subject, wake=hold.job.reason != PERIODIC_OBSERVATION
-    )
-    if not steps:
-        return _mark_tenant_reconciled(ctx, hold, record, status)
-    goal = _goal(ctx, record, status)
-
-    def act(seq: int) -> None:
-        TENANT_ACTS[steps[0].name](_in_its_place(TenantWork(ctx, hold, steps[0], seq, record, goal)))
-
-    return steps[0], act
+def _goal(ctx: Context, known: TenantRecord, status: TenantStatus) -> TenantGoal:
+    release = known.row.release or ctx.release
+    return tenant_goal(ctx.platform, known, status, release=release, stack_version=ctx.stacks["tenant"])
 
 
 def _in_its_place(work: TenantWork) -> TenantWork:
@@ -141,28 +163,28 @@ def _in_its_place(work: TenantWork) -> TenantWork:
     return replace(work, record=work.record.secondary, goal=work.goal.secondary)
 
 
-def _mark_tenant_reconciled(ctx: Context, hold: Hold, record: TenantRecord, status: TenantStatus) -> Next:
-    row = record.row
+def _mark_tenant_reconciled(ctx: Context, hold: Hold, known: TenantRecord, status: TenantStatus) -> bool:
+    """False where the spec has moved on."""
+    row = known.row
     with hold.recording() as conn:
         tenant.set_status(conn, row.id, status.to_json())
         reconciled = tenant.mark_reconciled(
-            conn, row.id, generation=row.generation, observe_in=_observe_in(ctx, conn, record, status)
+            conn, row.id, generation=row.generation, observe_in=_observe_in(ctx, known, status)
         )
         if reconciled:
             hold.finish(conn, recorded=history.worth_keeping(conn, hold.job))
-    if not reconciled:
-        return _look_at_tenant(ctx, hold)
-    return None
+    return reconciled
 
 
-def _observe_in(ctx: Context, conn: Connection, record: TenantRecord, status: TenantStatus) -> float | None:
+def _observe_in(ctx: Context, known: TenantRecord, status: TenantStatus) -> float | None:
     """Seconds until the next periodic observation; None where there is nothing left to look at."""
-    if record.row.purged_at is not None:
-        return None if record.copy is None else data_copy.seconds_left(conn, record.copy.id)
-    retention = tenant.retention_left(conn, record.row.id)
-    due = [ctx.platform.observe_every, retention or None]  # 0: it is over, and something holds the purge up
-    if record.row.spec.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
-        due.append(hostname.next_poll(conn, record.row.id))
+    around = known.around
+    if known.row.purged_at is not None:
+        return around.copy_left
+    retention = around.retention_left or None  # 0: it is over, and something holds the purge up
+    due = [ctx.platform.observe_every, retention]
+    if known.row.spec.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
+        due.append(around.next_poll)
     if status.app.retire_in is not None and status.app.retire_in > 0:
         due.append(status.app.retire_in)
     return min(seconds for seconds in due if seconds is not None)
@@ -171,25 +193,7 @@ def _observe_in(ctx: Context, conn: Connection, record: TenantRecord, status: Te
 # -------------------------------------------------------------------------------------- clusters
 
 
-def _look_at_cluster(ctx: Context, hold: Hold) -> Next:
-    with ctx.registry.connection() as conn:
-        row = cluster.get(conn, hold.job.subject)
-        kept = data_copy.snapshot_kept(conn, row.id)
-    status = observe_cluster(ctx, row)
-    goal = cluster_goal(ctx.platform, row, ctx.stacks["cluster"], key=kept)
-    steps = plan_cluster(goal, status)
-    if not steps:
-        return _mark_cluster_reconciled(ctx, hold, row, status)
-
-    def act(seq: int) -> None:
-        CLUSTER_ACTS[steps[0].name](ClusterWork(ctx, hold, steps[0], seq, row, goal))
-
-    return steps[0], act
-
-
-def _mark_cluster_reconciled(
-    ctx: Context, hold: Hold, row: cluster.ClusterRow, status: ClusterStatus
-) -> Next:
+def _mark_cluster_reconciled(hold: Hold, row: ClusterRow, status: ClusterStatus) -> bool:
     with hold.recording() as conn:
         cluster.set_status(conn, row.id, status.to_json())
         reconciled = cluster.mark_reconciled(conn, row.id, generation=row.generation)
@@ -197,6 +201,4 @@ def _mark_cluster_reconciled(
             hold.finish(conn)
             tenants = [*cluster.tenants_on(conn, row.id), *restore.waiting_for(conn, row.id)]
             job.bring_forward(conn, JobKind.TENANT, tenants)
-    if not reconciled:
-        return _look_at_cluster(ctx, hold)
-    return None
+    return reconciled

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from controlplane.domain.catalogue import Plan
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.move import MoveGoal
 from controlplane.domain.placement import Placement
@@ -20,76 +17,22 @@ from controlplane.domain.planner import (
     RetentionGoal,
     TenantGoal,
 )
-from controlplane.domain.purge import RETURN_RUNBOOK
+from controlplane.domain.purge import RETURN_RUNBOOK, kept_for
 from controlplane.domain.rotation import rotate_after
 from controlplane.domain.status import HostnameStatus, TenantStatus
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.data_copy import CopyRow
 from controlplane.store.move import MoveRow
-from controlplane.store.purge import PurgeRow
-from controlplane.store.restore import RestoreRow
-from controlplane.store.tenant import TenantRow
 from controlplane.workers.engine.context import Platform
+from controlplane.workers.engine.record import TenantRecord
 from controlplane.workers.engine.stacks import (
     cluster_variables,
     digest,
     tenant_variables,
 )
-from controlplane.workers.providers.ports import ClusterEndpoint, Home
 from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
 
 _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pending_blocked"})
-
-
-@dataclass(frozen=True, slots=True)
-class TenantRecord:
-    """What the registry knows of a tenant at the start of an observation.
-
-    `plan` is None for a closed tenant whose plan has left the catalogue. `routed`: the hosts that were
-    ever routed to it, with the status decided last. `app_secret_arn`: from the tenant stack's outputs,
-    once it was applied. `move`: one that is not over; `secondary`: the same of the placement that is its
-    other end. `restore`: what the move restores, where it is one; `restored`: the cluster that its rows come
-    from. `purge`: the one that was approved, or carried out; `requested`: one waits for an approval; `copy`:
-    what the purge keeps. `last_move`: the newest that was no restore. `retention_left`, `kept_for`: of a
-    closed tenant, see `planner.RetentionGoal`."""
-
-    row: TenantRow
-    plan: Plan | None
-    placement: Placement | None
-    cluster: ClusterRow | None
-    routed: Mapping[str, str]
-    app_secret_arn: str | None
-    move: MoveRow | None = None
-    secondary: TenantRecord | None = None
-    restore: RestoreRow | None = None
-    restored: ClusterRow | None = None
-    purge: PurgeRow | None = None
-    copy: CopyRow | None = None
-    last_move: MoveRow | None = None
-    retention_left: float | None = None
-    kept_for: str | None = None
-    requested: bool = False
-
-    @property
-    def purging(self) -> bool:
-        """Is its purge approved and not over?"""
-        return self.purge is not None and self.row.purged_at is None
-
-    def ends(self) -> tuple[Home, Home] | None:
-        """(source, target) of the move, once both clusters are known."""
-        if self.move is None or self.secondary is None:
-            return None
-        here, there = self.home(), self.secondary.home()
-        if here is None or there is None:
-            return None
-        return (here, there) if self.move.other == self.move.target else (there, here)
-
-    def home(self) -> Home | None:
-        """The placement on its cluster; None until that has an endpoint."""
-        if self.placement is None or self.cluster is None or self.cluster.endpoint is None:
-            return None
-        return Home(ClusterEndpoint(**self.cluster.endpoint), self.placement)
 
 
 def cluster_goal(
@@ -116,7 +59,9 @@ def tenant_goal(
             ready = [h.host for h in status.hostnames if _serves(record, h)]
             routes = {host: _route(record, host, Status.ACTIVE, release) for host in (home, *ready)}
     elif spec.lifecycle is Lifecycle.SUSPENDED:
-        served = [h for h in spec.custom_domains if record.routed.get(h) in (Status.ACTIVE, Status.SUSPENDED)]
+        served = [
+            h for h in spec.custom_domains if record.around.routed.get(h) in (Status.ACTIVE, Status.SUSPENDED)
+        ]
         kept = [home, *served]
         routes = {host: _route(record, host, Status.SUSPENDED, release) for host in kept}
     keep = {home} if spec.lifecycle is Lifecycle.ACTIVE else set()
@@ -139,7 +84,7 @@ def tenant_goal(
         routes=routes,
         announcement=announcement,
         domains=spec.custom_domains if spec.lifecycle is not Lifecycle.CLOSED else (),
-        withdrawn=tuple(host for host in record.routed if host not in routes and host not in keep),
+        withdrawn=tuple(host for host in record.around.routed if host not in routes and host not in keep),
         rotate_after=None if record.plan is None else rotate_after(record.plan.rotation_days, row.id),
         placed=record.placement is not None or row.clone_of is None,
         copied=row.cloned_at is not None or row.clone_of is None,
@@ -154,16 +99,21 @@ def tenant_goal(
 def _retention(record: TenantRecord) -> RetentionGoal | None:
     """The source of a move is another copy of the data: it has its time first."""
     row = record.row
-    if record.retention_left is None or record.purge is not None or record.move is not None:
+    if record.around.retention_left is None or record.purge is not None or record.move is not None:
         return None
     return RetentionGoal(
-        left=record.retention_left,
+        left=record.around.retention_left,
         until=row.purge_after,
-        kept_for=record.kept_for,
+        kept_for=_kept_for(record),
         noted=row.runbook == RETURN_RUNBOOK,
         requested=record.requested,
         unasked=record.plan is not None and record.plan.purge_without_approval,
     )
+
+
+def _kept_for(record: TenantRecord) -> str | None:
+    row, live = record.row, record.around.live
+    return None if row.clone_of is not None or not live else kept_for(row.customer_id, live)
 
 
 def _residence(record: TenantRecord) -> ResidenceGoal | None:
@@ -204,7 +154,7 @@ def _serves(record: TenantRecord, hostname: HostnameStatus) -> bool:
         return False
     if hostname.ready:
         return True
-    return record.routed.get(hostname.host) == Status.ACTIVE and hostname.status not in _GIVEN_UP
+    return record.around.routed.get(hostname.host) == Status.ACTIVE and hostname.status not in _GIVEN_UP
 
 
 def tombstone(record: TenantRecord, host: str) -> dict[str, Any]:

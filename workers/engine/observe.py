@@ -1,56 +1,44 @@
-"""Look at the world: gather what the planner decides by, changing nothing.
+"""Look at the world: ask the outside systems what the planner decides by, changing nothing.
 
 A look costs a few API calls and one or two database connections, no Terraform: whether a stack is as it
 should be is known from the digest that was confirmed at its last apply, as long as the things it made
 still answer. Databases are asked only where the cluster is ready.
+
+What was observed is carried from one step to the next. Each step says which parts of it it touches
+(`tenant_step(touches=…)`), and these are asked anew; all of it is after `LASTS` seconds, where something else
+is to be asked by now, before a step that deletes, and before a tenant is called reconciled.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from controlplane.domain.data_copy import CopyState
-from controlplane.domain.errors import NeedsHuman, NotFound
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.move import MoveKind, MoveStatus
-from controlplane.domain.placement import Placement
-from controlplane.domain.purge import PurgeState
+from controlplane.domain.move import MoveStatus
 from controlplane.domain.status import (
     ClusterStatus,
     CredentialStatus,
     DatabaseStatus,
+    Part,
     PurgeStatus,
     RestoreStatus,
     TenantStatus,
 )
-from controlplane.domain.tenant import Lifecycle
-from controlplane.services import purges
-from controlplane.store import (
-    cluster,
-    data_copy,
-    hostname,
-    move,
-    placement,
-    purge,
-    restore,
-    route,
-    stack,
-    tenant,
-)
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.registry import Connection
+from controlplane.store.placement import Login
+from controlplane.store.stack import StackRow
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.goal import TenantRecord
-from controlplane.workers.providers.ports import ClusterEndpoint, SecretDescription
+from controlplane.workers.engine.record import TenantRecord, endpoint_of
+from controlplane.workers.providers.ports import Home, SecretDescription
+
+LASTS = 30.0
 
 
-def endpoint_of(row: ClusterRow) -> ClusterEndpoint | None:
-    return None if row.endpoint is None else ClusterEndpoint(**row.endpoint)
-
-
-def observe_cluster(ctx: Context, row: ClusterRow) -> ClusterStatus:
-    with ctx.registry.connection() as conn:
-        confirmed = stack.get(conn, row.id)
+def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -> ClusterStatus:
     status = ctx.providers.clusters.describe(row.id)
     return ClusterStatus(
         stack_digest=confirmed.digest if confirmed is not None and status is not None else None,
@@ -62,150 +50,152 @@ def observe_cluster(ctx: Context, row: ClusterRow) -> ClusterStatus:
     )
 
 
-def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
-    """What the registry knows. Raises NeedsHuman where the plan of a living tenant is unknown."""
-    with ctx.registry.connection() as conn:
-        row = tenant.get(conn, tenant_id)
-        placed = placement.current(conn, tenant_id)
-        home, secret = _home(conn, placed)
-        moving = move.current(conn, tenant_id)
-        asked_back = None if moving is None else restore.of_move(conn, moving.id)
-        restored = None
-        if asked_back is not None and asked_back.cluster_id is not None:
-            restored = cluster.get(conn, asked_back.cluster_id)
-        other = None if moving is None or moving.other is None else moving.other
-        elsewhere = None if other is None else placement.get(conn, tenant_id, other)
-        other_home, other_secret = _home(conn, elsewhere)
-        routed = {host: payload["status"] for host, (payload, _) in route.of_tenant(conn, tenant_id).items()}
-        asked = purge.of_tenant(conn, tenant_id) if row.spec.lifecycle is Lifecycle.CLOSED else None
-        copy = None if asked is None else data_copy.of_purge(conn, asked.id)
-        left = tenant.retention_left(conn, tenant_id)
-        kept_for = None if left is None else purges.kept_for_customer(conn, row)
-        last_move = move.latest(conn, tenant_id, kind=MoveKind.MOVE)
-    try:
-        plan = ctx.catalogue.plan(row.spec.plan)
-    except NotFound as error:
-        if row.spec.lifecycle is not Lifecycle.CLOSED:
-            raise NeedsHuman(str(error), runbook="unknown-plan") from error
-        plan = None
-    record = TenantRecord(
-        row=row,
-        plan=plan,
-        placement=placed,
-        cluster=home,
-        routed=routed,
-        app_secret_arn=secret,
-        move=moving,
-        restore=asked_back,
-        restored=restored,
-        purge=None if asked is None or asked.state is PurgeState.REQUESTED else asked,
-        copy=copy,
-        last_move=last_move,
-        retention_left=left,
-        kept_for=kept_for,
-        requested=asked is not None and asked.state is PurgeState.REQUESTED,
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be asked, by the record."""
+
+    hosts: frozenset[str]
+    placement: str | None
+    at: Any
+    purging: bool
+    ends: tuple[Home, Home] | None
+    secondary: Asked | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the outside systems answered. `app`, `migrator`: their secrets' versions, None where one is empty
+    or being deleted. `made`, `left`: is all, is any, of the placement's stack there? `database`: None where
+    the cluster can't be asked. `at`: when, by `time.monotonic`."""
+
+    asked: Asked
+    at: float
+    routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    app: str | None = None
+    migrator: str | None = None
+    made: bool = False
+    left: bool = False
+    database: DatabaseStatus | None = None
+    move: MoveStatus | None = None
+    secondary: Observed | None = None
+
+    def holds(self, ctx: Context, record: TenantRecord) -> bool:
+        return self.asked == to_ask(ctx, record) and time.monotonic() - self.at < LASTS
+
+
+def to_ask(ctx: Context, record: TenantRecord) -> Asked:
+    around, home = record.around, subdomain(record.row.slug, ctx.platform.zone)
+    moving = record.move is not None and record.restore is None and record.move.cleared_at is None
+    filled = record.move is not None and record.move.phase.before_cut and record.secondary is not None
+    return Asked(
+        hosts=frozenset({*around.routed, home, *(found.host for found in around.hostnames)}),
+        placement=None if record.placement is None else record.placement.key,
+        at=None if record.cluster is None or not record.cluster.ready else endpoint_of(record.cluster),
+        purging=record.purging,
+        ends=record.ends() if moving else None,
+        secondary=to_ask(ctx, record.secondary) if filled and record.secondary is not None else None,
     )
-    if moving is None or elsewhere is None:
-        return record
-    secondary = replace(
-        record,
-        row=replace(row, access_proof=moving.access_proof),
-        placement=elsewhere,
-        cluster=other_home,
-        app_secret_arn=other_secret,
+
+
+def observe_tenant(
+    ctx: Context,
+    record: TenantRecord,
+    *,
+    parts: Collection[Part] = tuple(Part),
+    before: Observed | None = None,
+    wake: bool = True,
+) -> Observed:
+    """`parts`: only these, of what was observed `before`. `wake` False: a database on a cluster that pauses
+    when idle is not asked, since a connection would start it; what was observed there last is taken for what
+    there is."""
+    now = before or Observed(to_ask(ctx, record), time.monotonic())
+    if Part.ROUTES in parts:
+        now = replace(now, routes=_routes(ctx, record, now.asked.hosts))
+    if record.placement is None or record.cluster is None:
+        return now
+    if Part.STACK in parts:
+        app = ctx.providers.secrets.describe(record.placement.app_secret)
+        migrator = ctx.providers.secrets.describe(record.placement.migrator_secret)
+        there = [_usable(app), _usable(migrator)]
+        there.append(ctx.providers.identities.role_exists(record.placement.iam_role))
+        versions = _version(app), _version(migrator)
+        now = replace(now, app=versions[0], migrator=versions[1], made=all(there), left=any(there))
+    if Part.DATABASE in parts:
+        now = replace(now, database=_database(ctx, record, wake=wake))
+    if Part.TRANSFER in parts:
+        now = replace(now, move=_move(ctx, now.asked), secondary=_secondary(ctx, record, now.asked))
+    return now
+
+
+def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
+    """The record and what was observed, in the terms that the planner decides by. Pure."""
+    placed = record.placement is not None and record.cluster is not None
+    around, stack = record.around, record.stack
+    transfer = record.move if placed else None
+    return TenantStatus(
+        cluster_ready=record.cluster is not None and record.cluster.ready and placed,
+        stack_digest=stack.digest if stack is not None and observed.made else None,
+        database=observed.database,
+        app=_credential(record.app, observed.app),
+        migrator=_credential(record.migrator, observed.migrator),
+        access_proof=record.row.access_proof if placed else None,
+        routes=observed.routes,
+        hostnames=around.hostnames,
+        move=_move_status(record, observed) if transfer is not None else None,
+        restore=_restore(record) if transfer is not None else None,
+        secondary=_secondary_status(record, observed),
+        purging=_purging(record, left=observed.left or around.begun or stack is not None),
     )
-    return replace(record, secondary=secondary)
 
 
-def _home(conn: Connection, placed: Placement | None) -> tuple[ClusterRow | None, str | None]:
-    """The cluster of a placement, and the ARN of its application's secret once its stack was applied."""
-    if placed is None:
-        return None, None
-    confirmed = stack.get(conn, placed.workspace)
-    secret = None if confirmed is None else confirmed.outputs.get("app_secret_arn")
-    return cluster.get(conn, placed.cluster_id), secret
-
-
-def observe_tenant(ctx: Context, record: TenantRecord, *, wake: bool = True) -> TenantStatus:
-    """`wake` False: a database on a cluster that pauses when idle is not asked, since a connection
-    would start it; what was observed there last is taken for what there is."""
-    with ctx.registry.connection() as conn:
-        domains = tuple(h.observed() for h in hostname.of_tenant(conn, record.row.id))
-    hosts = {*record.routed, subdomain(record.row.slug, ctx.platform.zone), *(h.host for h in domains)}
+def _routes(ctx: Context, record: TenantRecord, hosts: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
     routes = {}
     for host in sorted(hosts):
         entry = ctx.providers.cache.read(host)
         if entry is not None and entry.payload.get("tenant_id") == record.row.id:
             routes[host] = {key: value for key, value in entry.payload.items() if key != "epoch"}
-    nothing = CredentialStatus(None, None)
-    if record.placement is None or record.cluster is None:
-        purging = _leaving(ctx, record, stack_made=False)
-        return TenantStatus(False, None, None, nothing, nothing, None, routes, domains, purging)
-
-    placed, secrets = record.placement, ctx.providers.secrets
-    app, migrator = secrets.describe(placed.app_secret), secrets.describe(placed.migrator_secret)
-    made = _usable(app) and _usable(migrator) and ctx.providers.identities.role_exists(placed.iam_role)
-    at = endpoint_of(record.cluster) if record.cluster.ready else None
-    database = None if wake or record.purging or not _pauses(record) else _last_observed(record)
-    if at is not None and database is None:
-        status = ctx.providers.databases.observe(at, placed)
-        database = DatabaseStatus(
-            status.exists, status.hardened, status.logins_open, status.release, status.roles
-        )
-    with ctx.registry.connection() as conn:
-        confirmed = stack.get(conn, placed.workspace)
-        begun = bool(stack.open_runs(conn, placed.workspace))
-        app_login = placement.credential(conn, placed, "app", _version(app))
-        migrator_login = placement.credential(conn, placed, "migrator", _version(migrator))
-    return TenantStatus(
-        cluster_ready=record.cluster.ready,
-        stack_digest=confirmed.digest if confirmed is not None and made else None,
-        database=database,
-        app=app_login,
-        migrator=migrator_login,
-        access_proof=record.row.access_proof,
-        routes=routes,
-        hostnames=domains,
-        move=_move(ctx, record),
-        restore=_restore(record),
-        secondary=_secondary(ctx, record),
-        purging=_leaving(
-            ctx,
-            record,
-            stack_made=record.purge is not None
-            and (
-                confirmed is not None
-                or begun
-                or _usable(app)
-                or _usable(migrator)
-                or ctx.providers.identities.role_exists(placed.iam_role)
-            ),
-        ),
-    )
+    return routes
 
 
-def _leaving(ctx: Context, record: TenantRecord, *, stack_made: bool) -> PurgeStatus | None:
-    if record.purge is None:
+def _database(ctx: Context, record: TenantRecord, *, wake: bool) -> DatabaseStatus | None:
+    home = record.home()
+    if home is None or record.cluster is None:
         return None
-    cluster_id = record.purge.content["cluster"]
-    with ctx.registry.connection() as conn:
-        home = None if cluster_id is None else cluster.get(conn, cluster_id)
-    copy = record.copy
-    return PurgeStatus(
-        placed=record.placement is not None,
-        stack_made=stack_made,
-        copied=copy is not None and copy.state is CopyState.KEPT,
-        cluster_gone=home is not None and home.destroyed_at is not None,
-        purged=record.row.purged_at is not None,
-        copy_overdue=copy is not None and copy.overdue,
-    )
+    last = (record.row.status or {}).get("database")
+    pauses = record.cluster.spec.seconds_until_auto_pause is not None
+    if pauses and not wake and not record.purging and last is not None:
+        return DatabaseStatus(**last)
+    if not record.cluster.ready:
+        return None
+    found = ctx.providers.databases.observe(home.at, home.placement)
+    return DatabaseStatus(found.exists, found.hardened, found.logins_open, found.release, found.roles)
 
 
-def _secondary(ctx: Context, record: TenantRecord) -> TenantStatus | None:
+def _move(ctx: Context, asked: Asked) -> MoveStatus | None:
+    """The databases are asked as long as one of them may keep something for the copy."""
+    if asked.ends is None:
+        return None
+    found = ctx.providers.moves.observe(*asked.ends)
+    return MoveStatus(streaming=found.streaming, copied=found.copied)
+
+
+def _secondary(ctx: Context, record: TenantRecord, asked: Asked) -> Observed | None:
     """The target, as long as it is being made and filled."""
-    if record.move is None or not record.move.phase.before_cut or record.secondary is None:
+    if asked.secondary is None or record.secondary is None:
         return None
     return observe_tenant(ctx, record.secondary)
+
+
+def _secondary_status(record: TenantRecord, observed: Observed) -> TenantStatus | None:
+    if observed.secondary is None or record.secondary is None:
+        return None
+    return status_of(record.secondary, observed.secondary)
+
+
+def _move_status(record: TenantRecord, observed: Observed) -> MoveStatus | None:
+    if record.restore is not None:
+        return None
+    return observed.move or MoveStatus(streaming=False, copied=False)
 
 
 def _restore(record: TenantRecord) -> RestoreStatus | None:
@@ -221,24 +211,27 @@ def _restore(record: TenantRecord) -> RestoreStatus | None:
     )
 
 
-def _move(ctx: Context, record: TenantRecord) -> MoveStatus | None:
-    """The databases are asked as long as one of them may keep something for the copy."""
-    if record.move is None or record.restore is not None:
+def _purging(record: TenantRecord, *, left: bool) -> PurgeStatus | None:
+    if record.purge is None:
         return None
-    ends = record.ends()
-    if ends is None or record.move.cleared_at is not None:
-        return MoveStatus(streaming=False, copied=False)
-    status = ctx.providers.moves.observe(*ends)
-    return MoveStatus(streaming=status.streaming, copied=status.copied)
+    copy, home = record.copy, record.leaving
+    return PurgeStatus(
+        placed=record.placement is not None,
+        stack_made=record.placement is not None and left,
+        copied=copy is not None and copy.state is CopyState.KEPT,
+        cluster_gone=home is not None and home.destroyed_at is not None,
+        purged=record.row.purged_at is not None,
+        copy_overdue=copy is not None and copy.overdue,
+    )
 
 
-def _pauses(record: TenantRecord) -> bool:
-    return record.cluster is not None and record.cluster.spec.seconds_until_auto_pause is not None
-
-
-def _last_observed(record: TenantRecord) -> DatabaseStatus | None:
-    last = (record.row.status or {}).get("database")
-    return None if last is None else DatabaseStatus(**last)
+def _credential(login: Login | None, version: str | None) -> CredentialStatus:
+    """`version`: what the secret holds now."""
+    if login is None:
+        return CredentialStatus(version, None)
+    return CredentialStatus(
+        version, login.password_from, login.generation, login.requested, login.age, login.retire_in
+    )
 
 
 def _usable(secret: SecretDescription | None) -> bool:

@@ -14,9 +14,8 @@ from controlplane.store import step
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.goal import TenantRecord
 from controlplane.workers.engine.heartbeat import Hold
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import TenantRecord, endpoint_of
 from controlplane.workers.providers.ports import ClusterEndpoint
 
 

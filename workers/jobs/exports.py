@@ -14,7 +14,7 @@ from controlplane.store.data_copy import CopyRow
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.heartbeat import Hold
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import endpoint_of
 
 
 def work(ctx: Context, hold: Hold) -> None:

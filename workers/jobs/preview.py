@@ -59,7 +59,7 @@ def _work_out(ctx: Context, requested: Requested) -> tuple[list[dict[str, Any]],
 
 
 def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    record, _, steps = plan_for_tenant(ctx, tenant_id)
+    record, steps = plan_for_tenant(ctx, tenant_id)
     changes: list[dict[str, Any]] = []
     if record.placement is not None and record.row.spec.lifecycle.value == "active":
         variables = {**tenant_variables(ctx.platform, record.placement), "operation_id": "preview"}
@@ -76,7 +76,7 @@ def _rendered(step: Step) -> dict[str, Any]:
 
 def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]]:
     """First what a pass would do anyhow, then the move. Raises NeedsHuman where it can't be made."""
-    record, _, steps = plan_for_tenant(ctx, tenant_id)
+    record, steps = plan_for_tenant(ctx, tenant_id)
     if record.plan is None or record.placement is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
     require_followable(ctx, record)
@@ -87,7 +87,7 @@ def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]
 
 def _what_if_restored(ctx: Context, tenant_id: str, requested: RestoreRequest) -> list[dict[str, Any]]:
     """Raises NeedsHuman where AWS can't restore this."""
-    record, _, steps = plan_for_tenant(ctx, tenant_id)
+    record, steps = plan_for_tenant(ctx, tenant_id)
     if record.plan is None or record.placement is None or record.cluster is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
     home, origin = find_origin(ctx, tenant_id, requested)

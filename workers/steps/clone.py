@@ -6,7 +6,7 @@ from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.domain.steps import StepName
 from controlplane.services import tenants
 from controlplane.store import audit, tenant
-from controlplane.workers.engine.observe import endpoint_of, load_tenant
+from controlplane.workers.engine.record import endpoint_of, load_tenant
 from controlplane.workers.engine.step_context import TenantWork
 from controlplane.workers.providers.ports import Home, MoveRun
 from controlplane.workers.steps.registry import tenant_step

@@ -22,6 +22,7 @@ import logging
 
 from controlplane.domain import rotation
 from controlplane.domain.errors import Retryable
+from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
 from controlplane.store import audit, placement
 from controlplane.workers.engine.step_context import TenantWork
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
     StepName.ROTATE_CREDENTIAL,
     "the idle login gets a password: staged in the secret, set, proven, and then the one in use",
     again="the version's id follows from placement, login and generation; a staged one is gone on with",
+    touches=(Part.STACK,),
 )
 def rotate_credential(work: TenantWork) -> None:
     login, placed, secrets = work.step.target, work.placement, work.ctx.providers.secrets
@@ -83,6 +85,7 @@ def rotate_credential(work: TenantWork) -> None:
     "data planes are notified once more, and the login that was in use before loses its password and"
     " sessions",
     again="what is retired stays so",
+    touches=(),
 )
 def retire_login(work: TenantWork) -> None:
     """The invalidation once more, a moment before the sessions end: who missed the first moves over now."""
@@ -138,6 +141,7 @@ def _skip(work: TenantWork, login: str, generation: int) -> None:
     StepName.WRITE_CREDENTIAL,
     "a new password into Secrets Manager, for the migrator, then the app",
     again="the secret is the truth; only an empty one is filled",
+    touches=(Part.STACK,),
 )
 def write_credential(work: TenantWork) -> None:
     """The secret first, the role's password from it afterwards: the secret is the truth, so a crash
@@ -163,6 +167,7 @@ def write_credential(work: TenantWork) -> None:
     StepName.SET_PASSWORD,
     "the role's password from the secret",
     again="setting it again changes nothing",
+    touches=(),
 )
 def set_password(work: TenantWork) -> None:
     login = work.step.target

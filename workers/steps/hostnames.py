@@ -16,6 +16,7 @@ from controlplane.workers.steps.registry import tenant_step
     StepName.REGISTER_HOSTNAME,
     "the custom domain at Cloudflare; never in the tenant's way",
     again="adopted where it is ours",
+    touches=(),
 )
 def register_hostname(work: TenantWork) -> None:
     host = work.step.target
@@ -36,6 +37,7 @@ def register_hostname(work: TenantWork) -> None:
     StepName.POLL_HOSTNAME,
     "asks Cloudflare how far the domain's certificate is",
     again="reading",
+    touches=(),
 )
 def poll_hostname(work: TenantWork) -> None:
     found = work.ctx.providers.hostnames.find(work.step.target)
@@ -48,6 +50,7 @@ def poll_hostname(work: TenantWork) -> None:
     StepName.REMOVE_HOSTNAME,
     "takes a custom domain back from Cloudflare, where it is ours",
     again="gone already is success",
+    touches=(),
 )
 def remove_hostname(work: TenantWork) -> None:
     host = work.step.target

@@ -24,8 +24,7 @@ from controlplane.store import audit, cluster, job, move, placement, tenant
 from controlplane.store.move import MoveRow
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.goal import TenantRecord
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import TenantRecord, endpoint_of
 from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
 from controlplane.workers.engine.step_context import TenantWork
 from controlplane.workers.engine.terraform_runs import destroy_stack
@@ -239,6 +238,7 @@ def _decide(work: TenantWork, to: MovePhase) -> None:
     again="gone already is success",
     both_placements=True,
     long=True,
+    deletes=True,
 )
 def remove_placement(work: TenantWork) -> None:
     """Delete what is left of the placement that is not used: by the word of whoever confirmed the move or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controlplane.domain.errors import Invalid
+from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
 from controlplane.store import move, release, schema_shape, tenant
 from controlplane.workers.engine.stacks import tenant_variables
@@ -22,6 +23,7 @@ rollout has bounds of its own."""
     StepName.APPLY_TENANT_STACK,
     "Terraform: two secret containers, the IAM role that reads only one of them",
     again="names are fixed; what a killed run left is adopted",
+    touches=(Part.STACK,),
     long=True,
 )
 def apply_tenant_stack(work: TenantWork) -> None:
@@ -42,6 +44,7 @@ def await_cluster(work: TenantWork) -> None:
     StepName.CREATE_DATABASE,
     "the hardening recipe, resumed at any line ([ADR 3](adr/0003-tenant-database-hardening.md))",
     again="every line is probed first",
+    touches=(Part.DATABASE,),
 )
 def create_database(work: TenantWork) -> None:
     work.ctx.providers.databases.create(work.at, work.placement, connection_limit=_limit(work))
@@ -51,6 +54,7 @@ def create_database(work: TenantWork) -> None:
     StepName.OPEN_LOGINS,
     "lets the tenant's logins in again: it is served once more",
     again="setting it again changes nothing",
+    touches=(Part.DATABASE,),
 )
 def open_logins(work: TenantWork) -> None:
     work.ctx.providers.databases.open_logins(work.at, work.placement, connection_limit=_limit(work))
@@ -60,6 +64,7 @@ def open_logins(work: TenantWork) -> None:
     StepName.CLOSE_LOGINS,
     "lets none of the tenant's logins in and ends their sessions",
     again="setting it again changes nothing",
+    touches=(Part.DATABASE,),
 )
 def close_logins(work: TenantWork) -> None:
     work.ctx.providers.databases.close_logins(work.at, work.placement)
@@ -69,6 +74,7 @@ def close_logins(work: TenantWork) -> None:
     StepName.MIGRATE_SCHEMA,
     "the application's release, as the migrator",
     again="each file is recorded in its own transaction",
+    touches=(Part.DATABASE,),
     long=True,
 )
 def migrate_schema(work: TenantWork) -> None:
@@ -90,6 +96,7 @@ def migrate_schema(work: TenantWork) -> None:
     StepName.VERIFY_ACCESS,
     "logs in as the application would and reads: right database, right marker",
     again="reading",
+    touches=(),
 )
 def prove(work: TenantWork) -> None:
     credential = work.ctx.providers.secrets.read(work.placement.app_secret)

@@ -138,6 +138,7 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
     StepName.DROP_DATABASE,
     "the database and its roles, after its marker was read: another tenant's is never dropped",
     again="what is gone is skipped",
+    deletes=True,
 )
 def drop_database(work: TenantWork) -> None:
     _no_way_back(work)
@@ -150,6 +151,7 @@ def drop_database(work: TenantWork) -> None:
     "Terraform: the role, and both secrets into their deletion window",
     again="an empty workspace is success",
     long=True,
+    deletes=True,
 )
 def destroy_tenant_stack(work: TenantWork) -> None:
     _no_way_back(work)
@@ -167,6 +169,7 @@ def destroy_tenant_stack(work: TenantWork) -> None:
     "the slot is free; a cluster of its own is closed in the same transaction and destroyed in "
     "its own operation",
     again="one transaction",
+    deletes=True,
 )
 def release_placement(work: TenantWork) -> None:
     """Its slot is free; a cluster that was its alone is closed in the same transaction, so that nobody is
@@ -251,6 +254,7 @@ def certify(work: TenantWork) -> None:
     StepName.DELETE_COPY,
     "after `copy_days`: the copy; a destroyed cluster's key goes with the last snapshot of it",
     again="gone already is success",
+    deletes=True,
 )
 def delete_copy(work: TenantWork) -> None:
     """The last that was kept. The key of a destroyed cluster goes when the last snapshot of it is gone, by

@@ -11,9 +11,10 @@ confirmed it, in a transaction that is guarded by the fencing token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
 from controlplane.workers.engine.step_context import ClusterWork, TenantWork
 
@@ -37,6 +38,10 @@ LONG: set[StepName] = set()
 """Steps that may take minutes; a tenant's job goes over to the long lane before it takes one."""
 BOTH_PLACEMENTS: set[StepName] = set()
 """Steps about both ends of a move; any other with a placement is one of that placement's own."""
+DELETES: set[StepName] = set()
+"""Steps that take away what nobody can give back: everything is observed anew before one is taken."""
+TOUCHES: dict[StepName, Collection[Part]] = {}
+"""What is to be asked again after a step; a step that is not named here may have changed anything."""
 
 
 def cluster_step(name: StepName, does: str, *, again: str) -> Callable[[ClusterAct], ClusterAct]:
@@ -49,11 +54,24 @@ def cluster_step(name: StepName, does: str, *, again: str) -> Callable[[ClusterA
 
 
 def tenant_step(
-    name: StepName, does: str, *, again: str, long: bool = False, both_placements: bool = False
+    name: StepName,
+    does: str,
+    *,
+    again: str,
+    touches: Collection[Part] | None = None,
+    long: bool = False,
+    both_placements: bool = False,
+    deletes: bool = False,
 ) -> Callable[[TenantAct], TenantAct]:
+    """`touches`: the only parts of the outside that it changes; None where that can't be said."""
+
     def register(act: TenantAct) -> TenantAct:
         _explain(name, does, again, act)
         TENANT_ACTS[name] = act
+        if touches is not None:
+            TOUCHES[name] = touches
+        if deletes:
+            DELETES.add(name)
         if long:
             LONG.add(name)
         if both_placements:

@@ -20,7 +20,7 @@ from controlplane.services import restores
 from controlplane.store import audit, cluster, move, placement, restore
 from controlplane.store.restore import RestoreRow
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.observe import endpoint_of
+from controlplane.workers.engine.record import endpoint_of
 from controlplane.workers.engine.step_context import TenantWork
 from controlplane.workers.providers.ports import (
     ClusterEndpoint,

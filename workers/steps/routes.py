@@ -27,6 +27,7 @@ from typing import Any
 
 from controlplane.domain.errors import Invalid, Retryable
 from controlplane.domain.notification import NotificationKind
+from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
 from controlplane.store import audit, notification, route, tenant
 from controlplane.store.registry import Connection
@@ -49,6 +50,7 @@ Recording = Callable[[], AbstractContextManager[Connection]]
     StepName.ANNOUNCE,
     'publishes the host as "provisioning": 503 with `Retry-After` instead of 404',
     again="the epoch is drawn when the route changes, and an older one loses",
+    touches=(Part.ROUTES,),
 )
 def announce(work: TenantWork) -> None:
     with work.recording() as conn:
@@ -60,6 +62,7 @@ def announce(work: TenantWork) -> None:
     StepName.PUBLISH,
     "the signed TenantConfig, then the change notification",
     again="epochs",
+    touches=(Part.ROUTES,),
 )
 def publish(work: TenantWork) -> None:
     payload = work.goal.routes[work.step.target]
@@ -73,6 +76,7 @@ def publish(work: TenantWork) -> None:
     StepName.WITHDRAW,
     "takes a host's entry away and leaves a tombstone: 404 from then on",
     again="epochs",
+    touches=(Part.ROUTES,),
 )
 def withdraw(work: TenantWork) -> None:
     host = work.step.target

@@ -1,0 +1,133 @@
+"""The record: all that the registry knows of a tenant or a cluster, by one statement.
+
+The engine reads it before every step, so what stands in it is of one moment, and a change of mind takes
+effect at the next step. What tables and columns are for stands with each noun's own file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from controlplane.domain.billing import ENDED
+from controlplane.domain.placement import Placement
+from controlplane.domain.status import HostnameStatus
+from controlplane.store.cluster import ClusterRow
+from controlplane.store.data_copy import NEEDED, CopyRow
+from controlplane.store.move import MoveRow
+from controlplane.store.placement import Login
+from controlplane.store.purge import PurgeRow
+from controlplane.store.registry import Connection, Together, one
+from controlplane.store.restore import RestoreRow
+from controlplane.store.stack import StackRow
+from controlplane.store.tenant import TenantRow
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is counted, listed or measured. `routed`: the hosts that were ever routed to it, with the status
+    decided last. `begun`: a run of its stack may have left something behind. Seconds: `next_poll` of its
+    hostnames, `retention_left` of a closed tenant, `copy_left` of what its purge keeps. `live`: of a closed
+    tenant, its customer's subscriptions that have not ended."""
+
+    routed: dict[str, str] = field(
+        metadata={
+            "sql": "(SELECT coalesce(jsonb_object_agg(host, payload->>'status'), '{}') FROM route"
+            " WHERE tenant_id = t.id)"
+        }
+    )
+    hostnames: tuple[HostnameStatus, ...] = field(
+        metadata={
+            "sql": "(SELECT coalesce(jsonb_agg(jsonb_build_object('host', host, 'id', provider_id,"
+            " 'status', status, 'ssl_status', ssl_status, 'poll_due', next_poll_at <= clock_timestamp(),"
+            " 'refused', refused IS NOT NULL) ORDER BY host), '[]') FROM hostname WHERE tenant_id = t.id)",
+            "read": lambda found: tuple(HostnameStatus(**host) for host in found),
+        }
+    )
+    begun: bool = field(
+        metadata={
+            "sql": "EXISTS (SELECT FROM terraform_run WHERE ended_at IS NULL"
+            " AND workspace = home.tenant_id || '-' || home.number)"
+        }
+    )
+    next_poll: float | None = field(
+        metadata={
+            "sql": "(SELECT greatest(min(extract(epoch FROM next_poll_at - clock_timestamp())::float8), 0)"
+            " FROM hostname WHERE tenant_id = t.id AND refused IS NULL"
+            " AND NOT (status = 'active' AND ssl_status = 'active') HAVING count(*) > 0)"
+        }
+    )
+    retention_left: float | None = field(
+        metadata={
+            "sql": "CASE WHEN t.purged_at IS NULL AND t.purge_after IS NOT NULL THEN"
+            " greatest(extract(epoch FROM t.purge_after - clock_timestamp())::float8, 0) END"
+        }
+    )
+    copy_left: float | None = field(
+        metadata={
+            "sql": "CASE WHEN copy.state = 'kept' THEN"
+            " greatest(extract(epoch FROM copy.kept_until - clock_timestamp())::float8, 0) END"
+        }
+    )
+    live: list[tuple[str, str | None]] = field(
+        metadata={
+            "sql": "CASE WHEN t.closed_at IS NULL THEN '[]' ELSE (SELECT coalesce(jsonb_agg("
+            "  jsonb_build_object('id', id, 'status', status) ORDER BY first_event_at, id), '[]')"
+            "  FROM subscription WHERE customer_id = t.customer_id"
+            "   AND coalesce(status, '') <> ALL(%(ended)s)) END",
+            "read": lambda found: [(one["id"], one["status"]) for one in found],
+        }
+    )
+
+
+def _residence(alias: str, suffix: str) -> dict[str, tuple[type[Any], str]]:
+    """What belongs to a placement: its cluster, its stack as it was confirmed, its logins."""
+    own = f"FROM credential WHERE tenant_id = {alias}.tenant_id AND number = {alias}.number AND login ="
+    workspace = f"{alias}.tenant_id || '-' || {alias}.number"
+    return {
+        f"cluster{suffix}": (ClusterRow, f"FROM cluster WHERE id = {alias}.cluster_id"),
+        f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {workspace}"),
+        f"app{suffix}": (Login, f"{own} 'app'"),
+        f"migrator{suffix}": (Login, f"{own} 'migrator'"),
+    }
+
+
+_OF_TENANT = Together(
+    t=(TenantRow, "FROM tenant WHERE id = %(id)s"),
+    home=(Placement, "FROM placement WHERE tenant_id = t.id AND state = 'current'"),
+    **_residence("home", ""),
+    move=(MoveRow, "FROM move WHERE tenant_id = t.id AND finished_at IS NULL"),
+    last_move=(MoveRow, "FROM move WHERE tenant_id = t.id AND kind = 'move' ORDER BY id DESC LIMIT 1"),
+    restore=(RestoreRow, "FROM restore WHERE move_id = move.id"),
+    restored=(ClusterRow, "FROM cluster WHERE id = restore.cluster_id"),
+    there=(Placement, "FROM placement WHERE tenant_id = t.id AND state IN ('target', 'source')"),
+    **_residence("there", "_there"),
+    purge=(PurgeRow, "FROM purge WHERE tenant_id = t.id AND state <> 'withdrawn'"),
+    leaving=(ClusterRow, "FROM cluster WHERE id = purge.content->>'cluster'"),
+    copy=(CopyRow, "FROM data_copy WHERE purge_id = purge.id"),
+    around=(Around, ""),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Is there a snapshot of the cluster, a purge's or a rollout's, or one being made?"""
+
+    snapshot: bool = field(metadata={"sql": NEEDED})
+
+
+_OF_CLUSTER = Together(
+    c=(ClusterRow, "FROM cluster WHERE id = %(id)s"),
+    stack=(StackRow, "FROM stack WHERE workspace = c.id"),
+    kept=(Kept, ""),
+)
+
+
+def of_tenant(conn: Connection, tenant_id: str) -> dict[str, Any]:
+    """By the names above. Raises NotFound."""
+    return one(_OF_TENANT.fetch(conn, {"id": tenant_id, "ended": list(ENDED)}), f"tenant {tenant_id}")
+
+
+def of_cluster(conn: Connection, cluster_id: str) -> dict[str, Any]:
+    """`c`, `stack`, `kept`. Raises NotFound."""
+    return one(_OF_CLUSTER.fetch(conn, {"id": cluster_id}), f"cluster {cluster_id}")
