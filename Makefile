@@ -56,11 +56,12 @@ test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
 coverage: $(STAMP) ## Which lines and branches the suite of `make test-fast` runs; no part of `make test`
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not acceptance and not browser and not soak" --cov $(ARGS)
 
-lint: $(STAMP) ## ruff, mypy, import contracts, biome for TypeScript, dangers in the registry's schema, the budget of things to know (docs/adr/0010-budget.md)
+lint: $(STAMP) ## ruff, mypy, import contracts, biome for TypeScript, committed secrets, dangers in the registry's schema, the budget of things to know (docs/adr/0010-budget.md)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint-types lint-rest
 
 lint-types: $(STAMP)
 	@$(BIN)/mypy
+	@git ls-files -z -- ':!*.lock' ':!*-lock.json' ':!*.lock.hcl' ':!*.svg' | xargs -0 $(BIN)/detect-secrets-hook $(UNGUESSED)
 
 lint-rest: $(STAMP) $(NODE_STAMP)
 	@$(BIN)/ruff check .
@@ -69,6 +70,10 @@ lint-rest: $(STAMP) $(NODE_STAMP)
 	@cd $(NEXTJS) && npm run --silent lint
 	@$(BIN)/python -m tests.registry_lint
 	@$(BIN)/python -m tests.budget
+
+# Keys and tokens by their shape; guesses by randomness or by the names of variables are off: a repository full of
+# digests and tests of passwords is full of those.
+UNGUESSED := $(addprefix --disable-plugin ,Base64HighEntropyString HexHighEntropyString KeywordDetector)
 
 format: $(STAMP) ## Let ruff put the code in order, and write the tables of steps into the pages
 	@$(BIN)/ruff check --fix-only .

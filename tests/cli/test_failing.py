@@ -79,7 +79,7 @@ def test_a_bad_setting_is_named_and_its_secret_kept() -> None:
 
 
 def test_an_unreachable_registry_is_one_line() -> None:
-    url = f"postgresql://bob:canary@127.0.0.1:{free_port()}/x"
+    url = f"postgresql://bob:canary@127.0.0.1:{free_port()}/x"  # pragma: allowlist secret
     for command in ("check", "upgrade"):
         line = line_of(controlplane("db", command, env={"CONTROLPLANE_REGISTRY_URL": url}), 3)
         assert "refused" in line
