@@ -51,6 +51,7 @@ from controlplane.services import releases, rollout_plot, rollouts
 from controlplane.store import rollout as rollout_rows
 from controlplane.store import schema_version
 from controlplane.store.registry import Registry
+from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.jobs import rollouts as executor
 from controlplane.workers.providers.databases import PostgresDatabases
 from controlplane.workers.providers.endpoint_map import EndpointMap
@@ -262,8 +263,10 @@ def rollout(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
         platform=SimpleNamespace(lease=30.0, heartbeat=5.0),
         catalogue=SimpleNamespace(plans={}),
         holder="bench",
+        heartbeat=Heartbeat(made.registry, "bench", seconds=30.0, every=5.0),
     )
     done = executor.work(ctx, started, threads=THREADS)
+    ctx.heartbeat.close()
     with made.registry.connection() as conn:
         state = rollouts.show(conn, started)
     if done != len(fleet) or state.rollout.state != "done":

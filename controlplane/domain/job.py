@@ -50,6 +50,7 @@ class JobKind(StrEnum):
     EXPORT = "export"
     REHEARSAL = "rehearsal"
     ROLLOUT = "rollout"
+    MEMBER = "member"
     SNAPSHOT = "snapshot"
     # by the clock: see workers/schedule
     TIMERS = "timers"
@@ -81,6 +82,7 @@ TERMS: Mapping[JobKind, Terms] = {
     JobKind.EXPORT: Terms(Lane.LONG, attempts=5),
     JobKind.REHEARSAL: Terms(Lane.LONG, attempts=3),
     JobKind.ROLLOUT: Terms(Lane.LONG, endless=True),
+    JobKind.MEMBER: Terms(Lane.LONG, attempts=20),  # the most that a rollout may ask for
     JobKind.SNAPSHOT: Terms(Lane.QUICK, endless=True),
     JobKind.TIMERS: Terms(Lane.QUICK, endless=True),
     JobKind.POOL: Terms(Lane.QUICK, endless=True),
@@ -167,17 +169,19 @@ UNEXPECTED_UNTIL_PARKED = 5
 class Trouble:
     """What becomes of a job that did not get to its end. `after`: seconds until it is tried again; None where
     it is given up. `runbook`: the page for the person who should know, None where nobody need. `counts`:
-    whether it was an attempt; it was none where nothing was wrong."""
+    whether it was an attempt; it was none where nothing was wrong. `error`: what was raised, which may say
+    more than the message; one that is unknown may hold a secret."""
 
     message: str
     after: float | None
     runbook: str | None = None
     counts: bool = True
+    error: Exception | None = None
 
 
 def judge(error: Exception, job: Job, *, jitter: float) -> Trouble:
     """The one judge of what went wrong, for every kind. `jitter`: see `backoff`."""
-    found = _judge(error, job, backoff(job.attempts, jitter=jitter))
+    found = replace(_judge(error, job, backoff(job.attempts, jitter=jitter)), error=error)
     return replace(found, after=BACKOFF_CAP) if found.after is None and job.terms.endless else found
 
 

@@ -396,16 +396,31 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A claimed target: the right to migrate one tenant until the lease ends. `endpoint` is the
-    cluster's as the registry has it; `number` the placement's."""
+    """A tenant whose job is begun. `endpoint` is the cluster's as the registry has it; `number` the
+    placement's."""
 
     rollout_id: int
     tenant_id: str
     number: int
     cluster_id: str
-    fencing_token: int
-    attempts: int
     endpoint: Mapping[str, Any] = field(repr=False)
+
+
+def subject_of(rollout_id: int, tenant_id: str) -> str:
+    """What the target's job is about."""
+    return f"{rollout_id}/{tenant_id}"
+
+
+def target_of(subject: str) -> tuple[int, str]:
+    """(rollout, tenant id): `subject_of` read backwards."""
+    rollout_id, _, tenant_id = subject.partition("/")
+    return int(rollout_id), tenant_id
+
+
+def database_lock(tenant_id: str) -> str:
+    """The lock of whoever changes the schema of a tenant's database. It is not the tenant's own: a suspension
+    must not wait for a migration."""
+    return f"database:{tenant_id}"
 
 
 def snapshot_name(cluster_id: str, rollout_id: int, number: int) -> str:

@@ -1,11 +1,11 @@
 """Rollouts: start one, steer it, and take its next step.
 
 What people do (`start`, `pause`, `resume`, `abort`, `retry`, `skip`) is audited and bound to the table
-of transitions. What workers do is `take` (record what is done and claim the next targets, or open the
-next wave, or end it) and `record_failure` or `record_snapshot_failure`; a lease that is renewed and a
-target that is put back decide nothing, so workers go to the store for them. Everything that decides
-about a rollout holds its row's lock for the length of one short transaction, so two workers never start
-one target too many nor both open the next wave.
+of transitions. What workers do is `take` (record what is done and begin the next targets, or open
+the next wave, or end it), `go_on` with one that had begun before, and `record_failure` or
+`record_snapshot_failure`; a target that is put back decides nothing, so workers go to the store for it.
+Everything that decides about a rollout holds its row's lock for the length of one short transaction, so two
+workers never start one target too many nor both open the next wave.
 
 A target's own way is on its row and not in the audit trail: one entry for each of 1,000 tenants would
 put 1,000 transactions into one line behind the chain's lock. Failures and skips are audited.
@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
-from controlplane.domain.errors import Conflict
-from controlplane.domain.job import JobKind
+from controlplane.domain.errors import Conflict, Pending
+from controlplane.domain.job import Job, JobKind
 from controlplane.domain.rollout import (
     AT_ONCE,
     ENDED,
@@ -31,10 +30,13 @@ from controlplane.domain.rollout import (
     Spec,
     Target,
     budget_exceeded,
+    database_lock,
     is_open,
     last_wave,
     next_batch,
     opens_at,
+    subject_of,
+    target_of,
     waves,
 )
 from controlplane.store import audit, job, release, rollout, rollout_snapshot, rollout_target
@@ -51,16 +53,6 @@ class RolloutDetail:
     waves: list[WaveRow]
     failures: list[FailureRow]
     snapshots: list[SnapshotRow]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a target failed for good. `file`, `statement` are "" where they are not known."""
-
-    outcome: Outcome
-    file: str
-    statement: str
-    error: str
 
 
 # ------------------------------------------------------------------------------- what people do
@@ -209,18 +201,13 @@ def _audit(conn: Connection, rollout_id: int, action: str, actor: str, **detail:
 # ------------------------------------------------------------------------------- what workers do
 
 
-class Next(StrEnum):
-    CLAIMED = "claimed"  # there are targets to work on
-    AGAIN = "again"  # there are none in this wave, and the next one is open
-    HELD = "held"  # those that were next wait for a snapshot now, others may follow
-    LATER = "later"  # it goes on, nothing may be started at this moment
-    OVER = "over"  # it has ended, or somebody must decide
-
-
 @dataclass(frozen=True, slots=True)
 class Taken:
-    next: Next
-    targets: tuple[Target, ...] = ()
+    """`begun`: targets, with the jobs that hold them. `again`: more may be begun at once; False where it goes
+    on later, has ended, or somebody must decide."""
+
+    again: bool
+    begun: tuple[tuple[Job, Target], ...] = ()
 
 
 def take(
@@ -230,41 +217,70 @@ def take(
     holder: str,
     seconds: float,
     room: int,
+    release: str,
     done: Sequence[Outcome] = (),
     snapshot_plans: Sequence[str] = (),
 ) -> Taken:
-    """Record what is done, then claim up to `room` targets for `seconds`; where none are left in this
-    wave open the next one, and after the last wave end the rollout. `room` 0 claims none. Tenants of
-    `snapshot_plans` are held back until there is a snapshot of their cluster from before.
+    """Record who has the `release` now, then begin up to `room` targets, whose jobs the holder has for
+    `seconds`; where none are left in this wave open the next one, and after the last wave end the rollout.
+    `room` 0 begins none. Tenants of `snapshot_plans` are held back until there is a snapshot of their cluster
+    from before.
 
-    One transaction, and two round trips where targets are claimed (three with `snapshot_plans`): each
-    worker waits for it.
+    One transaction, and two round trips where targets are begun (three with `snapshot_plans`): each worker
+    waits for it.
     """
-    claimed: rollout_target.Claim | None = None
     with conn.pipeline():
         with conn.transaction():
             if done:
-                rollout_target.finish(conn, rollout_id, done)
+                rollout_target.finish(conn, rollout_id, done, release=release)
             row, running, candidates = rollout_target.turn(conn, rollout_id)
             if row.state is not RolloutState.RUNNING:
-                return Taken(Next.OVER)
+                return Taken(again=False)
             if row.due_in > 0 or _is_closed(conn, row):
-                return Taken(Next.LATER)
+                return Taken(again=False)
             chosen = next_batch(row.spec, running, candidates, room=room)
             batch = _hold_back(conn, row, chosen, snapshot_plans) if chosen and snapshot_plans else chosen
             if chosen and not batch:
-                return Taken(Next.HELD)
-            if batch:
-                names = [candidate.tenant_id for candidate in batch]
-                claimed = rollout_target.claim(conn, row.id, names, holder=holder, seconds=seconds)
-                if row.spec.pace:
-                    pause = timedelta(seconds=row.spec.pace)
-                    rollout.hold_until(conn, row.id, rollout.now(conn) + pause)
-            elif candidates or not room or rollout_target.is_open(conn, row.id, up_to_wave=row.wave):
-                return Taken(Next.LATER)
-            else:
-                return Taken(_next_wave(conn, row))
-        return Taken(Next.CLAIMED, tuple(claimed()))
+                return Taken(again=True)  # others may follow
+            if not batch:
+                if candidates or not room or rollout_target.is_open(conn, row.id, up_to_wave=row.wave):
+                    return Taken(again=False)
+                return Taken(again=_next_wave(conn, row))
+            locks = {subject_of(row.id, each.tenant_id): database_lock(each.tenant_id) for each in batch}
+            jobs = job.start(conn, JobKind.MEMBER, locks, holder=holder, seconds=seconds, actor="rollout")
+            targets = rollout_target.begin(conn, row.id, list(locks), holder=holder)
+            _keep_pace(conn, row)
+        held = {job.subject: job for job in jobs}
+        begun = tuple((held[subject_of(row.id, found.tenant_id)], found) for found in targets)
+    return Taken(bool(begun), begun)
+
+
+def go_on(conn: Connection, held: Job, *, snapshot_plans: Sequence[str]) -> Target | None:
+    """Begin a target whose job was claimed, to try it again, or taken over from a worker that died. None
+    where it is not its turn: its job has ended then, and it is pending as it was before its first attempt, or
+    stale where the rollout has ended. Raises Pending where its rollout's pace makes it wait, LeaseLost."""
+    rollout_id, tenant_id = target_of(held.subject)
+    with conn.transaction():
+        row = _locked(conn, rollout_id)
+        job.guard(conn, held)
+        runs = row.state is RolloutState.RUNNING
+        if runs and row.due_in > 0:
+            raise Pending(f"rollout {rollout_id} goes on in {row.due_in:.0f} s", after=row.due_in)
+        if runs and not _is_closed(conn, row):
+            waiting = rollout_snapshot.unprotected(conn, rollout_id, [tenant_id], plans=snapshot_plans)
+            rollout_snapshot.hold(conn, rollout_id, waiting)  # while one is in the making, it is not begun
+            _keep_pace(conn, row)
+            return rollout_target.begin(conn, rollout_id, [held.subject], holder=held.holder).fetchone()
+        rollout_target.put_back(conn, held)
+        if row.state in ENDED:
+            rollout_target.leave_behind(conn, rollout_id, tenant_id)
+        job.finish(conn, held)
+    return None
+
+
+def _keep_pace(conn: Connection, row: RolloutRow) -> None:
+    if row.spec.pace:
+        rollout.hold_until(conn, row.id, rollout.now(conn) + timedelta(seconds=row.spec.pace))
 
 
 def _hold_back(
@@ -286,22 +302,23 @@ def _is_closed(conn: Connection, row: RolloutRow) -> bool:
     return True
 
 
-def _next_wave(conn: Connection, row: RolloutRow) -> Next:
-    """Nobody of this wave is left to do. New tenants follow as soon as the canaries are through."""
+def _next_wave(conn: Connection, row: RolloutRow) -> bool:
+    """Nobody of this wave is left to do; is the next one open at once? New tenants follow as soon as the
+    canaries are through."""
     last = last_wave(row.spec)
     if row.wave < last:
         counts = [wave.wave for wave in rollout_target.by_wave(conn, row.id) if wave.counts.open]
         following = min([*counts, last])
         rollout.open_wave(conn, row.id, following, after=row.spec.wave_pause)
         release.raise_new_tenants(conn, row.release)
-        return Next.LATER if row.spec.wave_pause else Next.AGAIN
+        return not row.spec.wave_pause
     release.lock_new_tenants(conn)
     release.raise_new_tenants(conn, row.release)
     late = rollout_target.candidates(conn, row.release, rollout_id=row.id)
     if late:
         rollout_target.enrol(conn, row.id, dict.fromkeys((member.tenant_id for member in late), last))
     if rollout_target.take_back(conn, row.id) or late:
-        return Next.AGAIN
+        return True
     failed = rollout_target.counts(conn, row.id).failed
     if failed:
         reason = f"everything else is done, {failed} failed within the budget: retry or skip them"
@@ -311,33 +328,26 @@ def _next_wave(conn: Connection, row: RolloutRow) -> Next:
         rollout.act(conn, row.id, Action.FINISH, reason=None)
         _audit(conn, row.id, "rollout.finish", "rollout", release=row.release)
         rollout_snapshot.look_at_all(conn, row.id)
-    return Next.OVER
+    return False
 
 
-def record_failure(conn: Connection, rollout_id: int, failure: Failure) -> None:
-    """It failed for good; the rollout halts where that is one too many. Raises LeaseLost where another holder
-    has taken it."""
+def record_failure(conn: Connection, held: Job, *, error: str, file: str = "", statement: str = "") -> None:
+    """It failed for good; the rollout halts where that is one too many. The job's guard is the caller's."""
+    rollout_id, tenant_id = target_of(held.subject)
     with conn.transaction():
         row = _locked(conn, rollout_id)
-        rollout_target.fail(
-            conn,
-            rollout_id,
-            failure.outcome,
-            file=failure.file,
-            statement=failure.statement,
-            error=failure.error,
-        )
+        rollout_target.fail(conn, held, file=file, statement=statement, error=error)
         over = _over_budget(conn, row)
         if over is not None and row.state is RolloutState.RUNNING:
-            rollout.act(conn, rollout_id, Action.HALT, reason=f"{over}: {failure.error}")
+            rollout.act(conn, rollout_id, Action.HALT, reason=f"{over}: {error}")
         _audit(
             conn,
             rollout_id,
             "rollout.fail",
             "rollout",
-            tenant=failure.outcome.tenant_id,
-            file=failure.file,
-            error=failure.error,
+            tenant=tenant_id,
+            file=file,
+            error=error,
             halted=over,
         )
 

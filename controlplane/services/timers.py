@@ -17,14 +17,17 @@ ACTOR = CLOCK
 
 
 def run(conn: Connection, *, limit: int) -> int:
-    """How many tenants are to be looked at."""
-    observations = tenant.due_for_observation(conn, limit=limit)
-    job.ensure_all(conn, JobKind.TENANT, observations)
-    tenant.notify_trials(conn, limit=limit)
-    for cluster_id in data_copy.useless_keys(conn, limit=limit):
-        reason = "the last snapshot of it is gone"
-        job.ensure(conn, JobKind.CLUSTER, cluster_id, reason=reason, actor=ACTOR)
-    return len(observations) + _end_grace(conn, limit=limit)
+    """How many tenants are to be looked at. Two transactions, each of which locks tenants in the order of
+    their ids."""
+    with conn.transaction():
+        observations = tenant.due_for_observation(conn, limit=limit)
+        job.ensure_all(conn, JobKind.TENANT, observations)
+        tenant.notify_trials(conn, limit=limit)
+        for cluster_id in data_copy.useless_keys(conn, limit=limit):
+            reason = "the last snapshot of it is gone"
+            job.ensure(conn, JobKind.CLUSTER, cluster_id, reason=reason, actor=ACTOR)
+    with conn.transaction():
+        return len(observations) + _end_grace(conn, limit=limit)
 
 
 def _end_grace(conn: Connection, *, limit: int) -> int:

@@ -104,7 +104,7 @@ def _remove(conn: Connection, rule: Rule, limit: int) -> int:
             SQL(
                 "SELECT id FROM {table} WHERE {condition}"
                 " AND {since} < statement_timestamp() - make_interval(days => %s)"
-                " ORDER BY {since} LIMIT %s FOR UPDATE SKIP LOCKED"
+                " ORDER BY {since} LIMIT %s FOR UPDATE"
             ).format(
                 table=Identifier(rule.table), condition=SQL(rule.condition), since=Identifier(rule.since)
             ),

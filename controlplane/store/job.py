@@ -14,14 +14,14 @@ worker's own clock decides nothing but when to give up by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, LiteralString
 
-from psycopg import errors
+from psycopg import Cursor, errors
 from psycopg.sql import SQL, Composed, Identifier
 
 from controlplane.domain.errors import LeaseLost
@@ -198,19 +198,23 @@ def start_now(conn: Connection, kind: JobKind, subject: str, *, actor: str) -> N
 
 _COLUMNS = SQL(", ").join(Identifier("job", f.name) for f in fields(Job) if f.name != "orphan")
 _CLASSES = sorted(int(priority) for priority in Priority)
-_NOT_FROZEN = SQL("""
+ICE = SQL("ice AS MATERIALIZED (SELECT scope FROM frozen WHERE lifted_at IS NULL AND ends_at > now())")
+"""What `NOT_FROZEN` compares with: an entry of the statement's WITH."""
+NOT_FROZEN = SQL("""
            AND NOT EXISTS (SELECT FROM ice WHERE scope = 'all')
            AND NOT EXISTS (SELECT FROM ice
-             WHERE ice.scope = w.lock
+             WHERE ice.scope = split_part(w.lock, ':', -1)
                 OR (ice.scope = 'terraform' AND w.lane = 'long'
                     AND w.kind IN ('tenant', 'cluster', 'preview'))
-                OR EXISTS (SELECT FROM placement p WHERE p.tenant_id = w.lock AND p.cluster_id = ice.scope
-                            AND p.state <> 'purged'))""")
-"""The first of the two holds for all rows at once, so that a frozen fleet reads none of them."""
+                OR EXISTS (SELECT FROM placement p WHERE p.tenant_id = split_part(w.lock, ':', -1)
+                            AND p.cluster_id = ice.scope AND p.state <> 'purged'))""")
+"""Of rows `w` with a kind, a lane and a lock. A tenant's freeze covers its own lock and that of its database,
+"database:<tenant id>". The first of the two conditions holds for all rows at once, so that a frozen fleet
+reads none of them."""
 
 
 _CLAIM = SQL("""
-    WITH ice AS MATERIALIZED (SELECT scope FROM frozen WHERE lifted_at IS NULL AND ends_at > now()),
+    WITH {ice},
     next AS MATERIALIZED (
       SELECT found.id FROM unnest(%(classes)s::smallint[]) AS class (priority)
        CROSS JOIN LATERAL (
@@ -229,7 +233,7 @@ _CLAIM = SQL("""
 """Without an order the probes are made one after the other and the first that finds a job ends the search:
 the classes are given in their order."""
 _TAKE_OVER = SQL("""
-    WITH ice AS MATERIALIZED (SELECT scope FROM frozen WHERE lifted_at IS NULL AND ends_at > now()),
+    WITH {ice},
     died AS MATERIALIZED (
       SELECT id FROM job w WHERE state = 'running' AND lease_until < now() AND lane = %(lane)s
          AND kind = ANY(%(kinds)s) {only} {not_frozen}
@@ -249,7 +253,8 @@ def _statement(*, dead: bool, one_subject: bool, oldest: bool) -> Composed:
     """Put together once: a claim is made for every job, and by every idle slot once a second."""
     return (_TAKE_OVER if dead else _CLAIM).format(
         columns=_COLUMNS,
-        not_frozen=_NOT_FROZEN,
+        ice=ICE,
+        not_frozen=NOT_FROZEN,
         only=SQL("AND w.subject = %(subject)s" if one_subject else ""),
         order=SQL("ORDER BY found.due_at" if oldest else ""),
     )
@@ -300,6 +305,51 @@ def take_over(
     return query(conn, Job, statement, asked).fetchone()
 
 
+_START = SQL("""
+    WITH {ice}
+    INSERT INTO job (kind, subject, lock, lane, priority, state, attempts, fencing_token, holder, lease_until,
+                     started_at)
+    SELECT w.kind, w.subject, w.lock, w.lane, %(priority)s, 'running', 1, nextval('fencing_token'),
+           %(holder)s, clock_timestamp() + make_interval(secs => %(seconds)s), clock_timestamp()
+      FROM (SELECT %(kind)s::text AS kind, %(lane)s::text AS lane, subject, lock
+              FROM unnest(%(subjects)s::text[], %(locks)s::text[]) AS asked (subject, lock)) AS w
+     WHERE NOT EXISTS (SELECT FROM job o WHERE o.kind = w.kind AND o.subject = w.subject) {not_frozen}
+    ON CONFLICT DO NOTHING
+    RETURNING {columns}, false AS orphan
+""").format(ice=ICE, not_frozen=NOT_FROZEN, columns=_COLUMNS)
+
+
+def start(
+    conn: Connection,
+    kind: JobKind,
+    locks: Mapping[str, str],
+    *,
+    holder: str,
+    seconds: float,
+    actor: str = CLOCK,
+) -> Cursor[Job]:
+    """Begin a job for each subject at once, without one that waits first, and hold it for `seconds`. `locks`:
+    subject → what it must have to itself. Left out are those of which there is a job, whose lock another job
+    has, and that a freeze covers. It waits for nobody but who takes the same lock at this moment.
+
+    What is handed back says which were begun; within a pipeline it is fetched after what follows."""
+    asked = {
+        "kind": kind,
+        "lane": TERMS[kind].lane,
+        "priority": int(priority_of(actor)),
+        "subjects": sorted(locks, key=locks.__getitem__),
+        "locks": sorted(locks.values()),
+        "holder": holder,
+        "seconds": seconds,
+    }
+    return query(conn, Job, _START, asked)
+
+
+def is_running(conn: Connection, lock: str) -> bool:
+    """Is a job at what this lock is for?"""
+    return exists(conn, "SELECT FROM job WHERE lock = %s AND state = 'running'", [lock])
+
+
 # ---------------------------------------------------------------------------------------- holding
 
 
@@ -338,7 +388,7 @@ _BEAT = SQL("""
     UPDATE job w SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
      WHERE holder = %(holder)s AND state = 'running' AND fencing_token = ANY(%(tokens)s) {not_frozen}
     RETURNING fencing_token
-""").format(not_frozen=_NOT_FROZEN)
+""").format(not_frozen=NOT_FROZEN)
 
 
 def guard(conn: Connection, held: Job) -> None:
@@ -387,6 +437,22 @@ def park(conn: Connection, held: Job, trouble: Trouble) -> None:
         error=trouble.message,
         runbook=trouble.runbook,
         recorded=held.terms.recorded,
+    )
+
+
+FINISHING = SQL(
+    "DELETE FROM job j USING unnest(%(jobs)s::bigint[], %(tokens)s::bigint[]) AS held (id, token)"
+    " WHERE j.id = held.id AND j.fencing_token = held.token AND j.state = 'running' RETURNING j.subject"
+)
+"""`finish` of many, for the statement that records what came of them: the subjects of those that are not
+another holder's by now. Of a kind that is not kept for people. `jobs`, `tokens`: ids and fencing tokens."""
+
+
+def withdraw(conn: Connection, kind: JobKind, subjects: Sequence[str]) -> None:
+    """What waits of these is not to be done any more. Who has claimed one finds out by itself."""
+    conn.execute(
+        "DELETE FROM job WHERE kind = %s AND subject = ANY(%s) AND state = 'waiting'",
+        [kind, list(subjects)],
     )
 
 

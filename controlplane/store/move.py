@@ -13,8 +13,9 @@ from psycopg.types.json import Jsonb
 from controlplane.domain.errors import Conflict, Retryable
 from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.placement import PlacementState
-from controlplane.store import placement
-from controlplane.store.registry import Connection, exists, one, select, transition
+from controlplane.domain.rollout import database_lock
+from controlplane.store import job, placement
+from controlplane.store.registry import Connection, one, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +203,4 @@ def mark_cleared(conn: Connection, move_id: int) -> None:
 
 def rollout_is_at(conn: Connection, tenant_id: str) -> bool:
     """Is a rollout changing the schema of its database now?"""
-    return exists(
-        conn,
-        "SELECT FROM rollout_target WHERE tenant_id = %s AND state = 'running'"
-        " AND until > clock_timestamp() LIMIT 1",
-        [tenant_id],
-    )
+    return job.is_running(conn, database_lock(tenant_id))

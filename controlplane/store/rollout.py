@@ -63,14 +63,6 @@ def locked_row(found: Cursor[RolloutRow], rollout_id: int) -> RolloutRow:
     return one(found.fetchone(), f"rollout {rollout_id}")
 
 
-def running(conn: Connection) -> int | None:
-    """The rollout that workers should be at, if there is one."""
-    row = conn.execute(
-        "SELECT id FROM rollout WHERE state = 'running' AND not_before <= clock_timestamp()"
-    ).fetchone()
-    return None if row is None else int(row["id"])
-
-
 def page(conn: Connection, *, before: int | None, limit: int) -> list[RolloutRow]:
     """Newest first, those with an id below `before`."""
     return select(

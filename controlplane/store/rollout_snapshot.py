@@ -153,15 +153,18 @@ def _mark(
 
 def fail_targets(conn: Connection, row: SnapshotRow, *, plans: Sequence[str], error: str) -> int:
     """pending → failed, of the targets that can't be started without it; how many."""
-    return conn.execute(
+    failed = column(
+        conn,
         SQL(
             "UPDATE rollout_target SET state = 'failed', finished_at = clock_timestamp(),"
             " file = NULL, statement = NULL, error = %(error)s"
             " WHERE rollout_id = %(rollout)s AND state = 'pending' AND tenant_id IN"
-            " (SELECT t.tenant_id {} AND p.cluster_id = %(cluster)s)"
+            " (SELECT t.tenant_id {} AND p.cluster_id = %(cluster)s) RETURNING rollout_id || '/' || tenant_id"
         ).format(SQL(_UNPROTECTED)),
         {"rollout": row.rollout_id, "cluster": row.cluster_id, "plans": list(plans), "error": error[:500]},
-    ).rowcount
+    )
+    job.withdraw(conn, JobKind.MEMBER, failed)
+    return len(failed)
 
 
 # -------------------------------------------------------------------------------------- reading

@@ -1,39 +1,45 @@
-"""The targets of a rollout: one row for each tenant, claimed with a lease and a fencing token.
+"""The targets of a rollout: one row for each tenant, what people see of it.
 
-A target that is claimed is `running` until its holder records what came of it. A holder that dies lets
-its lease run out, on the registry's clock, and the next claimer takes the target over with a higher
-fencing token; whatever the dead one still writes is refused. That nothing is applied twice does not rest on
-this but on the tenant's database, where a migration and its record are one transaction.
+How it is waited for, held and tried again is its job's alone (`store/job.py`), whose subject is
+"<rollout>/<tenant id>" and whose lock is the tenant's database. A row is `running` as long as its job is at
+it, and `pending` while it has none or one that waits; both are written in one transaction, under the job's
+guard. That nothing is applied twice does not rest on this but on the tenant's database, where a migration and
+its record are one transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
+
+from psycopg import Cursor
+from psycopg.sql import SQL
 
 from controlplane.domain.errors import LeaseLost, NotFound
-from controlplane.domain.job import JobKind
-from controlplane.domain.rollout import Candidate, Counts, Member, Target, TargetState
+from controlplane.domain.job import Job, JobKind
+from controlplane.domain.rollout import Candidate, Counts, Member, Target, TargetState, target_of
 from controlplane.store import job, rollout
-from controlplane.store.registry import Connection, exists, query, select, transition
+from controlplane.store.registry import Connection, column, exists, query, select, transition
 from controlplane.store.rollout import RolloutRow
-
-Claim = Callable[[], list[Target]]
 
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
+    """`attempts`: so far, None where no job is at it. `next_attempt_at`: of one that is to be tried again.
+    `seconds`: that the migration took; of one that failed, from its first attempt to its end."""
+
     tenant_id: str
     slug: str = field(metadata={"sql": "tenant.slug"})
     wave: int
     cluster_id: str
     from_release: str | None
     state: TargetState
-    attempts: int
-    next_attempt_at: datetime
-    holder: str | None
+    attempts: int | None = field(metadata={"sql": "job.attempts"})
+    next_attempt_at: datetime | None = field(
+        metadata={"sql": "CASE job.state WHEN 'waiting' THEN job.due_at END"}
+    )
     file: str | None
     statement: str | None
     error: str | None
@@ -65,21 +71,29 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a claimed target."""
+    """What came of a target that was worked on for so many seconds. `error` None: its database has the
+    release now."""
 
-    tenant_id: str
-    fencing_token: int
+    job: Job
     seconds: float
+    error: Exception | None = None
 
 
 _LOOK_AHEAD = 20  # rows looked at for each that may be started, so that the clusters take turns
-_STARTABLE = """
-    WITH r AS MATERIALIZED (
+_STARTABLE = SQL("""
+    WITH {ice},
+    r AS MATERIALIZED (
       SELECT id, wave, (spec->>'per_cluster')::int AS per_cluster, (spec->>'concurrency')::int AS most
         FROM rollout WHERE id = %(rollout)s),
+    jobs AS MATERIALIZED (
+      SELECT subject, lock FROM job WHERE state = 'running' AND kind = 'member'
+      UNION ALL
+      SELECT subject, lock FROM job WHERE state = 'waiting' AND kind = 'member'),
     busy AS MATERIALIZED (
-      SELECT cluster_id, count(*) AS n FROM rollout_target
-       WHERE rollout_id = %(rollout)s AND state = 'running' AND until > clock_timestamp() GROUP BY 1),
+      SELECT t.cluster_id, count(*) AS n FROM jobs
+        JOIN rollout_target t ON t.rollout_id = split_part(subject, '/', 1)::bigint
+         AND t.tenant_id = split_part(subject, '/', 2)
+       WHERE t.rollout_id = %(rollout)s GROUP BY 1),
     shut AS MATERIALIZED (
       SELECT cluster_id FROM busy WHERE n >= (SELECT per_cluster FROM r)
       UNION ALL
@@ -88,25 +102,21 @@ _STARTABLE = """
       SELECT tenant_id FROM move
        WHERE finished_at IS NULL AND target IS NOT NULL AND phase IN ('preparing', 'paused')),
     due AS (
-      (SELECT cluster_id, tenant_id, next_attempt_at FROM rollout_target
-        WHERE rollout_id = %(rollout)s AND state = 'running' AND until <= clock_timestamp()
-          AND cluster_id NOT IN (SELECT cluster_id FROM shut)
-          AND tenant_id NOT IN (SELECT tenant_id FROM moving) LIMIT (SELECT most FROM r))
-      UNION ALL
-      (SELECT cluster_id, tenant_id, next_attempt_at FROM rollout_target
-        WHERE rollout_id = %(rollout)s AND state = 'pending' AND wave <= (SELECT wave FROM r)
-          AND next_attempt_at <= clock_timestamp() AND cluster_id NOT IN (SELECT cluster_id FROM shut)
-          AND tenant_id NOT IN (SELECT tenant_id FROM moving)
-        ORDER BY wave, next_attempt_at, tenant_id LIMIT (SELECT %(look_ahead)s * most FROM r)))
+      SELECT w.cluster_id, w.tenant_id FROM (
+        SELECT cluster_id, tenant_id, wave, 'database:' || tenant_id AS lock, 'long' AS lane, 'member' AS kind
+          FROM rollout_target WHERE rollout_id = %(rollout)s AND state = 'pending') AS w
+       WHERE w.wave <= (SELECT wave FROM r) AND w.cluster_id NOT IN (SELECT cluster_id FROM shut)
+         AND w.tenant_id NOT IN (SELECT tenant_id FROM moving)
+         AND w.lock NOT IN (SELECT lock FROM jobs) {not_frozen}
+       ORDER BY w.wave, w.tenant_id LIMIT (SELECT %(look_ahead)s * most FROM r))
     SELECT cluster_id, NULL AS tenant_id, n, 0 AS turn FROM busy
     UNION ALL
     (SELECT cluster_id, tenant_id, 0, turn FROM (
-      SELECT cluster_id, tenant_id,
-             row_number() OVER (PARTITION BY cluster_id ORDER BY next_attempt_at, tenant_id) AS turn
+      SELECT cluster_id, tenant_id, row_number() OVER (PARTITION BY cluster_id ORDER BY tenant_id) AS turn
         FROM due) AS c
      WHERE turn <= (SELECT per_cluster FROM r)
      ORDER BY turn, cluster_id LIMIT (SELECT most FROM r))
-"""
+""").format(ice=job.ICE, not_frozen=job.NOT_FROZEN)
 
 
 # ------------------------------------------------------------------------------------ enrolment
@@ -143,8 +153,8 @@ def enrol(conn: Connection, rollout_id: int, waves: dict[str, int]) -> int:
 def take_back(conn: Connection, rollout_id: int) -> int:
     """skipped → pending, of those whose tenant had closed and is back, on an older release; how many."""
     taken = conn.execute(
-        "UPDATE rollout_target r SET state = 'pending', was_closed = false, attempts = 0, error = NULL,"
-        " next_attempt_at = clock_timestamp(), finished_at = NULL"
+        "UPDATE rollout_target r SET state = 'pending', was_closed = false, error = NULL,"
+        " finished_at = NULL"
         "  FROM tenant t, rollout o"
         " WHERE r.rollout_id = %s AND o.id = r.rollout_id AND t.id = r.tenant_id AND r.state = 'skipped'"
         "   AND r.was_closed AND t.spec->>'lifecycle' <> 'closed' AND t.ready_at IS NOT NULL"
@@ -156,17 +166,17 @@ def take_back(conn: Connection, rollout_id: int) -> int:
     return len(taken.fetchall())  # in a pipeline a rowcount is not known yet
 
 
-# ---------------------------------------------------------------------------------------- claims
+# ---------------------------------------------------------------------------------------- starts
 
 
 def turn(conn: Connection, rollout_id: int) -> tuple[RolloutRow, dict[str, int], list[Candidate]]:
-    """Lock the rollout; (its row, cluster → targets that run on it, who may be started next), for
+    """Lock the rollout; (its row, cluster → targets that are under way on it, who may be started next), for
     `domain.rollout.next_batch`. Two statements, since the second must see what whoever held the lock has
     committed; in a pipeline they are one round trip.
 
-    A target whose holder's lease has run out may be started and does not count as running. Of each
-    cluster no more are listed than may run on it, the clusters in turn, and none while it is full or a
-    snapshot of it is in the making. What it costs does not grow with the number of targets.
+    Under way is what has a job, one that waits for its next attempt too. Of each cluster no more are listed
+    than may run on it, the clusters in turn, and none while it is full or a snapshot of it is in the making;
+    nor who is moving or frozen. What it costs does not grow with the number of targets.
     """
     locked = rollout.lock(conn, rollout_id)
     listed = conn.execute(_STARTABLE, {"rollout": rollout_id, "look_ahead": _LOOK_AHEAD})
@@ -177,166 +187,126 @@ def turn(conn: Connection, rollout_id: int) -> tuple[RolloutRow, dict[str, int],
     return row, running, [Candidate(r["tenant_id"], r["cluster_id"]) for r in waiting]
 
 
-def claim(
-    conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, holder: str, seconds: float
-) -> Claim:
-    """Take these, but for what another one holds or has locked at this moment. A tenant that was closed
-    meanwhile is skipped on the way, one that moved is taken where it lives now, and one that is just moving
-    waits until it has.
-
-    What is handed back says which were taken, to be called after the commit: so the two are one round
-    trip of a pipeline.
-    """
-    cursor = query(
+def begin(conn: Connection, rollout_id: int, subjects: Sequence[str], *, holder: str) -> Cursor[Target]:
+    """→ running, of those of these that the holder has a running job of. A tenant that was closed meanwhile
+    is skipped on the way, one that moved is taken where it lives now, and one that is just moving, or whose
+    cluster has a snapshot in the making, is pending until that is over; their jobs end here."""
+    return query(
         conn,
         Target,
         """
-        WITH free AS (
-          SELECT r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint
-            FROM rollout_target r JOIN tenant t ON t.id = r.tenant_id
+        WITH mine AS (
+          SELECT id, split_part(subject, '/', 2) AS tenant_id FROM job
+           WHERE kind = 'member' AND subject = ANY(%(subjects)s)
+             AND state = 'running' AND holder = %(holder)s),
+        found AS (
+          SELECT mine.id, r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint,
+                 EXISTS (SELECT FROM move m WHERE m.tenant_id = r.tenant_id AND m.target IS NOT NULL
+                          AND m.phase IN ('preparing', 'paused'))
+                 OR EXISTS (SELECT FROM rollout_snapshot s WHERE s.rollout_id = r.rollout_id
+                             AND s.cluster_id = p.cluster_id AND s.state = 'making') AS waits
+            FROM mine JOIN rollout_target r ON r.rollout_id = %(rollout)s AND r.tenant_id = mine.tenant_id
+            JOIN tenant t ON t.id = r.tenant_id
             LEFT JOIN placement p ON p.tenant_id = r.tenant_id AND p.state = 'current'
             LEFT JOIN cluster c ON c.id = p.cluster_id
-           WHERE r.rollout_id = %(rollout)s AND r.tenant_id = ANY(%(tenants)s)
-             AND (r.state = 'pending' OR (r.state = 'running' AND r.until <= clock_timestamp()))
-             AND NOT EXISTS (SELECT FROM move m WHERE m.tenant_id = r.tenant_id AND m.target IS NOT NULL
-                              AND m.phase IN ('preparing', 'paused'))
-             FOR UPDATE OF r SKIP LOCKED),
+           WHERE r.state IN ('pending', 'running')),
         gone AS (
           UPDATE rollout_target r SET state = 'skipped', error = CASE f.lifecycle
                    WHEN 'closed' THEN 'the tenant was closed' ELSE 'the tenant has no database' END,
-                 was_closed = f.lifecycle = 'closed',
-                 finished_at = clock_timestamp(), holder = NULL
-            FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
-             AND (f.lifecycle = 'closed' OR f.endpoint IS NULL))
-        UPDATE rollout_target r
-           SET state = 'running', holder = %(holder)s, fencing_token = r.fencing_token + 1, attempts =
-           r.attempts + 1,
-               until = clock_timestamp() + make_interval(secs => %(seconds)s), cluster_id = f.cluster_id,
-               started_at = coalesce(r.started_at, clock_timestamp()),
-               file = NULL, statement = NULL, error = NULL
-          FROM free f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
-           AND f.lifecycle <> 'closed' AND f.endpoint IS NOT NULL
-        RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, r.fencing_token, r.attempts, f.endpoint
+                 was_closed = f.lifecycle = 'closed', finished_at = clock_timestamp()
+            FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
+             AND NOT f.waits AND (f.lifecycle = 'closed' OR f.endpoint IS NULL)),
+        later AS (
+          UPDATE rollout_target r SET state = 'pending'
+            FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id AND f.waits),
+        begun AS (
+          UPDATE rollout_target r
+             SET state = 'running', cluster_id = f.cluster_id,
+                 started_at = coalesce(r.started_at, clock_timestamp()),
+                 file = NULL, statement = NULL, error = NULL
+            FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
+             AND NOT f.waits AND f.lifecycle <> 'closed' AND f.endpoint IS NOT NULL
+          RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, f.endpoint, f.id),
+        ended AS (
+          DELETE FROM job USING mine WHERE job.id = mine.id AND mine.id NOT IN (SELECT id FROM begun))
+        SELECT rollout_id, tenant_id, number, cluster_id, endpoint FROM begun
         """,
-        {"rollout": rollout_id, "tenants": list(tenant_ids), "holder": holder, "seconds": seconds},
+        {"rollout": rollout_id, "subjects": list(subjects), "holder": holder},
     )
-    return cursor.fetchall
-
-
-def renew(conn: Connection, rollout_id: int, held: Sequence[tuple[str, int]], *, seconds: float) -> int:
-    """`held`: (tenant id, fencing token). How many were renewed: those of another holder are not, nor those
-    whose outcome is being recorded at this moment."""
-    return conn.execute(
-        "UPDATE rollout_target r SET until = clock_timestamp() + make_interval(secs => %s)"
-        "  FROM (SELECT t.tenant_id FROM rollout_target t"
-        "          JOIN unnest(%s::text[], %s::bigint[]) AS h (tenant_id, fencing_token) USING (tenant_id,"
-        " fencing_token)"
-        "         WHERE t.rollout_id = %s AND t.state = 'running' FOR UPDATE OF t SKIP LOCKED) AS mine"
-        " WHERE r.rollout_id = %s AND r.tenant_id = mine.tenant_id",
-        [
-            seconds,
-            [tenant for tenant, _ in held],
-            [fencing_token for _, fencing_token in held],
-            rollout_id,
-            rollout_id,
-        ],
-    ).rowcount
 
 
 # -------------------------------------------------------------------------------------- outcomes
 
-
-def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome]) -> None:
-    """running → done; the tenants have the release now, and their operations are asked to publish it.
-    Passes over those that are not their holder's any more: somebody else records them."""
-    with conn.transaction():
-        rows = conn.execute(
-            """
-            WITH ended AS (
-              UPDATE rollout_target r SET state = 'done', seconds = o.seconds, holder = NULL,
-                     finished_at = clock_timestamp()
-                FROM unnest(%(tenants)s::text[], %(fencing_tokens)s::bigint[], %(seconds)s::float8[])
-                  AS o (tenant_id, fencing_token, seconds)
-               WHERE r.rollout_id = %(rollout)s AND r.tenant_id = o.tenant_id AND r.fencing_token =
-               o.fencing_token
-                 AND r.state = 'running'
-              RETURNING r.tenant_id)
-            UPDATE tenant t SET release = r.release FROM ended e, rollout r
-             WHERE t.id = e.tenant_id AND r.id = %(rollout)s AND (t.release IS NULL OR t.release < r.release)
-            RETURNING t.id, t.release
-            """,
-            {
-                "rollout": rollout_id,
-                "tenants": [o.tenant_id for o in outcomes],
-                "fencing_tokens": [o.fencing_token for o in outcomes],
-                "seconds": [o.seconds for o in outcomes],
-            },
-        ).fetchall()
-        if rows:
-            reason = f"release {rows[0]['release']}"
-            raised = [row["id"] for row in rows]
-            job.ensure_all(conn, JobKind.TENANT, raised, reason=reason, actor="rollout")
+_FINISH = SQL("""
+    WITH ended AS ({finishing}),
+    done AS (
+      UPDATE rollout_target r SET state = 'done', seconds = o.seconds, finished_at = clock_timestamp()
+        FROM ended
+        JOIN unnest(%(subjects)s::text[], %(seconds)s::float8[]) AS o (subject, seconds) USING (subject)
+       WHERE r.rollout_id = %(rollout)s AND r.tenant_id = split_part(o.subject, '/', 2)
+         AND r.state = 'running'
+      RETURNING r.tenant_id),
+    older AS (
+      SELECT t.id FROM tenant t JOIN done ON done.tenant_id = t.id
+       WHERE t.release IS NULL OR t.release < %(release)s ORDER BY t.id FOR NO KEY UPDATE OF t),
+    raised AS (
+      UPDATE tenant t SET release = %(release)s FROM older WHERE t.id = older.id RETURNING t.id AS subject)
+    {ensure}
+""").format(finishing=job.FINISHING, ensure=job.ensuring("raised"))
 
 
-def fail(
-    conn: Connection, rollout_id: int, outcome: Outcome, *, file: str, statement: str, error: str
-) -> None:
-    """running → failed, or skipped where the tenant was closed meanwhile. Raises LeaseLost where it is
-    another holder's by now."""
-    closed = exists(
-        conn, "SELECT FROM tenant WHERE id = %s AND spec->>'lifecycle' = 'closed'", [outcome.tenant_id]
-    )
-    _turn(
+def finish(conn: Connection, rollout_id: int, outcomes: Sequence[Outcome], *, release: str) -> None:
+    """running → done, and their jobs end; the tenants have the rollout's release now, and their operations
+    are asked to publish it. Passes over those that are another holder's by now: that one records them. One
+    statement, for which no pipeline has to wait."""
+    ended = {
+        "rollout": rollout_id,
+        "release": release,
+        "subjects": [o.job.subject for o in outcomes],
+        "seconds": [o.seconds for o in outcomes],
+    }
+    ended |= {"jobs": [o.job.id for o in outcomes], "tokens": [o.job.fencing_token for o in outcomes]}
+    conn.execute(_FINISH, ended | job.values(JobKind.TENANT, reason=f"release {release}", actor="rollout"))
+
+
+def fail(conn: Connection, held: Job, *, file: str, statement: str, error: str) -> None:
+    """→ failed, or skipped where the tenant was closed meanwhile. The job's guard is the caller's; raises
+    LeaseLost where it is not under way all the same."""
+    rollout_id, tenant_id = target_of(held.subject)
+    closed = exists(conn, "SELECT FROM tenant WHERE id = %s AND spec->>'lifecycle' = 'closed'", [tenant_id])
+    transition(
         conn,
-        rollout_id,
-        outcome,
+        "rollout_target",
+        {"tenant_id": tenant_id, "rollout_id": rollout_id},
         TargetState.SKIPPED if closed else TargetState.FAILED,
-        "holder = NULL, finished_at = clock_timestamp(), was_closed = %(closed)s, seconds = %(seconds)s,"
+        "finished_at = clock_timestamp(), was_closed = %(closed)s,"
+        " seconds = extract(epoch FROM clock_timestamp() - started_at),"
         " file = nullif(%(file)s, ''), statement = nullif(%(statement)s, ''), error = %(message)s",
+        error=LeaseLost,
+        sources=[TargetState.RUNNING, TargetState.PENDING],
         closed=closed,
-        seconds=outcome.seconds,
         file=file[:200],
         statement=statement[:500],
         message=f"{'the tenant was closed; ' if closed else ''}{error[:500]}",
     )
 
 
-def put_back(conn: Connection, rollout_id: int, outcome: Outcome, *, after: float, error: str) -> None:
-    """running → pending, due after that many seconds. Raises as `fail`."""
-    _turn(
-        conn,
-        rollout_id,
-        outcome,
-        TargetState.PENDING,
-        "holder = NULL, error = %(message)s,"
-        " next_attempt_at = clock_timestamp() + make_interval(secs => %(after)s)",
-        message=error[:500],
-        after=after,
+def put_back(conn: Connection, held: Job, *, error: str | None = None) -> None:
+    """→ pending, where it is under way: it is begun again later, by this job or another. `error`: why, None
+    where nothing was wrong. The job's guard is the caller's."""
+    rollout_id, tenant_id = target_of(held.subject)
+    conn.execute(
+        "UPDATE rollout_target SET state = 'pending', error = coalesce(%s, error)"
+        " WHERE rollout_id = %s AND tenant_id = %s AND state IN ('pending', 'running')",
+        [error and error[:500], rollout_id, tenant_id],
     )
-
-
-def _turn(
-    conn: Connection,
-    rollout_id: int,
-    outcome: Outcome,
-    to: TargetState,
-    changes: LiteralString,
-    **values: Any,
-) -> None:
-    key = {
-        "tenant_id": outcome.tenant_id,
-        "rollout_id": rollout_id,
-        "fencing_token": outcome.fencing_token,
-    }
-    running = [TargetState.RUNNING]
-    transition(conn, "rollout_target", key, to, changes, error=LeaseLost, sources=running, **values)
 
 
 def retry(conn: Connection, rollout_id: int, tenant_ids: Sequence[str] | None) -> int:
     """failed → pending, of these tenants or of all; how many."""
     return conn.execute(
-        "UPDATE rollout_target SET state = 'pending', attempts = 0, next_attempt_at = clock_timestamp(),"
-        " finished_at = NULL WHERE rollout_id = %(id)s AND state = 'failed'"
+        "UPDATE rollout_target SET state = 'pending', finished_at = NULL"
+        " WHERE rollout_id = %(id)s AND state = 'failed'"
         " AND (%(tenants)s::text[] IS NULL OR tenant_id = ANY(%(tenants)s))",
         {"id": rollout_id, "tenants": None if tenant_ids is None else list(tenant_ids)},
     ).rowcount
@@ -344,21 +314,28 @@ def retry(conn: Connection, rollout_id: int, tenant_ids: Sequence[str] | None) -
 
 def skip(conn: Connection, rollout_id: int, tenant_ids: Sequence[str], *, reason: str) -> int:
     """pending or failed → skipped; how many. What failed is still reported."""
-    return conn.execute(
+    rows = column(
+        conn,
         "UPDATE rollout_target SET state = 'skipped', finished_at = clock_timestamp(),"
         " error = concat_ws('; ', %s::text, error)"
-        " WHERE rollout_id = %s AND tenant_id = ANY(%s) AND state IN ('pending', 'failed')",
+        " WHERE rollout_id = %s AND tenant_id = ANY(%s) AND state IN ('pending', 'failed')"
+        " RETURNING rollout_id || '/' || tenant_id",
         [f"skipped: {reason[:200]}", rollout_id, list(tenant_ids)],
-    ).rowcount
+    )
+    job.withdraw(conn, JobKind.MEMBER, rows)
+    return len(rows)
 
 
-def leave_behind(conn: Connection, rollout_id: int) -> int:
-    """pending → stale, at an abort; how many."""
-    return conn.execute(
+def leave_behind(conn: Connection, rollout_id: int, tenant_id: str | None = None) -> None:
+    """pending → stale, of this tenant or of all, at an abort."""
+    rows = column(
+        conn,
         "UPDATE rollout_target SET state = 'stale', finished_at = clock_timestamp()"
-        " WHERE rollout_id = %s AND state = 'pending'",
-        [rollout_id],
-    ).rowcount
+        " WHERE rollout_id = %(id)s AND state = 'pending'"
+        " AND (%(tenant)s::text IS NULL OR tenant_id = %(tenant)s) RETURNING rollout_id || '/' || tenant_id",
+        {"id": rollout_id, "tenant": tenant_id},
+    )
+    job.withdraw(conn, JobKind.MEMBER, rows)
 
 
 # -------------------------------------------------------------------------------------- reading
@@ -415,6 +392,7 @@ def page(
         conn,
         TargetRow,
         "FROM rollout_target t JOIN tenant ON tenant.id = t.tenant_id"
+        " LEFT JOIN job ON job.kind = 'member' AND job.subject = t.rollout_id || '/' || t.tenant_id"
         " WHERE t.rollout_id = %(id)s AND (%(after)s::text IS NULL OR t.tenant_id > %(after)s)"
         " AND (%(state)s::text IS NULL OR t.state = %(state)s) ORDER BY t.tenant_id LIMIT %(limit)s",
         {"id": rollout_id, "after": after, "limit": limit, "state": state},

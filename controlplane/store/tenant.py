@@ -374,13 +374,15 @@ which an index can have."""
 
 
 def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
-    """Tenants that are still served and whose grace is over, locked."""
+    """Tenants that are still served and whose grace is over, locked, in the order of their ids as whoever
+    locks several does."""
+    over = "spec->>'lifecycle' = 'active' AND spec->>'grace_ends_at' <= " + _MOMENT.format("now()")
     return select(
         conn,
         TenantRow,
-        "FROM tenant WHERE spec->>'lifecycle' = 'active'"
-        f" AND spec->>'grace_ends_at' <= {_MOMENT.format('statement_timestamp()')}"
-        " ORDER BY spec->>'grace_ends_at' LIMIT %s FOR UPDATE SKIP LOCKED",
+        f"FROM tenant WHERE {over} AND id IN"  # noqa: S608 — constants
+        f" (SELECT id FROM tenant WHERE {over} ORDER BY spec->>'grace_ends_at' LIMIT %s)"
+        " ORDER BY id FOR NO KEY UPDATE",
         [limit],
     ).fetchall()
 
@@ -407,12 +409,13 @@ def notify_trials(conn: Connection, *, limit: int) -> None:
 
 
 def due_for_observation(conn: Connection, *, limit: int) -> list[str]:
-    """Tenants whose periodic observation has come; it is put off at once, so two that look don't both ask."""
+    """Tenants whose periodic observation has come; it is put off at once, so two that look don't both ask.
+    Locked as `past_grace` locks."""
     return column(
         conn,
-        "UPDATE tenant SET next_observation_at = NULL WHERE id IN (SELECT id FROM tenant"
-        " WHERE next_observation_at <= statement_timestamp() ORDER BY next_observation_at LIMIT %s FOR UPDATE"
-        " SKIP LOCKED)"
-        " RETURNING id",
+        "WITH due AS (SELECT id FROM tenant WHERE id IN (SELECT id FROM tenant"
+        "   WHERE next_observation_at <= statement_timestamp() ORDER BY next_observation_at LIMIT %s)"
+        "  ORDER BY id FOR NO KEY UPDATE)"
+        " UPDATE tenant SET next_observation_at = NULL FROM due WHERE tenant.id = due.id RETURNING tenant.id",
         [limit],
     )

@@ -181,7 +181,7 @@ class Fleet:
                 return detail
             with self.registry.connection() as conn:
                 conn.execute("UPDATE rollout SET not_before = clock_timestamp()")
-                conn.execute("UPDATE rollout_target SET next_attempt_at = clock_timestamp()")
+                conn.execute("UPDATE job SET due_at = now() WHERE kind = 'member' AND state = 'waiting'")
         raise AssertionError(f"not over: {self.show(rollout_id)}")
 
     def show(self, rollout_id: int) -> RolloutDetail:

@@ -52,7 +52,6 @@ class Careful:
             conn.execute(
                 "UPDATE job SET due_at = least(due_at, now()) WHERE due_at < now() + interval '1 hour'"
             )
-            conn.execute("UPDATE rollout_target SET next_attempt_at = clock_timestamp()")
 
     def age(self, **interval: int) -> None:
         """So much time has passed since snapshots were requested and rollouts ended."""

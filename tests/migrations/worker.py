@@ -14,10 +14,11 @@ def main() -> None:
     url, lease = sys.argv[1:]
     ctx = context(url, lease_seconds=float(lease))
     while True:
-        rollouts.work(ctx, threads=4)
         with ctx.registry.connection() as conn:
-            if not any(row.state == "running" for row in rollout.page(conn, before=None, limit=1)):
-                return
+            [newest] = rollout.page(conn, before=None, limit=1)
+        if newest.state != "running":
+            return
+        rollouts.work(ctx, newest.id, threads=4)
         time.sleep(0.05)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.job import JobKind, Lane
+from controlplane.domain.rollout import database_lock
 from controlplane.store import freeze, job
 from controlplane.store.registry import Connection, Registry
 from tests.harness.queue import beat, claim, claimed, run_out, taken_over
@@ -68,6 +71,25 @@ def test_terraform_is_frozen_where_a_tenants_job_would_go_on_to_it(crowded: Regi
         assert claim(crowded, lane=Lane.LONG) is None
         freeze.lift(conn, "terraform", actor="api:ann")
     assert claimed(crowded, lane=Lane.LONG, kinds=[TENANT]).id == held.id
+
+
+@pytest.mark.parametrize(
+    ("scope", "covered"), [("all", True), (CLUSTER, True), (TWO, True), ("terraform", False), (ONE, False)]
+)
+def test_a_tenants_freeze_covers_its_database_too(crowded: Registry, scope: str, covered: bool) -> None:
+    """A migration has the database's lock and not the tenant's, by one rule for all statements."""
+    asked: dict[str, Any] = {"lane": Lane.LONG, "kinds": [JobKind.MEMBER]}
+    with crowded.connection() as conn:
+        job.ensure(conn, JobKind.MEMBER, f"1/{TWO}", reason="x", actor="rollout", lock=database_lock(TWO))
+        frozen(conn, scope, interrupts=True)
+        assert (claim(crowded, **asked) is None) is covered
+        freeze.lift(conn, scope, actor="api:ann")
+        conn.execute("UPDATE job SET state = 'waiting', holder = NULL, lease_until = NULL")
+        held = claimed(crowded, **asked)
+        frozen(conn, scope, interrupts=True)
+        assert beat(conn, held) == (set() if covered else {held.fencing_token})
+        run_out(conn)
+        assert (taken_over(crowded, lane=Lane.LONG) is None) is covered
 
 
 def test_a_freeze_ends_by_itself(crowded: Registry) -> None:

@@ -10,7 +10,7 @@ from benchmarks.history import fill
 from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.services import timers
-from controlplane.store import event, history, job, notification, operation, summary
+from controlplane.store import event, history, job, notification, operation, rollout_target, summary
 from controlplane.store.registry import Connection, Registry, one
 
 # ---------------------------------------------------------------------------------- by an index
@@ -73,6 +73,16 @@ _LARGE = (
     "INSERT INTO preview (tenant_id, actor, state, finished_at)"
     " SELECT id, 'support', 'done', clock_timestamp() FROM tenant",
     "UPDATE tenant SET next_observation_at = clock_timestamp() WHERE slug = 'slug-7'",
+    "INSERT INTO release (number, adapter, checksum, actor) VALUES ('0002', 'sql', 'x', 'x')",
+    "INSERT INTO rollout (release, state, spec, actor)"
+    " VALUES ('0002', 'running', '{\"concurrency\": 16, \"per_cluster\": 4}', 'x')",
+    "INSERT INTO rollout_target (rollout_id, tenant_id, wave, cluster_id)"
+    " SELECT rollout.id, tenant.id, 0, 'c-' || right(tenant.id, 2) FROM rollout, tenant",
+    "INSERT INTO job (kind, subject, lock, lane, priority, state, fencing_token, holder, lease_until)"
+    " SELECT 'member', rollout_id || '/' || tenant_id, 'database:' || tenant_id, 'long', 2, 'running', 1,"
+    "  'x', 'infinity' FROM rollout_target ORDER BY tenant_id LIMIT 16",
+    "UPDATE rollout_target SET state = 'running' WHERE tenant_id IN"
+    " (SELECT split_part(subject, '/', 2) FROM job WHERE kind = 'member')",
     "UPDATE tenant SET needs_attention = 'look', runbook = 'retrying' WHERE slug = 'slug-8'",
 )
 
@@ -121,6 +131,10 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
         lambda conn: job.beat(conn, "w", [1], lanes=[Lane.QUICK], version="", seconds=60),
         "job_holder",
     ),
+    "who of a rollout may be started": (
+        lambda conn: rollout_target.turn(conn, _rollout(conn)),
+        "rollout_target_pending",
+    ),
     "how many need attention": (summary.needing_attention, "tenant_attention"),
     "operations that are parked": (
         lambda conn: operation.page(conn, before=None, limit=50, state="parked"),
@@ -136,6 +150,10 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
     ),
     "one operation": (lambda conn: operation.get(conn, 7), "job_history_absorbed"),
 }
+
+
+def _rollout(conn: Connection) -> int:
+    return int(one(conn.execute("SELECT id FROM rollout").fetchone())["id"])
 
 
 @pytest.mark.parametrize("name", LOOKS_FOR_WORK)

@@ -186,6 +186,53 @@ def test_a_dead_workers_job_is_taken_over_with_a_higher_fencing_token(asked: Reg
     assert taken_over(asked) is None
 
 
+def test_a_job_may_begin_without_waiting_where_its_lock_is_free(registry: Registry) -> None:
+    kind = JobKind.MEMBER
+    with registry.connection() as conn:
+        job.ensure(conn, kind, "waits", reason="x", actor="rollout", lock="lock-0")
+        job.ensure(conn, JobKind.EXPORT, "7", reason="x", actor="test", lock="lock-1")
+        claimed(registry, lane=Lane.LONG, kinds=[JobKind.EXPORT])
+        locks = {"waits": "lock-9", "shut-out": "lock-1", "one": "lock-2", "two": "lock-2", "three": "lock-3"}
+        began = job.start(conn, kind, locks, holder="w1", seconds=30, actor="rollout").fetchall()
+        assert [held.subject for held in began] == ["one", "three"]
+        assert job.start(conn, kind, locks, holder="w2", seconds=30).fetchall() == []
+        assert {(held.lane, held.attempts, held.holder) for held in began} == {(Lane.LONG, 1, "w1")}
+        assert {row(conn, held.id)["priority"] for held in began} == {2}
+        assert job.is_running(conn, "lock-3")
+        assert beat(conn, began[1]) == {began[1].fencing_token}
+        job.finish(conn, began[1])
+        assert not job.is_running(conn, "lock-3")
+
+
+def test_whoever_begins_the_same_at_once_begins_it_once(registry: Registry) -> None:
+    started: list[Job] = []
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        with registry.connection() as conn:
+            locks = {str(n): f"lock-{n}" for n in range(20)}
+            started.extend(job.start(conn, JobKind.MEMBER, locks, holder="w", seconds=30).fetchall())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(int(held.subject) for held in started) == list(range(20))
+
+
+def test_what_waits_is_withdrawn_and_what_runs_is_not(registry: Registry) -> None:
+    with registry.connection() as conn:
+        for subject in ("a", "b", "c"):
+            job.ensure(conn, JobKind.MEMBER, subject, reason="x", actor="rollout")
+        held = claimed(registry, lane=Lane.LONG)
+        job.withdraw(conn, JobKind.MEMBER, ["a", "b"])
+        job.withdraw(conn, JobKind.EXPORT, ["c"])
+        left = conn.execute("SELECT subject FROM job ORDER BY subject").fetchall()
+    assert (held.subject, [found["subject"] for found in left]) == ("a", ["a", "c"])
+
+
 def test_the_fencing_token_rises_over_all_jobs(registry: Registry) -> None:
     with registry.connection() as conn:
         tokens = []

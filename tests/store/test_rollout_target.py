@@ -1,15 +1,18 @@
-"""Claims of targets: one holder at a time, and none that was superseded writes."""
+"""The targets of a rollout and the jobs that hold them: who may be started, and what a holder records."""
 
 from __future__ import annotations
 
 import pytest
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.errors import LeaseLost
-from controlplane.domain.rollout import Spec
-from controlplane.store import rollout, rollout_target
+from controlplane.domain.errors import Conflict
+from controlplane.domain.job import Job, JobKind, Lane
+from controlplane.domain.rollout import Spec, Target, database_lock, subject_of
+from controlplane.services import rollouts
+from controlplane.store import freeze, job, move, rollout, rollout_target
 from controlplane.store.registry import Connection, Registry
 from controlplane.store.rollout_target import Outcome
+from tests.harness.queue import run_out, taken_over
 
 TENANTS = [f"t-{'a' * 11}{letter}" for letter in "abc"]
 CLUSTER = "c-" + "a" * 12
@@ -37,13 +40,28 @@ def started(registry: Registry) -> int:
     return rollout_id
 
 
-def claim(conn: Connection, rollout_id: int, *tenants: str, holder: str = "one") -> list[tuple[str, int]]:
-    claimed = rollout_target.claim(conn, rollout_id, tenants, holder=holder, seconds=30)()
-    return sorted((target.tenant_id, target.fencing_token) for target in claimed)
+def begin(conn: Connection, rollout_id: int, *tenants: str, holder: str = "one") -> list[Job]:
+    """Those of these that could be begun, by tenant."""
+    locks = {subject_of(rollout_id, tenant): database_lock(tenant) for tenant in tenants}
+    with conn.transaction():
+        held = job.start(conn, JobKind.MEMBER, locks, holder=holder, seconds=30, actor="rollout").fetchall()
+        begun: list[Target] = rollout_target.begin(conn, rollout_id, list(locks), holder=holder).fetchall()
+    subjects = {subject_of(target.rollout_id, target.tenant_id) for target in begun}
+    return sorted((found for found in held if found.subject in subjects), key=lambda found: found.subject)
 
 
-def expire(conn: Connection) -> None:
-    conn.execute("UPDATE rollout_target SET until = clock_timestamp() - interval '1 second'")
+def of(jobs: list[Job]) -> list[str]:
+    return [held.subject.partition("/")[2] for held in jobs]
+
+
+def finish(conn: Connection, rollout_id: int, *jobs: Job) -> None:
+    rollout_target.finish(conn, rollout_id, [Outcome(held, 1.0) for held in jobs], release="0002")
+
+
+def put_back(conn: Connection, held: Job, after: float) -> None:
+    with conn.transaction():
+        rollout_target.put_back(conn, held, error="a lock")
+        job.put_back(conn, held, after=after, error="a lock", counts=True)
 
 
 def states(conn: Connection) -> list[str]:
@@ -51,34 +69,65 @@ def states(conn: Connection) -> list[str]:
     return [row["state"] for row in rows]
 
 
-def test_a_target_is_claimed_once_until_its_lease_runs_out(registry: Registry, started: int) -> None:
+def jobs(conn: Connection) -> int:
+    return len(conn.execute("SELECT FROM job WHERE kind = 'member'").fetchall())
+
+
+def turn(conn: Connection, rollout_id: int) -> tuple[dict[str, int], list[str]]:
+    with conn.transaction():
+        _, running, candidates = rollout_target.turn(conn, rollout_id)
+    return running, [candidate.tenant_id for candidate in candidates]
+
+
+def test_a_target_is_begun_once_and_its_worker_that_dies_is_taken_over(
+    registry: Registry, started: int
+) -> None:
     with registry.connection() as conn:
-        assert claim(conn, started, *TENANTS[:2]) == [(TENANTS[0], 1), (TENANTS[1], 1)]
-        assert claim(conn, started, *TENANTS, holder="two") == [(TENANTS[2], 1)]
-        assert rollout_target.renew(conn, started, [(TENANTS[0], 1)], seconds=30) == 1
-        expire(conn)
-        assert claim(conn, started, TENANTS[0], holder="two") == [(TENANTS[0], 2)]
+        first, _ = begin(conn, started, *TENANTS[:2])
+        assert of(begin(conn, started, *TENANTS, holder="two")) == [TENANTS[2]]
+        assert first.attempts == 1
+        assert states(conn) == ["running"] * 3
+        run_out(conn)
+        conn.execute("UPDATE job SET lease_until = 'infinity' WHERE id <> %s", [first.id])
+        assert begin(conn, started, TENANTS[0], holder="two") == []
+        taken = taken_over(registry, "two", Lane.LONG)
+        assert taken is not None
+        assert (taken.id, taken.attempts, taken.orphan) == (first.id, 2, True)
+        assert taken.fencing_token > first.fencing_token
 
 
-def test_a_claim_passes_over_what_another_one_has_locked(registry: Registry, started: int) -> None:
-    with registry.connection() as first, registry.connection() as second, first.transaction():
-        assert claim(first, started, TENANTS[0])
-        assert claim(second, started, *TENANTS, holder="two") == [(TENANTS[1], 1), (TENANTS[2], 1)]
+def test_a_database_is_changed_by_one_rollout_at_a_time(registry: Registry, started: int) -> None:
+    """Where the one before was aborted over a target that runs still; and whoever moves it waits for that."""
+    with registry.connection() as conn:
+        assert not move.rollout_is_at(conn, TENANTS[0])
+        [held] = begin(conn, started, TENANTS[0])
+        rollouts.abort(conn, started, actor="x", reason="not today")
+        again = rollout.insert(conn, release="0002", spec=Spec(), actor="x")
+        rollout_target.enrol(conn, again, dict.fromkeys(TENANTS, 0))
+        assert turn(conn, again) == ({}, TENANTS[1:])
+        assert begin(conn, again, TENANTS[0]) == []
+        assert move.rollout_is_at(conn, TENANTS[0])
+        finish(conn, started, held)
+        assert not move.rollout_is_at(conn, TENANTS[0])
+        assert turn(conn, again) == ({}, TENANTS)
 
 
 def test_who_may_be_started_is_listed_while_its_cluster_has_room(registry: Registry, started: int) -> None:
     with registry.connection() as conn:
         conn.execute("UPDATE rollout SET spec = spec || '{\"per_cluster\": 2}'")
         assert turn(conn, started) == ({}, TENANTS[:2])
-        claim(conn, started, TENANTS[0])
+        [first] = begin(conn, started, TENANTS[0])
         assert turn(conn, started) == ({CLUSTER: 1}, TENANTS[1:])
-        claim(conn, started, TENANTS[1])
+        [second] = begin(conn, started, TENANTS[1])
         assert turn(conn, started) == ({CLUSTER: 2}, [])
+        put_back(conn, first, after=60)
+        run_out(conn)
+        assert turn(conn, started) == ({CLUSTER: 2}, [])
+        finish(conn, started, second)
+        assert turn(conn, started) == ({CLUSTER: 1}, TENANTS[2:])
         assert rollout_target.is_open(conn, started, up_to_wave=0)
-        expire(conn)
-        assert turn(conn, started) == ({}, TENANTS[:2])
         conn.execute("UPDATE rollout_target SET wave = 1, state = 'pending'")
-        assert turn(conn, started) == ({}, [])
+        assert turn(conn, started) == ({CLUSTER: 1}, [])
         assert not rollout_target.is_open(conn, started, up_to_wave=0)
 
 
@@ -89,33 +138,81 @@ def test_clusters_take_turns(registry: Registry, started: int) -> None:
         assert turn(conn, started) == ({}, [TENANTS[0], TENANTS[2], TENANTS[1]])
 
 
-def turn(conn: Connection, rollout_id: int) -> tuple[dict[str, int], list[str]]:
-    with conn.transaction():
-        _, running, candidates = rollout_target.turn(conn, rollout_id)
-    return running, [candidate.tenant_id for candidate in candidates]
+@pytest.mark.parametrize(("scope", "left"), [("all", []), (CLUSTER, []), (TENANTS[1], TENANTS[::2])])
+def test_what_is_frozen_is_neither_listed_nor_begun(
+    registry: Registry, started: int, scope: str, left: list[str]
+) -> None:
+    with registry.connection() as conn:
+        frozen = {"seconds": 60, "actor": "x", "reason": "an incident", "interrupts": False}
+        freeze.begin(conn, scope, **frozen)  # type: ignore[arg-type]
+        assert turn(conn, started) == ({}, left)
+        assert of(begin(conn, started, *TENANTS)) == left
+        assert jobs(conn) == len(left)
+        freeze.lift(conn, scope, actor="x")
+        freeze.begin(conn, "terraform", **frozen)  # type: ignore[arg-type]
+        assert of(begin(conn, started, *TENANTS)) == [each for each in TENANTS if each not in left]
+
+
+def test_one_that_can_not_be_begun_keeps_no_job(registry: Registry, started: int) -> None:
+    with registry.connection() as conn:
+        conn.execute(
+            "UPDATE tenant SET spec = jsonb_set(spec, '{lifecycle}', '\"closed\"') WHERE id = %s",
+            [TENANTS[0]],
+        )
+        conn.execute("INSERT INTO placement VALUES (%s, 2, %s, 'target')", [TENANTS[1], CLUSTER])
+        conn.execute(
+            "INSERT INTO move (tenant_id, destination, plan, by_hand, source, target, reason, actor)"
+            " VALUES (%s, 'shared', 'shared', true, 1, 2, 'x', 'x')",
+            [TENANTS[1]],
+        )
+        assert turn(conn, started) == ({}, TENANTS[::2])
+        assert of(begin(conn, started, *TENANTS)) == [TENANTS[2]]
+        assert states(conn) == ["skipped", "pending", "running"]
+        assert jobs(conn) == 1
 
 
 def test_a_superseded_holder_records_nothing(registry: Registry, started: int) -> None:
-    stale = Outcome(TENANTS[0], fencing_token=1, seconds=1.0)
     with registry.connection() as conn:
-        claim(conn, started, TENANTS[0])
-        expire(conn)
-        claim(conn, started, TENANTS[0], holder="two")
-        assert rollout_target.renew(conn, started, [(TENANTS[0], 1)], seconds=30) == 0
-        rollout_target.finish(conn, started, [stale])
-        with pytest.raises(LeaseLost, match="not there, or in other hands"):
-            rollout_target.fail(conn, started, stale, file="", statement="", error="x")
-        with pytest.raises(LeaseLost):
-            rollout_target.put_back(conn, started, stale, after=0, error="x")
+        [stale] = begin(conn, started, TENANTS[0])
+        run_out(conn)
+        newest = taken_over(registry, "two", Lane.LONG)
+        assert newest is not None
+        finish(conn, started, stale)
         assert states(conn) == ["running", "pending", "pending"]
-        rollout_target.finish(conn, started, [Outcome(TENANTS[0], fencing_token=2, seconds=1.0)])
+        assert conn.execute("SELECT FROM tenant WHERE release IS NOT NULL").fetchall() == []
+        finish(conn, started, newest)
         assert states(conn) == ["done", "pending", "pending"]
+        assert jobs(conn) == 0
+
+
+def test_what_waits_for_another_attempt_is_shown_and_goes_with_whoever_decides(
+    registry: Registry, started: int
+) -> None:
+    with registry.connection() as conn:
+        for held in begin(conn, started, *TENANTS):
+            put_back(conn, held, after=60)
+        shown = rollout_target.page(conn, started, after=None, limit=9)
+        assert {(row.state, row.attempts, row.error) for row in shown} == {("pending", 1, "a lock")}
+        assert all(row.next_attempt_at is not None for row in shown)
+        rollouts.skip(conn, started, [TENANTS[0]], actor="x", reason="it leaves us")
+        assert (states(conn), jobs(conn)) == (["skipped", "pending", "pending"], 2)
+        rollouts.abort(conn, started, actor="x", reason="not today")
+        assert (states(conn), jobs(conn)) == (["skipped", "stale", "stale"], 0)
+        shown = rollout_target.page(conn, started, after=None, limit=9)
+        assert {(row.attempts, row.next_attempt_at) for row in shown} == {(None, None)}
+
+
+def test_what_runs_can_not_be_skipped(registry: Registry, started: int) -> None:
+    with registry.connection() as conn:
+        begin(conn, started, TENANTS[0])
+        with pytest.raises(Conflict, match="only targets that are pending"):
+            rollouts.skip(conn, started, [TENANTS[0]], actor="x", reason="too late")
+        assert (states(conn)[0], jobs(conn)) == ("running", 1)
 
 
 def test_done_raises_the_release_and_asks_for_one_operation(registry: Registry, started: int) -> None:
     with registry.connection() as conn:
-        claim(conn, started, *TENANTS)
-        rollout_target.finish(conn, started, [Outcome(tenant, 1, 1.0) for tenant in TENANTS])
+        finish(conn, started, *begin(conn, started, *TENANTS))
         rows = conn.execute("SELECT resource_id, reason FROM operation ORDER BY 1").fetchall()
         released = conn.execute("SELECT DISTINCT release FROM tenant").fetchall()
     assert [row["resource_id"] for row in rows] == TENANTS

@@ -119,13 +119,11 @@ def _run(ctx: Context, handler: Handler, job: Job) -> None:
                         jobs.finish(conn, job)
                     else:
                         jobs.put_back(conn, job, after=again, anew=True)
-        except LeaseLost as error:
-            log.warning("%s given up: %s", _name(job), error)
         except RegistryUnavailable as error:
             log.warning("%s given up: %s", _name(job), error)
             raise
         except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the job
-            _record(ctx, handler, job, error)
+            record(ctx, handler, job, error)
 
 
 def _spare_the_workers(job: Job) -> None:
@@ -135,7 +133,11 @@ def _spare_the_workers(job: Job) -> None:
         raise Retryable(f"its worker died {job.attempts - 1} times")
 
 
-def _record(ctx: Context, handler: Handler, job: Job, error: Exception) -> None:
+def record(ctx: Context, handler: Handler, job: Job, error: Exception) -> None:
+    """What becomes of a job that failed, on the job and beside it; nothing where another holder has it."""
+    if isinstance(error, LeaseLost):
+        log.warning("%s given up: %s", _name(job), error)
+        return
     trouble = judge(error, job, jitter=random.random())  # noqa: S311 — spreads load, guards nothing
     if isinstance(error, ControlPlaneError):
         log.log(logging.WARNING if trouble.counts else logging.INFO, "%s: %s", _name(job), trouble.message)

@@ -19,6 +19,7 @@ HANDLERS: Handlers = {
     JobKind.EXPORT: Handler(exports.work, exports.trouble),
     JobKind.REHEARSAL: Handler(rehearsals.work, rehearsals.trouble),
     JobKind.ROLLOUT: Handler(rollouts.handle),
+    JobKind.MEMBER: rollouts.MEMBER,
     JobKind.SNAPSHOT: Handler(snapshots.work),
     **{kind: Handler(duties.handler(kind)) for kind in duties.DUTIES},
 }

@@ -40,7 +40,7 @@ class Duty:
 
 
 def run_timers(ctx: Context) -> int:
-    with ctx.registry.connection() as conn, conn.transaction():
+    with ctx.registry.connection() as conn:
         return timers.run(conn, limit=TIMERS_AT_MOST)
 
 

@@ -598,7 +598,7 @@ CREATE TABLE rollout (
 );
 CREATE UNIQUE INDEX rollout_one_open ON rollout ((true)) WHERE state IN ('running', 'paused', 'halted');
 
--- One tenant of a rollout. `fencing_token` only rises; a write that carries a lower one is refused.
+-- One tenant of a rollout, as people see it; its job is what is waited for, held and tried again.
 -- `was_closed`: it was skipped because its tenant had closed, and is taken along after all if that comes back
 -- before the rollout ends; one that a person skipped is not.
 CREATE TABLE rollout_target (
@@ -610,11 +610,6 @@ CREATE TABLE rollout_target (
     state           text NOT NULL DEFAULT 'pending'
                     CHECK (state IN ('pending', 'running', 'done', 'failed', 'skipped', 'stale')),
     was_closed      boolean NOT NULL DEFAULT false,
-    attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    fencing_token   bigint NOT NULL DEFAULT 0,
-    holder          text,
-    until           timestamptz NOT NULL DEFAULT '-infinity',
     file            text,
     statement       text,
     error           text,
@@ -625,7 +620,7 @@ CREATE TABLE rollout_target (
 );
 -- Who may be started next is asked for at every turn of every worker. In the order in which they are started;
 -- the cluster is in the index, so that those of a busy cluster are passed over without a look at the table.
-CREATE INDEX rollout_target_pending ON rollout_target (rollout_id, wave, next_attempt_at, tenant_id)
+CREATE INDEX rollout_target_pending ON rollout_target (rollout_id, wave, tenant_id)
     INCLUDE (cluster_id) WHERE state = 'pending';
 CREATE INDEX rollout_target_running ON rollout_target (rollout_id, wave) WHERE state = 'running';
 CREATE INDEX rollout_target_tenant ON rollout_target (tenant_id, rollout_id DESC);

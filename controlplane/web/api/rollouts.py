@@ -210,7 +210,7 @@ def _target(row: TargetRow) -> dict[str, Any]:
         "from_release": row.from_release,
         "state": row.state,
         "attempts": row.attempts,
-        "next_attempt_at": render.moment(row.next_attempt_at) if row.state is TargetState.PENDING else None,
+        "next_attempt_at": render.moment(row.next_attempt_at),
         "file": row.file,
         "statement": row.statement,
         "error": row.error,
