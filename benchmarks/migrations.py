@@ -59,7 +59,7 @@ from controlplane.workers.providers.ports import Credential
 
 RESULTS = Path(__file__).parent / "results"
 THREADS = 8
-AHEAD = 4  # targets that the rollout may hold claimed beyond those that its threads are at
+AHEAD = 4  # members that the rollout may hold claimed beyond those that its threads are at
 LOGIN, PASSWORD = "bench_migrator", "bench-migrator-password"
 TEMPLATE = "bench_template"
 OPTIONS = {"max_connections": "100", "shared_buffers": "2GB"}

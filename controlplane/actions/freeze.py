@@ -59,13 +59,13 @@ for _subject, _params, _what in (
     (
         Subject.TENANT,
         Freeze,
-        "Begin no change of it: no other plan, no repair, no move, no purge. Exports, dry runs and a rollout"
-        " that is under way go on.",
+        "Begin no change of it: no other plan, no repair, no move, no migration, no purge. Exports and dry"
+        " runs go on, and rollouts without it.",
     ),
     (
         Subject.CLUSTER,
         Freeze,
-        "Begin no change of it and of the tenants on it; a rollout that is under way goes on.",
+        "Begin no change of it and of the tenants on it; rollouts go on without those.",
     ),
     (Subject.FLEET, FreezeFleet, "Begin no work at all, or none that runs Terraform."),
 ):

@@ -202,7 +202,7 @@ def _print_rehearsal(found: Json) -> None:
     )
     if found["estimate"] is not None:
         seconds, lock = found["estimate"]["seconds"], found["estimate"]["longest_lock"]
-        show.line(f"for {found['targets']} tenants about {seconds:g} s, locks up to {lock:g} s")
+        show.line(f"for {found['tenants']} tenants about {seconds:g} s, locks up to {lock:g} s")
 
 
 def _longest(locks: list[Json]) -> str | None:

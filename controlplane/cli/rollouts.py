@@ -12,7 +12,7 @@ from controlplane.cli import options, show
 from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Failure
 from controlplane.cli.watching import await_end
-from controlplane.domain.rollout import TargetState
+from controlplane.domain.rollout import MemberState
 
 rollout_id = click.argument("rollout", type=click.IntRange(1))
 
@@ -89,21 +89,21 @@ def list_(*, limit: int, everything: bool, as_json: bool) -> None:
 
 @command.command("show")
 @rollout_id
-@click.option("--targets", is_flag=True, help="Every tenant of it.")
-@click.option("--state", type=click.Choice([state.value for state in TargetState]), help="Those alone.")
+@click.option("--members", is_flag=True, help="Every tenant of it.")
+@click.option("--state", type=click.Choice([state.value for state in MemberState]), help="Those alone.")
 @options.as_json
-def show_(*, rollout: int, targets: bool, state: str | None, as_json: bool) -> None:
+def show_(*, rollout: int, members: bool, state: str | None, as_json: bool) -> None:
     """One rollout: its waves, and its failures grouped by error."""
     api = Api.from_environment()
     found = api.get(f"/v1/rollouts/{rollout}")
-    if targets or state is not None:
-        found["targets"] = api.listing(f"/v1/rollouts/{rollout}/targets", limit=None, state=state)["items"]
+    if members or state is not None:
+        found["members"] = api.listing(f"/v1/rollouts/{rollout}/members", limit=None, state=state)["items"]
     if as_json:
         show.as_json(found)
         return
     _print(found)
-    if "targets" in found:
-        _print_targets(found["targets"])
+    if "members" in found:
+        _print_members(found["members"])
 
 
 @command.command()
@@ -280,22 +280,22 @@ def _print_snapshots(snapshots: list[Json]) -> None:
     )
 
 
-def _print_targets(targets: list[Json]) -> None:
+def _print_members(members: list[Json]) -> None:
     show.line()
     show.table(
         ["TENANT", "SLUG", "WAVE", "FROM", "STATE", "TRIES", "TOOK", "ERROR"],
         [
             (
-                target["tenant"],
-                target["slug"],
-                target["wave"] + 1,
-                target["from_release"],
-                target["state"],
-                target["attempts"],
-                show.seconds(target["seconds"]),
-                target["error"],
+                member["tenant"],
+                member["slug"],
+                member["wave"] + 1,
+                member["from_release"],
+                member["state"],
+                member["attempts"],
+                show.seconds(member["seconds"]),
+                member["error"],
             )
-            for target in targets
+            for member in members
         ],
-        none="no targets",
+        none="no members",
     )

@@ -1,12 +1,12 @@
 """A rollout: one release, brought to every tenant in waves. Everything that decides, and nothing that does.
 
                     ┌──pause──▶ paused ──┐
-    start ──▶ running ◀─────resume───────┤          a target:  pending ⇄ running ──▶ done
+    start ──▶ running ◀─────resume───────┤          a member:  pending ⇄ running ──▶ done
                  │  ├──halt───▶ halted ──┘                        │         └──▶ failed ──retry──▶ pending
                  │  └──finish─▶ done                              └─ skip ─▶ skipped      └─skip─▶ skipped
                  └─────abort──▶ aborted (what was pending is stale: it keeps its release)
 
-A rollout is done when every target is done or skipped, and not before: failures within the budget do
+A rollout is done when every member is done or skipped, and not before: failures within the budget do
 not stop the others, but the rollout then halts at its end until each is retried or skipped. In the
 first wave, the canary, no failure is within the budget.
 """
@@ -35,8 +35,8 @@ class RolloutState(State):
     DONE = "done", "running"
 
 
-class TargetState(State):
-    """A target is skipped by a person, or as its tenant has closed; in the second case it is taken back if
+class MemberState(State):
+    """A member is skipped by a person, or as its tenant has closed; in the second case it is taken back if
     that returns. Stale: the rollout was aborted over it."""
 
     PENDING = "pending", "running", "failed", "skipped"
@@ -57,7 +57,7 @@ class SnapshotState(State):
 
 
 AT_ONCE = 16
-"""Targets that one worker's slot works on at once; what a rollout allows beyond that is others' share."""
+"""Members that one worker's slot works on at once; what a rollout allows beyond that is others' share."""
 
 
 class RehearsalState(State):
@@ -112,7 +112,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Hours in which targets may be started: "mon-fri 22:00-05:30 Europe/Berlin". One that ends at or
+    """Hours in which members may be started: "mon-fri 22:00-05:30 Europe/Berlin". One that ends at or
     before its start ends on the next day; its days are those on which it starts."""
 
     text: str
@@ -209,10 +209,10 @@ DEFAULT_WAVES = (Wave(share=0.01), Wave(share=0.1), Wave(share=0.5), Wave(share=
 class Spec:
     """How a rollout goes. Times in seconds.
 
-    `concurrency`: targets at once over the fleet, `per_cluster`: on one cluster; 1 and 1 is the
+    `concurrency`: members at once over the fleet, `per_cluster`: on one cluster; 1 and 1 is the
     sequential mode. `pace`: least time between two starts. `wave_pause`: rest between two waves.
-    `failures`, `failure_ratio`: it halts beyond the larger of the two, the ratio being of all targets.
-    `attempts`: tries of one target where the trouble may pass (a lock that was not had, a lost
+    `failures`, `failure_ratio`: it halts beyond the larger of the two, the ratio being of all members.
+    `attempts`: tries of one member where the trouble may pass (a lock that was not had, a lost
     connection). `lock_timeout`, `statement_timeout`: of every statement of a migration.
     `snapshot_timeout`: how long a cluster's snapshot may take, where a plan asks for one before a
     migration; `snapshot_days`: for how many days it is kept once the rollout has ended.
@@ -279,23 +279,23 @@ def _texts(data: Mapping[str, Any], name: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class FleetTenant:
     """A tenant as the waves see it."""
 
     tenant_id: str
     slug: str
 
 
-def waves(fleet: Sequence[Member], spec: Spec, *, seed: str) -> dict[str, int]:
+def waves(fleet: Sequence[FleetTenant], spec: Spec, *, seed: str) -> dict[str, int]:
     """tenant id → its wave, counted from 0. Whoever no wave names or reaches is in the last one.
 
     Shares are of the whole fleet and cumulative. Who is in them is drawn by `seed` (the release), so
     that it is not the same customers who are the canaries each time, and the same on every look.
     Raises Invalid for a name that is no tenant's.
     """
-    known = {name: member.tenant_id for member in fleet for name in (member.tenant_id, member.slug)}
+    known = {name: tenant.tenant_id for tenant in fleet for name in (tenant.tenant_id, tenant.slug)}
     drawn = sorted(
-        (member.tenant_id for member in fleet),
+        (tenant.tenant_id for tenant in fleet),
         key=lambda tenant_id: hashlib.sha256(f"{seed}\0{tenant_id}".encode()).digest(),
     )
     placed: dict[str, int] = {}
@@ -309,7 +309,7 @@ def waves(fleet: Sequence[Member], spec: Spec, *, seed: str) -> dict[str, int]:
             for tenant_id in [t for t in drawn if t not in placed][: max(room, 0)]:
                 placed[tenant_id] = number
     last = last_wave(spec)
-    return {member.tenant_id: placed.get(member.tenant_id, last) for member in fleet}
+    return {tenant.tenant_id: placed.get(tenant.tenant_id, last) for tenant in fleet}
 
 
 def last_wave(spec: Spec) -> int:
@@ -330,7 +330,7 @@ def next_batch(
     spec: Spec, running: Mapping[str, int], candidates: Sequence[Candidate], *, room: int
 ) -> list[Candidate]:
     """Who is started now: at most `room`, never more than the spec allows over the fleet and on a
-    cluster, in the candidates' order. `running`: cluster → targets that run on it."""
+    cluster, in the candidates' order. `running`: cluster → members that run on it."""
     left = min(room, spec.concurrency - sum(running.values()), 1 if spec.pace else room)
     load = dict(running)
     batch: list[Candidate] = []
@@ -343,22 +343,22 @@ def next_batch(
     return batch
 
 
-def budget(spec: Spec, targets: int) -> int:
-    """Failures that don't stop it: the larger of the count and the ratio of all targets."""
-    return max(spec.failures, math.floor(spec.failure_ratio * targets))
+def budget(spec: Spec, members: int) -> int:
+    """Failures that don't stop it: the larger of the count and the ratio of all members."""
+    return max(spec.failures, math.floor(spec.failure_ratio * members))
 
 
-def budget_exceeded(spec: Spec, *, targets: int, failed: int, failed_canaries: int) -> str | None:
+def budget_exceeded(spec: Spec, *, members: int, failed: int, failed_canaries: int) -> str | None:
     """Why it must halt, or None."""
     if failed_canaries:
         return f"{failed_canaries} of the canary wave failed"
-    allowed = budget(spec, targets)
-    return f"{failed} of {targets} failed, the budget allows {allowed}" if failed > allowed else None
+    allowed = budget(spec, members)
+    return f"{failed} of {members} failed, the budget allows {allowed}" if failed > allowed else None
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Targets by state."""
+    """Members by state."""
 
     pending: int = 0
     running: int = 0
@@ -369,7 +369,7 @@ class Counts:
 
     @property
     def total(self) -> int:
-        return sum(getattr(self, state) for state in TargetState)
+        return sum(getattr(self, state) for state in MemberState)
 
     @property
     def open(self) -> int:
@@ -385,17 +385,17 @@ class Estimate:
 
 
 def estimate(
-    per_target: Sequence[float], longest_locks: Sequence[float], *, targets: int, spec: Spec
+    per_member: Sequence[float], longest_locks: Sequence[float], *, members: int, spec: Spec
 ) -> Estimate:
-    """From copies that were migrated: the mean of one target, times the fleet, over its concurrency."""
-    mean = sum(per_target) / len(per_target) if per_target else 0.0
+    """From copies that were migrated: the mean of one member, times the fleet, over its concurrency."""
+    mean = sum(per_member) / len(per_member) if per_member else 0.0
     rests = spec.wave_pause * max(last_wave(spec), 0)
-    worked = max(mean * targets / spec.concurrency, spec.pace * targets)
+    worked = max(mean * members / spec.concurrency, spec.pace * members)
     return Estimate(seconds=worked + rests, longest_lock=max(longest_locks, default=0.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Member:
     """A tenant whose job is begun. `endpoint` is the cluster's as the registry has it; `number` the
     placement's."""
 
@@ -407,11 +407,11 @@ class Target:
 
 
 def subject_of(rollout_id: int, tenant_id: str) -> str:
-    """What the target's job is about."""
+    """What the member's job is about."""
     return f"{rollout_id}/{tenant_id}"
 
 
-def target_of(subject: str) -> tuple[int, str]:
+def member_of(subject: str) -> tuple[int, str]:
     """(rollout, tenant id): `subject_of` read backwards."""
     rollout_id, _, tenant_id = subject.partition("/")
     return int(rollout_id), tenant_id

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.rollout import Estimate, Spec, estimate
-from controlplane.store import audit, rehearsal, release, rollout_target
+from controlplane.store import audit, rehearsal, release, rollout_member
 from controlplane.store.registry import Connection
 from controlplane.store.rehearsal import RehearsalRow
 
@@ -18,7 +18,7 @@ class RehearsalDetail:
     """`estimate` is for a rollout with the default spec, None while no copy was migrated."""
 
     rehearsal: RehearsalRow
-    targets: int
+    tenants: int
     estimate: Estimate | None
 
 
@@ -46,10 +46,10 @@ def request(conn: Connection, number: str, *, copies: int, actor: str) -> int:
 def show(conn: Connection, rehearsal_id: int) -> RehearsalDetail:
     """Raises NotFound."""
     row = rehearsal.get(conn, rehearsal_id)
-    targets = len(rollout_target.candidates(conn, row.release))
+    tenants = len(rollout_member.candidates(conn, row.release))
     good = [result for result in row.results if result["error"] is None]
     foretold = None
     if good:
         locks = [max((lock["seconds"] for lock in result["locks"]), default=0.0) for result in good]
-        foretold = estimate([result["seconds"] for result in good], locks, targets=targets, spec=Spec())
-    return RehearsalDetail(row, targets, foretold)
+        foretold = estimate([result["seconds"] for result in good], locks, members=tenants, spec=Spec())
+    return RehearsalDetail(row, tenants, foretold)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from xml.sax.saxutils import escape
 
-from controlplane.domain.rollout import TargetState
-from controlplane.store import rollout, rollout_target
+from controlplane.domain.rollout import MemberState
+from controlplane.store import rollout, rollout_member
 from controlplane.store.registry import Connection
 
 WIDTH, HEIGHT = 840, 360
@@ -22,14 +22,14 @@ TICKS = 5
 def draw(conn: Connection, rollout_id: int) -> str:
     """The rollout so far. Raises NotFound."""
     row = rollout.get(conn, rollout_id)
-    counts = rollout_target.counts(conn, rollout_id)
-    ended = rollout_target.timeline(conn, rollout_id)
+    counts = rollout_member.counts(conn, rollout_id)
+    ended = rollout_member.timeline(conn, rollout_id)
     title = f"Rollout {row.id} of release {row.release}: {row.state}, {counts.done} of {counts.total}"
     return plot(title, ended, total=counts.total)
 
 
 def plot(title: str, ended: list[tuple[datetime, datetime, int, str]], *, total: int) -> str:
-    """`ended`: (started, finished, wave, state) of each target, in the order of their end."""
+    """`ended`: (started, finished, wave, state) of each member, in the order of their end."""
     start = min((began for began, *_ in ended), default=None)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
@@ -52,7 +52,7 @@ def plot(title: str, ended: list[tuple[datetime, datetime, int, str]], *, total:
     done, last = 0, (x(start), y(0))
     for _, finished, wave, state in ended:
         colour = WAVES[wave % len(WAVES)]
-        if state == TargetState.DONE:
+        if state == MemberState.DONE:
             done += 1
             at = (x(finished), y(done))
             parts.append(
@@ -60,7 +60,7 @@ def plot(title: str, ended: list[tuple[datetime, datetime, int, str]], *, total:
                 f' fill="none" stroke="{colour}" stroke-width="2"/>'
             )
             last = at
-        elif state == TargetState.FAILED:
+        elif state == MemberState.FAILED:
             parts.append(f'<circle cx="{x(finished):.1f}" cy="{y(done):.1f}" r="4" fill="{FAILED}"/>')
     parts += _legend(sorted({wave for *_, wave, _ in ended}))
     return "\n".join([*parts, "</svg>"])

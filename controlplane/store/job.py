@@ -6,7 +6,8 @@ not to the dozen services between: they name it once, with `caused_by`.
 
 `claim` takes the most urgent job that is due, by one probe of an index for each class: what it costs does not
 hang on how many wait. The fencing token is drawn from one sequence at every claim, and `guard` at the head of
-each of the holder's transactions refuses the write once somebody else has claimed. It locks the row FOR
+each of the holder's transactions refuses the write once somebody else has claimed. `start` is for what is
+chosen elsewhere and does not wait at all. The guard locks the row FOR
 SHARE, so that a take-over waits for the transaction; FOR KEY SHARE would let it pass. Time is the database's
 and, where something is looked for, `now()`: `clock_timestamp()` is volatile and no index leads to it. The
 worker's own clock decides nothing but when to give up by itself.

@@ -16,7 +16,7 @@ from controlplane.store.registry import Connection, one, select, transition
 
 @dataclass(frozen=True, slots=True)
 class RolloutRow:
-    """`wave`: the one whose targets may be started. `not_before`: nobody is, until then; `due_in`: the
+    """`wave`: the one whose members may be started. `not_before`: nobody is, until then; `due_in`: the
     seconds until that, by the registry's clock."""
 
     id: int
@@ -87,7 +87,7 @@ def act(conn: Connection, rollout_id: int, action: Action, *, reason: str | None
 
 
 def open_wave(conn: Connection, rollout_id: int, wave: int, *, after: float) -> None:
-    """Targets of this wave may be started, after that many seconds."""
+    """Members of this wave may be started, after that many seconds."""
     conn.execute(
         "UPDATE rollout SET wave = %s, not_before = clock_timestamp() + make_interval(secs => %s)"
         " WHERE id = %s",

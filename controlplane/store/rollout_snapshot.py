@@ -1,4 +1,4 @@
-"""Snapshots of clusters from before a rollout: wanted by its targets, made and removed by workers.
+"""Snapshots of clusters from before a rollout: wanted by its members, made and removed by workers.
 
 Who needs one: a tenant whose plan asks for it, unless the rollout has an available snapshot of the
 cluster that it lives on, requested after it came there (after its placement was made, or with a move
@@ -51,7 +51,7 @@ class SnapshotRow:
 
 
 _UNPROTECTED = """
-      FROM rollout_target t
+      FROM rollout_member t
       JOIN tenant ON tenant.id = t.tenant_id AND tenant.spec->>'plan' = ANY(%(plans)s)
       JOIN placement p ON p.tenant_id = t.tenant_id AND p.state = 'current'
      WHERE t.rollout_id = %(rollout)s AND tenant.spec->>'lifecycle' <> 'closed'
@@ -80,7 +80,7 @@ def hold(conn: Connection, rollout_id: int, waiting: dict[str, str]) -> None:
     """Want a snapshot of each of these clusters, unless one is in the making; its tenants (tenant id →
     cluster) are not started before it is available. The rollout's row must be locked."""
     conn.execute(
-        "UPDATE rollout_target t SET cluster_id = w.cluster_id"
+        "UPDATE rollout_member t SET cluster_id = w.cluster_id"
         "  FROM unnest(%s::text[], %s::text[]) AS w (tenant_id, cluster_id)"
         " WHERE t.rollout_id = %s AND t.tenant_id = w.tenant_id AND t.cluster_id <> w.cluster_id",
         [list(waiting), list(waiting.values()), rollout_id],
@@ -151,12 +151,12 @@ def _mark(
     transition(conn, "rollout_snapshot", {"name": row.name}, to, changes, error=LeaseLost, **values)
 
 
-def fail_targets(conn: Connection, row: SnapshotRow, *, plans: Sequence[str], error: str) -> int:
-    """pending → failed, of the targets that can't be started without it; how many."""
+def fail_members(conn: Connection, row: SnapshotRow, *, plans: Sequence[str], error: str) -> int:
+    """pending → failed, of the members that can't be started without it; how many."""
     failed = column(
         conn,
         SQL(
-            "UPDATE rollout_target SET state = 'failed', finished_at = clock_timestamp(),"
+            "UPDATE rollout_member SET state = 'failed', finished_at = clock_timestamp(),"
             " file = NULL, statement = NULL, error = %(error)s"
             " WHERE rollout_id = %(rollout)s AND state = 'pending' AND tenant_id IN"
             " (SELECT t.tenant_id {} AND p.cluster_id = %(cluster)s) RETURNING rollout_id || '/' || tenant_id"

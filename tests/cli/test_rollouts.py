@@ -33,7 +33,7 @@ def test_a_folder_becomes_a_release_and_a_rollout(desk: Desk, folder: Path, tmp_
     assert (started["spec"]["concurrency"], started["spec"]["failures"]) == (1, 2)
     number = started["id"]
     assert "is paused" in desk.ok("rollouts", "pause", number, "--reason", "lunch")
-    assert "paused" in desk.ok("rollouts", "show", number, "--targets")
+    assert "paused" in desk.ok("rollouts", "show", number, "--members")
     assert "is running" in desk.ok("rollouts", "resume", number, "--reason", "back")
     assert desk.run("rollouts", "retry", number).exit_code == 1
     assert "is aborted" in desk.ok("rollouts", "abort", number, "--reason", "never mind")

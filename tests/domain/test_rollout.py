@@ -15,7 +15,7 @@ from controlplane.domain.rollout import (
     OPEN,
     Action,
     Candidate,
-    Member,
+    FleetTenant,
     RolloutState,
     Spec,
     Wave,
@@ -29,17 +29,17 @@ from controlplane.domain.rollout import (
     waves,
 )
 
-fleets = st.integers(0, 60).map(lambda n: [Member(f"t-{i:012d}", f"slug-{i}") for i in range(n)])
+fleets = st.integers(0, 60).map(lambda n: [FleetTenant(f"t-{i:012d}", f"slug-{i}") for i in range(n)])
 shares = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=5, unique=True).map(sorted)
 
 
 @given(fleets, shares, st.text(max_size=4))
 def test_every_tenant_is_in_one_wave_and_shares_are_of_the_whole_fleet(
-    fleet: list[Member], parts: list[float], seed: str
+    fleet: list[FleetTenant], parts: list[float], seed: str
 ) -> None:
     spec = Spec(waves=tuple(Wave(share=part) for part in parts))
     placed = waves(fleet, spec, seed=seed)
-    assert set(placed) == {member.tenant_id for member in fleet}
+    assert set(placed) == {tenant.tenant_id for tenant in fleet}
     assert all(0 <= wave <= last_wave(spec) for wave in placed.values())
     for number, part in enumerate(parts[:-1]):
         reached = sum(wave <= number for wave in placed.values())
@@ -48,7 +48,7 @@ def test_every_tenant_is_in_one_wave_and_shares_are_of_the_whole_fleet(
 
 
 def test_named_canaries_are_first_and_count_towards_the_shares() -> None:
-    fleet = [Member(f"t-{i:012d}", f"slug-{i}") for i in range(10)]
+    fleet = [FleetTenant(f"t-{i:012d}", f"slug-{i}") for i in range(10)]
     spec = Spec(waves=(Wave(tenants=("slug-7", "t-000000000003")), Wave(share=0.5)))
     placed = waves(fleet, spec, seed="0002")
     assert [tenant for tenant, wave in placed.items() if wave == 0] == ["t-000000000003", "t-000000000007"]
@@ -93,7 +93,7 @@ def test_with_a_pace_one_is_started_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "ratio", "targets", "failed", "canaries", "halts"),
+    ("failures", "ratio", "members", "failed", "canaries", "halts"),
     [
         (0, 0.0, 500, 0, 0, False),
         (0, 0.0, 500, 1, 0, True),
@@ -106,10 +106,10 @@ def test_with_a_pace_one_is_started_at_a_time() -> None:
     ],
 )
 def test_the_budget_is_the_larger_of_count_and_ratio_and_canaries_have_none(
-    failures: int, ratio: float, targets: int, failed: int, canaries: int, halts: bool
+    failures: int, ratio: float, members: int, failed: int, canaries: int, halts: bool
 ) -> None:
     spec = Spec(failures=failures, failure_ratio=ratio)
-    over = budget_exceeded(spec, targets=targets, failed=failed, failed_canaries=canaries)
+    over = budget_exceeded(spec, members=members, failed=failed, failed_canaries=canaries)
     assert (over is not None) is halts
 
 
@@ -173,5 +173,5 @@ def test_a_spec_survives_its_json(spec: Spec) -> None:
 
 def test_an_estimate_is_the_mean_over_what_runs_at_once() -> None:
     spec = Spec(concurrency=4, waves=(Wave(share=0.5), Wave(share=1.0)), wave_pause=10)
-    found = estimate([1.0, 3.0], [0.2, 0.05], targets=100, spec=spec)
+    found = estimate([1.0, 3.0], [0.2, 0.05], members=100, spec=spec)
     assert (found.seconds, found.longest_lock) == (60.0, 0.2)

@@ -192,6 +192,24 @@ def test_a_freeze_that_interrupts_keeps_what_is_not_begun_from_beginning(make_fl
     assert fleet.show(rollout_id).counts.done == 1
 
 
+def test_a_rollout_goes_on_without_who_is_frozen_and_waits_for_them_before_its_next_wave(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet(4)
+    rollout_id = fleet.start(fleet.release(counting(2)), waves=["75%", "100%"])
+    with fleet.registry.connection() as conn:
+        detail = {"seconds": 60, "actor": "test", "reason": "an incident", "interrupts": False}
+        first = rollouts.members_page(conn, rollout_id, after=None, limit=9, state=None)
+        frozen = next(row.tenant_id for row in first if row.wave == 0)
+        freeze.begin(conn, frozen, **detail)  # type: ignore[arg-type]
+        executor.work(fleet.ctx, rollout_id)
+        shown = fleet.show(rollout_id)
+        assert (shown.rollout.state, shown.rollout.wave) == ("running", 0)
+        assert (shown.counts.done, shown.counts.pending) == (2, 2)
+        freeze.lift(conn, frozen, actor="test")
+    assert fleet.work(rollout_id).counts.done == 4
+
+
 def test_a_share_that_can_not_go_on_renews_nothing(
     make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

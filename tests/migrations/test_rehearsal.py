@@ -56,7 +56,7 @@ def test_copies_are_migrated_and_measured_and_the_originals_left_as_they_are(mak
     assert lock["seconds"] >= 0.25
     assert detail.estimate is not None
     assert detail.estimate.longest_lock >= lock["seconds"]
-    assert detail.targets == 3
+    assert detail.tenants == 3
     assert databases(fleet) == []
     assert [fleet.recorded(placed) for placed in fleet.tenants] == [["0001"]] * 3
 

@@ -113,10 +113,10 @@ def test_a_locked_table_is_waited_for_and_tried_again(make_fleet: MakeFleet) -> 
         conn.execute("LOCK TABLE app.notes")
         executor.work(fleet.ctx, rollout_id)
         with fleet.registry.connection() as registry:
-            (target,) = rollouts.targets_page(registry, rollout_id, after=None, limit=9, state=None)
-    assert target.state == "pending"
-    assert target.error is not None
-    assert "55P03" in target.error
+            (member,) = rollouts.members_page(registry, rollout_id, after=None, limit=9, state=None)
+    assert member.state == "pending"
+    assert member.error is not None
+    assert "55P03" in member.error
     assert fleet.work(rollout_id).rollout.state == "done"
 
 
@@ -273,7 +273,7 @@ def purge(fleet: Fleet, placed: Placement) -> None:
 def reasons(fleet: Fleet, rollout_id: int) -> list[tuple[str, str]]:
     """Of the skipped, by slug."""
     with fleet.registry.connection() as conn:
-        rows = rollouts.targets_page(conn, rollout_id, after=None, limit=9, state="skipped")
+        rows = rollouts.members_page(conn, rollout_id, after=None, limit=9, state="skipped")
     return sorted((row.slug, str(row.error)) for row in rows)
 
 

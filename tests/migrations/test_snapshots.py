@@ -112,7 +112,7 @@ def test_nobody_is_migrated_before_the_snapshot_of_its_cluster_is_there(make_car
     assert careful.account.duplicates() == []
     with fleet.registry.connection() as conn:
         early = conn.execute(
-            "SELECT FROM rollout_target t JOIN rollout_snapshot s USING (rollout_id, cluster_id)"
+            "SELECT FROM rollout_member t JOIN rollout_snapshot s USING (rollout_id, cluster_id)"
             " WHERE t.started_at < s.available_at"
         ).fetchall()
     assert early == []

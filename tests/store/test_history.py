@@ -10,7 +10,7 @@ from benchmarks.history import fill
 from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.services import timers
-from controlplane.store import event, history, job, notification, operation, rollout_target, summary
+from controlplane.store import event, history, job, notification, operation, rollout_member, summary
 from controlplane.store.registry import Connection, Registry, one
 
 # ---------------------------------------------------------------------------------- by an index
@@ -76,12 +76,12 @@ _LARGE = (
     "INSERT INTO release (number, adapter, checksum, actor) VALUES ('0002', 'sql', 'x', 'x')",
     "INSERT INTO rollout (release, state, spec, actor)"
     " VALUES ('0002', 'running', '{\"concurrency\": 16, \"per_cluster\": 4}', 'x')",
-    "INSERT INTO rollout_target (rollout_id, tenant_id, wave, cluster_id)"
+    "INSERT INTO rollout_member (rollout_id, tenant_id, wave, cluster_id)"
     " SELECT rollout.id, tenant.id, 0, 'c-' || right(tenant.id, 2) FROM rollout, tenant",
     "INSERT INTO job (kind, subject, lock, lane, priority, state, fencing_token, holder, lease_until)"
     " SELECT 'member', rollout_id || '/' || tenant_id, 'database:' || tenant_id, 'long', 2, 'running', 1,"
-    "  'x', 'infinity' FROM rollout_target ORDER BY tenant_id LIMIT 16",
-    "UPDATE rollout_target SET state = 'running' WHERE tenant_id IN"
+    "  'x', 'infinity' FROM rollout_member ORDER BY tenant_id LIMIT 16",
+    "UPDATE rollout_member SET state = 'running' WHERE tenant_id IN"
     " (SELECT split_part(subject, '/', 2) FROM job WHERE kind = 'member')",
     "UPDATE tenant SET needs_attention = 'look', runbook = 'retrying' WHERE slug = 'slug-8'",
 )
@@ -132,8 +132,8 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
         "job_holder",
     ),
     "who of a rollout may be started": (
-        lambda conn: rollout_target.turn(conn, _rollout(conn)),
-        "rollout_target_pending",
+        lambda conn: rollout_member.turn(conn, _rollout(conn)),
+        "rollout_member_pending",
     ),
     "how many need attention": (summary.needing_attention, "tenant_attention"),
     "operations that are parked": (

@@ -19,7 +19,7 @@ from controlplane.domain.notification import NotificationState
 from controlplane.domain.placement import PlacementState
 from controlplane.domain.purge import PurgeState
 from controlplane.domain.release import Adapter
-from controlplane.domain.rollout import RehearsalState, RolloutState, SnapshotState, TargetState
+from controlplane.domain.rollout import MemberState, RehearsalState, RolloutState, SnapshotState
 from controlplane.domain.state import State
 from controlplane.domain.steps import StepState
 from controlplane.store import job, operation, schema_version
@@ -177,7 +177,7 @@ VALUES: dict[str, Iterable[str]] = {
     "release.adapter": Adapter,
     "rollout.state": RolloutState,
     "rollout_snapshot.state": SnapshotState,
-    "rollout_target.state": TargetState,
+    "rollout_member.state": MemberState,
     "step.state": StepState,
     "stripe_event.state": EventState,
     "subscription.outcome": SubscriptionOutcome,

@@ -123,7 +123,7 @@ def test_a_rollout_is_steered_by_operators_and_watched_by_viewers(site: Site) ->
     assert site.post(f"{path}/retry", {}).status_code == 409
     assert site.get(path, role="viewer").json["state"] == "aborted"
     assert site.get("/v1/rollouts", role="viewer").json["items"][0]["id"] == number
-    assert site.get(f"{path}/targets", role="viewer").json["items"] == []
+    assert site.get(f"{path}/members", role="viewer").json["items"] == []
     assert site.get(f"{path}/plot", role="viewer").json["svg"].startswith("<svg")
     assert site.post(f"{path}/abort", {"reason": "over"}, role="viewer").status_code == 403
 

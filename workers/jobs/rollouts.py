@@ -1,14 +1,14 @@
-"""The executor of rollouts: begins targets, migrates their databases, records what came of it.
+"""The executor of rollouts: begins members, migrates their databases, records what came of it.
 
     take (begin | next wave | end) → migrate, several at once, each under its database's lock → record
 
-A target is a job of its own (`store/job.py`), begun by a share of its rollout (`handle`), which works on
+A member is a job of its own (`store/job.py`), begun by a share of its rollout (`handle`), which works on
 sixteen at once, and records several that are done in the round trip in which it begins the next. One that is
 to be tried again waits as any job does, and one whose worker died is taken over as any is: by a share that
 has room, or by any other slot (`go_on`).
 
 It is not the engine's loop, and holds no tenant's lock: a tenant can be suspended, moved or given a
-domain while its database is being migrated, and a migration that fails parks the target and not the
+domain while its database is being migrated, and a migration that fails parks the member and not the
 tenant. What they share is the database, which has a lock of its own, and the tenant's release, which
 the executor raises when the database has it and the engine publishes (docs/adr/0006-fleet-migrations.md).
 
@@ -27,11 +27,11 @@ from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.job import Job, JobKind, Lane, Trouble
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
-from controlplane.domain.rollout import AT_ONCE, RolloutState, Spec, Target, target_of
+from controlplane.domain.rollout import AT_ONCE, Member, RolloutState, Spec, member_of
 from controlplane.services import rollouts
-from controlplane.store import release, rollout, rollout_target
+from controlplane.store import release, rollout, rollout_member
 from controlplane.store.registry import Connection
-from controlplane.store.rollout_target import Outcome
+from controlplane.store.rollout_member import Outcome
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.engine.run import LOOK_FOR_THE_DEAD, Handler, claim, record, run
@@ -62,7 +62,7 @@ def work(
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Work on the rollout until it is over, nothing can be started for a moment, or `stopping()`; how many
-    targets that it began are done. What has been begun is finished first. Raises RegistryUnavailable."""
+    members that it began are done. What has been begun is finished first. Raises RegistryUnavailable."""
     with ctx.registry.connection() as conn:
         wanted, spec = _asked(conn, rollout_id)
     return _Executor(ctx, rollout_id, wanted, spec, threads).run(stopping)
@@ -125,10 +125,10 @@ class _Executor:
             done=good,
             snapshot_plans=self._snapshot_plans,
         )
-        for job, target in taken.begun:
+        for job, member in taken.begun:
             holding = self._holds[job.fencing_token] = ExitStack()
             hold = holding.enter_context(self._ctx.heartbeat.holding(job))
-            self._running.add(pool.submit(_migrate, self._ctx, hold, target, self._wanted, self._spec))
+            self._running.add(pool.submit(_migrate, self._ctx, hold, member, self._wanted, self._spec))
         return taken.again
 
     def _claim(self, pool: ThreadPoolExecutor) -> None:
@@ -160,17 +160,17 @@ class _Executor:
 # --------------------------------------------------------------------------------- one of them
 
 
-def _migrate(ctx: Context, hold: Hold, target: Target, wanted: Release, spec: Spec) -> Outcome:
+def _migrate(ctx: Context, hold: Hold, member: Member, wanted: Release, spec: Spec) -> Outcome:
     """Bring its database to the release. What time may repair is given up after as many attempts as the
     rollout allows."""
-    placed = Placement(target.tenant_id, target.number, target.cluster_id)
+    placed = Placement(member.tenant_id, member.number, member.cluster_id)
     began, failed = time.monotonic(), None
     try:
         credential = ctx.providers.secrets.read(placed.migrator_secret)
         hold.check()
         bounds = Bounds(spec.lock_timeout, spec.statement_timeout)
-        ctx.providers.databases.bring_to(ClusterEndpoint(**target.endpoint), credential, wanted, bounds)
-    except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the target's job
+        ctx.providers.databases.bring_to(ClusterEndpoint(**member.endpoint), credential, wanted, bounds)
+    except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the member's job
         lasts = isinstance(error, Retryable) and hold.job.attempts >= spec.attempts
         failed = NeedsHuman(str(error), runbook="tenant-migration") if lasts else error
     return Outcome(hold.job, time.monotonic() - began, failed)
@@ -178,16 +178,16 @@ def _migrate(ctx: Context, hold: Hold, target: Target, wanted: Release, spec: Sp
 
 def go_on(ctx: Context, hold: Hold) -> None:
     """Try one again, or do what its worker died over, in the slot that claimed it."""
-    rollout_id, _ = target_of(hold.job.subject)
+    rollout_id, _ = member_of(hold.job.subject)
     with ctx.registry.connection() as conn:
-        target = rollouts.go_on(conn, hold.job, snapshot_plans=snapshots.plans(ctx))
+        member = rollouts.go_on(conn, hold.job, snapshot_plans=snapshots.plans(ctx))
         wanted, spec = _asked(conn, rollout_id)
-    if target is not None:
-        done = _migrate(ctx, hold, target, wanted, spec)
+    if member is not None:
+        done = _migrate(ctx, hold, member, wanted, spec)
         if done.error is not None:
             raise done.error
         with ctx.registry.connection() as conn:
-            rollout_target.finish(conn, rollout_id, [done], release=wanted.number)
+            rollout_member.finish(conn, rollout_id, [done], release=wanted.number)
     hold.ended = True
 
 
@@ -198,7 +198,7 @@ def _asked(conn: Connection, rollout_id: int) -> tuple[Release, Spec]:
 
 def trouble(conn: Connection, job: Job, found: Trouble) -> None:
     if found.after is not None:
-        rollout_target.put_back(conn, job, error=found.message if found.counts else None)
+        rollout_member.put_back(conn, job, error=found.message if found.counts else None)
     elif isinstance(found.error, MigrationFailed):
         file, statement = found.error.file, found.error.statement
         rollouts.record_failure(conn, job, error=found.error.error, file=file, statement=statement)

@@ -1,8 +1,8 @@
 """Snapshots from before a rollout: begin those that are wanted, see them through, remove the old ones.
 
 Nothing waits here. A snapshot takes minutes, so its job looks at it, goes and is due again. Until a cluster's
-snapshot is available no target on it is claimed (`services/rollouts.py`), so no worker's thread is held
-meanwhile. One that can't be made fails the targets that need it, which halts the rollout as any other failure
+snapshot is available no member on it is claimed (`services/rollouts.py`), so no worker's thread is held
+meanwhile. One that can't be made fails the members that need it, which halts the rollout as any other failure
 would: the rollout promised that it can be taken back.
 """
 

@@ -601,7 +601,7 @@ CREATE UNIQUE INDEX rollout_one_open ON rollout ((true)) WHERE state IN ('runnin
 -- One tenant of a rollout, as people see it; its job is what is waited for, held and tried again.
 -- `was_closed`: it was skipped because its tenant had closed, and is taken along after all if that comes back
 -- before the rollout ends; one that a person skipped is not.
-CREATE TABLE rollout_target (
+CREATE TABLE rollout_member (
     rollout_id      bigint NOT NULL REFERENCES rollout,
     tenant_id       text NOT NULL REFERENCES tenant,
     wave            integer NOT NULL,
@@ -620,10 +620,10 @@ CREATE TABLE rollout_target (
 );
 -- Who may be started next is asked for at every turn of every worker. In the order in which they are started;
 -- the cluster is in the index, so that those of a busy cluster are passed over without a look at the table.
-CREATE INDEX rollout_target_pending ON rollout_target (rollout_id, wave, tenant_id)
+CREATE INDEX rollout_member_pending ON rollout_member (rollout_id, wave, tenant_id)
     INCLUDE (cluster_id) WHERE state = 'pending';
-CREATE INDEX rollout_target_running ON rollout_target (rollout_id, wave) WHERE state = 'running';
-CREATE INDEX rollout_target_tenant ON rollout_target (tenant_id, rollout_id DESC);
+CREATE INDEX rollout_member_running ON rollout_member (rollout_id, wave) WHERE state = 'running';
+CREATE INDEX rollout_member_tenant ON rollout_member (tenant_id, rollout_id DESC);
 
 -- A cluster as it was before a rollout touched the tenants on it whose plan asks for that. The name is
 -- recorded before the snapshot is begun. `number` counts those of one cluster in one rollout: another one is

@@ -55,7 +55,7 @@ def _full(detail: RehearsalDetail) -> dict[str, Any]:
         "copies": row.copies,
         "results": row.results,
         "error": row.error,
-        "targets": detail.targets,
+        "tenants": detail.tenants,
         "estimate": None
         if foretold is None
         else {"seconds": round(foretold.seconds, 1), "longest_lock": foretold.longest_lock},

@@ -9,15 +9,15 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.rollout import Counts, Spec, TargetState
+from controlplane.domain.rollout import Counts, MemberState, Spec
 from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import rollout_plot, rollouts
 from controlplane.services.rollouts import RolloutDetail
 from controlplane.store import rollout
 from controlplane.store.registry import Connection
 from controlplane.store.rollout import RolloutRow
+from controlplane.store.rollout_member import MemberRow
 from controlplane.store.rollout_snapshot import SnapshotRow
-from controlplane.store.rollout_target import TargetRow
 from controlplane.web import body, query
 from controlplane.web.api import render
 from controlplane.web.api.releases import number_of, render_reason
@@ -26,7 +26,7 @@ from controlplane.web.edge import Edge
 
 MAX_NAMES = 1000
 Act = Callable[[Connection, int, dict[str, Any]], RolloutDetail]
-_STATES = tuple(state.value for state in TargetState)
+_STATES = tuple(state.value for state in MemberState)
 
 
 def blueprint(edge: Edge) -> Blueprint:
@@ -63,18 +63,18 @@ def blueprint(edge: Edge) -> Blueprint:
             detail = rollouts.show(conn, query.row_id(rollout_id, "rollout"))
         return jsonify(_full(detail))
 
-    @views.get("/<rollout_id>/targets")
+    @views.get("/<rollout_id>/members")
     @edge.guard.allow(READERS)
-    def targets(rollout_id: str) -> Response:
+    def members(rollout_id: str) -> Response:
         query.only("limit", "cursor", "state")
-        size, after = query.limit(), query.cursor("targets", query.text_position)
+        size, after = query.limit(), query.cursor("members", query.text_position)
         state = query.choice("state", _STATES)
         with edge.registry.connection() as conn:
-            rows = rollouts.targets_page(
+            rows = rollouts.members_page(
                 conn, query.row_id(rollout_id, "rollout"), after=after, limit=size + 1, state=state
             )
-        rows, next_cursor = query.page("targets", rows, size, lambda row: [row.tenant_id])
-        return render.listing([_target(row) for row in rows], next_cursor)
+        rows, next_cursor = query.page("members", rows, size, lambda row: [row.tenant_id])
+        return render.listing([_member(row) for row in rows], next_cursor)
 
     @views.get("/<rollout_id>/plot")
     @edge.guard.allow(READERS)
@@ -201,7 +201,7 @@ def _counts(counts: Counts) -> dict[str, int]:
     return {state: getattr(counts, state) for state in _STATES} | {"total": counts.total}
 
 
-def _target(row: TargetRow) -> dict[str, Any]:
+def _member(row: MemberRow) -> dict[str, Any]:
     return {
         "tenant": row.tenant_id,
         "slug": row.slug,

@@ -1,4 +1,4 @@
-"""The targets of a rollout and the jobs that hold them: who may be started, and what a holder records."""
+"""The members of a rollout and the jobs that hold them: who may be started, and what a holder records."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict
 from controlplane.domain.job import Job, JobKind, Lane
-from controlplane.domain.rollout import Spec, Target, database_lock, subject_of
+from controlplane.domain.rollout import Member, Spec, database_lock, subject_of
 from controlplane.services import rollouts
-from controlplane.store import freeze, job, move, rollout, rollout_target
+from controlplane.store import freeze, job, move, rollout, rollout_member
 from controlplane.store.registry import Connection, Registry
-from controlplane.store.rollout_target import Outcome
+from controlplane.store.rollout_member import Outcome
 from tests.harness.queue import run_out, taken_over
 
 TENANTS = [f"t-{'a' * 11}{letter}" for letter in "abc"]
@@ -36,7 +36,7 @@ def started(registry: Registry) -> int:
             "INSERT INTO release (number, adapter, checksum, actor) VALUES ('0002', 'sql', 'x', 'x')"
         )
         rollout_id = rollout.insert(conn, release="0002", spec=Spec(), actor="x")
-        rollout_target.enrol(conn, rollout_id, dict.fromkeys(TENANTS, 0))
+        rollout_member.enrol(conn, rollout_id, dict.fromkeys(TENANTS, 0))
     return rollout_id
 
 
@@ -45,8 +45,8 @@ def begin(conn: Connection, rollout_id: int, *tenants: str, holder: str = "one")
     locks = {subject_of(rollout_id, tenant): database_lock(tenant) for tenant in tenants}
     with conn.transaction():
         held = job.start(conn, JobKind.MEMBER, locks, holder=holder, seconds=30, actor="rollout").fetchall()
-        begun: list[Target] = rollout_target.begin(conn, rollout_id, list(locks), holder=holder).fetchall()
-    subjects = {subject_of(target.rollout_id, target.tenant_id) for target in begun}
+        begun: list[Member] = rollout_member.begin(conn, rollout_id, list(locks), holder=holder).fetchall()
+    subjects = {subject_of(member.rollout_id, member.tenant_id) for member in begun}
     return sorted((found for found in held if found.subject in subjects), key=lambda found: found.subject)
 
 
@@ -55,17 +55,17 @@ def of(jobs: list[Job]) -> list[str]:
 
 
 def finish(conn: Connection, rollout_id: int, *jobs: Job) -> None:
-    rollout_target.finish(conn, rollout_id, [Outcome(held, 1.0) for held in jobs], release="0002")
+    rollout_member.finish(conn, rollout_id, [Outcome(held, 1.0) for held in jobs], release="0002")
 
 
 def put_back(conn: Connection, held: Job, after: float) -> None:
     with conn.transaction():
-        rollout_target.put_back(conn, held, error="a lock")
+        rollout_member.put_back(conn, held, error="a lock")
         job.put_back(conn, held, after=after, error="a lock", counts=True)
 
 
 def states(conn: Connection) -> list[str]:
-    rows = conn.execute("SELECT state FROM rollout_target ORDER BY tenant_id").fetchall()
+    rows = conn.execute("SELECT state FROM rollout_member ORDER BY tenant_id").fetchall()
     return [row["state"] for row in rows]
 
 
@@ -75,11 +75,11 @@ def jobs(conn: Connection) -> int:
 
 def turn(conn: Connection, rollout_id: int) -> tuple[dict[str, int], list[str]]:
     with conn.transaction():
-        _, running, candidates = rollout_target.turn(conn, rollout_id)
+        _, running, candidates = rollout_member.turn(conn, rollout_id)
     return running, [candidate.tenant_id for candidate in candidates]
 
 
-def test_a_target_is_begun_once_and_its_worker_that_dies_is_taken_over(
+def test_a_member_is_begun_once_and_its_worker_that_dies_is_taken_over(
     registry: Registry, started: int
 ) -> None:
     with registry.connection() as conn:
@@ -97,13 +97,13 @@ def test_a_target_is_begun_once_and_its_worker_that_dies_is_taken_over(
 
 
 def test_a_database_is_changed_by_one_rollout_at_a_time(registry: Registry, started: int) -> None:
-    """Where the one before was aborted over a target that runs still; and whoever moves it waits for that."""
+    """Where the one before was aborted over a member that runs still; and whoever moves it waits for that."""
     with registry.connection() as conn:
         assert not move.rollout_is_at(conn, TENANTS[0])
         [held] = begin(conn, started, TENANTS[0])
         rollouts.abort(conn, started, actor="x", reason="not today")
         again = rollout.insert(conn, release="0002", spec=Spec(), actor="x")
-        rollout_target.enrol(conn, again, dict.fromkeys(TENANTS, 0))
+        rollout_member.enrol(conn, again, dict.fromkeys(TENANTS, 0))
         assert turn(conn, again) == ({}, TENANTS[1:])
         assert begin(conn, again, TENANTS[0]) == []
         assert move.rollout_is_at(conn, TENANTS[0])
@@ -125,16 +125,16 @@ def test_who_may_be_started_is_listed_while_its_cluster_has_room(registry: Regis
         assert turn(conn, started) == ({CLUSTER: 2}, [])
         finish(conn, started, second)
         assert turn(conn, started) == ({CLUSTER: 1}, TENANTS[2:])
-        assert rollout_target.is_open(conn, started, up_to_wave=0)
-        conn.execute("UPDATE rollout_target SET wave = 1, state = 'pending'")
+        assert rollout_member.is_open(conn, started, up_to_wave=0)
+        conn.execute("UPDATE rollout_member SET wave = 1, state = 'pending'")
         assert turn(conn, started) == ({CLUSTER: 1}, [])
-        assert not rollout_target.is_open(conn, started, up_to_wave=0)
+        assert not rollout_member.is_open(conn, started, up_to_wave=0)
 
 
 def test_clusters_take_turns(registry: Registry, started: int) -> None:
     other = "c-" + "b" * 12
     with registry.connection() as conn:
-        conn.execute("UPDATE rollout_target SET cluster_id = %s WHERE tenant_id = %s", [other, TENANTS[2]])
+        conn.execute("UPDATE rollout_member SET cluster_id = %s WHERE tenant_id = %s", [other, TENANTS[2]])
         assert turn(conn, started) == ({}, [TENANTS[0], TENANTS[2], TENANTS[1]])
 
 
@@ -191,21 +191,21 @@ def test_what_waits_for_another_attempt_is_shown_and_goes_with_whoever_decides(
     with registry.connection() as conn:
         for held in begin(conn, started, *TENANTS):
             put_back(conn, held, after=60)
-        shown = rollout_target.page(conn, started, after=None, limit=9)
+        shown = rollout_member.page(conn, started, after=None, limit=9)
         assert {(row.state, row.attempts, row.error) for row in shown} == {("pending", 1, "a lock")}
         assert all(row.next_attempt_at is not None for row in shown)
         rollouts.skip(conn, started, [TENANTS[0]], actor="x", reason="it leaves us")
         assert (states(conn), jobs(conn)) == (["skipped", "pending", "pending"], 2)
         rollouts.abort(conn, started, actor="x", reason="not today")
         assert (states(conn), jobs(conn)) == (["skipped", "stale", "stale"], 0)
-        shown = rollout_target.page(conn, started, after=None, limit=9)
+        shown = rollout_member.page(conn, started, after=None, limit=9)
         assert {(row.attempts, row.next_attempt_at) for row in shown} == {(None, None)}
 
 
 def test_what_runs_can_not_be_skipped(registry: Registry, started: int) -> None:
     with registry.connection() as conn:
         begin(conn, started, TENANTS[0])
-        with pytest.raises(Conflict, match="only targets that are pending"):
+        with pytest.raises(Conflict, match="only members that are pending"):
             rollouts.skip(conn, started, [TENANTS[0]], actor="x", reason="too late")
         assert (states(conn)[0], jobs(conn)) == ("running", 1)
 
