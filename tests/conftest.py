@@ -5,7 +5,9 @@ Only what more than one folder uses is here; a folder with needs of its own has 
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -31,6 +33,9 @@ sys.modules |= dict.fromkeys(("workers", "localcloud"))
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")  # how long an example takes says how busy the machine is, and nothing else
+
+NEWER_RELEASE = "TESTS_SCHEMA_OF"
+"""Names the folder of a newer release, whose schema these tests are to run against (tests/packaging)."""
 
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes that must be free, for the server's log of 1 GiB and more
 
@@ -112,8 +117,13 @@ def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
 def registry_template(postgres_server: PostgresServer) -> str:
     """The name of an up-to-date registry to copy: the schema's files are run once, not for each test."""
     name = "registry_template"
-    with Registry(postgres_server.create_database(name)) as opened, opened.connection() as conn:
+    url = postgres_server.create_database(name)
+    with Registry(url) as opened, opened.connection() as conn:
         schema_version.upgrade(conn)
+    if newer := os.environ.get(NEWER_RELEASE):
+        upgrade = [sys.executable, "-m", "controlplane.cli.main", "db", "upgrade"]
+        environment = {**os.environ, "CONTROLPLANE_REGISTRY_URL": url}
+        subprocess.run(upgrade, cwd=newer, env=environment, check=True)
     return name
 
 
