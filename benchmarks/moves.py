@@ -28,9 +28,9 @@ from controlplane.domain.placement import Placement
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.localcloud.servers.process import make_data_root
 from controlplane.localcloud.servers.valkey import ValkeyServer
-from controlplane.store import move, schema_version
-from controlplane.store.move import MoveRow
+from controlplane.store import schema_version, transfer
 from controlplane.store.registry import Registry
+from controlplane.store.transfer import TransferRow
 from dataplane.settings import DataPlane
 from tests.harness.databases import Server, run_server
 from tests.harness.engine import Harness
@@ -48,7 +48,7 @@ QUIET = {"log_statement": "none", "max_wal_size": "4GB", "wal_level": "logical"}
 @dataclass(frozen=True)
 class Result:
     size: int
-    move: MoveRow
+    transfer: TransferRow
     seconds: float
     journal: Journal
     lost: list[str]
@@ -57,7 +57,7 @@ class Result:
     @property
     def figures(self) -> list[tuple[str, str, str, str]]:
         """(figure, measured, goal, met)"""
-        pause, found = self.move.pause_seconds, self.move
+        pause, found = self.transfer.pause_seconds, self.transfer
         gap = self.journal.longest_gap
         differing = found.differing if found.compared is not None else ["nothing was compared"]
         rows = sum(table["rows"] for table in found.compared or ())
@@ -147,7 +147,7 @@ def run(gigabytes: float, rate: float) -> Result:
             rows = conn.execute("SELECT body FROM app.note WHERE body NOT LIKE 'ballast%'").fetchall()
         lost, wrong = audit(journal, [body for (body,) in rows])
         with harness.ctx.registry.connection() as conn:
-            found = move.latest(conn, placed.tenant_id)
+            found = transfer.latest(conn, placed.tenant_id)
     if found is None or after.number != placed.number + 1:
         raise SystemExit("the tenant has not moved")
     return Result(size, found, seconds, journal, lost, wrong)

@@ -16,7 +16,9 @@ from controlplane.domain.errors import Conflict
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.slug import validate_slug
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import audit, tenant
+from controlplane.domain.transfer import TransferKind
+from controlplane.services import transfers
+from controlplane.store import audit, tenant, transfer
 
 INTERNAL = "internal"
 """Instead of a customer's id and of Stripe's word for the subscription."""
@@ -50,11 +52,15 @@ def perform(asked: OfTenant[Clone]) -> Begun:
         release=source.release,
         clone_of=source.id,
     )
-    detail = {"of": source.id, "as": clone_id, "slug": slug}
+    begun = transfer.insert(
+        conn, clone_id, TransferKind.CLONE, plan=source.spec.plan, reason=asked.reason, actor=asked.actor
+    )
+    kind = TransferKind.CLONE.value
+    detail = {"transfer": begun, "kind": kind, "of": source.id, "as": clone_id, "slug": slug}
     audit.append(
         conn,
         actor=asked.actor,
-        action="tenant.clone",
+        action=transfers.BEGIN,
         resource=clone_id,
         detail={**detail, "reason": asked.reason},
     )
@@ -68,8 +74,6 @@ def in_advance(asked: OfTenant[Clone]) -> dict[str, object]:
     validate_slug(slug)
     if source.ready_at is None or source.spec.lifecycle is Lifecycle.CLOSED:
         raise Conflict(f"tenant {source.id} is {source.phase.value}: only one that serves can be cloned")
-    if source.clone_of is not None and source.cloned_at is None:
-        raise Conflict(f"tenant {source.id} is still being cloned itself")
     if tenant.find_by_slug(asked.conn, slug) is not None:
         raise tenant.SlugTaken(f"slug {slug} is taken")
     return {"of": source.id, "slug": slug, "plan": source.spec.plan, "release": source.release}
@@ -82,6 +86,7 @@ register(
         " customer's data.",
         params=Clone,
         perform=perform,
+        audit=transfers.BEGIN,
         preview=in_advance,
         patience=6 * 3600.0,
     )

@@ -13,11 +13,10 @@ from pydantic import Field
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.errors import Conflict, Invalid
-from controlplane.domain.move import MoveKind
 from controlplane.domain.placement import Placement
-from controlplane.domain.restore import RestoreRequest, moment, validate_request
-from controlplane.services import moves, restores
-from controlplane.store import cluster, drift, move, preview, restore, tenant
+from controlplane.domain.transfer import RestoreRequest, TransferKind, moment, validate_request
+from controlplane.services import transfers
+from controlplane.store import cluster, drift, preview, tenant, transfer
 
 
 class Restore(Parameters):
@@ -39,35 +38,32 @@ def perform(asked: OfTenant[Restore]) -> Begun:
     conn, row = asked.conn, asked.row
     requested, placed = _checked(asked)
     home = cluster.get(conn, placed.cluster_id)
-    move_id = move.insert(
+    begun = transfer.insert(
         conn,
         row.id,
-        kind=MoveKind.RESTORE,
+        TransferKind.RESTORE,
         destination=home.spec.isolation.value,
         plan=row.spec.plan,
-        by_hand=True,
         source=placed.number,
+        restore=requested,
         reason=asked.reason,
         actor=asked.actor,
     )
-    restore.insert(conn, move_id, requested)
     tenant.rise(conn, row.id)
-    return Begun(
-        {**requested.to_json(), "move": move_id, "from": placed.cluster_id},
-        asked.converge(),
-    )
+    named = {"transfer": begun, "kind": TransferKind.RESTORE.value}
+    return Begun({**named, **requested.to_json(), "from": placed.cluster_id}, asked.converge())
 
 
 def in_advance(asked: OfTenant[Restore]) -> int:
     requested, _ = _checked(asked)
-    return preview.request(asked.conn, asked.row.id, actor=asked.actor, restore=requested.to_json())
+    return preview.request(asked.conn, asked.row.id, actor=asked.actor, transfer=requested.to_json())
 
 
 def _checked(asked: OfTenant[Restore]) -> tuple[RestoreRequest, Placement]:
     """What is asked for, and where the tenant lives."""
     now = drift.now(asked.conn)
     requested = validate_request(asked.params.at, asked.params.snapshot, now=now)
-    placed = moves.require_movable(asked.conn, asked.row)
+    placed = transfers.require_transferable(asked.conn, asked.row)
     if requested.at is not None:
         _may_be_restorable(asked, requested.at, now)
     return requested, placed
@@ -75,7 +71,7 @@ def _checked(asked: OfTenant[Restore]) -> tuple[RestoreRequest, Placement]:
 
 def _may_be_restorable(asked: OfTenant[Restore], at: datetime, now: datetime) -> None:
     row = asked.row
-    home = cluster.get(asked.conn, restores.home_of(asked.conn, row.id, at).cluster_id)
+    home = cluster.get(asked.conn, transfers.home_of(asked.conn, row.id, at).cluster_id)
     if home.destroyed_at is not None or home.spec.lifecycle is not ClusterLifecycle.ACTIVE:
         raise Conflict(
             f"{row.id} lived on {home.id} then, which is gone and with it its log: a snapshot of it can"
@@ -93,9 +89,10 @@ register(
     Action(
         name="restore",
         summary="Give it the rows of an earlier time. What it has now is kept, closed, for seven days or"
-        " until `confirm-move`.",
+        " until `confirm-transfer`.",
         params=Restore,
         perform=perform,
+        audit=transfers.BEGIN,
         preview=in_advance,
         patience=12 * 3600.0,
     )

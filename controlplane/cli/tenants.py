@@ -68,14 +68,17 @@ def _login(credential: Json) -> str:
     return text + (", the one before is being retired" if credential["retiring"] else "")
 
 
-def _move(found: Json) -> str:
-    restore = found["restore"]
-    text = f"{found['phase']}, to {found['to']}"
+def _transfer(found: Json) -> str:
+    restore, text = found["restore"], str(found["phase"])
     if restore is not None:
         what = f"snapshot {restore['snapshot']}" if restore["snapshot"] else show.moment(restore["at"])
-        text = f"{found['phase']}, to {what}"
-        if restore["cluster"] and not restore["copied_at"]:
+        text += f", to {what}"
+        if restore["cluster"] and not found["copied_at"]:
             text += f", rows come from cluster {restore['cluster']}"
+    elif found["to"]:
+        text += f", to {found['to']}"
+    if found["finished_at"]:
+        text += f", finished {show.moment(found['finished_at'])}"
     if found["pause_seconds"] is not None:
         text += f", no write for {found['pause_seconds']:.3f} s"
     compared = found["compared"]
@@ -113,8 +116,8 @@ def _print(found: Json) -> None:
         ("database", placement and f"{placement['database']} on {placement['cluster']}"),
         ("login", found["credential"] and _login(found["credential"])),
         (
-            f"last {found['move']['kind'] if found['move'] else 'move'}",
-            found["move"] and _move(found["move"]),
+            f"last {found['transfer']['kind'] if found['transfer'] else 'transfer'}",
+            found["transfer"] and _transfer(found["transfer"]),
         ),
         ("paid", timings["paid_at"] and show.moment(timings["paid_at"])),
         ("ready", timings["ready_at"] and show.moment(timings["ready_at"])),

@@ -2,9 +2,9 @@
 
 Every outside name is a function of an immutable tenant id and the placement's number, fixed and
 committed before anything outside is called; so a retry finds what an earlier try made, and no
-customer's text (a slug, a company name) ever reaches SQL, HCL, an ARN or a path. A move to another
-cluster is a new placement with a number of its own: its names never collide with the source's,
-which lives on until the move is confirmed.
+customer's text (a slug, a company name) ever reaches SQL, HCL, an ARN or a path. A transfer to
+another placement gives that a number of its own: its names never collide with the source's, which
+lives on until the transfer is confirmed.
 
 Limits that the shapes below respect: PostgreSQL cuts identifiers silently at 63 bytes, IAM role
 names end at 64 characters, RDS identifiers at 63 (start with a letter, no `--`), a Secrets Manager
@@ -41,8 +41,8 @@ def cluster_id_for(seed: bytes) -> str:
 
 
 class PlacementState(State):
-    """`target`, `source`: beside the current one, before and after the cut of a move. `purged`: nothing is
-    left of it outside."""
+    """`target`, `source`: beside the current one, before and after a transfer's cut. `purged`: nothing of it
+    is left outside."""
 
     CURRENT = "current", "target"
     TARGET = "target"

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from controlplane.domain.move import MoveStatus
-
 
 class Part(StrEnum):
     """Of what outside systems are asked about a tenant. `stack`: its secrets and its role; `transfer`: both
@@ -116,23 +114,26 @@ class PurgeStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreStatus:
-    """How far a restore has come. `made`: its cluster is recorded; `ready`: and can be asked; `opened`: it
-    was looked into, and the tenant's database is there; `copied`: the target has its rows, and the cluster
-    is not needed any more; `gone`: so it is."""
+class TransferStatus:
+    """How far a transfer has come, beside its phase. `streaming`: the source keeps what is written; `copied`:
+    the target has the rows that there were when that began. Of the restored cluster: `made`: it is recorded;
+    `ready`: and can be asked; `opened`: it was looked into, and the tenant's database is there; `gone`: it is
+    destroyed, or there never was one."""
 
-    made: bool
-    ready: bool
-    opened: bool
-    copied: bool
-    gone: bool
+    streaming: bool = False
+    copied: bool = False
+    made: bool = False
+    ready: bool = False
+    opened: bool = False
+    gone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TenantStatus:
     """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
-    host → payload without its epoch. `move`, `restore`: how far one is, where there is one; `secondary`:
-    the same of the placement that it goes to. `purging`: only of a tenant whose purge was approved."""
+    host → payload without its epoch. `transfer`: how far one is, where there is one that is not over;
+    `secondary`: the same of the placement that it goes to. `purging`: only of a tenant whose purge was
+    approved."""
 
     cluster_ready: bool
     stack_digest: str | None
@@ -143,8 +144,7 @@ class TenantStatus:
     routes: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[HostnameStatus, ...]
     purging: PurgeStatus | None = None
-    move: MoveStatus | None = None
-    restore: RestoreStatus | None = None
+    transfer: TransferStatus | None = None
     secondary: TenantStatus | None = None
 
     def to_json(self) -> dict[str, Any]:

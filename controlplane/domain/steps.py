@@ -48,9 +48,6 @@ class StepName(StrEnum):
     POLL_HOSTNAME = "poll_hostname"
     REMOVE_HOSTNAME = "remove_hostname"
     AWAIT_DECISION = "await_decision"
-    # clones
-    PLACE_TENANT = "place_tenant"
-    COPY_SOURCE = "copy_source"
     # tenants that leave for good
     HEED_RETURN = "heed_return"
     ORDER_PURGE = "order_purge"
@@ -61,23 +58,20 @@ class StepName(StrEnum):
     AWAIT_CLUSTER_END = "await_cluster_end"
     CERTIFY = "certify"
     DELETE_COPY = "delete_copy"
-    # tenants that move
-    BEGIN_MOVE = "begin_move"
-    PLACE_MOVE = "place_move"
+    # transfers
+    BEGIN_TRANSFER = "begin_transfer"
+    RESTORE_CLUSTER = "restore_cluster"
+    PLACE_TRANSFER = "place_transfer"
+    AWAIT_RESTORED = "await_restored"
+    OPEN_RESTORED = "open_restored"
     BEGIN_COPY = "begin_copy"
     COPY_ROWS = "copy_rows"
     CUT_OVER = "cut_over"
     END_COPY = "end_copy"
-    CONFIRM_MOVE = "confirm_move"
-    GIVE_UP_MOVE = "give_up_move"
-    REMOVE_PLACEMENT = "remove_placement"
-    # tenants that are restored
-    RESTORE_CLUSTER = "restore_cluster"
-    AWAIT_RESTORED = "await_restored"
-    OPEN_RESTORED = "open_restored"
-    COPY_RESTORED = "copy_restored"
-    CUT_RESTORED = "cut_restored"
+    CONFIRM_TRANSFER = "confirm_transfer"
+    ABORT_TRANSFER = "abort_transfer"
     AWAIT_RESTORED_END = "await_restored_end"
+    REMOVE_PLACEMENT = "remove_placement"
 
 
 @dataclass(frozen=True, slots=True)

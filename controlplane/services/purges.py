@@ -27,12 +27,12 @@ from controlplane.store import (
     audit,
     cluster,
     data_copy,
-    move,
     placement,
     purge,
     route,
     subscription,
     tenant,
+    transfer,
 )
 from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
@@ -165,8 +165,8 @@ def _approve(conn: Connection, tenant_id: str, purge_id: int, *, digest: str, ac
 def content(conn: Connection, row: TenantRow) -> Content:
     if row.spec.lifecycle is not Lifecycle.CLOSED or row.closed_at is None:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: only one that is closed can be purged")
-    if move.current(conn, row.id) is not None:
-        raise Conflict(f"tenant {row.id} has a move that is not over: confirm it or give it up first")
+    if transfer.current(conn, row.id) is not None:
+        raise Conflict(f"tenant {row.id} has a transfer that is not over: confirm or abort it first")
     placed = placement.current(conn, row.id)
     home = None if placed is None else cluster.get(conn, placed.cluster_id)
     return content_of(

@@ -22,21 +22,19 @@ from controlplane.store import (
     freeze,
     hostname,
     job,
-    move,
     operation,
     placement,
     release,
-    restore,
     tenant,
+    transfer,
 )
 from controlplane.store.freeze import FreezeRow
 from controlplane.store.hostname import HostnameRow
-from controlplane.store.move import MoveRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.placement import Login
 from controlplane.store.registry import Connection
-from controlplane.store.restore import RestoreRow
 from controlplane.store.tenant import SlugTaken, TenantRow
+from controlplane.store.transfer import TransferRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +59,8 @@ class TenantDetail:
     operations: list[OperationRow]
     login: Login | None
     """The application's, of the placement."""
-    move: MoveRow | None
+    transfer: TransferRow | None
     """The last one."""
-    restore: RestoreRow | None
-    """What that one restores, where it does."""
     freezes: list[FreezeRow]
     """Under which nothing of it is begun, or no Terraform."""
 
@@ -172,7 +168,7 @@ def _claim_domains(conn: Connection, request: Request) -> tuple[TenantSpec, list
     return replace(request.spec, custom_domains=tuple(granted)), taken
 
 
-def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> None:
+def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> Placement:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
     spec = ClusterSpec.for_plan(plan, engine_version=ENGINE_VERSION)
     cluster_id = cluster.with_free_slot(conn, spec.cluster_class)
@@ -192,6 +188,7 @@ def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> None:
         resource=tenant_id,
         detail={"placement": placed.key, "cluster": cluster_id},
     )
+    return placed
 
 
 def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> None:
@@ -224,14 +221,13 @@ def resolve(conn: Connection, name: str) -> TenantRow:
 
 def show(conn: Connection, name: str) -> TenantDetail:
     row = resolve(conn, name)
-    placed, moved = placement.current(conn, row.id), move.latest(conn, row.id)
+    placed = placement.current(conn, row.id)
     return TenantDetail(
         tenant=row,
         placement=placed,
         hostnames=hostname.of_tenant(conn, row.id),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
         login=None if placed is None else placement.login(conn, placed, "app"),
-        move=moved,
-        restore=None if moved is None else restore.of_move(conn, moved.id),
+        transfer=transfer.latest(conn, row.id),
         freezes=freeze.in_force(conn, freeze.scopes(row.id, None if placed is None else placed.cluster_id)),
     )

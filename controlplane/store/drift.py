@@ -30,10 +30,10 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         ).fetchall()
         clusters = conn.execute(
             "SELECT c.id, c.ready_at IS NOT NULL AS made, c.destroyed_at IS NOT NULL AS destroyed,"
-            " c.keeps_key, c.spec ? 'origin' AS restored, m.tenant_id AS restored_for,"
-            " c.spec ? 'origin' AND (m.id IS NULL OR r.copied_at IS NOT NULL"
-            "  OR m.phase NOT IN ('preparing', 'paused')) AS left_over"
-            " FROM cluster c LEFT JOIN restore r ON r.cluster_id = c.id LEFT JOIN move m ON m.id = r.move_id"
+            " c.keeps_key, c.spec ? 'origin' AS restored, r.tenant_id AS restored_for,"
+            " c.spec ? 'origin' AND (r.id IS NULL OR r.copied_at IS NOT NULL"
+            "  OR r.phase IN ('reversible', 'confirmed', 'aborted')) AS left_over"
+            " FROM cluster c LEFT JOIN transfer r ON r.restored_cluster = c.id"
         ).fetchall()
         hostnames = conn.execute(
             "SELECT host, tenant_id, provider_id IS NOT NULL AS registered FROM hostname"

@@ -10,7 +10,7 @@ from controlplane.store.registry import Connection, one, select, transition
 
 
 def insert(conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT) -> None:
-    """`state`: TARGET for the one that a tenant moves to."""
+    """`state`: TARGET for the one that a transfer goes to."""
     conn.execute(
         "INSERT INTO placement (tenant_id, number, cluster_id, state) VALUES (%s, %s, %s, %s)",
         [placement.tenant_id, placement.number, placement.cluster_id, state],

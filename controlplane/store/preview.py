@@ -36,14 +36,12 @@ def request(
     tenant_id: str,
     *,
     actor: str,
-    move_to: str | None = None,
-    restore: dict[str, str] | None = None,
+    transfer: dict[str, str] | None = None,
 ) -> int:
-    """`move_to`, `restore`: the destination of a move or of a restore whose steps are asked for."""
+    """`transfer`: the move ({"to"}) or restore ({"at"} or {"snapshot"}) whose steps are asked for."""
     row = conn.execute(
-        "INSERT INTO preview (tenant_id, actor, state, move_to, restore)"
-        " VALUES (%s, %s, 'waiting', %s, %s) RETURNING id",
-        [tenant_id, actor, move_to, None if restore is None else Jsonb(restore)],
+        "INSERT INTO preview (tenant_id, actor, state, transfer) VALUES (%s, %s, 'waiting', %s) RETURNING id",
+        [tenant_id, actor, None if transfer is None else Jsonb(transfer)],
     ).fetchone()
     preview_id = int(one(row)["id"])
     job.ensure(conn, JobKind.PREVIEW, str(preview_id), reason="dry run", actor=actor)
@@ -58,12 +56,11 @@ def get(conn: Connection, preview_id: int) -> PreviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """`move_to`, `restore`: as asked for; both None for an ordinary pass. `age`: seconds since it was."""
+    """`transfer`: as asked for; None for an ordinary pass. `age`: seconds since it was."""
 
     id: int
     tenant_id: str
-    move_to: str | None
-    restore: dict[str, str] | None
+    transfer: dict[str, str] | None
     age: float = field(metadata={"sql": "extract(epoch FROM clock_timestamp() - requested_at)::float8"})
 
 

@@ -14,13 +14,12 @@ from controlplane.domain.placement import Placement
 from controlplane.domain.status import HostnameStatus
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.data_copy import NEEDED, CopyRow
-from controlplane.store.move import MoveRow
 from controlplane.store.placement import Login
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection, Together, one
-from controlplane.store.restore import RestoreRow
 from controlplane.store.stack import StackRow
 from controlplane.store.tenant import TenantRow
+from controlplane.store.transfer import TransferRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,12 @@ _OF_TENANT = Together(
     t=(TenantRow, "FROM tenant WHERE id = %(id)s"),
     home=(Placement, "FROM placement WHERE tenant_id = t.id AND state = 'current'"),
     **_residence("home", ""),
-    move=(MoveRow, "FROM move WHERE tenant_id = t.id AND finished_at IS NULL"),
-    last_move=(MoveRow, "FROM move WHERE tenant_id = t.id AND kind = 'move' ORDER BY id DESC LIMIT 1"),
-    restore=(RestoreRow, "FROM restore WHERE move_id = move.id"),
-    restored=(ClusterRow, "FROM cluster WHERE id = restore.cluster_id"),
+    transfer=(TransferRow, "FROM transfer WHERE tenant_id = t.id AND finished_at IS NULL"),
+    last_transfer=(
+        TransferRow,
+        "FROM transfer WHERE tenant_id = t.id AND kind = 'move' ORDER BY id DESC LIMIT 1",
+    ),
+    restored=(ClusterRow, "FROM cluster WHERE id = transfer.restored_cluster"),
     there=(Placement, "FROM placement WHERE tenant_id = t.id AND state IN ('target', 'source')"),
     **_residence("there", "_there"),
     purge=(PurgeRow, "FROM purge WHERE tenant_id = t.id AND state <> 'withdrawn'"),

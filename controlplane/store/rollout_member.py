@@ -99,8 +99,9 @@ _STARTABLE = SQL("""
       UNION ALL
       SELECT cluster_id FROM rollout_snapshot WHERE rollout_id = %(rollout)s AND state = 'making'),
     moving AS MATERIALIZED (
-      SELECT tenant_id FROM move
-       WHERE finished_at IS NULL AND target IS NOT NULL AND phase IN ('preparing', 'paused')),
+      SELECT tenant_id FROM transfer
+       WHERE finished_at IS NULL AND target IS NOT NULL
+         AND phase IN ('preparing', 'copying', 'following', 'cut')),
     due AS (
       SELECT w.cluster_id, w.tenant_id FROM (
         SELECT cluster_id, tenant_id, wave, 'database:' || tenant_id AS lock, 'long' AS lane, 'member' AS kind
@@ -201,8 +202,8 @@ def begin(conn: Connection, rollout_id: int, subjects: Sequence[str], *, holder:
              AND state = 'running' AND holder = %(holder)s),
         found AS (
           SELECT mine.id, r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint,
-                 EXISTS (SELECT FROM move m WHERE m.tenant_id = r.tenant_id AND m.target IS NOT NULL
-                          AND m.phase IN ('preparing', 'paused'))
+                 EXISTS (SELECT FROM transfer m WHERE m.tenant_id = r.tenant_id AND m.target IS NOT NULL
+                          AND m.phase IN ('preparing', 'copying', 'following', 'cut'))
                  OR EXISTS (SELECT FROM rollout_snapshot s WHERE s.rollout_id = r.rollout_id
                              AND s.cluster_id = p.cluster_id AND s.state = 'making') AS waits
             FROM mine JOIN rollout_member r ON r.rollout_id = %(rollout)s AND r.tenant_id = mine.tenant_id

@@ -58,7 +58,7 @@ _UNPROTECTED = """
        AND NOT EXISTS (SELECT FROM rollout_snapshot s
                         WHERE s.rollout_id = t.rollout_id AND s.cluster_id = p.cluster_id
                           AND s.state = 'available' AND s.requested_at >= greatest(p.created_at,
-                            (SELECT max(m.moved_at) FROM move m
+                            (SELECT max(m.cut_at) FROM transfer m
                               WHERE m.tenant_id = p.tenant_id AND m.target = p.number)))
 """
 

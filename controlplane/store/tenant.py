@@ -57,7 +57,6 @@ class TenantRow:
     purge_after: datetime | None
     purged_at: datetime | None
     clone_of: str | None
-    cloned_at: datetime | None
     refused_domains: tuple[RefusedDomain, ...] = field(
         metadata={"read": lambda found: tuple(RefusedDomain(**domain) for domain in found)}
     )
@@ -278,12 +277,6 @@ def clones_of(conn: Connection, tenant_id: str) -> list[str]:
     """Tenants that have its rows, or are getting them, and are not purged."""
     return column(
         conn, "SELECT id FROM tenant WHERE clone_of = %s AND purged_at IS NULL ORDER BY id", [tenant_id]
-    )
-
-
-def mark_cloned(conn: Connection, tenant_id: str) -> None:
-    conn.execute(
-        "UPDATE tenant SET cloned_at = coalesce(cloned_at, clock_timestamp()) WHERE id = %s", [tenant_id]
     )
 
 

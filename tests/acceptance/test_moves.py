@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from controlplane.actions.action import run
-from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
+from controlplane.domain.transfer import TransferPhase
 from controlplane.localcloud.demo.processes import DemoProcesses
-from controlplane.store import move, placement
+from controlplane.store import placement, transfer
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers
 
@@ -36,9 +36,9 @@ def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, c
     customers.wait_until_reconciled(subscription, timeout=MOVED_WITHIN)
     target = _placed(harness, tenant_id)
     with harness.registry.connection() as conn:
-        found = move.latest(conn, tenant_id)
+        found = transfer.latest(conn, tenant_id)
     assert found is not None
-    assert (found.phase, found.differing, target.number) == (MovePhase.MOVED, [], 2)
+    assert (found.phase, found.differing, target.number) == (TransferPhase.REVERSIBLE, [], 2)
     assert target.cluster_id != source.cluster_id
     print(f"\nno write was taken for {found.pause_seconds} s")
     page = customers.wait_for_page("comet", timeout=60)
@@ -48,12 +48,12 @@ def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, c
     assert "written on the shared cluster" in text
     assert "written on its own" in text
     with harness.registry.connection() as conn:
-        run(conn, "confirm-move", tenant_id, actor="acceptance", reason="it is good")
+        run(conn, "confirm-transfer", tenant_id, actor="acceptance", reason="it is good")
     customers.wait_until_reconciled(subscription, timeout=MOVED_WITHIN)
     with harness.registry.connection() as conn:
-        over = move.latest(conn, tenant_id)
+        over = transfer.latest(conn, tenant_id)
     assert over is not None
-    assert over.phase is MovePhase.DONE
+    assert (over.phase, over.finished_at is not None) == (TransferPhase.CONFIRMED, True)
     assert "written on its own" in customers.page("comet").text
     assert drift.violations(harness) == []
     iam = drift.account(harness).client("iam")

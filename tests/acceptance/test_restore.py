@@ -14,11 +14,10 @@ import httpx
 import psycopg
 import pytest
 
-from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement, tenant_id_for
-from controlplane.domain.restore import moment
+from controlplane.domain.transfer import TransferPhase, moment
 from controlplane.localcloud.demo.processes import DemoProcesses
-from controlplane.store import cluster, move, placement, restore
+from controlplane.store import cluster, placement, transfer
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
@@ -86,8 +85,8 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
     def restored() -> bool | None:
         customers.page("mike")
         with harness.registry.connection() as conn:
-            found = move.latest(conn, tenant_id)
-        return True if found is not None and found.phase is MovePhase.MOVED else None
+            found = transfer.latest(conn, tenant_id)
+        return True if found is not None and found.phase is TransferPhase.REVERSIBLE else None
 
     wait_for(restored, timeout=420, what=lambda: customers.state("mike"))
     print(f"restored after {time.monotonic() - began:.1f} s")
@@ -100,11 +99,9 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
     customers.wait_until_reconciled(subscription, timeout=120)
 
     with harness.registry.connection() as conn:
-        after, found = placement.current(conn, tenant_id), move.latest(conn, tenant_id)
-        assert found is not None
-        asked_for = restore.of_move(conn, found.id)
+        after, found = placement.current(conn, tenant_id), transfer.latest(conn, tenant_id)
+    assert found is not None
     assert after is not None
-    assert asked_for is not None
     assert after.number == 2
     assert (found.copied_rows, found.checked, found.differing) == (2, "before", [])
     print(f"no write for {found.pause_seconds} s")
@@ -119,12 +116,12 @@ def test_rows_that_were_deleted_are_back_on_the_tenants_host_and_the_damage_is_k
 
     def gone() -> bool | None:
         with harness.registry.connection() as conn:
-            row = cluster.get(conn, str(asked_for.cluster_id))
+            row = cluster.get(conn, str(found.restored_cluster))
         return True if row.destroyed_at is not None else None
 
     wait_for(gone, timeout=300, what=lambda: customers.state("mike"))
     clusters = drift.account(harness).client("rds").describe_db_clusters()["DBClusters"]
-    assert asked_for.cluster_id not in {found["DBClusterIdentifier"] for found in clusters}
+    assert found.restored_cluster not in {there["DBClusterIdentifier"] for there in clusters}
     status, system = drift.verify(harness, "--tenant", tenant_id)
     assert (status, system["findings"], system["unread"]) == (0, [], [])
     assert drift.violations(harness) == []

@@ -10,12 +10,12 @@ def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
     desk.site.rows("UPDATE tenant SET ready_at = now()")
     assert desk.json("tenants", "move", "acme", "--to", "dedicated")["resource"] == tenant_id
     assert "preparing, to dedicated" in desk.ok("tenants", "show", "acme")
-    done = desk.run("tenants", "confirm-move", "acme")
-    assert (done.exit_code, "only one that is moved" in done.stderr) == (1, True)
-    assert "operations watch" in desk.ok("tenants", "abort-move", "acme", "--reason", "not now")
+    done = desk.run("tenants", "confirm-transfer", "acme")
+    assert (done.exit_code, "only one that is reversible" in done.stderr) == (1, True)
+    assert "operations watch" in desk.ok("tenants", "abort-transfer", "acme", "--reason", "not now")
     desk.site.rows(
-        "UPDATE move SET phase = 'moved', pause_seconds = 0.1234, keep_until = now(), checked = 'before',"
-        """ compared = '[{"name": "app.notes", "rows": 7, "checksum": "1", "same": true}]'"""
+        "UPDATE transfer SET phase = 'reversible', pause_seconds = 0.1234, keep_until = now(),"
+        """ checked = 'before', compared = '[{"name": "app.notes", "rows": 7, "checksum": "1", "same": true}]'"""
     )
     shown = desk.ok("tenants", "show", "acme")
     assert "no write for 0.123 s, 7 rows of 1 tables the same, source kept until 20" in shown

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controlplane.domain.restore import moment
+from controlplane.domain.transfer import moment
 from tests.cli.conftest import Desk
 
 
@@ -16,8 +16,8 @@ def test_a_restore_is_asked_for_shown_and_given_up(desk: Desk) -> None:
     shown = desk.ok("tenants", "show", "acme")
     assert "last restore" in shown
     assert f"preparing, to {at[:10]}" in shown
-    assert "operations watch" in desk.ok("tenants", "abort-move", "acme")
-    desk.site.rows("UPDATE move SET phase = 'undone', finished_at = now()")
+    assert "operations watch" in desk.ok("tenants", "abort-transfer", "acme")
+    desk.site.rows("UPDATE transfer SET phase = 'aborted', finished_at = now()")
     assert "operations watch" in desk.ok("tenants", "restore", "acme", "--snapshot", "nightly")
     assert "preparing, to snapshot nightly" in desk.ok("tenants", "show", "acme")
 
@@ -49,4 +49,4 @@ def test_wrong_input_is_named_and_nothing_begins(desk: Desk, options: list[str],
     desk.site.rows("UPDATE tenant SET ready_at = now() - interval '1 day'")
     done = desk.run("tenants", "restore", "acme", *options)
     assert (done.exit_code, said in done.stderr) == (2, True)
-    assert desk.site.rows("SELECT FROM move") == []
+    assert desk.site.rows("SELECT FROM transfer") == []

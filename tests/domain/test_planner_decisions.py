@@ -8,10 +8,17 @@ from datetime import UTC, datetime
 import pytest
 
 from controlplane.domain.catalogue import Isolation
-from controlplane.domain.move import MoveGoal, MoveKind, MovePhase, MoveStatus
-from controlplane.domain.planner import LastMove, ResidenceGoal, RetentionGoal, plan_tenant
+from controlplane.domain.planner import (
+    LastTransfer,
+    ResidenceGoal,
+    RetentionGoal,
+    TransferGoal,
+    plan_tenant,
+)
+from controlplane.domain.status import TransferStatus
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
+from controlplane.domain.transfer import TransferKind, TransferPhase
 from tests.domain.test_planner import ACTIVE, RECONCILED
 
 CLOSED = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={})
@@ -31,9 +38,9 @@ def due(retention: RetentionGoal) -> list[Step]:
     return plan_tenant(replace(CLOSED, retention=retention), LEFT)
 
 
-def called_for(residence: ResidenceGoal, move: MoveGoal | None = None) -> list[Step]:
-    status = RECONCILED if move is None else replace(RECONCILED, move=MoveStatus(False, copied=False))
-    return plan_tenant(replace(ACTIVE, residence=residence, move=move), status)
+def called_for(residence: ResidenceGoal, transfer: TransferGoal | None = None) -> list[Step]:
+    status = RECONCILED if transfer is None else replace(RECONCILED, transfer=TransferStatus())
+    return plan_tenant(replace(ACTIVE, residence=residence, transfer=transfer), status)
 
 
 @pytest.mark.parametrize("unasked", [True, False])
@@ -77,7 +84,7 @@ def test_a_return_that_is_over_is_noted_before_anything_is_due() -> None:
 
 def test_a_plan_that_asks_for_another_kind_of_cluster_calls_for_a_move() -> None:
     [step] = called_for(AWAY)
-    assert (step.name, step.target) == (StepName.BEGIN_MOVE, "dedicated")
+    assert (step.name, step.target) == (StepName.BEGIN_TRANSFER, "dedicated")
     assert step.reason == "plan team is dedicated, its cluster is shared"
     assert called_for(replace(AWAY, home=Isolation.DEDICATED)) == []
 
@@ -91,16 +98,16 @@ def test_who_leaves_has_its_decisions_last(lifecycle: Lifecycle) -> None:
 @pytest.mark.parametrize(
     ("last", "runbook"),
     [
-        (LastMove(MovePhase.DONE, "team", by_hand=True, declined=False), None),
-        (LastMove(MovePhase.UNDONE, "team", by_hand=True, declined=True), None),
-        (LastMove(MovePhase.UNDONE, "team", by_hand=False, declined=True), "move-between-clusters"),
-        (LastMove(MovePhase.UNDONE, "starter", by_hand=False, declined=True), ""),
-        (LastMove(MovePhase.DONE, "starter", by_hand=True, declined=False), ""),
-        (LastMove(MovePhase.DONE, "team", by_hand=False, declined=False), ""),
+        (LastTransfer(TransferPhase.CONFIRMED, "team", by_hand=True, declined=False), None),
+        (LastTransfer(TransferPhase.ABORTED, "team", by_hand=True, declined=True), None),
+        (LastTransfer(TransferPhase.ABORTED, "team", by_hand=False, declined=True), "move-between-clusters"),
+        (LastTransfer(TransferPhase.ABORTED, "starter", by_hand=False, declined=True), ""),
+        (LastTransfer(TransferPhase.CONFIRMED, "starter", by_hand=True, declined=False), ""),
+        (LastTransfer(TransferPhase.CONFIRMED, "team", by_hand=False, declined=False), ""),
     ],
 )
 def test_a_persons_word_about_a_move_holds_for_the_plan_it_was_said_under(
-    last: LastMove, runbook: str | None
+    last: LastTransfer, runbook: str | None
 ) -> None:
     """None: it stays where it is. A runbook: a person is asked. "": it moves."""
     steps = called_for(replace(AWAY, last=last))
@@ -111,19 +118,18 @@ def test_a_persons_word_about_a_move_holds_for_the_plan_it_was_said_under(
     assert (step.name is StepName.AWAIT_DECISION, step.runbook) == (runbook != "", runbook)
 
 
-@pytest.mark.parametrize("kind", list(MoveKind))
-def test_one_that_is_not_over_stands_in_the_way_of_another(kind: MoveKind) -> None:
-    move = MoveGoal(MovePhase.MOVED, 1, kind=kind)
-    step = called_for(AWAY, move)[-1]
+@pytest.mark.parametrize("kind", [TransferKind.MOVE, TransferKind.RESTORE])
+def test_one_that_is_not_over_stands_in_the_way_of_another(kind: TransferKind) -> None:
+    step = called_for(AWAY, TransferGoal(TransferPhase.REVERSIBLE, 1, kind=kind))[-1]
     assert (step.name, step.runbook) == (StepName.AWAIT_DECISION, "move-between-clusters")
-    assert step.reason.endswith(f", and its last {kind.value} is moved")
+    assert step.reason.endswith(f", and its last {kind.value} is reversible")
 
 
 def test_tables_that_differ_after_a_move_are_a_persons_to_judge() -> None:
     tables = tuple(f"t{n}" for n in range(12))
     at_home = replace(AWAY, home=Isolation.DEDICATED)
-    step = called_for(at_home, MoveGoal(MovePhase.MOVED, 1, differing=tables))[-1]
+    step = called_for(at_home, TransferGoal(TransferPhase.REVERSIBLE, 1, differing=tables))[-1]
     assert (step.name, step.runbook) == (StepName.AWAIT_DECISION, "move-mismatch")
     assert step.reason.endswith("t8, t9 were not the same")
-    confirmed = MoveGoal(MovePhase.CONFIRMED, 1, differing=tables)
+    confirmed = TransferGoal(TransferPhase.CONFIRMED, 1, differing=tables)
     assert all(step.name is not StepName.AWAIT_DECISION for step in called_for(at_home, confirmed))

@@ -8,7 +8,8 @@ from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.store import placement, tenant
+from controlplane.domain.transfer import TransferKind, TransferPhase
+from controlplane.store import placement, tenant, transfer
 from controlplane.store.tenant import SlugTaken, TenantRow
 from tests.engine.test_life import paid
 from tests.harness.engine import ZONE, Harness
@@ -33,7 +34,16 @@ def test_a_clone_has_the_rows_and_nothing_else_of_its_source(harness: Harness) -
     harness.work()
     made = row(harness, clone_id)
     assert (made.phase, made.clone_of, made.customer_id) == (Phase.ACTIVE, SOURCE, "internal")
-    assert made.cloned_at is not None
+    with harness.ctx.registry.connection() as conn:
+        carried = transfer.latest(conn, clone_id)
+    assert carried is not None
+    assert (carried.kind, carried.phase, carried.source, carried.copied_rows) == (
+        TransferKind.CLONE,
+        TransferPhase.CONFIRMED,
+        None,
+        1,
+    )
+    assert carried.finished_at is not None
     assert made.spec.custom_domains == ()
     with harness.ctx.registry.connection() as conn:
         here, there = placement.current(conn, SOURCE), placement.current(conn, clone_id)

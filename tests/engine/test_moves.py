@@ -9,12 +9,12 @@ import pytest
 from controlplane.actions.action import dry_run, run
 from controlplane.domain.errors import Conflict, Invalid, NotFound
 from controlplane.domain.job import JobKind
-from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.store import move
+from controlplane.domain.transfer import TransferPhase
 from controlplane.store import preview as previews
-from controlplane.store.move import MoveRow
+from controlplane.store import transfer
+from controlplane.store.transfer import TransferRow
 from tests.engine.test_life import paid
 from tests.harness.engine import Harness
 from tests.harness.work import do_one, work_once
@@ -27,16 +27,22 @@ def ask(harness: Harness, to: str = "dedicated") -> None:
         run(conn, "move", TENANT, to=to, actor="support", reason="test")
 
 
-def last(harness: Harness) -> MoveRow:
+def last(harness: Harness) -> TransferRow:
     with harness.ctx.registry.connection() as conn:
-        found = move.latest(conn, TENANT)
+        found = transfer.latest(conn, TENANT)
     assert found is not None
     return found
 
 
+def ended(harness: Harness) -> TransferPhase | None:
+    """How the last one is over; None while it is not."""
+    found = last(harness)
+    return None if found.finished_at is None else found.phase
+
+
 def confirm(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        run(conn, "confirm-move", TENANT, actor="support", reason="test")
+        run(conn, "confirm-transfer", TENANT, actor="support", reason="test")
 
 
 def isolation(harness: Harness, subscription: str) -> str:
@@ -69,7 +75,7 @@ def test_a_tenant_is_promoted_with_its_rows_and_the_source_is_kept(harness: Harn
     assert harness.rows(subscription) == ["before"]
     assert harness.write(1, "after")
     found = last(harness)
-    assert found.phase is MovePhase.MOVED
+    assert found.phase is TransferPhase.REVERSIBLE
     assert found.pause_seconds is not None
     assert found.checked == "before"
     assert not harness.lets_in(before)
@@ -85,7 +91,7 @@ def test_a_confirmed_move_leaves_nothing_at_the_source(harness: Harness) -> None
     harness.work()
     confirm(harness)
     harness.work()
-    assert last(harness).phase is MovePhase.DONE
+    assert ended(harness) is TransferPhase.CONFIRMED
     assert harness.violations() == []
     assert not harness.ctx.providers.identities.role_exists(before.iam_role)
     ask(harness, "shared")
@@ -124,10 +130,10 @@ def test_a_source_that_nobody_confirms_goes_after_its_time(harness: Harness) -> 
     ask(harness)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE move SET keep_until = clock_timestamp()")
+        conn.execute("UPDATE transfer SET keep_until = clock_timestamp()")
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     harness.work()
-    assert last(harness).phase is MovePhase.DONE
+    assert ended(harness) is TransferPhase.CONFIRMED
     assert harness.violations() == []
 
 
@@ -138,7 +144,7 @@ def test_who_leaves_after_a_move_leaves_no_source_behind(harness: Harness) -> No
     harness.subscribe(1, status="canceled")
     harness.hear(subscription)
     harness.work()
-    assert last(harness).phase is MovePhase.DONE
+    assert ended(harness) is TransferPhase.CONFIRMED
     assert harness.tenant(subscription).phase is Phase.CLOSED
     assert harness.violations() == []
 
@@ -150,12 +156,12 @@ def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
     assert do_one(harness.ctx, JobKind.PREVIEW, str(preview_id)) is not None
     with harness.ctx.registry.connection() as conn:
         found = previews.get(conn, preview_id)
-        assert move.latest(conn, TENANT) is None
+        assert transfer.latest(conn, TENANT) is None
         clusters = conn.execute("SELECT FROM cluster").rowcount
     assert clusters == 1
     assert found.error is None
     reported = [(step["name"], step["target"]) for step in found.steps or []]
-    assert reported[0] == ("place_move", "")
+    assert reported[0] == ("place_transfer", "")
     assert ("cut_over", "placement 2") in reported
     assert "a new dedicated cluster" in (found.steps or [])[0]["reason"]
 
@@ -165,17 +171,17 @@ def test_tables_that_were_not_the_same_are_a_persons_case_and_the_source_stays(h
     ask(harness)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        move.set_compared(
+        transfer.set_compared(
             conn,
             last(harness).id,
             [{"name": "app.notes", "rows": 1, "checksum": "1", "same": False}],
             checked="after",
         )
-        conn.execute("UPDATE move SET keep_until = clock_timestamp()")
+        conn.execute("UPDATE transfer SET keep_until = clock_timestamp()")
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     harness.work()
     assert harness.tenant(subscription).runbook == "move-mismatch"
-    assert last(harness).phase is MovePhase.MOVED
+    assert last(harness).phase is TransferPhase.REVERSIBLE
 
 
 @pytest.mark.parametrize("call", ["begin", "copy", "hand_over"])
@@ -190,9 +196,9 @@ def test_what_can_not_be_carried_leaves_the_tenant_where_it_is(harness: Harness,
     assert harness.world.all("move-stream") == {}
     harness.moves.refuse(call, refuse=False)
     with harness.ctx.registry.connection() as conn:
-        run(conn, "abort-move", TENANT, actor="support", reason="test")
+        run(conn, "abort-transfer", TENANT, actor="support", reason="test")
     harness.work()
-    assert last(harness).phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
     assert harness.rows(subscription) == ["still here"]
     assert harness.violations() == []
 
@@ -209,14 +215,14 @@ def test_without_a_log_to_follow_nothing_is_made_and_nothing_paused(harness: Har
     found = harness.tenant(subscription)
     assert found.runbook == "move"
     assert "rds.logical_replication" in str(found.needs_attention)
-    assert (last(harness).phase, last(harness).pause_seconds) == (MovePhase.PREPARING, None)
+    assert (last(harness).phase, last(harness).pause_seconds) == (TransferPhase.PREPARING, None)
     assert harness.write(1, "still here")
     with harness.ctx.registry.connection() as conn:
         assert conn.execute("SELECT FROM cluster").rowcount == 1
         assert conn.execute("SELECT FROM step WHERE name = 'begin_copy'").rowcount == 0
-        run(conn, "abort-move", TENANT, actor="support", reason="test")
+        run(conn, "abort-transfer", TENANT, actor="support", reason="test")
     harness.work()
-    assert last(harness).phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
     assert harness.tenant(subscription).needs_attention is None
     assert harness.violations() == []
 
@@ -243,10 +249,10 @@ def test_a_visitor_from_aws_holds_the_end_of_a_source_up(harness: Harness) -> No
         work_once(harness.ctx)
         harness.pass_time()
     assert harness.tenant(subscription).needs_attention is None
-    assert last(harness).phase is MovePhase.CONFIRMED
+    assert (last(harness).phase, ended(harness)) == (TransferPhase.CONFIRMED, None)
     harness.databases.visit(harness.endpoint(before), before.database, stay=False)
     harness.work()
-    assert last(harness).phase is MovePhase.DONE
+    assert ended(harness) is TransferPhase.CONFIRMED
     assert harness.violations() == []
 
 
@@ -260,13 +266,13 @@ def test_a_tenant_that_is_suspended_on_its_way_stays_and_goes_when_it_is_back(ha
     harness.subscribe(1, plan="dedicated", status="unpaid")
     harness.hear(subscription)
     harness.work()
-    assert last(harness).phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
     assert harness.placement(subscription).number == 1
     assert harness.violations() == []
     harness.subscribe(1, plan="dedicated")
     harness.hear(subscription)
     harness.work()
-    assert last(harness).phase is MovePhase.MOVED
+    assert last(harness).phase is TransferPhase.REVERSIBLE
     assert harness.placement(subscription).number == 3
     assert harness.violations() == []
 
@@ -280,7 +286,7 @@ def test_a_plan_that_changes_back_on_the_way_ends_the_move(harness: Harness) -> 
     harness.subscribe(1)
     harness.hear(subscription)
     harness.work()
-    assert last(harness).phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
     assert harness.placement(subscription).number == 1
     assert harness.write(1, "here")
     assert harness.violations() == []
@@ -293,10 +299,10 @@ def test_a_move_that_was_given_up_is_not_asked_for_again_by_the_same_plan(harnes
     harness.hear(subscription)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        run(conn, "abort-move", TENANT, actor="support", reason="test")
+        run(conn, "abort-transfer", TENANT, actor="support", reason="test")
     harness.work()
     assert harness.tenant(subscription).runbook == "move-between-clusters"
-    assert last(harness).phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
 
 
 def test_what_is_refused(harness: Harness) -> None:
@@ -310,15 +316,15 @@ def test_what_is_refused(harness: Harness) -> None:
         with pytest.raises(Conflict):
             run(conn, "move", TENANT, to=placed.cluster_id, actor="a", reason="r")
         with pytest.raises(Conflict):
-            run(conn, "confirm-move", TENANT, actor="a", reason="r")
+            run(conn, "confirm-transfer", TENANT, actor="a", reason="r")
         run(conn, "move", TENANT, to="dedicated", actor="a", reason="r")
         with pytest.raises(Conflict):
             run(conn, "move", TENANT, to="dedicated", actor="a", reason="r")
         with pytest.raises(Conflict):
-            run(conn, "confirm-move", TENANT, actor="a", reason="r")
+            run(conn, "confirm-transfer", TENANT, actor="a", reason="r")
     harness.work()
     with harness.ctx.registry.connection() as conn, pytest.raises(Conflict):
-        run(conn, "abort-move", TENANT, actor="a", reason="r")
+        run(conn, "abort-transfer", TENANT, actor="a", reason="r")
 
 
 def test_a_cluster_that_was_a_tenants_alone_is_nobody_elses(harness: Harness) -> None:
@@ -326,7 +332,7 @@ def test_a_cluster_that_was_a_tenants_alone_is_nobody_elses(harness: Harness) ->
     ask(harness)
     harness.work()
     ask_back = last(harness)
-    assert ask_back.phase is MovePhase.MOVED
+    assert ask_back.phase is TransferPhase.REVERSIBLE
     second = paid(harness, 2, plan="dedicated")
     assert harness.placement(second).cluster_id != harness.placement("sub_00000001").cluster_id
     assert harness.violations() == []

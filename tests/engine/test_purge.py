@@ -401,5 +401,5 @@ def test_an_open_move_is_over_before_a_purge(harness: Harness) -> None:
             'UPDATE tenant SET spec = spec || \'{"lifecycle": "closed"}\', closed_at = now(),'
             " purge_after = now()"
         )
-        with pytest.raises(Conflict, match="a move that is not over"):
+        with pytest.raises(Conflict, match="a transfer that is not over"):
             run(conn, "purge", TENANT, actor="anna", reason="x", early=True)

@@ -11,18 +11,16 @@ import pytest
 from controlplane.actions.action import dry_run, run
 from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.job import JobKind
-from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.pool import QUOTA_RUNBOOK
-from controlplane.domain.restore import moment
+from controlplane.domain.transfer import TransferKind, TransferPhase, moment
 from controlplane.localcloud.fakes import past
 from controlplane.localcloud.fakes.aws import FakeAccount, FakeClusters
 from controlplane.localcloud.fakes.databases import DATABASE, ROLE
-from controlplane.store import cluster, move, restore
+from controlplane.store import cluster, transfer
 from controlplane.store import preview as previews
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.move import MoveRow
-from controlplane.store.restore import RestoreRow
+from controlplane.store.transfer import TransferRow
 from controlplane.workers.drift.verify import verify
 from controlplane.workers.schedule import warm_pool
 from tests.engine.test_life import paid
@@ -53,28 +51,33 @@ def ask(harness: Harness, at: str | None = None, snapshot: str | None = None) ->
 
 def give_up(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        run(conn, "abort-move", TENANT, actor="support", reason="test")
+        run(conn, "abort-transfer", TENANT, actor="support", reason="test")
 
 
 def confirm(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
-        run(conn, "confirm-move", TENANT, actor="support", reason="test")
+        run(conn, "confirm-transfer", TENANT, actor="support", reason="test")
 
 
-def last(harness: Harness) -> tuple[MoveRow, RestoreRow]:
+def last(harness: Harness) -> TransferRow:
     with harness.ctx.registry.connection() as conn:
-        found = move.latest(conn, TENANT, kind=MoveKind.RESTORE)
-        assert found is not None
-        asked = restore.of_move(conn, found.id)
-    assert asked is not None
-    return found, asked
+        found = transfer.latest(conn, TENANT)
+    assert found is not None
+    assert found.kind is TransferKind.RESTORE
+    return found
+
+
+def ended(harness: Harness) -> TransferPhase | None:
+    """How the last one is over; None while it is not."""
+    found = last(harness)
+    return None if found.finished_at is None else found.phase
 
 
 def restored_cluster(harness: Harness) -> ClusterRow:
-    asked = last(harness)[1]
-    assert asked.cluster_id is not None
+    asked = last(harness)
+    assert asked.restored_cluster is not None
     with harness.ctx.registry.connection() as conn:
-        return cluster.get(conn, asked.cluster_id)
+        return cluster.get(conn, asked.restored_cluster)
 
 
 def damaged(harness: Harness, **fields: object) -> tuple[str, str]:
@@ -98,14 +101,14 @@ def test_rows_are_those_of_then_and_what_there_was_is_kept_closed(harness: Harne
     assert harness.write(1, "after")
     assert harness.databases.rows(harness.endpoint(before), before.database) == ["good", "bad"]
     assert not harness.lets_in(before)
-    found, asked = last(harness)
-    assert (found.phase, found.kind, found.copied_rows) == (MovePhase.MOVED, MoveKind.RESTORE, 1)
+    found = last(harness)
+    assert (found.phase, found.copied_rows) == (TransferPhase.REVERSIBLE, 1)
     assert found.pause_seconds is not None
-    assert asked.copied_at is not None
+    assert found.copied_at is not None
     assert harness.violations() == []
     confirm(harness)
     harness.work()
-    assert last(harness)[0].phase is MovePhase.DONE
+    assert ended(harness) is TransferPhase.CONFIRMED
     assert harness.violations() == []
 
 
@@ -146,7 +149,7 @@ def test_a_moment_before_a_move_is_looked_for_where_the_tenant_lived_then(harnes
     ask(harness, at)
     harness.work()
     assert harness.rows(subscription) == ["good"]
-    assert last(harness)[1].number == 1
+    assert last(harness).lived_on == 1
     assert harness.placement(subscription).number == 3
     with harness.ctx.registry.connection() as conn:
         assert cluster.get(conn, harness.placement(subscription).cluster_id).spec.isolation == "dedicated"
@@ -174,18 +177,18 @@ def test_a_database_of_an_older_release_is_copied_as_it_was_and_then_brought_for
     harness.work()
     placed = harness.placement(subscription)
     seen = harness.databases.observe(harness.endpoint(placed), placed)
-    assert (last(harness)[1].release, seen.release) == ("0001", "0002")
+    assert (last(harness).release, seen.release) == ("0001", "0002")
     assert harness.rows(subscription) == ["good"]
     with harness.ctx.registry.connection() as conn:
         names = [
             row["name"]
             for row in conn.execute(
                 "SELECT name FROM step WHERE operation_id = (SELECT max(operation_id) FROM step"
-                " WHERE name = 'cut_restored') ORDER BY seq"
+                " WHERE name = 'cut_over') ORDER BY seq"
             ).fetchall()
         ]
-    assert names.index("copy_restored") < len(names) - 1 - names[::-1].index("migrate_schema")
-    assert names.index("verify_access") < names.index("cut_restored")
+    assert names.index("copy_rows") < len(names) - 1 - names[::-1].index("migrate_schema")
+    assert names.index("verify_access") < names.index("cut_over")
     assert harness.violations() == []
     harness.close()
 
@@ -217,7 +220,7 @@ def test_what_is_given_up_before_the_cut_leaves_the_tenant_as_it_was(harness: Ha
     harness.work()
     give_up(harness)
     harness.work()
-    assert last(harness)[0].phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
     assert harness.placement(subscription).number == 1
     assert harness.write(1, "still here")
     assert restored_cluster(harness).destroyed_at is not None
@@ -231,7 +234,7 @@ def test_what_is_given_up_before_anything_was_made_ends_likewise(harness: Harnes
     harness.work()
     give_up(harness)
     harness.work()
-    assert last(harness)[0].phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
     assert harness.tenant(subscription).needs_attention is None
     assert harness.violations() == []
 
@@ -244,7 +247,7 @@ def test_a_tenant_that_is_suspended_meanwhile_is_not_restored(harness: Harness) 
     harness.subscribe(1, status="unpaid")
     harness.hear(subscription)
     harness.work()
-    assert last(harness)[0].phase is MovePhase.UNDONE
+    assert ended(harness) is TransferPhase.ABORTED
     assert restored_cluster(harness).destroyed_at is not None
     assert harness.placement(subscription).number == 1
     assert harness.violations() == []
@@ -278,10 +281,10 @@ def test_a_restore_that_nobody_confirms_ends_after_its_time(harness: Harness) ->
     ask(harness, at)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        conn.execute("UPDATE move SET keep_until = clock_timestamp()")
+        conn.execute("UPDATE transfer SET keep_until = clock_timestamp()")
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
     harness.work()
-    assert last(harness)[0].phase is MovePhase.DONE
+    assert ended(harness) is TransferPhase.CONFIRMED
     assert harness.violations() == []
 
 
@@ -296,7 +299,7 @@ def test_a_moment_outside_of_the_window_waits_for_a_person_and_one_not_stored_ye
     harness.work()
     assert harness.tenant(subscription).runbook == "restore"
     assert harness.write(1, "still here")
-    assert last(harness)[1].cluster_id is None
+    assert last(harness).restored_cluster is None
     clusters.change_window(home, now - timedelta(days=1), now - timedelta(hours=1))
     with harness.ctx.registry.connection() as conn:
         run(conn, "reprovision", TENANT, actor="support", reason="test")
@@ -395,7 +398,7 @@ def test_what_is_refused_at_once(harness: Harness) -> None:
             request(snapshot="nightly")
         with pytest.raises(Conflict, match="has a restore that is preparing"):
             run(conn, "move", TENANT, to="dedicated", actor="a", reason="r")
-        run(conn, "abort-move", TENANT, actor="a", reason="r")
+        run(conn, "abort-transfer", TENANT, actor="a", reason="r")
     harness.work()
     harness.subscribe(1, status="canceled")
     harness.hear(subscription)
@@ -407,7 +410,7 @@ def test_what_is_refused_at_once(harness: Harness) -> None:
 def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
     subscription, at = damaged(harness)
     for requested, reported in (
-        ({"at": at}, "cut_restored"),
+        ({"at": at}, "cut_over"),
         ({"snapshot": "missing"}, "there is no snapshot missing"),
     ):
         with harness.ctx.registry.connection() as conn:
@@ -418,7 +421,7 @@ def test_a_dry_run_looks_at_aws_and_makes_nothing(harness: Harness) -> None:
             found = previews.get(conn, preview_id)
         assert reported in str(found.error or [step["name"] for step in found.steps or []])
     with harness.ctx.registry.connection() as conn:
-        assert move.latest(conn, TENANT) is None
+        assert transfer.latest(conn, TENANT) is None
         assert conn.execute("SELECT FROM cluster").rowcount == 1
     assert harness.rows(subscription) == ["good", "bad"]
 
@@ -441,7 +444,7 @@ def test_the_ledger_knows_the_cluster_while_it_is_wanted_and_names_it_when_it_is
         conn.execute("UPDATE tenant SET observed_generation = generation")
     assert found() == set()
     with harness.ctx.registry.connection() as conn:
-        restore.mark_copied(conn, last(harness)[0].id)
+        conn.execute("UPDATE transfer SET copied_at = clock_timestamp()")
     assert found() == {("orphan", there.id, TENANT)}
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from controlplane.actions.action import run
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
-from controlplane.domain.restore import moment
 from controlplane.domain.tenant import Phase
+from controlplane.domain.transfer import moment
 from controlplane.localcloud.fakes import past
-from controlplane.store import data_copy, move, placement, purge
+from controlplane.store import data_copy, placement, purge, transfer
 from tests.harness.engine import Harness
 
 SUBSCRIPTION = "sub_00000001"
@@ -122,7 +122,7 @@ def support_confirms(url: str, world: Path) -> Harness:
     harness = support_moves(url, world)
     harness.work()
     with harness.ctx.registry.connection() as conn:
-        run(conn, "confirm-move", TENANT, actor="support", reason="test")
+        run(conn, "confirm-transfer", TENANT, actor="support", reason="test")
     return harness
 
 
@@ -130,7 +130,7 @@ def support_gives_up(url: str, world: Path) -> Harness:
     harness = support_moves(url, world)
     _work_up_to(harness, "hand_over")
     with harness.ctx.registry.connection() as conn:
-        run(conn, "abort-move", TENANT, actor="support", reason="test")
+        run(conn, "abort-transfer", TENANT, actor="support", reason="test")
     return harness
 
 
@@ -161,14 +161,14 @@ def support_regrets_a_restore(url: str, world: Path) -> Harness:
     harness = support_restores(url, world)
     _work_up_to(harness, "clone")
     with harness.ctx.registry.connection() as conn:
-        run(conn, "abort-move", TENANT, actor="support", reason="test")
+        run(conn, "abort-transfer", TENANT, actor="support", reason="test")
     return harness
 
 
 def writes_on(harness: Harness) -> list[str]:
     """Where it is taken depends on whether the cut has been; it may be refused in the pause."""
     with harness.ctx.registry.connection() as conn:
-        found = move.latest(conn, TENANT)
+        found = transfer.latest(conn, TENANT)
     moved = found is not None and not found.phase.before_cut
     if harness.write(1, "after the cut") and moved:
         harness.world.put("journal", "after the cut", True)

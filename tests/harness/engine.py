@@ -323,7 +323,10 @@ class Harness:
                     "SELECT tenant_id, number, cluster_id FROM placement WHERE state IN ('target', 'source')"
                 ).fetchall()
             ]
-            moving = conn.execute("SELECT count(*) AS n FROM move WHERE phase IN ('preparing', 'paused')")
+            moving = conn.execute(
+                "SELECT count(*) AS n FROM transfer WHERE kind <> 'clone'"
+                " AND phase IN ('preparing', 'copying', 'following', 'cut')"
+            )
             still_moving = one(moving.fetchone())["n"]
             clusters = {row["id"] for row in conn.execute(LIVING_CLUSTERS).fetchall()}
             events = conn.execute(

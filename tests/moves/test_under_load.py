@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from controlplane.actions.action import run
-from controlplane.domain.move import MovePhase
 from controlplane.domain.placement import Placement
+from controlplane.domain.transfer import TransferPhase
 from controlplane.localcloud.servers.valkey import ValkeyServer
-from controlplane.store import move
+from controlplane.store import transfer
 from controlplane.store.registry import Registry
 from tests.harness.databases import (
     LOGICAL,
@@ -72,9 +72,9 @@ def test_a_tenant_is_promoted_under_writes(
         assert (lost, wrong) == ([], [])
         assert len(journal.confirmed) > written
         with harness.ctx.registry.connection() as conn:
-            found = move.latest(conn, before.tenant_id)
+            found = transfer.latest(conn, before.tenant_id)
         assert found is not None
-        assert (found.phase, found.differing) == (MovePhase.MOVED, [])
+        assert (found.phase, found.differing) == (TransferPhase.REVERSIBLE, [])
         assert found.checked == ("after" if check_between == 0 else "before")
         assert found.pause_seconds is not None
         print(
@@ -84,7 +84,7 @@ def test_a_tenant_is_promoted_under_writes(
         with servers[0].superuser() as conn:
             assert conn.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
         with harness.ctx.registry.connection() as conn:
-            run(conn, "confirm-move", before.tenant_id, actor="support", reason="looks good")
+            run(conn, "confirm-transfer", before.tenant_id, actor="support", reason="looks good")
         harness.work()
         with servers[0].superuser() as conn:
             left = conn.execute(

@@ -16,8 +16,8 @@ from controlplane.store.registry import Connection, Registry, one
 # ---------------------------------------------------------------------------------- by an index
 
 KEYS_WITHOUT_INDEX = {
-    "move(tenant_id, source)": "a tenant has a handful of moves, and move_tenant leads to them",
-    "move(tenant_id, target)": "a tenant has a handful of moves, and move_tenant leads to them",
+    "transfer(tenant_id, source)": "a tenant has a handful of transfers, and transfer_tenant leads to them",
+    "transfer(tenant_id, target)": "a tenant has a handful of transfers, and transfer_tenant leads to them",
     "rehearsal(release)": "a release is never deleted: a trigger refuses it",
     "rollout(release)": "a release is never deleted: a trigger refuses it",
 }

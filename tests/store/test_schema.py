@@ -14,7 +14,6 @@ from controlplane.domain.billing import EventState, SubscriptionOutcome
 from controlplane.domain.data_copy import CopyKind, CopyState
 from controlplane.domain.errors import Refused
 from controlplane.domain.job import JobKind, Lane, OperationState, PreviewState
-from controlplane.domain.move import MoveKind, MovePhase
 from controlplane.domain.notification import NotificationState
 from controlplane.domain.placement import PlacementState
 from controlplane.domain.purge import PurgeState
@@ -22,6 +21,7 @@ from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import MemberState, RehearsalState, RolloutState, SnapshotState
 from controlplane.domain.state import State
 from controlplane.domain.steps import StepState
+from controlplane.domain.transfer import TransferKind, TransferPhase
 from controlplane.store import job, operation, schema_version
 from controlplane.store.registry import Connection, Registry, one
 from tests import registry_lint
@@ -166,9 +166,9 @@ VALUES: dict[str, Iterable[str]] = {
     "job.lane": Lane,
     "job.state": ("waiting", "running"),
     "job_history.state": ("done", "parked"),
-    "move.checked": ("before", "after"),
-    "move.kind": MoveKind,
-    "move.phase": MovePhase,
+    "transfer.checked": ("before", "after"),
+    "transfer.kind": TransferKind,
+    "transfer.phase": TransferPhase,
     "notification.state": NotificationState,
     "placement.state": PlacementState,
     "preview.state": PreviewState,

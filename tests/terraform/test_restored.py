@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from controlplane.domain.restore import moment
+from controlplane.domain.transfer import moment
 from controlplane.localcloud.aws.emulator import AwsEmulator
 from controlplane.workers.providers.ports import PriorRun, StackRun
 from tests.harness.terraform import (

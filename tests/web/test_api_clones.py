@@ -18,6 +18,11 @@ def test_a_clone_is_asked_for_shown_and_closed(site: Site) -> None:
     shown = site.get("/v1/tenants/acme-copy").json
     assert (shown["clone_of"], shown["customer"], shown["spec"]["plan"]) == (tenant_id, "internal", "team")
     assert site.get("/v1/tenants/acme").json["clone_of"] is None
+    carried = shown["transfer"]
+    assert (carried["kind"], carried["phase"], carried["to"]) == ("clone", "preparing", None)
+    for word in ("confirm-transfer", "abort-transfer"):
+        refused = site.post(f"/v1/tenants/acme-copy/{word}", {"reason": "x"})
+        assert (refused.status_code, refused.json["error"]["code"]) == (409, "conflict")
     closed = site.post("/v1/tenants/acme-copy/close", {"reason": "done"})
     assert closed.status_code == 202
     assert site.get("/v1/tenants/acme-copy").json["spec"]["lifecycle"] == "closed"

@@ -20,8 +20,9 @@ def test_a_move_is_asked_for_and_shown(site: Site) -> None:
     assert (JobKind.TENANT, tenant_id) in site.jobs()
     shown = site.get("/v1/tenants/acme").json
     assert not shown["reconciled"]
-    named = ("to", "phase", "actor", "from_placement", "pause_seconds")
-    assert {key: shown["move"][key] for key in named} == {
+    named = ("kind", "to", "phase", "actor", "from_placement", "pause_seconds")
+    assert {key: shown["transfer"][key] for key in named} == {
+        "kind": "move",
         "to": "dedicated",
         "phase": "preparing",
         "actor": "api:operator-bot",
@@ -34,17 +35,21 @@ def test_a_move_is_asked_for_and_shown(site: Site) -> None:
 
 def test_a_move_is_confirmed_or_given_up_where_that_can_be(site: Site) -> None:
     _ready(site)
-    assert site.post("/v1/tenants/acme/confirm-move", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/confirm-transfer", {"reason": "x"}).status_code == 409
     site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "it grows"})
-    assert site.post("/v1/tenants/acme/confirm-move", {"reason": "x"}).status_code == 409
-    assert site.post("/v1/tenants/acme/abort-move", {"reason": "x"}).status_code == 202
-    assert site.rows("SELECT phase, declined FROM move") == [{"phase": "abandoned", "declined": True}]
-    site.rows("UPDATE move SET phase = 'moved'")
-    assert site.post("/v1/tenants/acme/abort-move", {"reason": "x"}).status_code == 409
-    assert site.post("/v1/tenants/acme/confirm-move", {"reason": "x"}).status_code == 202
-    assert [row["action"] for row in site.rows("SELECT action FROM audit WHERE action LIKE 'move%%'")] == [
-        "move.abandoned",
-        "move.confirmed",
+    assert site.post("/v1/tenants/acme/confirm-transfer", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/abort-transfer", {"reason": "x"}).status_code == 202
+    assert site.rows("SELECT phase, declined FROM transfer") == [{"phase": "aborted", "declined": True}]
+    site.rows("UPDATE transfer SET phase = 'reversible'")
+    assert site.post("/v1/tenants/acme/abort-transfer", {"reason": "x"}).status_code == 409
+    assert site.post("/v1/tenants/acme/confirm-transfer", {"reason": "x"}).status_code == 202
+    written = site.rows(
+        "SELECT action, detail->>'kind' AS kind FROM audit WHERE action LIKE 'transfer%%' ORDER BY seq"
+    )
+    assert [(row["action"], row["kind"]) for row in written] == [
+        ("transfer.begin", "move"),
+        ("transfer.aborted", "move"),
+        ("transfer.confirmed", "move"),
     ]
 
 
@@ -55,8 +60,8 @@ def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
     assert answer.json["preview"]["tenant"] == tenant_id
     assert site.wake_ups == [Lane.LONG]
     assert site.jobs(JobKind.PREVIEW) == [(JobKind.PREVIEW, str(answer.json["preview"]["id"]))]
-    assert site.rows("SELECT move_to FROM preview") == [{"move_to": "dedicated"}]
-    assert site.rows("SELECT FROM move") == []
+    assert site.rows("SELECT transfer FROM preview") == [{"transfer": {"to": "dedicated"}}]
+    assert site.rows("SELECT FROM transfer") == []
 
 
 def test_what_is_refused(site: Site) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controlplane.domain.job import JobKind, Lane
-from controlplane.domain.restore import moment
+from controlplane.domain.transfer import moment
 from tests.web.site import Site
 
 
@@ -27,7 +27,7 @@ def test_a_restore_is_asked_for_and_shown(site: Site) -> None:
     assert answer.headers["Location"] == f"/v1/operations/{answer.json['operation']['id']}"
     assert site.wake_ups == [Lane.QUICK]
     assert (JobKind.TENANT, tenant_id) in site.jobs()
-    shown = site.get("/v1/tenants/acme").json["move"]
+    shown = site.get("/v1/tenants/acme").json["transfer"]
     assert (shown["kind"], shown["phase"], shown["to"]) == ("restore", "preparing", "shared")
     assert shown["restore"] == {
         "at": at.replace("Z", ".000Z"),
@@ -36,17 +36,18 @@ def test_a_restore_is_asked_for_and_shown(site: Site) -> None:
         "cluster": None,
         "release": None,
         "opened_at": None,
-        "copied_at": None,
     }
-    [entry] = site.rows("SELECT actor, detail FROM audit WHERE action = 'tenant.restore'")
+    assert shown["copied_at"] is None
+    [entry] = site.rows("SELECT actor, detail FROM audit WHERE action = 'transfer.begin'")
     assert entry["actor"] == "api:operator-bot"
+    assert entry["detail"]["kind"] == "restore"
     assert (entry["detail"]["at"], entry["detail"]["reason"]) == (at, "rows were deleted")
     again = site.post("/v1/tenants/acme/restore", {"at": at, "reason": "x"})
     assert (again.status_code, "has a restore that is preparing" in again.json["error"]["message"]) == (
         409,
         True,
     )
-    assert site.post("/v1/tenants/acme/abort-move", {"reason": "x"}).status_code == 202
+    assert site.post("/v1/tenants/acme/abort-transfer", {"reason": "x"}).status_code == 202
 
 
 def test_a_moment_is_taken_in_any_zone(site: Site) -> None:
@@ -54,7 +55,7 @@ def test_a_moment_is_taken_in_any_zone(site: Site) -> None:
     at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
     there = (at + timedelta(hours=1)).replace(tzinfo=None).isoformat() + "+01:00"
     assert site.post("/v1/tenants/acme/restore", {"at": there, "reason": "x"}).status_code == 202
-    assert site.rows("SELECT at FROM restore") == [{"at": at}]
+    assert site.rows("SELECT at FROM transfer") == [{"at": at}]
 
 
 def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
@@ -64,8 +65,8 @@ def test_a_dry_run_is_a_workers_to_work_out(site: Site) -> None:
     assert answer.json["preview"]["tenant"] == tenant_id
     assert site.wake_ups == [Lane.LONG]
     assert site.jobs(JobKind.PREVIEW) == [(JobKind.PREVIEW, str(answer.json["preview"]["id"]))]
-    assert site.rows("SELECT restore FROM preview") == [{"restore": {"snapshot": "nightly"}}]
-    assert site.rows("SELECT FROM move") == []
+    assert site.rows("SELECT transfer FROM preview") == [{"transfer": {"snapshot": "nightly"}}]
+    assert site.rows("SELECT FROM transfer") == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_what_is_not_valid_is_named_with_what_was_expected(
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid")
     assert answer.json["error"]["message"].startswith(f"{field}: expected ")
     assert expected in answer.json["error"]["message"]
-    assert site.rows("SELECT FROM move") == []
+    assert site.rows("SELECT FROM transfer") == []
 
 
 def test_who_may_not_or_can_not(site: Site) -> None:

@@ -22,7 +22,7 @@ from controlplane.domain.planner import ClusterGoal, TenantGoal, plan_cluster, p
 from controlplane.domain.status import ClusterStatus, TenantStatus
 from controlplane.domain.steps import Step, StepState
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import cluster, history, job, record, restore, step, tenant
+from controlplane.store import cluster, history, job, record, step, tenant, transfer
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.workers.engine.context import Context
@@ -199,6 +199,6 @@ def _mark_cluster_reconciled(hold: Hold, row: ClusterRow, status: ClusterStatus)
         reconciled = cluster.mark_reconciled(conn, row.id, generation=row.generation)
         if reconciled:
             hold.finish(conn)
-            tenants = [*cluster.tenants_on(conn, row.id), *restore.waiting_for(conn, row.id)]
+            tenants = [*cluster.tenants_on(conn, row.id), *transfer.waiting_for(conn, row.id)]
             job.bring_forward(conn, JobKind.TENANT, tenants)
     return reconciled

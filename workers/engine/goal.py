@@ -7,22 +7,23 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.move import MoveGoal
 from controlplane.domain.placement import Placement
 from controlplane.domain.planner import (
     ClusterGoal,
-    LastMove,
+    LastTransfer,
     PurgeGoal,
     ResidenceGoal,
     RetentionGoal,
     TenantGoal,
+    TransferGoal,
 )
 from controlplane.domain.purge import RETURN_RUNBOOK, kept_for
 from controlplane.domain.rotation import rotate_after
 from controlplane.domain.status import HostnameStatus, TenantStatus
 from controlplane.domain.tenant import Lifecycle
+from controlplane.domain.transfer import TransferKind
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.move import MoveRow
+from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Platform
 from controlplane.workers.engine.record import TenantRecord
 from controlplane.workers.engine.stacks import (
@@ -65,7 +66,7 @@ def tenant_goal(
         kept = [home, *served]
         routes = {host: _route(record, host, Status.SUSPENDED, release) for host in kept}
     keep = {home} if spec.lifecycle is Lifecycle.ACTIVE else set()
-    move, secondary = record.move, None
+    secondary = None
     if record.secondary is not None and status.secondary is not None:
         secondary = tenant_goal(
             platform,
@@ -86,9 +87,7 @@ def tenant_goal(
         domains=spec.custom_domains if spec.lifecycle is not Lifecycle.CLOSED else (),
         withdrawn=tuple(host for host in record.around.routed if host not in routes and host not in keep),
         rotate_after=None if record.plan is None else rotate_after(record.plan.rotation_days, row.id),
-        placed=record.placement is not None or row.clone_of is None,
-        copied=row.cloned_at is not None or row.clone_of is None,
-        move=None if move is None else _move_goal(move, record),
+        transfer=None if record.transfer is None else _transfer_goal(record.transfer, record),
         secondary=secondary,
         purge=None if record.purge is None else PurgeGoal(record.purge.id, record.purge.cluster_goes),
         retention=_retention(record),
@@ -97,9 +96,9 @@ def tenant_goal(
 
 
 def _retention(record: TenantRecord) -> RetentionGoal | None:
-    """The source of a move is another copy of the data: it has its time first."""
+    """The source of a transfer is another copy of the data: it has its time first."""
     row = record.row
-    if record.around.retention_left is None or record.purge is not None or record.move is not None:
+    if record.around.retention_left is None or record.purge is not None or record.transfer is not None:
         return None
     return RetentionGoal(
         left=record.around.retention_left,
@@ -117,33 +116,34 @@ def _kept_for(record: TenantRecord) -> str | None:
 
 
 def _residence(record: TenantRecord) -> ResidenceGoal | None:
-    plan, home, last = record.plan, record.cluster, record.last_move
+    plan, home, last = record.plan, record.cluster, record.last_transfer
     if plan is None or home is None or record.row.spec.lifecycle is not Lifecycle.ACTIVE:
         return None
-    moved = None if last is None else LastMove(last.phase, last.plan, last.by_hand, last.declined)
+    moved = None if last is None else LastTransfer(last.phase, last.plan, last.by_hand, last.declined)
     return ResidenceGoal(plan.name, plan.isolation, home.spec.isolation, moved)
 
 
 def _secondary_release(record: TenantRecord, status: TenantStatus, release: str | None) -> str | None:
     """What the target is brought to: what the rows that it is to get have; once it has those of an earlier
     time, what the tenant is served under."""
-    if record.restore is not None and record.restore.copied_at is None:
-        return record.restore.release
+    found = record.transfer
+    if found is not None and found.kind is TransferKind.RESTORE and found.copied_at is None:
+        return found.release
     return max(release or "", (status.database.release if status.database else None) or "") or None
 
 
-def _move_goal(move: MoveRow, record: TenantRecord) -> MoveGoal:
+def _transfer_goal(found: TransferRow, record: TenantRecord) -> TransferGoal:
     """Who leaves need not wait for the time for which a source is kept."""
     plan, lifecycle = record.plan, record.row.spec.lifecycle
-    for_plan = move.by_hand or plan is None or plan.isolation.value == move.destination
-    over = move.overdue or lifecycle is Lifecycle.CLOSED
-    return MoveGoal(
-        move.phase,
-        move.other,
-        overdue=over and move.compared is not None and not move.differing,
-        pointless=move.phase.before_cut and not for_plan,
-        kind=move.kind,
-        differing=tuple(move.differing),
+    for_plan = found.by_hand or plan is None or plan.isolation.value == found.destination
+    over = found.overdue or lifecycle is Lifecycle.CLOSED
+    return TransferGoal(
+        found.phase,
+        found.other,
+        overdue=over and found.compared is not None and not found.differing,
+        pointless=found.phase.before_cut and not for_plan,
+        kind=found.kind,
+        differing=tuple(found.differing),
     )
 
 

@@ -18,16 +18,16 @@ from typing import Any
 
 from controlplane.domain.data_copy import CopyState
 from controlplane.domain.hostname import subdomain
-from controlplane.domain.move import MoveStatus
 from controlplane.domain.status import (
     ClusterStatus,
     CredentialStatus,
     DatabaseStatus,
     Part,
     PurgeStatus,
-    RestoreStatus,
     TenantStatus,
+    TransferStatus,
 )
+from controlplane.domain.transfer import TransferKind
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.placement import Login
 from controlplane.store.stack import StackRow
@@ -76,7 +76,7 @@ class Observed:
     made: bool = False
     left: bool = False
     database: DatabaseStatus | None = None
-    move: MoveStatus | None = None
+    transfer: TransferStatus = field(default_factory=TransferStatus)
     secondary: Observed | None = None
 
     def holds(self, ctx: Context, record: TenantRecord) -> bool:
@@ -85,14 +85,15 @@ class Observed:
 
 def to_ask(ctx: Context, record: TenantRecord) -> Asked:
     around, home = record.around, subdomain(record.row.slug, ctx.platform.zone)
-    moving = record.move is not None and record.restore is None and record.move.cleared_at is None
-    filled = record.move is not None and record.move.phase.before_cut and record.secondary is not None
+    found = record.transfer
+    followed = found is not None and found.kind is TransferKind.MOVE and found.cleared_at is None
+    filled = found is not None and found.phase.before_cut and record.secondary is not None
     return Asked(
         hosts=frozenset({*around.routed, home, *(found.host for found in around.hostnames)}),
         placement=None if record.placement is None else record.placement.key,
         at=None if record.cluster is None or not record.cluster.ready else endpoint_of(record.cluster),
         purging=record.purging,
-        ends=record.ends() if moving else None,
+        ends=record.ends() if followed else None,
         secondary=to_ask(ctx, record.secondary) if filled and record.secondary is not None else None,
     )
 
@@ -123,7 +124,7 @@ def observe_tenant(
     if Part.DATABASE in parts:
         now = replace(now, database=_database(ctx, record, wake=wake))
     if Part.TRANSFER in parts:
-        now = replace(now, move=_move(ctx, now.asked), secondary=_secondary(ctx, record, now.asked))
+        now = replace(now, transfer=_transfer(ctx, now.asked), secondary=_secondary(ctx, record, now.asked))
     return now
 
 
@@ -131,7 +132,6 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
     """The record and what was observed, in the terms that the planner decides by. Pure."""
     placed = record.placement is not None and record.cluster is not None
     around, stack = record.around, record.stack
-    transfer = record.move if placed else None
     return TenantStatus(
         cluster_ready=record.cluster is not None and record.cluster.ready and placed,
         stack_digest=stack.digest if stack is not None and observed.made else None,
@@ -141,8 +141,7 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
         access_proof=record.row.access_proof if placed else None,
         routes=observed.routes,
         hostnames=around.hostnames,
-        move=_move_status(record, observed) if transfer is not None else None,
-        restore=_restore(record) if transfer is not None else None,
+        transfer=None if record.transfer is None else _transfer_status(record, observed.transfer),
         secondary=_secondary_status(record, observed),
         purging=_purging(record, left=observed.left or around.begun or stack is not None),
     )
@@ -171,12 +170,12 @@ def _database(ctx: Context, record: TenantRecord, *, wake: bool) -> DatabaseStat
     return DatabaseStatus(found.exists, found.hardened, found.logins_open, found.release, found.roles)
 
 
-def _move(ctx: Context, asked: Asked) -> MoveStatus | None:
+def _transfer(ctx: Context, asked: Asked) -> TransferStatus:
     """The databases are asked as long as one of them may keep something for the copy."""
     if asked.ends is None:
-        return None
+        return TransferStatus()
     found = ctx.providers.moves.observe(*asked.ends)
-    return MoveStatus(streaming=found.streaming, copied=found.copied)
+    return TransferStatus(streaming=found.streaming, copied=found.copied)
 
 
 def _secondary(ctx: Context, record: TenantRecord, asked: Asked) -> Observed | None:
@@ -192,21 +191,13 @@ def _secondary_status(record: TenantRecord, observed: Observed) -> TenantStatus 
     return status_of(record.secondary, observed.secondary)
 
 
-def _move_status(record: TenantRecord, observed: Observed) -> MoveStatus | None:
-    if record.restore is not None:
-        return None
-    return observed.move or MoveStatus(streaming=False, copied=False)
-
-
-def _restore(record: TenantRecord) -> RestoreStatus | None:
-    if record.restore is None:
-        return None
+def _transfer_status(record: TenantRecord, observed: TransferStatus) -> TransferStatus:
     there = record.restored
-    return RestoreStatus(
+    return replace(
+        observed,
         made=there is not None,
         ready=there is not None and there.ready,
-        opened=record.restore.opened_at is not None,
-        copied=record.restore.copied_at is not None,
+        opened=record.transfer is not None and record.transfer.opened_at is not None,
         gone=there is None or there.destroyed_at is not None,
     )
 

@@ -13,13 +13,12 @@ from controlplane.domain.tenant import Lifecycle
 from controlplane.store import record
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.data_copy import CopyRow
-from controlplane.store.move import MoveRow
 from controlplane.store.placement import Login
 from controlplane.store.purge import PurgeRow
 from controlplane.store.record import Around
-from controlplane.store.restore import RestoreRow
 from controlplane.store.stack import StackRow
 from controlplane.store.tenant import TenantRow
+from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.providers.ports import ClusterEndpoint, Home
 
@@ -33,11 +32,10 @@ class TenantRecord:
     """What the registry knows of a tenant at one moment.
 
     `plan` is None for a closed tenant whose plan has left the catalogue. `stack`: what was last confirmed of
-    the placement's; `app`, `migrator`: its logins. `move`: one that is not over; `secondary`: the same of the
-    placement that is its other end. `restore`: what the move restores, where it is one; `restored`: the
-    cluster that its rows come from. `last_move`: the newest that was no restore. `purge`: the one that was
-    approved, or carried out; `requested`: one waits for an approval; `leaving`: the cluster that it names;
-    `copy`: what it keeps."""
+    the placement's; `app`, `migrator`: its logins. `transfer`: one that is not over; `secondary`: the same of
+    the placement that is its other end; `restored`: the cluster that its rows come from, where one was
+    restored. `last_transfer`: the newest that was a move. `purge`: the one that was approved, or carried out;
+    `requested`: one waits for an approval; `leaving`: the cluster that it names; `copy`: what it keeps."""
 
     row: TenantRow
     plan: Plan | None
@@ -47,11 +45,10 @@ class TenantRecord:
     app: Login | None
     migrator: Login | None
     around: Around
-    move: MoveRow | None = None
+    transfer: TransferRow | None = None
     secondary: TenantRecord | None = None
-    restore: RestoreRow | None = None
     restored: ClusterRow | None = None
-    last_move: MoveRow | None = None
+    last_transfer: TransferRow | None = None
     purge: PurgeRow | None = None
     requested: bool = False
     leaving: ClusterRow | None = None
@@ -68,13 +65,13 @@ class TenantRecord:
         return None if self.stack is None else self.stack.outputs.get("app_secret_arn")
 
     def ends(self) -> tuple[Home, Home] | None:
-        """(source, target) of the move, once both clusters are known."""
-        if self.move is None or self.secondary is None:
+        """(source, target) of the transfer, once both clusters are known."""
+        if self.transfer is None or self.secondary is None:
             return None
         here, there = self.home(), self.secondary.home()
         if here is None or there is None:
             return None
-        return (here, there) if self.move.other == self.move.target else (there, here)
+        return (here, there) if self.transfer.other == self.transfer.target else (there, here)
 
     def home(self) -> Home | None:
         """The placement on its cluster; None until that has an endpoint."""
@@ -100,18 +97,17 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
         plan=plan,
         **_residence(found, "home", ""),
         around=found["around"],
-        move=found["move"],
-        restore=found["restore"],
+        transfer=found["transfer"],
         restored=found["restored"],
-        last_move=found["last_move"],
+        last_transfer=found["last_transfer"],
         purge=None if waits else requested,
         requested=waits,
         leaving=found["leaving"],
         copy=None if requested is None else found["copy"],
     )
-    if known.move is None or found["there"] is None:
+    if known.transfer is None or found["there"] is None:
         return known
-    proven = replace(row, access_proof=known.move.access_proof)
+    proven = replace(row, access_proof=known.transfer.access_proof)
     there = replace(known, row=proven, **_residence(found, "there", "_there"))
     return replace(known, secondary=there)
 

@@ -8,11 +8,11 @@ from typing import Any
 from controlplane.domain.catalogue import Plan
 from controlplane.domain.errors import Pending, Refused, Retryable
 from controlplane.domain.job import Job, Trouble
-from controlplane.domain.move import steps_of_move
 from controlplane.domain.placement import Placement
-from controlplane.domain.restore import RestoreRequest, steps_of_restore
+from controlplane.domain.planner.transfer import steps_of_move, steps_of_restore
 from controlplane.domain.steps import Step, StepName
-from controlplane.services import moves
+from controlplane.domain.transfer import RestoreRequest
+from controlplane.services import transfers
 from controlplane.store import cluster, placement, preview
 from controlplane.store.preview import Requested
 from controlplane.store.registry import Connection
@@ -21,8 +21,8 @@ from controlplane.workers.engine.converge import plan_for_tenant
 from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.engine.stacks import tenant_variables
 from controlplane.workers.providers.ports import StackRun
-from controlplane.workers.steps.move import require_followable
-from controlplane.workers.steps.restore import find_origin
+from controlplane.workers.steps.restored_cluster import find_origin
+from controlplane.workers.steps.transfer import require_followable
 
 AGAIN, GIVE_UP = 5.0, 600.0  # seconds: until the next try, and from the request to the last
 
@@ -51,11 +51,12 @@ def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
 
 
 def _work_out(ctx: Context, requested: Requested) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    if requested.move_to is not None:
-        return _what_if_moved(ctx, requested.tenant_id, requested.move_to), []
-    if requested.restore is not None:
-        return _what_if_restored(ctx, requested.tenant_id, RestoreRequest.from_json(requested.restore)), []
-    return _what_if(ctx, requested.tenant_id)
+    asked = requested.transfer
+    if asked is None:
+        return _what_if(ctx, requested.tenant_id)
+    if "to" in asked:
+        return _what_if_moved(ctx, requested.tenant_id, asked["to"]), []
+    return _what_if_restored(ctx, requested.tenant_id, RestoreRequest.from_json(asked)), []
 
 
 def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -104,6 +105,6 @@ def _place(ctx: Context, home: Placement, plan: Plan, requested: str, *, elsewhe
     """The number of the placement that it would get, and where that would be, in words."""
     with ctx.registry.connection() as conn, conn.transaction():
         number = placement.next_number(conn, home.tenant_id)
-        where = moves.find_place(conn, ctx.catalogue, plan, requested, home, elsewhere=elsewhere)
+        where = transfers.find_place(conn, ctx.catalogue, plan, requested, home, elsewhere=elsewhere)
     made = f"a new {where.spec.isolation.value} cluster, which has to be made first"
     return number, where.cluster_id or made

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.steps import StepName
-from controlplane.store import cluster, data_copy, purge, restore
+from controlplane.store import cluster, data_copy, purge, transfer
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.quota import quota_left
 from controlplane.workers.engine.stacks import (
@@ -85,7 +85,7 @@ def destroy_cluster_stack(work: ClusterWork) -> None:
 
 def _require_end_of_restore(conn: Connection, work: ClusterWork) -> None:
     """A restored cluster goes by the word of whoever asked for the restore, and when that is over with it."""
-    reason = restore.reason_to_end(conn, work.row.id)
+    reason = transfer.reason_to_end(conn, work.row.id)
     if reason is None:
         raise NeedsHuman(f"the restore reads from {work.row.id}", runbook="cluster-in-use")
     work.note(conn, kind="approved", action="delete", message=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.domain.errors import Invalid
 from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
-from controlplane.store import move, release, schema_shape, tenant
+from controlplane.store import release, schema_shape, tenant, transfer
 from controlplane.workers.engine.stacks import tenant_variables
 from controlplane.workers.engine.step_context import TenantWork
 from controlplane.workers.engine.terraform_runs import apply_stack
@@ -15,7 +15,7 @@ from controlplane.workers.steps.registry import tenant_step
 from controlplane.workers.steps.waiting import wait_for
 
 BOUNDS = Bounds(lock_timeout=5.0, statement_timeout=300.0)
-"""For a database that is brought to its release by its own operation: when it is new or after a move. A
+"""For a database that is brought to its release by its own operation: when it is new or after a transfer. A
 rollout has bounds of its own."""
 
 
@@ -109,8 +109,8 @@ def prove(work: TenantWork) -> None:
         schema_shape.see(conn, work.record.row.id, release=work.goal.release, lines=lines)
         if work.step.placement is None:
             tenant.set_access_proof(conn, work.record.row.id, work.goal.access_proof)
-        elif work.record.move is not None:
-            move.set_access_proof(conn, work.record.move.id, work.goal.access_proof)
+        elif work.record.transfer is not None:
+            transfer.set_access_proof(conn, work.record.transfer.id, work.goal.access_proof)
 
 
 def _limit(work: TenantWork) -> int:

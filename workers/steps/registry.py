@@ -37,7 +37,7 @@ TENANT_ACTS: dict[StepName, TenantAct] = {}
 LONG: set[StepName] = set()
 """Steps that may take minutes; a tenant's job goes over to the long lane before it takes one."""
 BOTH_PLACEMENTS: set[StepName] = set()
-"""Steps about both ends of a move; any other with a placement is one of that placement's own."""
+"""Steps about both ends of a transfer; any other with a placement is one of that placement's own."""
 DELETES: set[StepName] = set()
 """Steps that take away what nobody can give back: everything is observed anew before one is taken."""
 TOUCHES: dict[StepName, Collection[Part]] = {}

@@ -10,21 +10,23 @@ that a purge is due, and that a person has to decide first are steps like any ot
 from controlplane.domain.planner.cluster import plan_cluster
 from controlplane.domain.planner.goal import (
     ClusterGoal,
-    LastMove,
+    LastTransfer,
     PurgeGoal,
     ResidenceGoal,
     RetentionGoal,
     TenantGoal,
+    TransferGoal,
 )
 from controlplane.domain.planner.tenant import plan_tenant
 
 __all__ = [
     "ClusterGoal",
-    "LastMove",
+    "LastTransfer",
     "PurgeGoal",
     "ResidenceGoal",
     "RetentionGoal",
     "TenantGoal",
+    "TransferGoal",
     "plan_cluster",
     "plan_tenant",
 ]

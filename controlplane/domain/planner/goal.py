@@ -9,8 +9,8 @@ from typing import Any
 
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.cluster import ClusterLifecycle
-from controlplane.domain.move import MoveGoal, MovePhase
 from controlplane.domain.tenant import Lifecycle
+from controlplane.domain.transfer import TransferKind, TransferPhase
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,29 @@ class RetentionGoal:
 
 
 @dataclass(frozen=True, slots=True)
-class LastMove:
-    """The tenant's newest one, over or not. `plan`: the one that it was made for; `by_hand`: for a person
-    instead; `declined`: a person gave it up."""
+class LastTransfer:
+    """The tenant's newest move, over or not. `plan`: the one that it was made for; `by_hand`: for a person
+    instead; `declined`: a person aborted it."""
 
-    phase: MovePhase
+    phase: TransferPhase
     plan: str
     by_hand: bool
     declined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferGoal:
+    """`number`: of the placement that is not current, the target until the cut and the source from then on;
+    of a clone the one that it is to live on; None while it has none. `overdue`: the source need not be kept
+    any longer, and holds nothing that the target lacks. `pointless`: the plan that it was made for is no
+    longer the tenant's. `differing`: the tables that were not the same after the cut."""
+
+    phase: TransferPhase
+    number: int | None
+    overdue: bool = False
+    pointless: bool = False
+    kind: TransferKind = TransferKind.MOVE
+    differing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +78,7 @@ class ResidenceGoal:
     plan: str
     wanted: Isolation
     home: Isolation
-    last: LastMove | None
+    last: LastTransfer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +89,8 @@ class TenantGoal:
     alone: a rollout has been there, and every release serves under the one before and behind it.
     `access_proof`: the digest that `verify_access` leaves behind when placement, credential and release were
     shown to work together; None while one of them is not known yet. `rotate_after`: the age in seconds at
-    which a login gets a new password; None for never. `placed`, `copied`: False for a clone that has no
-    placement or not the rows of its source yet. `move`: one that is not over; `secondary`: what the placement
-    that it goes to should be. `purge`: what was approved to be deleted."""
+    which a login gets a new password; None for never. `transfer`: one that is not over; `secondary`: what
+    the placement that it goes to should be. `purge`: what was approved to be deleted."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -87,10 +101,8 @@ class TenantGoal:
     domains: tuple[str, ...]
     withdrawn: tuple[str, ...]
     rotate_after: float | None = None
-    placed: bool = True
-    copied: bool = True
     purge: PurgeGoal | None = None
     retention: RetentionGoal | None = None
     residence: ResidenceGoal | None = None
-    move: MoveGoal | None = None
+    transfer: TransferGoal | None = None
     secondary: TenantGoal | None = None

@@ -3,7 +3,8 @@
 - A host is announced (503, "being prepared") before anything slow begins;
 - a suspended or closed tenant is taken off the routes before its logins are closed;
 - what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
-- while writing is paused for a move nothing else is done;
+- a clone has its source's rows before it is served; every other transfer waits for what is more urgent;
+- while writing is paused for a cut nothing else is done;
 - a custom domain that is not verified holds nothing up: its steps come last but for what a person decides.
 """
 
@@ -11,32 +12,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controlplane.domain.move import MovePhase
 from controlplane.domain.planner.goal import TenantGoal
 from controlplane.domain.planner.purge import plan_purge, plan_retention
 from controlplane.domain.planner.transfer import plan_residence, plan_transfer
 from controlplane.domain.status import TenantStatus
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
+from controlplane.domain.transfer import TransferKind, TransferPhase
 
 
 def plan_tenant(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     transfer = plan_transfer(goal, status, _making(goal, status))
     decisions = [
-        *plan_residence(goal.residence, goal.move),
+        *plan_residence(goal.residence, goal.transfer),
         *([] if goal.retention is None else plan_retention(goal.retention)),
     ]
     if goal.lifecycle is Lifecycle.ACTIVE:
-        if goal.move is not None and goal.move.phase is MovePhase.PAUSED:
+        under_way = goal.transfer
+        if under_way is not None and under_way.phase is TransferPhase.CUT:
             return transfer
-        if not goal.placed:
-            return [Step(StepName.PLACE_TENANT, "it has no place to live yet")]
+        cloning = under_way is not None and under_way.kind is TransferKind.CLONE
+        if under_way is not None and cloning and under_way.number is None:
+            return transfer
         return [
             *_announce(goal, status),
             *_make(goal, status),
-            *([] if goal.copied else [Step(StepName.COPY_SOURCE, "it has no rows of its source yet")]),
+            *(transfer if cloning else []),
             *_publish(goal, status),
-            *transfer,
+            *([] if cloning else transfer),
             *_hostnames(goal, status),
             *decisions,
         ]
@@ -59,9 +62,9 @@ def plan_tenant(goal: TenantGoal, status: TenantStatus) -> list[Step]:
 
 def _making(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     """What the placement lacks that the tenant goes to."""
-    if goal.move is None or goal.secondary is None or status.secondary is None:
+    if goal.transfer is None or goal.secondary is None or status.secondary is None:
         return []
-    number = goal.move.number
+    number = goal.transfer.number
     return [replace(step, placement=number) for step in _make(goal.secondary, status.secondary)]
 
 

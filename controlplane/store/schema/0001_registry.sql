@@ -37,7 +37,7 @@ CREATE INDEX stripe_event_body ON stripe_event (handled_at)
 -- `observed_lifecycle`: the one that was last brought about; notifications tell what has changed since.
 -- `purge_after`: the end of its retention as the plan had it when the tenant closed, so that a later edit of
 -- the catalogue shortens nobody's. `purged_at`: nothing is left of it but this row.
--- `clone_of`: it was made with the rows of that one and nobody pays for it; not served before `cloned_at`.
+-- `clone_of`: it is made with the rows of that one, by a transfer, and nobody pays for it.
 CREATE TABLE tenant (
     id                  text PRIMARY KEY CHECK (id ~ '^t-[a-z2-7]{12}$'),
     slug                text NOT NULL CONSTRAINT tenant_slug_taken UNIQUE,
@@ -60,12 +60,10 @@ CREATE TABLE tenant (
     paid_at             timestamptz,
     started_at          timestamptz,
     ready_at            timestamptz,
-    cloned_at           timestamptz,
     closed_at           timestamptz,
     purge_after         timestamptz,
     purged_at           timestamptz,
     CHECK ((needs_attention IS NULL) = (runbook IS NULL)),
-    CONSTRAINT tenant_cloned_from_something CHECK (cloned_at IS NULL OR clone_of IS NOT NULL),
     CONSTRAINT tenant_closed_or_not CHECK ((closed_at IS NULL) = (purge_after IS NULL)),
     CONSTRAINT tenant_purged_is_closed CHECK (purged_at IS NULL OR closed_at IS NOT NULL)
 );
@@ -129,7 +127,7 @@ CREATE INDEX cluster_room ON cluster (cluster_class, (ready_at IS NULL), used DE
 CREATE INDEX cluster_keeps_key ON cluster (id) WHERE keeps_key;
 CREATE INDEX cluster_attention ON cluster (id) WHERE needs_attention IS NOT NULL;
 
--- A tenant lives on its `current` placement. In a move it has a second one: the `target` that it moves to, or
+-- A tenant lives on its `current` placement. In a transfer it has a second one: the `target` that it goes to, or
 -- the `source` that it has left and that is kept until somebody confirms. These three hold a slot.
 CREATE TABLE placement (
     tenant_id  text NOT NULL REFERENCES tenant,
@@ -371,14 +369,13 @@ CREATE TABLE terraform_run (
 CREATE INDEX terraform_run_open ON terraform_run (workspace) WHERE ended_at IS NULL;
 CREATE INDEX terraform_run_operation ON terraform_run (operation_id);
 
--- What an operation would do. `move_to`,
--- `restore` ({"at"} or {"snapshot"}): what is asked about; both NULL for an ordinary operation.
+-- What an operation would do. `transfer` ({"to"}, {"at"} or {"snapshot"}): the one that is asked about; NULL for an
+-- ordinary operation.
 CREATE TABLE preview (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id       text NOT NULL REFERENCES tenant,
     actor           text NOT NULL,
-    move_to         text,
-    restore         jsonb,
+    transfer        jsonb,
     state           text NOT NULL CHECK (state IN ('waiting', 'done', 'failed')),
     steps           jsonb,
     changes         jsonb,
@@ -426,60 +423,57 @@ CREATE TABLE notification (
 CREATE INDEX notification_waiting ON notification (next_try_at, seq) WHERE state = 'waiting';
 CREATE INDEX notification_ended ON notification (finished_at) WHERE state <> 'waiting';
 
--- -------------------------------------------------------------------------- moves, restores, purges
+-- ------------------------------------------------------------------------------ transfers, purges
 
--- `destination`: "dedicated", "shared" or a cluster's id. `source`, `target`: numbers of placements.
--- `by_hand`: a person asked; else a change of plan did. `declined`: a person gave it up. `compared`: each table with its
--- rows and whether they were the same.
-CREATE TABLE move (
-    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id     text NOT NULL REFERENCES tenant,
-    kind          text NOT NULL DEFAULT 'move' CHECK (kind IN ('move', 'restore')),
-    destination   text NOT NULL,
-    plan          text NOT NULL,
-    by_hand       boolean NOT NULL,
-    declined      boolean NOT NULL DEFAULT false,
-    source        integer NOT NULL,
-    target        integer,
-    phase         text NOT NULL DEFAULT 'preparing'
-                  CHECK (phase IN ('preparing', 'paused', 'moved', 'confirmed', 'abandoned', 'done',
-                                   'undone')),
-    reason        text NOT NULL,
-    actor         text NOT NULL,
-    access_proof  text,
-    copied_rows   bigint,
-    copied_bytes  bigint,
-    paused_at     timestamptz,
-    pause_seconds double precision,
-    compared      jsonb,
-    checked       text CHECK (checked IN ('before', 'after')),
-    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    moved_at      timestamptz,
-    cleared_at    timestamptz,
-    keep_until    timestamptz,
-    finished_at   timestamptz,
+-- Rows that go from a `source` placement, a restored cluster or (`clone`) another tenant to a `target` placement.
+-- `destination`: "dedicated", "shared" or a cluster's id; NULL where the plan says it. `by_hand`: a person asked;
+-- else a change of plan did. `declined`: a person aborted it. `compared`: each table with its rows and whether they
+-- were the same. `cut_at`: since then the target is the one in use. Of a restore: `at` or `snapshot`, what was asked
+-- for; `lived_on`, the number of the placement that the tenant lived on then; `restored_cluster`, which is made
+-- with those rows for it alone and goes once they are copied; `release`, what the tenant's database on it has.
+CREATE TABLE transfer (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id        text NOT NULL REFERENCES tenant,
+    kind             text NOT NULL CHECK (kind IN ('move', 'restore', 'clone')),
+    destination      text,
+    plan             text NOT NULL,
+    by_hand          boolean NOT NULL,
+    declined         boolean NOT NULL DEFAULT false,
+    source           integer,
+    target           integer,
+    at               timestamptz,
+    snapshot         text,
+    lived_on         integer,
+    restored_cluster text UNIQUE REFERENCES cluster,
+    release          text,
+    phase            text NOT NULL DEFAULT 'preparing'
+                     CHECK (phase IN ('preparing', 'copying', 'following', 'cut', 'reversible', 'confirmed', 'aborted')),
+    reason           text NOT NULL,
+    actor            text NOT NULL,
+    access_proof     text,
+    copied_rows      bigint,
+    copied_bytes     bigint,
+    pause_seconds    double precision,
+    compared         jsonb,
+    checked          text CHECK (checked IN ('before', 'after')),
+    created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    opened_at        timestamptz,
+    copied_at        timestamptz,
+    paused_at        timestamptz,
+    cut_at           timestamptz,
+    cleared_at       timestamptz,
+    keep_until       timestamptz,
+    finished_at      timestamptz,
     FOREIGN KEY (tenant_id, source) REFERENCES placement,
     FOREIGN KEY (tenant_id, target) REFERENCES placement,
-    CHECK ((finished_at IS NOT NULL) = (phase IN ('done', 'undone')))
+    CHECK ((source IS NULL) = (kind = 'clone')),
+    CHECK ((destination IS NULL) = (kind = 'clone')),
+    CHECK (num_nonnulls(at, snapshot) = CASE kind WHEN 'restore' THEN 1 ELSE 0 END),
+    CHECK ((lived_on IS NULL) = (restored_cluster IS NULL)),
+    CHECK (finished_at IS NULL OR phase IN ('confirmed', 'aborted'))
 );
-CREATE UNIQUE INDEX move_one_open ON move (tenant_id) WHERE finished_at IS NULL;
-CREATE INDEX move_tenant ON move (tenant_id, id DESC);
-
--- A restore is a move whose rows come from a cluster that is made for it alone and goes once they are copied.
--- `at` or `snapshot`: what was asked for. `number`: of the placement that the tenant lived on then.
--- `cluster_id`: the restored one. `release`: what the tenant's database on it has.
-CREATE TABLE restore (
-    move_id    bigint PRIMARY KEY REFERENCES move,
-    at         timestamptz,
-    snapshot   text,
-    number     integer,
-    cluster_id text UNIQUE REFERENCES cluster,
-    release    text,
-    opened_at  timestamptz,
-    copied_at  timestamptz,
-    CHECK (num_nonnulls(at, snapshot) = 1),
-    CHECK ((number IS NULL) = (cluster_id IS NULL))
-);
+CREATE UNIQUE INDEX transfer_one_open ON transfer (tenant_id) WHERE finished_at IS NULL;
+CREATE INDEX transfer_tenant ON transfer (tenant_id, id DESC);
 
 -- The order to delete a tenant for good. `digest` binds the approval to `content`, which is all that goes.
 CREATE TABLE purge (

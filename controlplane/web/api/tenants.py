@@ -14,7 +14,7 @@ from controlplane.store.hostname import HostnameRow
 from controlplane.store.placement import Login
 from controlplane.store.tenant import TenantRow
 from controlplane.web import query
-from controlplane.web.api import moves, render
+from controlplane.web.api import render, transfers
 from controlplane.web.auth import READERS
 from controlplane.web.edge import Edge
 
@@ -92,7 +92,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         if placed is None
         else {"number": placed.number, "cluster": placed.cluster_id, "database": placed.database},
         "credential": None if detail.login is None else _credential(detail.login),
-        "move": moves.rendered(detail.move, detail.restore),
+        "transfer": transfers.rendered(detail.transfer),
         "hostnames": [
             {"host": own, "kind": "subdomain", "serves": serves.get(own)},
             *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
-from controlplane.domain.move import MovePhase
-from controlplane.services import moves
+from controlplane.domain.transfer import TransferPhase
+from controlplane.services import transfers
 
 
 def perform(asked: OfTenant[Parameters]) -> Begun:
-    turned = moves.turn(asked.conn, asked.row.id, MovePhase.MOVED, to=MovePhase.CONFIRMED)
-    return Begun({"move": turned.id}, asked.converge())
+    to, sources = TransferPhase.CONFIRMED, [TransferPhase.REVERSIBLE]
+    found = transfers.turn(asked.conn, asked.row.id, to, sources=sources)
+    return Begun({"transfer": found.id, "kind": found.kind.value}, asked.converge())
 
 
 register(
     Action(
-        name="confirm-move",
+        name="confirm-transfer",
         summary="The move, or restore, is good: delete what is left at the source.",
         perform=perform,
-        audit="move.confirmed",
+        audit="transfer.confirmed",
     )
 )

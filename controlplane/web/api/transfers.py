@@ -1,29 +1,38 @@
-"""How a tenant's last move, or restore, is shown."""
+"""How a tenant's last transfer is shown."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from controlplane.store.move import MoveRow
-from controlplane.store.restore import RestoreRow
+from controlplane.domain.transfer import TransferKind
+from controlplane.store.transfer import TransferRow
 from controlplane.web.api import render
 
 
-def rendered(row: MoveRow | None, restore: RestoreRow | None) -> dict[str, Any] | None:
-    """The tenant's last move. `pause_seconds`: for how long no write was taken. `restore`: what it restores,
-    where it is one."""
+def rendered(row: TransferRow | None) -> dict[str, Any] | None:
+    """The tenant's last transfer. `pause_seconds`: for how long no write was taken. `restore`: what it brings
+    back, where it does, and `cluster`, which was made for that."""
     if row is None:
         return None
     return {
         "id": row.id,
         "kind": row.kind.value,
-        "restore": _restore(restore),
         "to": row.destination,
         "phase": row.phase.value,
         "reason": row.reason,
         "actor": row.actor,
         "from_placement": row.source,
         "to_placement": row.target,
+        "restore": None
+        if row.kind is not TransferKind.RESTORE
+        else {
+            "at": render.moment(row.at),
+            "snapshot": row.snapshot,
+            "placement": row.lived_on,
+            "cluster": row.restored_cluster,
+            "release": row.release,
+            "opened_at": render.moment(row.opened_at),
+        },
         "rows": row.copied_rows,
         "bytes": row.copied_bytes,
         "pause_seconds": None if row.pause_seconds is None else round(row.pause_seconds, 3),
@@ -36,22 +45,8 @@ def rendered(row: MoveRow | None, restore: RestoreRow | None) -> dict[str, Any] 
             "differing": row.differing,
         },
         "created_at": render.moment(row.created_at),
-        "moved_at": render.moment(row.moved_at),
+        "copied_at": render.moment(row.copied_at),
+        "cut_at": render.moment(row.cut_at),
         "source_kept_until": render.moment(row.keep_until) if row.finished_at is None else None,
         "finished_at": render.moment(row.finished_at),
-    }
-
-
-def _restore(row: RestoreRow | None) -> dict[str, Any] | None:
-    """Of the tenant's last move, where that is a restore. `cluster`: the one that was made for it."""
-    if row is None:
-        return None
-    return {
-        "at": render.moment(row.at),
-        "snapshot": row.snapshot,
-        "placement": row.number,
-        "cluster": row.cluster_id,
-        "release": row.release,
-        "opened_at": render.moment(row.opened_at),
-        "copied_at": render.moment(row.copied_at),
     }
