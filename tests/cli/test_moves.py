@@ -15,7 +15,8 @@ def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
     assert "operations watch" in desk.ok("tenants", "abort-transfer", "acme", "--reason", "not now")
     desk.site.rows(
         "UPDATE transfer SET phase = 'reversible', pause_seconds = 0.1234, keep_until = now(),"
-        """ checked = 'before', compared = '[{"name": "app.notes", "rows": 7, "checksum": "1", "same": true}]'"""
+        " checked = 'before',"
+        """ compared = '[{"name": "app.notes", "rows": 7, "checksum": "1", "same": true}]'"""
     )
     shown = desk.ok("tenants", "show", "acme")
     assert "no write for 0.123 s, 7 rows of 1 tables the same, source kept until 20" in shown

@@ -1,7 +1,7 @@
 """The tables of steps in the pages, made of what the acts say where they register themselves.
 
 `python -m tests.docs.step_tables`, a part of `make format`, writes each between its marks: the first,
-`<!-- steps: move -->`, names the files of `workers/steps/` whose acts stand there in the order of `StepName`;
+`<!-- steps: transfer -->`, names the files of `workers/steps/` whose acts stand there in the order of `StepName`;
 `<!-- /steps -->` ends it.
 """
 
@@ -15,7 +15,7 @@ from controlplane.domain.steps import StepName
 from controlplane.workers.steps.registry import EXPLAINED
 
 DOCS = Path(__file__).parents[2] / "docs"
-MARKED = re.compile(r"(<!-- steps: ([a-z ]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- steps: ([a-z_ ]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
 
 def written(text: str) -> str:
