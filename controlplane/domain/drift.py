@@ -77,7 +77,7 @@ def _clusters(systems: Systems) -> Iterator[Finding]:
         elif cluster.made and not cluster.destroyed and cluster.id not in there:
             detail = "its tenants have no database: restore it from a snapshot"
             if cluster.restored:
-                detail = f"the restore of {cluster.restored_for} has nothing to read from: give it up"
+                detail = f"the restore of {cluster.restored_for} has nothing to read from: abort it"
             yield Finding("AWS", Fault.MISSING, "cluster", cluster.id, detail, cluster.id)
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.cli.conftest import Desk
 
 
-def test_a_move_is_asked_for_shown_and_given_up(desk: Desk) -> None:
+def test_a_move_is_asked_for_shown_and_aborted(desk: Desk) -> None:
     tenant_id = desk.site.found("sub_1", name="Acme")
     desk.site.rows("UPDATE tenant SET ready_at = now()")
     assert desk.json("tenants", "move", "acme", "--to", "dedicated")["resource"] == tenant_id

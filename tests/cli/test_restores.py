@@ -8,7 +8,7 @@ from controlplane.domain.transfer import moment
 from tests.cli.conftest import Desk
 
 
-def test_a_restore_is_asked_for_shown_and_given_up(desk: Desk) -> None:
+def test_a_restore_is_asked_for_shown_and_aborted(desk: Desk) -> None:
     tenant_id = desk.site.found("sub_1", name="Acme")
     desk.site.rows("UPDATE tenant SET ready_at = now() - interval '1 day'")
     at = moment(datetime.now(UTC) - timedelta(hours=1))

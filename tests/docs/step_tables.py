@@ -1,8 +1,8 @@
 """The tables of steps in the pages, made of what the acts say where they register themselves.
 
 `python -m tests.docs.step_tables`, a part of `make format`, writes each between its marks: the first,
-`<!-- steps: transfer -->`, names the files of `workers/steps/` whose acts stand there in the order of `StepName`;
-`<!-- /steps -->` ends it.
+`<!-- steps: transfer -->`, names the files of `workers/steps/` whose acts stand there in the order of
+`StepName`; `<!-- /steps -->` ends it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from controlplane.domain.tenant import Phase
 from controlplane.domain.transfer import TransferKind, TransferPhase
 from controlplane.store import placement, tenant, transfer
 from controlplane.store.tenant import SlugTaken, TenantRow
+from controlplane.store.transfer import TransferRow
 from tests.engine.test_life import paid
 from tests.harness.engine import ZONE, Harness
 
@@ -27,6 +28,13 @@ def row(harness: Harness, tenant_id: str) -> TenantRow:
         return tenant.get(conn, tenant_id)
 
 
+def last(harness: Harness, tenant_id: str) -> TransferRow:
+    with harness.ctx.registry.connection() as conn:
+        found = transfer.latest(conn, tenant_id)
+    assert found is not None
+    return found
+
+
 def test_a_clone_has_the_rows_and_nothing_else_of_its_source(harness: Harness) -> None:
     paid(harness, metadata={"custom_domain": "www.customer.dev"})
     assert harness.write(1, "theirs")
@@ -34,9 +42,7 @@ def test_a_clone_has_the_rows_and_nothing_else_of_its_source(harness: Harness) -
     harness.work()
     made = row(harness, clone_id)
     assert (made.phase, made.clone_of, made.customer_id) == (Phase.ACTIVE, SOURCE, "internal")
-    with harness.ctx.registry.connection() as conn:
-        carried = transfer.latest(conn, clone_id)
-    assert carried is not None
+    carried = last(harness, clone_id)
     assert (carried.kind, carried.phase, carried.source, carried.copied_rows) == (
         TransferKind.CLONE,
         TransferPhase.CONFIRMED,
@@ -81,6 +87,50 @@ def test_a_clone_is_closed_by_hand_and_a_customer_is_not(harness: Harness) -> No
             run(conn, "close", SOURCE, actor="support", reason="oops")
     harness.work()
     assert row(harness, clone_id).phase is Phase.CLOSED
+    assert harness.violations() == []
+
+
+def test_a_clone_that_is_closed_before_it_has_its_rows_is_over_and_nothing_goes_on(harness: Harness) -> None:
+    paid(harness)
+    harness.moves.refuse("clone")
+    clone_id = clone(harness)
+    harness.work()
+    assert last(harness, clone_id).phase is TransferPhase.COPYING
+    with harness.ctx.registry.connection() as conn:
+        run(conn, "close", clone_id, actor="support", reason="not needed")
+    harness.moves.refuse("clone", refuse=False)
+    harness.work()
+    found = last(harness, clone_id)
+    assert (found.phase, found.finished_at is not None) == (TransferPhase.ABORTED, True)
+    assert found.copied_rows is None
+    assert row(harness, clone_id).phase is Phase.CLOSED
+    assert harness.violations() == []
+
+
+@pytest.mark.parametrize("word", ["confirm-transfer", "abort-transfer"])
+def test_nobody_but_close_ends_a_clone_that_is_under_way(harness: Harness, word: str) -> None:
+    paid(harness)
+    harness.moves.refuse("clone")
+    clone_id = clone(harness)
+    harness.work()
+    with harness.ctx.registry.connection() as conn, pytest.raises(Conflict, match="no move or restore"):
+        run(conn, word, clone_id, actor="support", reason="oops")
+    assert last(harness, clone_id).phase is TransferPhase.COPYING
+
+
+def test_a_source_can_go_on_being_cloned_and_a_clone_too_once_it_is_whole(harness: Harness) -> None:
+    paid(harness)
+    harness.write(1, "theirs")
+    first, second = clone(harness), clone(harness, "second-copy")
+    with harness.ctx.registry.connection() as conn, pytest.raises(Conflict, match="only one that serves"):
+        run(conn, "clone", first, slug="of-a-clone", actor="a", reason="r")
+    harness.work()
+    for made in (first, second):
+        assert last(harness, made).copied_rows == 1
+    with harness.ctx.registry.connection() as conn:
+        third = run(conn, "clone", first, slug="of-a-clone", actor="a", reason="r").made
+    harness.work()
+    assert last(harness, str(third)).copied_rows == 1
     assert harness.violations() == []
 
 

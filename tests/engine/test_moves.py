@@ -292,7 +292,7 @@ def test_a_plan_that_changes_back_on_the_way_ends_the_move(harness: Harness) -> 
     assert harness.violations() == []
 
 
-def test_a_move_that_was_given_up_is_not_asked_for_again_by_the_same_plan(harness: Harness) -> None:
+def test_a_move_that_was_aborted_is_not_asked_for_again_by_the_same_plan(harness: Harness) -> None:
     subscription = paid(harness)
     harness.moves.refuse("copy")
     harness.subscribe(1, plan="dedicated")

@@ -49,7 +49,7 @@ def ask(harness: Harness, at: str | None = None, snapshot: str | None = None) ->
         run(conn, "restore", TENANT, at=at, snapshot=snapshot, actor="support", reason="test")
 
 
-def give_up(harness: Harness) -> None:
+def abort(harness: Harness) -> None:
     with harness.ctx.registry.connection() as conn:
         run(conn, "abort-transfer", TENANT, actor="support", reason="test")
 
@@ -207,18 +207,18 @@ def test_others_passwords_of_then_open_nothing_on_the_restored_cluster(harness: 
         login = harness.ctx.providers.secrets.read(placed.app_secret)
         assert harness.lets_in(placed)
         assert not harness.databases.admits(endpoint, login)
-    give_up(harness)
+    abort(harness)
     harness.work()
     assert restored_cluster(harness).destroyed_at is not None
     assert harness.violations() == []
 
 
-def test_what_is_given_up_before_the_cut_leaves_the_tenant_as_it_was(harness: Harness) -> None:
+def test_what_is_aborted_before_the_cut_leaves_the_tenant_as_it_was(harness: Harness) -> None:
     subscription, at = damaged(harness)
     harness.moves.refuse("clone")
     ask(harness, at)
     harness.work()
-    give_up(harness)
+    abort(harness)
     harness.work()
     assert ended(harness) is TransferPhase.ABORTED
     assert harness.placement(subscription).number == 1
@@ -228,11 +228,11 @@ def test_what_is_given_up_before_the_cut_leaves_the_tenant_as_it_was(harness: Ha
     assert harness.violations() == []
 
 
-def test_what_is_given_up_before_anything_was_made_ends_likewise(harness: Harness) -> None:
+def test_what_is_aborted_before_anything_was_made_ends_likewise(harness: Harness) -> None:
     subscription, _ = damaged(harness)
     ask(harness, snapshot="not-there")
     harness.work()
-    give_up(harness)
+    abort(harness)
     harness.work()
     assert ended(harness) is TransferPhase.ABORTED
     assert harness.tenant(subscription).needs_attention is None
@@ -339,7 +339,7 @@ def test_snapshots_that_are_not_its_clusters_wait_for_a_person(harness: Harness)
         harness.work()
         row = harness.tenant(subscription)
         assert (row.runbook, said in (row.needs_attention or "")) == ("restore", True)
-        give_up(harness)
+        abort(harness)
         harness.work()
     assert harness.violations() == []
 
@@ -355,7 +355,7 @@ def test_a_snapshot_without_the_tenants_database_waits_for_a_person(harness: Har
     harness.work()
     row = harness.tenant(subscription)
     assert (row.runbook, "was not there" in (row.needs_attention or "")) == ("restore", True)
-    give_up(harness)
+    abort(harness)
     harness.work()
     assert harness.violations() == []
 

@@ -15,10 +15,11 @@ from controlplane.actions.action import run
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
-from controlplane.domain.transfer import moment
+from controlplane.domain.transfer import TransferPhase, moment
 from controlplane.localcloud.fakes import past
-from controlplane.store import data_copy, placement, purge, transfer
-from tests.harness.engine import Harness
+from controlplane.store import data_copy, placement, purge, tenant, transfer
+from controlplane.store.transfer import TransferRow
+from tests.harness.engine import ZONE, Harness
 
 SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)
@@ -126,7 +127,7 @@ def support_confirms(url: str, world: Path) -> Harness:
     return harness
 
 
-def support_gives_up(url: str, world: Path) -> Harness:
+def support_aborts(url: str, world: Path) -> Harness:
     harness = support_moves(url, world)
     _work_up_to(harness, "hand_over")
     with harness.ctx.registry.connection() as conn:
@@ -163,6 +164,48 @@ def support_regrets_a_restore(url: str, world: Path) -> Harness:
     with harness.ctx.registry.connection() as conn:
         run(conn, "abort-transfer", TENANT, actor="support", reason="test")
     return harness
+
+
+def support_clones(url: str, world: Path) -> Harness:
+    """Beside the source all that a clone is made of; what is left is the copy and its first route."""
+    harness = open_harness(url, world)
+    harness.hear(harness.subscribe(1), "customer.subscription.created")
+    harness.work()
+    harness.write(1, "theirs")
+    with harness.ctx.registry.connection() as conn:
+        clone_id = run(conn, "clone", TENANT, slug="copy-of-it", actor="support", reason="test").made
+    _work_up_to(harness, "clone")
+    with harness.ctx.registry.connection() as conn:
+        run(conn, "reprovision", str(clone_id), actor="support", reason="test")
+    return harness
+
+
+def _clone(harness: Harness) -> tuple[TransferRow, list[str]]:
+    """(its transfer, the rows that it has)"""
+    with harness.ctx.registry.connection() as conn:
+        row = tenant.find_by_slug(conn, "copy-of-it")
+        found = None if row is None else transfer.latest(conn, row.id)
+        placed = None if row is None else placement.current(conn, row.id)
+    assert found is not None
+    assert placed is not None
+    return found, harness.databases.rows(harness.endpoint(placed), placed.database)
+
+
+def served_with_its_rows(harness: Harness) -> list[str]:
+    """At no moment is a clone served without the rows of its source."""
+    entry = harness.cache.read(f"copy-of-it.{ZONE}")
+    served = entry is not None and entry.payload["status"] == "active"
+    found, rows = _clone(harness)
+    over = found.phase is TransferPhase.CONFIRMED and found.finished_at is not None
+    whole = rows == ["theirs"] and over
+    return ["a clone is served without its rows"] if served and not whole else []
+
+
+def cloned(harness: Harness) -> list[str]:
+    entry = harness.cache.read(f"copy-of-it.{ZONE}")
+    if entry is None or entry.payload["status"] != "active":
+        return ["the clone is not served"]
+    return served_with_its_rows(harness)
 
 
 def writes_on(harness: Harness) -> list[str]:

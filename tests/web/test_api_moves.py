@@ -33,7 +33,7 @@ def test_a_move_is_asked_for_and_shown(site: Site) -> None:
     assert again.status_code == 409
 
 
-def test_a_move_is_confirmed_or_given_up_where_that_can_be(site: Site) -> None:
+def test_a_move_is_confirmed_or_aborted_where_that_can_be(site: Site) -> None:
     _ready(site)
     assert site.post("/v1/tenants/acme/confirm-transfer", {"reason": "x"}).status_code == 409
     site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "it grows"})
