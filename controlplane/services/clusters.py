@@ -1,10 +1,11 @@
-"""Clusters: record a new one, list and show."""
+"""Clusters: record a new one, find a free slot and take it, close, show."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
 
+from controlplane.domain.catalogue import Isolation, Plan
 from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.job import JobKind
 from controlplane.domain.placement import cluster_id_for
@@ -35,6 +36,38 @@ def record_new(
     cluster.insert(conn, cluster_id=cluster_id, slots=slots, spec=spec)
     job.ensure(conn, JobKind.CLUSTER, cluster_id, reason=reason, actor=actor, after=after)
     return cluster_id
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a placement would go. `cluster_id` None: to a cluster that is still to be recorded."""
+
+    cluster_id: str | None
+    spec: ClusterSpec
+    slots: int
+
+
+def find_place(conn: Connection, plan: Plan, *, other_than: str | None = None) -> Place:
+    """For any tenant with this plan. Changes nothing; the caller's transaction holds the cluster's lock
+    afterwards."""
+    spec = ClusterSpec.for_plan(plan, engine_version=ENGINE_VERSION)
+    found = cluster.with_free_slot(conn, spec.cluster_class, other_than=other_than)
+    return Place(found, spec, 1 if plan.isolation is Isolation.DEDICATED else plan.slots)
+
+
+def take(conn: Connection, place: Place, *, reason: str, actor: str) -> str:
+    """The id of the cluster, recorded where it is a new one. It may be planned ahead of demand, and is in
+    demand now. Runs inside the caller's transaction."""
+    if place.cluster_id is None:
+        return record_new(conn, spec=place.spec, slots=place.slots, reason=reason, actor=actor)
+    job.start_now(conn, JobKind.CLUSTER, place.cluster_id, actor=actor)
+    return place.cluster_id
+
+
+def close(conn: Connection, row: ClusterRow, *, reason: str, actor: str) -> None:
+    """It is to be destroyed. Runs inside the caller's transaction."""
+    cluster.set_spec(conn, row.id, row.spec.closed())
+    job.ensure(conn, JobKind.CLUSTER, row.id, reason=reason, actor=actor)
 
 
 def show(conn: Connection, cluster_id: str) -> ClusterDetail:

@@ -120,9 +120,7 @@ def _retire(conn: Connection, act: Retire) -> None:
     row = cluster.get(conn, act.cluster_id, lock=True)
     if row.ever_used:
         return
-    spec = row.spec.closed()
-    cluster.set_spec(conn, row.id, spec)
-    job.ensure(conn, JobKind.CLUSTER, row.id, reason=act.reason, actor=ACTOR)
+    clusters.close(conn, row, reason=act.reason, actor=ACTOR)
     audit.append(conn, actor=ACTOR, action="pool.retire", resource=row.id, detail={"reason": act.reason})
 
 

@@ -15,7 +15,6 @@ from controlplane.domain.placement import Placement
 from controlplane.domain.slug import slug_from_request, with_suffix
 from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import clusters, purges
-from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import (
     audit,
     cluster,
@@ -170,23 +169,15 @@ def _claim_domains(conn: Connection, request: Request) -> tuple[TenantSpec, list
 
 def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> Placement:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
-    spec = ClusterSpec.for_plan(plan, engine_version=ENGINE_VERSION)
-    cluster_id = cluster.with_free_slot(conn, spec.cluster_class)
-    if cluster_id is None:
-        slots = 1 if plan.isolation is Isolation.DEDICATED else plan.slots
-        cluster_id = clusters.record_new(
-            conn, spec=spec, slots=slots, reason=f"needed by {tenant_id}", actor=actor
-        )
-    else:  # it may be planned ahead of demand, and is in demand now
-        job.start_now(conn, JobKind.CLUSTER, cluster_id, actor=actor)
-    placed = Placement(tenant_id, 1, cluster_id)
+    place = clusters.find_place(conn, plan)
+    placed = Placement(tenant_id, 1, clusters.take(conn, place, reason=f"needed by {tenant_id}", actor=actor))
     placement.insert(conn, placed)
     audit.append(
         conn,
         actor=actor,
         action="tenant.place",
         resource=tenant_id,
-        detail={"placement": placed.key, "cluster": cluster_id},
+        detail={"placement": placed.key, "cluster": placed.cluster_id},
     )
     return placed
 

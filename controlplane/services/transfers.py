@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
-from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec, Origin
+from controlplane.domain.cluster import ClusterLifecycle, Origin
 from controlplane.domain.errors import Conflict, NeedsHuman
-from controlplane.domain.job import JobKind
 from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.tenant import Lifecycle
 from controlplane.domain.transfer import TransferKind, TransferPhase, home_at, plan_for_destination
 from controlplane.services import clusters, tenants
-from controlplane.services.clusters import ENGINE_VERSION
-from controlplane.store import audit, cluster, job, placement, tenant, transfer
+from controlplane.services.clusters import Place
+from controlplane.store import audit, cluster, placement, tenant, transfer
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
 from controlplane.store.tenant import TenantRow
@@ -28,15 +26,6 @@ RUNBOOK = "move"
 BEGIN = "transfer.begin"
 """In the audit trail, whoever begins one."""
 NO_SLOTS = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tenant would go. `cluster_id` None: to a cluster that is still to be recorded."""
-
-    cluster_id: str | None
-    spec: ClusterSpec
-    slots: int
 
 
 def note(conn: Connection, found: TransferRow, what: str, *, actor: str, **detail: object) -> None:
@@ -126,12 +115,7 @@ def find_place(
         require_free(conn, there, placed)
         return Place(there.id, there.spec, there.slots)
     fitting = plan_for_destination(catalogue, plan, Isolation(destination))
-    spec = ClusterSpec.for_plan(fitting, engine_version=ENGINE_VERSION)
-    found = cluster.with_free_slot(
-        conn, spec.cluster_class, other_than=placed.cluster_id if elsewhere else None
-    )
-    slots = 1 if fitting.isolation is Isolation.DEDICATED else fitting.slots
-    return Place(found, spec, slots)
+    return clusters.find_place(conn, fitting, other_than=placed.cluster_id if elsewhere else None)
 
 
 def place(conn: Connection, catalogue: Catalogue, plan: Plan, found: TransferRow, *, actor: str) -> None:
@@ -146,14 +130,8 @@ def place(conn: Connection, catalogue: Catalogue, plan: Plan, found: TransferRow
             where = find_place(conn, catalogue, plan, found.destination, source, elsewhere=elsewhere)
         except Conflict as error:
             raise NeedsHuman(str(error), runbook=RUNBOOK) from error
-        cluster_id = where.cluster_id
-        if cluster_id is None:
-            reason = f"{found.kind.value} of {found.tenant_id}"
-            cluster_id = clusters.record_new(
-                conn, spec=where.spec, slots=where.slots, reason=reason, actor=actor
-            )
-        else:
-            job.start_now(conn, JobKind.CLUSTER, cluster_id, actor=actor)
+        reason = f"{found.kind.value} of {found.tenant_id}"
+        cluster_id = clusters.take(conn, where, reason=reason, actor=actor)
         target = Placement(found.tenant_id, placement.next_number(conn, found.tenant_id), cluster_id)
         placement.insert(conn, target, state=PlacementState.TARGET)
     transfer.set_target(conn, found.id, target.number)
@@ -188,7 +166,5 @@ def close_restored(conn: Connection, found: TransferRow, *, actor: str) -> None:
     everybody's past. Within the caller's transaction."""
     if found.restored_cluster is None:
         return
-    spec = cluster.get(conn, found.restored_cluster).spec
-    cluster.set_spec(conn, found.restored_cluster, spec.closed())
     reason = f"restore {found.id} of {found.tenant_id} does not need it any more"
-    job.ensure(conn, JobKind.CLUSTER, found.restored_cluster, reason=reason, actor=actor)
+    clusters.close(conn, cluster.get(conn, found.restored_cluster), reason=reason, actor=actor)

@@ -13,10 +13,11 @@ from controlplane.domain.steps import Step
 from controlplane.store import step
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection
+from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.heartbeat import Hold
 from controlplane.workers.engine.record import TenantRecord, endpoint_of
-from controlplane.workers.providers.ports import ClusterEndpoint
+from controlplane.workers.providers.ports import ClusterEndpoint, Home
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,23 @@ class TenantWork(Work):
         if self.record.placement is None:
             raise NeedsHuman(f"{self.record.row.id} has no placement", runbook="internal-error")
         return self.record.placement
+
+    @property
+    def transfer(self) -> TransferRow:
+        """The one that is not over."""
+        if self.record.transfer is None:
+            raise NeedsHuman(f"{self.record.row.id} has no transfer", runbook="internal-error")
+        return self.record.transfer
+
+    @property
+    def ends(self) -> tuple[Home, Home]:
+        """(source, target) of the transfer."""
+        ends = self.record.ends()
+        if ends is None:
+            raise Pending(
+                "a cluster of the transfer has no endpoint yet", after=self.ctx.platform.cluster_poll
+            )
+        return ends
 
     @property
     def at(self) -> ClusterEndpoint:

@@ -84,7 +84,7 @@ def destroy_cluster_stack(work: ClusterWork) -> None:
 
 
 def _require_end_of_restore(conn: Connection, work: ClusterWork) -> None:
-    """A restored cluster goes by the word of whoever asked for the restore, and when that needs it no more."""
+    """A restored cluster goes by the word of whoever asked for the restore, once its rows are copied."""
     reason = transfer.reason_to_end(conn, work.row.id)
     if reason is None:
         raise NeedsHuman(f"the restore reads from {work.row.id}", runbook="cluster-in-use")

@@ -17,16 +17,14 @@ from controlplane.domain.billing import ENDED
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
-from controlplane.domain.job import JobKind
 from controlplane.domain.notification import NotificationKind
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Lifecycle
-from controlplane.services import billing, purges
+from controlplane.services import billing, clusters, purges
 from controlplane.store import (
     audit,
     cluster,
     data_copy,
-    job,
     notification,
     placement,
     purge,
@@ -193,14 +191,8 @@ def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> Non
     home = cluster.get(conn, cluster_id, lock=True)
     if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         raise NeedsHuman(f"{cluster_id} is not this tenant's alone", runbook="cluster-in-use")
-    cluster.set_spec(conn, cluster_id, home.spec.closed())
-    job.ensure(
-        conn,
-        JobKind.CLUSTER,
-        cluster_id,
-        reason=f"purge {approved.id} of {approved.tenant_id}",
-        actor=str(approved.approved_by),
-    )
+    reason = f"purge {approved.id} of {approved.tenant_id}"
+    clusters.close(conn, home, reason=reason, actor=str(approved.approved_by))
 
 
 @tenant_step(

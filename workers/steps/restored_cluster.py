@@ -16,7 +16,6 @@ from controlplane.domain.steps import StepName
 from controlplane.domain.transfer import RestoreRequest, moment
 from controlplane.services import transfers
 from controlplane.store import cluster, placement, transfer
-from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import endpoint_of
 from controlplane.workers.engine.step_context import TenantWork
@@ -44,7 +43,7 @@ STORED_WITHIN = timedelta(hours=1)
     both_placements=True,
 )
 def restore_cluster(work: TenantWork) -> None:
-    found = _restore(work)
+    found = work.transfer
     home, origin = find_origin(work.ctx, found.tenant_id, found.requested)
     with work.recording() as conn:
         transfers.record_restored(conn, found, home, origin, actor=work.job.actor)
@@ -136,11 +135,11 @@ def open_restored(work: TenantWork) -> None:
     if not found.exists or found.release is None:
         what = "has no schema yet" if found.exists else "was not there"
         raise NeedsHuman(
-            f"the database {home.database} {what} {_restore(work).requested}: abort this restore",
+            f"the database {home.database} {what} {work.transfer.requested}: abort this restore",
             runbook=RUNBOOK,
         )
     with work.recording() as conn:
-        transfer.mark_opened(conn, _restore(work).id, release=found.release)
+        transfer.mark_opened(conn, work.transfer.id, release=found.release)
         message = f"{home.database} has release {found.release}, all logins are closed"
         work.note(conn, kind="opened", action="restore", message=message)
 
@@ -160,15 +159,9 @@ def home_of_then(work: TenantWork) -> Home:
     return Home(at, home, reader)
 
 
-def _restore(work: TenantWork) -> TransferRow:
-    if work.record.transfer is None:
-        raise NeedsHuman(f"{work.record.row.id} has no restore", runbook="internal-error")
-    return work.record.transfer
-
-
 def _restored(work: TenantWork) -> tuple[ClusterEndpoint, Placement]:
     """The restored cluster, and the placement whose database on it is meant."""
-    found, there = _restore(work), work.record.restored
+    found, there = work.transfer, work.record.restored
     at = None if there is None else endpoint_of(there)
     if at is None or found.lived_on is None:
         raise Pending("the restored cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)

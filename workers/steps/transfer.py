@@ -18,11 +18,10 @@ from typing import TypeVar
 
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
-from controlplane.domain.job import JobKind
 from controlplane.domain.steps import StepName
 from controlplane.domain.transfer import KEEP_SOURCE_DAYS, TransferKind, TransferPhase
-from controlplane.services import transfers
-from controlplane.store import audit, cluster, job, placement, tenant, transfer
+from controlplane.services import clusters, transfers
+from controlplane.store import audit, cluster, placement, tenant, transfer
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Context
@@ -65,10 +64,10 @@ def begin_transfer(work: TenantWork) -> None:
 def place_transfer(work: TenantWork) -> None:
     if work.record.plan is None:
         raise NeedsHuman(f"{work.record.row.id} has no plan", runbook="unknown-plan")
-    if _transfer(work).kind is TransferKind.MOVE:  # before a cluster is made for it
+    if work.transfer.kind is TransferKind.MOVE:  # before a cluster is made for it
         require_followable(work.ctx, work.record)
     with work.recording() as conn:
-        transfers.place(conn, work.ctx.catalogue, work.record.plan, _transfer(work), actor=work.job.actor)
+        transfers.place(conn, work.ctx.catalogue, work.record.plan, work.transfer, actor=work.job.actor)
 
 
 def require_followable(ctx: Context, record: TenantRecord) -> None:
@@ -91,7 +90,7 @@ def require_followable(ctx: Context, record: TenantRecord) -> None:
 )
 def begin_copy(work: TenantWork) -> None:
     _no_rollout(work)
-    source, target = _ends(work)
+    source, target = work.ends
     _clearing_if_refused(work, lambda: work.ctx.providers.moves.begin(source, target, _run(work)))
 
 
@@ -105,7 +104,7 @@ def begin_copy(work: TenantWork) -> None:
     long=True,
 )
 def copy_rows(work: TenantWork) -> None:
-    found = _transfer(work)
+    found = work.transfer
     with work.recording() as conn:
         transfer.turn(conn, found.id, TransferPhase.COPYING)
     copied = _COPY[found.kind](work)
@@ -121,14 +120,14 @@ def copy_rows(work: TenantWork) -> None:
 
 
 def _copy_of_now(work: TenantWork) -> Copied:
-    source, target = _ends(work)
+    source, target = work.ends
     _no_rollout(work)
     return _clearing_if_refused(work, lambda: work.ctx.providers.moves.copy(source, target, _run(work)))
 
 
 def _copy_of_then(work: TenantWork) -> Copied:
     source = home_of_then(work)
-    return work.ctx.providers.moves.clone(source, _ends(work)[1], _run(work))
+    return work.ctx.providers.moves.clone(source, work.ends[1], _run(work))
 
 
 def _copy_of_another(work: TenantWork) -> Copied:
@@ -164,7 +163,7 @@ _COPY: dict[TransferKind, Callable[[TenantWork], Copied]] = {
 )
 def cut_over(work: TenantWork) -> None:
     """Until the cut a failure opens the source again."""
-    found, (source, target) = _transfer(work), _ends(work)
+    found, (source, target) = work.transfer, work.ends
     secondary = work.goal.secondary
     if secondary is None:
         raise NeedsHuman(f"transfer {found.id} has no target", runbook="internal-error")
@@ -208,7 +207,7 @@ def cut_over(work: TenantWork) -> None:
 
 
 def _hand_over_rows(work: TenantWork, pause: Callable[[], None], cut: Callable[[], None]) -> HandedOver:
-    source, target = _ends(work)
+    source, target = work.ends
     return work.ctx.providers.moves.hand_over(source, target, _run(work), pause=pause, cut=cut)
 
 
@@ -238,7 +237,7 @@ def _go_back(work: TenantWork, source: Home) -> None:
         source.at, source.placement, connection_limit=plan.connection_limit
     )
     with work.recording() as conn:
-        found = transfer.get(conn, _transfer(work).id)
+        found = transfer.get(conn, work.transfer.id)
         if found.phase is TransferPhase.CUT:
             transfer.turn(conn, found.id, TransferPhase.FOLLOWING)
             took = time.monotonic() - began
@@ -269,10 +268,10 @@ def _note_pause(conn: Connection, work: TenantWork, found: TransferRow) -> None:
     both_placements=True,
 )
 def end_copy(work: TenantWork) -> None:
-    source, target = _ends(work)
+    source, target = work.ends
     work.ctx.providers.moves.clear(source, target)
     with work.recording() as conn:
-        transfer.mark_cleared(conn, _transfer(work).id)
+        transfer.mark_cleared(conn, work.transfer.id)
 
 
 # -------------------------------------------------------------------------------------------- the end
@@ -287,7 +286,7 @@ def end_copy(work: TenantWork) -> None:
 def confirm_transfer(work: TenantWork) -> None:
     """Unasked: the source has been kept for its time, or its tenant leaves, and it holds nothing that the
     target lacks. Raises Retryable where a person has decided meanwhile."""
-    found = _transfer(work)
+    found = work.transfer
     with work.recording() as conn:
         transfer.turn(conn, found.id, TransferPhase.CONFIRMED, sources=[TransferPhase.REVERSIBLE])
         transfers.note(conn, found, "confirmed", actor=work.job.actor, reason=work.step.reason)
@@ -302,7 +301,7 @@ def confirm_transfer(work: TenantWork) -> None:
 def abort_transfer(work: TenantWork) -> None:
     """Raises Retryable where a person has decided meanwhile. A clone's target is where it lives, and goes
     with it."""
-    found = _transfer(work)
+    found = work.transfer
     with work.recording() as conn:
         transfer.turn(conn, found.id, TransferPhase.ABORTED)
         transfers.close_restored(conn, found, actor=work.job.actor)
@@ -322,7 +321,7 @@ def abort_transfer(work: TenantWork) -> None:
 def remove_placement(work: TenantWork) -> None:
     """Delete what is left of the placement that is not used: by the word of whoever confirmed the transfer or
     aborted it, and never the current one."""
-    found = _transfer(work)
+    found = work.transfer
     if found.phase not in (TransferPhase.CONFIRMED, TransferPhase.ABORTED):
         raise NeedsHuman(f"transfer {found.id} is {found.phase.value}", runbook="internal-error")
     secondary = work.record.secondary
@@ -361,26 +360,10 @@ def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:
     home = cluster.get(conn, cluster_id, lock=True)
     if home.spec.isolation is not Isolation.DEDICATED or cluster.tenants_on(conn, cluster_id):
         return
-    cluster.set_spec(conn, cluster_id, home.spec.closed())
-    reason = f"{work.record.row.id} has moved away"
-    job.ensure(conn, JobKind.CLUSTER, cluster_id, reason=reason, actor=work.job.actor)
+    clusters.close(conn, home, reason=f"{work.record.row.id} has moved away", actor=work.job.actor)
 
 
 # ------------------------------------------------------------------------------------------- shared
-
-
-def _transfer(work: TenantWork) -> TransferRow:
-    if work.record.transfer is None:
-        raise NeedsHuman(f"{work.record.row.id} has no transfer", runbook="internal-error")
-    return work.record.transfer
-
-
-def _ends(work: TenantWork) -> tuple[Home, Home]:
-    """(source, target)"""
-    ends = work.record.ends()
-    if ends is None:
-        raise Pending("a cluster of the transfer has no endpoint yet", after=work.ctx.platform.cluster_poll)
-    return ends
 
 
 def _run(work: TenantWork) -> MoveRun:
@@ -399,5 +382,5 @@ def _clearing_if_refused(work: TenantWork, act: Callable[[], T]) -> T:
     try:
         return act()
     except NeedsHuman:
-        work.ctx.providers.moves.clear(*_ends(work))
+        work.ctx.providers.moves.clear(*work.ends)
         raise
