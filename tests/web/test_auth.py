@@ -29,7 +29,7 @@ READS = [
     "/v1/summary",
     "/v1/rollouts",
     "/v1/rollouts/1",
-    "/v1/rollouts/1/targets",
+    "/v1/rollouts/1/members",
     "/v1/rollouts/1/plot",
     "/v1/releases",
     "/v1/releases/fleet",
