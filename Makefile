@@ -10,7 +10,7 @@ NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long coverage soak faults lint lint-types lint-rest format bench bench-dataplane bench-migrations bench-moves bench-history bench-silent lock clean
+.PHONY: help demo test test-fast test-long coverage mutants soak faults lint lint-types lint-rest format bench bench-dataplane bench-migrations bench-moves bench-history bench-silent lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,7 +47,10 @@ soak: $(STAMP) ## The long runs: minutes of load, a million requests, outages (s
 faults: $(STAMP) ## Inject every fault of the catalogue, the long ones too, and print what held (docs/faults.md; about an hour)
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-test-long: $(STAMP) ## Faults and soaks, one after the other, and a dated line about it in benchmarks/RESULTS.md (hours)
+mutants: $(STAMP) ## Turn each decision of controlplane/domain round and see a test of tests/domain fail (minutes; ARGS="--module drift" for one)
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+test-long: $(STAMP) ## Mutants, faults and soaks, one after the other, and a dated line about it in benchmarks/RESULTS.md (hours)
 	@$(BIN)/python -m tests.long $(ARGS)
 
 test-fast: $(STAMP) ## The suite without the slow acceptance and browser tests
