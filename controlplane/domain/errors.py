@@ -23,7 +23,7 @@ class ControlPlaneError(Exception):
     """The control plane could not do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        super().__init__(message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0])
 
 
 class Retryable(ControlPlaneError):

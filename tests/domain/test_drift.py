@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from controlplane.domain import prices
-from controlplane.domain.drift import compare
-from controlplane.domain.finding import Fault, Repair
+from controlplane.domain.drift import compare, secret_name
+from controlplane.domain.finding import Fault, Finding, Repair
 from controlplane.domain.placement import Placement
 from controlplane.domain.systems import (
     ClusterEntry,
@@ -303,3 +303,94 @@ def test_a_restored_cluster_is_known_while_it_is_wanted_and_named_when_it_is_lef
     assert ("orphan", restored, None) in {
         (f.fault, f.name, None) for f in compare(there) if f.kind == "rds cluster"
     }
+
+
+# ------------------------------------------------------------------------------- what a finding says
+
+
+def only(systems: Systems) -> Finding:
+    (finding,) = compare(systems)
+    return finding
+
+
+def test_a_restored_cluster_that_is_lost_is_not_called_a_tenants_home() -> None:
+    lost = replace(AGREED, tagged=list(AGREED.tagged or ())[1:])
+    assert "restore it from a snapshot" in only(lost).detail
+    restored = replace(REGISTRY.clusters[C], restored=True, restored_for=A)
+    known = replace(REGISTRY, clusters={C: restored}, current={}, placements=[], tenants={}, hostnames={})
+    systems = Systems(replace(known, routes={}), tagged=[])
+    assert only(systems).detail == f"the restore of {A} has nothing to read from: give it up"
+
+
+@pytest.mark.parametrize(
+    ("thing", "whose", "owner"),
+    [
+        (TaggedThing(f"{RDS}:x:1", NOBODY, f"{NOBODY}-1", C), f"{NOBODY}-1", NOBODY),
+        (TaggedThing(f"{RDS}:x:1", None, None, NOWHERE), NOWHERE, NOWHERE),
+        (TaggedThing(f"{RDS}:x:1", None, None, None), "nobody", None),
+    ],
+)
+def test_an_orphan_in_aws_is_told_by_the_nearest_thing_that_it_is_tagged_with(
+    thing: TaggedThing, whose: str, owner: str | None
+) -> None:
+    found = only(replace(AGREED, tagged=[*(AGREED.tagged or ()), thing]))
+    assert found.detail.startswith(f"tagged as {whose}'s")
+    assert found.owner == owner
+
+
+@pytest.mark.parametrize(
+    ("stack", "workspace", "owner"),
+    [("tenant", PLACED.workspace, A), ("cluster", C, C), ("tenant", f"{NOBODY}-3", NOBODY)],
+)
+def test_a_lock_is_its_workspaces_owners(stack: str, workspace: str, owner: str) -> None:
+    lock = StateEntry(stack, workspace, present=False, locked=True)
+    assert only(replace(AGREED, states=[*(AGREED.states or ()), lock])).owner == owner
+
+
+def test_a_route_that_differs_names_what_differs_and_who_could_have_signed_it() -> None:
+    older = {**ROUTE, "status": "suspended", "epoch": 6}
+    found = only(replace(AGREED, cache={HOME: older}))
+    assert found.detail == "not what the registry decided: epoch, status"
+    as_new = only(replace(AGREED, cache={HOME: {**ROUTE, "status": "suspended"}}))
+    assert as_new.detail == (
+        "not what the registry decided: status; forged: its epoch 7 is not below the registry's 7"
+    )
+    unsigned = only(replace(AGREED, cache={HOME: None}))
+    assert unsigned.detail == "the entry is not signed with a key of ours"
+
+
+def test_a_host_that_was_given_up_serves_nobody() -> None:
+    gone = replace(REGISTRY, routes={HOME: {**ROUTE, "status": "gone", "epoch": 9}})
+    systems = replace(AGREED, registry=gone)
+    assert compare(replace(systems, cache={})) == []
+    assert compare(replace(systems, cache={HOME: {**ROUTE, "status": "gone"}})) == []
+    assert only(systems).detail == f"the host was given up, it leads to {A}"
+
+
+def test_an_entry_without_our_signature_is_nobodys_and_left_to_a_person() -> None:
+    forged = only(replace(AGREED, cache={HOME: ROUTE, "old.example": None}))
+    assert (forged.owner, forged.repair, forged.target) == (None, None, "old.example")
+    ours = only(replace(AGREED, cache={HOME: ROUTE, "old.example": {**ROUTE, "tenant_id": NOBODY}}))
+    assert (ours.owner, ours.repair, ours.target) == (NOBODY, Repair.WITHDRAW, "old.example")
+
+
+def test_a_subscription_out_of_step_is_told_with_its_tenant() -> None:
+    internal = TenantEntry(NOBODY, Lifecycle.ACTIVE, made=True, subscription_id=None, internal=True)
+    registry = replace(REGISTRY, tenants={**REGISTRY.tenants, NOBODY: internal})
+    ended = {"sub_a": Subscription("sub_a", "canceled", in_step=False)}
+    found = only(replace(AGREED, registry=registry, subscriptions=ended))
+    assert (found.owner, found.detail) == (A, f"canceled at Stripe, and {A} is active")
+
+
+@pytest.mark.parametrize(
+    ("arn", "name"),
+    [
+        (f"arn:aws:secretsmanager:eu-central-1:1:secret:{PLACED.app_secret}-AbCdEf", PLACED.app_secret),
+        (f"arn:aws:secretsmanager:eu-central-1:1:secret:{PLACED.app_secret}", None),
+        ("arn:aws:secretsmanager:eu-central-1:1:secret:somebody-elses-AbCdEf", None),
+        (f"arn:aws:ssm:eu-central-1:1:parameter:{PLACED.app_secret}-AbCdEf", None),
+        (PLACED.app_secret, None),
+    ],
+)
+def test_a_tenants_secret_is_known_by_its_arn(arn: str, name: str | None) -> None:
+    assert secret_name(arn) == name

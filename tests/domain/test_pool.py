@@ -142,6 +142,27 @@ def test_clusters_on_their_way_are_taken_off_the_quota_before_aws_counts_them() 
     assert plan_pool([COLD, other], others, LIMITS, enough).acts == (Make(other.name),)
 
 
+def test_what_aws_counts_already_or_will_soon_count_no_more_is_not_taken_off_the_quota() -> None:
+    (other,) = classes(plan("other", max_acu=8.0, warm_slots=1))
+    ready = status(COLD, id="c-1", used=1, ever_used=True)
+    leaving = status(COLD, id="c-2", ready=False, closing=True)
+    assert plan_pool([COLD, other], [ready, leaving], LIMITS, Quota(1, 1)).acts == (Make(other.name),)
+
+
+def test_only_what_is_empty_and_stays_counts_towards_the_idle_capacity() -> None:
+    (other,) = classes(plan("other", max_acu=8.0, warm_slots=1))
+    for cluster, acts in (
+        (status(COLD), ()),
+        (status(COLD, used=1, ever_used=True), (Make(other.name),)),
+        (status(COLD, closing=True), (Make(other.name),)),
+    ):
+        for daily in (24.0, 48.0):
+            limits = replace(LIMITS, max_idle_acu_hours_per_day=daily)
+            assert plan_pool([COLD, other], [cluster], limits, UNKNOWN).acts == (
+                acts if daily == 24.0 else (Make(other.name),)
+            )
+
+
 def test_a_surplus_goes_after_its_time_and_not_before() -> None:
     found = plan_pool([COLD], [status(COLD)], LIMITS, UNKNOWN)
     assert (found.acts, found.surplus) == ((), {"c-1"})
@@ -153,7 +174,8 @@ def test_a_surplus_goes_after_its_time_and_not_before() -> None:
 
 def test_of_two_where_one_is_asked_for_only_one_is_a_surplus() -> None:
     two = [status(WARM, id="c-1"), status(WARM, id="c-2", age=2 * DAY)]
-    assert plan_pool([WARM], two, LIMITS, UNKNOWN).surplus == {"c-2"}
+    found = plan_pool([WARM], two, LIMITS, UNKNOWN)
+    assert (found.acts, found.surplus) == ((), {"c-2"})
 
 
 def test_what_ever_held_a_tenant_stays() -> None:
@@ -176,6 +198,22 @@ def test_a_fault_that_breaks_all_is_not_multiplied() -> None:
     assert found.held_back == (HeldBack(WARM.name, 1, "2 empty clusters like it need attention"),)
 
 
+def test_only_empty_clusters_that_are_broken_keep_others_from_being_made() -> None:
+    healthy = [status(WARM, id=f"c-{n}") for n in range(FAILING_AT_MOST)]
+    (more,) = classes(plan("team", warm_slots=FAILING_AT_MOST + 1))
+    assert plan_pool([more], healthy, LIMITS, UNKNOWN).acts == (Make(more.name),)
+    homes = [replace(c, used=1, ever_used=True, ready=False, runbook="kms-key") for c in healthy]
+    assert plan_pool([WARM], homes, LIMITS, UNKNOWN).acts == (Make(WARM.name),)
+
+
+def test_a_broken_one_that_nobody_asks_for_is_looked_at_before_it_goes() -> None:
+    broken = status(COLD, ready=False, runbook="kms-key", surplus_for=DAY - 1)
+    assert plan_pool([COLD], [broken], LIMITS, UNKNOWN) == PoolPlan((), (), frozenset({"c-1"}))
+    assert plan_pool([COLD], [replace(broken, surplus_for=DAY)], LIMITS, UNKNOWN).acts == (
+        Retire("c-1", "more free slots than are asked for"),
+    )
+
+
 def test_an_outdated_one_is_replaced_unless_it_is_young() -> None:
     young = status(WARM, outdated=True, age=OUTDATED_FROM_AGE - 1)
     assert plan_pool([WARM], [young], LIMITS, UNKNOWN).acts == ()
@@ -196,6 +234,26 @@ def test_one_that_met_the_quota_is_tried_again_when_there_is_room() -> None:
     assert plan_pool([WARM], [waits], LIMITS, UNKNOWN).acts == ()
     blind = replace(waits, parked_for=RETRY_QUOTA_BLIND_AFTER)
     assert plan_pool([WARM], [blind], LIMITS, UNKNOWN).acts == (Retry("c-1"),)
+
+
+def test_it_is_not_tried_again_without_room_for_the_cluster_and_for_its_instances() -> None:
+    waits = status(WARM, ready=False, runbook="aws-quota", parked_for=DAY)
+    for room in (Quota(1, 0), Quota(0, 9), Quota(0, None)):
+        assert plan_pool([WARM], [waits], LIMITS, room).acts == ()
+    assert plan_pool([WARM], [waits], LIMITS, Quota(1, None)).acts == (Retry("c-1"),)
+
+
+def test_only_what_was_parked_over_the_quota_and_stays_is_tried_again() -> None:
+    waits = status(WARM, used=1, ever_used=True, ready=False, runbook="aws-quota", parked_for=DAY)
+    for other in (
+        replace(waits, closing=True),
+        replace(waits, parked_for=None),
+        replace(waits, runbook="kms-key"),
+        replace(waits, ready=True),
+    ):
+        for room in (UNKNOWN, Quota(5, 5)):
+            acts = plan_pool([COLD], [other], LIMITS, room).acts
+            assert not any(isinstance(act, Retry) for act in acts)
 
 
 def test_customers_are_tried_before_the_pool() -> None:

@@ -10,7 +10,7 @@ import pytest
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import Conflict
 from controlplane.domain.placement import Placement
-from controlplane.domain.purge import Content, content_of, require_same, require_second_person
+from controlplane.domain.purge import Content, content_of, kept_for, require_same, require_second_person
 
 PLACED = Placement("t-aaaaaaaaaaaa", 2, "c-bbbbbbbbbbbb")
 
@@ -63,3 +63,13 @@ def test_two_persons_and_one_digest() -> None:
         require_same(requested="a", now="a", approved="b")
     with pytest.raises(Conflict, match="has changed"):
         require_same(requested="a", now="b", approved="a")
+
+
+def test_why_data_is_kept_names_the_first_five_subscriptions_and_counts_the_rest() -> None:
+    why = "its customer cus_1 pays or is to pay for a subscription that has not ended: "
+    assert kept_for("cus_1", [("sub_1", "active"), ("sub_2", None)]) == (
+        f"{why}sub_1 (active), sub_2 (status unknown)"
+    )
+    live = [(f"sub_{number}", "active") for number in range(1, 8)]
+    assert kept_for("cus_1", live[:5]).endswith("sub_5 (active)")
+    assert kept_for("cus_1", live).endswith("sub_5 (active) and 2 more")

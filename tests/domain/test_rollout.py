@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -135,6 +136,18 @@ def test_a_window_is_read_or_refused(text: str) -> None:
         assert Window(text).text == text
 
 
+@pytest.mark.parametrize("hours", ["24:00-05:00", "22:00-24:01", "22:60-05:00"])
+def test_hours_that_no_clock_shows_are_refused(hours: str) -> None:
+    with pytest.raises(Invalid, match="windows: expected windows like"):
+        Window(f"mon {hours} UTC")
+
+
+def test_a_window_may_last_until_midnight() -> None:
+    window = Window("fri 22:00-24:00 UTC")
+    assert window.contains(datetime(2026, 11, 27, 23, 59, tzinfo=UTC))
+    assert not window.contains(datetime(2026, 11, 28, 0, 0, tzinfo=UTC))
+
+
 @given(st.integers(0, 365 * 86400))
 def test_the_opening_is_the_next_minute_that_is_open(second: int) -> None:
     windows = (Window("mon-fri 22:00-05:30 Europe/Berlin"), Window("sun 12:00-13:00 UTC"))
@@ -175,3 +188,47 @@ def test_an_estimate_is_the_mean_over_what_runs_at_once() -> None:
     spec = Spec(concurrency=4, waves=(Wave(share=0.5), Wave(share=1.0)), wave_pause=10)
     found = estimate([1.0, 3.0], [0.2, 0.05], members=100, spec=spec)
     assert (found.seconds, found.longest_lock) == (60.0, 0.2)
+
+
+# -------------------------------------------------------------------------------------------- spec
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"concurrency": 0}, "concurrency: expected a number, 1 to 256, got 0"),
+        ({"concurrency": 257}, "concurrency: expected a number, 1 to 256, got 257"),
+        ({"attempts": True}, "attempts: expected a number, 1 to 20, got True"),
+        ({"pace": "1"}, "pace: expected a number, 0 to 3600, got '1'"),
+        ({"failures": 1.5}, "failures: expected a whole number, got 1.5"),
+        ({"waves": ()}, "waves: expected 1 to 20 of them, got 0"),
+        ({"waves": (Wave(tenants=("a",)),) * 21}, "waves: expected 1 to 20 of them, got 21"),
+        ({"waves": (Wave(share=0.5), Wave(share=0.1))}, "waves: expected percentages that rise"),
+        (
+            {"waves": (Wave(share=0.5), Wave(tenants=("a",)), Wave(share=0.5))},
+            "waves: expected percentages that rise",
+        ),
+    ],
+)
+def test_a_spec_out_of_its_bounds_is_refused_by_its_field(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        Spec(**fields)
+    assert str(refused.value).startswith(named)
+
+
+def test_waves_of_names_may_stand_anywhere_between_shares_that_rise() -> None:
+    names = Wave(tenants=("acme",))
+    assert len(Spec(waves=(names, Wave(share=0.1), names, Wave(share=1.0))).waves) == 4
+    assert Spec(waves=(names,) * 20).waves[-1] == names
+
+
+@pytest.mark.parametrize("name", ["waves", "windows"])
+@pytest.mark.parametrize("value", ["5%", [5], None, ["5%", None]])
+def test_lists_in_a_request_are_lists_of_texts(name: str, value: object) -> None:
+    with pytest.raises(Invalid, match=f"^{name}: expected a list of texts"):
+        Spec.from_json({name: value})
+
+
+def test_a_field_that_is_not_known_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"^speed: expected one of attempts, concurrency"):
+        Spec.from_json({"speed": 1})

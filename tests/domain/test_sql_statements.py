@@ -38,6 +38,9 @@ def test_the_statements_together_are_the_file(text: str) -> None:
         "CREATE OR REPLACE PROCEDURE p() LANGUAGE sql BEGIN ATOMIC INSERT INTO a VALUES (1); END",
         "DO $$ BEGIN PERFORM 1; END $$",
         "SELECT $1, a$b$c",
+        "CREATE VIEW v AS SELECT begin, atomic FROM t",
+        "COMMENT ON FUNCTION begin.atomic() IS 'x'",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$",
     ],
 )
 def test_one_statement_stays_one(whole: str) -> None:
