@@ -9,7 +9,7 @@ from controlplane.domain.errors import Conflict
 from controlplane.domain.job import Job, JobKind, Lane
 from controlplane.domain.rollout import Member, Spec, database_lock, subject_of
 from controlplane.services import rollouts
-from controlplane.store import freeze, job, move, rollout, rollout_member
+from controlplane.store import freeze, job, rollout, rollout_member, transfer
 from controlplane.store.registry import Connection, Registry
 from controlplane.store.rollout_member import Outcome
 from tests.harness.queue import run_out, taken_over
@@ -99,16 +99,16 @@ def test_a_member_is_begun_once_and_its_worker_that_dies_is_taken_over(
 def test_a_database_is_changed_by_one_rollout_at_a_time(registry: Registry, started: int) -> None:
     """Where the one before was aborted over a member that runs still; and whoever moves it waits for that."""
     with registry.connection() as conn:
-        assert not move.rollout_is_at(conn, TENANTS[0])
+        assert not transfer.rollout_is_at(conn, TENANTS[0])
         [held] = begin(conn, started, TENANTS[0])
         rollouts.abort(conn, started, actor="x", reason="not today")
         again = rollout.insert(conn, release="0002", spec=Spec(), actor="x")
         rollout_member.enrol(conn, again, dict.fromkeys(TENANTS, 0))
         assert turn(conn, again) == ({}, TENANTS[1:])
         assert begin(conn, again, TENANTS[0]) == []
-        assert move.rollout_is_at(conn, TENANTS[0])
+        assert transfer.rollout_is_at(conn, TENANTS[0])
         finish(conn, started, held)
-        assert not move.rollout_is_at(conn, TENANTS[0])
+        assert not transfer.rollout_is_at(conn, TENANTS[0])
         assert turn(conn, again) == ({}, TENANTS)
 
 
