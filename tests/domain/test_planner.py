@@ -162,3 +162,50 @@ def test_clusters() -> None:
     assert plan_cluster(goal, ClusterStatus("d", "available", "available", hardened=True)) == []
     failing = ClusterStatus("d", "failed", "available", hardened=True)
     assert names(plan_cluster(goal, failing)) == ["await_available"]
+
+
+def test_a_closed_cluster_goes_and_its_key_when_no_snapshot_needs_it() -> None:
+    goal = ClusterGoal(ClusterLifecycle.CLOSED, "d")
+    there = ClusterStatus("d", "available", "available", hardened=True)
+    gone = ClusterStatus(None, None, None, hardened=True, destroyed=True)
+    assert names(plan_cluster(goal, there)) == ["destroy_cluster_stack"]
+    assert names(plan_cluster(goal, replace(there, destroyed=True))) == ["destroy_cluster_stack"], (
+        "it is back"
+    )
+    assert names(plan_cluster(goal, replace(gone, destroyed=False))) == ["destroy_cluster_stack"]
+    assert plan_cluster(goal, gone) == []
+    keeps = replace(gone, keeps_key=True)
+    assert names(plan_cluster(goal, keeps)) == ["destroy_cluster_stack:key"]
+    assert plan_cluster(replace(goal, key=True), keeps) == []
+    assert plan_cluster(replace(goal, key=True), gone) == []
+
+
+def test_the_log_says_whether_a_thing_is_new_or_differs() -> None:
+    cluster = ClusterGoal(ClusterLifecycle.ACTIVE, "d")
+    made = ClusterStatus("d", "available", "available", hardened=True)
+    for digest, why in (
+        (None, "no stack is confirmed"),
+        ("other", "the stack differs from what is asked for"),
+    ):
+        assert plan_cluster(cluster, replace(made, stack_digest=digest))[0].reason == why
+        assert plan_tenant(ACTIVE, replace(RECONCILED, stack_digest=digest))[0].reason == why
+    database = RECONCILED.database
+    assert database is not None
+    soft = replace(RECONCILED, database=replace(database, hardened=False))
+    none = replace(RECONCILED, database=replace(database, exists=False))
+    assert plan_tenant(ACTIVE, soft)[0].reason == "the database is not as hardened as it must be"
+    assert plan_tenant(ACTIVE, none)[0].reason == "no database yet"
+
+
+def test_a_database_is_not_asked_for_before_its_cluster_answers() -> None:
+    for status in (replace(RECONCILED, cluster_ready=False), replace(RECONCILED, database=None)):
+        assert names(plan_tenant(ACTIVE, status)) == ["await_cluster"]
+
+
+def test_a_domain_that_cloudflare_never_knew_is_not_removed_there() -> None:
+    unknown = HostnameStatus("www.a.dev", None, "new", "new", poll_due=False)
+    assert plan_tenant(ACTIVE, replace(RECONCILED, hostnames=(unknown,))) == []
+    known = replace(unknown, id="h-1")
+    assert names(plan_tenant(ACTIVE, replace(RECONCILED, hostnames=(known,)))) == [
+        "remove_hostname:www.a.dev"
+    ]

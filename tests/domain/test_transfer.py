@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controlplane.domain.catalogue import Isolation
+from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterLifecycle, ClusterSpec, Origin
-from controlplane.domain.errors import Invalid
+from controlplane.domain.errors import Invalid, Refused
 from controlplane.domain.planner import TransferGoal, plan_tenant
 from controlplane.domain.planner.transfer import plan_transfer
 from controlplane.domain.status import CredentialStatus, DatabaseStatus, TransferStatus
@@ -20,6 +20,8 @@ from controlplane.domain.transfer import (
     TransferKind,
     TransferPhase,
     home_at,
+    plan_for_destination,
+    validate_destination,
     validate_request,
 )
 from tests.domain.test_planner import ACTIVE, READY, RECONCILED
@@ -191,3 +193,54 @@ def test_a_restored_cluster_serves_no_plan_and_survives_the_registry() -> None:
     for spec in (SPEC, restored, restored.closed()):
         assert ClusterSpec.from_json(spec.to_json()) == spec
     assert "origin" not in SPEC.to_json()
+
+
+@pytest.mark.parametrize("to", ["dedicated", "shared", "c-abcdefghij23"])
+def test_where_a_tenant_may_be_moved(to: str) -> None:
+    assert validate_destination(to) == to
+
+
+@pytest.mark.parametrize("to", ["", "Dedicated", "c-short", "c-abcdefghij23\n", None, 7, ["shared"]])
+def test_where_it_may_not(to: object) -> None:
+    with pytest.raises(Invalid, match=r"^to: expected dedicated, shared or a cluster's id"):
+        validate_destination(to)
+
+
+def test_the_plan_of_another_kind_of_cluster_is_the_smallest_that_there_is() -> None:
+    shared = plan("shared", Isolation.SHARED, 8)
+    small, large = (plan(name, Isolation.DEDICATED, acu) for name, acu in (("small", 4), ("a-large", 16)))
+    catalogue = Catalogue(1, {found.name: found for found in (shared, large, small)})
+    assert plan_for_destination(catalogue, shared, Isolation.DEDICATED) is small
+    assert plan_for_destination(catalogue, large, Isolation.DEDICATED) is large, "its own, where that fits"
+    assert plan_for_destination(catalogue, large, Isolation.SHARED) is shared
+    with pytest.raises(Refused, match="no plan of the catalogue is dedicated"):
+        plan_for_destination(Catalogue(1, {"shared": shared}), shared, Isolation.DEDICATED)
+
+
+def plan(name: str, isolation: Isolation, max_acu: float) -> Plan:
+    return Plan(
+        name,
+        isolation,
+        min_acu=0.5,
+        max_acu=max_acu,
+        backup_retention_days=7,
+        pool_size=5,
+        connection_limit=20,
+        retention_days=30,
+    )
+
+
+@pytest.mark.parametrize(
+    "at",
+    ["yesterday", "2026-11-24T10:00:00", "2026-11-24T10:00:00.5Z", "", 7, datetime(2026, 11, 24, tzinfo=UTC)],
+)
+def test_a_moment_names_its_zone_and_no_part_of_a_second(at: object) -> None:
+    with pytest.raises(Invalid, match=r"^at: expected a moment in the past") as refused:
+        validate_request(at, None, now=NOW)
+    told = at if isinstance(at, str) else type(at).__name__
+    assert f"got {told!r}" in str(refused.value)
+
+
+def test_a_tenant_without_a_transfer_or_one_that_nobody_has_looked_at_has_no_step_of_it() -> None:
+    assert plan_transfer(replace(ACTIVE, transfer=MOVE), RECONCILED, MAKING) == []
+    assert plan_transfer(ACTIVE, replace(RECONCILED, transfer=FILLED), MAKING) == []
