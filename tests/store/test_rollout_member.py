@@ -8,6 +8,7 @@ from psycopg.types.json import Jsonb
 from controlplane.domain.errors import Conflict
 from controlplane.domain.job import Job, JobKind, Lane
 from controlplane.domain.rollout import Member, Spec, database_lock, subject_of
+from controlplane.domain.transfer import TransferKind, TransferPhase
 from controlplane.services import rollouts
 from controlplane.store import freeze, job, rollout, rollout_member, transfer
 from controlplane.store.registry import Connection, Registry
@@ -153,18 +154,40 @@ def test_what_is_frozen_is_neither_listed_nor_begun(
         assert of(begin(conn, started, *TENANTS)) == [each for each in TENANTS if each not in left]
 
 
-def test_one_that_can_not_be_begun_keeps_no_job(registry: Registry, started: int) -> None:
+@pytest.mark.parametrize("kind", [TransferKind.MOVE, TransferKind.CLONE])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        TransferPhase.PREPARING,
+        TransferPhase.COPYING,
+        TransferPhase.FOLLOWING,
+        TransferPhase.CUT,
+    ],
+)
+def test_one_that_can_not_be_begun_keeps_no_job(
+    registry: Registry, started: int, kind: TransferKind, phase: TransferPhase
+) -> None:
+    """A clone that has not its rows yet is passed over as one that moves is: its schema is its source's."""
+    moves = kind is TransferKind.MOVE
     with registry.connection() as conn:
         conn.execute(
             "UPDATE tenant SET spec = jsonb_set(spec, '{lifecycle}', '\"closed\"') WHERE id = %s",
             [TENANTS[0]],
         )
-        conn.execute("INSERT INTO placement VALUES (%s, 2, %s, 'target')", [TENANTS[1], CLUSTER])
-        conn.execute(
-            "INSERT INTO move (tenant_id, destination, plan, by_hand, source, target, reason, actor)"
-            " VALUES (%s, 'shared', 'shared', true, 1, 2, 'x', 'x')",
-            [TENANTS[1]],
+        begun = transfer.insert(
+            conn,
+            TENANTS[1],
+            kind,
+            plan="shared",
+            destination="shared" if moves else None,
+            source=1 if moves else None,
+            reason="x",
+            actor="x",
         )
+        if moves:
+            conn.execute("INSERT INTO placement VALUES (%s, 2, %s, 'target')", [TENANTS[1], CLUSTER])
+        transfer.set_target(conn, begun, 2 if moves else 1)
+        conn.execute("UPDATE transfer SET phase = %s", [phase])
         assert turn(conn, started) == ({}, TENANTS[::2])
         assert of(begin(conn, started, *TENANTS)) == [TENANTS[2]]
         assert states(conn) == ["skipped", "pending", "running"]
