@@ -319,7 +319,7 @@ def test_a_restored_cluster_that_is_lost_is_not_called_a_tenants_home() -> None:
     restored = replace(REGISTRY.clusters[C], restored=True, restored_for=A)
     known = replace(REGISTRY, clusters={C: restored}, current={}, placements=[], tenants={}, hostnames={})
     systems = Systems(replace(known, routes={}), tagged=[])
-    assert only(systems).detail == f"the restore of {A} has nothing to read from: give it up"
+    assert only(systems).detail.startswith(f"the restore of {A} has nothing to read from")
 
 
 @pytest.mark.parametrize(
