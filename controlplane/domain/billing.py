@@ -14,12 +14,16 @@ part (I12). Status by status:
     unpaid, paused           suspended (`pause_collection` pauses invoices, not the service)
     canceled                 closed
     incomplete               Wait: the first payment is still open, nothing is provisioned or taken
-    incomplete_expired       Close: the first payment never came
+    incomplete_expired       Turn to closed: the first payment never came
 
-The grace of a payment that is past due counts from the creation of the subscription's latest invoice, the
-one that is unpaid; where Stripe sent only its id, from the start of the period that it is for. Both are in
-the object, so the end of the grace is the same whenever and however often it is fetched. (Who leaves a
-second period unpaid gets that one's grace: Stripe's own dunning has an end of its own before that.)
+The grace of a payment that is past due counts from the oldest invoice that is open: from the day on which it
+was due, where it was sent to be paid until then, else from its creation. A newer invoice, paid or not, ends
+no older debt. There is no grace for a first invoice that could not be charged: nobody has paid yet. Where
+Stripe names no open invoice, it counts from the start of the period. So the end of the grace is the same
+whenever and however often the object is fetched.
+
+Who does not pay is suspended and who has ended is closed whatever the catalogue knows: an item that nobody
+has listed must not keep a tenant served. Beside one plan an unknown item is told of and holds nothing up.
 """
 
 from __future__ import annotations
@@ -117,15 +121,16 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
-    """The subscription has ended and names no plan that could be applied: close its tenant where
-    there is one (it keeps its other requests, with `subscription_status` as its status); where there
-    is none, nothing is to be done. Ending never depends on the catalogue, so a plan that has been
-    taken off it can't keep a cancelled customer alive."""
+class Turn:
+    """The subscription has ended, or is not paid for, and names no plan that could be applied: bring its
+    tenant to `lifecycle` where there is one (it keeps its other requests, with `subscription_status` as its
+    status). Where there is none, nothing is provisioned. Neither depends on the catalogue, so a plan that has
+    been taken off it can't keep anybody alive who does not pay."""
 
     subscription_id: str
     customer_id: str | None
     livemode: bool
+    lifecycle: Lifecycle
     subscription_status: str
     reason: str
 
@@ -145,7 +150,7 @@ class Park:
     reason: str
 
 
-Decision = Apply | Close | Wait | Park
+Decision = Apply | Turn | Wait | Park
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,12 +255,13 @@ def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
     if status == "incomplete":
         return Wait("the first payment is still open (incomplete)")
     if status == "incomplete_expired":
-        return Close(subscription_id, customer_id, livemode, status, "the first payment never came")
+        reason = "the first payment never came"
+        return Turn(subscription_id, customer_id, livemode, Lifecycle.CLOSED, status, reason)
     lifecycle = LIFECYCLE_OF_STATUS.get(status)
     if lifecycle is None:
         raise Unparseable("status", "one that is known here", status)
     try:
-        plan, item, where = _plan_item(subscription, catalogue)
+        plan, item, where, unknown = _plan_item(subscription, catalogue)
         domains, warnings, refused = _custom_domains(subscription, plan, platform_zone)
         requested = _requested_slug(subscription, session, customer)
         period_end = _period(item, where, "end") or _period(subscription, "", "end")
@@ -279,37 +285,40 @@ def _decide(  # noqa: PLR0917 — the caller's keywords, handed on
             ),
             requested_slug=requested,
             display_name=_display_name(subscription, session, customer) or requested or subscription_id,
-            warnings=warnings,
+            warnings=(*unknown, *warnings),
             refused=refused,
         )
     except Unparseable as error:
-        if lifecycle is not Lifecycle.CLOSED:
+        if lifecycle is Lifecycle.ACTIVE:
             raise
-        return Close(subscription_id, customer_id, livemode, status, error.under("subscription"))
+        return Turn(subscription_id, customer_id, livemode, lifecycle, status, error.under("subscription"))
 
 
-def _plan_item(subscription: dict[str, Any], catalogue: Catalogue) -> tuple[Plan, dict[str, Any], str]:
-    """The one item that is a plan, and its place; every other must be an add-on."""
+def _plan_item(
+    subscription: dict[str, Any], catalogue: Catalogue
+) -> tuple[Plan, dict[str, Any], str, list[str]]:
+    """The one item that is a plan, its place, and a warning for each that the catalogue does not know."""
     items = dig(subscription, "items", "data")
     if not isinstance(items, list) or not items:
         raise Unparseable("items.data", "a list of one item or more", items)
     if dig(subscription, "items", "has_more"):
         raise Unparseable("items.has_more", "all items in one list", True)
     found: tuple[Plan, dict[str, Any], str] | None = None
+    unknown: list[Unparseable] = []
     for index, item in enumerate(items):
         where = f"items.data[{index}]."
         price_id, lookup_key = _price(item, where)
         plan = catalogue.plan_for_price(price_id, lookup_key)
         if plan is None and catalogue.addon_for_price(price_id, lookup_key) is None:
             key = f" (lookup key {safe_repr(lookup_key)})" if lookup_key else ""
-            raise Unparseable(f"{where}price", f"a price of the catalogue{key}", price_id)
+            unknown.append(Unparseable(f"{where}price", f"a price of the catalogue{key}", price_id))
         if plan is not None and found is not None:
             raise Unparseable(f"{where}price", f"no second plan beside {found[0].name}", plan.name)
         if plan is not None:
             found = plan, item, where
     if found is None:
-        raise Unparseable("items.data", "an item that is a plan", "add-ons alone")
-    return found
+        raise unknown[0] if unknown else Unparseable("items.data", "an item that is a plan", "add-ons alone")
+    return *found, [str(error) for error in unknown]
 
 
 def _price(item: Any, where: str) -> tuple[str, str | None]:
@@ -330,8 +339,8 @@ def _quantity(item: dict[str, Any], where: str) -> int:
     metered = "metered" in (dig(item, "price", "recurring", "usage_type"), dig(item, "plan", "usage_type"))
     if quantity is None and metered:
         return 1  # what is billed by use has no quantity
-    if isinstance(quantity, bool) or not isinstance(quantity, int) or not 0 < quantity <= _MAX_QUANTITY:
-        raise Unparseable(f"{where}quantity", f"a whole number, 1 to {_MAX_QUANTITY}", quantity)
+    if isinstance(quantity, bool) or not isinstance(quantity, int) or not 0 <= quantity <= _MAX_QUANTITY:
+        raise Unparseable(f"{where}quantity", f"a whole number, 0 to {_MAX_QUANTITY}", quantity)
     return quantity
 
 
@@ -342,10 +351,27 @@ def _period(holder: dict[str, Any], where: str, side: str) -> datetime | None:
 
 def _grace_end(subscription: dict[str, Any], item: dict[str, Any], where: str, plan: Plan) -> datetime | None:
     """None where the object does not say since when: nothing is guessed, and the customer is served."""
-    since = _instant(subscription, "latest_invoice", "", "created")
+    owed = _open_invoices(subscription)
+    since = min((at for at, _ in owed), default=None)
     since = since or _period(item, where, "start") or _period(subscription, "", "start")
-    grace = timedelta(days=plan.dunning_grace_days)
+    never_paid = any(first for _, first in owed)
+    grace = timedelta(0) if never_paid else timedelta(days=plan.dunning_grace_days)
     return None if since is None else min(since, _LAST_DAY - grace) + grace
+
+
+def _open_invoices(subscription: dict[str, Any]) -> list[tuple[datetime, bool]]:
+    """Of each that says when: since when it is owed; and whether it is the first, and was to be charged."""
+    found = subscription.get("open_invoices", [])
+    if not isinstance(found, list) or not all(isinstance(invoice, dict) for invoice in found):
+        raise Unparseable("open_invoices", "a list of invoices", found)
+    owed = []
+    for index, invoice in enumerate(found):
+        where = f"open_invoices[{index}]."
+        since = _instant(invoice, "due_date", where) or _instant(invoice, "created", where)
+        charged = invoice.get("collection_method") != "send_invoice"
+        if since is not None:
+            owed.append((since, charged and invoice.get("billing_reason") == "subscription_create"))
+    return owed
 
 
 def _closes_at(subscription: dict[str, Any], period_end: datetime | None) -> datetime | None:
@@ -356,11 +382,8 @@ def _closes_at(subscription: dict[str, Any], period_end: datetime | None) -> dat
     return at or (period_end if subscription.get("cancel_at_period_end") is True else None)
 
 
-def _instant(holder: dict[str, Any], key: str, where: str = "", within: str = "") -> datetime | None:
-    """`within`: the field of the object that `key` names; None where that is only an id."""
+def _instant(holder: dict[str, Any], key: str, where: str = "") -> datetime | None:
     found = holder.get(key)
-    if within:
-        found, key = dig(found, within), f"{key}.{within}"
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= _LAST_SECOND:

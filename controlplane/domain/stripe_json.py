@@ -45,7 +45,7 @@ def dig(value: Any, *path: str) -> Any:
 
 
 def read_id(value: Any, field: str, prefix: str) -> str:
-    """The Stripe id at `field` of an object, expanded or not. Raises Unclear."""
+    """The Stripe id at `field` of an object, expanded or not. Raises Unparseable."""
     found = dig(value, field)
     identifier = found.get("id") if isinstance(found, dict) else found
     if isinstance(identifier, str) and re.match(rf"^{prefix}_[A-Za-z0-9_]{{1,250}}\Z", identifier):
@@ -54,7 +54,7 @@ def read_id(value: Any, field: str, prefix: str) -> str:
 
 
 def read_optional_id(value: Any, field: str, prefix: str) -> str | None:
-    """None where the field is absent or null. Raises Unclear."""
+    """None where the field is absent or null. Raises Unparseable."""
     return None if dig(value, field) is None else read_id(value, field, prefix)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 from controlplane.domain.billing import (
     EVENT_TYPES,
     Apply,
-    Close,
     Decision,
     EventState,
     Park,
     SubscriptionOutcome,
     SubscriptionRef,
+    Turn,
     Wait,
     foreign_account,
     subscription_of_event,
@@ -198,10 +198,12 @@ def _request(
                     refused=decision.refused,
                 ),
             )
-        case Close():
+        case Turn():
             known = tenant.find(conn, tenant_id)
             if known is None:
-                return SubscriptionOutcome.IGNORED, decision.reason, None
+                over = decision.lifecycle is Lifecycle.CLOSED
+                outcome = SubscriptionOutcome.IGNORED if over else SubscriptionOutcome.PARKED
+                return outcome, decision.reason, None
             return (
                 SubscriptionOutcome.APPLIED,
                 decision.reason,
@@ -212,7 +214,7 @@ def _request(
                     requested_slug=None,
                     spec=replace(
                         known.spec,
-                        lifecycle=Lifecycle.CLOSED,
+                        lifecycle=decision.lifecycle,
                         subscription_status=decision.subscription_status,
                     ),
                     paid_at=known.paid_at,

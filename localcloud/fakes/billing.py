@@ -31,7 +31,8 @@ class FakeBilling:
         before = self.world.get(SUBSCRIPTION, body["id"])
         if before is not None:
             require_possible(body["id"], before["status"], body["status"])
-        self.world.put(SUBSCRIPTION, body["id"], body)
+        kept = {"open_invoices": [], **body} if body["status"] == "past_due" else body
+        self.world.put(SUBSCRIPTION, body["id"], kept)
 
     def put_customer(self, body: dict[str, Any]) -> None:
         self.world.put(CUSTOMER, body["id"], body)

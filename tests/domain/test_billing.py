@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from controlplane.domain.billing import (
     EVENT_TYPES,
     Apply,
-    Close,
     Decision,
     Park,
     SubscriptionRef,
+    Turn,
     Wait,
     spec_from_subscription,
     subscription_of_event,
@@ -87,27 +87,71 @@ def applied(*items: Any, **changes: Any) -> Apply:
 # ------------------------------------------------------------------------------ the table of statuses
 
 
+def unpaid(days: float, *, due: float | None = None) -> dict[str, Any]:
+    """An invoice made so many days ago; `due`: it was sent, to be paid until so many days ago."""
+    now = NOW.timestamp()
+    if due is None:
+        return {
+            "created": int(now - days * 86400),
+            "collection_method": "charge_automatically",
+            "due_date": None,
+        }
+    terms = {"collection_method": "send_invoice", "due_date": int(now - due * 86400)}
+    return {"created": int(now - days * 86400), **terms}
+
+
 START = int(NOW.timestamp()) - 20 * 86400
 """Of the period that is unpaid; the catalogue's grace is 14 days."""
 
 
 @pytest.mark.parametrize(
-    ("invoice", "days", "lifecycle"),
+    ("invoices", "days", "lifecycle"),
     [
-        ("in_1", 20, Lifecycle.SUSPENDED),
-        (None, 20, Lifecycle.SUSPENDED),
-        ({"object": "invoice", "created": int(NOW.timestamp()) - 13 * 86400}, 13, Lifecycle.ACTIVE),
-        ({"object": "invoice", "created": int(NOW.timestamp()) - 14 * 86400}, 14, Lifecycle.SUSPENDED),
+        ([], 20, Lifecycle.SUSPENDED),
+        ([unpaid(13)], 13, Lifecycle.ACTIVE),
+        ([unpaid(14)], 14, Lifecycle.SUSPENDED),
+        ([unpaid(1), unpaid(14), unpaid(3)], 14, Lifecycle.SUSPENDED),
+        ([unpaid(40, due=10)], 10, Lifecycle.ACTIVE),
+        ([unpaid(40, due=10), unpaid(13)], 13, Lifecycle.ACTIVE),
+        ([unpaid(80, due=50), unpaid(20, due=-10)], 50, Lifecycle.SUSPENDED),
     ],
 )
-def test_a_payment_past_due_has_a_grace_that_counts_from_its_invoice(
-    invoice: Any, days: int, lifecycle: Lifecycle
+def test_a_payment_past_due_has_a_grace_that_counts_from_the_oldest_debt(
+    invoices: list[dict[str, Any]], days: int, lifecycle: Lifecycle
 ) -> None:
-    unpaid = item(current_period_start=START)
-    spec = applied(unpaid, status="past_due", latest_invoice=invoice).spec
+    """From when it was due, where it was sent to be paid until then."""
+    late = item(current_period_start=START)
+    spec = applied(late, status="past_due", open_invoices=invoices).spec
     assert spec.grace_ends_at == NOW - timedelta(days=days) + timedelta(days=14)
     assert spec.lifecycle is lifecycle
-    assert applied(unpaid, status="active", latest_invoice=invoice).spec.grace_ends_at is None
+    assert applied(late, status="active", open_invoices=invoices).spec.grace_ends_at is None
+
+
+def test_a_newer_invoice_paid_or_not_changes_nothing_about_an_older_debt() -> None:
+    """Half a year without a payment, an invoice a month: served for the first grace, and never again."""
+    served = []
+    for day in range(180):
+        debts = [unpaid(day - opened) for opened in range(0, day + 1, 30)]
+        decision = applied(status="past_due", open_invoices=debts, latest_invoice={"status": "paid"})
+        served.append(decision.spec.lifecycle is Lifecycle.ACTIVE)
+    assert served == [True] * 14 + [False] * 166
+
+
+def test_nobody_who_has_never_paid_has_a_grace_but_by_the_terms_of_a_sent_invoice() -> None:
+    first = {"billing_reason": "subscription_create"}
+    charged = applied(status="past_due", open_invoices=[unpaid(0) | first]).spec
+    assert (charged.lifecycle, charged.grace_ends_at) == (Lifecycle.SUSPENDED, NOW)
+    sent = applied(status="past_due", open_invoices=[unpaid(30, due=0) | first]).spec
+    assert (sent.lifecycle, sent.grace_ends_at) == (Lifecycle.ACTIVE, NOW + timedelta(days=14))
+
+
+@pytest.mark.parametrize(
+    "broken", ["none", {"data": []}, ["in_1"], [{"created": "yesterday"}], [{"due_date": -1}]]
+)
+def test_open_invoices_that_can_not_be_read_park(broken: Any) -> None:
+    decision = decide(status="past_due", open_invoices=broken)
+    assert isinstance(decision, Park)
+    assert decision.reason.startswith("subscription.open_invoices")
 
 
 def test_the_periods_start_of_older_shapes_and_none_at_all() -> None:
@@ -116,7 +160,7 @@ def test_the_periods_start_of_older_shapes_and_none_at_all() -> None:
     assert applied(status="past_due").spec.lifecycle is Lifecycle.ACTIVE
     late = applied(item(current_period_start=253_402_300_799), status="past_due").spec
     assert late.grace_ends_at is not None
-    assert isinstance(decide(status="past_due", latest_invoice={"created": "yesterday"}), Park)
+    assert applied(status="past_due", open_invoices=[{}]).spec.lifecycle is Lifecycle.ACTIVE
 
 
 def test_a_trial_has_an_end() -> None:
@@ -165,15 +209,16 @@ def test_an_open_first_payment_waits_whatever_is_bought() -> None:
 
 
 def test_a_first_payment_that_never_came_closes() -> None:
-    assert decide(status="incomplete_expired") == Close(
-        "sub_1", "cus_1", False, "incomplete_expired", "the first payment never came"
+    assert decide(status="incomplete_expired") == Turn(
+        "sub_1", "cus_1", False, Lifecycle.CLOSED, "incomplete_expired", "the first payment never came"
     )
 
 
 @pytest.mark.parametrize("broken", [{"items": None}, {"customer": None}])
 def test_what_is_cancelled_closes_even_if_its_plan_is_unknown(broken: dict[str, Any]) -> None:
     decision = decide(status="canceled", **broken)
-    assert isinstance(decision, Close)
+    assert isinstance(decision, Turn)
+    assert decision.lifecycle is Lifecycle.CLOSED
     assert (decision.subscription_id, decision.subscription_status) == ("sub_1", "canceled")
 
 
@@ -253,7 +298,7 @@ def test_the_plan_is_found_among_add_ons_and_gives_the_quantity() -> None:
             [item() | {"price": {"id": "price_x", "lookup_key": "gold"}}],
             "items.data[0].price: expected a price of the catalogue (lookup key 'gold'), got 'price_x'",
         ),
-        ([item(), item("price_x")], "items.data[1].price: expected a price of the catalogue"),
+        ([item("price_x"), item("price_support")], "items.data[0].price: expected a price of the catalogue"),
         (
             [item(), item() | {"price": {"id": "price_x", "lookup_key": "starter"}}],
             "items.data[1].price: expected no second plan beside team, got 'starter'",
@@ -278,7 +323,34 @@ def test_items_that_are_not_one_plan_park(items: list[Any], reason: str) -> None
     assert decision.reason.startswith(f"subscription.{reason}")
 
 
-@pytest.mark.parametrize("quantity", [0, -1, 1.0, "3", True, None, 2**31, []])
+def test_beside_one_plan_an_unknown_item_is_told_of_and_holds_nothing_up() -> None:
+    """A line for the onboarding, say, that finance has added."""
+    for items in ([item(), item("price_x")], [item("price_x"), item()]):
+        decision = applied(*items)
+        assert decision.spec.plan == "team"
+        [warning] = decision.warnings
+        assert "price: expected a price of the catalogue, got 'price_x'" in warning
+
+
+@pytest.mark.parametrize(
+    ("status", "lifecycle"),
+    [("unpaid", Lifecycle.SUSPENDED), ("paused", Lifecycle.SUSPENDED), ("canceled", Lifecycle.CLOSED)],
+)
+@pytest.mark.parametrize("items", [[item("price_x")], [item(), item("price_team_yearly")], []])
+def test_who_does_not_pay_is_not_served_whatever_the_catalogue_knows(
+    items: list[Any], status: str, lifecycle: Lifecycle
+) -> None:
+    decision = decide(*items, status=status, items={"data": items})
+    assert isinstance(decision, Turn)
+    assert (decision.lifecycle, decision.subscription_status) == (lifecycle, status)
+    assert isinstance(decide(*items, status="active", items={"data": items}), Park)
+
+
+def test_no_seats_are_a_quantity_too() -> None:
+    assert applied(item(quantity=0)).spec.quantity == 0
+
+
+@pytest.mark.parametrize("quantity", [-1, 1.0, "3", True, None, 2**31, []])
 def test_a_quantity_that_is_none_parks(quantity: Any) -> None:
     decision = decide(item(quantity=quantity))
     assert isinstance(decision, Park)
@@ -558,7 +630,7 @@ FIELDS = [*subscription(), "current_period_end", "pause_collection"]
 def storable(decision: Decision) -> None:
     """What goes into the registry: no NUL, no half surrogate, of bounded length."""
     match decision:
-        case Park(reason) | Close(reason=reason):
+        case Park(reason) | Turn(reason=reason):
             texts: tuple[str, ...] = (reason,)
         case Apply():
             texts = (decision.display_name, decision.requested_slug or "", *decision.warnings)

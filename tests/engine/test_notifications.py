@@ -202,7 +202,7 @@ def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
         notifications.deliver(listening.ctx)
     assert heard.types == ["tenant.ready", "tenant.trial_ending"]
     unpaid = {**builders.invoice(), "created": now - 14 * 86400 + 3600}
-    subscription = say(listening, "past_due", latest_invoice=unpaid)
+    subscription = say(listening, "past_due", open_invoices=[unpaid])
     assert listening.tenant(subscription).phase.value == "active"
     with listening.ctx.registry.connection() as conn:
         conn.execute(
@@ -211,7 +211,7 @@ def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
     duties.run_timers(listening.ctx)
     listening.work()
     assert listening.tenant(subscription).phase.value == "suspended"
-    say(listening, "past_due", latest_invoice={**unpaid, "created": now - 15 * 86400})
+    say(listening, "past_due", open_invoices=[{**unpaid, "created": now - 15 * 86400}])
     assert listening.tenant(subscription).phase.value == "suspended"
     say(listening, "active")
     assert listening.tenant(subscription).phase.value == "active"

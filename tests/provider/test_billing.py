@@ -31,6 +31,9 @@ class Fixture(Protocol):
 
     def subscribe(self, *, status: str = "active", customer: str | None = None, **metadata: str) -> str: ...
     def customer(self, *, deleted: bool = False) -> str: ...
+    def owe(self) -> str:
+        """A subscription that is past due, with an invoice that was to be paid within 30 days."""
+
     def checkout(self, **metadata: str) -> tuple[str, str]: ...
     def throttle(self, *, after: float) -> None: ...
 
@@ -51,6 +54,18 @@ class FakeServer:
         )
         if status != "active":
             self.stripe.control.set_status(made.id, status)
+        return made.id
+
+    def owe(self) -> str:
+        made = self.stripe.client.v1.subscriptions.create(
+            {
+                "customer": self.customer(),
+                "items": [{"price": self.stripe.prices["shared"]}],
+                "collection_method": "send_invoice",
+                "days_until_due": 30,
+            }
+        )
+        self.stripe.control.set_status(made.id, "past_due")
         return made.id
 
     def customer(self, *, deleted: bool = False) -> str:
@@ -89,6 +104,13 @@ class Fake:
         )
         self.billing.put_subscription(body)
         self.billing.put_event(builders.event(CREATED, body, id=f"evt_{number}", created=made))
+        return key
+
+    def owe(self) -> str:
+        key, now = self.subscribe(), int(datetime.now(UTC).timestamp())
+        invoice = builders.invoice(subscription=key, status="open", created=now, due_date=now + 30 * 86400)
+        body = {**self.billing.subscription(key), "status": "past_due", "open_invoices": [invoice]}
+        self.billing.put_subscription(body)
         return key
 
     def customer(self, *, deleted: bool = False) -> str:
@@ -149,6 +171,19 @@ def test_objects_are_plain_json(fixture: Fixture) -> None:
 @pytest.mark.parametrize("status", ["trialing", "past_due", "canceled", "unpaid", "paused", "incomplete"])
 def test_the_status_is_the_current_one(fixture: Fixture, status: str) -> None:
     assert fixture.billing.subscription(fixture.subscribe(status=status))["status"] == status
+
+
+def test_one_that_is_past_due_names_what_is_owed_and_since_when(fixture: Fixture) -> None:
+    owing, paying = fixture.owe(), fixture.subscribe()
+    alone = fixture.billing.subscription(owing)
+    listed = {found["id"]: found for found in fixture.billing.subscriptions()}
+    of_customer = fixture.billing.subscriptions_of(alone["customer"])
+    for found in (alone, listed[owing], of_customer[0]):
+        assert {invoice["status"] for invoice in found["open_invoices"]} == {"open"}
+        terms = [i["due_date"] - i["created"] for i in found["open_invoices"] if i["due_date"] is not None]
+        assert 30 * 86400 in terms
+    assert "open_invoices" not in listed[paying]
+    assert "open_invoices" not in fixture.billing.subscription(paying)
 
 
 def test_a_customers_subscriptions_are_all_of_them_and_nobody_elses(fixture: Fixture) -> None:

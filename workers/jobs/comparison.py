@@ -17,10 +17,10 @@ from typing import Any
 
 from controlplane.domain.billing import (
     Apply,
-    Close,
     Decision,
     Park,
     SubscriptionOutcome,
+    Turn,
     Wait,
     spec_from_subscription,
 )
@@ -79,8 +79,9 @@ def in_step(decision: Decision, known: Known | None) -> bool:
             return known.outcome is SubscriptionOutcome.WAITING
         case Park():
             return known.outcome is SubscriptionOutcome.PARKED
-        case Close():
-            return spec is None or spec.lifecycle is Lifecycle.CLOSED
+        case Turn():
+            nothing = known.outcome in (SubscriptionOutcome.IGNORED, SubscriptionOutcome.PARKED)
+            return nothing if spec is None else spec.lifecycle is decision.lifecycle
         case Apply():
             if spec is None:
                 return decision.spec.lifecycle is Lifecycle.CLOSED

@@ -53,12 +53,9 @@ class StripeBilling:
         )
 
     def subscription(self, subscription_id: str) -> dict[str, Any]:
-        """With its items, their prices, and its latest invoice."""
-
-        def retrieve(key: str) -> Any:
-            return self._client.v1.subscriptions.retrieve(key, {"expand": ["latest_invoice"]})
-
-        return self._get("subscription", subscription_id, retrieve)
+        """With its items and their prices."""
+        retrieve = self._client.v1.subscriptions.retrieve
+        return self._with_debt(self._get("subscription", subscription_id, retrieve))
 
     def checkout_session(self, session_id: str) -> dict[str, Any]:
         return self._get("checkout session", session_id, self._client.v1.checkout.sessions.retrieve)
@@ -91,8 +88,14 @@ class StripeBilling:
         return self._pages("events", query, self._client.v1.events.list)
 
     def _subscriptions(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        query = {**query, "expand": ["data.latest_invoice"]}
-        return self._pages("subscriptions", query, self._client.v1.subscriptions.list)
+        return map(self._with_debt, self._pages("subscriptions", query, self._client.v1.subscriptions.list))
+
+    def _with_debt(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Stripe names the latest invoice alone, which says nothing of an older one that is open."""
+        if found.get("status") == "past_due":
+            query = {"subscription": found["id"], "status": "open"}
+            found["open_invoices"] = list(self._pages("invoices", query, self._client.v1.invoices.list))
+        return found
 
     def _get(self, noun: str, key: str, fetch: Callable[[str], Any]) -> dict[str, Any]:
         _check_id(noun.replace(" ", "_") + "_id", key)

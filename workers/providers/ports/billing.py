@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 
 class Billing(Protocol):
-    """Objects come back as plain JSON (dict), in whatever API version the account speaks."""
+    """Objects come back as plain JSON (dict), in whatever API version the account speaks. A subscription that
+    is past due has `open_invoices` beside Stripe's own fields: the list of its invoices that are open."""
 
     def subscription(self, subscription_id: str) -> dict[str, Any]: ...
 
