@@ -134,6 +134,14 @@ def confirm_move(world: World) -> None:
         world.transfer.phase = TransferPhase.CONFIRMED
 
 
+def lose_copy(world: World) -> None:
+    """The source has lost its log, and the target what it had of it."""
+    found = world.transfer
+    if found is not None and found.kind is TransferKind.MOVE and found.phase is TransferPhase.FOLLOWING:
+        found.streaming = found.copied = False
+        world.there.rows = None
+
+
 def approve_purge(world: World) -> None:
     closed = world.lifecycle is Lifecycle.CLOSED and world.transfer is None and not world.approved
     if closed and world.kept_for() is None:
@@ -171,7 +179,10 @@ def new_release(world: World) -> None:
 
 
 def passwords_lost(world: World) -> None:
-    """Nobody sees that before a login is tried; by then there is a new release."""
+    """Nobody sees that before a login is tried; by then there is a new release. Not in a pause, which lasts
+    for a moment and in which no login is tried."""
+    if world.transfer is not None and world.transfer.phase is TransferPhase.CUT:
+        return
     new_release(world)
     unproven(world)
     for home in world.homes.values():
@@ -230,6 +241,7 @@ EVENTS: Mapping[str, Callable[[World], None]] = {
         ask_for_restore,
         decline_move,
         confirm_move,
+        lose_copy,
         approve_purge,
         request_purge,
         pay,
@@ -344,6 +356,18 @@ def test_once_all_stands_still_every_run_comes_to_rest_with_what_was_asked_for(
     come_to_rest(world)
     require_right(world)
     assert world.plan() == []
+
+
+def test_a_copy_that_is_lost_before_the_cut_is_made_anew() -> None:
+    world = founded(isolation=Isolation.SHARED, clone=False, unasked=False, differs=False, cloudflare={})
+    come_to_rest(world)
+    upgrade(world)
+    while world.transfer is None or world.transfer.phase is not TransferPhase.FOLLOWING:
+        turn(world)
+    lose_copy(world)
+    come_to_rest(world)
+    require_right(world)
+    assert world.home.isolation is Isolation.DEDICATED
 
 
 # ------------------------------------------------------------------------------------- one cluster
