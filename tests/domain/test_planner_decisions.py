@@ -128,8 +128,23 @@ def test_one_that_is_not_over_stands_in_the_way_of_another(kind: TransferKind) -
 def test_tables_that_differ_after_a_move_are_a_persons_to_judge() -> None:
     tables = tuple(f"t{n}" for n in range(12))
     at_home = replace(AWAY, home=Isolation.DEDICATED)
-    step = called_for(at_home, TransferGoal(TransferPhase.REVERSIBLE, 1, differing=tables))[-1]
+    step = called_for(at_home, TransferGoal(TransferPhase.REVERSIBLE, 1, differing=tables, unproven=True))[-1]
     assert (step.name, step.runbook) == (StepName.AWAIT_DECISION, "move-mismatch")
     assert step.reason.endswith("t8, t9 were not the same")
     confirmed = TransferGoal(TransferPhase.CONFIRMED, 1, differing=tables)
     assert all(step.name is not StepName.AWAIT_DECISION for step in called_for(at_home, confirmed))
+
+
+def test_a_source_that_was_never_compared_waits_for_a_person_when_its_time_is_over() -> None:
+    at_home = replace(AWAY, home=Isolation.DEDICATED)
+    cut_off = TransferGoal(TransferPhase.REVERSIBLE, 1, unproven=True)
+    for lifecycle in (Lifecycle.ACTIVE, Lifecycle.CLOSED):
+        goal = replace(ACTIVE, lifecycle=lifecycle, residence=at_home, transfer=cut_off)
+        step = plan_tenant(goal, replace(RECONCILED, transfer=TransferStatus()))[-1]
+        assert (step.name, step.runbook) == (StepName.AWAIT_DECISION, "move-mismatch")
+        assert step.reason == "its move was cut off before the two ends were compared"
+    assert called_for(at_home, replace(cut_off, unproven=False)) == []
+    assert all(
+        s.name is not StepName.AWAIT_DECISION
+        for s in called_for(at_home, replace(cut_off, phase=TransferPhase.CONFIRMED))
+    )

@@ -261,6 +261,7 @@ class World:
             found.phase,
             found.other,
             overdue=over and found.compared and not found.differing,
+            unproven=over and not found.compared and not found.phase.before_cut,
             pointless=found.phase.before_cut
             and not found.by_hand
             and found.destination is not self.isolation,

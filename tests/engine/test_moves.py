@@ -149,6 +149,25 @@ def test_who_leaves_after_a_move_leaves_no_source_behind(harness: Harness) -> No
     assert harness.violations() == []
 
 
+def test_who_leaves_while_nobody_has_compared_its_move_is_a_persons_case(harness: Harness) -> None:
+    """Its worker died between the cut and the comparison: the source may hold what the target lacks."""
+    subscription = paid(harness)
+    ask(harness)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
+        conn.execute("UPDATE transfer SET compared = NULL, checked = NULL")
+    harness.subscribe(1, status="canceled")
+    harness.hear(subscription)
+    harness.work()
+    assert harness.tenant(subscription).runbook == "move-mismatch"
+    assert last(harness).phase is TransferPhase.REVERSIBLE
+    confirm(harness)
+    harness.work()
+    assert ended(harness) is TransferPhase.CONFIRMED
+    assert harness.tenant(subscription).needs_attention is None
+    assert harness.violations() == []
+
+
 def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
     paid(harness)
     with harness.ctx.registry.connection() as conn:

@@ -141,6 +141,7 @@ def _transfer_goal(found: TransferRow, record: TenantRecord) -> TransferGoal:
         found.phase,
         found.other,
         overdue=over and found.compared is not None and not found.differing,
+        unproven=over and found.compared is None and found.cut_at is not None,
         pointless=found.phase.before_cut and not for_plan,
         kind=found.kind,
         differing=tuple(found.differing),

@@ -20,9 +20,9 @@ RUNBOOK = "move-between-clusters"
 def plan_residence(goal: ResidenceGoal | None, transfer: TransferGoal | None) -> list[Step]:
     """A plan that asks for another kind of cluster calls for a move, but where a person sent the tenant where
     it is, and not again where one was aborted by a person for this plan."""
-    if transfer is not None and transfer.phase is TransferPhase.REVERSIBLE and transfer.differing:
-        why = f"after its move {', '.join(transfer.differing[:10])} were not the same"
-        return [Step(StepName.AWAIT_DECISION, why, runbook=MISMATCH_RUNBOOK)]
+    doubt = None if transfer is None else _doubt(transfer)
+    if doubt is not None:
+        return [Step(StepName.AWAIT_DECISION, doubt, runbook=MISMATCH_RUNBOOK)]
     if goal is None or goal.wanted is goal.home:
         return []
     why = f"plan {goal.plan} is {goal.wanted.value}, its cluster is {goal.home.value}"
@@ -36,6 +36,15 @@ def plan_residence(goal: ResidenceGoal | None, transfer: TransferGoal | None) ->
         why = f"{why}, and its last move is {last.phase.value}"
         return [Step(StepName.AWAIT_DECISION, why, runbook=RUNBOOK)]
     return [Step(StepName.BEGIN_TRANSFER, why, goal.wanted.value)]
+
+
+def _doubt(transfer: TransferGoal) -> str | None:
+    """Why its source is not given up without a person; None where nothing speaks against that."""
+    if transfer.phase is not TransferPhase.REVERSIBLE:
+        return None
+    if transfer.differing:
+        return f"after its move {', '.join(transfer.differing[:10])} were not the same"
+    return "its move was cut off before the two ends were compared" if transfer.unproven else None
 
 
 def plan_transfer(goal: TenantGoal, status: TenantStatus, making: Sequence[Step]) -> list[Step]:
