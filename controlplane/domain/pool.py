@@ -15,7 +15,7 @@ broken; it is tried again when there is room. A cluster that ever held a tenant 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.domain.catalogue import Catalogue, Plan, PoolLimits
@@ -96,6 +96,17 @@ class PoolCluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """Clusters of a class that are ready, need nothing and hold tenants, so that none of them ever goes: how
+    many, and their slots."""
+
+    cluster_class: str
+    clusters: int
+    used: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """How many more the account may have in this region; None where AWS does not tell."""
 
@@ -172,19 +183,20 @@ def plan_pool(
     limits: PoolLimits,
     quota: Quota,
     *,
-    full: int = 0,
+    settled: Sequence[Settled] = (),
 ) -> PoolPlan:
     """What to do now. `clusters`: all that are not gone yet, of any class, those with tenants too, but for
-    `full` ones, which are ready, have no free slot and need nothing."""
-    budget = _Budget(clusters, limits, quota, full)
+    those that are `settled`."""
+    budget = _Budget(clusters, limits, quota, sum(found.clusters for found in settled))
+    free = {found.cluster_class: found.free for found in settled}
     retries = _retries(clusters, quota)
-    makes, held_back = _makes(classes, clusters, budget)
+    makes, held_back = _makes(classes, clusters, budget, free)
     asked = {cluster_class.name: cluster_class.warm_slots for cluster_class in classes}
     retires: list[Retire] = []
     surplus: set[str] = set()
     for name in sorted({cluster.cluster_class for cluster in clusters}):
         own = [cluster for cluster in clusters if cluster.cluster_class == name]
-        gone, extra = _retires(own, asked.get(name, 0), limits)
+        gone, extra = _retires(own, asked.get(name, 0), limits, free.get(name, 0))
         retires += gone
         surplus |= extra
     return PoolPlan((*retries, *makes, *retires), tuple(held_back), frozenset(surplus))
@@ -193,12 +205,14 @@ def plan_pool(
 class _Budget:
     """What may still be made; every cluster that is planned takes its part."""
 
-    def __init__(self, clusters: Sequence[PoolCluster], limits: PoolLimits, quota: Quota, full: int) -> None:
+    def __init__(
+        self, clusters: Sequence[PoolCluster], limits: PoolLimits, quota: Quota, settled: int
+    ) -> None:
         # What AWS counts as used does not hold those yet that are recorded and not begun. One that is
         # being made may be counted twice for its minutes: the pool would rather wait than go over.
         coming = [cluster for cluster in clusters if not cluster.ready and not cluster.closing]
         self._limits = limits
-        self._clusters = len(clusters) + full
+        self._clusters = len(clusters) + settled
         reserved = len(coming) + limits.reserve_clusters
         self._room = None if quota.clusters is None else quota.clusters - reserved
         self._instances = (
@@ -231,11 +245,11 @@ class _Budget:
 
 
 def _makes(
-    classes: Sequence[ClusterClass], clusters: Sequence[PoolCluster], budget: _Budget
+    classes: Sequence[ClusterClass], clusters: Sequence[PoolCluster], budget: _Budget, free: Mapping[str, int]
 ) -> tuple[list[Make], list[HeldBack]]:
     """One of each cluster class in turn, so that a class which asks for many does not take all that may be
     made."""
-    missing = {cluster_class.name: _missing(cluster_class, clusters) for cluster_class in classes}
+    missing = {found.name: _missing(found, clusters, free.get(found.name, 0)) for found in classes}
     failing = {
         cluster_class.name: sum(
             c.removable and c.failing for c in clusters if c.cluster_class == cluster_class.name
@@ -261,14 +275,17 @@ def _makes(
     return makes, held_back
 
 
-def _missing(cluster_class: ClusterClass, clusters: Iterable[PoolCluster]) -> int:
-    free = sum(c.free for c in clusters if c.cluster_class == cluster_class.name and c.serves)
+def _missing(cluster_class: ClusterClass, clusters: Iterable[PoolCluster], settled: int) -> int:
+    free = settled + sum(c.free for c in clusters if c.cluster_class == cluster_class.name and c.serves)
     return max(0, math.ceil((cluster_class.warm_slots - free) / cluster_class.slots))
 
 
-def _retires(own: Sequence[PoolCluster], asked: int, limits: PoolLimits) -> tuple[list[Retire], set[str]]:
-    """Of the clusters of one class: those that go now, and all that are a surplus now."""
-    ready = sum(c.free for c in own if c.serves and c.ready)
+def _retires(
+    own: Sequence[PoolCluster], asked: int, limits: PoolLimits, settled: int
+) -> tuple[list[Retire], set[str]]:
+    """Of the clusters of one class: those that go now, and all that are a surplus now. `settled`: free slots
+    of those that stay."""
+    ready = settled + sum(c.free for c in own if c.serves and c.ready)
     retires: list[Retire] = []
     surplus: set[str] = set()
     for cluster in sorted(own, key=lambda c: (not c.failing, not c.stale, c.ready, -c.age, c.id)):

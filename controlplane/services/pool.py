@@ -28,6 +28,7 @@ from controlplane.domain.pool import (
     Quota,
     Retire,
     Retry,
+    Settled,
     classes_of,
     idle_acu,
     plan_pool,
@@ -36,7 +37,7 @@ from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
 from controlplane.store import audit, cluster, job, pool
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.pool import Full, PooledCluster
+from controlplane.store.pool import PooledCluster
 from controlplane.store.registry import Connection
 
 ACTOR = "pool"
@@ -126,14 +127,14 @@ def _retire(conn: Connection, act: Retire) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Status:
-    """`full`: counted by class; the others one by one."""
+    """`settled`: counted by class; the others one by one."""
 
     clusters: list[PoolCluster]
-    full: list[Full]
+    settled: list[Settled]
 
 
 def _observed(conn: Connection, digest_of: DigestOf) -> _Status:
-    return _Status([_pool_cluster(found, digest_of) for found in pool.clusters(conn)], pool.full(conn))
+    return _Status([_pool_cluster(found, digest_of) for found in pool.clusters(conn)], pool.settled(conn))
 
 
 def _classes(catalogue: Catalogue) -> list[ClusterClass]:
@@ -141,8 +142,7 @@ def _classes(catalogue: Catalogue) -> list[ClusterClass]:
 
 
 def _plan(catalogue: Catalogue, status: _Status, quota: Quota) -> PoolPlan:
-    full = sum(found.clusters for found in status.full)
-    return plan_pool(_classes(catalogue), status.clusters, catalogue.pool, quota, full=full)
+    return plan_pool(_classes(catalogue), status.clusters, catalogue.pool, quota, settled=status.settled)
 
 
 def _pool_cluster(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
@@ -170,7 +170,7 @@ def _report(
 ) -> dict[str, Any]:
     classes = _classes(catalogue)
     known = {cluster_class.name for cluster_class in classes}
-    others = {c.cluster_class for c in status.clusters} | {f.cluster_class for f in status.full}
+    others = {c.cluster_class for c in status.clusters} | {s.cluster_class for s in status.settled}
     reasons = {held.cluster_class: {"clusters": held.clusters, "reason": held.reason} for held in held_back}
     empty = [c for c in status.clusters if c.used == 0 and not c.closing]
     return {
@@ -189,7 +189,7 @@ def _report(
         ],
         "without_plan": [{"cluster_class": name, **_slots(status, name)} for name in sorted(others - known)],
         "limits": asdict(catalogue.pool),
-        "clusters": len(status.clusters) + sum(found.clusters for found in status.full),
+        "clusters": len(status.clusters) + sum(found.clusters for found in status.settled),
         "idle_acu_hours_per_day": sum(c.idle_acu for c in empty) * 24,
         "quota_left": asdict(quota),
     }
@@ -198,12 +198,12 @@ def _report(
 def _slots(status: _Status, cluster_class: str) -> dict[str, int]:
     """`free`: slots that a customer gets at once; `making`: those that are on their way."""
     own = [c for c in status.clusters if c.cluster_class == cluster_class]
-    full = [found for found in status.full if found.cluster_class == cluster_class]
+    settled = [found for found in status.settled if found.cluster_class == cluster_class]
     serving = [c for c in own if not c.closing and c.runbook is None]
     return {
-        "clusters": len(own) + sum(found.clusters for found in full),
-        "used": sum(c.used for c in own) + sum(found.used for found in full),
-        "free": sum(c.free for c in serving if c.ready),
+        "clusters": len(own) + sum(found.clusters for found in settled),
+        "used": sum(c.used for c in own) + sum(found.used for found in settled),
+        "free": sum(c.free for c in serving if c.ready) + sum(found.free for found in settled),
         "making": sum(c.free for c in serving if not c.ready),
         "needs_attention": sum(c.runbook is not None for c in own),
         "retiring": sum(c.closing for c in own),

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
+from controlplane.domain.pool import Settled
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.registry import Connection, select
+from controlplane.store.registry import Connection, query, select
 
 _ADVISORY_LOCK = 0x7C9_0004
 
@@ -41,35 +43,28 @@ def hold(conn: Connection) -> bool:
     return row is not None and bool(row["mine"])
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
-    """Clusters of a class that are ready, as they should be, and have no free slot."""
-
-    cluster_class: str
-    clusters: int = field(metadata={"sql": "count(*)"})
-    used: int = field(metadata={"sql": "sum(used)"})
-
-
 _JOINED = (
     "FROM cluster c LEFT JOIN stack s ON s.workspace = c.id"
     " LEFT JOIN LATERAL (SELECT state, finished_at FROM operation"
     "   WHERE kind = 'cluster' AND resource_id = c.id ORDER BY id DESC LIMIT 1) o"
     "  ON c.runbook IS NOT NULL AND o.state = 'parked'"
 )
-_FULL = (
-    "c.used = c.slots AND c.ready_at IS NOT NULL AND c.runbook IS NULL AND c.surplus_since IS NULL"
+_SETTLED = (
+    "c.used > 0 AND c.ready_at IS NOT NULL AND c.runbook IS NULL AND c.surplus_since IS NULL"
     " AND c.spec->>'lifecycle' = 'active'"
 )
 
 
-def full(conn: Connection) -> list[Full]:
-    """Most of a fleet is full: nothing is decided about these, so they are only counted."""
-    return select(
-        conn,
-        Full,
-        f"FROM cluster c WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin' AND {_FULL}"
-        " GROUP BY cluster_class",
-    ).fetchall()
+_COUNTED = SQL(
+    "SELECT cluster_class, count(*) AS clusters, sum(used)::integer AS used,"
+    " sum(slots - used)::integer AS free"
+    " FROM cluster c WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin' AND {} GROUP BY cluster_class"
+).format(SQL(_SETTLED))
+
+
+def settled(conn: Connection) -> list[Settled]:
+    """Most of a fleet: nothing is decided about these, so they are only counted."""
+    return query(conn, Settled, _COUNTED).fetchall()
 
 
 def clusters(conn: Connection) -> list[PooledCluster]:
@@ -77,7 +72,7 @@ def clusters(conn: Connection) -> list[PooledCluster]:
     return select(
         conn,
         PooledCluster,
-        f"{_JOINED} WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin' AND NOT ({_FULL})"
+        f"{_JOINED} WHERE c.destroyed_at IS NULL AND NOT c.spec ? 'origin' AND NOT ({_SETTLED})"
         " ORDER BY c.created_at, c.id",
         table="c",
     ).fetchall()

@@ -23,6 +23,7 @@ from controlplane.domain.pool import (
     Quota,
     Retire,
     Retry,
+    Settled,
     classes_of,
     plan_pool,
 )
@@ -401,3 +402,20 @@ def test_it_comes_to_rest_with_what_was_asked_for_or_says_why_not(
     for cluster_class in known:
         free = sum(c.free for c in clusters if c.cluster_class == cluster_class.name and c.serves)
         assert free >= cluster_class.warm_slots or cluster_class.name in held
+
+
+def test_free_slots_of_settled_clusters_are_free_slots() -> None:
+    shared = replace(WARM, warm_slots=5, slots=4)
+    settled = [
+        Settled(shared.name, clusters=3, used=7, free=5),
+        Settled("another", clusters=1, used=1, free=99),
+    ]
+    assert plan_pool([shared], [], LIMITS, UNKNOWN).acts == (Make(shared.name),) * 2
+    assert plan_pool([shared], [], LIMITS, UNKNOWN, settled=settled).acts == ()
+    fewer = [replace(settled[0], free=4), settled[1]]
+    assert plan_pool([shared], [], LIMITS, UNKNOWN, settled=fewer).acts == (Make(shared.name),)
+    most = replace(LIMITS, max_clusters=4)
+    assert plan_pool([shared], [], most, UNKNOWN, settled=fewer).acts == (), "four there are"
+    empty = status(shared, slots=4)
+    assert plan_pool([shared], [empty], LIMITS, UNKNOWN, settled=settled).surplus == {empty.id}
+    assert plan_pool([shared], [empty], LIMITS, UNKNOWN, settled=fewer).surplus == frozenset()

@@ -360,15 +360,15 @@ def test_the_report_is_written_when_it_says_something_new(warm: Harness) -> None
     assert report(warm)["limits"]["max_clusters"] == 3
 
 
-def test_full_clusters_are_counted_by_class_and_not_looked_at(harness: Harness) -> None:
+def test_clusters_with_tenants_are_counted_by_class_and_not_looked_at(harness: Harness) -> None:
     ask(harness, warm_slots=0)
     pay(harness, 1)
     pay(harness, 2)
     harness.work()
     with harness.ctx.registry.connection() as conn:
         assert store.clusters(conn) == []
-        (full,) = store.full(conn)
-        assert (full.clusters, full.used) == (2, 2)
+        (settled,) = store.settled(conn)
+        assert (settled.clusters, settled.used, settled.free) == (2, 2, 0)
     warm_pool.tend(ask(harness, warm_slots=1, max_clusters=2).ctx)
     assert report(harness)["clusters"] == 2
     found = class_of(harness)
