@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -84,8 +85,11 @@ def jobs(broker: ValkeyServer, tier: FakeTier, pools: KeyedPools) -> Iterator[Jo
 
 @pytest.fixture
 def worker(jobs: Jobs) -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.level
     with start_worker(jobs.app, perform_ping_check=False, pool="solo", loglevel="ERROR"):
         yield
+    root.setLevel(before)  # Celery raises it, and a later test would read no warnings
 
 
 @pytest.mark.usefixtures("worker")
