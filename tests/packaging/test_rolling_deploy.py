@@ -1,8 +1,8 @@
 """The last release's code against this one's schema: in a deploy the two run side by side.
 
 Its own tests are run, by its own checkout, on a registry that this checkout has upgraded. The last release is
-the newest tag `v*` of the history; until there is one it is the commit that changed the schema last.
-"""
+the newest tag `v*` of the history; until there is one it is this commit itself, which says no more than that
+a schema that takes something away is found."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ def git(*arguments: str) -> str:
 
 
 def last_release() -> str:
-    tag = git("describe", "--tags", "--match", "v*", "--abbrev=0")
-    return tag or git("log", "-1", "--format=%H", "--", SCHEMA)
+    return git("describe", "--tags", "--match", "v*", "--abbrev=0") or "HEAD"
 
 
 def unpacked(revision: str, into: Path) -> Path:
     into.mkdir()
-    archive = subprocess.Popen(["git", "archive", revision], cwd=ROOT, stdout=subprocess.PIPE)
-    subprocess.run(["tar", "-x", "-C", str(into)], stdin=archive.stdout, check=True)
-    assert archive.wait() == 0
+    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(["tar", "-x", "-C", str(into)], input=archive.stdout, check=True)
     return into
 
 
