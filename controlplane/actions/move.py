@@ -6,7 +6,7 @@ from pydantic import Field
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, register
 from controlplane.domain.catalogue import Isolation
-from controlplane.domain.transfer import validate_destination
+from controlplane.domain.transfer import TransferKind, validate_destination
 from controlplane.services import transfers
 from controlplane.store import cluster, preview
 
@@ -20,10 +20,16 @@ class Move(Parameters):
 
 
 def perform(asked: OfTenant[Move]) -> Begun:
-    begun = transfers.begin_move(
-        asked.conn, asked.row, _checked(asked), by_hand=True, actor=asked.actor, reason=asked.reason
+    destination = _checked(asked)
+    begun = transfers.begin(
+        asked.conn,
+        asked.row,
+        TransferKind.MOVE,
+        destination=destination,
+        actor=asked.actor,
+        reason=asked.reason,
     )
-    return Begun(begun, asked.converge())
+    return Begun({**begun, "to": destination}, asked.converge())
 
 
 def in_advance(asked: OfTenant[Move]) -> int:

@@ -16,7 +16,7 @@ from controlplane.domain.errors import Conflict, Invalid
 from controlplane.domain.placement import Placement
 from controlplane.domain.transfer import RestoreRequest, TransferKind, moment, validate_request
 from controlplane.services import transfers
-from controlplane.store import cluster, drift, preview, tenant, transfer
+from controlplane.store import cluster, drift, preview
 
 
 class Restore(Parameters):
@@ -38,20 +38,16 @@ def perform(asked: OfTenant[Restore]) -> Begun:
     conn, row = asked.conn, asked.row
     requested, placed = _checked(asked)
     home = cluster.get(conn, placed.cluster_id)
-    begun = transfer.insert(
+    begun = transfers.begin(
         conn,
-        row.id,
+        row,
         TransferKind.RESTORE,
         destination=home.spec.isolation.value,
-        plan=row.spec.plan,
-        source=placed.number,
         restore=requested,
-        reason=asked.reason,
         actor=asked.actor,
+        reason=asked.reason,
     )
-    tenant.rise(conn, row.id)
-    named = {"transfer": begun, "kind": TransferKind.RESTORE.value}
-    return Begun({**named, **requested.to_json(), "from": placed.cluster_id}, asked.converge())
+    return Begun({**begun, **requested.to_json()}, asked.converge())
 
 
 def in_advance(asked: OfTenant[Restore]) -> int:

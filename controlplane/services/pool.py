@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from controlplane.domain.catalogue import Catalogue
+from controlplane.domain.catalogue import Catalogue, PoolLimits
 from controlplane.domain.cluster import ClusterLifecycle
 from controlplane.domain.job import JobKind
 from controlplane.domain.pool import (
@@ -57,15 +57,15 @@ class PoolStatus:
 
 def observe(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> PoolStatus:
     """Is anything to be done? Reads, and writes nothing but the report."""
-    status = _observed(conn, digest_of)
-    plan = _plan(catalogue, status, Quota())
+    status = _observed(conn, catalogue, digest_of)
+    plan = status.plan(catalogue.pool, Quota())
     marked = {c.id for c in status.clusters if c.surplus_for is not None}
     parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status.clusters)
     makes = any(isinstance(act, Make) for act in plan.acts)
     if not (plan.acts or parked or plan.surplus != marked):
         pool.set_report(
             conn,
-            _report(catalogue, status, plan.held_back, Quota()),
+            _report(catalogue.pool, status, plan.held_back, Quota()),
             at_most_every=REPORT_EVERY,
         )
         return PoolStatus(due=False, asks_quota=False)
@@ -77,13 +77,16 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, quota: Quo
     with conn.transaction():
         if not pool.hold(conn):
             return 0
-        plan = _plan(catalogue, _observed(conn, digest_of), quota)
+        status = _observed(conn, catalogue, digest_of)
+        plan = status.plan(catalogue.pool, quota)
         pool.mark_surplus(conn, sorted(plan.surplus))
-        by_name = {cluster_class.name: cluster_class for cluster_class in _classes(catalogue)}
+        by_name = {cluster_class.name: cluster_class for cluster_class in status.classes}
         for act in plan.acts:
             _record(conn, act, by_name)
-        status = _observed(conn, digest_of)
-        pool.set_report(conn, _report(catalogue, status, plan.held_back, quota), at_most_every=REPORT_EVERY)
+        status = _observed(conn, catalogue, digest_of)
+        pool.set_report(
+            conn, _report(catalogue.pool, status, plan.held_back, quota), at_most_every=REPORT_EVERY
+        )
     return len(plan.acts)
 
 
@@ -129,20 +132,18 @@ def _retire(conn: Connection, act: Retire) -> None:
 class _Status:
     """`settled`: counted by class; the others one by one."""
 
+    classes: list[ClusterClass]
     clusters: list[PoolCluster]
     settled: list[Settled]
 
-
-def _observed(conn: Connection, digest_of: DigestOf) -> _Status:
-    return _Status([_pool_cluster(found, digest_of) for found in pool.clusters(conn)], pool.settled(conn))
-
-
-def _classes(catalogue: Catalogue) -> list[ClusterClass]:
-    return classes_of(catalogue, engine_version=ENGINE_VERSION)
+    def plan(self, limits: PoolLimits, quota: Quota) -> PoolPlan:
+        return plan_pool(self.classes, self.clusters, limits, quota, settled=self.settled)
 
 
-def _plan(catalogue: Catalogue, status: _Status, quota: Quota) -> PoolPlan:
-    return plan_pool(_classes(catalogue), status.clusters, catalogue.pool, quota, settled=status.settled)
+def _observed(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> _Status:
+    classes = classes_of(catalogue, engine_version=ENGINE_VERSION)
+    clusters = [_pool_cluster(found, digest_of) for found in pool.clusters(conn)]
+    return _Status(classes, clusters, pool.settled(conn))
 
 
 def _pool_cluster(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
@@ -166,10 +167,9 @@ def _pool_cluster(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
 
 
 def _report(
-    catalogue: Catalogue, status: _Status, held_back: Sequence[HeldBack], quota: Quota
+    limits: PoolLimits, status: _Status, held_back: Sequence[HeldBack], quota: Quota
 ) -> dict[str, Any]:
-    classes = _classes(catalogue)
-    known = {cluster_class.name for cluster_class in classes}
+    known = {cluster_class.name for cluster_class in status.classes}
     others = {c.cluster_class for c in status.clusters} | {s.cluster_class for s in status.settled}
     reasons = {held.cluster_class: {"clusters": held.clusters, "reason": held.reason} for held in held_back}
     empty = [c for c in status.clusters if c.used == 0 and not c.closing]
@@ -185,10 +185,10 @@ def _report(
                 **_slots(status, cluster_class.name),
                 "held_back": reasons.get(cluster_class.name),
             }
-            for cluster_class in classes
+            for cluster_class in status.classes
         ],
         "without_plan": [{"cluster_class": name, **_slots(status, name)} for name in sorted(others - known)],
-        "limits": asdict(catalogue.pool),
+        "limits": asdict(limits),
         "clusters": len(status.clusters) + sum(found.clusters for found in status.settled),
         "idle_acu_hours_per_day": sum(c.idle_acu for c in empty) * 24,
         "quota_left": asdict(quota),

@@ -64,7 +64,7 @@ def show(conn: Connection, tenant_id: str) -> PurgeDetail:
         due_in=tenant.retention_left(conn, row.id),
         purge=found,
         copy=None if found is None else data_copy.of_purge(conn, found.id),
-        kept_for=None if row.purged_at is not None else kept_for_customer(conn, row),
+        kept_for=None if row.purged_at is not None else _kept_for(conn, row),
     )
 
 
@@ -82,7 +82,7 @@ def heed_return(conn: Connection, tenant_id: str, *, actor: str) -> str | None:
     row = tenant.get(conn, tenant_id, lock=True)
     if row.closed_at is None or row.purged_at is not None or purge.begun(conn, row.id):
         return None
-    why = kept_for_customer(conn, row)
+    why = _kept_for(conn, row)
     if why is None:
         tenant.end_return(conn, row.id)
         return None
@@ -99,7 +99,7 @@ def order_by_policy(conn: Connection, tenant_id: str) -> bool:
     row = tenant.get(conn, tenant_id, lock=True)
     if purge.of_tenant(conn, row.id) is not None or tenant.retention_left(conn, row.id) != 0.0:
         return False
-    if kept_for_customer(conn, row) is not None:
+    if _kept_for(conn, row) is not None:
         return False
     listed = content(conn, row)
     asked = purge.request(
@@ -123,17 +123,13 @@ def certificate(conn: Connection, tenant_id: str) -> dict[str, object]:
     return found.certificate
 
 
-def kept_for_customer(conn: Connection, row: TenantRow) -> str | None:
-    """Why nothing of it may be deleted now; None where it may, and for a clone: its rows are a copy, and
-    nobody pays for it."""
-    if row.clone_of is not None:
-        return None
+def _kept_for(conn: Connection, row: TenantRow) -> str | None:
     live = subscription.live_of_customer(conn, row.customer_id)
-    return kept_for(row.customer_id, [(found.id, found.status) for found in live]) if live else None
+    return kept_for(row.customer_id, live, clone=row.clone_of is not None)
 
 
 def refuse_while_it_pays(conn: Connection, row: TenantRow) -> None:
-    why = kept_for_customer(conn, row)
+    why = _kept_for(conn, row)
     if why is not None:
         raise Conflict(f"tenant {row.id} is not purged: {why} (runbook {RETURN_RUNBOOK})")
 

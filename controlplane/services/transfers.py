@@ -13,7 +13,13 @@ from controlplane.domain.cluster import ClusterLifecycle, Origin
 from controlplane.domain.errors import Conflict, NeedsHuman
 from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.tenant import Lifecycle
-from controlplane.domain.transfer import TransferKind, TransferPhase, home_at, plan_for_destination
+from controlplane.domain.transfer import (
+    RestoreRequest,
+    TransferKind,
+    TransferPhase,
+    home_at,
+    plan_for_destination,
+)
 from controlplane.services import clusters, tenants
 from controlplane.services.clusters import Place
 from controlplane.store import audit, cluster, placement, tenant, transfer
@@ -34,31 +40,36 @@ def note(conn: Connection, found: TransferRow, what: str, *, actor: str, **detai
     audit.append(conn, actor=actor, action=f"transfer.{what}", resource=found.tenant_id, detail=named)
 
 
-def begin_move(
-    conn: Connection, row: TenantRow, destination: str, *, by_hand: bool, actor: str, reason: str
+def begin(
+    conn: Connection,
+    row: TenantRow,
+    kind: TransferKind,
+    *,
+    destination: str,
+    actor: str,
+    reason: str,
+    by_hand: bool = True,
+    restore: RestoreRequest | None = None,
 ) -> dict[str, object]:
-    """What the audit trail says of it. Within the caller's transaction, for a tenant that may move."""
+    """A move or a restore; what the audit trail says of it. Within the caller's transaction, for a tenant of
+    which nothing is under way."""
     placed = placement.current(conn, row.id)
     if placed is None:
         raise Conflict(f"tenant {row.id} has no placement to move from")
     begun = transfer.insert(
         conn,
         row.id,
-        TransferKind.MOVE,
+        kind,
         destination=destination,
         plan=row.spec.plan,
         by_hand=by_hand,
         source=placed.number,
+        restore=restore,
         reason=reason,
         actor=actor,
     )
     tenant.rise(conn, row.id)
-    return {
-        "transfer": begun,
-        "kind": TransferKind.MOVE.value,
-        "to": destination,
-        "from": placed.cluster_id,
-    }
+    return {"transfer": begun, "kind": kind.value, "from": placed.cluster_id}
 
 
 def turn(

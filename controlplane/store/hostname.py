@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from controlplane.domain.status import HostnameStatus
 from controlplane.store.registry import Connection, select
 
 
 @dataclass(frozen=True, slots=True)
 class HostnameRow:
-    """`records`: what the customer must put into its DNS. `poll_due`: time to ask Cloudflare again."""
+    """`records`: what the customer must put into its DNS."""
 
     host: str
     tenant_id: str
@@ -24,18 +22,6 @@ class HostnameRow:
     records: list[dict[str, Any]]
     errors: list[str]
     refused: str | None
-    next_poll_at: datetime
-    poll_due: bool = field(metadata={"sql": "next_poll_at <= clock_timestamp()"})
-
-    def observed(self) -> HostnameStatus:
-        return HostnameStatus(
-            host=self.host,
-            id=self.provider_id,
-            status=self.status,
-            ssl_status=self.ssl_status,
-            poll_due=self.poll_due,
-            refused=self.refused is not None,
-        )
 
 
 def want(conn: Connection, host: str, tenant_id: str) -> str:

@@ -18,7 +18,7 @@ from controlplane.store.placement import Login
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection, Together, one
 from controlplane.store.stack import StackRow
-from controlplane.store.tenant import TenantRow
+from controlplane.store.tenant import RETENTION_LEFT, TenantRow
 from controlplane.store.transfer import TransferRow
 
 
@@ -56,12 +56,7 @@ class Around:
             " AND NOT (status = 'active' AND ssl_status = 'active') HAVING count(*) > 0)"
         }
     )
-    retention_left: float | None = field(
-        metadata={
-            "sql": "CASE WHEN t.purged_at IS NULL AND t.purge_after IS NOT NULL THEN"
-            " greatest(extract(epoch FROM t.purge_after - clock_timestamp())::float8, 0) END"
-        }
-    )
+    retention_left: float | None = field(metadata={"sql": RETENTION_LEFT})
     copy_left: float | None = field(
         metadata={
             "sql": "CASE WHEN copy.state = 'kept' THEN"

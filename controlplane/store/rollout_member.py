@@ -23,6 +23,7 @@ from controlplane.domain.rollout import Candidate, Counts, FleetTenant, Member, 
 from controlplane.store import job, rollout
 from controlplane.store.registry import Connection, column, exists, query, select, transition
 from controlplane.store.rollout import RolloutRow
+from controlplane.store.transfer import BEING_MADE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,7 @@ _STARTABLE = SQL("""
       UNION ALL
       SELECT cluster_id FROM rollout_snapshot WHERE rollout_id = %(rollout)s AND state = 'making'),
     moving AS MATERIALIZED (
-      SELECT tenant_id FROM transfer
-       WHERE finished_at IS NULL AND target IS NOT NULL
-         AND phase IN ('preparing', 'copying', 'following', 'cut')),
+      SELECT tenant_id FROM transfer WHERE {being_made}),
     due AS (
       SELECT w.cluster_id, w.tenant_id FROM (
         SELECT cluster_id, tenant_id, wave, 'database:' || tenant_id AS lock, 'long' AS lane, 'member' AS kind
@@ -117,7 +116,7 @@ _STARTABLE = SQL("""
         FROM due) AS c
      WHERE turn <= (SELECT per_cluster FROM r)
      ORDER BY turn, cluster_id LIMIT (SELECT most FROM r))
-""").format(ice=job.ICE, not_frozen=job.NOT_FROZEN)
+""").format(ice=job.ICE, not_frozen=job.NOT_FROZEN, being_made=BEING_MADE)
 
 
 # ------------------------------------------------------------------------------------ enrolment
@@ -188,6 +187,44 @@ def turn(conn: Connection, rollout_id: int) -> tuple[RolloutRow, dict[str, int],
     return row, running, [Candidate(r["tenant_id"], r["cluster_id"]) for r in waiting]
 
 
+_BEGIN = SQL("""
+    WITH mine AS (
+      SELECT id, split_part(subject, '/', 2) AS tenant_id FROM job
+       WHERE kind = 'member' AND subject = ANY(%(subjects)s)
+         AND state = 'running' AND holder = %(holder)s),
+    found AS (
+      SELECT mine.id, r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint,
+             EXISTS (SELECT FROM transfer WHERE tenant_id = r.tenant_id AND {being_made})
+             OR EXISTS (SELECT FROM rollout_snapshot s WHERE s.rollout_id = r.rollout_id
+                         AND s.cluster_id = p.cluster_id AND s.state = 'making') AS waits
+        FROM mine JOIN rollout_member r ON r.rollout_id = %(rollout)s AND r.tenant_id = mine.tenant_id
+        JOIN tenant t ON t.id = r.tenant_id
+        LEFT JOIN placement p ON p.tenant_id = r.tenant_id AND p.state = 'current'
+        LEFT JOIN cluster c ON c.id = p.cluster_id
+       WHERE r.state IN ('pending', 'running')),
+    gone AS (
+      UPDATE rollout_member r SET state = 'skipped', error = CASE f.lifecycle
+               WHEN 'closed' THEN 'the tenant was closed' ELSE 'the tenant has no database' END,
+             was_closed = f.lifecycle = 'closed', finished_at = clock_timestamp()
+        FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
+         AND NOT f.waits AND (f.lifecycle = 'closed' OR f.endpoint IS NULL)),
+    later AS (
+      UPDATE rollout_member r SET state = 'pending'
+        FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id AND f.waits),
+    begun AS (
+      UPDATE rollout_member r
+         SET state = 'running', cluster_id = f.cluster_id,
+             started_at = coalesce(r.started_at, clock_timestamp()),
+             file = NULL, statement = NULL, error = NULL
+        FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
+         AND NOT f.waits AND f.lifecycle <> 'closed' AND f.endpoint IS NOT NULL
+      RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, f.endpoint, f.id),
+    ended AS (
+      DELETE FROM job USING mine WHERE job.id = mine.id AND mine.id NOT IN (SELECT id FROM begun))
+    SELECT rollout_id, tenant_id, number, cluster_id, endpoint FROM begun
+""").format(being_made=BEING_MADE)
+
+
 def begin(conn: Connection, rollout_id: int, subjects: Sequence[str], *, holder: str) -> Cursor[Member]:
     """→ running, of those of these that the holder has a running job of. A tenant that was closed meanwhile
     is skipped on the way, one that moved is taken where it lives now, and one that is just moving, or whose
@@ -195,43 +232,7 @@ def begin(conn: Connection, rollout_id: int, subjects: Sequence[str], *, holder:
     return query(
         conn,
         Member,
-        """
-        WITH mine AS (
-          SELECT id, split_part(subject, '/', 2) AS tenant_id FROM job
-           WHERE kind = 'member' AND subject = ANY(%(subjects)s)
-             AND state = 'running' AND holder = %(holder)s),
-        found AS (
-          SELECT mine.id, r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint,
-                 EXISTS (SELECT FROM transfer m WHERE m.tenant_id = r.tenant_id AND m.target IS NOT NULL
-                          AND m.phase IN ('preparing', 'copying', 'following', 'cut'))
-                 OR EXISTS (SELECT FROM rollout_snapshot s WHERE s.rollout_id = r.rollout_id
-                             AND s.cluster_id = p.cluster_id AND s.state = 'making') AS waits
-            FROM mine JOIN rollout_member r ON r.rollout_id = %(rollout)s AND r.tenant_id = mine.tenant_id
-            JOIN tenant t ON t.id = r.tenant_id
-            LEFT JOIN placement p ON p.tenant_id = r.tenant_id AND p.state = 'current'
-            LEFT JOIN cluster c ON c.id = p.cluster_id
-           WHERE r.state IN ('pending', 'running')),
-        gone AS (
-          UPDATE rollout_member r SET state = 'skipped', error = CASE f.lifecycle
-                   WHEN 'closed' THEN 'the tenant was closed' ELSE 'the tenant has no database' END,
-                 was_closed = f.lifecycle = 'closed', finished_at = clock_timestamp()
-            FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
-             AND NOT f.waits AND (f.lifecycle = 'closed' OR f.endpoint IS NULL)),
-        later AS (
-          UPDATE rollout_member r SET state = 'pending'
-            FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id AND f.waits),
-        begun AS (
-          UPDATE rollout_member r
-             SET state = 'running', cluster_id = f.cluster_id,
-                 started_at = coalesce(r.started_at, clock_timestamp()),
-                 file = NULL, statement = NULL, error = NULL
-            FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
-             AND NOT f.waits AND f.lifecycle <> 'closed' AND f.endpoint IS NOT NULL
-          RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, f.endpoint, f.id),
-        ended AS (
-          DELETE FROM job USING mine WHERE job.id = mine.id AND mine.id NOT IN (SELECT id FROM begun))
-        SELECT rollout_id, tenant_id, number, cluster_id, endpoint FROM begun
-        """,
+        _BEGIN,
         {"rollout": rollout_id, "subjects": list(subjects), "holder": holder},
     )
 

@@ -69,23 +69,15 @@ def known(conn: Connection, subscription_ids: list[str]) -> dict[str, Known]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
-    """A subscription that has not ended. `status`: Stripe's word, None where it is not known yet."""
-
-    id: str
-    status: str | None
-
-
-def live_of_customer(conn: Connection, customer_id: str) -> list[Live]:
-    """Oldest first. Whatever may bring money or is owed some counts, unpaid and incomplete ones too."""
-    return select(
-        conn,
-        Live,
-        "FROM subscription WHERE customer_id = %s"
+def live_of_customer(conn: Connection, customer_id: str) -> list[tuple[str, str | None]]:
+    """Those that have not ended, oldest first: (id, Stripe's word for the status, None where it is not known
+    yet). Whatever may bring money or is owed some counts, unpaid and incomplete ones too."""
+    rows = conn.execute(
+        "SELECT id, status FROM subscription WHERE customer_id = %s"
         " AND coalesce(status, '') <> ALL(%s) ORDER BY first_event_at, id",
         [customer_id, list(ENDED)],
-    ).fetchall()
+    )
+    return [(row["id"], row["status"]) for row in rows]
 
 
 def lock(conn: Connection, subscription_id: str, *, revision: int) -> bool:

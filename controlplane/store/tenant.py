@@ -263,14 +263,20 @@ def mark_purged(conn: Connection, tenant_id: str) -> None:
     )
 
 
+RETENTION_LEFT = (
+    "CASE WHEN t.purged_at IS NULL AND t.purge_after IS NOT NULL THEN"
+    " greatest(extract(epoch FROM t.purge_after - clock_timestamp())::float8, 0) END"
+)
+"""Seconds until the data of tenant `t` may go, 0 from then on; NULL for one that is not closed, or is
+purged."""
+
+
 def retention_left(conn: Connection, tenant_id: str) -> float | None:
-    """Seconds until its data may go, 0 from then on; None for one that is not closed, or is purged."""
-    row = conn.execute(
-        "SELECT extract(epoch FROM purge_after - clock_timestamp())::float8 AS s FROM tenant"
-        " WHERE id = %s AND purge_after IS NOT NULL AND purged_at IS NULL",
-        [tenant_id],
-    ).fetchone()
-    return None if row is None else max(0.0, float(row["s"]))
+    """See `RETENTION_LEFT`; None for an unknown tenant too."""
+    found = column(
+        conn, SQL("SELECT {} FROM tenant t WHERE t.id = %s").format(SQL(RETENTION_LEFT)), [tenant_id]
+    )
+    return found[0] if found else None
 
 
 def clones_of(conn: Connection, tenant_id: str) -> list[str]:

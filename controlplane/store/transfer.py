@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg.errors import UniqueViolation
+from psycopg.sql import SQL, Literal
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict, Retryable
@@ -286,6 +287,13 @@ def reason_to_end(conn: Connection, cluster_id: str) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------- rollouts
+
+
+BEING_MADE = SQL("target IS NOT NULL AND finished_at IS NULL AND phase IN ({})").format(
+    SQL(", ").join(map(Literal, TransferPhase.ABORTED.sources))
+)
+"""Of transfers that are under way: a placement waits to become the one in use
+(`TransferPhase.before_cut`)."""
 
 
 def rollout_is_at(conn: Connection, tenant_id: str) -> bool:

@@ -67,9 +67,14 @@ def test_two_persons_and_one_digest() -> None:
 
 def test_why_data_is_kept_names_the_first_five_subscriptions_and_counts_the_rest() -> None:
     why = "its customer cus_1 pays or is to pay for a subscription that has not ended: "
-    assert kept_for("cus_1", [("sub_1", "active"), ("sub_2", None)]) == (
+    assert kept_for("cus_1", [("sub_1", "active"), ("sub_2", None)], clone=False) == (
         f"{why}sub_1 (active), sub_2 (status unknown)"
     )
     live = [(f"sub_{number}", "active") for number in range(1, 8)]
-    assert kept_for("cus_1", live[:5]).endswith("sub_5 (active)")
-    assert kept_for("cus_1", live).endswith("sub_5 (active) and 2 more")
+    assert str(kept_for("cus_1", live[:5], clone=False)).endswith("sub_5 (active)")
+    assert str(kept_for("cus_1", live, clone=False)).endswith("sub_5 (active) and 2 more")
+
+
+def test_nothing_keeps_the_data_of_who_has_no_subscription_nor_a_clone() -> None:
+    assert kept_for("cus_1", [], clone=False) is None
+    assert kept_for("cus_1", [("sub_1", "active")], clone=True) is None

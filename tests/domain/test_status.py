@@ -11,19 +11,8 @@ from controlplane.domain.status import (
     CredentialStatus,
     DatabaseStatus,
     HostnameStatus,
-    TenantStatus,
 )
-
-UNKNOWN = TenantStatus(
-    cluster_ready=False,
-    stack_digest=None,
-    database=None,
-    app=CredentialStatus(None, None),
-    migrator=CredentialStatus(None, None),
-    access_proof=None,
-    routes={},
-    hostnames=(),
-)
+from tests.domain.test_planner import NOTHING
 
 
 @pytest.mark.parametrize(
@@ -70,8 +59,8 @@ def test_a_hostname_is_ready_when_cloudflare_knows_it_and_both_of_it_are_active(
 
 
 def test_a_database_that_could_not_be_asked_is_shown_as_unknown_and_not_as_gone() -> None:
-    assert UNKNOWN.to_json()["database"] is None
-    there = replace(UNKNOWN, database=DatabaseStatus(True, False, True, "0002", roles=True))
+    assert NOTHING.to_json()["database"] is None
+    there = replace(NOTHING, database=DatabaseStatus(True, False, True, "0002", roles=True))
     assert there.to_json()["database"] == {
         "exists": True,
         "hardened": False,

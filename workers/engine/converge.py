@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
 from controlplane.domain.job import PERIODIC_OBSERVATION, Job, JobKind, Lane, Trouble
-from controlplane.domain.planner import ClusterGoal, TenantGoal, plan_cluster, plan_tenant
+from controlplane.domain.planner import TenantGoal, plan_cluster, plan_tenant
 from controlplane.domain.status import ClusterStatus, TenantStatus
 from controlplane.domain.steps import Step, StepState
 from controlplane.domain.tenant import Lifecycle
@@ -41,6 +42,7 @@ from controlplane.workers.steps.registry import (
 )
 
 SAME_STEP_AT_MOST = 3
+W = TypeVar("W", TenantWork, ClusterWork)
 
 
 def converge_tenant(ctx: Context, hold: Hold) -> None:
@@ -62,11 +64,7 @@ def converge_tenant(ctx: Context, hold: Hold) -> None:
             observed = None
             continue
         now = steps[0]
-
-        def act(seq: int, now: Step = now, known: TenantRecord = known, goal: TenantGoal = goal) -> None:
-            TENANT_ACTS[now.name](_in_its_place(TenantWork(ctx, hold, now, seq, known, goal)))
-
-        if not _take(hold, now, taken, act):
+        if not _take(TenantWork(ctx, hold, now, known, goal), _act_for_tenant, taken):
             return
         touched = TOUCHES.get(now.name) if now.placement is None else None
         if touched is None:
@@ -89,12 +87,7 @@ def converge_cluster(ctx: Context, hold: Hold) -> None:
             if _mark_cluster_reconciled(hold, row, status):
                 return
             continue
-        now = steps[0]
-
-        def act(seq: int, now: Step = now, row: ClusterRow = row, goal: ClusterGoal = goal) -> None:
-            CLUSTER_ACTS[now.name](ClusterWork(ctx, hold, now, seq, row, goal))
-
-        if not _take(hold, now, taken, act):
+        if not _take(ClusterWork(ctx, hold, steps[0], row, goal), _act_for_cluster, taken):
             return
 
 
@@ -105,8 +98,9 @@ def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
         attention(conn, failed.subject, reason=what.message, runbook=what.runbook)
 
 
-def _take(hold: Hold, now: Step, taken: Counter[Step], act: Callable[[int], None]) -> bool:
-    """Take the step; `act` gets its number in the log. False where the long lane goes on with it instead."""
+def _take(work: W, act: Callable[[W], None], taken: Counter[Step]) -> bool:
+    """Take the step. False where the long lane goes on with it instead."""
+    hold, now = work.hold, work.step
     hold.check()
     if now.name in LONG and hold.job.lane is Lane.QUICK:
         with hold.recording() as conn:
@@ -118,7 +112,7 @@ def _take(hold: Hold, now: Step, taken: Counter[Step], act: Callable[[int], None
     with hold.recording() as conn:
         seq = step.begin(conn, hold.job, now)
     try:
-        act(seq)
+        act(replace(work, seq=seq))
     except Pending as error:
         _end_step(hold, seq, StepState.WAITING, str(error))
         raise
@@ -154,13 +148,13 @@ def _goal(ctx: Context, known: TenantRecord, status: TenantStatus) -> TenantGoal
     return tenant_goal(ctx.platform, known, status, release=release, stack_version=ctx.stacks["tenant"])
 
 
-def _in_its_place(work: TenantWork) -> TenantWork:
+def _act_for_tenant(work: TenantWork) -> None:
     """A step of the placement beside is taken there, by the act that takes it for the current one."""
-    if work.step.placement is None or work.step.name in BOTH_PLACEMENTS:
-        return work
-    if work.record.secondary is None or work.goal.secondary is None:
-        raise NeedsHuman(f"{work.record.row.id} has no second placement", runbook="internal-error")
-    return replace(work, record=work.record.secondary, goal=work.goal.secondary)
+    if work.step.placement is not None and work.step.name not in BOTH_PLACEMENTS:
+        if work.record.secondary is None or work.goal.secondary is None:
+            raise NeedsHuman(f"{work.record.row.id} has no second placement", runbook="internal-error")
+        work = replace(work, record=work.record.secondary, goal=work.goal.secondary)
+    TENANT_ACTS[work.step.name](work)
 
 
 def _mark_tenant_reconciled(ctx: Context, hold: Hold, known: TenantRecord, status: TenantStatus) -> bool:
@@ -191,6 +185,10 @@ def _observe_in(ctx: Context, known: TenantRecord, status: TenantStatus) -> floa
 
 
 # -------------------------------------------------------------------------------------- clusters
+
+
+def _act_for_cluster(work: ClusterWork) -> None:
+    CLUSTER_ACTS[work.step.name](work)
 
 
 def _mark_cluster_reconciled(hold: Hold, row: ClusterRow, status: ClusterStatus) -> bool:

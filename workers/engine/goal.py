@@ -103,16 +103,11 @@ def _retention(record: TenantRecord) -> RetentionGoal | None:
     return RetentionGoal(
         left=record.around.retention_left,
         until=row.purge_after,
-        kept_for=_kept_for(record),
+        kept_for=kept_for(row.customer_id, record.around.live, clone=row.clone_of is not None),
         noted=row.runbook == RETURN_RUNBOOK,
         requested=record.requested,
         unasked=record.plan is not None and record.plan.purge_without_approval,
     )
-
-
-def _kept_for(record: TenantRecord) -> str | None:
-    row, live = record.row, record.around.live
-    return None if row.clone_of is not None or not live else kept_for(row.customer_id, live)
 
 
 def _residence(record: TenantRecord) -> ResidenceGoal | None:

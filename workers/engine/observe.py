@@ -33,7 +33,7 @@ from controlplane.store.placement import Login
 from controlplane.store.stack import StackRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import TenantRecord, endpoint_of
-from controlplane.workers.providers.ports import Home, SecretDescription
+from controlplane.workers.providers.ports import ClusterEndpoint, Home, SecretDescription
 
 LASTS = 30.0
 
@@ -56,7 +56,7 @@ class Asked:
 
     hosts: frozenset[str]
     placement: str | None
-    at: Any
+    at: ClusterEndpoint | None
     purging: bool
     ends: tuple[Home, Home] | None
     secondary: Asked | None
@@ -87,14 +87,14 @@ def to_ask(ctx: Context, record: TenantRecord) -> Asked:
     around, home = record.around, subdomain(record.row.slug, ctx.platform.zone)
     found = record.transfer
     followed = found is not None and found.kind is TransferKind.MOVE and found.cleared_at is None
-    filled = found is not None and found.phase.before_cut and record.secondary is not None
+    filled = record.secondary if found is not None and found.phase.before_cut else None
     return Asked(
         hosts=frozenset({*around.routed, home, *(found.host for found in around.hostnames)}),
         placement=None if record.placement is None else record.placement.key,
         at=None if record.cluster is None or not record.cluster.ready else endpoint_of(record.cluster),
         purging=record.purging,
         ends=record.ends() if followed else None,
-        secondary=to_ask(ctx, record.secondary) if filled and record.secondary is not None else None,
+        secondary=None if filled is None else to_ask(ctx, filled),
     )
 
 

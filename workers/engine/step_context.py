@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from controlplane.domain.catalogue import Plan
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.domain.job import Job
 from controlplane.domain.placement import Placement
@@ -22,12 +23,12 @@ from controlplane.workers.providers.ports import ClusterEndpoint, Home
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One step of one pass. `seq`: its number in the operation's log."""
+    """One step of one pass. `seq`: its number in the operation's log, once it is begun."""
 
     ctx: Context
     hold: Hold
     step: Step
-    seq: int
+    seq: int = field(default=0, kw_only=True)
 
     @property
     def job(self) -> Job:
@@ -63,6 +64,12 @@ class ClusterWork(Work):
 class TenantWork(Work):
     record: TenantRecord
     goal: TenantGoal
+
+    @property
+    def plan(self) -> Plan:
+        if self.record.plan is None:
+            raise NeedsHuman(f"{self.record.row.id} has no plan", runbook="unknown-plan")
+        return self.record.plan
 
     @property
     def placement(self) -> Placement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from controlplane.domain.errors import Invalid
 from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
 from controlplane.store import release, schema_shape, tenant, transfer
@@ -47,7 +46,7 @@ def await_cluster(work: TenantWork) -> None:
     touches=(Part.DATABASE,),
 )
 def create_database(work: TenantWork) -> None:
-    work.ctx.providers.databases.create(work.at, work.placement, connection_limit=_limit(work))
+    work.ctx.providers.databases.create(work.at, work.placement, connection_limit=work.plan.connection_limit)
 
 
 @tenant_step(
@@ -57,7 +56,9 @@ def create_database(work: TenantWork) -> None:
     touches=(Part.DATABASE,),
 )
 def open_logins(work: TenantWork) -> None:
-    work.ctx.providers.databases.open_logins(work.at, work.placement, connection_limit=_limit(work))
+    work.ctx.providers.databases.open_logins(
+        work.at, work.placement, connection_limit=work.plan.connection_limit
+    )
 
 
 @tenant_step(
@@ -111,9 +112,3 @@ def prove(work: TenantWork) -> None:
             tenant.set_access_proof(conn, work.record.row.id, work.goal.access_proof)
         elif work.record.transfer is not None:
             transfer.set_access_proof(conn, work.record.transfer.id, work.goal.access_proof)
-
-
-def _limit(work: TenantWork) -> int:
-    if work.record.plan is None:
-        raise Invalid("plan", "a plan of the catalogue", got=work.record.row.spec.plan)
-    return work.record.plan.connection_limit

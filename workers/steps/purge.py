@@ -314,4 +314,4 @@ def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
 
 def _known_live(work: TenantWork) -> set[str]:
     with work.ctx.registry.connection() as conn:
-        return {found.id for found in subscription.live_of_customer(conn, work.record.row.customer_id)}
+        return {key for key, _ in subscription.live_of_customer(conn, work.record.row.customer_id)}

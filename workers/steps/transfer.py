@@ -48,8 +48,16 @@ CLONE_RUNBOOK = "clone"
 def begin_transfer(work: TenantWork) -> None:
     row, actor, reason = work.record.row, work.job.actor, work.step.reason
     with work.recording() as conn:
-        begun = transfers.begin_move(conn, row, work.step.target, by_hand=False, actor=actor, reason=reason)
-        detail = {**begun, "reason": reason}
+        begun = transfers.begin(
+            conn,
+            row,
+            TransferKind.MOVE,
+            destination=work.step.target,
+            by_hand=False,
+            actor=actor,
+            reason=reason,
+        )
+        detail = {**begun, "to": work.step.target, "reason": reason}
         audit.append(conn, actor=actor, action=transfers.BEGIN, resource=row.id, detail=detail)
 
 
@@ -62,12 +70,10 @@ def begin_transfer(work: TenantWork) -> None:
     both_placements=True,
 )
 def place_transfer(work: TenantWork) -> None:
-    if work.record.plan is None:
-        raise NeedsHuman(f"{work.record.row.id} has no plan", runbook="unknown-plan")
     if work.transfer.kind is TransferKind.MOVE:  # before a cluster is made for it
         require_followable(work.ctx, work.record)
     with work.recording() as conn:
-        transfers.place(conn, work.ctx.catalogue, work.record.plan, work.transfer, actor=work.job.actor)
+        transfers.place(conn, work.ctx.catalogue, work.plan, work.transfer, actor=work.job.actor)
 
 
 def require_followable(ctx: Context, record: TenantRecord) -> None:
@@ -229,12 +235,9 @@ _HAND_OVER: dict[TransferKind, _HandOver] = {
 
 def _go_back(work: TenantWork, source: Home) -> None:
     """The source is in use again."""
-    plan = work.record.plan
-    if plan is None:
-        raise NeedsHuman(f"{work.record.row.id} has no plan", runbook="unknown-plan")
     began = time.monotonic()
     work.ctx.providers.databases.open_logins(
-        source.at, source.placement, connection_limit=plan.connection_limit
+        source.at, source.placement, connection_limit=work.plan.connection_limit
     )
     with work.recording() as conn:
         found = transfer.get(conn, work.transfer.id)

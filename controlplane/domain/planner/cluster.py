@@ -17,12 +17,7 @@ def plan_cluster(goal: ClusterGoal, status: ClusterStatus) -> list[Step]:
             steps.append(Step(StepName.DESTROY_CLUSTER_STACK, "the last snapshot of it is gone", "key"))
         return steps
     if status.stack_digest != goal.stack_digest:
-        why = (
-            "no stack is confirmed"
-            if status.stack_digest is None
-            else "the stack differs from what is asked for"
-        )
-        steps.append(Step(StepName.APPLY_CLUSTER_STACK, why))
+        steps.append(Step(StepName.APPLY_CLUSTER_STACK, why_applied(status.stack_digest)))
     if not status.available:
         steps.append(
             Step(StepName.AWAIT_AVAILABLE, f"cluster {status.status}, writer {status.writer_status}")
@@ -30,3 +25,8 @@ def plan_cluster(goal: ClusterGoal, status: ClusterStatus) -> list[Step]:
     if not status.hardened:
         steps.append(Step(StepName.HARDEN_CLUSTER, "PUBLIC may still connect to the cluster's own databases"))
     return steps
+
+
+def why_applied(confirmed: str | None) -> str:
+    """`confirmed`: the digest that the stack has, which is not the one that it should have."""
+    return "no stack is confirmed" if confirmed is None else "the stack differs from what is asked for"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controlplane.domain.planner.cluster import why_applied
 from controlplane.domain.planner.goal import TenantGoal
 from controlplane.domain.planner.purge import plan_purge, plan_retention
 from controlplane.domain.planner.transfer import plan_residence, plan_transfer
@@ -80,12 +81,7 @@ def _announce(goal: TenantGoal, status: TenantStatus) -> list[Step]:
 def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     steps: list[Step] = []
     if status.stack_digest != goal.stack_digest:
-        why = (
-            "no stack is confirmed"
-            if status.stack_digest is None
-            else "the stack differs from what is asked for"
-        )
-        steps.append(Step(StepName.APPLY_TENANT_STACK, why))
+        steps.append(Step(StepName.APPLY_TENANT_STACK, why_applied(status.stack_digest)))
     if not status.cluster_ready or status.database is None:
         return [*steps, Step(StepName.AWAIT_CLUSTER, "the cluster is not ready yet")]
     if not (status.database.exists and status.database.hardened):
