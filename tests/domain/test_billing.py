@@ -1,24 +1,22 @@
+"""What a tenant should have, by its subscription."""
+
+from __future__ import annotations
+
 import json
-import string
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from controlplane.domain.billing import (
-    EVENT_TYPES,
     Apply,
     Decision,
     Park,
-    SubscriptionRef,
     Turn,
     Wait,
     spec_from_subscription,
-    subscription_of_event,
 )
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.tenant import Lifecycle, TenantSpec
@@ -495,202 +493,6 @@ def test_what_a_tenant_should_have_hangs_on_the_subscription_alone() -> None:
     assert (decision.spec, decision.customer_id) == (applied().spec, "cus_1")
 
 
-# ------------------------------------------------------------------------------ events
-
-
-def event(kind: str, target: Any) -> dict[str, Any]:
-    return {"id": "evt_1", "object": "event", "type": kind, "data": {"object": target}}
-
-
-SUBSCRIPTION_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("customer.subscription."))
-CHECKOUT_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("checkout."))
-INVOICE_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("invoice."))
-
-
-def test_the_events_that_are_acted_on() -> None:
-    assert [len(SUBSCRIPTION_EVENTS), len(CHECKOUT_EVENTS), len(INVOICE_EVENTS), len(EVENT_TYPES)] == [
-        6,
-        3,
-        2,
-        13,
-    ]
-
-
-@pytest.mark.parametrize("kind", SUBSCRIPTION_EVENTS)
-@pytest.mark.parametrize("customer", ["cus_1", {"id": "cus_1"}])
-def test_a_subscriptions_own_event(kind: str, customer: Any) -> None:
-    found = subscription_of_event(event(kind, subscription(customer=customer)))
-    assert found == SubscriptionRef("sub_1", None, "cus_1")
-
-
-@pytest.mark.parametrize("kind", CHECKOUT_EVENTS)
-@pytest.mark.parametrize("bought", ["sub_1", {"id": "sub_1", "object": "subscription"}])
-def test_a_checkout_names_its_subscription_and_itself(kind: str, bought: Any) -> None:
-    session = {"id": "cs_test_1", "subscription": bought, "customer": "cus_1"}
-    assert subscription_of_event(event(kind, session)) == SubscriptionRef("sub_1", "cs_test_1", "cus_1")
-
-
-@pytest.mark.parametrize("kind", INVOICE_EVENTS)
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {"subscription": "sub_1"},
-        {"subscription": {"id": "sub_1"}},
-        {"parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}}},
-        {"parent": {"subscription_details": {"subscription": {"id": "sub_1"}}}, "subscription": None},
-    ],
-)
-def test_an_invoice_names_its_subscription_in_the_old_and_the_new_place(
-    kind: str, shape: dict[str, Any]
-) -> None:
-    found = subscription_of_event(event(kind, {"id": "in_1", "customer": "cus_1"} | shape))
-    assert found == SubscriptionRef("sub_1", None, "cus_1")
-
-
-@pytest.mark.parametrize(
-    ("kind", "target"),
-    [
-        ("customer.deleted", {"id": "cus_1", "object": "customer"}),
-        ("entitlements.active_entitlement_summary.updated", {"customer": "cus_1"}),
-    ],
-)
-def test_an_event_about_the_customer_as_a_whole(kind: str, target: Any) -> None:
-    assert subscription_of_event(event(kind, target)) == SubscriptionRef(None, None, "cus_1")
-
-
-@pytest.mark.parametrize(
-    "concern",
-    [
-        event("plan.created", {"id": "plan_1"}),
-        event("invoice.paid", {"id": "in_1", "customer": "cus_1", "parent": None}),
-        event("invoice.paid", {"id": "in_1", "parent": {"type": "quote_details"}, "subscription": None}),
-        event("checkout.session.completed", {"id": "cs_1", "mode": "payment", "subscription": None}),
-        {},
-        None,
-        [],
-        {"type": ["invoice.paid"]},
-    ],
-)
-def test_what_is_of_no_concern(concern: Any) -> None:
-    assert subscription_of_event(concern) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "target", "reason"),
-    [
-        ("invoice.paid", None, "data.object: expected an object, got nothing"),
-        (
-            "invoice.paid",
-            {"subscription": 7},
-            "data.object.subscription: expected a Stripe id (sub_…), got 7",
-        ),
-        (
-            "invoice.paid",
-            {"parent": {"subscription_details": {"subscription": "x"}}},
-            "data.object.subscription: expected a Stripe id (sub_…), got 'x'",
-        ),
-        ("customer.subscription.updated", {}, "data.object.id: expected a Stripe id (sub_…), got nothing"),
-        ("customer.deleted", {"id": "sub_1"}, "data.object.id: expected a Stripe id (cus_…), got 'sub_1'"),
-        (
-            "checkout.session.completed",
-            {"subscription": "sub_1"},
-            "data.object.id: expected a Stripe id (cs_…), got nothing",
-        ),
-        (
-            "entitlements.active_entitlement_summary.updated",
-            {},
-            "data.object.customer: expected a Stripe id (cus_…), got nothing",
-        ),
-    ],
-)
-def test_an_event_that_does_not_say_what_it_is_about_parks(kind: str, target: Any, reason: str) -> None:
-    assert subscription_of_event(event(kind, target)) == Park(f"{kind}: {reason}")
-
-
-# ------------------------------------------------------------------------------ for any JSON
-
-anything = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text()
-    | st.sampled_from(["sub_1", "cus_1", "cs_1", "price_team", "active", "canceled", "a.com, b"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["id", "data", "object", "metadata", "slug", "text", "plan"]), inner
-        )
-    ),
-    max_leaves=8,
-)
-FIELDS = [*subscription(), "current_period_end", "pause_collection"]
-
-
-def storable(decision: Decision) -> None:
-    """What goes into the registry: no NUL, no half surrogate, of bounded length."""
-    match decision:
-        case Park(reason) | Turn(reason=reason):
-            texts: tuple[str, ...] = (reason,)
-        case Apply():
-            texts = (decision.display_name, decision.requested_slug or "", *decision.warnings)
-            assert TenantSpec.from_json(decision.spec.to_json()) == decision.spec
-        case Wait(reason):
-            texts = (reason,)
-    assert all("\0" not in text and len(text.encode()) < 2000 for text in texts)
-
-
-@given(st.dictionaries(st.sampled_from(FIELDS), anything), anything, anything)
-def test_no_subscription_raises(changes: dict[str, Any], session: Any, customer: Any) -> None:
-    storable(
-        spec_from_subscription(
-            subscription(**changes),
-            CATALOGUE,
-            platform_zone=ZONE,
-            now=NOW,
-            session=session,
-            customer=customer,
-        )
-    )
-
-
-@given(st.dictionaries(st.sampled_from([*item(), "plan"]), anything))
-def test_no_item_raises(changes: dict[str, Any]) -> None:
-    storable(decide(item() | changes))
-
-
-@given(st.dictionaries(st.sampled_from(["slug", "name", "custom_domain", "custom_domains"]), st.text()))
-def test_no_wish_stops_a_paying_customer(metadata: dict[str, str]) -> None:
-    decision = applied(metadata=metadata)
-    storable(decision)
-    assert decision.spec.plan == "team"
-
-
-@given(st.one_of(anything, st.builds(event, st.sampled_from(sorted(EVENT_TYPES)), anything)))
-def test_no_event_raises(anything_at_all: Any) -> None:
-    found = subscription_of_event(anything_at_all)
-    assert found is None or isinstance(found, SubscriptionRef | Park)
-
-
-def test_neither_depth_nor_size_raises() -> None:
-    deep: Any = "x"
-    for _ in range(100_000):
-        deep = [deep]
-    huge = 10**5000
-    for value in (deep, huge, {"id": deep}, {"id": huge}, float("nan"), float("inf")):
-        for field in FIELDS:
-            storable(decide(**{field: value}))
-        for field in item():
-            storable(decide(item() | {field: value}))
-        for kind in EVENT_TYPES:
-            assert isinstance(subscription_of_event(event(kind, {"subscription": value})), Park)
-
-
-@given(st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=30))
-def test_every_id_that_stripe_may_give_is_taken(rest: str) -> None:
-    assert applied(id=f"sub_{rest}", customer=f"cus_{rest}").subscription_id == f"sub_{rest}"
-
-
 # ------------------------------------------------------------------------------ Stripe's own examples
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "stripe" / "objects.json"
@@ -713,6 +515,3 @@ def test_stripes_own_examples_are_understood() -> None:
     assert isinstance(decision, Apply)
     assert (decision.subscription_id, decision.customer_id) == (example["id"], example["customer"])
     assert decision.spec.current_period_end is not None
-    assert subscription_of_event(objects["event"] | {"type": "customer.subscription.updated"}) is not None
-    updated = event("customer.subscription.updated", example)
-    assert subscription_of_event(updated) == SubscriptionRef(example["id"], None, example["customer"])

@@ -1,0 +1,161 @@
+"""What an event is about, and whose: Connect's and an organisation's name another account."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controlplane.domain.billing import (
+    EVENT_TYPES,
+    Park,
+    SubscriptionRef,
+    foreign_account,
+    subscription_of_event,
+)
+from tests.domain.test_billing import REFERENCE, subscription
+
+
+def event(kind: str, target: Any) -> dict[str, Any]:
+    return {"id": "evt_1", "object": "event", "type": kind, "data": {"object": target}}
+
+
+SUBSCRIPTION_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("customer.subscription."))
+CHECKOUT_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("checkout."))
+INVOICE_EVENTS = sorted(kind for kind in EVENT_TYPES if kind.startswith("invoice."))
+
+
+def test_the_events_that_are_acted_on() -> None:
+    assert [len(SUBSCRIPTION_EVENTS), len(CHECKOUT_EVENTS), len(INVOICE_EVENTS), len(EVENT_TYPES)] == [
+        6,
+        3,
+        2,
+        13,
+    ]
+
+
+@pytest.mark.parametrize("kind", SUBSCRIPTION_EVENTS)
+@pytest.mark.parametrize("customer", ["cus_1", {"id": "cus_1"}])
+def test_a_subscriptions_own_event(kind: str, customer: Any) -> None:
+    found = subscription_of_event(event(kind, subscription(customer=customer)))
+    assert found == SubscriptionRef("sub_1", None, "cus_1")
+
+
+@pytest.mark.parametrize("kind", CHECKOUT_EVENTS)
+@pytest.mark.parametrize("bought", ["sub_1", {"id": "sub_1", "object": "subscription"}])
+def test_a_checkout_names_its_subscription_and_itself(kind: str, bought: Any) -> None:
+    session = {"id": "cs_test_1", "subscription": bought, "customer": "cus_1"}
+    assert subscription_of_event(event(kind, session)) == SubscriptionRef("sub_1", "cs_test_1", "cus_1")
+
+
+@pytest.mark.parametrize("kind", INVOICE_EVENTS)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"subscription": "sub_1"},
+        {"subscription": {"id": "sub_1"}},
+        {"parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}}},
+        {"parent": {"subscription_details": {"subscription": {"id": "sub_1"}}}, "subscription": None},
+    ],
+)
+def test_an_invoice_names_its_subscription_in_the_old_and_the_new_place(
+    kind: str, shape: dict[str, Any]
+) -> None:
+    found = subscription_of_event(event(kind, {"id": "in_1", "customer": "cus_1"} | shape))
+    assert found == SubscriptionRef("sub_1", None, "cus_1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("customer.deleted", {"id": "cus_1", "object": "customer"}),
+        ("entitlements.active_entitlement_summary.updated", {"customer": "cus_1"}),
+    ],
+)
+def test_an_event_about_the_customer_as_a_whole(kind: str, target: Any) -> None:
+    assert subscription_of_event(event(kind, target)) == SubscriptionRef(None, None, "cus_1")
+
+
+@pytest.mark.parametrize(
+    "concern",
+    [
+        event("plan.created", {"id": "plan_1"}),
+        event("invoice.paid", {"id": "in_1", "customer": "cus_1", "parent": None}),
+        event("invoice.paid", {"id": "in_1", "parent": {"type": "quote_details"}, "subscription": None}),
+        event("checkout.session.completed", {"id": "cs_1", "mode": "payment", "subscription": None}),
+        {},
+        None,
+        [],
+        {"type": ["invoice.paid"]},
+    ],
+)
+def test_what_is_of_no_concern(concern: Any) -> None:
+    assert subscription_of_event(concern) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "reason"),
+    [
+        ("invoice.paid", None, "data.object: expected an object, got nothing"),
+        (
+            "invoice.paid",
+            {"subscription": 7},
+            "data.object.subscription: expected a Stripe id (sub_…), got 7",
+        ),
+        (
+            "invoice.paid",
+            {"parent": {"subscription_details": {"subscription": "x"}}},
+            "data.object.subscription: expected a Stripe id (sub_…), got 'x'",
+        ),
+        ("customer.subscription.updated", {}, "data.object.id: expected a Stripe id (sub_…), got nothing"),
+        ("customer.deleted", {"id": "sub_1"}, "data.object.id: expected a Stripe id (cus_…), got 'sub_1'"),
+        (
+            "checkout.session.completed",
+            {"subscription": "sub_1"},
+            "data.object.id: expected a Stripe id (cs_…), got nothing",
+        ),
+        (
+            "entitlements.active_entitlement_summary.updated",
+            {},
+            "data.object.customer: expected a Stripe id (cus_…), got nothing",
+        ),
+    ],
+)
+def test_an_event_that_does_not_say_what_it_is_about_parks(kind: str, target: Any, reason: str) -> None:
+    assert subscription_of_event(event(kind, target)) == Park(f"{kind}: {reason}")
+
+
+OURS = "acct_ours"
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"account": None, "context": None}, {"account": OURS}, {"context": f"org_1/{OURS}"}, 7]
+)
+def test_what_names_none_or_ours_is_ours(event: Any) -> None:
+    assert foreign_account(event, OURS) is None
+
+
+@pytest.mark.parametrize("field", ["account", "context"])
+@pytest.mark.parametrize("named", ["acct_other", f"{OURS}/acct_other", 7, ["acct_ours"]])
+def test_what_names_another_says_which_field_and_what_was_expected(field: str, named: Any) -> None:
+    reason = foreign_account({field: named}, OURS)
+    assert reason is not None
+    assert reason.startswith(f"{field}: expected none or {OURS}, got ")
+
+
+@pytest.mark.parametrize("field", ["account", "context"])
+def test_where_our_own_is_not_known_whoever_is_named_is_another(field: str) -> None:
+    reason = foreign_account({field: OURS}, None)
+    assert reason is not None
+    assert "CONTROLPLANE_STRIPE_ACCOUNT may name" in reason
+    assert foreign_account({}, None) is None
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="Stripe's example objects are not beside the repository")
+def test_stripes_own_events_are_understood() -> None:
+    objects = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    example = objects["subscription"]
+    assert subscription_of_event(objects["event"] | {"type": "customer.subscription.updated"}) is not None
+    updated = event("customer.subscription.updated", example)
+    assert subscription_of_event(updated) == SubscriptionRef(example["id"], None, example["customer"])

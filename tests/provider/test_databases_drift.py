@@ -1,0 +1,193 @@
+"""What somebody changed by hand in a tenant's database is found and, where a machine may, put right."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from controlplane.domain.errors import NeedsHuman
+from controlplane.domain.placement import Placement
+from controlplane.workers.providers.ports import Credential
+from tests.harness.databases import (
+    MASTER_PASSWORD,
+    Server,
+    credential_of,
+    new_placement,
+    server,
+)
+
+__all__ = ["server"]  # a fixture
+
+
+LOCKED_OUT = [
+    "ALTER DATABASE {database} SET local_preload_libraries = 'nothing_of_this_name'",
+    "ALTER DATABASE {database} SET role = {owner}",
+    "ALTER DATABASE {database} SET default_transaction_read_only = on",
+    "ALTER DATABASE {database} IS_TEMPLATE true",
+    "ALTER DATABASE {database} CONNECTION LIMIT 0",
+]
+"""What a migration could do to its database while the tenant's owner owned it."""
+
+REPAIRED = [
+    "GRANT CONNECT ON DATABASE {database} TO PUBLIC",
+    "GRANT TEMPORARY ON DATABASE {database} TO {app_a}",
+    "REVOKE CONNECT ON DATABASE {database} FROM {app_b}",
+    "CREATE SCHEMA public AUTHORIZATION {owner}",
+    "GRANT CREATE ON SCHEMA app TO {app_a}",
+    "GRANT USAGE ON SCHEMA app TO PUBLIC",
+    "REVOKE USAGE ON SCHEMA platform FROM {app_a}",
+    "GRANT INSERT ON platform.identity TO {app_a}",
+    "REVOKE SELECT ON platform.identity FROM {app_b}",
+    "GRANT UPDATE ON platform.schema_migration TO {owner}",
+    "DROP TABLE platform.schema_migration",
+    "DELETE FROM platform.identity",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA app REVOKE SELECT ON TABLES FROM {app_a}",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO PUBLIC",
+    "ALTER ROLE {owner} LOGIN",
+    "ALTER ROLE {migrator} INHERIT",
+    "ALTER ROLE {migrator} CONNECTION LIMIT -1",
+    "ALTER ROLE {app_a} CONNECTION LIMIT -1",
+    "ALTER ROLE {app_a} INHERIT",
+    "ALTER ROLE {app_a} NOLOGIN",
+    "ALTER ROLE {migrator} IN DATABASE {database} RESET role",
+    "ALTER ROLE {app_a} IN DATABASE {database} SET search_path = public",
+    "ALTER DATABASE {database} ALLOW_CONNECTIONS false",
+    "REVOKE {owner} FROM {migrator}",
+    "ALTER DATABASE {database} OWNER TO {owner}",
+    "REVOKE CREATE ON DATABASE {database} FROM {owner}",
+    "GRANT CONNECT ON DATABASE {database} TO {owner}",
+    "ALTER ROLE {app_a} SET default_transaction_read_only = on",
+    "ALTER ROLE {app_b} IN DATABASE {database} SET statement_timeout = 1",
+    "ALTER ROLE {app_a} IN DATABASE {database} SET session_replication_role = replica",
+    "ALTER ROLE {app_a} IN DATABASE {database} RESET idle_in_transaction_session_timeout",
+    "ALTER ROLE {migrator} SET search_path = public",
+    "ALTER ROLE {migrator} IN DATABASE {database} SET default_transaction_read_only = on",
+    "ALTER ROLE {owner} SET work_mem = '1GB'",
+    *LOCKED_OUT,
+]
+
+
+def drift(server: Server, placement: Placement, statement: str) -> None:
+    app_a, app_b = placement.app_roles
+    # A membership can be taken back only by whoever gave it.
+    as_master = statement.startswith(("GRANT {owner}", "REVOKE {owner}"))
+    dbname = "postgres" if "ALLOW_CONN" in statement else placement.database
+    master = Credential("platform", MASTER_PASSWORD, dbname=dbname)
+    with server.login(master) if as_master else server.superuser(dbname) as conn:
+        conn.execute(
+            statement.format(
+                database=placement.database,
+                owner=placement.owner_role,
+                migrator=placement.migrator_role,
+                app_a=app_a,
+                app_b=app_b,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def drifting(server: Server) -> Placement:
+    placement = new_placement()
+    server.provider().create(server.at, placement, connection_limit=4)
+    return placement
+
+
+@pytest.mark.parametrize("statement", REPAIRED)
+def test_drift_is_seen_and_repaired(server: Server, drifting: Placement, statement: str) -> None:
+    databases = server.provider()
+    drift(server, drifting, statement)
+    assert not databases.observe(server.at, drifting).hardened
+    databases.create(server.at, drifting, connection_limit=4)
+    assert databases.observe(server.at, drifting).hardened
+
+
+@pytest.mark.parametrize("statement", LOCKED_OUT)
+def test_no_migration_locks_the_master_out(server: Server, statement: str) -> None:
+    """In a database as earlier releases made it: it is listed, seen, and dropped."""
+    databases, placement = server.provider(), new_placement()
+    databases.create(server.at, placement, connection_limit=4)
+    migrator = credential_of(placement, placement.migrator_role)
+    databases.set_password(server.at, migrator)
+    drift(server, placement, "ALTER DATABASE {database} OWNER TO {owner}")
+    with server.login(migrator) as conn:
+        conn.execute(statement.format(database=placement.database, owner=placement.owner_role))
+    assert placement.database in databases.names(server.at)
+    seen = databases.observe(server.at, placement)
+    assert (seen.exists, seen.hardened) == (True, False)
+    databases.drop(server.at, placement)
+    assert placement.database not in databases.names(server.at)
+
+
+def test_a_move_may_turn_its_migrator(server: Server, drifting: Placement) -> None:
+    """Neither drift nor undone by a repair: a worker that copies rows relies on it."""
+    databases = server.provider()
+    setting = "ALTER ROLE {migrator} IN DATABASE {database} SET session_replication_role = replica"
+    drift(server, drifting, setting)
+    assert databases.observe(server.at, drifting).hardened
+    drift(server, drifting, "ALTER ROLE {migrator} IN DATABASE {database} SET work_mem = '1GB'")
+    assert not databases.observe(server.at, drifting).hardened
+    databases.create(server.at, drifting, connection_limit=4)
+    assert databases.observe(server.at, drifting).hardened
+    with server.superuser() as conn:
+        (config,) = conn.execute(
+            "SELECT setconfig FROM pg_db_role_setting WHERE setrole = %s::regrole", (drifting.migrator_role,)
+        ).fetchone() or ([],)
+    assert sorted(config) == [
+        f"role={drifting.owner_role}",
+        "search_path=app, pg_temp",
+        "session_replication_role=replica",
+    ]
+    drift(server, drifting, setting.replace("SET", "RESET").partition(" = ")[0])
+
+
+NOT_REPAIRED = [
+    ("ALTER ROLE {app_a} SUPERUSER", "ALTER ROLE {app_a} NOSUPERUSER", "has superuser"),
+    ("ALTER ROLE {owner} BYPASSRLS", "ALTER ROLE {owner} NOBYPASSRLS", "has bypassrls"),
+    ("GRANT {owner} TO {app_b}", "REVOKE {owner} FROM {app_b}", "is a member of"),
+    ("GRANT pg_read_all_data TO {app_a}", "REVOKE pg_read_all_data FROM {app_a}", "is a member of"),
+    (
+        "GRANT CONNECT ON DATABASE {database} TO rds_superuser",
+        "REVOKE CONNECT ON DATABASE {database} FROM rds_superuser",
+        "rds_superuser has rights",
+    ),
+    (
+        "CREATE SCHEMA public AUTHORIZATION {owner} CREATE TABLE t (x int)",
+        "DROP SCHEMA public CASCADE",
+        "2BP01",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "undo", "message"), NOT_REPAIRED)
+def test_what_somebody_must_explain_is_left_and_named(
+    server: Server, drifting: Placement, statement: str, undo: str, message: str
+) -> None:
+    databases = server.provider()
+    drift(server, drifting, statement)
+    assert not databases.observe(server.at, drifting).hardened
+    with pytest.raises(NeedsHuman, match=message) as caught:
+        databases.create(server.at, drifting, connection_limit=4)
+    assert caught.value.runbook == "tenant-database"
+    drift(server, drifting, undo)
+    assert databases.observe(server.at, drifting).hardened
+
+
+def test_another_tenants_marker_stops_everything(server: Server) -> None:
+    placement = new_placement()
+    databases = server.provider()
+    databases.create(server.at, placement, connection_limit=4)
+    drift(server, placement, "UPDATE platform.identity SET tenant_id = 't-aaaaaaaaaaaa'")
+    assert not databases.observe(server.at, placement).hardened
+    with pytest.raises(NeedsHuman, match="t-aaaaaaaaaaaa") as caught:
+        databases.create(server.at, placement, connection_limit=4)
+    assert caught.value.runbook == "cross-tenant-marker"
+    with pytest.raises(NeedsHuman, match="t-aaaaaaaaaaaa") as caught:
+        databases.drop(server.at, placement)
+    assert caught.value.runbook == "cross-tenant-marker"
+    assert databases.observe(server.at, placement).exists
+
+
+def test_the_marker_is_one_row(server: Server, drifting: Placement) -> None:
+    with server.superuser(drifting.database) as conn, pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute("INSERT INTO platform.identity VALUES ('t-bbbbbbbbbbbb')")
