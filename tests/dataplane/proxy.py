@@ -11,13 +11,14 @@ import time
 class Proxy:
     """`mode` counts for new connections: "pass" them on, "hold" them without a word (a black hole, or a
     cluster that is resuming), "refuse" or "cut" them. `freeze` stops the bytes of those that are
-    there. What was held is passed on when the mode returns to "pass"."""
+    there. What was held is passed on when the mode returns to "pass"; until then it is in `holding`."""
 
     def __init__(self, port: int) -> None:
         self.target = port
         self.mode = "pass"
         self.frozen = False
         self.accepted = 0
+        self.holding: set[socket.socket] = set()
         self._sockets: list[socket.socket] = []
         self._stopped = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -57,7 +58,9 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         while self.mode == "hold" and not self._stopped:
+            self.holding.add(client)
             time.sleep(0.01)
+        self.holding.discard(client)
         if self.mode == "cut" or self._stopped:
             client.close()
             return
