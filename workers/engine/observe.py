@@ -52,7 +52,7 @@ def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be asked, by the record."""
+    """What is to be asked, by the record. `secondary`: the target, as long as it is being made and filled."""
 
     hosts: frozenset[str]
     placement: str | None
@@ -115,16 +115,23 @@ def observe_tenant(
     if record.placement is None or record.cluster is None:
         return now
     if Part.STACK in parts:
-        app = ctx.providers.secrets.describe(record.placement.app_secret)
-        migrator = ctx.providers.secrets.describe(record.placement.migrator_secret)
-        there = [_usable(app), _usable(migrator)]
-        there.append(ctx.providers.identities.role_exists(record.placement.iam_role))
-        versions = _version(app), _version(migrator)
-        now = replace(now, app=versions[0], migrator=versions[1], made=all(there), left=any(there))
+        app = _secret(ctx, record.placement.app_secret)
+        migrator = _secret(ctx, record.placement.migrator_secret)
+        role = ctx.providers.identities.role_exists(record.placement.iam_role)
+        there = (app is not None, migrator is not None, role)
+        now = replace(
+            now,
+            app=None if app is None else app.version_id,
+            migrator=None if migrator is None else migrator.version_id,
+            made=all(there),
+            left=any(there),
+        )
     if Part.DATABASE in parts:
         now = replace(now, database=_database(ctx, record, wake=wake))
     if Part.TRANSFER in parts:
-        now = replace(now, transfer=_transfer(ctx, now.asked), secondary=_secondary(ctx, record, now.asked))
+        now = replace(now, transfer=_transfer(ctx, now.asked))
+        if now.asked.secondary is not None and record.secondary is not None:
+            now = replace(now, secondary=observe_tenant(ctx, record.secondary))
     return now
 
 
@@ -142,7 +149,9 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
         routes=observed.routes,
         hostnames=around.hostnames,
         transfer=None if record.transfer is None else _transfer_status(record, observed.transfer),
-        secondary=_secondary_status(record, observed),
+        secondary=None
+        if observed.secondary is None or record.secondary is None
+        else status_of(record.secondary, observed.secondary),
         purging=_purging(record, left=observed.left or around.begun or stack is not None),
     )
 
@@ -176,19 +185,6 @@ def _transfer(ctx: Context, asked: Asked) -> TransferStatus:
         return TransferStatus()
     found = ctx.providers.moves.observe(*asked.ends)
     return TransferStatus(streaming=found.streaming, copied=found.copied)
-
-
-def _secondary(ctx: Context, record: TenantRecord, asked: Asked) -> Observed | None:
-    """The target, as long as it is being made and filled."""
-    if asked.secondary is None or record.secondary is None:
-        return None
-    return observe_tenant(ctx, record.secondary)
-
-
-def _secondary_status(record: TenantRecord, observed: Observed) -> TenantStatus | None:
-    if observed.secondary is None or record.secondary is None:
-        return None
-    return status_of(record.secondary, observed.secondary)
 
 
 def _transfer_status(record: TenantRecord, observed: TransferStatus) -> TransferStatus:
@@ -225,9 +221,7 @@ def _credential(login: Login | None, version: str | None) -> CredentialStatus:
     )
 
 
-def _usable(secret: SecretDescription | None) -> bool:
-    return secret is not None and not secret.deleting
-
-
-def _version(secret: SecretDescription | None) -> str | None:
-    return None if secret is None or secret.deleting else secret.version_id
+def _secret(ctx: Context, name: str) -> SecretDescription | None:
+    """None for one that is being deleted, too."""
+    found = ctx.providers.secrets.describe(name)
+    return None if found is None or found.deleting else found
