@@ -207,7 +207,7 @@ def sweeping(report: Report, url: str) -> None:
 
         def sweep() -> None:
             with conn.transaction():
-                timers.run(conn, limit=500)
+                timers.run(conn, CATALOGUE, zone="core.example.net", limit=500)
             pool.observe(conn, CATALOGUE, lambda _row: "")
 
         took = [timed(sweep) for _ in range(20)]

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from dataplane.context import Bound, Pools, bind, release
-from dataplane.errors import BadHost, DataPlaneError
+from dataplane.errors import BadHost, DataPlaneError, Moved
 from dataplane.hosts import raw_host
 from dataplane.pages import answer
+from dataplane.redirects import location
 from dataplane.resolver import Resolver
 
 Scope = MutableMapping[str, Any]
@@ -59,7 +61,11 @@ class TenantMiddleware:
         bound = None
         if scope["path"] not in self._exempt:
             try:
-                config = await self._resolver.resolve_async(self._host(kept))
+                host = self._host(kept)
+                config = await self._resolver.resolve_async(host)
+            except Moved as moved:
+                await _respond(moved, scope, receive, send, _location(moved.to, host, scope))
+                return
             except DataPlaneError as error:
                 await _respond(error, scope, receive, send)
                 return
@@ -94,9 +100,27 @@ class TenantMiddleware:
         return raw_host(host, forwarded, trusted_proxies=self._trusted_proxies)
 
 
-async def _respond(error: DataPlaneError, scope: Scope, receive: Receive, send: Send) -> None:
-    accept = next((value for name, value in scope["headers"] if name == b"accept"), b"").decode("latin-1")
-    status, headers, body = answer(error, accept)
+def _location(to: str, host: str, scope: Scope) -> str:
+    """`raw_path`, which a server may leave out, has the path as it was sent."""
+    path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+    query = scope.get("query_string", b"").decode("latin-1")
+    return location(
+        to,
+        scheme=scope.get("scheme") or ("http" if scope["type"] == "http" else "ws"),
+        raw_host=host,
+        target=f"{path}?{query}" if query else path,
+        forwarded_proto=_header(scope, b"x-forwarded-proto"),
+    )
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value for name, value in scope["headers"] if name == wanted), b"").decode("latin-1")
+
+
+async def _respond(
+    error: DataPlaneError, scope: Scope, receive: Receive, send: Send, location: str | None = None
+) -> None:
+    status, headers, body = answer(error, _header(scope, b"accept"), location=location)
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     if scope["type"] == "http":
         body = b"" if scope["method"] == "HEAD" else body

@@ -4,8 +4,8 @@
     configure(app, resolver, pools)
 
 A message carries the tenant's id and host in its headers, and nothing else of it: the worker resolves
-the host when it runs the job, so a job of yesterday uses today's database and login, and one whose host
-belongs to somebody else by now is refused. Jobs sent by jobs, retries and the links of a chain keep
+the host when it runs the job, so a job of yesterday uses today's database, login and host, and one whose
+host belongs to somebody else by now is refused. Jobs sent by jobs, retries and the links of a chain keep
 the tenant. A job that was sent without one has none, and asking for a connection raises NoTenant.
 """
 
@@ -32,7 +32,7 @@ def configure(app: celery.Celery, resolver: Resolver, pools: Pools | None = None
 class TenantTask(Task):  # type: ignore[misc]  # celery has no types
     """Send with the current tenant, run for the tenant that the message names.
 
-    Raises, in place of running: TenantChanged, and what `Resolver.resolve` raises; the task's own
+    Raises, in place of running: TenantChanged, and what `Resolver.follow` raises; the task's own
     `autoretry_for` may name these.
     """
 
@@ -60,7 +60,7 @@ class TenantTask(Task):  # type: ignore[misc]  # celery has no types
         if setup is None:
             raise NoTenant("dataplane.celery.configure() was not called for this app")
         resolver, pools = setup
-        config: TenantConfig = resolver.resolve(header["host"])
+        config: TenantConfig = resolver.follow(header["host"])
         if config.tenant_id != header["id"]:
             raise TenantChanged(f"{header['host']} is {config.tenant_id}'s, it was {header['id']}'s")
         return config, pools

@@ -8,6 +8,7 @@ two sentences for people. None of them names a database, a login or an address.
     ├── RoutingError             the host does not lead to a tenant that may be served
     │   ├── BadHost              400  the Host header is malformed (404 where it is an IP address)
     │   ├── UnknownHost          404  nobody lives here, and the tiers behind said so
+    │   ├── Moved                308  the tenant has another host now
     │   ├── Suspended            403
     │   ├── Provisioning         503  made at this moment
     │   ├── BeingUpdated         503  its schema is of a release that this version can't serve
@@ -67,6 +68,20 @@ class UnknownHost(RoutingError):
     code = "unknown-host"
     title = "Nothing here"
     explanation = "No customer of ours has this address. Please check its spelling."
+
+
+class Moved(RoutingError):
+    """The tenant at this host is at another one now."""
+
+    status = 308
+    code = "moved"
+    title = "Moved"
+    explanation = "This account has a new address."
+
+    def __init__(self, to: str) -> None:
+        """`to`: that host, as the signed entry names it."""
+        super().__init__()
+        self.to = to
 
 
 class Suspended(RoutingError):

@@ -114,7 +114,7 @@ class Memory:
             self.unknown[name] = now + policy.unknown_ttl
             return Nothing.NO_TENANT
         serving = config.status is Status.ACTIVE and self.releases.serve(config.release)
-        passing = config.status is not Status.SUSPENDED and not serving
+        passing = config.status not in (Status.SUSPENDED, Status.MOVED) and not serving
         slot = Slot(
             config,
             now,

@@ -42,13 +42,17 @@ small {{ color: #5b6675; }}
 """
 
 
-def answer(error: DataPlaneError, accept: str | None = None) -> tuple[int, Headers, bytes]:
+def answer(
+    error: DataPlaneError, accept: str | None = None, *, location: str | None = None
+) -> tuple[int, Headers, bytes]:
     """(status, headers, body). JSON (`{"error", "message", "retry_after"}`) where `accept` prefers it
-    to HTML; a page that reloads itself where waiting helps."""
+    to HTML; a page that reloads itself where waiting helps. `location`: where a host that has moved leads."""
     wait = None if error.retry_after is None else max(1, math.ceil(error.retry_after))
     headers: Headers = [("Cache-Control", "no-store"), ("Vary", "Accept")]
     if wait is not None:
         headers.append(("Retry-After", str(wait)))
+    if location is not None:
+        headers.append(("Location", location))
     if wants_json(accept):
         document = {"error": error.code, "message": error.explanation, "retry_after": wait}
         body, kind = json.dumps(document).encode() + b"\n", "application/json"

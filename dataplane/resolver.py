@@ -34,7 +34,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from dataplane.errors import BeingUpdated, Provisioning, RoutingUnavailable, Suspended, UnknownHost
+from dataplane.errors import BeingUpdated, Moved, Provisioning, RoutingUnavailable, Suspended, UnknownHost
 from dataplane.hosts import HostKind, Zones, normalise_host
 from dataplane.invalidations import InvalidationListener, Subscriber
 from dataplane.memory import Memory, Nothing, Outcome, Policy, Slot
@@ -46,6 +46,7 @@ from dataplane.tiers import Tier, TierDown
 _spelled = functools.lru_cache(maxsize=4096)(normalise_host)
 
 READ_ATTEMPTS = 3  # of one load, when invalidations keep outdating what was read
+MOVES = 3  # entries that are followed to a tenant; each names the host of its own moment, so one is enough
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ class Resolver:
     # ------------------------------------------------------------------------------- asking
 
     def resolve(self, host: str) -> TenantConfig:
-        """The active tenant at this raw Host header. Raises BadHost, UnknownHost, Suspended,
+        """The active tenant at this raw Host header. Raises BadHost, UnknownHost, Moved, Suspended,
         Provisioning, BeingUpdated, RoutingUnavailable."""
         # A name that is in memory is a normalised one, and normalising it again would not change it:
         # so the raw header is tried first, and parsed only when that finds nothing.
@@ -156,6 +157,16 @@ class Resolver:
                 task.add_done_callback(lambda _: self._tasks.pop(key, None))
             outcome = await asyncio.shield(task)
         return self._answer(name, outcome)
+
+    def follow(self, host: str) -> TenantConfig:
+        """As `resolve`, for work that was begun at a host from which its tenant has moved since: at the one
+        where it is now. A request is redirected instead, since links and cookies are of a host."""
+        for _ in range(MOVES):
+            try:
+                return self.resolve(host)
+            except Moved as moved:
+                host = moved.to
+        raise RoutingUnavailable(retry_after=self._policy.retry)  # entries of two moments: one is old
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Be notified of every invalidation, from the listener's thread."""
@@ -209,6 +220,8 @@ class Resolver:
                 return outcome.config
             if outcome.config.status is Status.SUSPENDED:
                 raise Suspended
+            if outcome.config.moved_to is not None:
+                raise Moved(outcome.config.moved_to)
             if outcome.config.status is Status.ACTIVE:
                 raise BeingUpdated(retry_after=self._policy.unknown_ttl)
             raise Provisioning(retry_after=self._policy.unknown_ttl)

@@ -29,6 +29,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from dataplane.errors import BadHost
+from dataplane.hosts import normalise_host
+
 FORMAT = "v1"
 KEY_PREFIX = "tenant:host:"
 INVALIDATION_CHANNEL = "tenant:invalidations"
@@ -52,6 +55,7 @@ class Status(StrEnum):
     PROVISIONING = "provisioning"  # 503 with Retry-After
     ACTIVE = "active"
     SUSPENDED = "suspended"  # 403
+    MOVED = "moved"  # 308 to another host of the same tenant
     GONE = "gone"  # 404: a tombstone, kept so that a late write of an older epoch loses
 
 
@@ -67,7 +71,8 @@ class DatabaseAddress:
 
 @dataclass(frozen=True, slots=True)
 class TenantConfig:
-    """One host's routing entry. `database` is None unless `status` is active.
+    """One host's routing entry. `database` is None unless `status` is active, `moved_to` unless it is moved:
+    the tenant's host from now on, as `normalise_host` leaves it.
 
     `pool_size`: connections one process may hold for this tenant. `dedicated`: the pool stands
     outside the shared budget. `release`: the newest schema migration of the tenant's database.
@@ -85,6 +90,7 @@ class TenantConfig:
     release: str | None
     database: DatabaseAddress | None
     profile: Mapping[str, Any]
+    moved_to: str | None = None
 
     def to_payload(self) -> dict[str, Any]:
         database = self.database
@@ -108,6 +114,7 @@ class TenantConfig:
                 "secret": database.secret,
             },
             "profile": dict(self.profile),
+            "moved_to": self.moved_to,
         }
 
     @classmethod
@@ -136,11 +143,12 @@ class TenantConfig:
             )
         if status is Status.ACTIVE and database is None:
             raise TenantConfigError("database: expected an object for an active tenant")
+        host = _field(payload, "host", str)
         release = payload.get("release")
         if release is not None and not isinstance(release, str):
             raise TenantConfigError("release: expected a string or null")
         return cls(
-            host=_field(payload, "host", str),
+            host=host,
             tenant_id=_field(payload, "tenant_id", str),
             slug=_field(payload, "slug", str),
             status=status,
@@ -151,6 +159,7 @@ class TenantConfig:
             release=release,
             database=database,
             profile=_field(payload, "profile", dict),
+            moved_to=_moved_to(payload, host) if status is Status.MOVED else None,
         )
 
 
@@ -197,6 +206,18 @@ def _field(payload: dict[str, Any], name: str, kind: type, *, within: str = "") 
     if not isinstance(value, kind):
         raise TenantConfigError(f"{within}{name}: expected {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+def _moved_to(payload: dict[str, Any], host: str) -> str:
+    """It is written into a header: a plain host name and nothing else, and not the one that was asked for."""
+    name: str = _field(payload, "moved_to", str)
+    try:
+        plain = normalise_host(name) == name
+    except BadHost:
+        plain = False
+    if not plain or name == host:
+        raise TenantConfigError(f"moved_to: expected another host's name, got {name[:80]!r}")
+    return name
 
 
 def _number(payload: dict[str, Any], name: str, least: int, most: int, *, within: str = "") -> int:

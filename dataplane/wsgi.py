@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dataplane.context import Bound, Pools, bind, release
-from dataplane.errors import DataPlaneError
+from dataplane.errors import DataPlaneError, Moved
 from dataplane.hosts import raw_host
 from dataplane.pages import answer
+from dataplane.redirects import location
 from dataplane.resolver import Resolver
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _FORBIDDEN = "HTTP_X_TENANT_"
+_KEPT_IN_PATHS = "/:@!$&'()*+,;=~"
 
 
 class TenantMiddleware:
@@ -55,7 +58,10 @@ class TenantMiddleware:
             bound = None
         else:
             try:
-                config = self._resolver.resolve(self._host(environ))
+                host = self._host(environ)
+                config = self._resolver.resolve(host)
+            except Moved as moved:
+                return _respond(moved, environ, start_response, _location(moved.to, host, environ))
             except DataPlaneError as error:
                 return _respond(error, environ, start_response)
             environ["dataplane.tenant"] = config
@@ -99,9 +105,29 @@ class _Response:
             release(self._bound)
 
 
+def _location(to: str, host: str, environ: WSGIEnvironment) -> str:
+    """The target as it was sent where the server says it (Gunicorn, uWSGI, …): PATH_INFO has lost how its
+    characters were escaped."""
+    sent = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    if not sent.startswith("/"):
+        sent = quote(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""), _KEPT_IN_PATHS, "latin-1")
+        if environ.get("QUERY_STRING"):
+            sent += f"?{environ['QUERY_STRING']}"
+    return location(
+        to,
+        scheme=environ["wsgi.url_scheme"],
+        raw_host=host,
+        target=sent,
+        forwarded_proto=environ.get("HTTP_X_FORWARDED_PROTO"),
+    )
+
+
 def _respond(
-    error: DataPlaneError, environ: WSGIEnvironment, start_response: StartResponse
+    error: DataPlaneError,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    location: str | None = None,
 ) -> Iterable[bytes]:
-    status, headers, body = answer(error, environ.get("HTTP_ACCEPT"))
+    status, headers, body = answer(error, environ.get("HTTP_ACCEPT"), location=location)
     start_response(f"{status} {HTTPStatus(status).phrase}", headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]

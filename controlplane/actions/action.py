@@ -21,7 +21,7 @@ from controlplane.services.purges import PurgeDetail
 from controlplane.store import audit, cluster, job, tenant
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.data_copy import CopyRow
-from controlplane.store.freeze import FreezeRow
+from controlplane.store.hold import HoldRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
 from controlplane.store.tenant import TenantRow
@@ -79,15 +79,16 @@ OfFleet = Asked[Fleet, P]
 @dataclass(frozen=True, slots=True)
 class Begun:
     """What was begun. `detail`: for the audit trail beside the reason; None where nothing was new.
-    `operation_id`: of what was asked about, or of the tenant `made`; `export`, `purge`, `freeze`: what it
-    recorded."""
+    `operation_id`: of what was asked about, or of the tenant `made`; `export`, `purge`, `freeze`, or anything
+    else that is plain to see, `recorded`: what it recorded."""
 
     detail: Mapping[str, object] | None
     operation_id: int | None = None
     made: str | None = None
     export: CopyRow | None = None
     purge: PurgeRow | None = None
-    freeze: FreezeRow | None = None
+    freeze: HoldRow | None = None
+    recorded: Mapping[str, object] | None = None
 
 
 Preview = int | PurgeDetail | Mapping[str, object]

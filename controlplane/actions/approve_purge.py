@@ -1,7 +1,7 @@
 """The second person's word, by the digest of what both have looked at.
 
 Refused to the one who asked, for a digest that is stale, for a tenant that has come back and for one whose
-customer has a subscription.
+customer has a contract for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Clones: a tenant of the operator's own, with the rows of a customer's, for support and staging.
 
-No subscription stands behind it, so nothing but `close` ends it. It has logins, secrets, a role and a host of
+No contract stands behind it, so nothing but `close` ends it. It has logins, secrets, a role and a host of
 its own; the source's custom domains and secrets stay the source's.
 """
 
@@ -21,7 +21,7 @@ from controlplane.services import transfers
 from controlplane.store import audit, tenant, transfer
 
 INTERNAL = "internal"
-"""Instead of a customer's id and of Stripe's word for the subscription."""
+"""Instead of a customer's id and of Stripe's word for the contract."""
 
 
 class Clone(Parameters):
@@ -46,7 +46,9 @@ def perform(asked: OfTenant[Clone]) -> Begun:
             lifecycle=Lifecycle.ACTIVE,
             subscription_status=INTERNAL,
             custom_domains=(),
-            current_period_end=None,
+            trial_ends_at=None,
+            grace_ends_at=None,
+            closes_at=None,
         ),
         paid_at=None,
         release=source.release,
@@ -74,8 +76,7 @@ def in_advance(asked: OfTenant[Clone]) -> dict[str, object]:
     validate_slug(slug)
     if source.ready_at is None or source.spec.lifecycle is Lifecycle.CLOSED:
         raise Conflict(f"tenant {source.id} is {source.phase.value}: only one that serves can be cloned")
-    if tenant.find_by_slug(asked.conn, slug) is not None:
-        raise tenant.SlugTaken(f"slug {slug} is taken")
+    tenant.require_free_slug(asked.conn, slug, None)
     return {"of": source.id, "slug": slug, "plan": source.spec.plan, "release": source.release}
 
 

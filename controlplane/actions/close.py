@@ -1,4 +1,4 @@
-"""End a clone. A customer's tenant closes with its subscription."""
+"""End a clone. A customer's tenant closes with its contracts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RETENTION_DAYS = 1
 def perform(asked: OfTenant[Parameters]) -> Begun:
     conn, row = asked.conn, asked.row
     if row.clone_of is None:
-        raise Conflict(f"tenant {row.id} is a customer's: it closes with its subscription")
+        raise Conflict(f"tenant {row.id} is a customer's: it closes with its contracts")
     tenant.set_spec(conn, row.id, row.spec.with_lifecycle(Lifecycle.CLOSED))
     tenant.mark_closed(conn, row.id, retention_days=RETENTION_DAYS)
     return Begun({}, asked.converge())
@@ -23,7 +23,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
 register(
     Action(
         name="close",
-        summary="End a clone. A customer's tenant closes with its subscription.",
+        summary="End a clone. A customer's tenant closes with its contracts.",
         perform=perform,
         patience=600.0,
     )

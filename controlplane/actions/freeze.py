@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field
 
 from controlplane.actions.action import Action, Asked, Begun, Parameters, Subject, register
-from controlplane.store import freeze
+from controlplane.domain.hold import HoldKind
+from controlplane.store import hold
 
 
 class Freeze(Parameters):
@@ -38,13 +39,14 @@ class FreezeFleet(Freeze):
 def scope_of(asked: Asked[Any, Any]) -> str:
     if asked.subject is not Subject.FLEET:
         return str(asked.row.id)
-    return freeze.TERRAFORM if asked.params.terraform else freeze.ALL
+    return hold.TERRAFORM if asked.params.terraform else hold.ALL
 
 
 def perform(asked: Asked[Any, Any]) -> Begun:
     params = asked.params
-    begun = freeze.begin(
+    begun = hold.begin(
         asked.conn,
+        HoldKind.FREEZE,
         scope_of(asked),
         seconds=params.hours * 3600.0,
         actor=asked.actor,

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from controlplane.actions.action import Action, Asked, Begun, Parameters, Subject, register
 from controlplane.actions.freeze import scope_of
+from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import Lane
-from controlplane.store import freeze, job
+from controlplane.store import hold, job
 
 
 class UnfreezeFleet(Parameters):
@@ -19,7 +20,7 @@ class UnfreezeFleet(Parameters):
 
 
 def perform(asked: Asked[Any, Any]) -> Begun:
-    lifted = freeze.lift(asked.conn, scope_of(asked), actor=asked.actor)
+    lifted = hold.lift(asked.conn, HoldKind.FREEZE, scope_of(asked), actor=asked.actor)
     job.has_work(*Lane)
     return Begun({"scope": lifted.scope}, freeze=lifted)
 

@@ -97,6 +97,8 @@ def _shown(api: Api, answer: Json, *, wait: bool, timeout: float, as_json: bool)
         _export(api, answer["export"], wait=wait, timeout=timeout, as_json=as_json)
     elif "operation" in answer:
         requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
+    elif "recorded" in answer:
+        show.as_json(answer["recorded"]) if as_json else show.pairs(answer["recorded"].items())
     elif "freeze" in answer:
         show.as_json(answer["freeze"]) if as_json else show.line(show.freeze(answer["freeze"]))
     elif as_json:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import click
 
 from controlplane.cli import options, show
-from controlplane.cli.api import Api, in_path
+from controlplane.cli.api import Api, Json, in_path
+from controlplane.cli.failure import Misuse
+
+MOST = 1000  # that one request replays
+ALL = 100_000
 
 
 @click.group("events")
@@ -23,22 +27,26 @@ def list_(*, state: str | None, limit: int, everything: bool, as_json: bool) -> 
     if as_json:
         show.as_json(found)
         return
+    _table(found["items"], none="no events")
+    show.more(found)
+
+
+def _table(items: list[Json], *, none: str) -> None:
     show.table(
-        ["EVENT", "TYPE", "STATE", "RECEIVED", "SUBSCRIPTION", "REASON"],
+        ["EVENT", "TYPE", "STATE", "RECEIVED", "CONTRACT", "REASON"],
         [
             (
                 item["id"],
                 item["type"],
                 item["state"],
                 show.moment(item["received_at"]),
-                item["subscription"],
+                item["contract"],
                 item["reason"],
             )
-            for item in found["items"]
+            for item in items
         ],
-        none="no events",
+        none=none,
     )
-    show.more(found)
 
 
 @command.command("show")
@@ -58,7 +66,7 @@ def show_(*, event: str, as_json: bool) -> None:
             ("livemode", found["livemode"]),
             ("state", found["state"]),
             ("reason", found["reason"]),
-            ("subscription", found["subscription"]),
+            ("contract", found["contract"]),
             ("created", show.moment(found["created_at"])),
             ("received", show.moment(found["received_at"])),
             ("handled", found["handled_at"] and show.moment(found["handled_at"])),
@@ -71,15 +79,54 @@ def show_(*, event: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("event")
+@click.argument("event", required=False)
+@click.option("--state", type=click.Choice(["parked"]), help="Those in this state, instead of one EVENT.")
+@click.option("--because", metavar="TEXT", help="Of the parked ones those whose reason has TEXT in it.")
+@click.option("--dry-run", is_flag=True, help="List them and replay none.")
+@click.option("--limit", type=click.IntRange(1, ALL), help="How many at most; all unless given.")
 @options.as_json
-def replay(*, event: str, as_json: bool) -> None:
-    """Have a worker handle it again from the start."""
+def replay(
+    *,
+    event: str | None,
+    state: str | None,
+    because: str | None,
+    dry_run: bool,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Have a worker handle EVENT again from the start, or all that are parked for one cause:
+    --state parked --because TEXT."""
+    if because is not None and event is None:
+        _replay_because(because, dry_run=dry_run, limit=limit, as_json=as_json)
+        return
+    if event is None or because is not None or state or dry_run or limit:
+        raise Misuse("expected EVENT alone, or --state parked --because TEXT with --dry-run and --limit")
     found = Api.from_environment().post(f"/v1/events/{in_path('event', event)}/replay")["event"]
     if as_json:
         show.as_json(found)
     else:
         show.line(f"event {found['id']} is {found['state']}: a worker will handle it again")
+
+
+def _replay_because(text: str, *, dry_run: bool, limit: int | None, as_json: bool) -> None:
+    """No more of them than there are at first: what is parked again meanwhile is not replayed again."""
+    api = Api.from_environment()
+    asked = {"reason_contains": text, "dry_run": dry_run}
+    found = api.post("/v1/events/replay", {**asked, "limit": min(limit or MOST, MOST)})
+    wanted = min(limit or ALL, found["count"] + found["left"])
+    items = found["items"]
+    while not dry_run and found["items"] and len(items) < wanted:
+        click.echo(f"{len(items):,} replayed so far …", err=True)
+        found = api.post("/v1/events/replay", {**asked, "limit": min(MOST, wanted - len(items))})
+        items += found["items"]
+    if as_json:
+        show.as_json({"count": len(items), "left": found["left"], "items": items})
+        return
+    if dry_run:
+        _table(items, none="no parked event has that in its reason")
+    would, will = ("would replay", "would") if dry_run else ("replayed", "will")
+    more = f"; {found['left']:,} more" if found["left"] else ""
+    show.line(f"{would} {len(items):,} parked events: workers {will} handle them again{more}")
 
 
 @command.command()

@@ -20,7 +20,7 @@ COMMANDS = {
     "tenants": ("tenants", "Tenants: list, show, reprovision, rotate, export, move, clone, purge."),
     "operations": ("operations", "Operations: list, show, watch."),
     "events": ("events", "Billing events: list, show, replay, dismiss."),
-    "subscriptions": ("subscriptions", "Subscriptions, above all the parked ones."),
+    "contracts": ("contracts", "Contracts, above all the parked ones."),
     "releases": ("releases", "Releases of the tenants' schema: create, list, accept."),
     "schema": ("schema", "Which tenants' schemas differ from their release."),
     "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from controlplane.cli import options, show
-from controlplane.cli.api import Api
+from controlplane.cli.api import Api, Json
 
 
 @click.command("summary")
@@ -27,10 +27,24 @@ def command(*, as_json: bool) -> None:
             ("operations", _counts(found["operations"])),
             ("events", f"{events['received']} to handle, {events['parked']} parked"),
             ("oldest event", show.seconds(events["oldest_received_seconds"]) if events["received"] else None),
-            ("subscriptions", _counts(found["subscriptions"])),
+            ("contracts", _counts(found["contracts"])),
+            ("compared", _comparison(found["comparison"])),
             ("frozen", show.freezes(found["freezes"])),
         ]
     )
+
+
+def _comparison(found: Json | None) -> str:
+    """With the billing system."""
+    if found is None:
+        return "never yet"
+    text = (
+        f"{show.moment(found['at'])}: {found['subscriptions']} subscriptions, {found['out_of_step']} mended"
+    )
+    failed = found["failed"]
+    for each in failed["first"][:3]:
+        text += f"; {each['customer']} could not be: {each['reason']}"
+    return text if failed["count"] <= 3 else f"{text}; {failed['count']} failed in all"
 
 
 def _counts(counts: dict[str, int]) -> str:

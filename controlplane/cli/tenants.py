@@ -90,6 +90,21 @@ def _transfer(found: Json) -> str:
     return text
 
 
+def _counted(addons: Json) -> str:
+    return ", ".join(f"{name} × {number}" for name, number in sorted(addons.items()))
+
+
+def _hold(found: Json) -> str:
+    what = found["kind"] if found["plan"] is None else f"plan {found['plan']}"
+    return f"{what} until {show.moment(found['ends_at'])}: {found['reason']} ({found['actor']})"
+
+
+def _contract(found: Json) -> str:
+    text = f"{found['id']} of {found['customer']}, {found['standing']} ({found['status']})"
+    ends = found["period_end"]
+    return text if ends is None else f"{text}, period ends {show.moment(ends)}"
+
+
 def _print(found: Json) -> None:
     spec, timings, placement = found["spec"], found["timings"], found["placement"]
     rows: list[tuple[str, Any]] = [
@@ -101,8 +116,10 @@ def _print(found: Json) -> None:
         ("needs attention", found["needs_attention"] and show.attention(found["needs_attention"])),
         ("frozen", show.freezes(found["freezes"])),
         ("plan", f"{spec['plan']}, {spec['lifecycle']}"),
-        ("subscription", f"{spec['subscription_status']}, quantity {spec['quantity']}"),
-        ("period ends", spec["current_period_end"] and show.moment(spec["current_period_end"])),
+        ("paid for", f"{spec['subscription_status']}, quantity {spec['quantity']}"),
+        ("add-ons", _counted(spec["addons"]) or False),
+        *(("contract", _contract(each)) for each in found["contracts"]),
+        *(("hold", _hold(each)) for each in found["holds"]),
         ("trial ends", spec["trial_ends_at"] and show.moment(spec["trial_ends_at"])),
         ("suspended at", spec["grace_ends_at"] and f"{show.moment(spec['grace_ends_at'])} unless paid"),
         ("closes", spec["closes_at"] and show.moment(spec["closes_at"])),
@@ -135,7 +152,7 @@ def _print(found: Json) -> None:
                 host["host"],
                 host["kind"],
                 host["serves"],
-                host.get("status"),
+                f"until {show.moment(host['until'])}" if "until" in host else host.get("status"),
                 host.get("ssl_status"),
                 host.get("refused") or "; ".join(host.get("errors", [])) or None,
             )

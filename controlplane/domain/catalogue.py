@@ -15,8 +15,12 @@ plan: nothing here guesses.
     min_acu = 0.5
     …
 
-    [addons.support]
-    lookup_keys = ["priority_support"]
+    [addons.projects]
+    lookup_keys = ["more_projects"]
+    limits = { projects = 50 }
+
+    [ignore]
+    product_ids = ["prod_newsletter"]
 """
 
 from __future__ import annotations
@@ -28,12 +32,13 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from controlplane.domain.errors import NotFound, Refused
 from controlplane.domain.safe_repr import safe_repr
 
 VERSION = 1
+DEFAULT_FAMILY = "default"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}\Z")
 _LIMIT_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}\Z")
 # Stripe's own price ids, and the ids that older accounts chose for their plans themselves.
@@ -42,12 +47,22 @@ _LOOKUP_KEY = re.compile(r"^[ -~]{1,200}\Z")
 _MAX_LIMIT = 2**53 - 1  # the largest integer that JavaScript reads exactly
 
 
+C = TypeVar("C", bound=StrEnum)
+
+
 class CatalogueError(Refused):
     """The plan catalogue can't be used; `errors` has a line for each mistake."""
 
     def __init__(self, errors: Sequence[str]) -> None:
         super().__init__("\n".join(errors))
         self.errors = tuple(errors)
+
+
+class Tenants(StrEnum):
+    """How many a customer has in a product family."""
+
+    ONE = "one"
+    MANY = "many"
 
 
 class Isolation(StrEnum):
@@ -81,7 +96,12 @@ class Plan:
     which the database logins get new passwords; 0 for never by themselves. `limits`: numbers for the
     application's own use, passed through. `dunning_grace_days`: how long a customer whose payment is
     past due is served. `purge_without_approval`: data goes at the end of its retention without two
-    persons' word. `copy_days`: how long the copy that a purge makes first is kept.
+    persons' word. `copy_days`: how long the copy that a purge makes first is kept. `family`: the product
+    family that it belongs to. `trial_plan`: the plan that is given while a trial lasts.
+    `suspend_on_pause_collection`: whose payments are paused is not served. `suspend_on_dispute`: nor is who
+    disputes one, until a person ends that hold.
+
+    A plan that stands further down in the catalogue ranks above those before it.
     """
 
     name: str
@@ -94,6 +114,7 @@ class Plan:
     retention_days: int = _whole(0, 3650)
     price_ids: tuple[str, ...] = ()
     lookup_keys: tuple[str, ...] = ()
+    product_ids: tuple[str, ...] = ()
     seconds_until_auto_pause: int | None = None
     instance_count: int = _whole(1, 16, default=1)
     slots: int = 1
@@ -105,15 +126,32 @@ class Plan:
     dunning_grace_days: int = _whole(0, 365, default=14)
     purge_without_approval: bool = _flag()
     copy_days: int = _whole(1, 3650, default=30)
+    family: str = DEFAULT_FAMILY
+    trial_plan: str | None = None
+    suspend_on_pause_collection: bool = _flag()
+    suspend_on_dispute: bool = _flag()
 
 
 @dataclass(frozen=True, slots=True)
 class Addon:
-    """Something sold beside a plan in the same subscription, which changes nothing in the tenant."""
+    """Something sold beside a plan, in the same contract or in one of its own. `limits`: what each of it adds
+    to the plan's. `seats`: its quantity is the number of seats that are paid for, instead of the plan's."""
 
     name: str
     price_ids: tuple[str, ...] = ()
     lookup_keys: tuple[str, ...] = ()
+    product_ids: tuple[str, ...] = ()
+    limits: dict[str, int] = field(default_factory=dict)
+    seats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """What the same account of the billing system sells beside this product."""
+
+    price_ids: tuple[str, ...] = ()
+    lookup_keys: tuple[str, ...] = ()
+    product_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +178,8 @@ class Catalogue:
     plans: Mapping[str, Plan]
     addons: Mapping[str, Addon] = field(default_factory=dict)
     pool: PoolLimits = PoolLimits()
+    families: Mapping[str, Tenants] = field(default_factory=dict)
+    ignored: Ignored = Ignored()
 
     def plan(self, name: str) -> Plan:
         try:
@@ -147,19 +187,43 @@ class Catalogue:
         except KeyError as error:
             raise NotFound(f"plan: {name!r} is not in the catalogue ({', '.join(self.plans)})") from error
 
-    def plan_for_price(self, price_id: str | None, lookup_key: str | None) -> Plan | None:
-        """The plan that lists this price. A price id outranks a lookup key, which Stripe lets move."""
-        sold = self._sold(price_id, lookup_key)
-        return sold if isinstance(sold, Plan) else None
+    def family(self, plan: str) -> str:
+        """Of a plan, of one that has left the catalogue too."""
+        known = self.plans.get(plan)
+        return DEFAULT_FAMILY if known is None else known.family
 
-    def addon_for_price(self, price_id: str | None, lookup_key: str | None) -> Addon | None:
-        sold = self._sold(price_id, lookup_key)
-        return sold if isinstance(sold, Addon) else None
+    def tenants_of(self, family: str) -> Tenants:
+        return self.families.get(family, Tenants.ONE)
 
-    def _sold(self, price_id: str | None, lookup_key: str | None) -> Plan | Addon | None:
-        everything: list[Plan | Addon] = [*self.plans.values(), *self.addons.values()]
-        by_id = next((sold for sold in everything if price_id in sold.price_ids), None)
-        return by_id or next((sold for sold in everything if lookup_key in sold.lookup_keys), None)
+    def rank(self, plan: str) -> int:
+        """Higher is more; -1 for one that has left the catalogue."""
+        return list(self.plans).index(plan) if plan in self.plans else -1
+
+    def limits(self, plan: str, addons: Mapping[str, int]) -> dict[str, int]:
+        """The plan's, and what each add-on, by name and number, adds to them."""
+        found = dict(self.plans[plan].limits) if plan in self.plans else {}
+        for name, number in addons.items():
+            for limit, each in self.addons[name].limits.items() if name in self.addons else ():
+                found[limit] = min(found.get(limit, 0) + each * number, _MAX_LIMIT)
+        return found
+
+    def sold(
+        self, price_id: str, lookup_key: str | None, product_id: str | None = None
+    ) -> Plan | Addon | Ignored | None:
+        """What lists this price. Its id outranks a lookup key, which Stripe lets move, and that the product,
+        whose every price it covers."""
+        everything: list[Plan | Addon | Ignored] = [
+            *self.plans.values(),
+            *self.addons.values(),
+            self.ignored,
+        ]
+        for each in everything:
+            if price_id in each.price_ids:
+                return each
+        for each in everything:
+            if lookup_key in each.lookup_keys:
+                return each
+        return next((each for each in everything if product_id in each.product_ids), None)
 
 
 def parse_catalogue(text: str, *, source: str) -> Catalogue:
@@ -169,23 +233,46 @@ def parse_catalogue(text: str, *, source: str) -> Catalogue:
     except (ValueError, RecursionError) as error:
         raise CatalogueError([f"{source}: expected TOML: {error}"]) from error
     root = _Table(source, "", document, errors=[])
-    root.only({"version", "plans", "addons", "pool"})
+    root.only({"version", "plans", "addons", "pool", "families", "ignore"})
     if root.integer("version", VERSION, VERSION) != VERSION:
         raise CatalogueError(root.errors)  # what follows may be written by other rules
     owners: dict[str, str] = {}
     plans = {name: _plan(name, table, owners) for name, table in root.tables("plans")}
     addons = {name: _addon(name, table, owners) for name, table in root.tables("addons")}
     pool = next((_pool(table) for table in root.table("pool")), PoolLimits())
+    families = {name: _tenants(table) for name, table in root.tables("families")}
+    ignored = next((_ignored(table, owners) for table in root.table("ignore")), Ignored())
     if not plans and not root.errors:
         root.wrong("plans", "at least one table [plans.<name>]")
+    _check_names(root, plans, families)
     if root.errors:
         raise CatalogueError(root.errors)
-    return Catalogue(VERSION, plans, addons, pool)
+    return Catalogue(VERSION, plans, addons, pool, families, ignored)
+
+
+def _check_names(root: _Table, plans: Mapping[str, Plan], families: Mapping[str, Tenants]) -> None:
+    """Of the plans and families that a plan names."""
+    for name, plan in plans.items():
+        if plan.family != DEFAULT_FAMILY and plan.family not in families:
+            root.wrong(f"plans.{name}.family", "one of the tables [families.<name>]", plan.family)
+        given = plan if plan.trial_plan is None else plans.get(plan.trial_plan)
+        if given is None or given.family != plan.family:
+            root.wrong(f"plans.{name}.trial_plan", "a plan of this file and of its family", plan.trial_plan)
+
+
+def _tenants(table: _Table) -> Tenants:
+    table.only({"tenants"})
+    return table.choice("tenants", Tenants) or Tenants.ONE
+
+
+def _ignored(table: _Table, owners: dict[str, str]) -> Ignored:
+    table.only({f.name for f in fields(Ignored)})
+    return Ignored(*_prices(table, owners, needed=False))
 
 
 def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
     table.only({f.name for f in fields(Plan)} - {"name"})
-    isolation = table.isolation("isolation")
+    isolation = table.choice("isolation", Isolation)
     min_acu, max_acu = table.capacity("min_acu", 0), table.capacity("max_acu", 1)
     if min_acu > max_acu:
         table.wrong("min_acu", f"at most max_acu, which is {max_acu:g}", min_acu)
@@ -193,7 +280,7 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
     if read["pool_size"] > read["connection_limit"] > 0:
         most = f"at most connection_limit, which is {read['connection_limit']}"
         table.wrong("pool_size", most, read["pool_size"])
-    price_ids, lookup_keys = _prices(table, owners)
+    price_ids, lookup_keys, product_ids = _prices(table, owners)
     return Plan(
         name=name,
         isolation=isolation or Isolation.DEDICATED,
@@ -201,6 +288,9 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
         max_acu=max_acu,
         price_ids=price_ids,
         lookup_keys=lookup_keys,
+        product_ids=product_ids,
+        family=table.name("family") or DEFAULT_FAMILY,
+        trial_plan=table.name("trial_plan"),
         seconds_until_auto_pause=_pause(table, min_acu),
         slots=_slots(table, isolation),
         limits=_limits(table),
@@ -210,8 +300,7 @@ def _plan(name: str, table: _Table, owners: dict[str, str]) -> Plan:
 
 def _addon(name: str, table: _Table, owners: dict[str, str]) -> Addon:
     table.only({f.name for f in fields(Addon)} - {"name"})
-    price_ids, lookup_keys = _prices(table, owners)
-    return Addon(name, price_ids, lookup_keys)
+    return Addon(name, *_prices(table, owners), limits=_limits(table), seats=table.boolean("seats"))
 
 
 def _pool(table: _Table) -> PoolLimits:
@@ -226,19 +315,25 @@ def _pool(table: _Table) -> PoolLimits:
     )
 
 
-def _prices(table: _Table, owners: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`owners`: which field has listed an id or a key already, over the whole file."""
-    price_ids = table.strings("price_ids", _PRICE_ID, "Stripe price ids")
-    lookup_keys = table.strings("lookup_keys", _LOOKUP_KEY, "Stripe lookup keys")
-    if table.lacks("price_ids") and table.lacks("lookup_keys"):
-        table.wrong("price_ids", "at least one price id here or one key in lookup_keys")
-    for key, values in (("price_ids", price_ids), ("lookup_keys", lookup_keys)):
+def _prices(
+    table: _Table, owners: dict[str, str], *, needed: bool = True
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Ids of prices, lookup keys, ids of products. `owners`: which field has listed one already, over the
+    whole file."""
+    found = {
+        "price_ids": table.strings("price_ids", _PRICE_ID, "Stripe price ids"),
+        "lookup_keys": table.strings("lookup_keys", _LOOKUP_KEY, "Stripe lookup keys"),
+        "product_ids": table.strings("product_ids", _PRICE_ID, "Stripe product ids"),
+    }
+    if needed and all(map(table.lacks, found)):
+        table.wrong("price_ids", "at least one price id here or one key in lookup_keys or product_ids")
+    for key, values in found.items():
         for value in values:
             owner = owners.get(f"{key} {value}")
             if owner is not None:
                 table.wrong(key, f"each value once in the whole file, this one is in {owner} already", value)
             owners[f"{key} {value}"] = table.path(key)
-    return price_ids, lookup_keys
+    return found["price_ids"], found["lookup_keys"], found["product_ids"]
 
 
 def _pause(table: _Table, min_acu: float) -> int | None:
@@ -353,11 +448,19 @@ class _Table:
         self.wrong(key, "true or false", value)
         return False
 
-    def isolation(self, key: str) -> Isolation | None:
+    def choice(self, key: str, kinds: type[C]) -> C | None:
         value = self._values.get(key, _MISSING)
-        if isinstance(value, str) and value in set(Isolation):
-            return Isolation(value)
-        self.wrong(key, " or ".join(f'"{kind}"' for kind in Isolation), value)
+        if isinstance(value, str) and value in set(kinds):
+            return kinds(value)
+        self.wrong(key, " or ".join(f'"{kind}"' for kind in kinds), value)
+        return None
+
+    def name(self, key: str) -> str | None:
+        """A name, None where there is none."""
+        value = self._values.get(key)
+        if value is None or (isinstance(value, str) and _NAME.match(value)):
+            return value
+        self.wrong(key, "a name of 1 to 31 of a-z, 0-9 and hyphens, a letter first", value)
         return None
 
     def strings(self, key: str, pattern: re.Pattern[str], expected: str) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def compare(systems: Systems, *, tenant_id: str | None = None) -> list[Finding]:
         *_subscriptions(systems),
     ]
     busy = set(systems.registry.busy)
-    reported = [f for f in found if not {f.owner, f.name} & busy and tenant_id in (None, f.owner)]
+    reported = [f for f in found if not {f.owner, f.name, f.target} & busy and tenant_id in (None, f.owner)]
     return sorted(reported, key=lambda f: (-(f.monthly_usd or 0.0), f.key))
 
 
@@ -307,28 +307,26 @@ def _cache(systems: Systems) -> Iterator[Finding]:
 def _subscriptions(systems: Systems) -> Iterator[Finding]:
     if systems.subscriptions is None:
         return
-    owners = {
-        t.subscription_id: t for t in systems.registry.tenants.values() if t.subscription_id is not None
-    }
+    owners = {name: t for t in systems.registry.tenants.values() for name in t.contracts}
     for tenant in systems.registry.tenants.values():
         if tenant.lifecycle is Lifecycle.CLOSED or tenant.internal:
             continue
-        if tenant.subscription_id is None or tenant.subscription_id not in systems.subscriptions:
-            name = tenant.subscription_id or tenant.id
+        if not any(name in systems.subscriptions for name in tenant.contracts):
+            name = next(iter(tenant.contracts), tenant.id)
             detail = f"nobody pays for {tenant.id}: Stripe has no such subscription"
             yield Finding("Stripe", Fault.MISSING, "subscription", name, detail, tenant.id)
-    for status in systems.subscriptions.values():
-        if status.in_step:
+    for found in systems.subscriptions.values():
+        if found.in_step:
             continue
-        owner = owners.get(status.id)
+        owner = owners.get(found.id)
         whose = "it has no tenant" if owner is None else f"{owner.id} is {owner.lifecycle.value}"
         yield Finding(
             "Stripe",
             Fault.DIFFERS,
             "subscription",
-            status.id,
-            f"{status.status} at Stripe, and {whose}",
+            found.id,
+            f"{found.status} at Stripe, and {whose}",
             None if owner is None else owner.id,
-            repair=Repair.APPLY_SUBSCRIPTION,
-            target=status.id,
+            repair=None if found.customer is None else Repair.APPLY_CONTRACTS,
+            target=found.customer or "",
         )

@@ -21,7 +21,7 @@ class Repair(StrEnum):
     REPUBLISH = "republish"  # write this host's route into the cache again
     WITHDRAW = "withdraw"  # leave a tombstone for a host that nobody has
     DELETE_HOSTNAME = "delete_hostname"  # a custom hostname of ours without a tenant
-    APPLY_SUBSCRIPTION = "apply_subscription"  # fetch this subscription and bring its tenant to it
+    APPLY_CONTRACTS = "apply_contracts"  # fetch this customer's contracts and bring its tenants to them
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class NotificationKind(StrEnum):
     READY = "ready"  # its first page can be opened
     SUSPENDED = "suspended"  # it is blocked
     RESUMED = "resumed"  # it is served again
-    CLOSING = "closing"  # its subscription has ended; data is kept until `purge_after`
+    CLOSING = "closing"  # its contracts have ended; data is kept until `purge_after`
     PURGED = "purged"  # nothing is left of it
     NEEDS_ATTENTION = "needs_attention"  # a person must look, `runbook` says where
     TRIAL_ENDING = "trial_ending"  # within three days

@@ -104,14 +104,14 @@ def content_of(
 
 
 def kept_for(customer: str, live: Sequence[tuple[str, str | None]], *, clone: bool) -> str | None:
-    """Why a closed tenant's data is kept: its customer has subscriptions that have not ended, (id, status)
+    """Why a closed tenant's data is kept: its customer has contracts that have not ended, (id, status)
     each, and any of them may be paid in the belief that the data is still there. None where it has none, and
     for a clone: its rows are a copy, and nobody pays for it."""
     if clone or not live:
         return None
     named = ", ".join(f"{name} ({status or 'status unknown'})" for name, status in live[:5])
     more = f" and {len(live) - 5} more" if len(live) > 5 else ""
-    return f"its customer {customer} pays or is to pay for a subscription that has not ended: {named}{more}"
+    return f"its customer {customer} pays or is to pay for a contract that has not ended: {named}{more}"
 
 
 def require_second_person(*, requested_by: str, approver: str) -> None:

@@ -5,7 +5,8 @@ label, and never takes a name that the platform or a mail client expects to own.
 tenant by slug or id, so no slug looks like an id but the tenant's own. It comes from a
 customer's request, which is free text; whatever can't be made a good slug falls back to the tenant's
 id instead of stopping somebody who has paid. Who gets a slug that two want is settled by
-the registry's unique index, and the loser is given `with_suffix`. Nothing outside is named by it.
+the registry, and the loser is given `with_suffix`. Nothing outside is named by it but the host, so a tenant
+may be given another one; for a while the one before is still its own, and its host leads to the new one.
 """
 
 from __future__ import annotations

@@ -17,6 +17,10 @@ from controlplane.domain.safe_repr import safe_repr
 _BIDI_CONTROLS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
+ANY = ""
+"""As a prefix: an id of any form, as imports give to customers."""
+
+
 class Unparseable(Exception):
     """The object can't be understood."""
 
@@ -48,9 +52,10 @@ def read_id(value: Any, field: str, prefix: str) -> str:
     """The Stripe id at `field` of an object, expanded or not. Raises Unparseable."""
     found = dig(value, field)
     identifier = found.get("id") if isinstance(found, dict) else found
-    if isinstance(identifier, str) and re.match(rf"^{prefix}_[A-Za-z0-9_]{{1,250}}\Z", identifier):
+    form = f"{prefix}_" if prefix else ""
+    if isinstance(identifier, str) and re.match(rf"^{form}[A-Za-z0-9_]{{1,250}}\Z", identifier):
         return identifier
-    raise Unparseable(field, f"a Stripe id ({prefix}_…)", identifier)
+    raise Unparseable(field, f"a Stripe id ({form}…)", identifier)
 
 
 def read_optional_id(value: Any, field: str, prefix: str) -> str | None:

@@ -12,12 +12,13 @@ from controlplane.domain.tenant import Lifecycle
 
 @dataclass(frozen=True, slots=True)
 class TenantEntry:
-    """`made`: it has been ready once, so everything of it was there. `internal`: nobody need pay for it."""
+    """`made`: it has been ready once, so everything of it was there. `contracts`: those that are for it.
+    `internal`: nobody need pay for it."""
 
     id: str
     lifecycle: Lifecycle
     made: bool
-    subscription_id: str | None
+    contracts: tuple[str, ...]
     internal: bool = False
 
     @property
@@ -53,8 +54,8 @@ class HostnameEntry:
 @dataclass(frozen=True, slots=True)
 class Registry:
     """`current`: the placements that tenants live on, by tenant id; `placements`: all that have not been
-    purged. `routes`: payloads with their epoch, by host. `busy`: ids of tenants, clusters and
-    subscriptions that something is or was just being done about."""
+    purged. `routes`: payloads with their epoch, by host. `busy`: ids of tenants, clusters,
+    contracts and customers that something is or was just being done about."""
 
     tenants: Mapping[str, TenantEntry]
     current: Mapping[str, Placement]
@@ -92,11 +93,12 @@ class CustomHostname:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """`in_step`: the registry holds what Stripe says."""
+    """`in_step`: the registry holds what Stripe says. `customer`: whose it is, where that can be read."""
 
     id: str
     status: str
     in_step: bool
+    customer: str | None
 
 
 @dataclass(frozen=True, slots=True)

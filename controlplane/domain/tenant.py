@@ -7,7 +7,8 @@ that people see is derived from the two and never stored, so it can't disagree w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -40,7 +41,8 @@ class TenantSpec:
     `plan` names an entry of the catalogue; what it means (pool size, capacity) is read from the
     catalogue at each pass, so that a corrected catalogue reaches every tenant. `custom_domains` are
     normalised hosts in the order they were wished for. `subscription_status` is Stripe's word, kept
-    for the application's profile and for support. `quantity`: seats paid for. `grace_ends_at`: a payment
+    for the application's profile and for support. `quantity`: seats paid for. `addons`: how many of each
+    are paid for. `grace_ends_at`: a payment
     is past due, and unless it is made the tenant is suspended then. `closes_at`: it was cancelled for then.
     """
 
@@ -49,7 +51,7 @@ class TenantSpec:
     subscription_status: str
     quantity: int = 1
     custom_domains: tuple[str, ...] = ()
-    current_period_end: datetime | None = None
+    addons: Mapping[str, int] = field(default_factory=dict, hash=False)
     trial_ends_at: datetime | None = None
     grace_ends_at: datetime | None = None
     closes_at: datetime | None = None
@@ -64,7 +66,7 @@ class TenantSpec:
             "subscription_status": self.subscription_status,
             "quantity": self.quantity,
             "custom_domains": list(self.custom_domains),
-            "current_period_end": _text(self.current_period_end),
+            "addons": dict(self.addons),
             "trial_ends_at": _text(self.trial_ends_at),
             "grace_ends_at": _text(self.grace_ends_at),
             "closes_at": _text(self.closes_at),
@@ -78,10 +80,10 @@ class TenantSpec:
             subscription_status=data["subscription_status"],
             quantity=data["quantity"],
             custom_domains=tuple(data["custom_domains"]),
-            current_period_end=_moment(data["current_period_end"]),
-            trial_ends_at=_moment(data.get("trial_ends_at")),
-            grace_ends_at=_moment(data.get("grace_ends_at")),
-            closes_at=_moment(data.get("closes_at")),
+            addons=data["addons"],
+            trial_ends_at=_moment(data["trial_ends_at"]),
+            grace_ends_at=_moment(data["grace_ends_at"]),
+            closes_at=_moment(data["closes_at"]),
         )
 
 

@@ -1,41 +1,42 @@
-"""Billing: keep what the billing system says, and turn it into what a tenant should be.
+"""Billing: keep what the billing system says, and turn it into what a customer's tenants should be.
 
 `record_event` is all that stands between a webhook and its 200, so it is one insert. The rest is the
-worker's: `subscription.touch` reads the revision, the worker fetches the object from Stripe as it is
-*now*, `apply` writes the decision only if nobody wrote since. An object fetched earlier can therefore
-never overwrite one fetched later, whatever the order of the events (I12).
+worker's: `contract.revision` is read, the worker fetches all the customer's contracts as they are *now*,
+`apply` decides over all of them at once (`domain.binding`) and writes only if nobody wrote since. An object
+fetched earlier can therefore never overwrite one fetched later, whatever the order of the events (I12).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from controlplane.domain.billing import (
     EVENT_TYPES,
-    Apply,
-    Decision,
     EventState,
-    Park,
-    SubscriptionOutcome,
     SubscriptionRef,
-    Turn,
-    Wait,
+    event_type,
     foreign_account,
     subscription_of_event,
 )
+from controlplane.domain.binding import Asked, Binding, Holder, Known, Verdict, bind
 from controlplane.domain.catalogue import Catalogue
+from controlplane.domain.contract import Contract, ContractOutcome, Park, Wishes
+from controlplane.domain.hold import Hold, HoldKind
 from controlplane.domain.hostname import TAKEN
-from controlplane.domain.placement import tenant_id_for
+from controlplane.domain.notification import NotificationKind
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import purges, tenants
-from controlplane.store import event, purge, subscription, tenant
+from controlplane.store import audit, contract, event, hold, notification, purge, tenant
+from controlplane.store.contract import ContractRow, Heard
 from controlplane.store.registry import Connection
-from controlplane.store.subscription import SubscriptionRow
+from controlplane.store.tenant import TenantRow
 
 ACTOR = "billing"
+RUNBOOK_PARKED = "parked-contract"
 NO_SUBSCRIPTION = "it is about no subscription"
 
 
@@ -50,9 +51,8 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a subscription. `stale`: somebody wrote since the fetch, fetch again."""
+    """What became of an event."""
 
-    stale: bool = False
     state: EventState = EventState.APPLIED
     reason: str | None = None
 
@@ -71,7 +71,7 @@ def record_event(
             EventState.PARKED,
             f"the event's livemode is {payload.get('livemode')}, this endpoint's {livemode}",
         )
-    elif type_ not in EVENT_TYPES:
+    elif event_type(payload) not in EVENT_TYPES:
         state, reason = EventState.IGNORED, f"events of type {type_} are not acted on"
     about = subscription_of_event(payload) if state is EventState.RECEIVED else None
     if state is EventState.RECEIVED and about is None:
@@ -87,7 +87,7 @@ def record_event(
         livemode=payload.get("livemode") is True,
         created_at=_instant(payload.get("created")),
         body=body,
-        subject=ref.subscription_id or ref.customer_id or event_id,
+        subject=ref.customer_id or ref.subscription_id or ref.charge_id or event_id,
         customer_id=ref.customer_id,
         state=state,
         reason=reason,
@@ -95,8 +95,8 @@ def record_event(
     return Recorded(event_id, new, due=new and state is EventState.RECEIVED)
 
 
-def keep_body(conn: Connection, event_id: str, body: bytes, *, state: EventState, reason: str) -> None:
-    """Keep a body that was signed by Stripe and yet can't be understood: parked for a person, or ignored."""
+def keep_body(conn: Connection, event_id: str, body: bytes, *, reason: str) -> None:
+    """Keep a body that was signed by Stripe and yet can't be understood: parked for a person."""
     event.insert(
         conn,
         event_id=event_id,
@@ -106,128 +106,315 @@ def keep_body(conn: Connection, event_id: str, body: bytes, *, state: EventState
         created_at=datetime.now(UTC),
         body=body,
         subject=event_id,
-        state=state,
+        state=EventState.PARKED,
         reason=reason,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the registry holds of a customer: `contracts`, those of others too that are bound to one of its
+    tenants; `tenants`, its own and those of its contracts."""
+
+    customer: str
+    contracts: Mapping[str, ContractRow]
+    tenants: Mapping[str, TenantRow]
+    gone: Collection[str]
+    wishes: Wishes
+    holds: Mapping[str, tuple[Hold, ...]]
+
+    def decide(
+        self, fetched: Mapping[str, Contract | Park], catalogue: Catalogue, *, zone: str, now: datetime
+    ) -> Binding:
+        """By what was fetched, and of what was not by what is known."""
+        own = {row.id for row in self.contracts.values() if row.customer_id == self.customer}
+        known = [self._known(name, fetched.get(name)) for name in sorted(own | set(fetched))]
+        others = [row for row in self.contracts.values() if row.id not in own | set(fetched)]
+        holders = [
+            Holder(
+                row.id,
+                row.slug,
+                row.customer_id,
+                row.spec,
+                row.id in self.gone,
+                tuple(o.terms for o in others if o.tenant_id == row.id and o.terms is not None),
+                self.holds.get(row.id, ()),
+            )
+            for row in self.tenants.values()
+        ]
+        return bind(self.customer, known, holders, catalogue, platform_zone=zone, now=now, wishes=self.wishes)
+
+    def news(self, fetched: Mapping[str, Contract | Park]) -> set[str]:
+        """Those that say something that was never read before."""
+        return {
+            name
+            for name, found in fetched.items()
+            if isinstance(found, Contract)
+            and (name not in self.contracts or not found.same_news(self.contracts[name].terms))
+        }
+
+    def _known(self, name: str, found: Contract | Park | None) -> Known:
+        row = self.contracts.get(name)
+        read, unread = (found, None) if not isinstance(found, Park) else (None, found.reason)
+        if row is None:
+            return Known(name, read, unread=unread)
+        return Known(name, read or row.terms, row.tenant_id, unread, row.wishes, row.alone)
+
+
+def accounts(conn: Connection, customer_ids: Sequence[str], *, lock: bool = False) -> dict[str, Account]:
+    """`lock`: their tenants, in the order of their ids, so that two who do this at once wait for each other
+    and never for ever, and so that no purge begins over what is decided here."""
+    held = tenant.of_customers(conn, customer_ids, lock=lock)
+    rows = contract.of_customers(conn, customer_ids)
+    gone = purge.begun_of(conn, [row.id for row in held])
+    wishes = contract.wishes_of(conn, customer_ids)
+    holds = hold.of_tenants(conn, [row.id for row in held])
+    found = {}
+    for name in customer_ids:
+        bound = {row.tenant_id for row in rows if row.customer_id == name}
+        own = {row.id: row for row in held if row.customer_id == name or row.id in bound}
+        contracts = {row.id: row for row in rows if row.customer_id == name or row.tenant_id in own}
+        found[name] = Account(name, contracts, own, gone, wishes.get(name, Wishes()), holds)
+    return found
+
+
 def apply(
     conn: Connection,
-    row: SubscriptionRow,
-    decision: Decision,
+    customer_id: str,
+    fetched: Mapping[str, Contract | Park],
     catalogue: Catalogue,
     *,
-    status: str | None,
-    customer_id: str | None,
+    zone: str,
+    revision: int | None,
     reason: str,
-) -> Outcome:
-    """Write what was decided from an object fetched after `row` was read; all of it or, where somebody wrote
-    since, nothing. `customer_id`: whose it is, known of a subscription that waits or is parked too."""
-    tenant_id = row.tenant_id or tenant_id_for(row.id)
-    customer_id = customer_id or row.customer_id
+    heard: Sequence[Heard] = (),
+    wishes: Wishes | None = None,
+) -> Mapping[str, Verdict] | None:
+    """Write what is decided by the contracts that were fetched after `revision` was read: all of it or, where
+    somebody wrote since, nothing, and None is returned. Nothing `fetched`, without a `revision`: decide again
+    by what is known, since time has passed or somebody has bound a contract. `heard`: what was said of
+    contracts beside; `wishes`: the customer's, where they could be read."""
     with conn.transaction():
-        if not subscription.lock(conn, row.id, revision=row.revision):
-            return Outcome(stale=True)
-        if customer_id is not None:
-            tenant.lock_of_customer(conn, customer_id)  # so that no purge begins over what is written here
-        tenant_id = _life(conn, row.id, tenant_id, decision)
-        outcome, why, request = _request(conn, tenant_id, row, decision)
-        if (
-            request is not None
-            and request.spec.lifecycle is Lifecycle.CLOSED
-            and tenant.find(conn, tenant_id) is None
-        ):
-            outcome, why, request = (
-                SubscriptionOutcome.IGNORED,
-                "it ended before it was ever provisioned",
-                None,
-            )
-        if request is not None:
-            tenants.bring_to(conn, request, catalogue, actor=ACTOR, reason=reason)
-            taken = [d for d in tenant.refused_domains(conn, tenant_id) if d.reason == TAKEN]
-            why = "; ".join(filter(None, (why, *map(str, taken)))) or None
-        subscription.record(
-            conn,
-            row.id,
-            customer_id=customer_id,
-            status=status,
-            outcome=outcome,
-            reason=why,
-            tenant_id=tenant_id if request is not None else None,
+        if not contract.lock(conn, customer_id, revision=revision):
+            return None
+        contract.heard(conn, customer_id, sorted(heard, key=lambda each: each.id))
+        if wishes is not None:
+            contract.set_wishes(conn, customer_id, wishes)
+        account = accounts(conn, [customer_id], lock=True)[customer_id]
+        binding = account.decide(fetched, catalogue, zone=zone, now=datetime.now(UTC))
+        for asked in sorted(binding.tenants.values(), key=lambda asked: asked.tenant_id):
+            _bring(conn, account, asked, catalogue, reason=reason)
+            if asked.doubled:
+                _tell_of_two(conn, asked)
+        for name, verdict in binding.verdicts.items():
+            _record(conn, account.contracts.get(name), name, fetched.get(name), verdict)
+        contract.fetched(conn, list(fetched))
+        contract.written(conn, customer_id)
+        _say_what_is_parked(conn, account, binding)
+        for row in tenant.of_customers(conn, [customer_id], lock=True):
+            purges.heed_return(conn, row.id, actor=ACTOR)
+        parked = {n for n, v in binding.verdicts.items() if v.outcome is ContractOutcome.PARKED}
+        event.mend(conn, sorted(set(binding.verdicts) - parked), None if parked else customer_id)
+    return binding.verdicts
+
+
+def park(conn: Connection, heard: Sequence[Heard], why: Park) -> Verdict:
+    """A contract is nobody's as far as can be read. `heard`: of that one."""
+    verdict = Verdict(ContractOutcome.PARKED, why.reason, None)
+    with conn.transaction():
+        contract.heard(conn, None, heard)
+        _record(conn, contract.get(conn, heard[0].id), heard[0].id, why, verdict)
+    return verdict
+
+
+def _record(
+    conn: Connection,
+    row: ContractRow | None,
+    name: str,
+    found: Contract | Park | None,
+    verdict: Verdict,
+) -> None:
+    """What became of it, where that is news."""
+    terms = found if isinstance(found, Contract) else None
+    reason = "; ".join(filter(None, (verdict.reason, *_taken(conn, verdict.tenant_id)))) or None
+    now = (verdict.outcome, reason, verdict.tenant_id)
+    if verdict.outcome is ContractOutcome.PARKED and verdict.tenant_id is None:
+        _tell(conn, row, name, str(reason))
+    if row is None or (terms not in (None, row.terms)) or now != (row.outcome, row.reason, row.tenant_id):
+        contract.record(
+            conn, name, terms=terms, outcome=verdict.outcome, reason=reason, tenant_id=verdict.tenant_id
         )
-        if isinstance(decision, Park) and row.tenant_id is not None:
-            tenant.set_attention(conn, row.tenant_id, reason=decision.reason, runbook="parked-subscription")
-        if customer_id is not None:
-            for other in tenant.lock_of_customer(conn, customer_id):
-                purges.heed_return(conn, other.id, actor=ACTOR)
-    handled = outcome is SubscriptionOutcome.WAITING
-    state = EventState.APPLIED if handled else EventState(outcome)
-    return Outcome(state=state, reason=why)
 
 
-def _life(conn: Connection, subscription_id: str, tenant_id: str, decision: Decision) -> str:
-    """The tenant that this decision is about: a subscription that is revived after its data is gone, or
-    going (not by Stripe, where what has ended stays so), begins anew as another tenant, whose id is derived
-    likewise."""
-    if not isinstance(decision, Apply) or decision.spec.lifecycle is Lifecycle.CLOSED:
-        return tenant_id
-    tenant.find(conn, tenant_id, lock=True)  # so that a purge does not begin at this moment
-    life = 1
-    while purge.begun(conn, tenant_id):
-        life += 1
-        tenant_id = tenant_id_for(f"{subscription_id}#{life}")
-    return tenant_id
+def _tell(conn: Connection, row: ContractRow | None, name: str, reason: str) -> None:
+    """A contract waits for a person, and there is no tenant that could say so: each time that it begins to,
+    and for each reason."""
+    if row is not None and (row.outcome, row.reason) == (ContractOutcome.PARKED, reason):
+        return
+    notification.add_for_billing(
+        conn,
+        NotificationKind.NEEDS_ATTENTION,
+        once=secrets.token_hex(8),
+        contract=name,
+        customer=None if row is None else row.customer_id,
+        reason=reason[:1000],
+        runbook=RUNBOOK_PARKED,
+    )
 
 
-def _request(
-    conn: Connection, tenant_id: str, row: SubscriptionRow, decision: Decision
-) -> tuple[SubscriptionOutcome, str | None, tenants.Request | None]:
-    match decision:
-        case Apply():
-            return (
-                SubscriptionOutcome.APPLIED,
-                "; ".join(decision.warnings) or None,
-                tenants.Request(
-                    tenant_id=tenant_id,
-                    customer_id=decision.customer_id,
-                    display_name=decision.display_name,
-                    requested_slug=decision.requested_slug,
-                    spec=decision.spec,
-                    paid_at=row.first_event_at,
-                    warnings=decision.warnings,
-                    refused=decision.refused,
-                ),
+DISPUTE_HOLD_DAYS = 366
+RUNBOOK_DISPUTE = "payment-disputed"
+
+
+def dispute(
+    conn: Connection,
+    customer_id: str | None,
+    catalogue: Catalogue,
+    *,
+    zone: str,
+    what: str,
+    unknown: str | None = None,
+) -> Outcome:
+    """Tell of a payment that is disputed, once for each tenant of its customer, and hold those whose plan
+    says so. `unknown`: why it can't be said whose it is."""
+    rows = [] if customer_id is None else tenant.of_customers(conn, [customer_id])
+    rows = [row for row in rows if row.purged_at is None]
+    nobody = unknown or f"{customer_id or 'whoever paid'} has no tenant"
+    with conn.transaction():
+        for row in rows:
+            _dispute_of(conn, row, catalogue, what)
+        if not rows:
+            reason = f"{what}: {nobody}"
+            notification.add_for_billing(
+                conn, NotificationKind.NEEDS_ATTENTION, once=what, reason=reason, runbook=RUNBOOK_DISPUTE
             )
-        case Turn():
-            known = tenant.find(conn, tenant_id)
-            if known is None:
-                over = decision.lifecycle is Lifecycle.CLOSED
-                outcome = SubscriptionOutcome.IGNORED if over else SubscriptionOutcome.PARKED
-                return outcome, decision.reason, None
-            return (
-                SubscriptionOutcome.APPLIED,
-                decision.reason,
-                tenants.Request(
-                    tenant_id=tenant_id,
-                    customer_id=known.customer_id,
-                    display_name=known.display_name,
-                    requested_slug=None,
-                    spec=replace(
-                        known.spec,
-                        lifecycle=decision.lifecycle,
-                        subscription_status=decision.subscription_status,
-                    ),
-                    paid_at=known.paid_at,
-                ),
-            )
-        case Wait():
-            return SubscriptionOutcome.WAITING, decision.reason, None
-        case Park():
-            return SubscriptionOutcome.PARKED, decision.reason, None
+    if customer_id is not None and rows:
+        apply(conn, customer_id, {}, catalogue, zone=zone, revision=None, reason=what)
+    if unknown is not None:
+        return Outcome(EventState.PARKED, unknown)
+    return Outcome(reason=None if rows else nobody)
+
+
+def _dispute_of(conn: Connection, row: TenantRow, catalogue: Catalogue, what: str) -> None:
+    notification.add(
+        conn, row.id, NotificationKind.NEEDS_ATTENTION, once=what, reason=what, runbook=RUNBOOK_DISPUTE
+    )
+    plan = catalogue.plans.get(row.spec.plan)
+    held = any(found.kind is HoldKind.SUSPEND for found in hold.of_tenant(conn, row.id))
+    if plan is not None and plan.suspend_on_dispute and not held:
+        seconds = DISPUTE_HOLD_DAYS * 86_400.0
+        hold.begin(conn, HoldKind.SUSPEND, row.id, seconds=seconds, actor=ACTOR, reason=what)
+        detail: dict[str, object] = {"kind": HoldKind.SUSPEND.value, "reason": what}
+        audit.append(conn, actor=ACTOR, action="tenant.hold", resource=row.id, detail=detail)
+
+
+def tell_of_missing_events(conn: Connection, customers: Sequence[str], *, day: date) -> None:
+    """A comparison found what no event has told of, of these customers: once a day, as long as it lasts."""
+    if customers:
+        notification.add_for_billing(
+            conn,
+            NotificationKind.NEEDS_ATTENTION,
+            once=f"missing events {day.isoformat()}",
+            reason=f"no event came of what had changed for {', '.join(customers)}",
+            runbook="missing-events",
+        )
+
+
+def _tell_of_two(conn: Connection, asked: Asked) -> None:
+    notification.add(
+        conn,
+        asked.tenant_id,
+        NotificationKind.NEEDS_ATTENTION,
+        once=f"paid twice: {' '.join(asked.doubled)}",
+        reason=f"it is paid for by more than one contract: {', '.join(asked.doubled)}",
+        runbook="paid-twice",
+    )
+
+
+def _bring(conn: Connection, account: Account, asked: Asked, catalogue: Catalogue, *, reason: str) -> None:
+    founder = None if asked.founder is None else contract.get(conn, asked.founder)
+    tenants.bring_to(
+        conn,
+        tenants.Request(
+            tenant_id=asked.tenant_id,
+            customer_id=asked.customer,
+            display_name=asked.wishes.name,
+            requested_slug=asked.wishes.slug or asked.wishes.name,
+            spec=asked.spec,
+            paid_at=None if founder is None else founder.paid_at or founder.first_event_at,
+            warnings=asked.warnings,
+            refused=asked.refused,
+        ),
+        catalogue,
+        actor=ACTOR,
+        reason=reason,
+    )
+
+
+def _say_what_is_parked(conn: Connection, account: Account, binding: Binding) -> None:
+    """At the tenants that it is bound to: a person is needed as long as one is."""
+    parked = {
+        verdict.tenant_id: verdict.reason
+        for verdict in binding.verdicts.values()
+        if verdict.outcome is ContractOutcome.PARKED
+    }
+    for row in account.tenants.values():
+        if row.id in parked:
+            tenant.set_attention(conn, row.id, reason=parked[row.id], runbook=RUNBOOK_PARKED)
+        elif row.runbook == RUNBOOK_PARKED:
+            tenant.set_attention(conn, row.id, reason=None, runbook=None)
+
+
+def _taken(conn: Connection, tenant_id: str | None) -> list[str]:
+    if tenant_id is None:
+        return []
+    return [str(d) for d in tenant.refused_domains(conn, tenant_id) if d.reason == TAKEN]
+
+
+def out_of_step(
+    account: Account,
+    fetched: Mapping[str, Contract | Park],
+    catalogue: Catalogue,
+    *,
+    zone: str,
+    now: datetime,
+    free: Mapping[str, Collection[str]],
+) -> set[str]:
+    """Of what was fetched, the contracts of which the registry does not hold what `apply` would write.
+    `free`: by tenant, those of the domains that it did not get that are nobody else's by now."""
+    binding = account.decide(fetched, catalogue, zone=zone, now=now)
+    differing = set()
+    for name, found in fetched.items():
+        row, verdict = account.contracts.get(name), binding.verdicts[name]
+        read = not isinstance(found, Contract) or (row is not None and row.terms == found)
+        if row is None or not read or (row.outcome, row.tenant_id) != (verdict.outcome, verdict.tenant_id):
+            differing.add(name)
+    for asked in binding.tenants.values():
+        held = account.tenants.get(asked.tenant_id)
+        if held is None or not _as_asked(asked, held, free.get(asked.tenant_id, ())):
+            differing |= {n for n, v in binding.verdicts.items() if v.tenant_id == asked.tenant_id}
+    return differing & set(fetched)
+
+
+def _as_asked(asked: Asked, row: TenantRow, free: Collection[str]) -> bool:
+    spec, requested = row.spec, set(asked.spec.custom_domains)
+    granted = set(spec.custom_domains)
+    if replace(asked.spec, custom_domains=spec.custom_domains) != spec:
+        return False
+    if spec.lifecycle is Lifecycle.CLOSED:
+        return granted <= requested
+    taken = {domain.host for domain in row.refused_domains if domain.reason == TAKEN}
+    others = {domain for domain in row.refused_domains if domain.reason != TAKEN}
+    return granted | taken == requested and not taken & set(free) and others == set(asked.refused)
 
 
 def _instant(seconds: Any) -> datetime:
-    """Stripe's `created`; the moment of arrival where it is not a sensible time."""
+    """Stripe's `created`, of a thin event a text; the moment of arrival where it is not a sensible time."""
+    if isinstance(seconds, str):
+        try:
+            return datetime.fromisoformat(seconds).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return datetime.now(UTC)
     if isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds < 2**33:
         return datetime.fromtimestamp(seconds, UTC)
     return datetime.now(UTC)

@@ -9,9 +9,9 @@ from controlplane.domain.catalogue import Isolation, Plan
 from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.job import JobKind
 from controlplane.domain.placement import cluster_id_for
-from controlplane.store import cluster, freeze, job, operation
+from controlplane.store import cluster, hold, job, operation
 from controlplane.store.cluster import ClusterRow
-from controlplane.store.freeze import FreezeRow
+from controlplane.store.hold import HoldRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.registry import Connection
 
@@ -23,7 +23,7 @@ ENGINE_VERSION = "17.5"
 class ClusterDetail:
     cluster: ClusterRow
     tenants: list[str]
-    freezes: list[FreezeRow]
+    freezes: list[HoldRow]
     operations: list[OperationRow]
 
 
@@ -76,6 +76,6 @@ def show(conn: Connection, cluster_id: str) -> ClusterDetail:
     return ClusterDetail(
         cluster=row,
         tenants=cluster.tenants_on(conn, row.id),
-        freezes=freeze.in_force(conn, freeze.scopes(row.id)),
+        freezes=hold.freezes(conn, hold.scopes(row.id)),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
     )

@@ -17,7 +17,7 @@ def redeliver(conn: Connection, notification_id: str, *, actor: str) -> Notifica
             conn,
             actor=actor,
             action="notification.redeliver",
-            resource=row.tenant_id,
+            resource=row.tenant_id or row.id,
             detail={"notification": row.id, "kind": row.kind},
         )
     return row

@@ -35,10 +35,11 @@ from controlplane.domain.pool import (
 )
 from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
-from controlplane.store import audit, cluster, job, pool
+from controlplane.store import audit, cluster, job, pool, report
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.pool import PooledCluster
 from controlplane.store.registry import Connection
+from controlplane.store.report import About
 
 ACTOR = "pool"
 REFILL_DELAY = 30.0
@@ -63,11 +64,8 @@ def observe(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> Pool
     parked = any(c.waits_for_quota and c.parked_for is not None and not c.closing for c in status.clusters)
     makes = any(isinstance(act, Make) for act in plan.acts)
     if not (plan.acts or parked or plan.surplus != marked):
-        pool.set_report(
-            conn,
-            _report(catalogue.pool, status, plan.held_back, Quota()),
-            at_most_every=REPORT_EVERY,
-        )
+        held = _report(catalogue.pool, status, plan.held_back, Quota())
+        report.write(conn, About.POOL, held, at_most_every=REPORT_EVERY)
         return PoolStatus(due=False, asks_quota=False)
     return PoolStatus(due=True, asks_quota=makes or parked)
 
@@ -84,9 +82,8 @@ def tend(conn: Connection, catalogue: Catalogue, digest_of: DigestOf, quota: Quo
         for act in plan.acts:
             _record(conn, act, by_name)
         status = _observed(conn, catalogue, digest_of)
-        pool.set_report(
-            conn, _report(catalogue.pool, status, plan.held_back, quota), at_most_every=REPORT_EVERY
-        )
+        held = _report(catalogue.pool, status, plan.held_back, quota)
+        report.write(conn, About.POOL, held, at_most_every=REPORT_EVERY)
     return len(plan.acts)
 
 

@@ -3,10 +3,9 @@
 All of it only records. The engine reads an approved purge as part of what a closed tenant should be, and
 deletes (see `domain.planner`).
 
-Nothing is deleted while the customer has any subscription that has not ended. Who returns to Stripe gets a
-new one, for which a new and empty tenant is made; so the closed tenant may well be what a paying customer
-asks for, and the registry can't tell. It is refused to whoever asks, and again before the first step that
-deletes (`heed_return`).
+Nothing is deleted while there is a contract that has not ended and that is for the tenant, or of which nobody
+knows yet which of its customer's tenants it is for: the closed one may well be what a paying customer asks
+for. It is refused to whoever asks, and again before the first step that deletes (`heed_return`).
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from controlplane.domain.tenant import Lifecycle
 from controlplane.store import (
     audit,
     cluster,
+    contract,
     data_copy,
     placement,
     purge,
     route,
-    subscription,
     tenant,
     transfer,
 )
@@ -75,7 +74,7 @@ def withdraw_for_return(conn: Connection, tenant_id: str, *, actor: str) -> None
 
 
 def heed_return(conn: Connection, tenant_id: str, *, actor: str) -> str | None:
-    """Hold a closed tenant against its customer's subscriptions, within the caller's transaction.
+    """Hold a closed tenant against its customer's contracts, within the caller's transaction.
 
     Where one has not ended: the purge that was asked for is withdrawn, a person is notified, and the answer
     is why. Where all have, that need is over; None, as for a tenant that is not in its retention."""
@@ -95,7 +94,7 @@ def heed_return(conn: Connection, tenant_id: str, *, actor: str) -> str | None:
 
 def order_by_policy(conn: Connection, tenant_id: str) -> bool:
     """The plan says that nobody need be asked: order the purge if it is due. Within the caller's
-    transaction; False where one was asked for already, or the customer has a subscription."""
+    transaction; False where one was asked for already, or its customer has a contract."""
     row = tenant.get(conn, tenant_id, lock=True)
     if purge.of_tenant(conn, row.id) is not None or tenant.retention_left(conn, row.id) != 0.0:
         return False
@@ -124,7 +123,7 @@ def certificate(conn: Connection, tenant_id: str) -> dict[str, object]:
 
 
 def _kept_for(conn: Connection, row: TenantRow) -> str | None:
-    live = subscription.live_of_customer(conn, row.customer_id)
+    live = contract.live_of_tenant(conn, row.id)
     return kept_for(row.customer_id, live, clone=row.clone_of is not None)
 
 

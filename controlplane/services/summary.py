@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from controlplane.domain.tenant import Lifecycle, Phase, TenantSpec, phase_of
-from controlplane.store import freeze, subscription, summary
-from controlplane.store.freeze import FreezeRow
+from controlplane.store import contract, hold, report, summary
+from controlplane.store.hold import HoldRow
 from controlplane.store.registry import Connection
+from controlplane.store.report import About, Report
 from controlplane.store.summary import ClusterCounts, InboxCounts, TenantGroup
 
 
@@ -21,8 +22,9 @@ class Summary:
     clusters: ClusterCounts
     operations: dict[str, int]
     inbox: InboxCounts
-    subscriptions: dict[str, int]
-    freezes: list[FreezeRow]
+    contracts: dict[str, int]
+    comparison: Report | None
+    freezes: list[HoldRow]
 
 
 def show(conn: Connection) -> Summary:
@@ -38,8 +40,9 @@ def show(conn: Connection) -> Summary:
             clusters=summary.clusters(conn),
             operations=summary.open_operations(conn),
             inbox=summary.inbox(conn),
-            subscriptions=subscription.counts(conn),
-            freezes=freeze.in_force(conn),
+            contracts=contract.counts(conn),
+            comparison=report.read(conn, About.COMPARISON),
+            freezes=hold.freezes(conn),
         )
 
 

@@ -1,4 +1,4 @@
-"""Tenants: bring one to what its subscription says, look again, show."""
+"""Tenants: bring one to what its contracts say, look again, show."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from controlplane.services import clusters, purges
 from controlplane.store import (
     audit,
     cluster,
-    freeze,
+    contract,
+    hold,
     hostname,
     job,
     operation,
@@ -27,7 +28,8 @@ from controlplane.store import (
     tenant,
     transfer,
 )
-from controlplane.store.freeze import FreezeRow
+from controlplane.store.contract import ContractRow
+from controlplane.store.hold import HoldRow
 from controlplane.store.hostname import HostnameRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.placement import Login
@@ -38,11 +40,12 @@ from controlplane.store.transfer import TransferRow
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a subscription asks for: see `domain.billing.Apply`."""
+    """What its contracts ask for: see `domain.binding.Asked`. `display_name`: None for the one that it has,
+    or none."""
 
     tenant_id: str
     customer_id: str
-    display_name: str
+    display_name: str | None
     requested_slug: str | None
     spec: TenantSpec
     paid_at: datetime | None
@@ -60,7 +63,9 @@ class TenantDetail:
     """The application's, of the placement."""
     transfer: TransferRow | None
     """The last one."""
-    freezes: list[FreezeRow]
+    contracts: list[ContractRow]
+    holds: list[HoldRow]
+    freezes: list[HoldRow]
     """Under which nothing of it is begun, or no Terraform."""
 
 
@@ -84,7 +89,7 @@ def bring_to(conn: Connection, request: Request, catalogue: Catalogue, *, actor:
         )
         changed = True
     else:
-        changed = False
+        changed = _follow(conn, row, request, actor=actor)
         if row.spec.lifecycle is not Lifecycle.ACTIVE and request.spec.lifecycle is Lifecycle.ACTIVE:
             release.welcome_back(conn, row.id)
     spec, taken = _claim_domains(conn, request)
@@ -99,8 +104,6 @@ def bring_to(conn: Connection, request: Request, catalogue: Catalogue, *, actor:
         )
     if row is not None:
         _turn(conn, row, spec, catalogue, actor=actor)
-    if row is not None and row.runbook == "parked-subscription":
-        tenant.set_attention(conn, request.tenant_id, reason=None, runbook=None)
     refused = () if spec.lifecycle is Lifecycle.CLOSED else (*request.refused, *taken)
     recorded = tenant.set_refused_domains(conn, request.tenant_id, refused)
     for warning in (*request.warnings, *map(str, taken)):
@@ -112,13 +115,28 @@ def bring_to(conn: Connection, request: Request, catalogue: Catalogue, *, actor:
                 resource=request.tenant_id,
                 detail={"warning": warning},
             )
-    if spec.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
-        place(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
+    plan = catalogue.plans.get(spec.plan)  # None for one that has left it: the engine says so
+    if plan is None:
+        pass
+    elif spec.lifecycle is Lifecycle.ACTIVE and placement.current(conn, request.tenant_id) is None:
+        place(conn, request.tenant_id, plan, actor=actor)
         changed = True
     elif row is not None and changed and spec.lifecycle is not Lifecycle.CLOSED:
-        _reshape(conn, request.tenant_id, catalogue.plan(spec.plan), actor=actor)
+        _reshape(conn, request.tenant_id, plan, actor=actor)
     if changed:
         job.ensure(conn, JobKind.TENANT, request.tenant_id, reason=reason, actor=actor)
+
+
+def _follow(conn: Connection, row: TenantRow, request: Request, *, actor: str) -> bool:
+    """Who pays for it and what that customer is called now; True where its routes have to say so."""
+    if tenant.set_customer(conn, row.id, request.customer_id):
+        detail: dict[str, object] = {"from": row.customer_id, "to": request.customer_id}
+        audit.append(conn, actor=actor, action="tenant.customer", resource=row.id, detail=detail)
+    if request.display_name is None or not tenant.rename(conn, row.id, request.display_name):
+        return False
+    detail = {"from": row.display_name, "to": request.display_name}
+    audit.append(conn, actor=actor, action="tenant.rename", resource=row.id, detail=detail)
+    return True
 
 
 def _turn(conn: Connection, row: TenantRow, spec: TenantSpec, catalogue: Catalogue, *, actor: str) -> None:
@@ -143,7 +161,7 @@ def _insert(conn: Connection, request: Request) -> str:
                 conn,
                 tenant_id=request.tenant_id,
                 slug=candidate,
-                display_name=request.display_name,
+                display_name=request.display_name or candidate,
                 customer_id=request.customer_id,
                 spec=replace(request.spec, custom_domains=()),
                 paid_at=request.paid_at,
@@ -220,5 +238,7 @@ def show(conn: Connection, name: str) -> TenantDetail:
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
         login=None if placed is None else placement.login(conn, placed, "app"),
         transfer=transfer.latest(conn, row.id),
-        freezes=freeze.in_force(conn, freeze.scopes(row.id, None if placed is None else placed.cluster_id)),
+        contracts=contract.of_tenant(conn, row.id),
+        holds=hold.of_tenant(conn, row.id),
+        freezes=hold.freezes(conn, hold.scopes(row.id, None if placed is None else placed.cluster_id)),
     )

@@ -155,13 +155,21 @@ class LeaseSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings(CertificateSettings, TerraformSettings, SharedSettings, DutySettings, LeaseSettings):
+class StripeSettings(Settings):
+    """What reads from Stripe."""
+
+    stripe_api_key: str = _from(read.stripe_api_key, secret=True)
+    stripe_api_base: str | None = _from(read.api_base, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings(
+    CertificateSettings, TerraformSettings, StripeSettings, SharedSettings, DutySettings, LeaseSettings
+):
     """Workers hold every credential but the callers' tokens."""
 
     environment: str = _from(read.environment_name, default="production")
     cache_url: str = _from(read.redis_url, secret=True)
-    stripe_api_key: str = _from(read.stripe_api_key, secret=True)
-    stripe_api_base: str | None = _from(read.api_base, default=None)
     cloudflare_api_token: str = _from(read.cloudflare_token, secret=True)
     cloudflare_api_base: str | None = _from(read.api_base, default=None)
     cloudflare_zone_id: str = _from(read.cloudflare_zone_id)

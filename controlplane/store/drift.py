@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 from controlplane.domain.placement import Placement
@@ -22,8 +21,8 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         tenants = conn.execute(
             "SELECT t.id, t.spec->>'lifecycle' AS lifecycle, t.ready_at IS NOT NULL AS made,"
-            " s.id AS subscription_id, t.clone_of IS NOT NULL AS internal"
-            " FROM tenant t LEFT JOIN subscription s ON s.tenant_id = t.id"
+            " ARRAY(SELECT id FROM contract WHERE tenant_id = t.id ORDER BY id) AS contracts,"
+            " t.clone_of IS NOT NULL AS internal FROM tenant t"
         ).fetchall()
         placements = conn.execute(
             "SELECT tenant_id, number, cluster_id, state FROM placement WHERE state <> 'purged'"
@@ -43,18 +42,17 @@ def read(conn: Connection, *, since: datetime) -> Registry:
             "SELECT DISTINCT resource_id FROM operation"
             " WHERE state IN ('waiting', 'running') OR finished_at >= %s"
             " UNION SELECT id FROM tenant WHERE generation <> observed_generation"
-            " UNION SELECT subscription_id FROM stripe_event"
-            "  WHERE subscription_id IS NOT NULL AND handled_at >= %s",
+            " UNION SELECT unnest(ARRAY[subject, contract_id]) FROM stripe_event"
+            "  WHERE state = 'received' OR handled_at >= %s",
             [since, since],
         ).fetchall()
-        waiting = conn.execute("SELECT body FROM stripe_event WHERE state = 'received'").fetchall()
     placed = [
         (row["state"], Placement(row["tenant_id"], row["number"], row["cluster_id"])) for row in placements
     ]
     return Registry(
         tenants={
             row["id"]: TenantEntry(
-                row["id"], Lifecycle(row["lifecycle"]), row["made"], row["subscription_id"], row["internal"]
+                row["id"], Lifecycle(row["lifecycle"]), row["made"], tuple(row["contracts"]), row["internal"]
             )
             for row in tenants
         },
@@ -63,15 +61,5 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         clusters={row["id"]: ClusterEntry(**row) for row in clusters},
         hostnames={row["host"]: HostnameEntry(**row) for row in hostnames},
         routes={row["host"]: {**row["payload"], "epoch": row["epoch"]} for row in routes},
-        busy=frozenset(row["resource_id"] for row in busy) | {_subject(row["body"]) for row in waiting},
+        busy=frozenset(row["resource_id"] for row in busy),
     )
-
-
-def _subject(body: bytes) -> str:
-    """The subscription that an event is about which nobody has handled yet; "" where it names none."""
-    try:
-        about = json.loads(body)["data"]["object"]
-        name = about["id"] if about.get("object") == "subscription" else about.get("subscription")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
-    return name if isinstance(name, str) else ""

@@ -11,7 +11,7 @@ from psycopg.sql import SQL
 from controlplane.domain.billing import EventState
 from controlplane.domain.job import JobKind
 from controlplane.store import job
-from controlplane.store.registry import Connection, exists, one, select, transition
+from controlplane.store.registry import Connection, column, columns, exists, one, query, select, transition
 
 ACTOR = "billing"
 
@@ -26,7 +26,7 @@ class EventRow:
     received_at: datetime
     state: EventState
     reason: str | None
-    subscription_id: str | None
+    contract_id: str | None
     subject: str
     handled_at: datetime | None
 
@@ -109,14 +109,36 @@ def finish(
     state: EventState,
     *,
     reason: str | None,
-    subscription_id: str | None,
+    contract_id: str | None,
 ) -> None:
     """received → `state`, within the transaction of the job's holder. Passes over those that somebody has
     dismissed meanwhile."""
     conn.execute(
         "UPDATE stripe_event SET state = %s, reason = %s, handled_at = clock_timestamp(),"
-        " subscription_id = coalesce(%s, subscription_id) WHERE id = ANY(%s) AND state = 'received'",
-        [state, reason, subscription_id, list(event_ids)],
+        " contract_id = coalesce(%s, contract_id) WHERE id = ANY(%s) AND state = 'received'",
+        [state, reason, contract_id, list(event_ids)],
+    )
+
+
+def mend(conn: Connection, contract_ids: Sequence[str], customer_id: str | None) -> None:
+    """Those that were parked about these contracts, or about this customer as a whole, have their cause
+    behind them."""
+    conn.execute(
+        "UPDATE stripe_event SET state = 'applied', reason = 'what it was parked for is over'"
+        " WHERE state = 'parked' AND (contract_id = ANY(%s) OR subject = %s)",
+        [list(contract_ids), customer_id],
+    )
+
+
+def unheard(conn: Connection, customer_ids: Sequence[str], *, since: datetime) -> list[str]:
+    """Those of them about whom no event has come since; nor in the quarter of an hour before, in which one
+    may have been on its way."""
+    return column(
+        conn,
+        "SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM stripe_event"
+        "  WHERE received_at >= %s::timestamptz - interval '15 minutes' AND (subject = name"
+        "   OR contract_id IN (SELECT id FROM contract WHERE customer_id = name))) ORDER BY name",
+        [list(customer_ids), since],
     )
 
 
@@ -139,8 +161,38 @@ def replay(conn: Connection, event_id: str, *, customer_id: str | None) -> None:
         EventState.RECEIVED,
         "reason = 'replay asked for', handled_at = NULL",
     )
-    with job.caused_by(event=event_id):
+    ask_again(conn, row, customer_id=customer_id)
+
+
+def ask_again(conn: Connection, row: EventRow, *, customer_id: str | None) -> None:
+    """For the intake of an event that is received anew."""
+    with job.caused_by(event=row.id):
         job.ensure(conn, JobKind.INTAKE, row.subject, reason="replay", actor=ACTOR, lock=customer_id)
+
+
+_PARKED_BECAUSE = "FROM stripe_event WHERE state = 'parked' AND strpos(reason, %(text)s) > 0"
+_LONGEST = _PARKED_BECAUSE + " ORDER BY handled_at, id LIMIT %(limit)s"
+
+
+def parked_because(conn: Connection, text: str, *, limit: int) -> list[EventRow]:
+    """Whose reason has this in it; those that have been parked for the longest."""
+    return select(conn, EventRow, _LONGEST, {"text": text, "limit": limit}).fetchall()
+
+
+def count_parked_because(conn: Connection, text: str) -> int:
+    [number] = column(conn, "SELECT count(*) " + _PARKED_BECAUSE, {"text": text})
+    return int(number)
+
+
+def replay_parked_because(conn: Connection, text: str, *, limit: int) -> list[EventRow]:
+    """Have the same received anew; `ask_again` is the caller's."""
+    statement = (
+        "WITH found AS MATERIALIZED (SELECT id AS found_id " + _LONGEST + " FOR UPDATE)"  # noqa: S608 — ours
+        " UPDATE stripe_event SET state = 'received', reason = 'replay asked for', handled_at = NULL"
+        " FROM found WHERE id = found_id RETURNING " + columns(EventRow)
+    )
+    found = query(conn, EventRow, statement, {"text": text, "limit": limit})
+    return sorted(found, key=lambda row: (row.received_at, row.id))
 
 
 def dismiss(conn: Connection, event_id: str, *, reason: str) -> None:

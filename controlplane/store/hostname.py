@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,20 @@ def owner(conn: Connection, host: str) -> str | None:
     """The tenant that has this host."""
     row = conn.execute("SELECT tenant_id FROM hostname WHERE host = %s", [host]).fetchone()
     return None if row is None else str(row["tenant_id"])
+
+
+def free_of_refused(conn: Connection, tenant_ids: Sequence[str]) -> dict[str, set[str]]:
+    """By tenant, the custom domains that it did not get and that are nobody else's by now."""
+    rows = conn.execute(
+        "SELECT t.id, d->>'host' AS host FROM tenant t, jsonb_array_elements(t.refused_domains) d"
+        " WHERE t.id = ANY(%s)"
+        " AND NOT EXISTS (SELECT FROM hostname h WHERE h.host = d->>'host' AND h.tenant_id <> t.id)",
+        [list(tenant_ids)],
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["id"], set()).add(row["host"])
+    return found
 
 
 def of_tenant(conn: Connection, tenant_id: str) -> list[HostnameRow]:

@@ -199,7 +199,10 @@ def start_now(conn: Connection, kind: JobKind, subject: str, *, actor: str) -> N
 
 _COLUMNS = SQL(", ").join(Identifier("job", f.name) for f in fields(Job) if f.name != "orphan")
 _CLASSES = sorted(int(priority) for priority in Priority)
-ICE = SQL("ice AS MATERIALIZED (SELECT scope FROM frozen WHERE lifted_at IS NULL AND ends_at > now())")
+ICE = SQL(
+    "ice AS MATERIALIZED (SELECT scope FROM hold"
+    " WHERE kind = 'freeze' AND lifted_at IS NULL AND ends_at > now())"
+)
 """What `NOT_FROZEN` compares with: an entry of the statement's WITH."""
 NOT_FROZEN = SQL("""
            AND NOT EXISTS (SELECT FROM ice WHERE scope = 'all')
@@ -385,7 +388,7 @@ _BEAT = SQL("""
       INSERT INTO process (id, lanes, version) VALUES (%(holder)s, %(lanes)s, %(version)s)
       ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(), lanes = excluded.lanes),
     ice AS MATERIALIZED (
-      SELECT scope FROM frozen WHERE lifted_at IS NULL AND ends_at > now() AND interrupts)
+      SELECT scope FROM hold WHERE kind = 'freeze' AND lifted_at IS NULL AND ends_at > now() AND interrupts)
     UPDATE job w SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
      WHERE holder = %(holder)s AND state = 'running' AND fencing_token = ANY(%(tokens)s) {not_frozen}
     RETURNING fencing_token

@@ -11,8 +11,9 @@ import logging
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
+from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import LeaseLost
@@ -28,7 +29,7 @@ class NotificationRow:
 
     seq: int
     id: str
-    tenant_id: str
+    tenant_id: str | None
     kind: str
     payload: dict[str, Any]
     state: NotificationState
@@ -41,25 +42,40 @@ class NotificationRow:
 
 def add(conn: Connection, tenant_id: str, kind: NotificationKind, *, once: str, **data: Any) -> None:
     """Within the transaction of what it tells of. `data`: JSON, no secret."""
+    _insert(
+        conn,
+        "SELECT id, jsonb_build_object('tenant', id, 'slug', slug, 'customer', customer_id) AS about"
+        " FROM tenant WHERE id = %(tenant)s",
+        kind,
+        {"tenant": tenant_id, "source": "tenant", "once": once, "data": Jsonb(data)},
+    )
+
+
+def add_for_billing(conn: Connection, kind: NotificationKind, *, once: str, **data: Any) -> None:
+    """As `add`, of what is no tenant's: a contract that waits for a person, billing as a whole."""
+    _insert(
+        conn,
+        "SELECT NULL AS id, '{}'::jsonb AS about",
+        kind,
+        {"source": "billing", "once": once, "data": Jsonb(data)},
+    )
+
+
+def _insert(conn: Connection, about: LiteralString, kind: NotificationKind, values: dict[str, Any]) -> None:
     row = conn.execute(
-        "INSERT INTO notification (id, tenant_id, kind, once, payload)"
-        " SELECT %(id)s, t.id, %(kind)s, %(once)s, jsonb_build_object("
-        "   'type', 'tenant.' || %(kind)s::text,"
-        "   'timestamp', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),"
-        "   'data', jsonb_build_object('tenant', t.id, 'slug', t.slug, 'customer', t.customer_id)"
-        "      || %(data)s::jsonb)"
-        " FROM tenant t WHERE t.id = %(tenant)s"
-        " ON CONFLICT ON CONSTRAINT notification_once DO NOTHING RETURNING id",
-        {
-            "id": f"msg_{secrets.token_hex(16)}",
-            "tenant": tenant_id,
-            "kind": kind.value,
-            "once": once,
-            "data": Jsonb(data),
-        },
+        SQL(
+            "INSERT INTO notification (id, tenant_id, kind, once, payload)"
+            " SELECT %(id)s, t.id, %(kind)s, %(once)s, jsonb_build_object("
+            "   'type', %(source)s || '.' || %(kind)s::text, 'timestamp',"
+            "   to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),"
+            "   'data', t.about || %(data)s::jsonb)"
+            " FROM ({}) t"
+            " ON CONFLICT ON CONSTRAINT notification_once DO NOTHING RETURNING id, tenant_id"
+        ).format(SQL(about)),
+        {**values, "id": f"msg_{secrets.token_hex(16)}", "kind": kind.value},
     ).fetchone()
     if row is not None:
-        log.info("notification %s: tenant %s %s", row["id"], tenant_id, kind.value)
+        log.info("notification %s: %s %s", row["id"], row["tenant_id"] or "billing", kind.value)
 
 
 def next_due(conn: Connection) -> NotificationRow | None:

@@ -1,13 +1,10 @@
-"""The warm pool's view of all clusters, and what the last observation of it found."""
+"""The warm pool's view of all clusters."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 from psycopg.sql import SQL
-from psycopg.types.json import Jsonb
 
 from controlplane.domain.pool import Settled
 from controlplane.store.cluster import ClusterRow
@@ -28,12 +25,6 @@ class PooledCluster(ClusterRow):
     surplus_for: float | None = field(metadata={"sql": _age("c.surplus_since")})
     parked_for: float | None = field(metadata={"sql": _age("o.finished_at")})
     stack_digest: str | None = field(metadata={"sql": "s.digest"})
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    content: dict[str, Any]
-    observed_at: datetime
 
 
 def hold(conn: Connection) -> bool:
@@ -84,21 +75,4 @@ def mark_surplus(conn: Connection, cluster_ids: list[str]) -> None:
         "UPDATE cluster SET surplus_since = CASE WHEN id = ANY(%(ids)s) THEN clock_timestamp() END"
         " WHERE destroyed_at IS NULL AND (surplus_since IS NOT NULL) <> (id = ANY(%(ids)s))",
         {"ids": cluster_ids},
-    )
-
-
-def report(conn: Connection) -> Report | None:
-    """None before the first look."""
-    row = conn.execute("SELECT report, observed_at FROM pool").fetchone()
-    return None if row is None else Report(row["report"], row["observed_at"])
-
-
-def set_report(conn: Connection, content: dict[str, Any], *, at_most_every: float) -> None:
-    """Written where it says something new, and else only every so many seconds, as a sign of life."""
-    conn.execute(
-        "INSERT INTO pool (report) VALUES (%(content)s)"
-        " ON CONFLICT (id) DO UPDATE SET report = excluded.report, observed_at = clock_timestamp()"
-        " WHERE pool.report <> excluded.report"
-        "    OR pool.observed_at < clock_timestamp() - make_interval(secs => %(every)s)",
-        {"content": Jsonb(content), "every": at_most_every},
     )

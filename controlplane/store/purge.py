@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.purge import PurgeState
-from controlplane.store.registry import Connection, exists, one, returning, select, transition
+from controlplane.store.registry import Connection, column, one, returning, select, transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,13 @@ def begin(conn: Connection, purge_id: int) -> bool:
 
 def begun(conn: Connection, tenant_id: str) -> bool:
     """Is this tenant's data gone, or going?"""
-    return exists(conn, "SELECT FROM purge WHERE tenant_id = %s AND begun_at IS NOT NULL", [tenant_id])
+    return tenant_id in begun_of(conn, [tenant_id])
+
+
+def begun_of(conn: Connection, tenant_ids: Sequence[str]) -> set[str]:
+    """Those of them whose data is gone, or going."""
+    statement = "SELECT tenant_id FROM purge WHERE tenant_id = ANY(%s) AND begun_at IS NOT NULL"
+    return set(column(conn, statement, [list(tenant_ids)]))
 
 
 def finish(conn: Connection, purge_id: int, *, certificate: dict[str, Any]) -> None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from controlplane.domain.billing import ENDED
 from controlplane.domain.placement import Placement
 from controlplane.domain.status import HostnameStatus
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.contract import LIVE_OF_TENANT
 from controlplane.store.data_copy import NEEDED, CopyRow
 from controlplane.store.placement import Login
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection, Together, one
 from controlplane.store.stack import StackRow
-from controlplane.store.tenant import RETENTION_LEFT, TenantRow
+from controlplane.store.tenant import REDIRECTS, RETENTION_LEFT, TenantRow
 from controlplane.store.transfer import TransferRow
 
 
@@ -26,8 +26,8 @@ from controlplane.store.transfer import TransferRow
 class Around:
     """What is counted, listed or measured. `routed`: the hosts that were ever routed to it, with the status
     decided last. `begun`: a run of its stack may have left something behind. Seconds: `next_poll` of its
-    hostnames, `retention_left` of a closed tenant, `copy_left` of what its purge keeps. `live`: of a closed
-    tenant, its customer's subscriptions that have not ended."""
+    hostnames, `retention_left` of a closed tenant, `copy_left` of what its purge keeps, `redirects` of each
+    former slug. `live`: of a closed tenant, its contracts that have not ended."""
 
     routed: dict[str, str] = field(
         metadata={
@@ -57,6 +57,7 @@ class Around:
         }
     )
     retention_left: float | None = field(metadata={"sql": RETENTION_LEFT})
+    redirects: dict[str, float] = field(metadata={"sql": REDIRECTS})
     copy_left: float | None = field(
         metadata={
             "sql": "CASE WHEN copy.state = 'kept' THEN"
@@ -65,10 +66,9 @@ class Around:
     )
     live: list[tuple[str, str | None]] = field(
         metadata={
-            "sql": "CASE WHEN t.closed_at IS NULL THEN '[]' ELSE (SELECT coalesce(jsonb_agg("
-            "  jsonb_build_object('id', id, 'status', status) ORDER BY first_event_at, id), '[]')"
-            "  FROM subscription WHERE customer_id = t.customer_id"
-            "   AND coalesce(status, '') <> ALL(%(ended)s)) END",
+            "sql": "CASE WHEN t.closed_at IS NULL THEN '[]' ELSE (SELECT coalesce(jsonb_agg("  # noqa: S608 — ours
+            "  jsonb_build_object('id', c.id, 'status', c.terms->>'status')"
+            f"  ORDER BY c.first_event_at, c.id), '[]') FROM contract c WHERE {LIVE_OF_TENANT}) END",
             "read": lambda found: [(one["id"], one["status"]) for one in found],
         }
     )
@@ -121,7 +121,7 @@ _OF_CLUSTER = Together(
 
 def of_tenant(conn: Connection, tenant_id: str) -> dict[str, Any]:
     """By the names above. Raises NotFound."""
-    return one(_OF_TENANT.fetch(conn, {"id": tenant_id, "ended": list(ENDED)}), f"tenant {tenant_id}")
+    return one(_OF_TENANT.fetch(conn, {"id": tenant_id}), f"tenant {tenant_id}")
 
 
 def of_cluster(conn: Connection, cluster_id: str) -> dict[str, Any]:

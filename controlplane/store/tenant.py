@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from psycopg.errors import UniqueViolation
 from psycopg.sql import SQL
@@ -29,15 +30,19 @@ _TOLD = {
 
 
 class SlugTaken(Conflict):
-    """Another tenant has this slug."""
+    """Another tenant has this slug, or had it and redirects from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TenantRow:
-    """`purge_after`: the end of its retention; `purged_at`: since then nothing is left of it outside."""
+    """`former_slugs`: until when the host of each leads to that of `slug`. `purge_after`: the end of its
+    retention; `purged_at`: since then nothing is left of it outside."""
 
     id: str
     slug: str
+    former_slugs: dict[str, datetime] = field(
+        metadata={"read": lambda found: {slug: datetime.fromisoformat(end) for slug, end in found.items()}}
+    )
     display_name: str
     customer_id: str
     spec: TenantSpec
@@ -96,28 +101,56 @@ def insert(
 
     Raises SlugTaken; the caller's transaction stays usable (a savepoint is around the insert).
     """
+    with _takes(slug), conn.transaction():
+        _lock_slugs(conn, slug)
+        require_free_slug(conn, slug, tenant_id)
+        conn.execute(
+            "INSERT INTO tenant"
+            " (id, slug, display_name, customer_id, spec, paid_at, release, clone_of)"
+            " VALUES (%(id)s, %(slug)s, %(name)s, %(customer)s, %(spec)s, %(paid)s, %(release)s,"
+            "  %(clone_of)s)",
+            {
+                "id": tenant_id,
+                "slug": slug,
+                "name": display_name,
+                "customer": customer_id,
+                "spec": Jsonb(spec.to_json()),
+                "paid": paid_at,
+                "release": release,
+                "clone_of": clone_of,
+            },
+        )
+
+
+@contextmanager
+def _takes(slug: str) -> Iterator[None]:
+    """The index of slugs that tenants have has the last word."""
     try:
-        with conn.transaction():
-            conn.execute(
-                "INSERT INTO tenant"
-                " (id, slug, display_name, customer_id, spec, paid_at, release, clone_of)"
-                " VALUES (%(id)s, %(slug)s, %(name)s, %(customer)s, %(spec)s, %(paid)s, %(release)s,"
-                "  %(clone_of)s)",
-                {
-                    "id": tenant_id,
-                    "slug": slug,
-                    "name": display_name,
-                    "customer": customer_id,
-                    "spec": Jsonb(spec.to_json()),
-                    "paid": paid_at,
-                    "release": release,
-                    "clone_of": clone_of,
-                },
-            )
+        yield
     except UniqueViolation as error:
         if error.diag.constraint_name == "tenant_slug_taken":
             raise SlugTaken(f"slug {slug} is taken") from error
         raise
+
+
+def _lock_slugs(conn: Connection, *slugs: str) -> None:
+    """Until the end of the transaction nobody else takes one of these, nor gives it up: a slug that a tenant
+    has is found by a unique index and one that it had by none, and in between it must not slip through.
+    In order, so that two who want both wait for each other and never for ever."""
+    for slug in sorted(slugs):
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('slug:' || %s, 0))", [slug])
+
+
+def require_free_slug(conn: Connection, slug: str, tenant_id: str | None) -> None:
+    """Of all others than this tenant. Raises SlugTaken."""
+    row = conn.execute(
+        "SELECT id, former_slugs->>%(slug)s AS until FROM tenant WHERE id IS DISTINCT FROM %(id)s"
+        " AND (slug = %(slug)s OR (former_slugs <> '{}' AND former_slugs ? %(slug)s)) LIMIT 1",
+        {"slug": slug, "id": tenant_id},
+    ).fetchone()
+    if row is not None:
+        until = "" if row["until"] is None else f": it leads to tenant {row['id']} until {row['until']}"
+        raise SlugTaken(f"slug {slug} is taken{until}")
 
 
 def get(conn: Connection, tenant_id: str, *, lock: bool = False) -> TenantRow:
@@ -130,12 +163,15 @@ def find(conn: Connection, tenant_id: str, *, lock: bool = False) -> TenantRow |
     return select(conn, TenantRow, rest, [tenant_id]).fetchone()
 
 
-def lock_of_customer(conn: Connection, customer_id: str) -> list[TenantRow]:
-    """All tenants of one customer, locked in the order of their ids, so that two who do this at once wait
-    for each other and never for ever."""
-    return select(
-        conn, TenantRow, "FROM tenant WHERE customer_id = %s ORDER BY id FOR UPDATE", [customer_id]
-    ).fetchall()
+def of_customers(conn: Connection, customer_ids: Sequence[str], *, lock: bool = False) -> list[TenantRow]:
+    """Theirs, and those that contracts of theirs are bound to. `lock`: in the order of their ids, so that two
+    who do this at once wait for each other and never for ever."""
+    rest = (
+        "FROM tenant WHERE customer_id = ANY(%(ids)s)"
+        " OR id IN (SELECT tenant_id FROM contract WHERE customer_id = ANY(%(ids)s)) ORDER BY id"
+    )
+    values = {"ids": list(customer_ids)}
+    return select(conn, TenantRow, f"{rest} FOR UPDATE" if lock else rest, values).fetchall()
 
 
 def find_by_slug(conn: Connection, slug: str) -> TenantRow | None:
@@ -159,6 +195,61 @@ def set_spec(conn: Connection, tenant_id: str, spec: TenantSpec) -> bool:
         conn.execute(
             "UPDATE tenant SET spec = %s, generation = generation + 1 WHERE id = %s AND spec <> %s",
             [data, tenant_id, data],
+        ).rowcount
+        > 0
+    )
+
+
+def rename(conn: Connection, tenant_id: str, display_name: str) -> bool:
+    """Its name is a part of what its routes say, so the generation rises; False where that is its name."""
+    return (
+        conn.execute(
+            "UPDATE tenant SET display_name = %s, generation = generation + 1"
+            " WHERE id = %s AND display_name <> %s",
+            [display_name, tenant_id, display_name],
+        ).rowcount
+        > 0
+    )
+
+
+def redirect_end(conn: Connection, days: int) -> datetime:
+    """So many days from now, by the clock that judges it."""
+    [until] = column(conn, "SELECT clock_timestamp() + make_interval(days => %s)", [days])
+    return cast(datetime, until)
+
+
+def set_slug(conn: Connection, row: TenantRow, slug: str, *, until: datetime) -> None:
+    """It is called `slug`; the one that it has, which `row` as it was locked says, leads there until then.
+    One of its former slugs is no former one any more.
+
+    Raises SlugTaken; the caller's transaction stays usable.
+    """
+    with _takes(slug), conn.transaction():
+        _lock_slugs(conn, row.slug, slug)
+        require_free_slug(conn, slug, row.id)
+        conn.execute(
+            "UPDATE tenant SET slug = %(slug)s, generation = generation + 1,"
+            " former_slugs = (former_slugs - %(slug)s) || jsonb_build_object(slug, %(until)s::timestamptz)"
+            " WHERE id = %(id)s",
+            {"slug": slug, "until": until, "id": row.id},
+        )
+
+
+def release_slug(conn: Connection, tenant_id: str, slug: str) -> None:
+    """Anybody may have it from now on; nothing where it is not one of its former slugs whose time is over."""
+    conn.execute(
+        "UPDATE tenant SET former_slugs = former_slugs - %(slug)s"
+        " WHERE id = %(id)s AND (former_slugs->>%(slug)s)::timestamptz <= clock_timestamp()",
+        {"slug": slug, "id": tenant_id},
+    )
+
+
+def set_customer(conn: Connection, tenant_id: str, customer_id: str) -> bool:
+    """Who pays for it; False where that is so already."""
+    return (
+        conn.execute(
+            "UPDATE tenant SET customer_id = %s WHERE id = %s AND customer_id <> %s",
+            [customer_id, tenant_id, customer_id],
         ).rowcount
         > 0
     )
@@ -191,7 +282,7 @@ def mark_reconciled(conn: Connection, tenant_id: str, *, generation: int, observ
     """The spec of this generation is reality. False where the spec has moved on: look again. `observe_in`:
     seconds until the next periodic observation, None for never.
 
-    What needs attention is over with it, but for what is about the subscription and not about this pass: one
+    What needs attention is over with it, but for what is about its contracts and not about this pass: one
     that is parked, that the customer of a closed tenant pays again, or custom domains that are refused. Where
     the tenant was suspended or came back it is notified here, when it is so.
     """
@@ -204,7 +295,7 @@ def mark_reconciled(conn: Connection, tenant_id: str, *, generation: int, observ
             " next_observation_at = clock_timestamp() + make_interval(secs => %(look)s)"
             " FROM (SELECT o.observed_lifecycle AS before,"
             "        coalesce(o.runbook = %(return)s AND o.closed_at IS NOT NULL, false)"
-            "        OR EXISTS (SELECT FROM subscription"
+            "        OR EXISTS (SELECT FROM contract"
             "         WHERE tenant_id = %(id)s AND outcome = 'parked') AS keeps"
             "         FROM tenant o WHERE o.id = %(id)s) s"
             " WHERE t.id = %(id)s AND t.generation = %(generation)s"
@@ -236,7 +327,7 @@ def mark_ready(conn: Connection, tenant_id: str) -> None:
 
 
 def mark_closed(conn: Connection, tenant_id: str, *, retention_days: int) -> None:
-    """Its subscription has ended: the clock of its retention runs from now."""
+    """Its contracts have ended: the clock of its retention runs from now."""
     row = conn.execute(
         "UPDATE tenant SET closed_at = clock_timestamp(),"
         " purge_after = clock_timestamp() + make_interval(days => %s)"
@@ -269,6 +360,14 @@ RETENTION_LEFT = (
 )
 """Seconds until the data of tenant `t` may go, 0 from then on; NULL for one that is not closed, or is
 purged."""
+
+
+REDIRECTS = (
+    "(SELECT coalesce(jsonb_object_agg(key,"
+    "  greatest(extract(epoch FROM value::timestamptz - clock_timestamp())::float8, 0)), '{}')"
+    " FROM jsonb_each_text(t.former_slugs))"
+)
+"""The former slugs of tenant `t`, each with the seconds for which it still redirects, 0 from the end on."""
 
 
 def retention_left(conn: Connection, tenant_id: str) -> float | None:
@@ -359,7 +458,7 @@ def set_refused_domains(conn: Connection, tenant_id: str, refused: Sequence[Refu
 
 
 def end_return(conn: Connection, tenant_id: str) -> None:
-    """Its customer's subscriptions have ended. What else needs attention an observation finds, due now."""
+    """Its customer's contracts have ended. What else needs attention an observation finds, due now."""
     conn.execute(
         "UPDATE tenant SET needs_attention = NULL, runbook = NULL, next_observation_at = clock_timestamp()"
         " WHERE id = %s AND runbook = %s",
@@ -372,18 +471,11 @@ _MOMENT = "to_char(({}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00
 which an index can have."""
 
 
-def past_grace(conn: Connection, *, limit: int) -> list[TenantRow]:
-    """Tenants that are still served and whose grace is over, locked, in the order of their ids as whoever
-    locks several does."""
+def customers_past_grace(conn: Connection, *, limit: int) -> list[str]:
+    """Of tenants that are still served and whose grace is over."""
     over = "spec->>'lifecycle' = 'active' AND spec->>'grace_ends_at' <= " + _MOMENT.format("now()")
-    return select(
-        conn,
-        TenantRow,
-        f"FROM tenant WHERE {over} AND id IN"  # noqa: S608 — constants
-        f" (SELECT id FROM tenant WHERE {over} ORDER BY spec->>'grace_ends_at' LIMIT %s)"
-        " ORDER BY id FOR NO KEY UPDATE",
-        [limit],
-    ).fetchall()
+    statement = f"SELECT customer_id FROM tenant WHERE {over} ORDER BY spec->>'grace_ends_at' LIMIT %s"  # noqa: S608 — constants
+    return list(dict.fromkeys(column(conn, statement, [limit])))
 
 
 TRIAL_WARNING_DAYS = 3
@@ -409,7 +501,7 @@ def notify_trials(conn: Connection, *, limit: int) -> None:
 
 def due_for_observation(conn: Connection, *, limit: int) -> list[str]:
     """Tenants whose periodic observation has come; it is put off at once, so two that look don't both ask.
-    Locked as `past_grace` locks."""
+    Locked in the order of their ids, as whoever locks several does."""
     return column(
         conn,
         "WITH due AS (SELECT id FROM tenant WHERE id IN (SELECT id FROM tenant"

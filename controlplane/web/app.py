@@ -13,6 +13,7 @@ from controlplane.web import body, health, problem, request_log, stripe_webhook
 from controlplane.web.api import (
     actions,
     clusters,
+    contracts,
     events,
     exports,
     fleet,
@@ -26,7 +27,6 @@ from controlplane.web.api import (
     rollouts,
     routes,
     schema,
-    subscriptions,
     summary,
     tenants,
 )
@@ -62,7 +62,7 @@ def create_app(
     app.register_blueprint(stripe_webhook.blueprint(edge, settings))
     for resource in (tenants, actions, previews, operations, events, clusters, pool):
         app.register_blueprint(resource.blueprint(edge))
-    for resource in (subscriptions, routes, summary, purges, exports, notifications, fleet):
+    for resource in (contracts, routes, summary, purges, exports, notifications, fleet):
         app.register_blueprint(resource.blueprint(edge))
     for resource in (releases, rehearsals, rollouts, schema):
         app.register_blueprint(resource.blueprint(edge))

@@ -17,11 +17,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import stripe
 
+from controlplane.domain.billing import THIN
 from controlplane.domain.errors import Refused
 from controlplane.domain.safe_repr import safe_repr
 
@@ -41,14 +42,12 @@ class BadSignature(Refused):
 class Malformed(Refused):
     """The body is signed and can't be used; the message says why.
 
-    `event_id`: the event's id where that much could be read. `thin`: the event, where it is a thin one.
+    `event_id`: the event's id where that much could be read.
     """
 
-    def __init__(
-        self, message: str, *, event_id: str | None = None, thin: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, event_id: str | None = None) -> None:
         super().__init__(message)
-        self.event_id, self.thin = event_id, thin
+        self.event_id = event_id
 
 
 def verify_stripe(
@@ -58,8 +57,8 @@ def verify_stripe(
 
     `secrets`: the endpoint's signing secrets, any of which may have signed (two while one is being
     rolled). `now` in Unix seconds; the signature may be `tolerance` seconds older or newer. In what
-    is returned `id`, `type`, `created`, `livemode` and `data.object` are of their right types.
-    Raises BadSignature, Malformed.
+    is returned `id`, `type`, `created`, `livemode` and `data.object`, or of a thin event `related_object`,
+    are of their right types. Raises BadSignature, Malformed.
     """
     if tolerance <= 0 or not secrets:
         raise ValueError("expected a tolerance above 0 and a secret at least: without, nothing is checked")
@@ -155,27 +154,28 @@ def _event_id(event: Any) -> str | None:
 def _check_envelope(event: Any) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise Malformed(f"body: expected an event object, got {safe_repr(event)}")
-    event_id = _event_id(event)
-    if event.get("object") != "event":
-        found = safe_repr(event.get("object"))
-        raise Malformed(
-            f"object: expected event (a snapshot, not a thin event), got {found}",
-            event_id=event_id,
-            thin=event if event.get("object") == "v2.core.event" else None,
-        )
+    event_id, kind = _event_id(event), event.get("object")
+    if kind not in ("event", THIN):
+        raise Malformed(f"object: expected event or {THIN}, got {safe_repr(kind)}", event_id=event_id)
     if event_id is None:
         raise Malformed(f"id: expected evt_…, got {safe_repr(event.get('id'))}")
-    data = event.get("data")
-    fields: tuple[tuple[str, object, type, str], ...] = (
+    fields: list[tuple[str, object, type, str]] = [
         ("type", event.get("type"), str, "text"),
-        ("created", event.get("created"), int, "seconds since 1970"),
         ("livemode", event.get("livemode"), bool, "true or false"),
-        ("data", data, dict, "an object"),
-        ("data.object", data.get("object") if isinstance(data, dict) else None, dict, "an object"),
-    )
-    for name, value, kind, expected in fields:
-        if type(value) is not kind:  # isinstance would take true for a number
+    ]
+    if kind == THIN:
+        related = event.get("related_object")
+        fields.append(("created", event.get("created"), str, "a time"))
+        fields.append(("related_object", {} if related is None else related, dict, "an object or null"))
+    else:
+        data = event.get("data")
+        found = data.get("object") if isinstance(data, dict) else None
+        fields.append(("created", event.get("created"), int, "seconds since 1970"))
+        fields.append(("data", data, dict, "an object"))
+        fields.append(("data.object", found, dict, "an object"))
+    for name, value, expected_type, expected in fields:
+        if type(value) is not expected_type:  # isinstance would take true for a number
             raise Malformed(f"{name}: expected {expected}, got {safe_repr(value)}", event_id=event_id)
-    if not 0 <= event["created"] <= _LAST_SECOND:
+    if kind != THIN and not 0 <= event["created"] <= _LAST_SECOND:
         raise Malformed(f"created: expected seconds since 1970, got {event['created']}", event_id=event_id)
     return event

@@ -13,7 +13,6 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from controlplane.domain.billing import EventState, foreign_account
 from controlplane.domain.job import Lane
 from controlplane.services import billing
 from controlplane.settings import WebSettings
@@ -37,7 +36,7 @@ def blueprint(edge: Edge, settings: WebSettings) -> Blueprint:
         except BadSignature as error:
             return problem(400, "bad_signature", str(error))
         except Malformed as error:
-            return _keep(edge, raw, error, account)
+            return _keep(edge, raw, error)
         with edge.registry.connection() as conn:
             recorded = billing.record_event(conn, event, raw, livemode=livemode, account=account)
         if recorded.due:
@@ -52,14 +51,11 @@ def _check_version(event: Mapping[str, Any]) -> None:
         raise Malformed("api_version: expected text or null", event_id=event["id"])
 
 
-def _keep(edge: Edge, raw: bytes, why: Malformed, account: str | None) -> Response:
+def _keep(edge: Edge, raw: bytes, why: Malformed) -> Response:
     """Under a name made from its bytes: an id that a body which can't be trusted claims could be
     another event's, which would then count as received already."""
     name = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-    foreign = foreign_account(why.thin, account)
-    state, reason = (EventState.PARKED, str(why)) if foreign is None else (EventState.IGNORED, foreign)
-    if why.event_id is not None:
-        reason = f"{reason} (event {why.event_id})"
+    reason = str(why) if why.event_id is None else f"{why} (event {why.event_id})"
     with edge.registry.connection() as conn:
-        billing.keep_body(conn, name, raw, state=state, reason=reason)
-    return jsonify({"event": name, state: reason})
+        billing.keep_body(conn, name, raw, reason=reason)
+    return jsonify({"event": name, "parked": reason})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx
@@ -73,6 +74,7 @@ class Scenario:
         }
         self._summarise(everybody, traces)
         self._judge(cobalt, traces["cobalt"])
+        self._leave_and_return(cobalt, prices)
 
     def where_to_go_next(self) -> None:
         credentials = self._processes.cloud.credentials
@@ -204,6 +206,30 @@ class Scenario:
             raise DemoFailed(
                 f"{beyond:.1f} s beyond Terraform's own run, at most {BEYOND_TERRAFORM_AT_MOST} s are allowed"
             )
+
+    def _leave_and_return(self, customer: Customer, prices: dict[str, str]) -> None:
+        """Stripe never revives a subscription: who returns has a new one, and must find what it had."""
+        self._say(f"\n{customer.name} cancels, and subscribes anew.")
+        who = self._stripe.v1.subscriptions.cancel(customer.subscription).customer
+        self._until(customer, lambda status, _text: status == httpx.codes.NOT_FOUND)
+        self._say(f"  ✓ {self._host(customer.slug)} is answered with 404, its data is kept")
+        paid = time.monotonic()
+        again = self._stripe.v1.subscriptions.create(
+            {"customer": str(who), "items": [{"price": prices[customer.lookup_key]}]}
+        )
+        self._until(customer, lambda status, text: status == httpx.codes.OK and customer.name in text)
+        seconds = time.monotonic() - paid
+        self._say(f"  ✓ {again.id} is for the same tenant: its note is there again after {seconds:.1f} s")
+
+    def _until(self, customer: Customer, holds: Callable[[int, str], bool]) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            answer = self._get(customer.slug)
+            if holds(answer.status_code, answer.text):
+                return
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"{self._host(customer.slug)} still answers {answer.status_code}")
+            time.sleep(0.1)
 
     # ----------------------------------------------------------------------------------- helpers
 

@@ -19,7 +19,8 @@ from controlplane.localcloud.demo.scenario import (
 )
 from controlplane.localcloud.demo.trace import Trace, trace_of
 from controlplane.localcloud.stripe.catalogue import create_prices
-from controlplane.store import cluster, pool
+from controlplane.store import cluster, report
+from controlplane.store.report import About
 
 WARM = {"team": 1, "starter": 1}
 """Plan → free slots."""
@@ -87,11 +88,11 @@ class WarmScenario(Scenario):
     def _classes(self) -> list[dict[str, Any]]:
         """Those that are asked for; none before the first look."""
         with self._processes.registry.connection() as conn:
-            report = pool.report(conn)
+            found = report.read(conn, About.POOL)
         return (
             []
-            if report is None
-            else [cluster_class for cluster_class in report.content["classes"] if cluster_class["warm_slots"]]
+            if found is None
+            else [cluster_class for cluster_class in found.content["classes"] if cluster_class["warm_slots"]]
         )
 
     def _judge_first_page(self, customer: Customer, trace: Trace) -> None:

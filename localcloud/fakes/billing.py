@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Any
 
 from controlplane.domain.billing import ENDED
@@ -11,8 +10,7 @@ from controlplane.domain.errors import ControlPlaneError, Invalid, NotFound
 from controlplane.localcloud.fakes.world import World
 
 SUBSCRIPTION, CUSTOMER = "billing-subscription", "billing-customer"
-SESSION, EVENT = "billing-checkout-session", "billing-event"
-MAX_EVENT_TYPES = 20
+SESSION, CHARGE = "billing-checkout-session", "billing-charge"
 
 
 class FakeBilling:
@@ -40,8 +38,8 @@ class FakeBilling:
     def put_checkout_session(self, body: dict[str, Any]) -> None:
         self.world.put(SESSION, body["id"], body)
 
-    def put_event(self, body: dict[str, Any]) -> None:
-        self.world.put(EVENT, body["id"], body)
+    def put_charge(self, body: dict[str, Any]) -> None:
+        self.world.put(CHARGE, body["id"], body)
 
     def subscription(self, subscription_id: str) -> dict[str, Any]:
         with self.world.call("billing.subscription"):
@@ -55,6 +53,10 @@ class FakeBilling:
         with self.world.call("billing.customer"):
             return self._one(CUSTOMER, "customer", customer_id)
 
+    def charge(self, charge_id: str) -> dict[str, Any]:
+        with self.world.call("billing.charge"):
+            return self._one(CHARGE, "charge", charge_id)
+
     def subscriptions_of(self, customer_id: str) -> list[dict[str, Any]]:
         with self.world.call("billing.subscriptions_of"):
             _check("customer_id", customer_id)
@@ -65,20 +67,13 @@ class FakeBilling:
         with self.world.call("billing.subscriptions"):
             self._reach()
             found = [item for item in self._newest(SUBSCRIPTION) if status in ("all", item["status"])]
-        yield from found
+        yield from ({k: v for k, v in item.items() if k != "open_invoices"} for item in found)
 
-    def events_since(self, created_after: datetime, types: Sequence[str]) -> Iterator[dict[str, Any]]:
-        if not 1 <= len(types) <= MAX_EVENT_TYPES:
-            raise Invalid("types", f"1 to {MAX_EVENT_TYPES} event types", got=len(types))
-        if created_after.tzinfo is None:
-            raise Invalid("created_after", "a time with its zone", got=created_after.isoformat())
-        return self._events(int(created_after.timestamp()), types)
-
-    def _events(self, since: int, types: Sequence[str]) -> Iterator[dict[str, Any]]:
-        with self.world.call("billing.events_since"):
-            self._reach()
-            found = [e for e in self._newest(EVENT) if e["created"] >= since and e["type"] in types]
-        yield from found
+    def whole(self, found: dict[str, Any]) -> dict[str, Any]:
+        if found["status"] != "past_due":
+            return found
+        with self.world.call("billing.whole"):
+            return self._one(SUBSCRIPTION, "subscription", str(found["id"]))
 
     def _one(self, kind: str, noun: str, key: str) -> dict[str, Any]:
         _check(f"{noun.replace(' ', '_')}_id", key)

@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from controlplane.domain.billing import spec_from_subscription
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
 )
-from controlplane.localcloud.fakes.billing import SUBSCRIPTION
 from controlplane.localcloud.fakes.providers import providers
 from controlplane.localcloud.fakes.terraform import OWNER
 from controlplane.localcloud.fakes.world import World
 from controlplane.localcloud.simulator.schedule import Trouble, schedule
 from controlplane.localcloud.simulator.stream import Moment
 from controlplane.services import billing
-from controlplane.store import subscription
 from controlplane.store.registry import Registry
 from controlplane.workers.engine.context import (
     Context,
@@ -43,6 +40,7 @@ from controlplane.workers.jobs.handlers import HANDLERS
 from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
 from controlplane.workers.schedule import warm_pool
+from controlplane.workers.schedule.duties import run_timers
 
 ZONE = "tenants.simulated.dev"
 MIGRATION = "CREATE TABLE app.note (id bigint PRIMARY KEY, body text NOT NULL);\n"
@@ -66,6 +64,26 @@ class RunReport:
     crashes: list[str] = field(default_factory=list)
     found_by_comparison: int = 0
     rounds: int = 0
+
+
+class Watch:
+    """What happens in a box, for who wants to know: nobody."""
+
+    def rests(self, place: int) -> bool | None:
+        """Shall the workers finish before this change? True: and compare with Stripe; None: go on."""
+        return None
+
+    def finished(self, *, compared: bool) -> None:
+        """Nothing is left to do. `compared`: and nothing was missed."""
+
+    def changes(self, place: int) -> None:
+        """This change is about to be made."""
+
+    def delivered(self, event: dict[str, Any]) -> None:
+        """It is in the inbox, for the first time."""
+
+
+NOBODY = Watch()
 
 
 class Box:
@@ -120,7 +138,9 @@ class Box:
         self.ctx.registry.close()
         self.world.close()
 
-    def play(self, moments: Sequence[Moment], trouble: Trouble, *, seed: int) -> RunReport:
+    def play(
+        self, moments: Sequence[Moment], trouble: Trouble, *, seed: int, watch: Watch = NOBODY
+    ) -> RunReport:
         """Let it all happen, then let the workers finish. Stops after ROUNDS with what is left undone."""
         self._rng = random.Random(seed)
         planned = schedule(moments, trouble, self._rng)
@@ -130,36 +150,42 @@ class Box:
         report.doubled, report.late, report.dropped = planned.doubled, planned.late, planned.dropped
         waiting = list(planned.deliveries)
         for place, moment in enumerate(moments):
+            self._rest(watch, compare=watch.rests(place))
+            watch.changes(place)
             for item in moment.objects:
                 self._put(item)
             while waiting and waiting[0][0] <= place:
-                self._deliver(waiting.pop(0)[1])
+                self._deliver(waiting.pop(0)[1], watch)
             for _ in range(self._rng.choice((0, 0, 1, 2))):
                 self._survive(self._act)
         for _, event in waiting:
-            self._deliver(event)
+            self._deliver(event, watch)
             self._survive(self._act)
-        self._finish()
-        report.found_by_comparison = len(self.out_of_step())
-        while self._survive(lambda: comparison.compare(self.ctx) is None):
-            pass
-        self._finish()
+        self._rest(watch, compare=False)
+        with self.calm():
+            report.found_by_comparison = len(self.out_of_step())
+        self._rest(watch, compare=True)
         self._crash = 0.0
         return report
 
+    @contextmanager
+    def calm(self) -> Iterator[None]:
+        """Nobody dies meanwhile: it is not the workers who are at it."""
+        crash, self._crash = self._crash, 0.0
+        try:
+            yield
+        finally:
+            self._crash = crash
+
     def out_of_step(self) -> dict[str, str]:
-        """Subscriptions whose tenant is not what Stripe's object says, with what the registry has."""
-        objects: dict[str, dict[str, Any]] = self.world.all(SUBSCRIPTION)
-        with self.ctx.registry.connection() as conn:
-            known = subscription.known(conn, list(objects))
-        found = {}
-        for subscription_id, item in objects.items():
-            decision = spec_from_subscription(
-                item, self.ctx.catalogue, platform_zone=ZONE, now=datetime.now(UTC)
-            )
-            if not comparison.in_step(decision, known.get(subscription_id)):
-                found[subscription_id] = f"{known.get(subscription_id)}, not {decision}"
-        return found
+        """Subscriptions of which the registry does not hold what Stripe's object says, by their status
+        there."""
+        return {
+            found.id: f"not as Stripe has it, which is {found.item.get('status')}"
+            for batch in comparison.listed(self.ctx)
+            for found in batch
+            if not found.in_step
+        }
 
     # ------------------------------------------------------------------------------------- Stripe
 
@@ -171,10 +197,13 @@ class Box:
         }
         put[item["object"]](item)
 
-    def _deliver(self, event: dict[str, Any]) -> None:
+    def _deliver(self, event: dict[str, Any], watch: Watch) -> None:
         self.report.deliveries += 1
+        body, livemode = json.dumps(event).encode(), self.ctx.platform.livemode
         with self.ctx.registry.connection() as conn:
-            billing.record_event(conn, event, json.dumps(event).encode(), livemode=self.ctx.platform.livemode)
+            recorded = billing.record_event(conn, event, body, livemode=livemode)
+        if recorded.due:
+            watch.delivered(event)
 
     # ------------------------------------------------------------------------------------ workers
 
@@ -189,12 +218,22 @@ class Box:
                     return True
         return False
 
+    def _rest(self, watch: Watch, *, compare: bool | None) -> None:
+        if compare is None:
+            return
+        if compare:
+            while self._survive(lambda: comparison.compare(self.ctx) is None):
+                pass
+        self._finish()
+        watch.finished(compared=compare)
+
     def _finish(self) -> None:
         for _ in range(ROUNDS):
             while self._survive(self._act):
                 pass
             self.report.rounds += 1
             tended = self._survive(lambda: warm_pool.tend(self.ctx) > 0)
+            tended |= self._survive(lambda: run_timers(self.ctx) > 0)
             if not self._time_passes() and not tended:
                 return
 
@@ -217,12 +256,16 @@ class Box:
             conn.execute("UPDATE job SET lease_until = '-infinity' WHERE state = 'running'")
 
     def _time_passes(self) -> int:
-        """What waits for less than an hour is due; how much waited."""
+        """What waits for less than an hour is due, but for the hourly look at a tenant; how much waited."""
         self._successor()
         with self.ctx.registry.connection() as conn:
             conn.execute("UPDATE hostname SET next_poll_at = clock_timestamp() WHERE next_poll_at > now()")
+            looked_at = conn.execute(
+                "UPDATE tenant SET next_observation_at = clock_timestamp()"
+                " WHERE next_observation_at < now() + interval '30 minutes'"
+            )
             waited = conn.execute(
                 "UPDATE job SET due_at = least(due_at, now()) WHERE state = 'running'"
                 " OR due_at < now() + interval '1 hour'"
             )
-            return waited.rowcount
+            return looked_at.rowcount + waited.rowcount

@@ -1,6 +1,6 @@
 """What differs at the end of a run, and why: an empty list is the proof.
 
-Three questions. Is every tenant what Stripe's object says it should be, with nothing left to do? Does
+Three questions. Is every tenant what Stripe's objects say it should be, with nothing left to do? Does
 every system of the external systems agree with the registry, with nothing made twice? And did a plain run of
 the same stream, in order and without faults, end alike? A tenant that is closed and one that never was
 count as alike: whose first event is handled after the customer has left is not founded any more.
@@ -20,12 +20,13 @@ from controlplane.workers.drift.verify import verify
 
 _TENANT = re.compile(r"t-[a-z2-7]{12}")
 MOST_EVENTS = 8
-"""Of one subscription's events that an explanation lists."""
+"""Of one subscription's or customer's events that an explanation lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`about`: a subscription, an operation, or a thing outside. `events`: what was heard of it."""
+    """`about`: a subscription, a customer, an operation, or a thing outside. `events`: what was heard of
+    it."""
 
     about: str
     what: str
@@ -36,34 +37,34 @@ def differences(box: Box, moments: Iterable[Moment], plain: Mapping[str, Any]) -
     """`plain`: the `end_state` of the plain run."""
     heard = _Heard(box, moments)
     found = [
-        Difference(subscription_id, f"the registry has {has}", heard.of(subscription_id))
-        for subscription_id, has in box.out_of_step().items()
+        Difference(subscription_id, what, heard.of(subscription_id))
+        for subscription_id, what in box.out_of_step().items()
     ]
     state = end_state(box)
-    for subscription_id in sorted({*plain, *state}):
-        here, there = state.get(subscription_id), plain.get(subscription_id)
+    for customer_id in sorted({*plain, *state}):
+        here, there = state.get(customer_id), plain.get(customer_id)
         if here != there:
             what = f"ends as {here}, in the plain run as {there}"
-            found.append(Difference(subscription_id, what, heard.of(subscription_id)))
+            found.append(Difference(customer_id, what, heard.of(customer_id)))
     return [*found, *_undone(box), *_outside(box)]
 
 
-def end_state(box: Box) -> dict[str, dict[str, Any]]:
-    """What a customer could notice, by subscription; closed tenants are left out."""
+def end_state(box: Box) -> dict[str, list[dict[str, Any]]]:
+    """What customers could notice of their tenants, by customer; closed ones are left out."""
     with box.ctx.registry.connection() as conn:
         rows = conn.execute(
-            "SELECT s.id, t.slug, t.spec, c.spec->>'isolation' AS isolation,"
-            " c.slots FROM subscription s JOIN tenant t ON t.id = s.tenant_id"
+            "SELECT t.customer_id, t.slug, t.spec, c.spec->>'isolation' AS isolation, c.slots FROM tenant t"
             " LEFT JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"
             " LEFT JOIN cluster c ON c.id = p.cluster_id WHERE t.spec->>'lifecycle' <> 'closed'"
+            " ORDER BY t.customer_id, t.slug"
         ).fetchall()
-    state = {}
+    state: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         entry = box.ctx.providers.cache.read(f"{row['slug']}.{ZONE}")
-        served = None if entry is None else entry.payload["status"]
-        state[row["id"]] = {"spec": row["spec"], "served": served}
+        seen = {"spec": row["spec"], "served": None if entry is None else entry.payload["status"]}
         if row["spec"]["lifecycle"] == "active":  # who was never active has no home yet
-            state[row["id"]]["cluster"] = {"isolation": row["isolation"], "slots": row["slots"]}
+            seen["cluster"] = {"isolation": row["isolation"], "slots": row["slots"]}
+        state.setdefault(row["customer_id"], []).append(seen)
     return state
 
 
@@ -111,7 +112,7 @@ def _strays(box: Box) -> list[str]:
 
 
 class _Heard:
-    """What became of the events about each subscription."""
+    """What became of the events about each subscription and each customer."""
 
     def __init__(self, box: Box, moments: Iterable[Moment]) -> None:
         with box.ctx.registry.connection() as conn:
@@ -127,7 +128,8 @@ class _Heard:
             outcome = f"{about}: {became.get(moment.event['id'], 'dropped')}"
             for item in moment.objects:
                 if item["object"] == "subscription":
-                    self._of.setdefault(item["id"], []).append(outcome)
+                    for name in (item["id"], item["customer"]):
+                        self._of.setdefault(name, []).append(outcome)
 
-    def of(self, subscription_id: str) -> tuple[str, ...]:
-        return tuple(self._of.get(subscription_id, [])[-MOST_EVENTS:])
+    def of(self, name: str) -> tuple[str, ...]:
+        return tuple(self._of.get(name, [])[-MOST_EVENTS:])

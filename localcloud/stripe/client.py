@@ -31,6 +31,10 @@ class StripeControl(ControlClient):
         """Force a subscription's status, with the events that would have led there."""
         return self.call("POST", f"/subscriptions/{subscription_id}/status", {"status": status})
 
+    def dispute(self, subscription_id: str, *, warning: bool = False) -> dict[str, Any]:
+        """The bank of who pays for it takes the money back or, `warning`, says that it may be fraud."""
+        return self.call("POST", f"/subscriptions/{subscription_id}/dispute", {"warning": warning})
+
     def complete_checkout(self, session_id: str, **form: Any) -> dict[str, Any]:
         """Submit a checkout session as its customer: `email`, `name`, `card`, `delayed`,
         `custom_fields`."""

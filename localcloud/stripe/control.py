@@ -15,7 +15,13 @@ from controlplane.localcloud.servers.fake_http.faults import (
     BadControl,
     number,
 )
-from controlplane.localcloud.stripe import checkout_visit, delivery_queue, lifecycle, webhook_endpoints
+from controlplane.localcloud.stripe import (
+    charges,
+    checkout_visit,
+    delivery_queue,
+    lifecycle,
+    webhook_endpoints,
+)
 from controlplane.localcloud.stripe.account import Account, Request
 from controlplane.localcloud.stripe.clock import DAY
 from controlplane.localcloud.stripe.subscription_object import STATUSES
@@ -87,6 +93,14 @@ def _add_billing(routes: Blueprint, account: Account) -> None:
             raise BadControl(f"status: expected one of {', '.join(STATUSES)}, got {status!r}")
         with account.answering(Request()):
             return jsonify(lifecycle.force(account, key, status))
+
+    @routes.post("/subscriptions/<key>/dispute")
+    def dispute(key: str) -> ResponseReturnValue:
+        warning = _body("warning").get("warning", False)
+        if not isinstance(warning, bool):
+            raise BadControl(f"warning: expected true or false, got {warning!r}")
+        with account.answering(Request()):
+            return jsonify(charges.dispute(account, key, warning=warning))
 
     @routes.post("/checkout/sessions/<key>/complete")
     def complete(key: str) -> ResponseReturnValue:

@@ -77,6 +77,7 @@ def index(account: Account, params: Params) -> Object:
     active = params.boolean("active")
     product = params.string("product")
     keys = params.strings("lookup_keys")
+    kind = params.choice("type", ("one_time", "recurring"))
     return lists.page(
         account.store,
         params,
@@ -86,6 +87,7 @@ def index(account: Account, params: Params) -> Object:
             (active is None or price["active"] == active)
             and (product is None or price["product"] == product)
             and (keys is None or price["lookup_key"] in keys)
+            and kind in (None, price["type"])
         ),
     )
 

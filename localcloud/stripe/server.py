@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from controlplane.localcloud.servers.fake_http.faults import ApiFault, ApiFaults
 from controlplane.localcloud.servers.fake_http.store import Object
 from controlplane.localcloud.stripe import (
+    charges,
     checkout,
     control,
     customers,
@@ -53,10 +54,12 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/prices/<key>", prices.update),
     ("POST", "/v1/subscriptions", subscriptions.create),
     ("GET", "/v1/subscriptions", subscriptions.index),
+    ("GET", "/v1/subscription_items", subscriptions.items),
     ("GET", "/v1/subscriptions/<key>", subscriptions.retrieve),
     ("POST", "/v1/subscriptions/<key>", subscriptions.update),
     ("DELETE", "/v1/subscriptions/<key>", subscriptions.cancel),
     ("POST", "/v1/subscriptions/<key>/resume", subscriptions.resume),
+    ("GET", "/v1/charges/<key>", charges.retrieve),
     ("GET", "/v1/invoices", invoices.index),
     ("GET", "/v1/invoices/<key>", invoices.retrieve),
     ("POST", "/v1/invoices/<key>/pay", subscriptions.pay_invoice),

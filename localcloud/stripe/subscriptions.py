@@ -86,6 +86,22 @@ def index(account: Account, params: Params) -> Object:
     return {**found, "data": [view(account, record) for record in found["data"]]}
 
 
+def items(account: Account, params: Params) -> Object:
+    """All of a subscription's, in the order in which they were added."""
+    key = params.string("subscription")
+    limit = params.integer("limit", low=1, high=lists.MAX_LIMIT) or lists.DEFAULT_LIMIT
+    after = params.string("starting_after")
+    params.finish()
+    if key is None:
+        raise missing("subscription")
+    found = view(account, account.find(KIND, key))["items"]["data"]
+    ids = [item["id"] for item in found]
+    if after is not None and after not in ids:
+        raise no_such("subscription_item", after, param="starting_after", status=400)
+    rest = found[ids.index(after) + 1 :] if after is not None else found
+    return {**lists.of(rest[:limit], "/v1/subscription_items"), "has_more": len(rest) > limit}
+
+
 def update(account: Account, params: Params, key: str) -> Object:
     record = account.find(KIND, key)
     before = view(account, record)

@@ -58,6 +58,21 @@ def test_state_pages(
     assert (posted.status, posted.headers["content-type"]) == (status, "application/json")
 
 
+def test_a_host_that_has_moved_leads_to_the_new_one(
+    app: App, platform: Platform, acme: Tenant, visitor: BrowserContext
+) -> None:
+    left = {"status": "moved", "release": None, "database": None, "profile": {}, "moved_to": acme.host}
+    platform.publish(platform.config(acme, former := f"former.{ZONE}", **left))
+    for method in ("GET", "POST"):
+        answer = app.request(method, f"{former}:{app.port}", "/board?any=thing")
+        assert (answer.status, answer.headers["cache-control"]) == (308, "no-store")
+        assert answer.headers["location"] == app.url(acme.host, "/board?any=thing")
+    page = visitor.new_page()
+    response = page.goto(app.url(former, "/board?any=thing"))
+    assert response is not None
+    assert (response.status, response.url) == (200, app.url(acme.host, "/board?any=thing"))
+
+
 def test_suspending_and_resuming_are_seen_at_once(
     app: App, platform: Platform, globex: Tenant, visitor: BrowserContext
 ) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from controlplane.cli import watching
+from controlplane.cli import events, watching
 from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Unreachable
 from controlplane.domain.job import Job, JobKind, Lane, Trouble
@@ -281,3 +281,72 @@ def test_a_replay_notifies(desk: Desk) -> None:
     assert desk.site.wake_ups == [Lane.QUICK]
     assert desk.site.jobs() == [(JobKind.INTAKE, "evt_1")]
     assert desk.json("events", "replay", "evt_1")["state"] == "received"
+
+
+def test_all_that_are_parked_for_one_cause_are_replayed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST", 2)
+    for number in range(5):
+        desk.site.deliver(event(f"evt_{number}", livemode=True))
+    because = ["events", "replay", "--state", "parked", "--because", "livemode is True"]
+    listed = desk.ok(*because, "--dry-run")
+    assert "would replay 2 parked events: workers would handle them again; 3 more" in listed
+    assert "evt_0" in listed
+    assert desk.json(*because, "--dry-run", "--limit", 1)["count"] == 1
+    assert desk.site.jobs() == []
+    assert desk.ok(*because, "--limit", 1).startswith("replayed 1 parked events: workers will handle them")
+    done = desk.run(*because)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (
+        0,
+        "replayed 4 parked events: workers will handle them again",
+    )
+    assert done.stderr == "2 replayed so far …\n"
+    assert len(desk.site.jobs()) == 5
+    assert desk.json(*because) == {"count": 0, "left": 0, "items": []}
+    assert "no parked event has that in its reason" in desk.ok(*because, "--dry-run")
+
+
+def test_what_is_parked_again_meanwhile_is_not_replayed_for_ever(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that parks each of them again at once, for the same cause."""
+    monkeypatch.setattr(events, "MOST", 1)
+    for number in range(3):
+        desk.site.deliver(event(f"evt_{number}", livemode=True))
+    post = Api.post
+
+    def parked_again(self: Api, path: str, body: Json | None = None) -> Json:
+        found = post(self, path, body)
+        desk.site.rows(
+            "UPDATE stripe_event SET state = 'parked', reason = 'livemode', handled_at = clock_timestamp()"
+            " WHERE state = 'received'"
+        )
+        return found
+
+    monkeypatch.setattr(Api, "post", parked_again)
+    found = desk.json("events", "replay", "--because", "livemode")
+    assert sorted(item["id"] for item in found["items"]) == ["evt_0", "evt_1", "evt_2"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        ["--state", "parked"],
+        ["evt_1", "--because", "x"],
+        ["evt_1", "--state", "parked"],
+        ["evt_1", "--dry-run"],
+        ["evt_1", "--limit", 2],
+        ["--state", "applied", "--because", "x"],
+        ["--because", ""],
+        ["--because", "x", "--limit", 0],
+    ],
+)
+def test_a_replay_of_one_and_of_many_is_not_mixed_up(desk: Desk, wrong: list[object]) -> None:
+    desk.site.deliver(event("evt_1", livemode=True))
+    assert desk.run("events", "replay", *wrong).exit_code == 2
+    assert desk.site.jobs() == []
+
+
+def test_a_viewer_replays_nothing(desk: Desk) -> None:
+    desk.role = "viewer"
+    assert desk.run("events", "replay", "--because", "livemode").exit_code == 5

@@ -44,7 +44,7 @@ def test_limits_and_pages(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there are more" not in desk.run("tenants", "list", "--limit", 5).stderr
 
 
-@pytest.mark.parametrize("noun", ["tenants", "operations", "events", "clusters", "subscriptions"])
+@pytest.mark.parametrize("noun", ["tenants", "operations", "events", "clusters", "contracts"])
 def test_an_empty_listing_says_so(desk: Desk, noun: str) -> None:
     assert desk.ok(noun, "list") == f"no {noun}\n"
     assert desk.json(noun, "list") == {"items": [], "next_cursor": None}
@@ -110,12 +110,12 @@ def test_the_warm_pool_says_what_it_has_and_what_holds_it_back(desk: Desk) -> No
     assert desk.json("pool", "show") == desk.site.get("/v1/pool").json
 
 
-def test_parked_subscriptions_are_listed(desk: Desk) -> None:
+def test_parked_contracts_are_listed(desk: Desk) -> None:
     desk.site.rows(
-        "INSERT INTO subscription (id, outcome, reason, first_event_at)"
+        "INSERT INTO contract (id, outcome, reason, first_event_at)"
         " VALUES ('sub_9', 'parked', 'price: unknown', now())"
     )
-    assert "price: unknown" in desk.ok("subscriptions", "list", "--outcome", "parked")
+    assert "price: unknown" in desk.ok("contracts", "list", "--outcome", "parked")
 
 
 def test_what_a_customer_wrote_steers_no_terminal(desk: Desk) -> None:

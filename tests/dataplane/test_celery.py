@@ -128,6 +128,17 @@ def test_the_host_is_resolved_when_the_job_runs(
     assert isinstance(send(jobs, acme).result, Suspended)
 
 
+def test_a_job_of_a_host_that_has_moved_runs_at_the_new_one(
+    jobs: Jobs, tier: FakeTier, tenants: list[TenantDatabase]
+) -> None:
+    acme, globex, _ = tenants
+    moved = {"status": Status.MOVED, "database": None, "epoch": 2}
+    tier.put(acme.config(host="before.example", moved_to=acme.host, **moved))
+    assert send(jobs, acme, host="before.example").result == "acme"
+    tier.put(acme.config(host="before.example", moved_to=globex.host, **moved))
+    assert isinstance(send(jobs, acme, host="before.example").result, TenantChanged)
+
+
 def test_what_is_not_a_header_of_ours_is_refused(jobs: Jobs, tenants: list[TenantDatabase]) -> None:
     assert isinstance(jobs.look.apply(headers={HEADER: "t-acme"}).result, NoTenant)
     assert isinstance(jobs.look.apply().result, NoTenant)

@@ -1,4 +1,4 @@
-"""What a tenant should have, by its subscription."""
+"""What a subscription of Stripe's asks for, alone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from controlplane.domain.billing import (
-    Apply,
-    Decision,
-    Park,
-    Turn,
-    Wait,
-    spec_from_subscription,
+    ENDED,
+    STANDING_OF_STATUS,
+    contract_of,
+    wishes_of_checkout,
+    wishes_of_customer,
 )
 from controlplane.domain.catalogue import parse_catalogue
+from controlplane.domain.contract import Add, Apply, Contract, Decision, Park, Standing, Turn, Wait, Wishes
 from controlplane.domain.tenant import Lifecycle, TenantSpec
+from tests.domain.alone import decided
 
 ZONE = "tenants.platform.com"
 CAPACITY = """
@@ -64,7 +65,6 @@ def subscription(*items: Any, **changes: Any) -> dict[str, Any]:
         "id": "sub_1",
         "object": "subscription",
         "customer": "cus_1",
-        "livemode": False,
         "status": "active",
         "metadata": {},
         "items": {"object": "list", "data": list(items) or [item()], "has_more": False},
@@ -73,13 +73,19 @@ def subscription(*items: Any, **changes: Any) -> dict[str, Any]:
 
 
 def decide(*items: Any, **changes: Any) -> Decision:
-    return spec_from_subscription(subscription(*items, **changes), CATALOGUE, platform_zone=ZONE, now=NOW)
+    return decided(subscription(*items, **changes), CATALOGUE, platform_zone=ZONE, now=NOW)
 
 
 def applied(*items: Any, **changes: Any) -> Apply:
     decision = decide(*items, **changes)
     assert isinstance(decision, Apply), decision
     return decision
+
+
+def read(*items: Any, **changes: Any) -> Contract:
+    contract = contract_of(subscription(*items, **changes))
+    assert isinstance(contract, Contract), contract
+    return contract
 
 
 # ------------------------------------------------------------------------------ the table of statuses
@@ -167,21 +173,19 @@ def test_a_trial_has_an_end() -> None:
 
 
 def test_everything_that_a_subscription_says() -> None:
-    assert decide(metadata={"slug": "Acme", "name": "Acme Corp", "custom_domain": "www.acme.com"}) == Apply(
-        subscription_id="sub_1",
-        customer_id="cus_1",
-        livemode=False,
-        spec=TenantSpec(
+    said = {"metadata": {"slug": "Acme", "name": "Acme Corp", "custom_domain": "www.acme.com"}}
+    contract = read(**said, start_date=END - 86400)
+    assert (contract.id, contract.customer, contract.period_end) == ("sub_1", "cus_1", END_AT)
+    assert (contract.wishes, contract.tenant) == (Wishes("Acme", "Acme Corp"), None)
+    assert contract.started_at == END_AT - timedelta(days=1)
+    assert decide(**said) == Apply(
+        TenantSpec(
             lifecycle=Lifecycle.ACTIVE,
             plan="team",
             subscription_status="active",
             quantity=3,
             custom_domains=("www.acme.com",),
-            current_period_end=END_AT,
-        ),
-        requested_slug="Acme",
-        display_name="Acme Corp",
-        warnings=(),
+        )
     )
 
 
@@ -194,6 +198,7 @@ def test_everything_that_a_subscription_says() -> None:
         ("unpaid", Lifecycle.SUSPENDED),
         ("paused", Lifecycle.SUSPENDED),
         ("canceled", Lifecycle.CLOSED),
+        ("incomplete_expired", Lifecycle.CLOSED),
     ],
 )
 def test_a_status_asks_for_a_lifecycle(status: str, lifecycle: Lifecycle) -> None:
@@ -206,18 +211,16 @@ def test_an_open_first_payment_waits_whatever_is_bought() -> None:
     assert isinstance(decide(item("price_unknown"), status="incomplete"), Wait)
 
 
-def test_a_first_payment_that_never_came_closes() -> None:
-    assert decide(status="incomplete_expired") == Turn(
-        "sub_1", "cus_1", False, Lifecycle.CLOSED, "incomplete_expired", "the first payment never came"
-    )
+def test_what_has_ended_is_what_stripe_never_leaves_again() -> None:
+    assert {"canceled", "incomplete_expired"} == ENDED
+    assert {STANDING_OF_STATUS[status] for status in ENDED} == {Standing.ENDED}
 
 
-@pytest.mark.parametrize("broken", [{"items": None}, {"customer": None}])
-def test_what_is_cancelled_closes_even_if_its_plan_is_unknown(broken: dict[str, Any]) -> None:
-    decision = decide(status="canceled", **broken)
+@pytest.mark.parametrize("status", sorted(ENDED))
+def test_what_is_cancelled_closes_even_if_its_plan_is_unknown(status: str) -> None:
+    decision = decide(status=status, items=None)
     assert isinstance(decision, Turn)
     assert decision.lifecycle is Lifecycle.CLOSED
-    assert (decision.subscription_id, decision.subscription_status) == ("sub_1", "canceled")
 
 
 @pytest.mark.parametrize("status", ["ended", "", "Active", None, 1, [], {}])
@@ -261,9 +264,9 @@ def test_a_price_is_an_object_an_id_or_an_old_plan(bought: dict[str, Any]) -> No
 def test_the_period_ends_on_the_item_or_on_the_subscription() -> None:
     old = item()
     del old["current_period_end"]
-    assert applied(old, current_period_end=END).spec.current_period_end == END_AT
-    assert applied(current_period_end=1).spec.current_period_end == END_AT
-    assert applied(old).spec.current_period_end is None
+    assert read(old, current_period_end=END).period_end == END_AT
+    assert read(current_period_end=1).period_end == END_AT
+    assert read(old).period_end is None
 
 
 @pytest.mark.parametrize("end", ["1", 1.5, -1, 10**12, True, []])
@@ -273,9 +276,10 @@ def test_a_period_without_a_good_end_parks(end: Any) -> None:
     assert decision.reason.startswith("subscription.items.data[0].current_period_end: expected seconds")
 
 
-@pytest.mark.parametrize("customer", ["cus_1", {"id": "cus_1"}, {"id": "cus_1", "deleted": True}])
-def test_a_customer_is_an_id_or_an_object(customer: Any) -> None:
-    assert applied(customer=customer).customer_id == "cus_1"
+@pytest.mark.parametrize("customer", ["user_7", {"id": "user_7"}, {"id": "user_7", "deleted": True}])
+def test_a_customer_is_an_id_of_any_form_or_an_object(customer: Any) -> None:
+    """Imports give ids of their own."""
+    assert read(customer=customer).customer == "user_7"
 
 
 # ------------------------------------------------------------------------------ items
@@ -285,7 +289,17 @@ def test_the_plan_is_found_among_add_ons_and_gives_the_quantity() -> None:
     support = item("price_support", 9, current_period_end=END + 1)
     for items in ([item(), support], [support, item()]):
         spec = applied(*items).spec
-        assert (spec.plan, spec.quantity, spec.current_period_end) == ("team", 3, END_AT)
+        assert (spec.plan, spec.quantity, spec.addons) == ("team", 3, {"support": 9})
+
+
+def test_add_ons_alone_are_added_to_what_another_makes() -> None:
+    assert decide(item("price_support", 2)) == Add({"support": 2})
+
+
+def test_all_items_have_one_period_and_the_first_says_it() -> None:
+    later = item("price_support", 9, current_period_end=END + 1)
+    assert read(item(), later).period_end == END_AT
+    assert read(later, item()).period_end == END_AT + timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +319,6 @@ def test_the_plan_is_found_among_add_ons_and_gives_the_quantity() -> None:
             [item(), item("price_team_yearly")],
             "items.data[1].price: expected no second plan beside team, got 'team'",
         ),
-        ([item("price_support")], "items.data: expected an item that is a plan, got 'add-ons alone'"),
         ([7], "items.data[0].plan: expected a price or its id, got nothing"),
         ([item() | {"price": {}}], "items.data[0].price: expected a price or its id, got nothing"),
         ([item() | {"price": 7}], "items.data[0].price: expected a price or its id, got 7"),
@@ -340,7 +353,7 @@ def test_who_does_not_pay_is_not_served_whatever_the_catalogue_knows(
 ) -> None:
     decision = decide(*items, status=status, items={"data": items})
     assert isinstance(decision, Turn)
-    assert (decision.lifecycle, decision.subscription_status) == (lifecycle, status)
+    assert decision.lifecycle is lifecycle
     assert isinstance(decide(*items, status="active", items={"data": items}), Park)
 
 
@@ -373,9 +386,10 @@ def test_what_is_billed_by_use_counts_once(metered: dict[str, Any]) -> None:
         ({"id": "in_1"}, "subscription.id: expected a Stripe id (sub_…), got 'in_1'"),
         ({"id": "sub_1\n"}, "subscription.id: expected a Stripe id (sub_…), got 'sub_1\\n'"),
         ({"id": "sub_" + "x" * 300}, "subscription.id: expected a Stripe id (sub_…), got 'sub_xxx"),
-        ({"customer": "cus_"}, "subscription.customer: expected a Stripe id (cus_…), got 'cus_'"),
-        ({"customer": {"id": 7}}, "subscription.customer: expected a Stripe id (cus_…), got 7"),
-        ({"livemode": 1}, "subscription.livemode: expected true or false, got 1"),
+        ({"customer": "cus 1"}, "subscription.customer: expected a Stripe id (…), got 'cus 1'"),
+        ({"customer": {"id": 7}}, "subscription.customer: expected a Stripe id (…), got 7"),
+        ({"customer": None}, "subscription.customer: expected a Stripe id (…), got nothing"),
+        ({"customer": None, "status": "canceled"}, "subscription.customer: expected a Stripe id (…), got"),
         ({"items": None}, "subscription.items.data: expected a list of one item or more, got nothing"),
         ({"items": {"data": []}}, "subscription.items.data: expected a list of one item or more, got a list"),
         (
@@ -392,9 +406,9 @@ def test_a_malformed_subscription_parks_and_names_the_field(changes: dict[str, A
 
 @pytest.mark.parametrize("whole", [None, [], "sub_1", 7])
 def test_what_is_no_object_parks(whole: Any) -> None:
-    decision = spec_from_subscription(whole, CATALOGUE, platform_zone=ZONE, now=NOW)
-    assert isinstance(decision, Park)
-    assert decision.reason.startswith("subscription: expected an object, got")
+    contract = contract_of(whole)
+    assert isinstance(contract, Park)
+    assert contract.reason.startswith("subscription: expected an object, got")
 
 
 # ------------------------------------------------------------------------------ what was asked for
@@ -403,35 +417,36 @@ SESSION = {
     "metadata": {"slug": "from-session", "name": "Session Inc"},
     "custom_fields": [
         {"key": "vat", "text": {"value": "DE1"}},
+        {"key": "slug", "text": {"value": " "}},
         {"key": "slug", "text": {"value": "from-field"}},
     ],
     "customer_details": {"name": "Payer"},
 }
-CUSTOMER = {"id": "cus_1", "name": "Customer Ltd", "metadata": {"slug": "from-customer"}}
+CUSTOMER = {"id": "cus_1", "name": "Customer Ltd", "metadata": {"slug": "from-customer", "name": "Other"}}
+
+
+def wished(metadata: Any, session: Any, customer: Any) -> Wishes:
+    nearest = read(metadata=metadata).wishes
+    return nearest.over(wishes_of_checkout(session)).over(wishes_of_customer(customer))
 
 
 @pytest.mark.parametrize(
-    ("changes", "requested"),
+    ("metadata", "session", "customer", "slug"),
     [
-        ({"metadata": {"slug": "mine"}, "session": SESSION, "customer_object": CUSTOMER}, "mine"),
-        ({"metadata": {"slug": " "}, "session": SESSION, "customer_object": CUSTOMER}, "from-session"),
-        ({"session": SESSION | {"metadata": None}, "customer_object": CUSTOMER}, "from-field"),
-        (
-            {"session": SESSION | {"metadata": {}, "custom_fields": None}, "customer_object": CUSTOMER},
-            "from-customer",
-        ),
-        ({"customer": CUSTOMER}, "from-customer"),
-        ({"metadata": {"slug": 7}}, None),
-        ({}, None),
+        ({"slug": "mine"}, SESSION, CUSTOMER, "mine"),
+        ({"slug": " "}, SESSION, CUSTOMER, "from-session"),
+        ({}, SESSION | {"metadata": None}, CUSTOMER, "from-field"),
+        ({}, SESSION | {"metadata": {}, "custom_fields": None}, CUSTOMER, "from-customer"),
+        ({}, SESSION | {"metadata": {}, "custom_fields": "slug"}, CUSTOMER, "from-customer"),
+        ({}, None, CUSTOMER, "from-customer"),
+        ({"slug": 7}, None, None, None),
+        ({}, None, None, None),
     ],
 )
-def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], requested: str | None) -> None:
-    session, customer = changes.pop("session", None), changes.pop("customer_object", None)
-    decision = spec_from_subscription(
-        subscription(**changes), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
-    )
-    assert isinstance(decision, Apply)
-    assert decision.requested_slug == requested
+def test_the_wish_for_a_slug_comes_from_the_nearest(
+    metadata: Any, session: Any, customer: Any, slug: str | None
+) -> None:
+    assert wished(metadata, session, customer).slug == slug
 
 
 @pytest.mark.parametrize(
@@ -440,26 +455,16 @@ def test_the_wish_for_a_slug_comes_from_the_nearest(changes: dict[str, Any], req
         ({"name": "Mine"}, SESSION, CUSTOMER, "Mine"),
         ({}, SESSION, CUSTOMER, "Session Inc"),
         ({}, SESSION | {"metadata": {}}, CUSTOMER, "Customer Ltd"),
-        ({}, {"customer_details": {"name": "Payer"}}, {"id": "cus_1", "deleted": True}, "Payer"),
-        ({"slug": "acme"}, None, None, "acme"),
-        ({}, None, None, "sub_1"),
+        ({}, SESSION | {"metadata": {}}, {"id": "cus_1", "deleted": True}, None),
+        ({"slug": "acme"}, None, None, None),
         ({"name": "  Zoë\n\0日本\ud800 🎉 \u202egnp "}, None, None, "Zoë 日本 🎉 gnp"),
         ({"name": "x" * 1000}, None, None, "x" * 200),
     ],
 )
-def test_a_display_name_is_always_there_and_fit_to_show(
-    metadata: dict[str, str], session: Any, customer: Any, name: str
+def test_the_name_comes_from_the_nearest_and_is_fit_to_show(
+    metadata: dict[str, str], session: Any, customer: Any, name: str | None
 ) -> None:
-    decision = spec_from_subscription(
-        subscription(metadata=metadata),
-        CATALOGUE,
-        platform_zone=ZONE,
-        now=NOW,
-        session=session,
-        customer=customer,
-    )
-    assert isinstance(decision, Apply)
-    assert decision.display_name == name
+    assert wished(metadata, session, customer).name == name
 
 
 def test_custom_domains_are_normalised_and_counted_once() -> None:
@@ -484,15 +489,6 @@ def test_domains_beyond_the_plans_allowance_are_cut_with_a_warning() -> None:
     assert decision.warnings == ("custom_domains: plan team allows 2, left out: c.com, d.com",)
 
 
-def test_what_a_tenant_should_have_hangs_on_the_subscription_alone() -> None:
-    session, customer = SESSION | {"metadata": {"custom_domain": "a.com"}}, CUSTOMER | {"id": "cus_2"}
-    decision = spec_from_subscription(
-        subscription(), CATALOGUE, platform_zone=ZONE, now=NOW, session=session, customer=customer
-    )
-    assert isinstance(decision, Apply)
-    assert (decision.spec, decision.customer_id) == (applied().spec, "cus_1")
-
-
 # ------------------------------------------------------------------------------ Stripe's own examples
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "stripe" / "objects.json"
@@ -502,16 +498,13 @@ REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "stripe"
 def test_stripes_own_examples_are_understood() -> None:
     objects = json.loads(REFERENCE.read_text(encoding="utf-8"))
     example = objects["subscription"]
-    assert isinstance(spec_from_subscription(example, CATALOGUE, platform_zone=ZONE, now=NOW), Park)
+    assert isinstance(decided(example, CATALOGUE, platform_zone=ZONE, now=NOW), Park)
     example["items"]["data"][0]["price"]["lookup_key"] = "team"
-    decision = spec_from_subscription(
-        example,
-        CATALOGUE,
-        platform_zone=ZONE,
-        now=NOW,
-        session=objects["checkout.session"],
-        customer=objects["customer"],
-    )
-    assert isinstance(decision, Apply)
-    assert (decision.subscription_id, decision.customer_id) == (example["id"], example["customer"])
-    assert decision.spec.current_period_end is not None
+    assert isinstance(decided(example, CATALOGUE, platform_zone=ZONE, now=NOW), Apply)
+    contract = contract_of(example)
+    assert isinstance(contract, Contract)
+    assert (contract.id, contract.customer) == (example["id"], example["customer"])
+    assert contract.period_end is not None
+    assert contract.started_at == datetime.fromtimestamp(example["start_date"], UTC)
+    wishes_of_checkout(objects["checkout.session"])
+    assert wishes_of_customer(objects["customer"]).name == objects["customer"]["name"]

@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 
 from controlplane.domain.billing import (
     EVENT_TYPES,
-    Apply,
-    Decision,
-    Park,
     SubscriptionRef,
-    Turn,
-    Wait,
-    spec_from_subscription,
+    event_type,
+    foreign_account,
     subscription_of_event,
+    wishes_of_checkout,
+    wishes_of_customer,
 )
+from controlplane.domain.contract import Add, Apply, Decision, Ignore, Park, Turn, Wait, Wishes
 from controlplane.domain.tenant import TenantSpec
-from tests.domain.test_billing import CATALOGUE, NOW, ZONE, applied, decide, item, subscription
+from tests.domain.test_billing import applied, decide, item, read, subscription
 from tests.domain.test_billing_events import event
 
 anything = st.recursive(
@@ -38,34 +37,49 @@ anything = st.recursive(
     ),
     max_leaves=8,
 )
-FIELDS = [*subscription(), "current_period_end", "pause_collection"]
+FIELDS = [
+    *subscription(),
+    "cancel_at",
+    "created",
+    "current_period_end",
+    "current_period_start",
+    "open_invoices",
+    "pause_collection",
+    "start_date",
+    "trial_end",
+]
+
+
+def fit(*texts: str | None) -> None:
+    """For the registry: no NUL, no half surrogate, of bounded length."""
+    assert all(text is None or ("\0" not in text and len(text.encode()) < 2000) for text in texts)
 
 
 def storable(decision: Decision) -> None:
-    """What goes into the registry: no NUL, no half surrogate, of bounded length."""
     match decision:
-        case Park(reason) | Turn(reason=reason):
-            texts: tuple[str, ...] = (reason,)
+        case Park(reason) | Turn(reason=reason) | Wait(reason) | Ignore(reason):
+            fit(reason)
         case Apply():
-            texts = (decision.display_name, decision.requested_slug or "", *decision.warnings)
+            fit(*decision.warnings)
             assert TenantSpec.from_json(decision.spec.to_json()) == decision.spec
-        case Wait(reason):
-            texts = (reason,)
-    assert all("\0" not in text and len(text.encode()) < 2000 for text in texts)
+        case Add():
+            fit(*decision.warnings)
 
 
-@given(st.dictionaries(st.sampled_from(FIELDS), anything), anything, anything)
-def test_no_subscription_raises(changes: dict[str, Any], session: Any, customer: Any) -> None:
-    storable(
-        spec_from_subscription(
-            subscription(**changes),
-            CATALOGUE,
-            platform_zone=ZONE,
-            now=NOW,
-            session=session,
-            customer=customer,
-        )
-    )
+def storable_wishes(wishes: Wishes) -> None:
+    fit(wishes.slug, wishes.name)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), anything))
+def test_no_subscription_raises(changes: dict[str, Any]) -> None:
+    storable(decide(**changes))
+
+
+@given(anything, st.dictionaries(st.sampled_from(["metadata", "custom_fields", "name"]), anything))
+def test_no_session_and_no_customer_raises(whole: Any, fields: dict[str, Any]) -> None:
+    for found in (whole, fields):
+        storable_wishes(wishes_of_checkout(found))
+        storable_wishes(wishes_of_customer(found))
 
 
 @given(st.dictionaries(st.sampled_from([*item(), "plan"]), anything))
@@ -77,6 +91,7 @@ def test_no_item_raises(changes: dict[str, Any]) -> None:
 def test_no_wish_stops_a_paying_customer(metadata: dict[str, str]) -> None:
     decision = applied(metadata=metadata)
     storable(decision)
+    storable_wishes(read(metadata=metadata).wishes)
     assert decision.spec.plan == "team"
 
 
@@ -84,6 +99,7 @@ def test_no_wish_stops_a_paying_customer(metadata: dict[str, str]) -> None:
 def test_no_event_raises(anything_at_all: Any) -> None:
     found = subscription_of_event(anything_at_all)
     assert found is None or isinstance(found, SubscriptionRef | Park)
+    fit(event_type(anything_at_all) and "", foreign_account(anything_at_all, None))
 
 
 def test_neither_depth_nor_size_raises() -> None:
@@ -102,4 +118,5 @@ def test_neither_depth_nor_size_raises() -> None:
 
 @given(st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=30))
 def test_every_id_that_stripe_may_give_is_taken(rest: str) -> None:
-    assert applied(id=f"sub_{rest}", customer=f"cus_{rest}").subscription_id == f"sub_{rest}"
+    contract = read(id=f"sub_{rest}", customer=rest)
+    assert (contract.id, contract.customer) == (f"sub_{rest}", rest)

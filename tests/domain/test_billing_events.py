@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from controlplane.domain.billing import (
+    DISPUTES,
     EVENT_TYPES,
-    Park,
     SubscriptionRef,
+    event_type,
     foreign_account,
     subscription_of_event,
 )
+from controlplane.domain.contract import Park
 from tests.domain.test_billing import REFERENCE, subscription
 
 
@@ -31,14 +33,14 @@ def test_the_events_that_are_acted_on() -> None:
         6,
         3,
         2,
-        13,
+        16,
     ]
 
 
 @pytest.mark.parametrize("kind", SUBSCRIPTION_EVENTS)
 @pytest.mark.parametrize("customer", ["cus_1", {"id": "cus_1"}])
 def test_a_subscriptions_own_event(kind: str, customer: Any) -> None:
-    found = subscription_of_event(event(kind, subscription(customer=customer)))
+    found = subscription_of_event(event(kind, subscription(customer=customer, status="past_due")))
     assert found == SubscriptionRef("sub_1", None, "cus_1")
 
 
@@ -63,13 +65,14 @@ def test_an_invoice_names_its_subscription_in_the_old_and_the_new_place(
     kind: str, shape: dict[str, Any]
 ) -> None:
     found = subscription_of_event(event(kind, {"id": "in_1", "customer": "cus_1"} | shape))
-    assert found == SubscriptionRef("sub_1", None, "cus_1")
+    assert found == SubscriptionRef("sub_1", None, "cus_1", paid=kind == "invoice.paid")
 
 
 @pytest.mark.parametrize(
     ("kind", "target"),
     [
         ("customer.deleted", {"id": "cus_1", "object": "customer"}),
+        ("customer.updated", {"id": "cus_1", "object": "customer"}),
         ("entitlements.active_entitlement_summary.updated", {"customer": "cus_1"}),
     ],
 )
@@ -81,6 +84,7 @@ def test_an_event_about_the_customer_as_a_whole(kind: str, target: Any) -> None:
     "concern",
     [
         event("plan.created", {"id": "plan_1"}),
+        event("invoice.created", {"id": "in_1", "customer": "cus_1", "subscription": "sub_1"}),
         event("invoice.paid", {"id": "in_1", "customer": "cus_1", "parent": None}),
         event("invoice.paid", {"id": "in_1", "parent": {"type": "quote_details"}, "subscription": None}),
         event("checkout.session.completed", {"id": "cs_1", "mode": "payment", "subscription": None}),
@@ -109,7 +113,7 @@ def test_what_is_of_no_concern(concern: Any) -> None:
             "data.object.subscription: expected a Stripe id (sub_…), got 'x'",
         ),
         ("customer.subscription.updated", {}, "data.object.id: expected a Stripe id (sub_…), got nothing"),
-        ("customer.deleted", {"id": "sub_1"}, "data.object.id: expected a Stripe id (cus_…), got 'sub_1'"),
+        ("customer.deleted", {"id": "a b"}, "data.object.id: expected a Stripe id (…), got 'a b'"),
         (
             "checkout.session.completed",
             {"subscription": "sub_1"},
@@ -118,12 +122,90 @@ def test_what_is_of_no_concern(concern: Any) -> None:
         (
             "entitlements.active_entitlement_summary.updated",
             {},
-            "data.object.customer: expected a Stripe id (cus_…), got nothing",
+            "data.object.customer: expected a Stripe id (…), got nothing",
         ),
     ],
 )
 def test_an_event_that_does_not_say_what_it_is_about_parks(kind: str, target: Any, reason: str) -> None:
     assert subscription_of_event(event(kind, target)) == Park(f"{kind}: {reason}")
+
+
+@pytest.mark.parametrize("kind", sorted(DISPUTES))
+@pytest.mark.parametrize("charge", ["ch_1", {"id": "ch_1", "object": "charge", "customer": "cus_1"}])
+def test_a_dispute_names_the_charge(kind: str, charge: Any) -> None:
+    found = subscription_of_event(event(kind, {"id": "dp_1", "charge": charge, "payment_intent": "pi_1"}))
+    assert found == SubscriptionRef(None, None, None, charge_id="ch_1")
+    parked = subscription_of_event(event(kind, {"id": "dp_1", "charge": None}))
+    assert isinstance(parked, Park)
+    assert parked.reason.startswith(f"{kind}: data.object.charge: expected a Stripe id (")
+
+
+@pytest.mark.parametrize("kind", sorted(DISPUTES))
+def test_a_charge_of_a_debit_or_of_another_currency_is_one_too(kind: str) -> None:
+    """Stripe calls those `py_…`."""
+    found = subscription_of_event(event(kind, {"id": "pdp_1", "charge": "py_1"}))
+    assert found == SubscriptionRef(None, None, None, charge_id="py_1")
+
+
+def thin(kind: str, target: Any) -> dict[str, Any]:
+    return {"id": "evt_1", "object": "v2.core.event", "type": kind, "related_object": target}
+
+
+@pytest.mark.parametrize("status", ["trialing", "active", "past_due", "incomplete", None])
+def test_a_subscription_that_is_live_says_that_it_was_paid_for(status: str | None) -> None:
+    found = subscription_of_event(event("customer.subscription.updated", subscription(status=status)))
+    assert isinstance(found, SubscriptionRef)
+    assert found.paid is (status in {"trialing", "active"})
+
+
+@pytest.mark.parametrize("status", ["paid", "no_payment_required", "unpaid", None])
+def test_a_checkout_says_whether_it_was_paid(status: str | None) -> None:
+    session = {"id": "cs_1", "subscription": "sub_1", "payment_status": status}
+    found = subscription_of_event(event("checkout.session.completed", session))
+    assert found == SubscriptionRef("sub_1", "cs_1", None, paid=status in {"paid", "no_payment_required"})
+
+
+@pytest.mark.parametrize(
+    ("whole", "kind"),
+    [
+        ({"type": "invoice.paid"}, "invoice.paid"),
+        ({"type": "v1.invoice.paid"}, "v1.invoice.paid"),
+        ({"object": "v2.core.event", "type": "v1.invoice.paid"}, "invoice.paid"),
+        ({"object": "v2.core.event", "type": "v2.core.account.updated"}, "v2.core.account.updated"),
+        ({"type": 7}, None),
+        (7, None),
+    ],
+)
+def test_a_thin_events_type_is_the_old_one_behind_its_version(whole: Any, kind: str | None) -> None:
+    assert event_type(whole) == kind
+
+
+@pytest.mark.parametrize("kind", SUBSCRIPTION_EVENTS)
+def test_a_thin_event_names_its_subscription(kind: str) -> None:
+    target = {"id": "sub_1", "type": "subscription", "url": "/v1/subscriptions/sub_1"}
+    assert subscription_of_event(thin(f"v1.{kind}", target)) == SubscriptionRef("sub_1", None, None)
+
+
+@pytest.mark.parametrize("kind", ["customer.updated", "customer.deleted"])
+def test_a_thin_event_names_its_customer(kind: str) -> None:
+    assert subscription_of_event(thin(f"v1.{kind}", {"id": "user_7"})) == SubscriptionRef(
+        None, None, "user_7"
+    )
+
+
+@pytest.mark.parametrize("kind", [*CHECKOUT_EVENTS, *INVOICE_EVENTS, "product.updated"])
+def test_a_thin_event_that_does_not_say_whose_it_is_is_of_no_concern(kind: str) -> None:
+    assert subscription_of_event(thin(f"v1.{kind}", {"id": "in_1"})) is None
+    assert subscription_of_event(thin(f"v1.{kind}", None)) is None
+
+
+@pytest.mark.parametrize("target", [None, {}, {"id": "in_1"}])
+def test_a_thin_event_without_its_object_parks(target: Any) -> None:
+    parked = subscription_of_event(thin("v1.customer.subscription.updated", target))
+    assert isinstance(parked, Park)
+    assert parked.reason.startswith(
+        "customer.subscription.updated: related_object.id: expected a Stripe id (sub_…), got "
+    )
 
 
 OURS = "acct_ours"
@@ -158,4 +240,6 @@ def test_stripes_own_events_are_understood() -> None:
     example = objects["subscription"]
     assert subscription_of_event(objects["event"] | {"type": "customer.subscription.updated"}) is not None
     updated = event("customer.subscription.updated", example)
-    assert subscription_of_event(updated) == SubscriptionRef(example["id"], None, example["customer"])
+    assert subscription_of_event(updated) == SubscriptionRef(
+        example["id"], None, example["customer"], paid=True
+    )

@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 
 import controlplane
 from controlplane.domain.catalogue import (
+    DEFAULT_FAMILY,
     Addon,
     Catalogue,
     CatalogueError,
+    Ignored,
     Isolation,
     Plan,
     PoolLimits,
+    Tenants,
     parse_catalogue,
 )
 from controlplane.domain.errors import NotFound, Refused
@@ -98,26 +101,92 @@ def test_a_shared_plan_has_slots_and_the_rest_by_default() -> None:
     assert plan.limits == {}
 
 
-def test_prices_are_found_by_id_and_by_lookup_key() -> None:
+def test_prices_are_found_by_id_by_lookup_key_and_by_product() -> None:
     catalogue = parse(
         plan_text("team", price_ids='["price_1"]'),
-        plan_text("big", lookup_keys='["big"]'),
-        '[addons.support]\nprice_ids = ["price_9"]\nlookup_keys = ["support"]',
+        plan_text("big", lookup_keys='["big"]', product_ids='["prod_big"]'),
+        '[addons.support]\nprice_ids = ["price_9"]\nlookup_keys = ["support"]\nproduct_ids = ["prod_9"]',
+        '[ignore]\nprice_ids = ["price_x"]\nlookup_keys = ["letter"]\nproduct_ids = ["prod_x"]',
     )
-    assert catalogue.plan_for_price("price_1", None) == catalogue.plan("team")
-    assert catalogue.plan_for_price("price_7", "big") == catalogue.plan("big")
-    assert catalogue.plan_for_price("price_7", "none") is None
-    assert catalogue.plan_for_price("price_7", None) is None
-    assert catalogue.plan_for_price("price_9", None) is None
-    assert catalogue.addon_for_price("price_9", None) == Addon("support", ("price_9",), ("support",))
-    assert catalogue.addon_for_price("price_7", "support") is not None
-    assert catalogue.addon_for_price("price_1", None) is None
+    team, big, support = catalogue.plan("team"), catalogue.plan("big"), catalogue.addons["support"]
+    assert catalogue.sold("price_1", None) == team
+    assert catalogue.sold("price_7", "big") == catalogue.sold("price_7", None, "prod_big") == big
+    assert catalogue.sold("price_9", None) == catalogue.sold("price_7", "support") == support
+    assert catalogue.sold("price_7", None, "prod_9") == support
+    assert support == Addon("support", ("price_9",), ("support",), ("prod_9",))
+    ignored = Ignored(("price_x",), ("letter",), ("prod_x",))
+    assert catalogue.sold("price_x", None) == catalogue.sold("price_7", "letter") == ignored
+    assert catalogue.sold("price_7", None, "prod_x") == catalogue.ignored == ignored
+    assert catalogue.sold("price_7", "none", "prod_none") is None
+    assert catalogue.sold("price_7", None) is None
 
 
-def test_a_price_id_outranks_a_lookup_key() -> None:
-    catalogue = parse(plan_text(price_ids='["price_1"]'), '[addons.support]\nlookup_keys = ["support"]')
-    assert catalogue.plan_for_price("price_1", "support") == catalogue.plan("team")
-    assert catalogue.addon_for_price("price_1", "support") is None
+def test_a_price_id_outranks_a_lookup_key_and_that_a_product() -> None:
+    catalogue = parse(
+        "[ignore]\nproduct_ids = ['prod_1']",
+        "[addons.support]\nlookup_keys = ['support']",
+        plan_text(price_ids="['price_1']", lookup_keys="[]"),
+    )
+    assert catalogue.sold("price_1", "support", "prod_1") == catalogue.plan("team")
+    assert catalogue.sold("price_7", "support", "prod_1") == catalogue.addons["support"]
+    assert catalogue.sold("price_7", "gone", "prod_1") == catalogue.ignored
+
+
+def test_a_plan_has_a_family_and_a_family_one_tenant_a_customer_or_many() -> None:
+    catalogue = parse(
+        plan_text(),
+        plan_text("site", lookup_keys='["site"]', family='"sites"'),
+        plan_text("lab", lookup_keys='["lab"]', family='"labs"'),
+        '[families.sites]\ntenants = "many"\n[families.labs]\ntenants = "one"',
+    )
+    families = {"team": DEFAULT_FAMILY, "site": "sites", "lab": "labs", "left": DEFAULT_FAMILY}
+    assert {name: catalogue.family(name) for name in families} == families
+    numbers = {DEFAULT_FAMILY: Tenants.ONE, "sites": Tenants.MANY, "labs": Tenants.ONE, "left": Tenants.ONE}
+    assert {name: catalogue.tenants_of(name) for name in numbers} == numbers
+
+
+def test_the_family_of_plans_that_name_none_may_have_many() -> None:
+    catalogue = parse(plan_text(), '[families.default]\ntenants = "many"')
+    assert catalogue.tenants_of(catalogue.family("team")) is Tenants.MANY
+
+
+def test_a_plan_is_higher_than_those_before_it() -> None:
+    catalogue = parse(plan_text("team"), plan_text("big", lookup_keys='["big"]'))
+    assert [catalogue.rank(name) for name in ("left", "team", "big")] == [-1, 0, 1]
+
+
+def test_add_ons_add_to_the_limits_of_a_plan() -> None:
+    catalogue = parse(
+        plan_text(limits="{ projects = 10, users = 5 }"),
+        '[addons.projects]\nlookup_keys = ["p"]\nlimits = { projects = 50 }',
+        '[addons.all]\nlookup_keys = ["a"]\nlimits = { projects = 1, users = 2, rows = 3 }',
+        '[addons.seats]\nlookup_keys = ["s"]\nseats = true',
+    )
+    assert catalogue.limits("team", {}) == {"projects": 10, "users": 5}
+    bought = {"projects": 2, "all": 3, "seats": 9, "left": 9}
+    assert catalogue.limits("team", bought) == {"projects": 113, "users": 11, "rows": 9}
+    assert catalogue.limits("left", {"projects": 2}) == {"projects": 100}
+    assert catalogue.limits("team", {"projects": 2**53}) == {"projects": 2**53 - 1, "users": 5}
+    assert catalogue.plan("team").limits == {"projects": 10, "users": 5}, "and leave them as they are"
+    assert [catalogue.addons[name].seats for name in ("projects", "seats")] == [False, True]
+
+
+def test_a_plan_may_name_another_for_its_trial_and_say_that_a_pause_suspends() -> None:
+    catalogue = parse(
+        plan_text(trial_plan='"trial"', suspend_on_pause_collection="true"),
+        plan_text("trial", lookup_keys='["trial"]'),
+    )
+    team, trial = catalogue.plan("team"), catalogue.plan("trial")
+    assert (team.trial_plan, team.suspend_on_pause_collection) == ("trial", True)
+    assert (trial.trial_plan, trial.suspend_on_pause_collection) == (None, False)
+
+
+def test_a_trial_is_of_the_family_of_its_plan() -> None:
+    """Else the tenant would leave its family when it is bought."""
+    sites = plan_text(trial_plan='"trial"', family='"sites"') + "[families.sites]\ntenants = 'many'"
+    (error,) = errors_of(sites, plan_text("trial", lookup_keys="['trial']"))
+    assert "plans.team.trial_plan: expected a plan of this file and of its family, got 'trial'" in error
+    parse(sites, plan_text("trial", lookup_keys="['trial']", family='"sites"'))
 
 
 def test_an_unknown_plan_is_not_found_and_the_known_are_named() -> None:
@@ -182,6 +251,19 @@ def test_the_catalogue_that_ships_is_good() -> None:
         ({"slots": "2"}, "slots: expected a whole number, 1, got 2"),
         (SHARED | {"slots": None}, "slots: expected a whole number, 2 to 1000"),
         (SHARED | {"slots": "1"}, "slots: expected a whole number, 2 to 1000, got 1"),
+        ({"product_ids": '["prod 1"]'}, "product_ids: expected a list of Stripe product ids, got 'prod 1'"),
+        ({"family": '"Sites"'}, "family: expected a name of 1 to 31 of a-z, 0-9 and hyphens, a letter first"),
+        (
+            {"family": "7"},
+            "family: expected a name of 1 to 31 of a-z, 0-9 and hyphens, a letter first, got 7",
+        ),
+        ({"family": '"sites"'}, "family: expected one of the tables [families.<name>], got 'sites'"),
+        ({"trial_plan": "[]"}, "trial_plan: expected a name of 1 to 31 of a-z, 0-9 and hyphens, a letter"),
+        (
+            {"trial_plan": '"trial"'},
+            "trial_plan: expected a plan of this file and of its family, got 'trial'",
+        ),
+        ({"suspend_on_pause_collection": "1"}, "suspend_on_pause_collection: expected true or false, got 1"),
         ({"lookup_keys": None}, "price_ids: expected at least one price id here or one key in lookup_keys"),
         ({"lookup_keys": "[]"}, "price_ids: expected at least one price id here or one key in lookup_keys"),
         ({"lookup_keys": '"team"'}, "lookup_keys: expected a list of Stripe lookup keys, got 'team'"),
@@ -237,6 +319,43 @@ def test_an_addon_needs_a_price_and_has_no_capacity() -> None:
         "plans.toml: addons.support.min_acu",
         "plans.toml: addons.support.price_ids",
     ]
+
+
+@pytest.mark.parametrize("field", ["price_ids", "lookup_keys", "product_ids"])
+def test_one_price_key_or_product_is_enough(field: str) -> None:
+    text = plan_text(**({"lookup_keys": None} | {field: '["x"]'}))
+    addon = f'[addons.a]\n{field} = ["y"]'
+    assert getattr(parse(text, addon).plan("team"), field) == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[addons.a]\nlookup_keys = ['a']\nseats = 1", "addons.a.seats: expected true or false, got 1"),
+        ("[addons.a]\nlookup_keys = ['a']\nlimits = 1", "addons.a.limits: expected a table [addons.a.lim"),
+        (
+            "[addons.a]\nlookup_keys = ['a']\nlimits = { x = -1 }",
+            "addons.a.limits.x: expected a whole number, 0 to 9007199254740991, got -1",
+        ),
+        ("[families.a]", 'families.a.tenants: expected "one" or "many"'),
+        ("[families.a]\ntenants = 2", 'families.a.tenants: expected "one" or "many", got 2'),
+        ("[families.a]\ntenants = 'one'\nx = 1", "families.a.x: expected a field that is known here"),
+        ("[families.A]\ntenants = 'one'", "families.A: expected a name of 1 to 31"),
+        ("[ignore]\nlimits = {}", "ignore.limits: expected a field that is known here"),
+        ("[ignore]\nprice_ids = 7", "ignore.price_ids: expected a list of Stripe price ids, got 7"),
+        (
+            "[ignore]\nlookup_keys = ['team']",
+            "ignore.lookup_keys: expected each value once in the whole file",
+        ),
+    ],
+)
+def test_a_mistake_beside_the_plans_is_named(text: str, error: str) -> None:
+    (found,) = errors_of(plan_text(), text)
+    assert found.startswith(f"plans.toml: {error}")
+
+
+def test_nothing_need_be_ignored() -> None:
+    assert parse(plan_text(), "[ignore]").ignored == parse(plan_text()).ignored == Ignored()
 
 
 @pytest.mark.parametrize(

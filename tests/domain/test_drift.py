@@ -1,4 +1,4 @@
-"""Seven systems compared with the registry's, one difference at a time."""
+"""Eight systems compared with the registry's, one difference at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROUTE = {"host": HOME, "tenant_id": A, "status": "active", "epoch": 7}
 RDS = "arn:aws:rds:eu-central-1:123456789012"
 
 REGISTRY = Registry(
-    tenants={A: TenantEntry(A, Lifecycle.ACTIVE, made=True, subscription_id="sub_a")},
+    tenants={A: TenantEntry(A, Lifecycle.ACTIVE, made=True, contracts=("sub_a",))},
     current={A: PLACED},
     placements=[PLACED],
     clusters={C: ClusterEntry(C, made=True, destroyed=False)},
@@ -55,7 +55,7 @@ AGREED = Systems(
     roles=[PLACED.iam_role],
     hostnames=[CustomHostname("id-1", OWN, A)],
     cache={HOME: ROUTE},
-    subscriptions={"sub_a": Subscription("sub_a", "active", in_step=True)},
+    subscriptions={"sub_a": Subscription("sub_a", "active", in_step=True, customer="cus_a")},
     databases={C: ["postgres", PLACED.database]},
 )
 
@@ -197,20 +197,20 @@ CASES = {
         None,
     ),
     "a subscription is out of step": (
-        replace(AGREED, subscriptions={"sub_a": Subscription("sub_a", "canceled", in_step=False)}),
+        replace(AGREED, subscriptions={"sub_a": Subscription("sub_a", "canceled", False, "cus_a")}),
         ("Stripe", Fault.DIFFERS, "subscription", "sub_a"),
-        Repair.APPLY_SUBSCRIPTION,
+        Repair.APPLY_CONTRACTS,
     ),
     "somebody pays and has no tenant": (
         replace(
             AGREED,
             subscriptions={
                 **(AGREED.subscriptions or {}),
-                "sub_b": Subscription("sub_b", "active", in_step=False),
+                "sub_b": Subscription("sub_b", "active", False, "cus_b"),
             },
         ),
         ("Stripe", Fault.DIFFERS, "subscription", "sub_b"),
-        Repair.APPLY_SUBSCRIPTION,
+        Repair.APPLY_CONTRACTS,
     ),
 }
 
@@ -375,11 +375,31 @@ def test_an_entry_without_our_signature_is_nobodys_and_left_to_a_person() -> Non
 
 
 def test_a_subscription_out_of_step_is_told_with_its_tenant() -> None:
-    internal = TenantEntry(NOBODY, Lifecycle.ACTIVE, made=True, subscription_id=None, internal=True)
+    internal = TenantEntry(NOBODY, Lifecycle.ACTIVE, made=True, contracts=(), internal=True)
     registry = replace(REGISTRY, tenants={**REGISTRY.tenants, NOBODY: internal})
-    ended = {"sub_a": Subscription("sub_a", "canceled", in_step=False)}
+    ended = {"sub_a": Subscription("sub_a", "canceled", False, "cus_a")}
     found = only(replace(AGREED, registry=registry, subscriptions=ended))
     assert (found.owner, found.detail) == (A, f"canceled at Stripe, and {A} is active")
+
+
+def test_somebody_pays_for_a_tenant_as_long_as_one_of_its_contracts_is_there() -> None:
+    several = replace(REGISTRY.tenants[A], contracts=("sub_old", "sub_a"))
+    systems = replace(AGREED, registry=replace(REGISTRY, tenants={A: several}))
+    assert compare(systems) == []
+    nobody = replace(REGISTRY, tenants={A: replace(several, contracts=())})
+    found = only(replace(AGREED, registry=nobody))
+    assert (found.name, found.owner) == (A, A)
+    assert found.detail == f"nobody pays for {A}: Stripe has no such subscription"
+
+
+def test_a_subscription_out_of_step_is_repaired_at_its_customer() -> None:
+    def stray(customer: str | None) -> Finding:
+        found = {**(AGREED.subscriptions or {}), "sub_b": Subscription("sub_b", "active", False, customer)}
+        return only(replace(AGREED, subscriptions=found))
+
+    assert (stray("cus_b").repair, stray("cus_b").target) == (Repair.APPLY_CONTRACTS, "cus_b")
+    assert (stray(None).repair, stray(None).target) == (None, "")
+    assert stray("cus_b").detail == "active at Stripe, and it has no tenant"
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,21 @@ def test_a_flushed_cache_announces_and_publishes_again() -> None:
     assert names(plan_tenant(ACTIVE, replace(RECONCILED, routes={}))) == ["announce:a.z", "publish:a.z"]
 
 
+def test_a_host_is_withdrawn_while_it_is_routed_or_its_slug_is_to_be_given_up() -> None:
+    goal = replace(ACTIVE, withdrawn=("old.z",))
+    for status, released, expected in (
+        ("moved", {}, ["withdraw:old.z"]),
+        ("moved", {"old.z": "old"}, ["withdraw:old.z"]),
+        ("gone", {}, []),
+        (None, {}, []),
+        ("gone", {"old.z": "old"}, ["withdraw:old.z"]),
+        (None, {"old.z": "old"}, ["withdraw:old.z"]),
+    ):
+        routed = {} if status is None else {"old.z": {"status": status}}
+        observed = replace(RECONCILED, routes={**RECONCILED.routes, **routed})
+        assert names(plan_tenant(replace(goal, released=released), observed)) == expected
+
+
 def test_an_unverified_domain_comes_last_and_is_polled_only_when_due() -> None:
     goal = replace(ACTIVE, domains=("www.a.dev",))
     assert names(plan_tenant(goal, RECONCILED)) == ["register_hostname:www.a.dev"]

@@ -113,7 +113,7 @@ CREDENTIALS = every(
 DATABASES = [None, *every(DatabaseStatus, BOTH, BOTH, BOTH, (None, "0001", "0003"), BOTH)]
 ROUTES = every(
     lambda *each: {host: {"status": s} for host, s in zip(HOSTS, each, strict=True) if s is not None},
-    *[(None, "provisioning", "active", "suspended", "gone")] * len(HOSTS),
+    *[(None, "provisioning", "active", "suspended", "moved", "gone")] * len(HOSTS),
 )
 HOSTNAMES = [
     (),
@@ -165,6 +165,7 @@ def situation(draw: Random) -> tuple[TenantGoal, TenantStatus]:
         announcement={"a.z": {"status": "provisioning"}} if active else {},
         domains=() if closed else HOSTS[1:2],
         withdrawn=tuple(host for host in HOSTS if host not in routed),
+        released={host: host for host in HOSTS if host not in routed and draw.choice(BOTH)},
         rotate_after=draw.choice((None, 50.0)),
         purge=draw.choice(PURGES),
         retention=draw.choice(RETENTIONS) if closed else None,

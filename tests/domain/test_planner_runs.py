@@ -18,7 +18,7 @@ from controlplane.domain.catalogue import Isolation
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
 from controlplane.domain.transfer import TransferKind, TransferPhase
-from tests.domain.world import GRACE, ROTATE_AFTER, ZONE_HOST, Failed, Home, Transfer, World
+from tests.domain.world import GRACE, HOST, OTHER_HOST, ROTATE_AFTER, Failed, Home, Transfer, World
 
 S = StepName
 SAME_STEP_AT_MOST = 3  # of `workers/engine/converge.py`: the engine calls a fourth one "did not take"
@@ -123,6 +123,14 @@ def request_purge(world: World) -> None:
         world.requested = True
 
 
+def rename(world: World) -> None:
+    """To and fro: the slug that it takes back redirects no longer."""
+    if world.lifecycle is not Lifecycle.CLOSED:
+        world.former[world.host] = False
+        world.host = OTHER_HOST if world.host == HOST else HOST
+        world.former.pop(world.host, None)
+
+
 def pay(world: World) -> None:
     world.pays = not world.pays
 
@@ -181,6 +189,7 @@ def time_passes(world: World) -> None:
     """Enough for whatever is only a matter of time."""
     world.retention_over = world.lifecycle is Lifecycle.CLOSED
     world.copy_overdue = world.purged
+    world.former = dict.fromkeys(world.former, True)
     if world.transfer is not None:
         world.transfer.kept_long = True
     for home in world.homes.values():
@@ -214,6 +223,7 @@ EVENTS: Mapping[str, Callable[[World], None]] = {
         lose_copy,
         approve_purge,
         request_purge,
+        rename,
         pay,
         lose_cache,
         forget,
@@ -277,9 +287,11 @@ def come_to_rest(world: World) -> None:
 def require_right(world: World) -> None:
     """What was asked for is so."""
     served = {host for host, route in world.cache.items() if route["status"] == "active"}
+    assert world.former == {}, "each has had its time"
+    assert "moved" not in {route["status"] for route in world.cache.values()}
     if world.lifecycle is Lifecycle.ACTIVE:
         home, goal = world.home, world.goal()
-        assert world.cache[ZONE_HOST] == {
+        assert world.cache[world.host] == {
             "status": "active",
             "placement": world.current,
             "release": world.release,
@@ -324,6 +336,22 @@ def test_once_all_stands_still_every_run_comes_to_rest_with_what_was_asked_for(
     come_to_rest(world)
     require_right(world)
     assert world.plan() == []
+
+
+@given(RUNS)
+def test_a_former_host_leads_to_one_that_leads_nowhere_else(run: list[tuple[str, int, str]]) -> None:
+    """Whatever is cut off in between, and however often it is called otherwise."""
+    world = founded(isolation=Isolation.SHARED, clone=False, unasked=False, differs=False, cloudflare={})
+    come_to_rest(world)
+    for event, turns, fault in run:
+        EVENTS[event](world)
+        rename(world)
+        for _ in range(turns):
+            turn(world)
+        turn(world, fault)
+        for host, route in world.cache.items():
+            there = world.cache.get(route["to"], {}) if route["status"] == "moved" else {}
+            assert there.get("to") != host, "to and fro"
 
 
 def test_a_copy_that_is_lost_before_the_cut_is_made_anew() -> None:

@@ -66,7 +66,7 @@ def test_two_persons_and_one_digest() -> None:
 
 
 def test_why_data_is_kept_names_the_first_five_subscriptions_and_counts_the_rest() -> None:
-    why = "its customer cus_1 pays or is to pay for a subscription that has not ended: "
+    why = "its customer cus_1 pays or is to pay for a contract that has not ended: "
     assert kept_for("cus_1", [("sub_1", "active"), ("sub_2", None)], clone=False) == (
         f"{why}sub_1 (active), sub_2 (status unknown)"
     )

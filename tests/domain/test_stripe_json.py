@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.domain.stripe_json import (
+    ANY,
     Unparseable,
     dig,
     id_or_none,
@@ -50,6 +51,14 @@ def test_what_is_no_id_names_its_field(found: Any) -> None:
             read({"customer": found}, "customer", "cus")
         assert refused.value.under("subscription").startswith("subscription.customer: expected a Stripe id")
     assert id_or_none({"customer": found}, "customer", "cus") is None
+
+
+def test_an_id_of_any_form_needs_no_prefix() -> None:
+    for found in ("user_7", {"id": "user_7", "object": "customer"}):
+        assert read_id({"customer": found}, "customer", ANY) == "user_7"
+    for wrong in ("", "a b", "a-b", "x" * 251, 7):
+        with pytest.raises(Unparseable, match=r"^customer: expected a Stripe id \(…\), got "):
+            read_id({"customer": wrong}, "customer", ANY)
 
 
 def test_an_id_that_may_be_missing_is_none_there() -> None:

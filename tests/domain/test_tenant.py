@@ -53,7 +53,7 @@ moments = st.none() | st.datetimes(timezones=st.just(UTC))
         subscription_status=st.text(),
         quantity=st.integers(),
         custom_domains=st.lists(st.text()).map(tuple),
-        current_period_end=moments,
+        addons=st.dictionaries(st.text(), st.integers()),
         trial_ends_at=moments,
         grace_ends_at=moments,
         closes_at=moments,

@@ -37,7 +37,7 @@ from controlplane.domain.steps import Step, StepName
 from controlplane.domain.tenant import Lifecycle
 from controlplane.domain.transfer import TransferKind, TransferPhase
 
-ZONE_HOST = "a.z"
+HOST, OTHER_HOST = "a.z", "b.z"
 GRACE = 900.0  # seconds until a login that was rotated away is retired
 ROTATE_AFTER = 1e6
 NOTHING = CredentialStatus(None, None)
@@ -125,10 +125,13 @@ class Transfer:
 
 @dataclass
 class World:
-    """A tenant, all of it. `served`: it has been ready once. `cloudflare`: what that does with a domain:
-    nothing special, "slow" (it is active after a poll), "refused"."""
+    """A tenant, all of it. `host`: that of its slug; `former`: those of its former slugs, and whether their
+    time is over. `served`: it has been ready once. `cloudflare`: what that does with a domain: nothing
+    special, "slow" (it is active after a poll), "refused"."""
 
     lifecycle: Lifecycle = Lifecycle.ACTIVE
+    host: str = HOST
+    former: dict[str, bool] = field(default_factory=dict)
     isolation: Isolation = Isolation.SHARED
     release: str = "0002"
     domains: tuple[str, ...] = ()
@@ -196,15 +199,19 @@ class World:
         routes: dict[str, dict[str, Any]] = {}
         announcement = {}
         if self.lifecycle is Lifecycle.ACTIVE:
-            announcement = {ZONE_HOST: {"status": "provisioning"}}
+            announcement = {self.host: {"status": "provisioning"}}
             if self.current is not None and self.home.cluster_ready and self.home.applied:
                 ready = [h.host for h in self.hostnames.values() if h.ready and h.host in self.domains]
                 active = {"status": "active", "placement": self.current, "release": self.release}
-                routes = {host: active.copy() for host in (ZONE_HOST, *ready)}
+                routes = {host: active.copy() for host in (self.host, *ready)}
         elif self.lifecycle is Lifecycle.SUSPENDED:
             served = [d for d in self.domains if self.routed.get(d) in ("active", "suspended")]
-            routes = {host: {"status": "suspended"} for host in (ZONE_HOST, *served)}
-        keep = {ZONE_HOST} if self.lifecycle is Lifecycle.ACTIVE else set()
+            routes = {host: {"status": "suspended"} for host in (self.host, *served)}
+        keep = {self.host} if self.lifecycle is Lifecycle.ACTIVE else set()
+        released = {host: host for host, over in self.former.items() if over}
+        if self.lifecycle is not Lifecycle.CLOSED:
+            moved = self.former.keys() - released.keys()
+            routes |= {host: {"status": "moved", "to": self.host} for host in sorted(moved)}
         own = TenantGoal(
             lifecycle=self.lifecycle,
             stack_digest="" if self.current is None else f"stack {self.current}",
@@ -213,7 +220,10 @@ class World:
             routes=routes,
             announcement=announcement,
             domains=() if self.lifecycle is Lifecycle.CLOSED else self.domains,
-            withdrawn=tuple(host for host in self.routed if host not in routes and host not in keep),
+            withdrawn=tuple(
+                host for host in {**self.routed, **released} if host not in routes and host not in keep
+            ),
+            released=released,
             rotate_after=ROTATE_AFTER,
             purge=PurgeGoal(1, self.cluster_goes) if self.approved else None,
             retention=self._retention(),
@@ -357,6 +367,8 @@ class World:
 
     def do_withdraw(self, step: Step) -> Act:
         self.routed[step.target] = "gone"
+        if self.former.get(step.target):
+            del self.former[step.target]
         yield
         self.cache[step.target] = {"status": "gone"}
 

@@ -41,7 +41,7 @@ def reasons(row: Any) -> list[tuple[str, str]]:
 def more_seats(harness: Harness, event_id: str, quantity: int = 7) -> None:
     harness.subscribe(1, quantity=quantity)
     harness.hear(SUBSCRIPTION, event_id=event_id)
-    do_one(harness.ctx, JobKind.INTAKE, SUBSCRIPTION)
+    do_one(harness.ctx, JobKind.INTAKE, "cus_00000001")
     with harness.ctx.registry.connection() as conn:
         assert event.get(conn, event_id).state == "applied"
 

@@ -26,7 +26,7 @@ from tests.harness.engine import Harness
 
 KILLED = 137
 CALLS = (
-    "billing.subscription",
+    "billing.subscriptions_of",
     "config_cache.publish",
     "databases.create.inside",
     "databases.harden_cluster",
@@ -258,6 +258,24 @@ def process() -> Callable[..., int]:
             12,
             LOOKS,
             id="move aborted",
+        ),
+        pytest.param(
+            scenarios.support_renames,
+            ("config_cache.publish",),
+            scenarios.found_by_every_name,
+            scenarios.renamed,
+            6,
+            LOOKS,
+            id="rename",
+        ),
+        pytest.param(
+            scenarios.redirections_end,
+            ("config_cache.remove",),
+            scenarios.nothing,
+            scenarios.forgotten,
+            4,
+            LOOKS,
+            id="end of redirections",
         ),
         pytest.param(
             scenarios.support_clones,

@@ -96,7 +96,7 @@ def test_who_never_paid_and_names_no_plan_gets_nothing(harness: Harness) -> None
     harness.work()
     with harness.ctx.registry.connection() as conn:
         assert conn.execute("SELECT count(*) AS n FROM tenant").fetchone() == {"n": 0}
-        row = conn.execute("SELECT outcome, reason FROM subscription").fetchone()
+        row = conn.execute("SELECT outcome, reason FROM contract").fetchone()
     assert row is not None
     assert row["outcome"] == "parked"
     assert "price_onboarding" in row["reason"]

@@ -129,7 +129,7 @@ def test_an_unknown_price_parks_and_leaves_the_tenant_as_it_is(harness: Harness)
     event = harness.hear(subscription)
     harness.work()
     row = harness.tenant(subscription)
-    assert row.runbook == "parked-subscription"
+    assert row.runbook == "parked-contract"
     assert row.spec.plan == "shared"
     assert route(harness) == "active"
     harness.subscribe(1)

@@ -183,7 +183,7 @@ def test_what_needs_attention_is_told_when_it_begins(listening: Harness, heard: 
     for _ in range(2):
         say(listening, "active", plan="nobody-knows")
     assert heard.types == ["tenant.ready", "tenant.needs_attention"]
-    assert json.loads(heard.calls[-1][1])["data"]["runbook"] == "parked-subscription"
+    assert json.loads(heard.calls[-1][1])["data"]["runbook"] == "parked-contract"
 
 
 def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
@@ -205,9 +205,9 @@ def test_the_end_of_a_trial_is_told_ahead_and_the_end_of_a_grace_suspends(
     subscription = say(listening, "past_due", open_invoices=[unpaid])
     assert listening.tenant(subscription).phase.value == "active"
     with listening.ctx.registry.connection() as conn:
-        conn.execute(
-            "UPDATE tenant SET spec = jsonb_set(spec, '{grace_ends_at}', '\"2026-01-01T00:00:00+00:00\"')"
-        )
+        long_ago = '"2026-01-01T00:00:00+00:00"'
+        conn.execute("UPDATE tenant SET spec = jsonb_set(spec, '{grace_ends_at}', %s)", [long_ago])
+        conn.execute("UPDATE contract SET terms = jsonb_set(terms, '{overdue_since}', %s)", [long_ago])
     duties.run_timers(listening.ctx)
     listening.work()
     assert listening.tenant(subscription).phase.value == "suspended"

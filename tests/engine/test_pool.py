@@ -16,6 +16,8 @@ from controlplane.localcloud.fakes.aws import FakeAccount
 from controlplane.services import pool as pools
 from controlplane.store import cluster, job, operation
 from controlplane.store import pool as store
+from controlplane.store import report as reports
+from controlplane.store.report import About
 from controlplane.workers.engine.stacks import cluster_addresses, cluster_variables
 from controlplane.workers.providers.terraform.inventory import AwsAccount, ClusterInventory
 from controlplane.workers.schedule import warm_pool
@@ -53,7 +55,7 @@ def free(harness: Harness) -> list[str]:
 
 def report(harness: Harness) -> dict[str, Any]:
     with harness.ctx.registry.connection() as conn:
-        found = store.report(conn)
+        found = reports.read(conn, About.POOL)
     assert found is not None
     return found.content
 
@@ -126,7 +128,7 @@ def test_a_customer_who_takes_one_that_is_still_to_be_made_hurries_it(warm: Harn
     assert not is_due(warm.ctx, Lane.LONG)
     subscription = pay(warm, 1)
     warm.notified.clear()
-    do_one(warm.ctx, JobKind.INTAKE, subscription)
+    do_one(warm.ctx, JobKind.INTAKE, subscription.replace("sub", "cus"))
     assert warm.placement(subscription).cluster_id == coming.id
     assert Lane.LONG in warm.notified
     with warm.ctx.registry.connection() as conn:
@@ -348,9 +350,9 @@ def test_what_a_close_may_delete_is_what_the_stack_has(harness: Harness) -> None
 def test_the_report_is_written_when_it_says_something_new(warm: Harness) -> None:
     warm.work()
     with warm.ctx.registry.connection() as conn:
-        first = store.report(conn)
+        first = reports.read(conn, About.POOL)
         warm_pool.tend(warm.ctx)
-        assert store.report(conn) == first
+        assert reports.read(conn, About.POOL) == first
     found = report(warm)
     assert found["clusters"] == 1
     assert found["idle_acu_hours_per_day"] == 24.0

@@ -13,7 +13,7 @@ from controlplane.domain.job import ATTEMPTS_UNTIL_ATTENTION
 from controlplane.domain.placement import Placement, tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.services import purges
-from controlplane.store import purge
+from controlplane.store import purge, tenant
 from controlplane.store.registry import Registry
 from controlplane.workers.drift.report import Reader
 from controlplane.workers.drift.verify import verify
@@ -221,12 +221,12 @@ def test_a_subscription_that_is_revived_after_the_purge_begins_anew(harness: Har
     harness.work()
     with harness.ctx.registry.connection() as conn:
         found = conn.execute("SELECT id, slug FROM tenant WHERE id <> %s", [TENANT]).fetchall()
-        now = conn.execute("SELECT tenant_id FROM subscription").fetchone()
+        now = conn.execute("SELECT tenant_id FROM contract").fetchone()
+        assert tenant.get(conn, TENANT).phase is Phase.PURGED
     assert now is not None
     [new] = found
     assert new["id"] == tenant_id_for(f"{SUBSCRIPTION}#2") == now["tenant_id"]
     assert new["slug"] != "customer-1"
-    assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
     entry = harness.cache.read(f"{new['slug']}.{ZONE}")
     assert entry is not None
     assert entry.payload["status"] == "active"

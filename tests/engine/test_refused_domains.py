@@ -53,7 +53,7 @@ def test_it_is_told_and_does_not_hold_the_tenant_up(harness: Harness, refused: s
     assert attention(harness, refused) == (TAKEN, "hostname-conflict")
     assert reported(harness, refused) == [("hostname-conflict", TAKEN)]
     with harness.ctx.registry.connection() as conn:
-        row = conn.execute("SELECT outcome, reason FROM subscription WHERE id = %s", [refused]).fetchone()
+        row = conn.execute("SELECT outcome, reason FROM contract WHERE id = %s", [refused]).fetchone()
     assert row == {"outcome": "applied", "reason": TAKEN}
 
 

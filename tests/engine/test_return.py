@@ -1,4 +1,8 @@
-"""Who left and pays again: Stripe gives a new subscription, and no rows are deleted meanwhile."""
+"""Who left and pays again: Stripe gives a new subscription, and it is for the tenant that the customer had.
+
+As long as its first payment is open, or nobody can tell what it is for, the tenant stays closed and no rows
+are deleted.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from controlplane.domain.errors import Conflict, Invalid, NotFound, Retryable
 from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
+from controlplane.localcloud.fakes.billing import SUBSCRIPTION as SUBSCRIPTIONS
 from controlplane.services import purges, tenants
 from controlplane.store import event, purge
 from controlplane.workers.jobs.comparison import compare
@@ -43,7 +48,9 @@ def pays_again(harness: Harness, *, status: str = "active", heard: bool = True, 
 
 
 def ends(harness: Harness) -> None:
-    harness.subscribe(RETURNED, customer=1, status="canceled")
+    known = harness.world.get(SUBSCRIPTIONS, f"sub_{RETURNED:08d}")
+    over = "incomplete_expired" if known["status"] == "incomplete" else "canceled"
+    harness.subscribe(RETURNED, customer=1, status=over)
     harness.hear(f"sub_{RETURNED:08d}", "customer.subscription.deleted")
     harness.work()
 
@@ -69,6 +76,23 @@ def reported(harness: Harness) -> list[str]:
     return [row["payload"]["data"]["runbook"] for row in rows]
 
 
+def back(harness: Harness, new: str) -> None:
+    """The same tenant, with its rows, its name and its host, and nobody need look at it."""
+    row = harness.tenant(new)
+    assert (row.id, row.phase) == (TENANT, Phase.ACTIVE)
+    assert (row.slug, row.closed_at, row.needs_attention) == ("customer-1", None, None)
+    assert harness.rows(new) == ["precious"]
+    assert harness.write(1, "new")
+    with harness.ctx.registry.connection() as conn:
+        assert conn.execute("SELECT count(*) AS n FROM tenant").fetchone() == {"n": 1}
+    assert harness.violations() == []
+
+
+def opened(harness: Harness, **fields: object) -> str:
+    """Customer 1 has begun to buy again, and the first payment is still open."""
+    return pays_again(harness, status="incomplete", **fields)
+
+
 def kept(harness: Harness) -> None:
     """Closed, whole, and a person knows why."""
     row = harness.tenant(SUBSCRIPTION)
@@ -90,23 +114,39 @@ def test_stripe_has_no_way_back_for_a_subscription_that_has_ended(harness: Harne
             harness.subscribe(3, status=status)
 
 
-def test_who_pays_again_gets_a_new_tenant_and_the_old_one_is_kept_and_told_of(harness: Harness) -> None:
+def test_who_pays_again_finds_its_rows_its_name_and_its_host(harness: Harness) -> None:
     left(harness)
-    new = pays_again(harness)
-    assert harness.tenant(new).phase is Phase.ACTIVE
-    assert harness.rows(new) == []
+    back(harness, pays_again(harness))
+    assert reported(harness) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "phase"),
+    [
+        ("trialing", Phase.ACTIVE),
+        ("past_due", Phase.SUSPENDED),  # of an old debt
+        ("unpaid", Phase.SUSPENDED),
+        ("paused", Phase.SUSPENDED),
+    ],
+)
+def test_whatever_may_be_paid_is_for_the_old_tenant(harness: Harness, status: str, phase: Phase) -> None:
+    left(harness)
+    new = pays_again(harness, status=status)
+    row = harness.tenant(new)
+    assert (row.id, row.phase, row.closed_at) == (TENANT, phase, None)
+    assert harness.rows(new) == ["precious"]
+
+
+def test_an_open_first_payment_keeps_the_rows_and_opens_nothing(harness: Harness) -> None:
+    left(harness)
+    new = opened(harness)
     kept(harness)
     assert reported(harness) == [RUNBOOK]
-
-
-@pytest.mark.parametrize("status", ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"])
-def test_any_status_but_an_end_counts(harness: Harness, status: str) -> None:
-    left(harness)
-    pays_again(harness, status=status)
-    kept(harness)
-    assert status in str(harness.tenant(SUBSCRIPTION).needs_attention)
+    assert "incomplete" in str(harness.tenant(SUBSCRIPTION).needs_attention)
     with pytest.raises(Conflict, match="sub_00000002"):
         ask(harness, early=True)
+    back(harness, pays_again(harness))
+    assert new == f"sub_{RETURNED:08d}"
 
 
 def test_a_subscription_to_a_price_that_nobody_knows_counts(harness: Harness) -> None:
@@ -125,10 +165,10 @@ def test_a_subscription_that_never_became_one_does_not_count(harness: Harness) -
 def test_it_is_refused_to_who_asks_and_who_approves(harness: Harness) -> None:
     left(harness)
     asked = ask(harness, early=True)
-    pays_again(harness)
-    with pytest.raises(Conflict, match=r"sub_00000002 \(active\).*runbook customer-pays-again"):
+    opened(harness)
+    with pytest.raises(Conflict, match=r"sub_00000002 \(incomplete\).*runbook customer-pays-again"):
         approve(harness, asked.digest)
-    with pytest.raises(Conflict, match=r"sub_00000002 \(active\).*runbook customer-pays-again"):
+    with pytest.raises(Conflict, match=r"sub_00000002 \(incomplete\).*runbook customer-pays-again"):
         ask(harness, early=True)
     with harness.ctx.registry.connection() as conn:
         assert "sub_00000002" in str(purges.show(conn, TENANT).kept_for)
@@ -139,8 +179,7 @@ def test_an_approval_does_not_outlive_the_return(harness: Harness) -> None:
     """Two persons' word from before the customer came back deletes nothing after it has gone again."""
     left(harness)
     approve(harness, ask(harness, early=True).digest)
-    pays_again(harness)
-    kept(harness)
+    back(harness, pays_again(harness))
     ends(harness)
     row = harness.tenant(SUBSCRIPTION)
     assert (row.phase, row.needs_attention) == (Phase.CLOSED, None)
@@ -156,7 +195,7 @@ def test_an_approval_does_not_outlive_the_return(harness: Harness) -> None:
 def test_a_plan_that_asks_nobody_waits_for_the_customer_too(harness: Harness) -> None:
     by_policy(harness)
     left(harness)
-    pays_again(harness)
+    opened(harness)
     retention_ends(harness)
     harness.work()
     kept(harness)
@@ -171,7 +210,7 @@ def test_a_plan_that_asks_nobody_waits_for_the_customer_too(harness: Harness) ->
 
 def test_no_later_look_writes_over_it_and_the_end_of_the_subscription_ends_it(harness: Harness) -> None:
     left(harness)
-    pays_again(harness)
+    opened(harness)
     retention_ends(harness)
     harness.work()
     kept(harness)
@@ -195,15 +234,23 @@ def _secrets_away(point: str) -> None:
         raise Retryable("Secrets Manager is away")
 
 
-def test_the_upgrade_by_a_new_subscription_keeps_the_old_data(harness: Harness) -> None:
+def test_the_upgrade_by_a_new_subscription_keeps_the_rows(harness: Harness) -> None:
     """The new one comes first and the old one is canceled after it."""
     paid(harness)
     assert harness.write(1, "precious")
-    pays_again(harness)
+    new = pays_again(harness)
+    assert "sub_00000001, sub_00000002" in paid_twice(harness)
     harness.subscribe(1, status="canceled")
     harness.hear(SUBSCRIPTION, "customer.subscription.deleted")
     harness.work()
-    kept(harness)
+    back(harness, new)
+
+
+def paid_twice(harness: Harness) -> str:
+    with harness.ctx.registry.connection() as conn:
+        [row] = conn.execute("SELECT payload FROM notification WHERE kind = 'needs_attention'").fetchall()
+    assert row["payload"]["data"]["runbook"] == "paid-twice"
+    return str(row["payload"]["data"]["reason"])
 
 
 @pytest.mark.parametrize("plan", ["shared", "dedicated"])
@@ -212,22 +259,19 @@ def test_a_return_that_no_webhook_told_of_is_asked_for_before_anything_is_delete
 ) -> None:
     left(harness, plan=plan)
     approve(harness, ask(harness, early=True).digest)
-    new = pays_again(harness, heard=False)
+    new = pays_again(harness, heard=False, plan=plan)
     harness.work()
-    kept(harness)
-    assert harness.tenant(new).phase is Phase.ACTIVE
+    back(harness, new)
     assert _deleting_steps(harness) == []
     assert {*harness.world.all("dump"), *harness.world.all("aws-snapshot")} == set()
-    compare(harness.ctx)
-    harness.work()
-    kept(harness)
+    assert compare(harness.ctx).out_of_step == 0
 
 
 def test_a_policy_does_not_try_again_and_again_while_a_webhook_is_lost(harness: Harness) -> None:
     by_policy(harness)
     left(harness)
     retention_ends(harness)
-    pays_again(harness, heard=False)
+    opened(harness, heard=False)
     harness.work()
     kept(harness)
     with harness.ctx.registry.connection() as conn:
@@ -273,14 +317,14 @@ def test_a_return_between_the_question_and_the_act_is_seen_under_the_lock(
         if len(asked) == question:
             came.append(pays_again(harness, heard=False))
             heard = harness.hear(came[0])
-            do_one(harness.ctx, JobKind.INTAKE, came[0])
+            do_one(harness.ctx, JobKind.INTAKE, "cus_00000001")
             with harness.ctx.registry.connection() as conn:
                 assert event.get(conn, heard).state == "applied"
 
     harness.world._crash = comes_back
     harness.work()
     assert came
-    kept(harness)
+    back(harness, came[0])
     assert bool(harness.world.all("dump")) is (question == 2)
 
 

@@ -338,9 +338,7 @@ LIFE = (
         62,
         "back within the retention",
         "I6",
-        (
-            "tests/engine/test_return.py::test_who_pays_again_gets_a_new_tenant_and_the_old_one_is_kept_and_told_of",
-        ),
+        ("tests/engine/test_return.py::test_who_pays_again_finds_its_rows_its_name_and_its_host",),
     ),
     Fault(
         63,

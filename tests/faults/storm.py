@@ -14,12 +14,9 @@ import random
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from controlplane import wsgi
-from controlplane.domain.billing import spec_from_subscription
-from controlplane.store import subscription
-from controlplane.workers.jobs.comparison import in_step
+from controlplane.workers.jobs.comparison import listed
 from tests import builders
 from tests.harness.engine import Harness
 from tests.web.site import ENVIRONMENT, signed
@@ -124,18 +121,13 @@ class Storm:
 
 
 def out_of_step(harness: Harness) -> list[str]:
-    """Subscriptions whose tenant is not what Stripe's current object says; empty where all are."""
-    objects = list(harness.billing.subscriptions())
-    with harness.ctx.registry.connection() as conn:
-        known = subscription.known(conn, [found["id"] for found in objects])
-    zone, catalogue = harness.ctx.platform.zone, harness.ctx.catalogue
+    """Subscriptions of which the registry does not hold what Stripe's current object says; empty where all
+    are."""
     return [
-        f"{found['id']} is {found['status']}, the registry has {known.get(found['id'])}"
-        for found in objects
-        if not in_step(
-            spec_from_subscription(found, catalogue, platform_zone=zone, now=datetime.now(UTC)),
-            known.get(found["id"]),
-        )
+        f"{found.id} is {found.item['status']}"
+        for batch in listed(harness.ctx)
+        for found in batch
+        if not found.in_step
     ]
 
 

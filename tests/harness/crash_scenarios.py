@@ -166,6 +166,63 @@ def support_regrets_a_restore(url: str, world: Path) -> Harness:
     return harness
 
 
+def support_renames(url: str, world: Path) -> Harness:
+    """To a third slug: the host of the first one leads to the second when it begins."""
+    harness = open_harness(url, world)
+    harness.hear(harness.subscribe(1), "customer.subscription.created")
+    harness.work()
+    for slug in ("acme", "acme-two"):
+        harness.work()
+        with harness.ctx.registry.connection() as conn:
+            run(conn, "rename", TENANT, slug=slug, actor="support", reason="test")
+    return harness
+
+
+def redirections_end(url: str, world: Path) -> Harness:
+    harness = support_renames(url, world)
+    harness.work()
+    with harness.ctx.registry.connection() as conn:
+        conn.execute(
+            "UPDATE tenant SET next_observation_at = clock_timestamp(), former_slugs ="
+            " (SELECT jsonb_object_agg(key, clock_timestamp()) FROM jsonb_each(former_slugs))"
+        )
+    return harness
+
+
+def found_by_every_name(harness: Harness) -> list[str]:
+    """At no moment does a host of before lead nowhere, or in a circle."""
+    return [
+        f"{slug} leads to {end}"
+        for slug in ("customer-1", "acme")
+        if (end := _end(harness, slug)) != "active"
+    ]
+
+
+def _end(harness: Harness, slug: str) -> str:
+    """Where one ends who goes to its host and is led on."""
+    host, status = f"{slug}.{ZONE}", "moved"
+    for _ in range(4):
+        entry = harness.cache.read(host)
+        status = "nothing" if entry is None else str(entry.payload["status"])
+        if entry is None or status != "moved":
+            return status
+        host = str(entry.payload["moved_to"])
+    return status
+
+
+def renamed(harness: Harness) -> list[str]:
+    served = harness.cache.read(f"acme-two.{ZONE}")
+    wrong = [] if served is not None and served.payload["status"] == "active" else ["it is not served"]
+    return wrong + found_by_every_name(harness)
+
+
+def forgotten(harness: Harness) -> list[str]:
+    """Nobody is led, and both slugs are free."""
+    wrong = [f"{slug} is {end}" for slug in ("customer-1", "acme") if (end := _end(harness, slug)) != "gone"]
+    kept = harness.tenant(SUBSCRIPTION).former_slugs
+    return wrong + [f"{slug} is kept" for slug in kept]
+
+
 def support_clones(url: str, world: Path) -> Harness:
     """Beside the source all that a clone is made of; what is left is the copy and its first route."""
     harness = open_harness(url, world)

@@ -12,13 +12,13 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from controlplane.certificate import CertificateKey
-from controlplane.domain.billing import spec_from_subscription
+from controlplane.domain.billing import contract_of
 from controlplane.domain.catalogue import parse_catalogue
+from controlplane.domain.contract import Contract
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.placement import Placement, tenant_id_for
@@ -36,7 +36,7 @@ from controlplane.localcloud.fakes.providers import providers
 from controlplane.localcloud.fakes.terraform import OWNER
 from controlplane.localcloud.fakes.world import World
 from controlplane.services import billing
-from controlplane.store import cluster, placement, subscription, tenant
+from controlplane.store import cluster, contract, placement, tenant
 from controlplane.store.registry import Registry, one
 from controlplane.workers.engine.context import (
     Context,
@@ -185,20 +185,20 @@ class Harness:
     def revive(self, number: int) -> None:
         """Apply that a subscription which had ended lives again. Stripe revives none, so its fakes refuse
         it; a billing system that does would lead to this."""
-        subscription_id, now = f"sub_{number:08d}", datetime.now(UTC)
         customer_id, slug = f"cus_{number:08d}", f"customer-{number}"
         body = builders.subscription(
-            id=subscription_id, customer=customer_id, lookup_key="shared", metadata={"slug": slug}
+            id=f"sub_{number:08d}", customer=customer_id, lookup_key="shared", metadata={"slug": slug}
         )
-        decision = spec_from_subscription(body, self.ctx.catalogue, platform_zone=ZONE, now=now)
+        read = contract_of(body)
+        assert isinstance(read, Contract)
         with self.ctx.registry.connection() as conn:
             billing.apply(
                 conn,
-                subscription.touch(conn, subscription_id, event_at=now),
-                decision,
+                customer_id,
+                {read.id: read},
                 self.ctx.catalogue,
-                status="active",
-                customer_id=customer_id,
+                zone=ZONE,
+                revision=contract.revision(conn, customer_id),
                 reason="revived",
             )
 
@@ -216,6 +216,10 @@ class Harness:
             builders.subscription(id=subscription_id, customer=known["customer"]),
             id=event_id or f"evt_{next(_numbers):08d}",
         )
+        return self.receive(event)
+
+    def receive(self, event: dict[str, Any]) -> str:
+        """This event arrives and is stored; its id."""
         with self.ctx.registry.connection() as conn:
             billing.record_event(conn, event, json.dumps(event).encode(), livemode=False)
         return str(event["id"])
@@ -262,19 +266,28 @@ class Harness:
 
     # ---------------------------------------------------------------------------------- the oracle
 
-    def tenant(self, subscription_id: str) -> tenant.TenantRow:
+    def tenant_id(self, subscription_id: str) -> str:
+        """Whom it is for, or would be founded for it."""
         with self.ctx.registry.connection() as conn:
-            return tenant.get(conn, tenant_id_for(subscription_id))
+            row = conn.execute("SELECT tenant_id FROM contract WHERE id = %s", [subscription_id]).fetchone()
+        bound = None if row is None else row["tenant_id"]
+        return str(bound or tenant_id_for(subscription_id))
+
+    def tenant(self, subscription_id: str) -> tenant.TenantRow:
+        tenant_id = self.tenant_id(subscription_id)
+        with self.ctx.registry.connection() as conn:
+            return tenant.get(conn, tenant_id)
 
     def placement(self, subscription_id: str) -> Placement:
+        tenant_id = self.tenant_id(subscription_id)
         with self.ctx.registry.connection() as conn:
-            placed = placement.current(conn, tenant_id_for(subscription_id))
+            placed = placement.current(conn, tenant_id)
         assert placed is not None
         return placed
 
     def last_placement(self, subscription_id: str) -> Placement:
         """The newest, given up or not."""
-        tenant_id = tenant_id_for(subscription_id)
+        tenant_id = self.tenant_id(subscription_id)
         with self.ctx.registry.connection() as conn:
             return placement.get(conn, tenant_id, placement.next_number(conn, tenant_id) - 1)
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import Job, JobKind, Lane
 from controlplane.domain.release import Release
 from controlplane.services import rollouts
-from controlplane.store import freeze, job
+from controlplane.store import hold, job
 from controlplane.store.registry import RegistryUnavailable
 from controlplane.workers.engine.run import drain
 from controlplane.workers.jobs import rollouts as executor
@@ -181,13 +182,15 @@ def test_a_freeze_that_interrupts_keeps_what_is_not_begun_from_beginning(make_fl
     tenant = fleet.tenants[0].tenant_id
     with fleet.registry.connection() as conn:
         died(fleet, rollout_id, 1)
-        freeze.begin(conn, tenant, seconds=60, actor="test", reason="an incident", interrupts=True)
+        hold.begin(
+            conn, HoldKind.FREEZE, tenant, seconds=60, actor="test", reason="an incident", interrupts=True
+        )
         row = conn.execute("SELECT fencing_token FROM job WHERE kind = 'member'").fetchone()
         assert row is not None
         kept = job.beat(conn, "dead", [row["fencing_token"]], lanes=[Lane.LONG], version="", seconds=30)
         assert kept == set()
         assert any_slot(fleet) == 0
-        freeze.lift(conn, tenant, actor="test")
+        hold.lift(conn, HoldKind.FREEZE, tenant, actor="test")
     assert any_slot(fleet) == 1
     assert fleet.show(rollout_id).counts.done == 1
 
@@ -201,12 +204,12 @@ def test_a_rollout_goes_on_without_who_is_frozen_and_waits_for_them_before_its_n
         detail = {"seconds": 60, "actor": "test", "reason": "an incident", "interrupts": False}
         first = rollouts.members_page(conn, rollout_id, after=None, limit=9, state=None)
         frozen = next(row.tenant_id for row in first if row.wave == 0)
-        freeze.begin(conn, frozen, **detail)  # type: ignore[arg-type]
+        hold.begin(conn, HoldKind.FREEZE, frozen, **detail)  # type: ignore[arg-type]
         executor.work(fleet.ctx, rollout_id)
         shown = fleet.show(rollout_id)
         assert (shown.rollout.state, shown.rollout.wave) == ("running", 0)
         assert (shown.counts.done, shown.counts.pending) == (2, 2)
-        freeze.lift(conn, frozen, actor="test")
+        hold.lift(conn, HoldKind.FREEZE, frozen, actor="test")
     assert fleet.work(rollout_id).counts.done == 4
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pytest
@@ -103,7 +103,6 @@ class Fake:
             id=key, customer=customer or self.customer(), status=status, metadata=metadata, created=made
         )
         self.billing.put_subscription(body)
-        self.billing.put_event(builders.event(CREATED, body, id=f"evt_{number}", created=made))
         return key
 
     def owe(self) -> str:
@@ -176,7 +175,7 @@ def test_the_status_is_the_current_one(fixture: Fixture, status: str) -> None:
 def test_one_that_is_past_due_names_what_is_owed_and_since_when(fixture: Fixture) -> None:
     owing, paying = fixture.owe(), fixture.subscribe()
     alone = fixture.billing.subscription(owing)
-    listed = {found["id"]: found for found in fixture.billing.subscriptions()}
+    listed = {found["id"]: fixture.billing.whole(found) for found in fixture.billing.subscriptions()}
     of_customer = fixture.billing.subscriptions_of(alone["customer"])
     for found in (alone, listed[owing], of_customer[0]):
         assert {invoice["status"] for invoice in found["open_invoices"]} == {"open"}
@@ -208,29 +207,6 @@ def test_all_subscriptions_page_by_page(fixture: Fixture, monkeypatch: pytest.Mo
     statuses = {item["id"]: item["status"] for item in fixture.billing.subscriptions("unpaid")}
     assert statuses[unpaid] == "unpaid"
     assert set(statuses.values()) == {"unpaid"}
-
-
-def test_events_since_a_moment_of_some_types(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stripe_billing, "PAGE_SIZE", 2)
-    before = datetime.now(UTC) - timedelta(seconds=1)
-    made = [fixture.subscribe() for _ in range(3)]
-    found = list(fixture.billing.events_since(before, [CREATED]))
-    assert {event["type"] for event in found} == {CREATED}
-    ours = [event["data"]["object"]["id"] for event in found if event["data"]["object"]["id"] in made]
-    assert ours == made[::-1]
-    assert list(fixture.billing.events_since(before, ["customer.subscription.resumed"])) == []
-    assert list(fixture.billing.events_since(datetime.now(UTC) + timedelta(hours=1), [CREATED])) == []
-
-
-@pytest.mark.parametrize("types", [[], [f"type.{number}" for number in range(21)]])
-def test_too_few_or_too_many_event_types_are_refused(fixture: Fixture, types: list[str]) -> None:
-    with pytest.raises(Invalid, match="types: expected 1 to 20"):
-        fixture.billing.events_since(datetime.now(UTC), types)
-
-
-def test_a_moment_without_a_zone_is_refused(fixture: Fixture) -> None:
-    with pytest.raises(Invalid, match="created_after: expected a time with its zone"):
-        fixture.billing.events_since(datetime(2026, 1, 1), [CREATED])  # noqa: DTZ001 - the mistake itself
 
 
 def test_a_customer_and_what_is_left_of_a_deleted_one(fixture: Fixture) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from benchmarks.history import fill
+from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.services import timers
-from controlplane.store import event, history, job, notification, operation, rollout_member, summary
+from controlplane.store import event, history, job, notification, operation, rollout_member, summary, tenant
 from controlplane.store.registry import Connection, Registry, one
+from tests.harness.engine import CATALOGUE, ZONE
 
 # ---------------------------------------------------------------------------------- by an index
 
@@ -120,7 +122,10 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
     "is there one for a duty": (lambda conn: job.keep_due(conn, JobKind.SEAL), "job_subject"),
     "events about a subject": (lambda conn: event.received(conn, "sub_7"), "stripe_event_received"),
     "a notification that is due": (notification.next_due, "notification_waiting"),
-    "observations, graces and trials": (lambda conn: timers.run(conn, limit=500), "tenant_next_observation"),
+    "observations, graces and trials": (
+        lambda conn: timers.run(conn, parse_catalogue(CATALOGUE, source="x"), zone=ZONE, limit=500),
+        "tenant_next_observation",
+    ),
     "a claim of anything": (lambda conn: job.claim(conn, Lane.QUICK, holder="w", seconds=60), "job_due"),
     "a claim of the oldest": (
         lambda conn: job.claim(conn, Lane.QUICK, holder="w", seconds=60, oldest=True),
@@ -148,6 +153,7 @@ LOOKS_FOR_WORK: dict[str, tuple[Callable[[Connection], object], str]] = {
         lambda conn: operation.page(conn, before=None, limit=50, resource_id="tenant-7"),
         "job_history_subject",
     ),
+    "who has a slug": (lambda conn: tenant.require_free_slug(conn, "a-new-one", None), "tenant_former_slugs"),
     "one operation": (lambda conn: operation.get(conn, 7), "job_history_absorbed"),
 }
 

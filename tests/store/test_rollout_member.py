@@ -6,11 +6,12 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.errors import Conflict
+from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import Job, JobKind, Lane
 from controlplane.domain.rollout import Member, Spec, database_lock, subject_of
 from controlplane.domain.transfer import TransferKind, TransferPhase
 from controlplane.services import rollouts
-from controlplane.store import freeze, job, rollout, rollout_member, transfer
+from controlplane.store import hold, job, rollout, rollout_member, transfer
 from controlplane.store.registry import Connection, Registry
 from controlplane.store.rollout_member import Outcome
 from tests.harness.queue import run_out, taken_over
@@ -145,12 +146,12 @@ def test_what_is_frozen_is_neither_listed_nor_begun(
 ) -> None:
     with registry.connection() as conn:
         frozen = {"seconds": 60, "actor": "x", "reason": "an incident", "interrupts": False}
-        freeze.begin(conn, scope, **frozen)  # type: ignore[arg-type]
+        hold.begin(conn, HoldKind.FREEZE, scope, **frozen)  # type: ignore[arg-type]
         assert turn(conn, started) == ({}, left)
         assert of(begin(conn, started, *TENANTS)) == left
         assert jobs(conn) == len(left)
-        freeze.lift(conn, scope, actor="x")
-        freeze.begin(conn, "terraform", **frozen)  # type: ignore[arg-type]
+        hold.lift(conn, HoldKind.FREEZE, scope, actor="x")
+        hold.begin(conn, HoldKind.FREEZE, "terraform", **frozen)  # type: ignore[arg-type]
         assert of(begin(conn, started, *TENANTS)) == [each for each in TENANTS if each not in left]
 
 

@@ -10,9 +10,11 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from controlplane.domain.billing import EventState, SubscriptionOutcome
+from controlplane.domain.billing import EventState
+from controlplane.domain.contract import ContractOutcome, Standing
 from controlplane.domain.data_copy import CopyKind, CopyState
 from controlplane.domain.errors import Refused
+from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import JobKind, Lane, OperationState, PreviewState
 from controlplane.domain.notification import NotificationState
 from controlplane.domain.placement import PlacementState
@@ -24,6 +26,7 @@ from controlplane.domain.steps import StepState
 from controlplane.domain.transfer import TransferKind, TransferPhase
 from controlplane.store import job, operation, schema_version
 from controlplane.store.registry import Connection, Registry, one
+from controlplane.store.report import About
 from tests import registry_lint
 
 FIRST = ("0001_a.sql", "CREATE TABLE a (id bigint PRIMARY KEY);\nCREATE TABLE b ()")
@@ -180,7 +183,10 @@ VALUES: dict[str, Iterable[str]] = {
     "rollout_member.state": MemberState,
     "step.state": StepState,
     "stripe_event.state": EventState,
-    "subscription.outcome": SubscriptionOutcome,
+    "hold.kind": HoldKind,
+    "contract.outcome": ContractOutcome,
+    "contract.standing": Standing,
+    "report.about": About,
 }
 _LIST = re.compile(r"CHECK \(\((\w+) = ANY \(ARRAY\[(.*)\]\)\)\)")
 

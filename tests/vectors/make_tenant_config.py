@@ -75,9 +75,12 @@ def build() -> dict[str, Any]:
     )
     ok("provisioning", config(status=Status.PROVISIONING, database=None, release=None).to_payload())
     ok("suspended", config(status=Status.SUSPENDED, database=None).to_payload())
+    ok("moved", _moved(active, "acme-two.tenants.example.com"))
     ok("gone: a tombstone", config(status=Status.GONE, database=None, epoch=42, profile={}).to_payload())
     ok("the highest epoch", active | {"epoch": 2**48 - 1})
     ok("a field of a later version is kept out of the way", active | {"later": {"a": [1, None]}})
+
+    ok("moved_to left out", {name: value for name, value in active.items() if name != "moved_to"})
 
     bad("another host's entry", "entry", good, host="other.tenants.example.com")
     other = config(host="other.tenants.example.com").to_payload()
@@ -124,6 +127,21 @@ def build() -> dict[str, Any]:
     wrong("port is text", "database.port", database=active["database"] | {"port": "5432"})
     wrong("port is out of range", "database.port", database=active["database"] | {"port": 65536})
     wrong("secret is null", "database.secret", database=active["database"] | {"secret": None})
+    for name, to in (
+        ("nowhere", None),
+        ("to a number", 7),
+        ("to nothing", ""),
+        ("to the host itself", HOST),
+        ("to a URL", "https://acme-two.tenants.example.com"),
+        ("to another port", "acme-two.tenants.example.com:8443"),
+        ("to a path", "acme-two.tenants.example.com/x"),
+        ("to somebody's host", "user@acme-two.tenants.example.com"),
+        ("to two lines", "acme-two.tenants.example.com\r\nSet-Cookie: a=b"),
+        ("to a host that is not written plainly", "Acme-Two.tenants.example.com"),
+        ("to a host with a dot behind it", "acme-two.tenants.example.com."),
+        ("to an address", "192.0.2.1"),
+    ):
+        bad(f"moved {name}", "moved_to", entry(_moved(active, to)))
     return {
         "about": "keys: base64. Each case is an entry found under tenant:host:<host>: it reads as `payload`, "
         "or is refused with a message that begins `<error>:`, the field at fault.",
@@ -133,6 +151,11 @@ def build() -> dict[str, Any]:
 
 
 _MISSING = object()
+
+
+def _moved(active: dict[str, Any], to: Any) -> dict[str, Any]:
+    left = {"status": "moved", "release": None, "database": None, "profile": {}, "moved_to": to}
+    return active | left
 
 
 def _flip(text: str) -> str:

@@ -22,6 +22,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "clone": {"slug": "acme-copy"},
     "approve-purge": {"digest": "0" * 64},
     "freeze": {"hours": 1},
+    "bind": {"contract": "sub_1"},
+    "split": {"contract": "sub_1"},
+    "hold": {"kind": "suspend", "days": 3},
+    "end-hold": {"kind": "suspend"},
+    "rename": {"slug": "acme-renamed"},
 }
 COMMANDS = {
     Subject.TENANT: tenants.command,

@@ -47,6 +47,101 @@ def test_a_replay_is_due_audited_and_notified(site: Site) -> None:
         assert audit.first_break(conn) is None
 
 
+CAUSE = "livemode is True"
+
+
+def parked(site: Site, *event_ids: str, customer: str = "cus_1") -> None:
+    """Events of the other mode, in the order in which they were parked."""
+    for event_id in event_ids:
+        body = {"object": {"id": f"sub_{event_id[-1]}", "object": "subscription", "customer": customer}}
+        site.deliver(event(event_id, livemode=True, data=body))
+
+
+def states(site: Site) -> dict[str, str]:
+    return {item["id"]: item["state"] for item in site.get("/v1/events").json["items"]}
+
+
+def test_all_that_are_parked_for_one_cause_are_replayed_and_audited_once(site: Site) -> None:
+    parked(site, "evt_1", "evt_2")
+    name = site.deliver(b"not json").json["event"]
+    site.deliver(event("evt_3"))
+    answer = site.post("/v1/events/replay", {"reason_contains": CAUSE})
+    assert answer.status_code == 202
+    assert (answer.json["count"], answer.json["left"]) == (2, 0)
+    assert [(item["id"], item["state"], item["reason"]) for item in answer.json["items"]] == [
+        ("evt_1", "received", "replay asked for"),
+        ("evt_2", "received", "replay asked for"),
+    ]
+    assert states(site) == {"evt_1": "received", "evt_2": "received", "evt_3": "received", name: "parked"}
+    assert set(site.jobs()) >= {(JobKind.INTAKE, "evt_1"), (JobKind.INTAKE, "evt_2")}
+    assert site.rows("SELECT lock, causes->0->>'event' AS event FROM job WHERE subject = 'evt_1'") == [
+        {"lock": "cus_1", "event": "evt_1"}
+    ]
+    assert site.rows("SELECT actor, resource, detail FROM audit WHERE action = 'event.replay'") == [
+        {
+            "actor": "api:operator-bot",
+            "resource": "parked",
+            "detail": {"reason_contains": CAUSE, "count": 2, "events": ["evt_1", "evt_2"]},
+        }
+    ]
+
+
+def test_a_replay_by_cause_again_finds_nothing_and_says_nothing(site: Site) -> None:
+    parked(site, "evt_1")
+    asked = {"reason_contains": CAUSE}
+    assert site.post("/v1/events/replay", asked).json["count"] == 1
+    site.wake_ups.clear()
+    answer = site.post("/v1/events/replay", asked)
+    assert (answer.status_code, answer.json) == (202, {"count": 0, "left": 0, "items": []})
+    assert site.wake_ups == []
+    assert len(site.rows("SELECT 1 FROM audit")) == 1
+
+
+def test_a_dry_run_of_a_replay_by_cause_changes_nothing(site: Site) -> None:
+    parked(site, "evt_1", "evt_2")
+    answer = site.post("/v1/events/replay", {"reason_contains": CAUSE, "dry_run": True, "limit": 1})
+    assert (answer.status_code, answer.json["count"], answer.json["left"]) == (200, 1, 1)
+    assert [(item["id"], item["state"]) for item in answer.json["items"]] == [("evt_1", "parked")]
+    assert states(site) == {"evt_1": "parked", "evt_2": "parked"}
+    assert (site.wake_ups, site.jobs(), site.rows("SELECT 1 FROM audit")) == ([], [], [])
+
+
+def test_a_limit_takes_what_has_been_parked_for_the_longest(site: Site) -> None:
+    parked(site, "evt_1", "evt_2", "evt_3")
+    site.rows("UPDATE stripe_event SET handled_at = clock_timestamp() WHERE id = 'evt_1' RETURNING id")
+    answer = site.post("/v1/events/replay", {"reason_contains": CAUSE, "limit": 2})
+    assert ([item["id"] for item in answer.json["items"]], answer.json["left"]) == (["evt_2", "evt_3"], 1)
+    assert states(site) == {"evt_1": "parked", "evt_2": "received", "evt_3": "received"}
+
+
+def test_a_pattern_is_text(site: Site) -> None:
+    parked(site, "evt_1")
+    assert site.post("/v1/events/replay", {"reason_contains": "livemode%True"}).json["count"] == 0
+    assert site.post("/v1/events/replay", {"reason_contains": "event's livemode"}).json["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({}, "reason_contains"),
+        ({"reason_contains": " "}, "reason_contains"),
+        ({"reason_contains": 7}, "reason_contains"),
+        ({"reason_contains": "a\0b"}, "reason_contains"),
+        ({"reason_contains": "x" * 201}, "reason_contains"),
+        ({"reason_contains": "x", "limit": 0}, "limit"),
+        ({"reason_contains": "x", "limit": 1001}, "limit"),
+        ({"reason_contains": "x", "limit": True}, "limit"),
+        ({"reason_contains": "x", "dry_run": "yes"}, "dry_run"),
+        ({"reason_contains": "x", "state": "parked"}, "state"),
+    ],
+)
+def test_a_replay_by_cause_that_is_not_understood(site: Site, asked: dict[str, object], field: str) -> None:
+    parked(site, "evt_1")
+    answer = site.post("/v1/events/replay", asked)
+    assert (answer.status_code, answer.json["error"]["field"]) == (400, field)
+    assert states(site) == {"evt_1": "parked"}
+
+
 def test_a_parked_event_is_dismissed_with_a_reason(site: Site) -> None:
     site.deliver(event("evt_1", livemode=True))
     answer = site.post("/v1/events/evt_1/dismiss", {"reason": "a test of Stripe's"})

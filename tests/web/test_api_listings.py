@@ -8,7 +8,7 @@ import pytest
 
 from tests.web.site import Site, event
 
-LISTINGS = ["tenants", "operations", "events", "clusters", "subscriptions"]
+LISTINGS = ["tenants", "operations", "events", "clusters", "contracts"]
 
 
 def fill_tenants(site: Site) -> None:
@@ -32,10 +32,10 @@ def fill_clusters(site: Site) -> None:
         )
 
 
-def fill_subscriptions(site: Site) -> None:
+def fill_contracts(site: Site) -> None:
     for number in range(7):
         site.rows(
-            "INSERT INTO subscription (id, outcome, first_event_at) VALUES (%s, 'parked', '2026-01-01Z')",
+            "INSERT INTO contract (id, outcome, first_event_at) VALUES (%s, 'parked', '2026-01-01Z')",
             f"sub_{number}",
         )
 
@@ -45,7 +45,7 @@ FILLS: dict[str, Callable[[Site], None]] = {
     "operations": fill_tenants,
     "events": fill_events,
     "clusters": fill_clusters,
-    "subscriptions": fill_subscriptions,
+    "contracts": fill_contracts,
 }
 
 
@@ -126,7 +126,7 @@ def test_a_wrong_cursor_is_named(site: Site, listing: str) -> None:
         "/v1/operations?state=done&state=waiting",
         "/v1/events?state=waiting",
         "/v1/events?type=x",
-        "/v1/subscriptions?outcome=dead",
+        "/v1/contracts?outcome=dead",
         "/v1/clusters?slots=1",
         "/v1/summary?x=1",
         "/v1/tenants/acme?x=1",

@@ -1,9 +1,9 @@
-"""Clusters, subscriptions, hosts, the summary."""
+"""Clusters, contracts, hosts, the summary."""
 
 import pytest
 
 from controlplane.localcloud.servers.process import free_port
-from controlplane.store import cluster, route, subscription
+from controlplane.store import cluster, contract, route
 from controlplane.store.registry import Registry
 from dataplane.tenant_config import TenantConfig, TenantConfigError, verify
 from tests.web.site import KEY, KEY_ID, Site, bearer, event
@@ -47,24 +47,24 @@ def test_an_unknown_cluster_is_404(site: Site, name: str) -> None:
     assert site.get(f"/v1/clusters/{name}").status_code == 404
 
 
-def test_parked_subscriptions_say_why(site: Site) -> None:
+def test_parked_contracts_say_why(site: Site) -> None:
     site.deliver(event("evt_1"))
     with site.registry.connection() as conn:
         for name, outcome in (("sub_a", "parked"), ("sub_b", "applied")):
             created = site.rows("SELECT created_at FROM stripe_event")[0]["created_at"]
-            row = subscription.touch(conn, name, event_at=created)
-            subscription.record(
+            contract.revision(conn, "cus_1")
+            contract.heard(conn, "cus_1", [contract.Heard(name, created)])
+            contract.record(
                 conn,
-                row.id,
-                customer_id="cus_1",
-                status="active",
+                name,
+                terms=None,
                 outcome=outcome,
                 reason="unknown price",
                 tenant_id=None,
             )
-    (parked,) = site.get("/v1/subscriptions?outcome=parked").json["items"]
+    (parked,) = site.get("/v1/contracts?outcome=parked").json["items"]
     assert (parked["id"], parked["reason"], parked["customer"]) == ("sub_a", "unknown price", "cus_1")
-    assert len(site.get("/v1/subscriptions").json["items"]) == 2
+    assert len(site.get("/v1/contracts").json["items"]) == 2
 
 
 def test_a_host_is_resolved_to_an_entry_that_data_planes_trust(site: Site) -> None:
@@ -144,13 +144,13 @@ def test_the_summary_counts_what_there_is(site: Site) -> None:
     assert found["operations"] == {"waiting": 4, "running": 0}
     assert (found["events"]["received"], found["events"]["parked"]) == (1, 1)
     assert found["events"]["oldest_received_seconds"] > 0
-    assert found["subscriptions"] == {}
+    assert found["contracts"] == {}
 
 
 def test_a_registry_that_is_down_is_503_everywhere() -> None:
     with Registry(f"postgresql://127.0.0.1:{free_port()}/x", wait=0.1) as registry:
         site = Site(registry)
-        for path in ("tenants", "operations", "events", "clusters", "subscriptions", "summary"):
+        for path in ("tenants", "operations", "events", "clusters", "contracts", "summary"):
             answer = site.get(f"/v1/{path}")
             assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")
             assert answer.headers["Retry-After"]

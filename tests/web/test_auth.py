@@ -24,7 +24,7 @@ READS = [
     "/v1/events/evt_1",
     "/v1/clusters",
     "/v1/clusters/c-aaaaaaaaaaaa",
-    "/v1/subscriptions",
+    "/v1/contracts",
     "/v1/pool",
     "/v1/summary",
     "/v1/rollouts",
@@ -48,6 +48,7 @@ ACTS = [
 MAKES = [
     *(path for path, takes_more in DECLARED.items() if takes_more),
     "/v1/events/evt_1/dismiss",
+    "/v1/events/replay",
     "/v1/rollouts/1/pause",
     "/v1/rollouts/1/resume",
     "/v1/rollouts/1/abort",

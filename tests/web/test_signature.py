@@ -254,7 +254,7 @@ def test_utf_16_is_not_guessed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"object": "v2.core.event"}, "object: expected event"),
+        ({"object": "v2.core.event"}, "created: expected a time"),
         ({"object": None}, "object: expected event"),
         ({"id": "in_1"}, "id: expected evt_…, got 'in_1'"),
         ({"id": 7}, "id: expected evt_…, got 7"),

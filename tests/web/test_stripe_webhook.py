@@ -1,4 +1,5 @@
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,16 +127,35 @@ def test_an_event_of_another_account_is_ignored_and_says_why(
     assert (site.wake_ups, site.jobs()) == ([], [])
 
 
-def test_a_thin_event_of_another_account_is_ignored_too(site: Site) -> None:
-    answers = [
-        site.deliver(event("evt_a", object="v2.core.event", created="2026-01-01T00:00:00Z", context=context))
-        for context in ("acct_other", None)
-    ]
-    foreign, own = (answer.json for answer in answers)
-    assert "context: expected none or" in foreign["ignored"]
-    assert "evt_a" in foreign["ignored"]
-    assert "a snapshot, not a thin event" in own["parked"]
-    assert site.get(f"/v1/events/{foreign['event']}").json["state"] == "ignored"
+def thin(event_id: str, type_: str, related: str, **fields: object) -> bytes:
+    about = {"id": related, "type": "subscription", "url": f"/v1/subscriptions/{related}"}
+    made = event(event_id, object="v2.core.event", created="2026-01-01T00:00:00.123Z", type=type_)
+    return json.dumps({**json.loads(made), "data": None, "related_object": about, **fields}).encode()
+
+
+def test_a_thin_event_says_what_it_is_about_and_nothing_more_is_needed(site: Site) -> None:
+    site.deliver(thin("evt_a", "v1.customer.subscription.updated", "sub_7"))
+    assert site.jobs() == [(JobKind.INTAKE, "sub_7")]
+    site.deliver(thin("evt_b", "v1.customer.updated", "cus_7"))
+    assert (JobKind.INTAKE, "cus_7") in site.jobs()
+    assert site.get("/v1/events/evt_a").json["created_at"] == "2026-01-01T00:00:00.123Z"
+
+
+def test_a_thin_event_of_another_type_or_account_is_ignored(site: Site) -> None:
+    site.deliver(thin("evt_a", "v2.core.event_destination.ping", "ed_1", related_object=None))
+    site.deliver(thin("evt_b", "v1.invoice.paid", "in_1"))
+    site.deliver(thin("evt_c", "v1.customer.subscription.updated", "sub_7", context="acct_other"))
+    for name in ("evt_a", "evt_b", "evt_c"):
+        assert site.get(f"/v1/events/{name}").json["state"] == "ignored"
+    assert site.jobs() == []
+
+
+def test_a_thin_event_that_names_nothing_is_parked(site: Site) -> None:
+    site.deliver(thin("evt_a", "v1.customer.subscription.updated", "in_7"))
+    shown = site.get("/v1/events/evt_a").json
+    assert (shown["state"], "related_object.id" in shown["reason"]) == ("parked", True)
+    broken = site.deliver(thin("evt_b", "v1.customer.subscription.updated", "x", related_object=7)).json
+    assert broken["parked"].startswith("related_object: expected an object or null, got 7")
 
 
 @pytest.mark.parametrize(

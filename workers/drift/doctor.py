@@ -25,6 +25,7 @@ from psycopg.rows import dict_row
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from controlplane.domain.billing import EVENT_TYPES
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
 from controlplane.migration_project import is_project
@@ -44,6 +45,8 @@ PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard
 SNAPSHOT_AT_MOST = 60.0  # seconds
 CLOCK_APART = 5.0  # seconds: leases run out by the registry's clock, signatures by ours
 TERRAFORM = (1, 11)  # state locks in S3 without DynamoDB, write-only arguments
+
+LENDS_A_NAME = frozenset({"Customers", "Checkout Sessions"})
 
 Probe = Callable[[WorkerSettings], str]
 
@@ -150,10 +153,14 @@ def _ask_redis(url: str) -> tuple[str, str]:
 
 
 def _stripe(settings: WorkerSettings) -> str:
+    """Each permission, tried. That a name can't be read holds nobody up, so it is told of and no more."""
     billing = StripeBilling(settings.stripe_api_key, settings.stripe_api_base or "", timeout=PATIENCE)
-    for _ in billing.events_since(datetime.now(UTC), ["customer.subscription.updated"]):
-        break
-    return f"events can be read, {'live' if settings.stripe_livemode else 'test'} mode"
+    refused = billing.refused()
+    if needed := [name for name in refused if name not in LENDS_A_NAME]:
+        raise Refused(f"the key may not read {', '.join(needed)}: give it that permission")
+    beside = f"; not {', '.join(refused)}, which lend names alone" if refused else ""
+    mode = "live" if settings.stripe_livemode else "test"
+    return f"contracts can be read{beside}, {mode} mode; events to enable: {', '.join(sorted(EVENT_TYPES))}"
 
 
 def _cloudflare(settings: WorkerSettings) -> str:

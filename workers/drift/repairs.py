@@ -1,9 +1,9 @@
 """Repairs findings of the drift report, as far as a machine may.
 
 Nothing here deletes or replaces what holds data: the engine is asked to look at a tenant, a route is
-written again, a subscription is applied, a hostname of ours that no tenant has is given back. Clusters,
-databases, secrets, roles and states that belong to nobody are reported and left: an orphan may be the only
-copy of what a registry restored from a backup has forgotten.
+written again, a customer's contracts are applied, a hostname of ours that no tenant has is given back.
+Clusters, databases, secrets, roles and states that belong to nobody are reported and left: an orphan may be
+the only copy of what a registry restored from a backup has forgotten.
 
 Only what two looks agree on is repaired. Each repair reads the registry again, so one that has become
 wrong in between does nothing.
@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from controlplane.actions.action import run
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.finding import Finding, Repair
 from controlplane.store import audit, hostname, route
 from controlplane.workers.engine.context import Context
-from controlplane.workers.jobs.intake import apply_subscription
+from controlplane.workers.jobs.intake import apply_customer
 from controlplane.workers.steps.routes import recording_of, take_back
 
 log = logging.getLogger(__name__)
@@ -97,8 +96,8 @@ def _delete_hostname(ctx: Context, finding: Finding) -> str:
     return "deleted"
 
 
-def _apply_subscription(ctx: Context, finding: Finding) -> str:
-    apply_subscription(ctx, finding.target, event_at=datetime.now(UTC), reason=REASON)
+def _apply_contracts(ctx: Context, finding: Finding) -> str:
+    apply_customer(ctx, finding.target, reason=REASON)
     return "fetched and applied"
 
 
@@ -107,5 +106,5 @@ REPAIRS: dict[Repair, Callable[[Context, Finding], str]] = {
     Repair.REPUBLISH: _republish,
     Repair.WITHDRAW: _withdraw,
     Repair.DELETE_HOSTNAME: _delete_hostname,
-    Repair.APPLY_SUBSCRIPTION: _apply_subscription,
+    Repair.APPLY_CONTRACTS: _apply_contracts,
 }

@@ -10,18 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
-from controlplane.domain.billing import Decision, spec_from_subscription
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.systems import CustomHostname, StateEntry, Subscription, Systems, TaggedThing
-from controlplane.store import cluster, drift, subscription
+from controlplane.store import cluster, drift
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import endpoint_of
-from controlplane.workers.jobs.comparison import BATCH, in_step
+from controlplane.workers.jobs.comparison import listed
+from controlplane.workers.jobs.intake import created
 
 log = logging.getLogger(__name__)
 
@@ -91,24 +89,16 @@ class Reader:
         ]
 
     def _subscriptions(self) -> dict[str, Subscription]:
-        found: dict[str, Subscription] = {}
-        listed = iter(self._ctx.providers.billing.subscriptions())
-        while batch := list(islice(listed, BATCH)):
-            with self._ctx.registry.connection() as conn:
-                known = subscription.known(conn, [str(item["id"]) for item in batch])
-            for item in batch:
-                name = str(item["id"])
-                young = int(item.get("created") or 0) > self._young
-                decision = self._decide(item)
-                found[name] = Subscription(
-                    name, str(item["status"]), young or in_step(decision, known.get(name))
-                )
-        return found
-
-    def _decide(self, item: dict[str, object]) -> Decision:
-        return spec_from_subscription(
-            item, self._ctx.catalogue, platform_zone=self._ctx.platform.zone, now=datetime.now(UTC)
-        )
+        return {
+            found.id: Subscription(
+                found.id,
+                str(found.item.get("status")),
+                found.in_step or created(found.item).timestamp() > self._young,
+                found.customer,
+            )
+            for batch in listed(self._ctx)
+            for found in batch
+        }
 
     def _databases(self) -> dict[str, Collection[str]]:
         with self._ctx.registry.connection() as conn:

@@ -173,10 +173,11 @@ def _mark_tenant_reconciled(ctx: Context, hold: Hold, known: TenantRecord, statu
 def _observe_in(ctx: Context, known: TenantRecord, status: TenantStatus) -> float | None:
     """Seconds until the next periodic observation; None where there is nothing left to look at."""
     around = known.around
+    redirect = min(around.redirects.values(), default=None)
     if known.row.purged_at is not None:
-        return around.copy_left
+        return min((seconds for seconds in (around.copy_left, redirect) if seconds is not None), default=None)
     retention = around.retention_left or None  # 0: it is over, and something holds the purge up
-    due = [ctx.platform.observe_every, retention]
+    due = [ctx.platform.observe_every, retention, redirect]
     if known.row.spec.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
         due.append(around.next_poll)
     if status.app.retire_in is not None and status.app.retire_in > 0:

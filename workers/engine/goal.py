@@ -66,6 +66,11 @@ def tenant_goal(
         kept = [home, *served]
         routes = {host: _route(record, host, Status.SUSPENDED, release) for host in kept}
     keep = {home} if spec.lifecycle is Lifecycle.ACTIVE else set()
+    former = {subdomain(slug, platform.zone): slug for slug in record.around.redirects}
+    released = {host: slug for host, slug in former.items() if not record.around.redirects[slug]}
+    if spec.lifecycle is not Lifecycle.CLOSED:
+        moved = former.keys() - released.keys()
+        routes |= {host: _route(record, host, Status.MOVED, None, moved_to=home) for host in sorted(moved)}
     secondary = None
     if record.secondary is not None and status.secondary is not None:
         secondary = tenant_goal(
@@ -85,7 +90,10 @@ def tenant_goal(
         routes=routes,
         announcement=announcement,
         domains=spec.custom_domains if spec.lifecycle is not Lifecycle.CLOSED else (),
-        withdrawn=tuple(host for host in record.around.routed if host not in routes and host not in keep),
+        withdrawn=tuple(
+            host for host in {**record.around.routed, **released} if host not in routes and host not in keep
+        ),
+        released=released,
         rotate_after=None if record.plan is None else rotate_after(record.plan.rotation_days, row.id),
         transfer=None if record.transfer is None else _transfer_goal(record.transfer, record),
         secondary=secondary,
@@ -177,8 +185,11 @@ def _address(record: TenantRecord) -> DatabaseAddress | None:
     )
 
 
-def _route(record: TenantRecord, host: str, status: Status, release: str | None) -> dict[str, Any]:
-    """A TenantConfig payload without its epoch, which is drawn when the route is decided."""
+def _route(
+    record: TenantRecord, host: str, status: Status, release: str | None, *, moved_to: str | None = None
+) -> dict[str, Any]:
+    """A TenantConfig payload without its epoch, which is drawn when the route is decided. Of a host that has
+    moved it says where to, and nothing that changes with what the tenant buys."""
     row, plan = record.row, record.plan
     serving = status is Status.ACTIVE
     payload = TenantConfig(
@@ -192,7 +203,9 @@ def _route(record: TenantRecord, host: str, status: Status, release: str | None)
         dedicated=plan is not None and plan.isolation.value == "dedicated",
         release=release if serving else None,
         database=_address(record) if serving else None,
-        profile={
+        profile={}
+        if moved_to is not None
+        else {
             "display_name": row.display_name,
             "subscription_status": row.spec.subscription_status,
             "quantity": row.spec.quantity,
@@ -201,6 +214,7 @@ def _route(record: TenantRecord, host: str, status: Status, release: str | None)
             "closes_at": _moment(row.spec.closes_at),
             "pauses": plan is not None and plan.seconds_until_auto_pause is not None,
         },
+        moved_to=moved_to,
     ).to_payload()
     del payload["epoch"]
     return payload

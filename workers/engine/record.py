@@ -31,11 +31,12 @@ def endpoint_of(row: ClusterRow) -> ClusterEndpoint | None:
 class TenantRecord:
     """What the registry knows of a tenant at one moment.
 
-    `plan` is None for a closed tenant whose plan has left the catalogue. `stack`: what was last confirmed of
-    the placement's; `app`, `migrator`: its logins. `transfer`: one that is not over; `secondary`: the same of
-    the placement that is its other end; `restored`: the cluster that its rows come from, where one was
-    restored. `last_transfer`: the newest that was a move. `purge`: the one that was approved, or carried out;
-    `requested`: one waits for an approval; `leaving`: the cluster that it names; `copy`: what it keeps."""
+    `plan`: its limits are those with add-ons; None for a closed tenant whose plan has left the catalogue.
+    `stack`: what was last confirmed of the placement's; `app`, `migrator`: its logins. `transfer`: one that
+    is not over; `secondary`: the same of the placement that is its other end; `restored`: the cluster that
+    its rows come from, where one was restored. `last_transfer`: the newest that was a move. `purge`: the one
+    that was approved, or carried out; `requested`: one waits for an approval; `leaving`: the cluster that it
+    names; `copy`: what it keeps."""
 
     row: TenantRow
     plan: Plan | None
@@ -86,6 +87,7 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
     row: TenantRow = found["t"]
     try:
         plan = ctx.catalogue.plan(row.spec.plan)
+        plan = replace(plan, limits=ctx.catalogue.limits(plan.name, row.spec.addons))
     except NotFound as error:
         if row.spec.lifecycle is not Lifecycle.CLOSED:
             raise NeedsHuman(str(error), runbook="unknown-plan") from error

@@ -1,39 +1,44 @@
-"""From an event in the inbox to what a tenant should be.
+"""From events in the inbox to what a customer's tenants should be.
 
-The event only says which subscription to look at. The object is fetched from Stripe as it is now, so
-duplicates, order and delay make no difference; where somebody else wrote between the fetch and the
-write, it is fetched again. What can't be understood is parked with a reason, what Stripe can't answer
-now is deferred with a growing delay, and an event that fails again and again is parked in the end, so
-that it never holds up the others.
+The events only say whose contracts to look at. All of the customer's are fetched from Stripe as they are now,
+so duplicates, order and delay make no difference; where somebody else wrote between the fetch and the write,
+they are fetched again. What can't be understood is parked with a reason, what Stripe can't answer now is
+deferred with a growing delay, and an event that fails again and again is parked in the end, so that it never
+holds up the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.billing import (
-    Decision,
     EventState,
-    Park,
     SubscriptionRef,
+    contract_of,
     foreign_account,
-    spec_from_subscription,
     subscription_of_event,
+    wishes_of_checkout,
+    wishes_of_customer,
 )
-from controlplane.domain.errors import NotFound, Retryable
+from controlplane.domain.binding import Verdict
+from controlplane.domain.contract import Contract, ContractOutcome, Park, Wishes
+from controlplane.domain.errors import NeedsHuman, NotFound, Retryable
 from controlplane.domain.job import Job, Trouble
-from controlplane.domain.stripe_json import id_or_none, parsed
+from controlplane.domain.stripe_json import ANY, id_or_none, parsed
 from controlplane.services import billing
 from controlplane.services.billing import NO_SUBSCRIPTION, Outcome
-from controlplane.store import event, job, subscription
-from controlplane.store.event import EventRow
+from controlplane.store import contract, event, job
+from controlplane.store.contract import Heard
+from controlplane.store.event import ReceivedRow
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.heartbeat import Hold
 
 FETCHES = 5
+log = logging.getLogger(__name__)
 
 
 def handle(ctx: Context, hold: Hold) -> None:
@@ -41,24 +46,64 @@ def handle(ctx: Context, hold: Hold) -> None:
     it is now, however many there are."""
     with ctx.registry.connection() as conn:
         rows = event.received(conn, hold.job.subject)
-    ours, refs = list[EventRow](), list[SubscriptionRef]()
+        asked_for = not rows and contract.is_customer(conn, hold.job.subject)
+    if asked_for:
+        _decide_again(ctx, hold)
+    ours: list[tuple[ReceivedRow, SubscriptionRef]] = []
+    done: list[tuple[ReceivedRow, Outcome, str | None]] = []
     for row in rows:
         payload = parsed(row.body)
-        if payload is None:
-            _finish(hold, [row], Outcome(state=EventState.PARKED, reason="its body can't be read"))
-            continue
         foreign, ref = foreign_account(payload, ctx.platform.stripe_account), subscription_of_event(payload)
-        if foreign is not None or ref is None:
-            _finish(hold, [row], Outcome(state=EventState.IGNORED, reason=foreign or NO_SUBSCRIPTION))
+        if payload is None:
+            done.append((row, Outcome(EventState.PARKED, "its body can't be read"), None))
+        elif foreign is not None or ref is None:
+            done.append((row, Outcome(EventState.IGNORED, foreign or NO_SUBSCRIPTION), None))
         elif isinstance(ref, Park):
-            _finish(hold, [row], Outcome(state=EventState.PARKED, reason=ref.reason))
+            done.append((row, Outcome(EventState.PARKED, ref.reason), None))
+        elif ref.charge_id is not None:
+            done.append((row, _disputed(ctx, row, ref.charge_id), None))
         else:
-            ours.append(row)
-            refs.append(ref)
+            ours.append((row, ref))
     if ours:
-        with job.caused_by(event=ours[0].id):
-            outcome = _apply(ctx, ours, refs)
-        _finish(hold, ours, outcome, refs[0].subscription_id)
+        with job.caused_by(event=ours[0][0].id):
+            outcomes = _apply(ctx, ours)
+        done += [(row, outcomes(ref), ref.subscription_id) for row, ref in ours]
+    with hold.recording() as conn:
+        for row, outcome, contract_id in done:
+            event.finish(conn, [row.id], outcome.state, reason=outcome.reason, contract_id=contract_id)
+
+
+def _disputed(ctx: Context, row: ReceivedRow, charge_id: str) -> Outcome:
+    """A bank takes a payment back, or warns of fraud: whose it was is told of, and not served where its plan
+    says so."""
+    customer_id, why = None, None
+    try:
+        customer_id = id_or_none(ctx.providers.billing.charge(charge_id), "customer", ANY)
+    except (NotFound, NeedsHuman) as error:
+        why = str(error)
+    with ctx.registry.connection() as conn:
+        return billing.dispute(
+            conn,
+            customer_id,
+            ctx.catalogue,
+            zone=ctx.platform.zone,
+            what=f"{row.type} {row.id} of {charge_id}",
+            unknown=why,
+        )
+
+
+def _decide_again(ctx: Context, hold: Hold) -> None:
+    """By what is known, since a person has had a word in it: that holds while Stripe is silent, too."""
+    with ctx.registry.connection() as conn:
+        billing.apply(
+            conn,
+            hold.job.subject,
+            {},
+            ctx.catalogue,
+            zone=ctx.platform.zone,
+            revision=None,
+            reason=hold.job.reason,
+        )
 
 
 def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
@@ -67,97 +112,115 @@ def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
         event.note(conn, failed.subject, what.message)
         return
     ids = [row.id for row in event.received(conn, failed.subject)]
-    event.finish(conn, ids, EventState.PARKED, reason=what.message, subscription_id=None)
+    event.finish(conn, ids, EventState.PARKED, reason=what.message, contract_id=None)
 
 
-def _apply(ctx: Context, rows: Sequence[EventRow], refs: Sequence[SubscriptionRef]) -> Outcome:
-    """`refs`: all to the same subscription, or to none and the same customer."""
-    event_at, reason = min(row.created_at for row in rows), f"{rows[0].type} {rows[0].id}"
-    ref = refs[0]
-    if ref.subscription_id is not None:
-        sessions = [found.session_id for found in refs if found.session_id is not None]
-        return apply_subscription(
-            ctx,
-            ref.subscription_id,
-            event_at=event_at,
-            reason=reason,
-            session_id=sessions[-1] if sessions else None,
-        )
-    if ref.customer_id is None:
-        return Outcome(state=EventState.PARKED, reason="it names neither a subscription nor a customer")
-    outcomes = [
-        apply_subscription(ctx, str(found["id"]), event_at=event_at, reason=reason)
-        for found in ctx.providers.billing.subscriptions_of(ref.customer_id)
+class _Outcomes:
+    """What became of an event, by what became of the contracts."""
+
+    def __init__(self, verdicts: Mapping[str, Verdict]) -> None:
+        self._verdicts = verdicts
+
+    def __call__(self, ref: SubscriptionRef) -> Outcome:
+        if ref.subscription_id is not None:
+            return _outcome(self._verdicts[ref.subscription_id])
+        if not self._verdicts:
+            return Outcome(EventState.IGNORED, "the customer has no subscription")
+        outcomes = [_outcome(verdict) for verdict in self._verdicts.values()]
+        return next((found for found in outcomes if found.state is EventState.PARKED), Outcome())
+
+
+def _outcome(verdict: Verdict) -> Outcome:
+    if verdict.outcome is ContractOutcome.WAITING:
+        return Outcome(EventState.APPLIED, verdict.reason)
+    return Outcome(EventState(verdict.outcome), verdict.reason)
+
+
+def _apply(ctx: Context, ours: Sequence[tuple[ReceivedRow, SubscriptionRef]]) -> _Outcomes:
+    """`ours`: all of one customer, or about one subscription of which the event does not say whose it is."""
+    first, ref = ours[0]
+    customer_id = ref.customer_id or _customer_of(ctx, str(ref.subscription_id))
+    heard = [
+        Heard(r.subscription_id, row.created_at, r.paid, _checkout(ctx, r.session_id))
+        for row, r in ours
+        if r.subscription_id is not None
     ]
-    if not outcomes:
-        return Outcome(state=EventState.IGNORED, reason="the customer has no subscription")
-    parked = next((outcome for outcome in outcomes if outcome.state is EventState.PARKED), None)
-    return parked or Outcome()
+    if isinstance(customer_id, Park):
+        return _Outcomes({heard[0].id: park(ctx, heard, customer_id)})
+    return _Outcomes(apply_customer(ctx, customer_id, reason=f"{first.type} {first.id}", heard=heard))
 
 
-def _finish(
-    hold: Hold, rows: Sequence[EventRow], outcome: Outcome, subscription_id: str | None = None
-) -> None:
-    with hold.recording() as conn:
-        ids = [row.id for row in rows]
-        event.finish(conn, ids, outcome.state, reason=outcome.reason, subscription_id=subscription_id)
+def _customer_of(ctx: Context, subscription_id: str) -> str | Park:
+    try:
+        found = contract_of(ctx.providers.billing.subscription(subscription_id))
+    except NotFound as error:
+        return Park(str(error))
+    return found if isinstance(found, Park) else found.customer
 
 
-def apply_subscription(
-    ctx: Context, subscription_id: str, *, event_at: datetime, reason: str, session_id: str | None = None
-) -> Outcome:
-    """Fetch the subscription as it is now and bring its tenant to it. `event_at`: when Stripe first
-    spoke of it, from which the time to the first page counts."""
+def park(ctx: Context, heard: Sequence[Heard], why: Park) -> Verdict:
+    """A contract is nobody's as far as can be read: noted, for a person. `heard`: of that one."""
+    with ctx.registry.connection() as conn:
+        return billing.park(conn, heard, why)
+
+
+def apply_customer(
+    ctx: Context, customer_id: str, *, reason: str, heard: Sequence[Heard] = ()
+) -> Mapping[str, Verdict]:
+    """Fetch all contracts of the customer as they are now and bring its tenants to them. By contract, what
+    became of each."""
     for _ in range(FETCHES):
         with ctx.registry.connection() as conn:
-            known = subscription.touch(conn, subscription_id, event_at=event_at)
-        decision, status, customer_id = _decide(ctx, subscription_id, session_id)
+            revision = contract.revision(conn, customer_id)
+        items = {str(item["id"]): item for item in ctx.providers.billing.subscriptions_of(customer_id)}
+        fetched: dict[str, Contract | Park] = {
+            each.id: Park(f"Stripe knows no subscription {each.id} of {customer_id}") for each in heard
+        }
+        fetched |= {name: read(ctx, item) for name, item in items.items()}
+        wishes = _lends_a_name(ctx.providers.billing.customer, customer_id) if items else None
         with ctx.registry.connection() as conn:
-            outcome = billing.apply(
+            verdicts = billing.apply(
                 conn,
-                known,
-                decision,
+                customer_id,
+                fetched,
                 ctx.catalogue,
-                status=status,
-                customer_id=customer_id,
+                zone=ctx.platform.zone,
+                revision=revision,
                 reason=reason,
+                heard=[*heard, *(Heard(name, created(item)) for name, item in items.items())],
+                wishes=None if wishes is None else wishes_of_customer(wishes),
             )
-        if not outcome.stale:
-            return outcome
-    raise Retryable(f"{subscription_id} changed under every one of {FETCHES} fetches")
+        if verdicts is not None:
+            return verdicts
+    raise Retryable(f"the contracts of {customer_id} changed under every one of {FETCHES} fetches")
 
 
-def _decide(
-    ctx: Context, subscription_id: str, session_id: str | None
-) -> tuple[Decision, str | None, str | None]:
-    """The decision, Stripe's word for the status, and whose subscription it is."""
-    source = ctx.providers.billing
+def _checkout(ctx: Context, session_id: str | None) -> Wishes:
+    if session_id is None:
+        return Wishes()
+    return wishes_of_checkout(_lends_a_name(ctx.providers.billing.checkout_session, session_id))
+
+
+def read(ctx: Context, item: Mapping[str, Any]) -> Contract | Park:
+    """A subscription that was fetched, as a contract."""
+    if item.get("livemode") is not ctx.platform.livemode:
+        return Park(f"subscription.livemode: expected {ctx.platform.livemode} here")
+    return contract_of(item)
+
+
+def _lends_a_name(fetch: Callable[[str], dict[str, Any]], key: str) -> dict[str, Any] | None:
+    """A customer or a checkout session: it only lends a name, so nobody who pays waits for one that is not
+    there or that our key may not read."""
     try:
-        fetched = source.subscription(subscription_id)
-        session = source.checkout_session(session_id) if session_id is not None else None
-    except NotFound as error:
-        return Park(str(error)), None, None
-    customer_id = id_or_none(fetched, "customer", "cus")
-    if fetched.get("livemode") is not ctx.platform.livemode:
-        return Park(f"subscription.livemode: expected {ctx.platform.livemode} here"), None, customer_id
-    customer = _customer(ctx, fetched.get("customer"))
-    decision = spec_from_subscription(
-        fetched,
-        ctx.catalogue,
-        platform_zone=ctx.platform.zone,
-        now=datetime.now(UTC),
-        session=session,
-        customer=customer,
-    )
-    status = fetched.get("status")
-    return decision, status if isinstance(status, str) else None, customer_id
-
-
-def _customer(ctx: Context, customer_id: Any) -> dict[str, Any] | None:
-    """It only lends a name, so a tenant does not depend on its being there."""
-    if not isinstance(customer_id, str):
-        return None
-    try:
-        return ctx.providers.billing.customer(customer_id)
+        return fetch(key)
     except NotFound:
         return None
+    except NeedsHuman as error:
+        log.warning("%s lends no name: %s", key, error)
+        return None
+
+
+def created(item: Mapping[str, Any]) -> datetime:
+    """When a subscription was, for one of which no event was heard."""
+    at = item.get("created")
+    return datetime.fromtimestamp(at, UTC) if isinstance(at, int) else datetime.now(UTC)

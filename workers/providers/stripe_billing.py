@@ -4,18 +4,19 @@ Read only: the control plane never changes anything at Stripe. A webhook says th
 this says what it is now (I12). Objects leave as the JSON that Stripe sent, because an SDK object is
 neither a dict nor stable over SDK versions.
 
-The engine's backoff is the one retry loop, so the SDK's own retries are off: three tries inside one
-step would hide an outage from it and triple the load of a rate limit. After Stripe's pages "Errors",
-"Rate limits" and "Pagination".
+The engine's backoff is the retry loop, so the SDK's own retries are off: three tries inside one
+step would hide an outage from it and triple the load of a rate limit. A listing's next page alone is tried
+again here, since the engine could only begin the whole of it anew. After Stripe's pages "Errors", "Rate
+limits" and "Pagination".
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 import stripe
@@ -25,8 +26,8 @@ from controlplane.workers.providers import retry_after
 
 CONNECT_SECONDS = 5.0
 PAGE_SIZE = 100
-MAX_OBJECTS = 100_000
-MAX_EVENT_TYPES = 20
+PAGE_TRIES = 4
+LONGEST_PAUSE = 30.0
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KEY = re.compile(r"[A-Za-z0-9_]{8,255}")
 
@@ -39,12 +40,20 @@ class StripeBilling:
     other 4xx: the request itself is at fault, time will not repair it). No message holds the key.
     """
 
-    def __init__(self, api_key: str, api_base: str = "", *, timeout: float = 15.0) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        api_base: str = "",
+        *,
+        timeout: float = 15.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """`api_base`: empty for Stripe itself, else as http://127.0.0.1:12111. `timeout`: seconds that
         Stripe may stay silent. Raises Invalid."""
         if not _KEY.fullmatch(api_key):
             # An HTTP library would quote a malformed key in its error.
             raise Invalid("api_key", "a Stripe secret or restricted key: letters, digits and underscores")
+        self._sleep = sleep
         self._client = stripe.StripeClient(
             api_key,
             base_addresses={"api": api_base} if api_base else {},
@@ -55,7 +64,7 @@ class StripeBilling:
     def subscription(self, subscription_id: str) -> dict[str, Any]:
         """With its items and their prices."""
         retrieve = self._client.v1.subscriptions.retrieve
-        return self._with_debt(self._get("subscription", subscription_id, retrieve))
+        return self.whole(self._get("subscription", subscription_id, retrieve))
 
     def checkout_session(self, session_id: str) -> dict[str, Any]:
         return self._get("checkout session", session_id, self._client.v1.checkout.sessions.retrieve)
@@ -64,37 +73,61 @@ class StripeBilling:
         """A deleted customer is `{"id", "object", "deleted": true}`."""
         return self._get("customer", customer_id, self._client.v1.customers.retrieve)
 
+    def charge(self, charge_id: str) -> dict[str, Any]:
+        return self._get("charge", charge_id, self._client.v1.charges.retrieve)
+
     def subscriptions_of(self, customer_id: str) -> list[dict[str, Any]]:
         """All of them, ended ones too, newest first."""
         _check_id("customer_id", customer_id)
-        return list(self._subscriptions({"customer": customer_id, "status": "all"}))
+        query = {"customer": customer_id, "status": "all"}
+        return [
+            self.whole(found)
+            for found in self._pages("subscriptions", query, self._client.v1.subscriptions.list)
+        ]
 
-    def subscriptions(self, status: str = "all") -> Iterator[dict[str, Any]]:
-        """The account's subscriptions with this status, newest first, a page at a time.
+    def subscriptions(self, status: str | None = "all") -> Iterator[dict[str, Any]]:
+        """The account's subscriptions with this status, newest first, a page at a time, as Stripe lists
+        them: see `whole`. None: all that were not canceled."""
+        listing, query = self._client.v1.subscriptions.list, {} if status is None else {"status": status}
+        return self._pages("subscriptions", query, listing, tries=PAGE_TRIES)
 
-        At most 100,000, then NeedsHuman("billing-listing-limit")."""
-        return self._subscriptions({"status": status})
+    def prices(self) -> Iterator[dict[str, Any]]:
+        """The account's recurring prices, archived ones too; not those that were made within a subscription
+        or checkout, which Stripe lists nowhere. No worker asks for them, so `refused` does not either."""
+        for active in (True, False):
+            query = {"active": active, "type": "recurring"}
+            yield from self._pages("prices", query, self._client.v1.prices.list, tries=PAGE_TRIES)
 
-    def events_since(self, created_after: datetime, types: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The events of these types from that second on (inclusive), newest first, a page at a time.
-
-        Stripe keeps 30 days. `types`: 1 to 20 exact types. At most 100,000, then
-        NeedsHuman("billing-listing-limit")."""
-        if not 1 <= len(types) <= MAX_EVENT_TYPES:
-            raise Invalid("types", f"1 to {MAX_EVENT_TYPES} event types", got=len(types))
-        if created_after.tzinfo is None:
-            raise Invalid("created_after", "a time with its zone", got=created_after.isoformat())
-        query: dict[str, Any] = {"created": {"gte": int(created_after.timestamp())}, "types": list(types)}
-        return self._pages("events", query, self._client.v1.events.list)
-
-    def _subscriptions(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        return map(self._with_debt, self._pages("subscriptions", query, self._client.v1.subscriptions.list))
-
-    def _with_debt(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Stripe names the latest invoice alone, which says nothing of an older one that is open."""
+    def whole(self, found: dict[str, Any], *, tries: int = 1) -> dict[str, Any]:
+        """The same with all of its items, of which Stripe shows ten, and with its open invoices, where it is
+        past due: Stripe names the latest one alone, which says nothing of an older one that is open. `tries`:
+        of each page."""
+        v1, whole = self._client.v1, dict(found)
+        if found["items"]["has_more"]:
+            query = {"subscription": found["id"]}
+            pages = self._pages("items", query, v1.subscription_items.list, tries=tries)
+            whole["items"] = {**found["items"], "data": list(pages), "has_more": False}
         if found.get("status") == "past_due":
             query = {"subscription": found["id"], "status": "open"}
-            found["open_invoices"] = list(self._pages("invoices", query, self._client.v1.invoices.list))
+            whole["open_invoices"] = list(self._pages("invoices", query, v1.invoices.list, tries=tries))
+        return whole
+
+    def refused(self) -> list[str]:
+        """Which of the permissions that a worker needs our key has not, by Stripe's names. Raises
+        Retryable."""
+        v1 = self._client.v1
+        needed: dict[str, Callable[[Any], Any]] = {
+            "Subscriptions": v1.subscriptions.list,
+            "Invoices": v1.invoices.list,
+            "Customers": v1.customers.list,
+            "Checkout Sessions": v1.checkout.sessions.list,
+        }
+        found = []
+        for name, listing in needed.items():
+            try:
+                self._one_page(name, {"limit": 1}, listing)
+            except NeedsHuman:
+                found.append(name)
         return found
 
     def _get(self, noun: str, key: str, fetch: Callable[[str], Any]) -> dict[str, Any]:
@@ -103,24 +136,30 @@ class StripeBilling:
             return _plain(fetch(key))
 
     def _pages(
-        self, noun: str, query: Mapping[str, Any], fetch: Callable[[Any], Any]
+        self, noun: str, query: Mapping[str, Any], fetch: Callable[[Any], Any], *, tries: int = 1
     ) -> Iterator[dict[str, Any]]:
         after: dict[str, str] = {}
-        yielded = 0
         while True:
-            with _translated(noun):
-                page = _plain(fetch({**query, **after, "limit": PAGE_SIZE}))
-            for item in page["data"]:
-                if yielded >= MAX_OBJECTS:
-                    raise NeedsHuman(
-                        f"Stripe: more than {MAX_OBJECTS} {noun} in one listing",
-                        runbook="billing-listing-limit",
-                    )
-                yielded += 1
-                yield item
+            page = self._page(noun, {**query, **after, "limit": PAGE_SIZE}, fetch, tries)
+            yield from page["data"]
             if not page["has_more"] or not page["data"]:
                 return
             after = {"starting_after": page["data"][-1]["id"]}
+
+    def _page(
+        self, noun: str, query: Mapping[str, Any], fetch: Callable[[Any], Any], tries: int
+    ) -> dict[str, Any]:
+        """Tried again after as long as Stripe says."""
+        for tried in range(1, tries):
+            try:
+                return self._one_page(noun, query, fetch)
+            except Retryable as error:
+                self._sleep(min(error.after or float(tried), LONGEST_PAUSE))
+        return self._one_page(noun, query, fetch)
+
+    def _one_page(self, noun: str, query: Mapping[str, Any], fetch: Callable[[Any], Any]) -> dict[str, Any]:
+        with _translated(noun):
+            return _plain(fetch(query))
 
 
 def _plain(found: Any) -> dict[str, Any]:

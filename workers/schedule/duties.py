@@ -41,7 +41,7 @@ class Duty:
 
 def run_timers(ctx: Context) -> int:
     with ctx.registry.connection() as conn:
-        return timers.run(conn, limit=TIMERS_AT_MOST)
+        return timers.run(conn, ctx.catalogue, zone=ctx.platform.zone, limit=TIMERS_AT_MOST)
 
 
 def prune(ctx: Context) -> int:
@@ -70,7 +70,7 @@ DUTIES = {
     JobKind.COMPARE: Duty(
         "compare_interval",
         lambda ctx: comparison.compare(ctx).out_of_step,
-        "{} subscriptions were out of step",
+        "{} contracts were out of step",
     ),
     JobKind.PRUNE: Duty("republish_interval", prune, "removed {} old rows"),
     JobKind.SEAL: Duty("duty_interval", seal, "sealed {} rows of the audit trail"),

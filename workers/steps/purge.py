@@ -4,7 +4,7 @@
 
 Before the first act that deletes, the billing system is asked what the customer has now, since a webhook
 may have been lost; then the purge is marked as begun, under the lock of the tenant's row. A customer with
-any subscription that has not ended stops it there, and from then on there is no way back. Each act that
+any contract that has not ended stops it there, and from then on there is no way back. Each act that
 deletes writes into its step's log by whose word it does so (I6, I11).
 """
 
@@ -24,11 +24,11 @@ from controlplane.services import billing, clusters, purges
 from controlplane.store import (
     audit,
     cluster,
+    contract,
     data_copy,
     notification,
     placement,
     purge,
-    subscription,
     tenant,
 )
 from controlplane.store.data_copy import CopyRow
@@ -38,7 +38,7 @@ from controlplane.workers.drift.deletion_proof import find_what_is_left
 from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
 from controlplane.workers.engine.step_context import TenantWork, Work
 from controlplane.workers.engine.terraform_runs import destroy_stack
-from controlplane.workers.jobs.comparison import apply_listed
+from controlplane.workers.jobs.intake import apply_customer
 from controlplane.workers.steps.certificate import certificate_of
 from controlplane.workers.steps.registry import tenant_step
 from controlplane.workers.steps.waiting import wait_for
@@ -58,7 +58,7 @@ def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
 
 @tenant_step(
     StepName.HEED_RETURN,
-    "its customer has a subscription again: a purge that was asked for is withdrawn, a person is told;"
+    "its customer has a contract for it again: a purge that was asked for is withdrawn, a person is told;"
     " or the customer has none any more, and that is over",
     again="what is withdrawn stays so",
 )
@@ -277,7 +277,7 @@ def _purge(work: TenantWork) -> PurgeRow:
 
 
 def _no_way_back(work: TenantWork) -> None:
-    """Raises Retryable where the purge was withdrawn, as it is for a customer who has a subscription, and
+    """Raises Retryable where the purge was withdrawn, as it is for a customer who has a contract for it, and
     as `_ask_billing` does."""
     approved = _purge(work)
     _ask_billing(work, approved)
@@ -292,26 +292,29 @@ def _no_way_back(work: TenantWork) -> None:
 
 
 def _ask_billing(work: TenantWork, approved: PurgeRow) -> None:
-    """Handle what the registry has not heard of this customer's subscriptions, as long as nothing is
-    deleted. Nobody is asked about a clone, for which nobody pays. Raises Retryable where the billing system
-    does not answer, or has one that has not ended and that the registry still does not know so."""
+    """Handle what the registry has not heard of the contracts of its customer, and of any other who has paid
+    for it, as long as nothing is deleted. Nobody is asked about a clone, for which nobody pays. Raises
+    Retryable where the billing system does not answer, or has one that has not ended and that the registry
+    still does not know so."""
     row = work.record.row
     if row.clone_of is not None or approved.begun_at is not None:
         return
-    found = work.ctx.providers.billing.subscriptions_of(row.customer_id)
-    live = {str(item["id"]) for item in found if item["status"] not in ENDED}
-    known = _known_live(work)
-    for item in found:
-        if (item["id"] in live) != (item["id"] in known):
-            apply_listed(work.ctx, item, reason=f"asked before purge {approved.id}")
-    unknown = sorted(live - _known_live(work))
-    if unknown:
-        raise Retryable(
-            f"the billing system has {', '.join(unknown)} of {row.customer_id}, which has not ended; nothing"
-            " is deleted before the registry knows it so"
-        )
-
-
-def _known_live(work: TenantWork) -> set[str]:
     with work.ctx.registry.connection() as conn:
-        return {key for key, _ in subscription.live_of_customer(conn, work.record.row.customer_id)}
+        others = {found.customer_id for found in contract.of_tenant(conn, row.id)}
+    for customer_id in sorted(filter(None, {row.customer_id, *others})):
+        found = work.ctx.providers.billing.subscriptions_of(customer_id)
+        live = {str(item["id"]) for item in found if item["status"] not in ENDED}
+        if live != _known_live(work, customer_id):
+            apply_customer(work.ctx, customer_id, reason=f"asked before purge {approved.id}")
+        unknown = sorted(live - _known_live(work, customer_id))
+        if unknown:
+            raise Retryable(
+                f"the billing system has {', '.join(unknown)} of {customer_id}, which has not ended; nothing"
+                " is deleted before the registry knows it so"
+            )
+
+
+def _known_live(work: TenantWork, customer_id: str) -> set[str]:
+    """All of the customer's, whomever they are for."""
+    with work.ctx.registry.connection() as conn:
+        return contract.live_of_customer(conn, customer_id)

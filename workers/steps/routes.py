@@ -74,7 +74,7 @@ def publish(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.WITHDRAW,
-    "takes a host's entry away and leaves a tombstone: 404 from then on",
+    "takes a host's entry away and leaves a tombstone: 404 from then on; if it redirected, its slug is free",
     again="epochs",
     touches=(Part.ROUTES,),
 )
@@ -82,6 +82,8 @@ def withdraw(work: TenantWork) -> None:
     host = work.step.target
     with work.recording() as conn:
         epoch = route.decide(conn, host, work.record.row.id, tombstone(work.record, host))
+        if host in work.goal.released:
+            tenant.release_slug(conn, work.record.row.id, work.goal.released[host])
     if not work.ctx.providers.cache.remove(host, epoch=epoch):
         take_back(work.ctx.providers.cache, work.recording, host)
 

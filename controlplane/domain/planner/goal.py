@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -92,7 +92,8 @@ class TenantGoal:
     `access_proof`: the digest that `verify_access` leaves behind when placement, credential and release were
     shown to work together; None while one of them is not known yet. `rotate_after`: the age in seconds at
     which a login gets a new password; None for never. `transfer`: one that is not over; `secondary`: what
-    the placement that it goes to should be. `purge`: what was approved to be deleted."""
+    the placement that it goes to should be. `purge`: what was approved to be deleted. `released`: of the
+    hosts that are `withdrawn` those whose slug is given up with it, so that another tenant may have it."""
 
     lifecycle: Lifecycle
     stack_digest: str
@@ -102,6 +103,7 @@ class TenantGoal:
     announcement: Mapping[str, Mapping[str, Any]]
     domains: tuple[str, ...]
     withdrawn: tuple[str, ...]
+    released: Mapping[str, str] = field(default_factory=dict)
     rotate_after: float | None = None
     purge: PurgeGoal | None = None
     retention: RetentionGoal | None = None

@@ -137,7 +137,7 @@ def _publish(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     return steps + [
         Step(StepName.WITHDRAW, "the host is no longer this tenant's to serve", host)
         for host in goal.withdrawn
-        if status.routes.get(host, {}).get("status") not in (None, "gone")
+        if host in goal.released or status.routes.get(host, {}).get("status") not in (None, "gone")
     ]
 
 

@@ -9,7 +9,7 @@
 
 -- The inbox: one row for each billing event that was answered 2xx. `body`: just as it was signed, emptied
 -- some time after it was handled; the row stays, so that a late duplicate is still a duplicate. `subject`: the
--- subscription, else the customer, that it is about; the job of that name handles all that were received.
+-- customer, else the contract, that it is about; the job of that name handles all that were received.
 CREATE TABLE stripe_event (
     id              text PRIMARY KEY,
     type            text NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE stripe_event (
     livemode        boolean NOT NULL,
     created_at      timestamptz NOT NULL,
     body            bytea NOT NULL,
-    subscription_id text,
+    contract_id     text,
     subject         text NOT NULL,
     state           text NOT NULL CHECK (state IN ('received', 'applied', 'ignored', 'parked')),
     reason          text,
@@ -32,15 +32,18 @@ CREATE INDEX stripe_event_body ON stripe_event (handled_at)
 
 -- `release`: of its schema, the one that it has or is to be born with. NULL until the first release is
 -- registered: the workers' own folder of migrations decides then.
--- `refused_domains`: [{host, reason}] that the subscription names and that it did not get; `spec` has the
+-- `refused_domains`: [{host, reason}] that a contract wishes for and that it did not get; `spec` has the
 -- others.
 -- `observed_lifecycle`: the one that was last brought about; notifications tell what has changed since.
 -- `purge_after`: the end of its retention as the plan had it when the tenant closed, so that a later edit of
 -- the catalogue shortens nobody's. `purged_at`: nothing is left of it but this row.
 -- `clone_of`: it is made with the rows of that one, by a transfer, and nobody pays for it.
+-- `former_slugs`: {slug: until when its host leads to this tenant's}. Nobody else gets one as long as it stands here:
+-- no index can hold that over two columns, so who takes a slug does it under a lock of its name (store/tenant.py).
 CREATE TABLE tenant (
     id                  text PRIMARY KEY CHECK (id ~ '^t-[a-z2-7]{12}$'),
     slug                text NOT NULL CONSTRAINT tenant_slug_taken UNIQUE,
+    former_slugs        jsonb NOT NULL DEFAULT '{}',
     display_name        text NOT NULL,
     customer_id         text NOT NULL,
     spec                jsonb NOT NULL,
@@ -64,11 +67,13 @@ CREATE TABLE tenant (
     purge_after         timestamptz,
     purged_at           timestamptz,
     CHECK ((needs_attention IS NULL) = (runbook IS NULL)),
+    CONSTRAINT tenant_slug_not_former CHECK (NOT former_slugs ? slug),
     CONSTRAINT tenant_closed_or_not CHECK ((closed_at IS NULL) = (purge_after IS NULL)),
     CONSTRAINT tenant_purged_is_closed CHECK (purged_at IS NULL OR closed_at IS NOT NULL)
 );
 CREATE INDEX tenant_customer ON tenant (customer_id);
 CREATE INDEX tenant_clone_of ON tenant (clone_of);
+CREATE INDEX tenant_former_slugs ON tenant USING gin (former_slugs) WHERE former_slugs <> '{}';
 CREATE INDEX tenant_next_observation ON tenant (next_observation_at) WHERE next_observation_at IS NOT NULL;
 CREATE INDEX tenant_attention ON tenant (id) WHERE needs_attention IS NOT NULL;
 CREATE INDEX tenant_grace ON tenant ((spec->>'grace_ends_at'))
@@ -76,21 +81,39 @@ CREATE INDEX tenant_grace ON tenant ((spec->>'grace_ends_at'))
 CREATE INDEX tenant_trial ON tenant ((spec->>'trial_ends_at'))
     WHERE spec->>'lifecycle' = 'active' AND spec->>'trial_ends_at' IS NOT NULL;
 
--- What the billing system says. `revision` guards the fetch: a writer whose object was fetched before
--- somebody else wrote must fetch again, so an older object never overwrites a newer one.
-CREATE TABLE subscription (
+-- Who pays, as the billing source names it. `revision` guards what is fetched: a writer whose objects were fetched
+-- before somebody else wrote must fetch again, so an older object never overwrites a newer one. Its row is the lock
+-- under which contracts are bound. `wishes`: what its tenant is to be called, as it was last read: {slug, name}.
+CREATE TABLE customer (
+    id       text PRIMARY KEY,
+    revision bigint NOT NULL DEFAULT 0,
+    wishes   jsonb NOT NULL DEFAULT '{}'
+);
+
+-- What the billing source says is owed. `terms`: as it was last read, see domain/contract.py; NULL until it could be.
+-- `tenant_id`: whom it is for; many may be for one. `paid_at`: the first moment of which the source says that it
+-- was payable and paid. `wishes`: those of the checkout that it was bought by. `proposed`: {tenant, actor}, a binding
+-- that one person has asked for and another one has not yet. `alone`: a person has said that it is for a tenant of
+-- its own.
+CREATE TABLE contract (
     id             text PRIMARY KEY,
-    customer_id    text,
-    status         text,
+    customer_id    text REFERENCES customer,
+    standing       text CHECK (standing IN ('pending', 'live', 'overdue', 'stopped', 'ended')),
+    terms          jsonb,
     outcome        text NOT NULL CHECK (outcome IN ('new', 'applied', 'waiting', 'ignored', 'parked')),
     reason         text,
-    tenant_id      text CONSTRAINT subscription_tenant UNIQUE REFERENCES tenant,
-    revision       bigint NOT NULL DEFAULT 0,
+    tenant_id      text REFERENCES tenant,
+    wishes         jsonb NOT NULL DEFAULT '{}',
+    proposed       jsonb,
+    alone          boolean NOT NULL DEFAULT false,
     first_event_at timestamptz NOT NULL,
-    fetched_at     timestamptz
+    paid_at        timestamptz,
+    fetched_at     timestamptz,
+    CHECK ((standing IS NULL) = (terms IS NULL))
 );
-CREATE INDEX subscription_oldest ON subscription (first_event_at, id);
-CREATE INDEX subscription_customer ON subscription (customer_id);
+CREATE INDEX contract_oldest ON contract (first_event_at, id);
+CREATE INDEX contract_customer ON contract (customer_id);
+CREATE INDEX contract_tenant ON contract (tenant_id);
 
 -- ------------------------------------------------------------------------- clusters and placements
 
@@ -175,10 +198,10 @@ CREATE TABLE credential (
     FOREIGN KEY (tenant_id, number) REFERENCES placement
 );
 
--- What the last look at the warm pool found; one row.
-CREATE TABLE pool (
-    id          boolean PRIMARY KEY DEFAULT true CHECK (id),
-    report      jsonb NOT NULL,
+-- What the last look at the warm pool, or the last comparison with the billing source, found.
+CREATE TABLE report (
+    about       text PRIMARY KEY CHECK (about IN ('pool', 'comparison')),
+    content     jsonb NOT NULL,
     observed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -296,11 +319,14 @@ CREATE VIEW operation AS SELECT *,
       FROM job_history
 ) AS every_job WHERE kind IN ('tenant', 'cluster');
 
--- An operator's word that something is left alone: no job of it is claimed until `ends_at`, or until somebody lifts
--- it. `scope`: "all", "terraform", or a cluster's or a tenant's id. `interrupts`: what runs is cut off, too.
-CREATE TABLE frozen (
+-- An operator's word, until `ends_at` or until somebody lifts it. A freeze: no job of what it covers is claimed;
+-- `scope`: "all", "terraform", or a cluster's or a tenant's id; `interrupts`: what runs is cut off, too. The other
+-- kinds are over what billing says of one tenant; `plan`: the one that it is given.
+CREATE TABLE hold (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind       text NOT NULL CHECK (kind IN ('freeze', 'suspend', 'serve', 'plan')),
     scope      text NOT NULL CHECK (scope ~ '^(all|terraform|[ct]-[a-z2-7]{12})$'),
+    plan       text,
     actor      text NOT NULL,
     reason     text NOT NULL,
     interrupts boolean NOT NULL,
@@ -308,9 +334,10 @@ CREATE TABLE frozen (
     ends_at    timestamptz NOT NULL,
     lifted_at  timestamptz,
     lifted_by  text,
+    CHECK ((kind = 'plan') = (plan IS NOT NULL)),
     CHECK ((lifted_at IS NULL) = (lifted_by IS NULL))
 );
-CREATE UNIQUE INDEX frozen_once ON frozen (scope) WHERE lifted_at IS NULL;
+CREATE UNIQUE INDEX hold_once ON hold (scope, kind) WHERE lifted_at IS NULL;
 
 -- A process of the fleet that holds jobs, and when it last said that it lives.
 CREATE TABLE process (
@@ -401,13 +428,14 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_unsealed ON audit (seq) WHERE place IS NULL;
 
--- Notifications to the operator's systems, written in the transaction that makes them true. `once`: the same
+-- Notifications to the operator's systems, written in the transaction that makes them true. `tenant_id`: NULL for what
+-- is about a contract that is no tenant's yet, or about billing as a whole. `once`: the same
 -- thing is notified once. `seq` numbers them for paging. `tries`: deliveries that
 -- were begun.
 CREATE TABLE notification (
     id              text PRIMARY KEY CHECK (id ~ '^msg_[0-9a-f]{32}$'),
     seq             bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-    tenant_id       text NOT NULL REFERENCES tenant,
+    tenant_id       text REFERENCES tenant,
     kind            text NOT NULL,
     once            text NOT NULL,
     payload         jsonb NOT NULL,
@@ -418,7 +446,7 @@ CREATE TABLE notification (
     answer          text,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at     timestamptz,
-    CONSTRAINT notification_once UNIQUE (tenant_id, kind, once)
+    CONSTRAINT notification_once UNIQUE NULLS NOT DISTINCT (tenant_id, kind, once)
 );
 CREATE INDEX notification_waiting ON notification (next_try_at, seq) WHERE state = 'waiting';
 CREATE INDEX notification_ended ON notification (finished_at) WHERE state <> 'waiting';

@@ -5,6 +5,7 @@ The request is checked, recorded and shown over one connection.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -70,7 +71,7 @@ def _take(edge: Edge, action: Action[Any], name: str = "") -> Response:
         if only_look:
             return _previewed(edge, subject_id, dry_run(conn, action.name, subject_id, **about, **fields))
         begun = run(conn, action.name, subject_id, reason=reason, **about, **fields)
-        answer = _recorded(conn, subject_id, begun)
+        answer = _recorded(conn, subject_id, begun, edge.zone)
     return _begun(answer)
 
 
@@ -90,14 +91,24 @@ def _previewed(edge: Edge, tenant_id: str, found: Preview) -> Response:
     if isinstance(found, PurgeDetail):
         return jsonify({"purge": rendered_purge(found)})
     if not isinstance(found, int):
-        return jsonify({"plan": {**found, "host": subdomain(str(found["slug"]), edge.zone)}})
+        return jsonify({"plan": _with_hosts(found, edge.zone)})
     return render.accepted(
         {"preview": {"id": found, "tenant": tenant_id, "state": PreviewState.WAITING}},
         f"/v1/previews/{found}",
     )
 
 
-def _recorded(conn: Connection, subject_id: str, begun: Begun) -> dict[str, Any]:
+def _with_hosts(found: Mapping[str, object], zone: str) -> dict[str, Any]:
+    """The host of each slug beside it: an action knows no zone."""
+    hosts = {
+        name.replace("slug", "host"): subdomain(str(found[name]), zone)
+        for name in ("slug", "former_slug")
+        if found.get(name) is not None
+    }
+    return {**found, **hosts}
+
+
+def _recorded(conn: Connection, subject_id: str, begun: Begun, zone: str) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if begun.made is not None:
         answer["tenant"] = begun.made
@@ -107,6 +118,8 @@ def _recorded(conn: Connection, subject_id: str, begun: Begun) -> dict[str, Any]
         answer["purge"] = rendered_purge(purges.show(conn, subject_id))
     if begun.freeze is not None:
         answer["freeze"] = render.freeze(begun.freeze)
+    if begun.recorded is not None:
+        answer["recorded"] = _with_hosts(begun.recorded, zone)
     if begun.operation_id is not None:
         answer["operation"] = render.operation(operation.get(conn, begun.operation_id))
     return answer

@@ -7,6 +7,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.billing import EventState
+from controlplane.domain.errors import Invalid
+from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import events
 from controlplane.store import event
 from controlplane.store.event import EventRow
@@ -14,6 +16,9 @@ from controlplane.web import body, query
 from controlplane.web.api import render
 from controlplane.web.auth import OPERATORS, READERS, Role, caller
 from controlplane.web.edge import Edge
+
+MAX_TEXT = 200  # characters
+MAX_REPLAYS = 1000  # in one request
 
 
 def blueprint(edge: Edge) -> Blueprint:
@@ -56,6 +61,21 @@ def blueprint(edge: Edge) -> Blueprint:
             row = event.get(conn, known)
         return render.accepted({"event": _brief(row)}, f"/v1/events/{known}")
 
+    @views.post("/replay")
+    @edge.guard.allow(OPERATORS)
+    def replay_parked() -> Response:
+        query.only()
+        fields = body.read_json(frozenset({"reason_contains", "dry_run", "limit"}))
+        text, limit, dry_run = _contained(fields), _limit(fields), body.flag(fields, "dry_run")
+        with edge.registry.connection() as conn:
+            found = events.replay_parked_because(
+                conn, text, limit=limit, dry_run=dry_run, actor=caller().actor
+            )
+        items = [_brief(row) for row in found.events]
+        answer = jsonify({"count": len(items), "left": found.left, "items": items})
+        answer.status_code = 200 if dry_run else 202
+        return answer
+
     @views.post("/<event_id>/dismiss")
     @edge.guard.allow(OPERATORS)
     def dismiss(event_id: str) -> Response:
@@ -70,6 +90,21 @@ def blueprint(edge: Edge) -> Blueprint:
     return views
 
 
+def _contained(fields: dict[str, Any]) -> str:
+    text = fields.get("reason_contains")
+    if not isinstance(text, str) or not text.strip() or len(text) > MAX_TEXT or not text.isprintable():
+        expected = f"what the reason has in it, in 1 to {MAX_TEXT} printable characters"
+        raise Invalid("reason_contains", expected, got=safe_repr(text))
+    return text
+
+
+def _limit(fields: dict[str, Any]) -> int:
+    limit = fields.get("limit", MAX_REPLAYS)
+    if type(limit) is not int or not 1 <= limit <= MAX_REPLAYS:
+        raise Invalid("limit", f"a whole number, 1 to {MAX_REPLAYS}", got=safe_repr(limit))
+    return limit
+
+
 def _brief(row: EventRow) -> dict[str, Any]:
     return {
         "id": row.id,
@@ -78,7 +113,7 @@ def _brief(row: EventRow) -> dict[str, Any]:
         "livemode": row.livemode,
         "state": row.state,
         "reason": row.reason,
-        "subscription": row.subscription_id,
+        "contract": row.contract_id,
         "created_at": render.moment(row.created_at),
         "received_at": render.moment(row.received_at),
         "handled_at": render.moment(row.handled_at),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane.store import freeze, process
+from controlplane.store import hold, process
 from controlplane.web import query
 from controlplane.web.api import render
 from controlplane.web.auth import READERS
@@ -19,7 +19,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def show() -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            found, frozen = process.known(conn), freeze.in_force(conn)
+            found, frozen = process.known(conn), hold.freezes(conn)
         return jsonify(
             {
                 "processes": [

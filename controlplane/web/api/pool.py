@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from controlplane.store import pool
+from controlplane.store import report
+from controlplane.store.report import About
 from controlplane.web import query
 from controlplane.web.api import render
 from controlplane.web.auth import READERS
@@ -20,7 +21,7 @@ def blueprint(edge: Edge) -> Blueprint:
         """What a worker's last look found: the web process knows neither the catalogue nor the quota."""
         query.only()
         with edge.registry.connection() as conn:
-            found = pool.report(conn)
+            found = report.read(conn, About.POOL)
         if found is None:
             return jsonify({"observed_at": None, "classes": [], "without_plan": []})
         return jsonify({"observed_at": render.moment(found.observed_at), **found.content})

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from controlplane.store.freeze import FreezeRow
+from controlplane.store.hold import HoldRow
 from controlplane.store.operation import OperationRow
 
 
@@ -46,12 +46,23 @@ def operation(row: OperationRow) -> dict[str, Any]:
     }
 
 
-def freeze(row: FreezeRow) -> dict[str, Any]:
+def freeze(row: HoldRow) -> dict[str, Any]:
     return {
         "scope": row.scope,
         "reason": row.reason,
         "actor": row.actor,
         "interrupts": row.interrupts,
+        "created_at": moment(row.created_at),
+        "ends_at": moment(row.ends_at),
+    }
+
+
+def hold(row: HoldRow) -> dict[str, Any]:
+    return {
+        "kind": row.kind.value,
+        "plan": row.plan,
+        "reason": row.reason,
+        "actor": row.actor,
         "created_at": moment(row.created_at),
         "ends_at": moment(row.ends_at),
     }

@@ -37,7 +37,10 @@ def blueprint(edge: Edge) -> Blueprint:
                     "parked": found.inbox.parked,
                     "oldest_received_seconds": round(found.inbox.oldest_seconds, 3),
                 },
-                "subscriptions": found.subscriptions,
+                "contracts": found.contracts,
+                "comparison": None
+                if found.comparison is None
+                else {"at": render.moment(found.comparison.observed_at), **found.comparison.content},
                 "freezes": [render.freeze(row) for row in found.freezes],
             }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -14,7 +15,7 @@ from controlplane.store.hostname import HostnameRow
 from controlplane.store.placement import Login
 from controlplane.store.tenant import TenantRow
 from controlplane.web import query
-from controlplane.web.api import render, transfers
+from controlplane.web.api import contracts, render, transfers
 from controlplane.web.auth import READERS
 from controlplane.web.edge import Edge
 
@@ -62,7 +63,7 @@ def _brief(row: TenantRow, zone: str) -> dict[str, Any]:
             "subscription_status": spec.subscription_status,
             "quantity": spec.quantity,
             "custom_domains": list(spec.custom_domains),
-            "current_period_end": render.moment(spec.current_period_end),
+            "addons": dict(spec.addons),
             "trial_ends_at": render.moment(spec.trial_ends_at),
             "grace_ends_at": render.moment(spec.grace_ends_at),
             "closes_at": render.moment(spec.closes_at),
@@ -95,9 +96,12 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         "transfer": transfers.rendered(detail.transfer),
         "hostnames": [
             {"host": own, "kind": "subdomain", "serves": serves.get(own)},
+            *(_former(slug, until, serves, zone) for slug, until in sorted(row.former_slugs.items())),
             *(_custom(host, own, serves.get(host.host)) for host in detail.hostnames),
             *map(_refused, row.refused_domains),
         ],
+        "holds": [render.hold(found) for found in detail.holds],
+        "contracts": [contracts.brief(found) for found in detail.contracts],
         "status": row.status,
         "observed_at": render.moment(row.observed_at),
         "freezes": [render.freeze(found) for found in detail.freezes],
@@ -118,7 +122,7 @@ def _credential(login: Login) -> dict[str, Any]:
 
 
 def _refused(domain: RefusedDomain) -> dict[str, Any]:
-    """The subscription names it, and the tenant did not get it."""
+    """A contract wishes for it, and the tenant did not get it."""
     return {
         "host": domain.host,
         "kind": "custom",
@@ -129,6 +133,12 @@ def _refused(domain: RefusedDomain) -> dict[str, Any]:
         "errors": [],
         "refused": domain.reason,
     }
+
+
+def _former(slug: str, until: datetime, serves: dict[str, str], zone: str) -> dict[str, Any]:
+    """`until`: its host leads to the tenant's own, and its slug is nobody else's."""
+    host = subdomain(slug, zone)
+    return {"host": host, "kind": "former", "serves": serves.get(host), "until": render.moment(until)}
 
 
 def _custom(row: HostnameRow, own: str, serves: str | None) -> dict[str, Any]:

@@ -14,9 +14,11 @@ import { NextResponse, type NextRequest } from "next/server.js";
 
 import type { TenantConfig } from "./tenant-config.js";
 import { DataPlaneError, errorResponse, isDataPlaneError, WORDING, type ErrorCode } from "./errors.js";
+import { normaliseHost } from "./hosts.js";
+import { locationOf } from "./redirects.js";
 import type { Releases } from "./releases.js";
 import type { Resolved } from "./resolve.js";
-import { ENTRY_HEADER, hostOf, PASS_HEADER, runtime, type Runtime } from "./runtime.js";
+import { ENTRY_HEADER, PASS_HEADER, rawHostOf, runtime, type Runtime } from "./runtime.js";
 import { hostOfPass, passFor, segmentOf } from "./seal.js";
 
 /** Page paths of the application for the answers that a person may see, e.g. `{ suspended: "/state/suspended" }`. */
@@ -64,12 +66,15 @@ async function admit(
 ): Promise<NextResponse> {
   const now = Date.now() / 1000;
   const passed = hostOfPass(request.headers.get(PASS_HEADER), settings.keys, now);
-  const host = passed ?? hostOf(request.headers, settings);
+  const raw = passed ?? rawHostOf(request.headers, settings);
+  const host = passed ?? normaliseHost(raw);
   const { pathname } = request.nextUrl;
   if (settings.zones.classify(host).kind === "platform" || isWithin(pathname, options.cacheRoot)) {
     throw new DataPlaneError("unknown-host", "host: no tenant can have it");
   }
-  const { config, entry } = serving(await resolver.resolve(host), settings.releases);
+  const resolved = await resolver.resolve(host);
+  if (resolved !== null && resolved.config.moved_to !== null) return lead(request, resolved.config.moved_to, raw);
+  const { config, entry } = serving(resolved, settings.releases);
   if (options.wake) await databases.ready(config);
 
   headers.set(ENTRY_HEADER, entry);
@@ -94,6 +99,21 @@ function serving(resolved: Resolved | null, releases: Releases): Resolved {
     throw new DataPlaneError("being-updated", message, { retryAfter: RETRY_SECONDS });
   }
   return resolved;
+}
+
+/**
+ * 308 keeps method and body. It is never to be stored: browsers would keep it for ever, while the tenant may take
+ * the old name back, or give it up for good.
+ */
+function lead(request: NextRequest, to: string, rawHost: string): NextResponse {
+  const { protocol, pathname, search } = new URL(request.url);
+  const Location = locationOf(to, {
+    scheme: protocol.slice(0, -1),
+    rawHost,
+    target: pathname + search,
+    forwardedProto: request.headers.get("x-forwarded-proto"),
+  });
+  return new NextResponse(null, { status: 308, headers: { Location, "Cache-Control": "no-store" } });
 }
 
 /**

@@ -11,7 +11,7 @@ import { Credentials, secretsManagerReader } from "./credentials.js";
 import { Databases } from "./databases.js";
 import { EndpointMap } from "./endpoints.js";
 import { FleetBudget } from "./fleet.js";
-import { normaliseHost, rawHost } from "./hosts.js";
+import { rawHost } from "./hosts.js";
 import { InvalidationListener, RedisTier } from "./redis.js";
 import { Resolver, type ResolverParts } from "./resolve.js";
 import { settingsFrom, type Settings } from "./settings.js";
@@ -35,9 +35,9 @@ export function runtime(): Runtime {
   return holder[KEY];
 }
 
-/** The normalised host of a request. @throws BadHost */
-export function hostOf(headers: Headers, settings: Settings): string {
-  return normaliseHost(rawHost(headers.get("host"), headers.get("x-forwarded-host"), settings.trustedProxies));
+/** The host of a request as the header that counts spells it. */
+export function rawHostOf(headers: Headers, settings: Settings): string {
+  return rawHost(headers.get("host"), headers.get("x-forwarded-host"), settings.trustedProxies);
 }
 
 function build(settings: Settings): Runtime {

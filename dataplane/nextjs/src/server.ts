@@ -20,6 +20,9 @@ import { hostOfPass, readSegment, segmentOf } from "./seal.js";
 export { errorResponse, isDataPlaneError } from "./errors.js";
 export type { Database, Session } from "./databases.js";
 
+/** Entries that are followed to a tenant; each names the host of its own moment, so one is enough. */
+const MOVES = 3;
+
 /** What the application may know of its tenant: plain, and safe to hand to client components. */
 export interface Tenant {
   readonly id: string;
@@ -85,7 +88,7 @@ async function requestConfig(): Promise<TenantConfig> {
     throw new DataPlaneError("no-tenant", "tenant: the proxy did not see this request; does its matcher take the path?");
   }
   const known = resolver.known(host);
-  if (known?.entry === entry) return active(known.config); // verified when it was loaded
+  if (known?.entry === entry) return current(known.config); // verified when it was loaded
   let config: TenantConfig;
   try {
     config = verify(entry, host, settings.keys);
@@ -93,7 +96,7 @@ async function requestConfig(): Promise<TenantConfig> {
     if (!(error instanceof TenantConfigError)) throw error;
     throw new DataPlaneError("no-tenant", "tenant: the entry is not one of this host", { cause: error });
   }
-  return active(known !== null && known.config.epoch > config.epoch ? known.config : config);
+  return current(known !== null && known.config.epoch > config.epoch ? known.config : config);
 }
 
 async function segmentConfig(segment: string): Promise<TenantConfig> {
@@ -103,15 +106,24 @@ async function segmentConfig(segment: string): Promise<TenantConfig> {
   if (resolved === null || resolved.config.tenant_id !== named?.tenantId) {
     throw new DataPlaneError("unknown-host", "tenant: the segment names none that is here");
   }
-  return active(resolved.config);
+  return current(resolved.config);
 }
 
-function active(config: TenantConfig): TenantConfig {
+/** Of an active tenant. One that has moved to another host meanwhile is the same tenant there. */
+async function current(found: TenantConfig): Promise<TenantConfig> {
+  let config = found;
+  for (let moves = 0; config.moved_to !== null; moves += 1) {
+    const next = moves < MOVES ? await runtime().resolver.resolve(config.moved_to) : null;
+    if (next?.config.tenant_id !== found.tenant_id) {
+      throw new DataPlaneError("unknown-host", `tenant: not at ${config.moved_to}, to which ${found.host} leads`);
+    }
+    config = next.config;
+  }
   if (config.status === "active") {
     if (runtime().settings.releases.serve(config.release)) return config;
     throw new DataPlaneError("being-updated", `tenant: of release ${config.release}`, { retryAfter: 5 });
   }
-  const code = config.status === "gone" ? "unknown-host" : config.status;
+  const code = config.status === "gone" || config.status === "moved" ? "unknown-host" : config.status;
   throw new DataPlaneError(code, `tenant: ${config.status}`, code === "provisioning" ? { retryAfter: 5 } : {});
 }
 

@@ -11,6 +11,8 @@
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 
+import { normaliseHost } from "./hosts.js";
+
 export const FORMAT = "v1";
 export const KEY_PREFIX = "tenant:host:";
 export const INVALIDATION_CHANNEL = "tenant:invalidations";
@@ -25,10 +27,13 @@ export class TenantConfigError extends Error {
   override readonly name = "TenantConfigError";
 }
 
-/** provisioning: 503. active: served. suspended: 403. gone: 404, a tombstone that late writes lose to. */
-export type Status = "provisioning" | "active" | "suspended" | "gone";
+/**
+ * provisioning: 503. active: served. suspended: 403. moved: 308 to another host of the same tenant. gone: 404, a
+ * tombstone that late writes lose to.
+ */
+export type Status = "provisioning" | "active" | "suspended" | "moved" | "gone";
 
-const STATUSES: ReadonlySet<string> = new Set<Status>(["provisioning", "active", "suspended", "gone"]);
+const STATUSES: ReadonlySet<string> = new Set<Status>(["provisioning", "active", "suspended", "moved", "gone"]);
 
 /** Where the tenant's database is, and the ARN of the secret that opens it. */
 export interface DatabaseAddress {
@@ -57,6 +62,8 @@ export interface TenantConfig {
   readonly database: DatabaseAddress | null;
   /** Plan name, subscription status and limits, for the application's own use. */
   readonly profile: Readonly<Record<string, unknown>>;
+  /** The tenant's host from now on, as `normaliseHost` leaves it; null unless `status` is moved. */
+  readonly moved_to: string | null;
 }
 
 /** Key id to key, 32 bytes or more. Two are live while a key is rolled. */
@@ -117,8 +124,9 @@ export function configOf(payload: unknown): TenantConfig {
   if (!isRecord(profile)) throw new TenantConfigError("profile: expected an object");
   const dedicated = payload["dedicated"];
   if (typeof dedicated !== "boolean") throw new TenantConfigError("dedicated: expected a boolean");
+  const host = stringIn(payload, "host");
   return {
-    host: stringIn(payload, "host"),
+    host,
     tenant_id: stringIn(payload, "tenant_id"),
     slug: stringIn(payload, "slug"),
     status: status as Status,
@@ -129,7 +137,23 @@ export function configOf(payload: unknown): TenantConfig {
     release,
     database: raw === null ? null : addressOf(raw),
     profile,
+    moved_to: status === "moved" ? movedTo(payload, host) : null,
   };
+}
+
+/** It is written into a header: a plain host name and nothing else, and not the one that was asked for. */
+function movedTo(payload: Record<string, unknown>, host: string): string {
+  const name = stringIn(payload, "moved_to");
+  if (!isPlain(name) || name === host) throw new TenantConfigError("moved_to: expected another host's name");
+  return name;
+}
+
+function isPlain(name: string): boolean {
+  try {
+    return normaliseHost(name) === name;
+  } catch {
+    return false;
+  }
 }
 
 function addressOf(raw: Record<string, unknown>): DatabaseAddress {

@@ -24,6 +24,7 @@ const FIELDS = [
   "release",
   "database",
   "profile",
+  "moved_to",
 ];
 
 for (const { name, host, entry, payload, error } of cases) {
@@ -34,7 +35,7 @@ for (const { name, host, entry, payload, error } of cases) {
         (raised) => raised instanceof TenantConfigError && raised.message.startsWith(`${error}:`),
       );
     } else {
-      const expected = Object.fromEntries(FIELDS.map((field) => [field, payload[field]]));
+      const expected = Object.fromEntries(FIELDS.map((field) => [field, payload[field] ?? null]));
       assert.deepEqual({ ...verify(entry, host, keys) }, expected);
     }
   });

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.rollout import database_lock
-from controlplane.store import freeze, job
+from controlplane.store import hold, job
 from controlplane.store.registry import Connection, Registry
 from tests.harness.queue import beat, claim, claimed, run_out, taken_over
 
@@ -19,7 +20,15 @@ CLUSTER = "c-aaaaaaaaaaaa"
 
 
 def frozen(conn: Connection, scope: str, *, interrupts: bool = False, seconds: float = 600) -> None:
-    freeze.begin(conn, scope, seconds=seconds, actor="api:ann", reason="an incident", interrupts=interrupts)
+    hold.begin(
+        conn,
+        HoldKind.FREEZE,
+        scope,
+        seconds=seconds,
+        actor="api:ann",
+        reason="an incident",
+        interrupts=interrupts,
+    )
 
 
 @pytest.fixture
@@ -58,7 +67,7 @@ def test_what_is_frozen_is_not_begun_and_all_else_goes_on(
         frozen(conn, scope)
         got = [held.subject for lane in Lane for held in iter(lambda: claim(crowded, lane=lane), None)]  # noqa: B023
         assert got == left
-        freeze.lift(conn, scope, actor="api:ann")
+        hold.lift(conn, HoldKind.FREEZE, scope, actor="api:ann")
         rest = [held.subject for lane in Lane for held in iter(lambda: claim(crowded, lane=lane), None)]  # noqa: B023
     assert {*got, *rest} == {"sub_1", ONE, TWO, CLUSTER}
 
@@ -69,7 +78,7 @@ def test_terraform_is_frozen_where_a_tenants_job_would_go_on_to_it(crowded: Regi
         job.put_back(conn, held, after=0, lane=Lane.LONG)
         frozen(conn, "terraform")
         assert claim(crowded, lane=Lane.LONG) is None
-        freeze.lift(conn, "terraform", actor="api:ann")
+        hold.lift(conn, HoldKind.FREEZE, "terraform", actor="api:ann")
     assert claimed(crowded, lane=Lane.LONG, kinds=[TENANT]).id == held.id
 
 
@@ -83,7 +92,7 @@ def test_a_tenants_freeze_covers_its_database_too(crowded: Registry, scope: str,
         job.ensure(conn, JobKind.MEMBER, f"1/{TWO}", reason="x", actor="rollout", lock=database_lock(TWO))
         frozen(conn, scope, interrupts=True)
         assert (claim(crowded, **asked) is None) is covered
-        freeze.lift(conn, scope, actor="api:ann")
+        hold.lift(conn, HoldKind.FREEZE, scope, actor="api:ann")
         conn.execute("UPDATE job SET state = 'waiting', holder = NULL, lease_until = NULL")
         held = claimed(crowded, **asked)
         frozen(conn, scope, interrupts=True)
@@ -97,14 +106,14 @@ def test_a_freeze_ends_by_itself(crowded: Registry) -> None:
         frozen(conn, "all")
         with pytest.raises(Conflict, match="frozen already"):
             frozen(conn, "all")
-        conn.execute("UPDATE frozen SET ends_at = now()")
-        assert freeze.in_force(conn) == []
+        conn.execute("UPDATE hold SET ends_at = now()")
+        assert hold.freezes(conn) == []
         assert claim(crowded) is not None
         frozen(conn, "all")
-        assert [row.scope for row in freeze.in_force(conn)] == ["all"]
-        freeze.lift(conn, "all", actor="api:ann")
+        assert [row.scope for row in hold.freezes(conn)] == ["all"]
+        hold.lift(conn, HoldKind.FREEZE, "all", actor="api:ann")
         with pytest.raises(NotFound, match="all is not frozen"):
-            freeze.lift(conn, "all", actor="api:ann")
+            hold.lift(conn, HoldKind.FREEZE, "all", actor="api:ann")
 
 
 def test_what_runs_is_finished_or_cut_off_as_was_asked(crowded: Registry) -> None:
@@ -113,12 +122,12 @@ def test_what_runs_is_finished_or_cut_off_as_was_asked(crowded: Registry) -> Non
     with crowded.connection() as conn:
         frozen(conn, held.subject)
         assert beat(conn, held) == {held.fencing_token}
-        freeze.lift(conn, held.subject, actor="api:ann")
+        hold.lift(conn, HoldKind.FREEZE, held.subject, actor="api:ann")
         frozen(conn, held.subject, interrupts=True)
         assert beat(conn, held) == set()
         run_out(conn)
         assert taken_over(crowded) is None
-        freeze.lift(conn, held.subject, actor="api:ann")
+        hold.lift(conn, HoldKind.FREEZE, held.subject, actor="api:ann")
         taken = taken_over(crowded)
     assert taken is not None
     assert taken.id == held.id
