@@ -250,7 +250,7 @@ class Oracle:
             answer = page(home.host)
             strict = of is None or home.customer in of
             home.served_once |= answer.seen is Seen.SERVED
-            said = [*self._of_rows(name, home, answer)]
+            said = self._of_rows(home, answer)
             if strict and not home.wronged:
                 said += self._of_service(name, home, answer, now)
                 if found.get(home.host) is Deletion.ASKED and (open_ := self._open(name)):
@@ -260,7 +260,7 @@ class Oracle:
             wrong += [f"{home.host}: {what}" for what in said]
         return wrong
 
-    def _of_rows(self, name: str, home: _Home, answer: Page) -> list[str]:
+    def _of_rows(self, home: _Home, answer: Page) -> list[str]:
         if answer.seen is not Seen.SERVED:
             return []
         lost, foreign = set(home.rows) - set(answer.rows), set(answer.rows) - set(home.rows)

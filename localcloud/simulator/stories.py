@@ -33,7 +33,6 @@ from controlplane.localcloud.simulator.stream import Moment
 from controlplane.localcloud.simulator.stripe_objects import Invoice, Item, Subscription
 
 DAY = 86_400
-HOUR = 3_600
 BEGIN = 420.0
 """Days ago, at most, when a story begins."""
 
@@ -254,8 +253,7 @@ class Customer:
         if pays:
             self.says(order, "customer.subscription.updated", told)
         else:
-            self.owes(order)
-            self._amend(told)
+            self.owes(order, told)
 
     def changes(self, order: Subscription, *, plan: str | None = None, seats: int | None = None) -> None:
         item = order.items[0]
@@ -295,7 +293,9 @@ class Customer:
 
     # ------------------------------------------------------------------------------------ money
 
-    def owes(self, order: Subscription, *, first: bool = False, due_in: float | None = None) -> Invoice:
+    def owes(
+        self, order: Subscription, *deeds: Deed, first: bool = False, due_in: float | None = None
+    ) -> Invoice:
         """A bill that was not paid. `due_in`: days that the customer had to pay it, from when it was sent."""
         self._sent += 1
         due = None if due_in is None else int(self.today + due_in * DAY)
@@ -304,7 +304,7 @@ class Customer:
         deed = Owes(order.id, bill.id, float(due or bill.created))
         if order.status != "unpaid":
             order.status = "past_due"
-        self._bills(order, bill, "invoice.payment_failed", deed)
+        self._bills(order, bill, "invoice.payment_failed", deed, *deeds)
         if self.rng.random() < 0.5:
             self.says(order, "customer.subscription.updated")
         return bill
@@ -459,14 +459,14 @@ def doubles(who: Customer) -> None:
 
 
 def on_account(who: Customer) -> None:
-    """Its invoices are sent and due in thirty days. The last is paid late, or never, or is not late yet."""
+    """Its invoices are sent and due in thirty days. The last is paid late, or never."""
     rng = who.rng
     plan = rng.choice(("small", "large", "whole"))
     order = who.orders(plan, seats=rng.randint(1, 9), collection="send_invoice")
     who.begins(order)
     late = _near(rng, GRACE[plan])
     who.until(late + 30)
-    who.owes(order, due_in=30, first=False)
+    who.owes(order, due_in=30)
     if rng.random() < 0.4:
         who.until(late / 2)
         who.pays(order)
@@ -654,10 +654,7 @@ def domain(who: Customer) -> None:
     rng = who.rng
     order = who.signs_up(rng.choice(USUAL), seats=2)
     who.points(order, who.own_domain)
-    if rng.random() < 0.9:
-        who.looks()
-    else:
-        return
+    who.looks()
     for _ in range(rng.choice((0, 1, 2))):
         who.wait(20, 60)
         if rng.random() < 0.5:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,8 +153,3 @@ def event(name: str, type_: str, about: Mapping[str, Any], *, created: int) -> d
         "request": {"id": None, "idempotency_key": None},
         "type": type_,
     }
-
-
-def items(found: Sequence[Item]) -> list[Item]:
-    """Another's of the same."""
-    return [Item(item.price, item.key, item.product, item.quantity) for item in found]
