@@ -197,6 +197,7 @@ class Oracle:
                 order.halted = False
             case Leaves():
                 order.ended = True
+                self._homes[order.home].domain_served &= self._in_debt(order.home)
 
     def wrote(self, home: str, row: str) -> None:
         """The page took this row."""
@@ -298,10 +299,11 @@ class Oracle:
         return [] if answer.seen is wanted else [f"{answer.seen}, should be {wanted}: {why_not}"]
 
     def _of_domain(self, home: _Home, there: Page, here: Page) -> list[str]:
-        """As at the other host, once it has been so."""
+        """Never served where the other host is not; and as that one, once it has been so. Who has left has it
+        again when it is served again."""
         home.domain_served |= there.seen is Seen.SERVED
-        due = here.seen is Seen.SERVED or (here.seen is Seen.SUSPENDED and home.domain_served)
-        if not due or there == here:
+        due = home.domain_served and here.seen is Seen.SUSPENDED
+        if there == here or not (due or Seen.SERVED in (here.seen, there.seen)):
             return []
         return [f"{here.seen}, at its own domain {home.domain} {there.seen}"]
 

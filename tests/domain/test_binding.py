@@ -1005,6 +1005,11 @@ def test_where_many_are_allowed_one_that_a_parked_contract_is_bound_to_is_not_ta
     assert homes(of(first, paid("b", "site"), holder("t-1", "site")))["b"] == tenant_id_for("b")
 
 
+@pytest.mark.parametrize("first", [paid("a", "projects", to="t-1"), ended("a", "letter", to="t-1")])
+def test_where_many_are_allowed_one_that_nothing_keeps_is_taken_before_it_has_closed(first: Known) -> None:
+    assert homes(of(first, paid("b", "site"), holder("t-1", "site")))["b"] == "t-1"
+
+
 def test_where_one_is_allowed_one_that_closes_now_is_as_one_that_has_closed() -> None:
     """Whether its end was observed before, or with what is new (I12)."""
     new, over = paid("b", "team", day=9), ended("a", "team", to="t-1")

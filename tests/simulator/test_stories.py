@@ -158,16 +158,19 @@ def judged(
     domain: Page | None = None,
     deletions: Mapping[str, Deletion] | None = None,
     before: Page | None = None,
+    then: tuple[Deed, ...] = (),
 ) -> list[str]:
     """What an oracle says of one that has bought, written a row and then did this. `before`: what was seen at
-    its page in between."""
+    its pages after these deeds, before it did what comes `then`."""
     asked = Oracle({"team": 14})
     for deed in BOUGHT:
         asked.did(deed)
     asked.wrote("acme", "kept")
+    for deed in deeds:
+        asked.did(deed)
     if before is not None:
         asked.judge(lambda _host: before, {}, now=NOW)
-    for deed in deeds:
+    for deed in then:
         asked.did(deed)
     pages = {HOST: page, DOMAIN: domain or page}
     return asked.judge(lambda host: pages[host], deletions or {}, now=NOW)
@@ -176,6 +179,7 @@ def judged(
 OWED = Owes("sub_1", "in_1", NOW - 13.9 * DAY)
 OVERDUE = Owes("sub_1", "in_1", NOW - 14.1 * DAY)
 NEWER = Owes("sub_1", "in_2", NOW - 1 * DAY)
+AGAIN = (Orders("sub_2", "acme", "team", 3), Begins("sub_2"))
 GONE, STOPPED = Page(Seen.NOT_THERE), Page(Seen.SUSPENDED)
 
 
@@ -191,7 +195,7 @@ GONE, STOPPED = Page(Seen.NOT_THERE), Page(Seen.SUSPENDED)
         ((Halts("sub_1"),), STOPPED),
         ((Leaves("sub_1"),), GONE),
         ((Leaves("sub_1"), Orders("sub_2", "acme", "team", 3)), GONE),
-        ((Leaves("sub_1"), Orders("sub_2", "acme", "team", 3), Begins("sub_2")), SERVED),
+        ((Leaves("sub_1"), *AGAIN), SERVED),
         ((Changes("sub_1", None, None),), SERVED),
     ],
 )
@@ -228,17 +232,30 @@ def test_it_says_what_is_wrong(deeds: tuple[Deed, ...], page: Page, said: str) -
 
 def test_who_was_served_and_owes_is_told_so() -> None:
     assert judged(OVERDUE, page=GONE) == []  # it was never there
-    said = judged(OVERDUE, page=GONE, before=SERVED)
+    said = judged(before=SERVED, then=(OVERDUE,), page=GONE)
     assert said == [
         f"{HOST}: not there, should be suspended: sub_1 is owed for 14.1 days, the grace of team is over"
     ]
 
 
-def test_a_domain_of_its_own_shows_the_same() -> None:
-    assert judged(Points("acme", DOMAIN), domain=SERVED) == []
-    assert judged(Points("acme", DOMAIN), domain=GONE) == [
-        f"{HOST}: served, at its own domain {DOMAIN} not there"
-    ]
+@pytest.mark.parametrize(
+    ("deeds", "page", "domain", "right"),
+    [
+        ((), SERVED, SERVED, True),
+        ((), SERVED, GONE, False),
+        ((Halts("sub_1"),), STOPPED, STOPPED, True),
+        ((Halts("sub_1"),), STOPPED, GONE, False),
+        ((Halts("sub_1"),), STOPPED, SERVED, False),
+        ((Leaves("sub_1"),), GONE, GONE, True),
+        ((Leaves("sub_1"),), GONE, SERVED, False),
+        ((Leaves("sub_1"), *AGAIN, Halts("sub_2")), STOPPED, GONE, True),
+    ],
+)
+def test_a_domain_of_its_own_shows_the_same(
+    deeds: tuple[Deed, ...], page: Page, domain: Page, right: bool
+) -> None:
+    said = judged(Points("acme", DOMAIN), before=SERVED, then=deeds, page=page, domain=domain)
+    assert said == ([] if right else [f"{HOST}: {page.seen}, at its own domain {DOMAIN} {domain.seen}"])
 
 
 @pytest.mark.parametrize("deletion", Deletion)
