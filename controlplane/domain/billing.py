@@ -89,13 +89,11 @@ _LAST_SECOND = 253_402_300_799  # of the year 9999, where datetime ends
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRef:
-    """What an event is about. At least one of the first and the third is set: an event about a
-    customer as a whole concerns all of its subscriptions. `paid`: the event itself says that it was paid for
-    by then, or that nothing is to pay. `charge_id`: of a payment that is disputed, and nothing else is
-    known."""
+    """What an event is about: a subscription, whose customer may be known too; a customer as a whole, which
+    concerns all of its subscriptions; or a charge that is disputed, of which nothing else is known. `paid`:
+    the event itself says that it was paid for by then, or that nothing is to pay."""
 
     subscription_id: str | None
-    session_id: str | None
     customer_id: str | None
     paid: bool = False
     charge_id: str | None = None
@@ -130,8 +128,9 @@ def subscription_of_event(event: Any) -> SubscriptionRef | Park | None:
     """Which subscription a Stripe event (API versions old and new, thin ones too) is about.
 
     None: the event is of no concern (another type, a one-off payment or invoice; a thin one of an invoice or
-    a checkout, which does not say whose it is, and whose subscription has events of its own). Park: its type
-    is one of EVENT_TYPES and yet it does not say what it is about.
+    a checkout, which does not say whose it is, and whose subscription has events of its own; a thin one of a
+    dispute or a warning of fraud, which docs/stripe.md asks to be sent whole). Park: its type is one of
+    EVENT_TYPES and yet it does not say what it is about.
     """
     kind = event_type(event)
     if kind is None or kind not in EVENT_TYPES:
@@ -147,32 +146,31 @@ def subscription_of_event(event: Any) -> SubscriptionRef | Park | None:
 
 def _thin_ref(kind: str, target: Any) -> SubscriptionRef | None:
     if kind in _SUBSCRIPTION_LIFE:
-        return SubscriptionRef(read_id(target, "id", "sub"), None, None)
-    return SubscriptionRef(None, None, read_id(target, "id", ANY)) if kind in _CUSTOMER else None
+        return SubscriptionRef(read_id(target, "id", "sub"), None)
+    return SubscriptionRef(None, read_id(target, "id", ANY)) if kind in _CUSTOMER else None
 
 
 def _ref(kind: str, target: Any) -> SubscriptionRef | None:
     if not isinstance(target, dict):
         raise Unparseable("", "an object", target)
     if kind in _CUSTOMER:
-        return SubscriptionRef(None, None, read_id(target, "id", ANY))
+        return SubscriptionRef(None, read_id(target, "id", ANY))
     if kind in _ENTITLEMENTS:
-        return SubscriptionRef(None, None, read_id(target, "customer", ANY))
+        return SubscriptionRef(None, read_id(target, "customer", ANY))
     if kind in DISPUTES:
-        return SubscriptionRef(None, None, None, charge_id=read_id(target, "charge", ANY))
+        return SubscriptionRef(None, None, charge_id=read_id(target, "charge", ANY))
     customer = id_or_none(target, "customer", ANY)
     if kind in _SUBSCRIPTION_LIFE:
         paid = target.get("status") in ("active", "trialing")
-        return SubscriptionRef(read_id(target, "id", "sub"), None, customer, paid)
+        return SubscriptionRef(read_id(target, "id", "sub"), customer, paid)
     subscription = read_optional_id(target, "subscription", "sub")
     if kind in _INVOICE:
         details = dig(target, "parent", "subscription_details")
         subscription = read_optional_id(details, "subscription", "sub") or subscription
     if subscription is None:
         return None
-    session = read_id(target, "id", "cs") if kind in _CHECKOUT else None
     paid = kind == "invoice.paid" or target.get("payment_status") in ("paid", "no_payment_required")
-    return SubscriptionRef(subscription, session, customer, paid)
+    return SubscriptionRef(subscription, customer, paid)
 
 
 def contract_of(subscription: Any) -> Contract | Park:

@@ -78,7 +78,7 @@ def record_event(
         state, reason = EventState.IGNORED, NO_SUBSCRIPTION
     elif isinstance(about, Park):
         state, reason = EventState.PARKED, about.reason
-    ref = about if isinstance(about, SubscriptionRef) else SubscriptionRef(None, None, None)
+    ref = about if isinstance(about, SubscriptionRef) else SubscriptionRef(None, None)
     new = event.insert(
         conn,
         event_id=event_id,

@@ -147,6 +147,12 @@ def live_of_tenant(conn: Connection, tenant_id: str) -> list[tuple[str, str | No
     return [(row["id"], row["status"]) for row in rows]
 
 
+def bound_of(conn: Connection, customer_id: str) -> set[str]:
+    """Those that are for a tenant, which has its slug."""
+    statement = "SELECT id FROM contract WHERE customer_id = %s AND tenant_id IS NOT NULL"
+    return set(column(conn, statement, [customer_id]))
+
+
 def live_of_customer(conn: Connection, customer_id: str) -> set[str]:
     """Those that have not ended."""
     statement = "SELECT id FROM contract WHERE customer_id = %s AND standing IS DISTINCT FROM 'ended'"

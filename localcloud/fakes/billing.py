@@ -45,9 +45,12 @@ class FakeBilling:
         with self.world.call("billing.subscription"):
             return self._one(SUBSCRIPTION, "subscription", subscription_id)
 
-    def checkout_session(self, session_id: str) -> dict[str, Any]:
-        with self.world.call("billing.checkout_session"):
-            return self._one(SESSION, "checkout session", session_id)
+    def checkout_of(self, subscription_id: str) -> dict[str, Any] | None:
+        with self.world.call("billing.checkout_of"):
+            _check("subscription_id", subscription_id)
+            self._reach()
+            found = self._newest(SESSION)
+            return next((session for session in found if session["subscription"] == subscription_id), None)
 
     def customer(self, customer_id: str) -> dict[str, Any]:
         with self.world.call("billing.customer"):

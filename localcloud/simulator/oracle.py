@@ -150,7 +150,6 @@ class _Home:
     domain: str | None = None
     rows: list[str] = field(default_factory=list)
     served_once: bool = False
-    domain_served: bool = False
     forgotten: list[str] = field(default_factory=list)
     """Hosts of what was deleted when nothing was owed for it any more."""
     wronged: bool = False
@@ -197,7 +196,6 @@ class Oracle:
                 order.halted = False
             case Leaves():
                 order.ended = True
-                self._homes[order.home].domain_served &= self._in_debt(order.home)
 
     def wrote(self, home: str, row: str) -> None:
         """The page took this row."""
@@ -299,11 +297,8 @@ class Oracle:
         return [] if answer.seen is wanted else [f"{answer.seen}, should be {wanted}: {why_not}"]
 
     def _of_domain(self, home: _Home, there: Page, here: Page) -> list[str]:
-        """Never served where the other host is not; and as that one, once it has been so. Who has left has it
-        again when it is served again."""
-        home.domain_served |= there.seen is Seen.SERVED
-        due = home.domain_served and here.seen is Seen.SUSPENDED
-        if there == here or not (due or Seen.SERVED in (here.seen, there.seen)):
+        """As at the other host."""
+        if there == here:
             return []
         return [f"{here.seen}, at its own domain {home.domain} {there.seen}"]
 

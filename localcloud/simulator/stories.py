@@ -230,7 +230,8 @@ class Customer:
         return order
 
     def begins(self, order: Subscription, *, status: str = "active") -> None:
-        """At the checkout, where the customer types its slug, or by hand."""
+        """At the checkout, where the customer types its slug and of which Stripe tells beside the
+        subscription, in any order; or by hand."""
         order.status = status
         if self.rng.random() < 0.5:
             self.says(order, "customer.subscription.created", Begins(order.id))
@@ -238,6 +239,7 @@ class Customer:
         slug = order.metadata.pop("slug", None) if order.metadata.get("slug") == self._slug("") else None
         session = stripe_objects.checkout(order, slug=slug)
         self._tell(order, "checkout.session.completed", session, Begins(order.id))
+        self.says(order, "customer.subscription.created")
 
     def tries(self, plan: str, *, seats: int) -> Subscription:
         order = self.orders(plan, seats=seats, trial_end=self._now + 5 * DAY)

@@ -365,7 +365,7 @@ def test_a_customer_that_is_renamed_is_called_so_everywhere(harness: Harness) ->
     assert entry.payload["profile"]["display_name"] == "Initech"
 
 
-@pytest.mark.parametrize("noun", ["customer", "checkout_session"])
+@pytest.mark.parametrize("noun", ["customer", "checkout_of"])
 def test_what_only_lends_a_name_stops_nobody_who_pays(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, noun: str
 ) -> None:
@@ -378,6 +378,26 @@ def test_what_only_lends_a_name_stops_nobody_who_pays(
     harness.receive(builders.event("checkout.session.completed", session, id="evt_cs"))
     harness.work()
     assert all_tenants(harness)[0].phase is Phase.ACTIVE
+
+
+def test_the_slug_that_was_typed_does_not_wait_for_the_checkouts_own_event(harness: Harness) -> None:
+    """The subscription's came first; the checkout's, which comes later, is only about the same contract."""
+    put(harness, "sub_1")
+    session = builders.checkout_session(
+        id="cs_1", subscription="sub_1", customer="cus_1", metadata={"slug": "initech"}
+    )
+    harness.billing.put_checkout_session(session)
+    created = builders.subscription(id="sub_1", customer="cus_1")
+    harness.receive(builders.event("customer.subscription.created", created, id="evt_sub"))
+    harness.work()
+    [tenant] = all_tenants(harness)
+    assert (tenant.slug, tenant.phase) == ("initech", Phase.ACTIVE)
+    asked: list[str] = []
+    harness.world._crash = asked.append
+    harness.receive(builders.event("checkout.session.completed", session, id="evt_cs"))
+    harness.work()
+    assert {call.partition(":")[0] for call in asked} == {"billing.subscriptions_of", "billing.customer"}
+    assert all_tenants(harness)[0].slug == "initech"
 
 
 def test_paid_at_is_when_it_was_paid_and_not_when_the_form_was_opened(harness: Harness) -> None:

@@ -217,16 +217,19 @@ def test_a_customer_and_what_is_left_of_a_deleted_one(fixture: Fixture) -> None:
 
 def test_a_checkout_session_names_its_subscription(fixture: Fixture) -> None:
     session, subscription = fixture.checkout(slug="acme")
-    found = fixture.billing.checkout_session(session)
-    assert (found["subscription"], found["payment_status"]) == (subscription, "paid")
+    found = fixture.billing.checkout_of(subscription)
+    assert found is not None
+    assert (found["id"], found["subscription"], found["payment_status"]) == (session, subscription, "paid")
     assert found["metadata"] == {"slug": "acme"}
+
+
+def test_a_subscription_that_was_bought_without_a_checkout_has_none(fixture: Fixture) -> None:
+    assert fixture.billing.checkout_of(fixture.subscribe()) is None
 
 
 def test_what_is_not_there_is_not_found(fixture: Fixture) -> None:
     with pytest.raises(NotFound, match="sub_missing"):
         fixture.billing.subscription("sub_missing")
-    with pytest.raises(NotFound, match="cs_test_missing"):
-        fixture.billing.checkout_session("cs_test_missing")
     with pytest.raises(NotFound, match="cus_missing"):
         fixture.billing.customer("cus_missing")
 

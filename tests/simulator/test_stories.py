@@ -248,7 +248,8 @@ def test_who_was_served_and_owes_is_told_so() -> None:
         ((Halts("sub_1"),), STOPPED, SERVED, False),
         ((Leaves("sub_1"),), GONE, GONE, True),
         ((Leaves("sub_1"),), GONE, SERVED, False),
-        ((Leaves("sub_1"), *AGAIN, Halts("sub_2")), STOPPED, GONE, True),
+        ((Leaves("sub_1"), *AGAIN, Halts("sub_2")), STOPPED, GONE, False),
+        ((Leaves("sub_1"), *AGAIN, Halts("sub_2")), STOPPED, STOPPED, True),
     ],
 )
 def test_a_domain_of_its_own_shows_the_same(

@@ -52,19 +52,15 @@ def tenant_goal(
 ) -> TenantGoal:
     row, spec = record.row, record.row.spec
     home = subdomain(row.slug, platform.zone)
+    hosts = [home, *(h.host for h in status.hostnames if _serves(record, h))]
     routes: dict[str, dict[str, Any]] = {}
     announcement: dict[str, dict[str, Any]] = {}
     if spec.lifecycle is Lifecycle.ACTIVE:
         announcement[home] = _route(record, home, Status.PROVISIONING, release)
         if _address(record) is not None:
-            ready = [h.host for h in status.hostnames if _serves(record, h)]
-            routes = {host: _route(record, host, Status.ACTIVE, release) for host in (home, *ready)}
+            routes = {host: _route(record, host, Status.ACTIVE, release) for host in hosts}
     elif spec.lifecycle is Lifecycle.SUSPENDED:
-        served = [
-            h for h in spec.custom_domains if record.around.routed.get(h) in (Status.ACTIVE, Status.SUSPENDED)
-        ]
-        kept = [home, *served]
-        routes = {host: _route(record, host, Status.SUSPENDED, release) for host in kept}
+        routes = {host: _route(record, host, Status.SUSPENDED, release) for host in hosts}
     keep = {home} if spec.lifecycle is Lifecycle.ACTIVE else set()
     former = {subdomain(slug, platform.zone): slug for slug in record.around.redirects}
     released = {host: slug for host, slug in former.items() if not record.around.redirects[slug]}
@@ -158,7 +154,8 @@ def _serves(record: TenantRecord, hostname: HostnameStatus) -> bool:
         return False
     if hostname.ready:
         return True
-    return record.around.routed.get(hostname.host) == Status.ACTIVE and hostname.status not in _GIVEN_UP
+    routed = record.around.routed.get(hostname.host) in (Status.ACTIVE, Status.SUSPENDED)
+    return routed and hostname.status not in _GIVEN_UP
 
 
 def tombstone(record: TenantRecord, host: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from controlplane.domain.billing import (
     wishes_of_customer,
 )
 from controlplane.domain.binding import Verdict
-from controlplane.domain.contract import Contract, ContractOutcome, Park, Wishes
+from controlplane.domain.contract import NO_WISHES, Contract, ContractOutcome, Park, Standing, Wishes
 from controlplane.domain.errors import NeedsHuman, NotFound, Retryable
 from controlplane.domain.job import Job, Trouble
 from controlplane.domain.stripe_json import ANY, id_or_none, parsed
@@ -141,9 +141,7 @@ def _apply(ctx: Context, ours: Sequence[tuple[ReceivedRow, SubscriptionRef]]) ->
     first, ref = ours[0]
     customer_id = ref.customer_id or _customer_of(ctx, str(ref.subscription_id))
     heard = [
-        Heard(r.subscription_id, row.created_at, r.paid, _checkout(ctx, r.session_id))
-        for row, r in ours
-        if r.subscription_id is not None
+        Heard(r.subscription_id, row.created_at, r.paid) for row, r in ours if r.subscription_id is not None
     ]
     if isinstance(customer_id, Park):
         return _Outcomes({heard[0].id: park(ctx, heard, customer_id)})
@@ -172,12 +170,14 @@ def apply_customer(
     for _ in range(FETCHES):
         with ctx.registry.connection() as conn:
             revision = contract.revision(conn, customer_id)
+            bound = contract.bound_of(conn, customer_id)
         items = {str(item["id"]): item for item in ctx.providers.billing.subscriptions_of(customer_id)}
         fetched: dict[str, Contract | Park] = {
             each.id: Park(f"Stripe knows no subscription {each.id} of {customer_id}") for each in heard
         }
         fetched |= {name: read(ctx, item) for name, item in items.items()}
         wishes = _lends_a_name(ctx.providers.billing.customer, customer_id) if items else None
+        typed = {name: _typed(ctx, found) for name, found in fetched.items() if name not in bound}
         with ctx.registry.connection() as conn:
             verdicts = billing.apply(
                 conn,
@@ -187,7 +187,13 @@ def apply_customer(
                 zone=ctx.platform.zone,
                 revision=revision,
                 reason=reason,
-                heard=[*heard, *(Heard(name, created(item)) for name, item in items.items())],
+                heard=[
+                    *heard,
+                    *(
+                        Heard(name, created(item), wishes=typed.get(name, NO_WISHES))
+                        for name, item in items.items()
+                    ),
+                ],
                 wishes=None if wishes is None else wishes_of_customer(wishes),
             )
         if verdicts is not None:
@@ -195,10 +201,12 @@ def apply_customer(
     raise Retryable(f"the contracts of {customer_id} changed under every one of {FETCHES} fetches")
 
 
-def _checkout(ctx: Context, session_id: str | None) -> Wishes:
-    if session_id is None:
-        return Wishes()
-    return wishes_of_checkout(_lends_a_name(ctx.providers.billing.checkout_session, session_id))
+def _typed(ctx: Context, found: Contract | Park) -> Wishes:
+    """What was wished for at the checkout of one that may found a tenant, where it says no slug itself: asked
+    for, not waited for, since the checkout's own event may come behind the subscription's (I12)."""
+    if isinstance(found, Park) or found.standing is Standing.ENDED or found.wishes.slug:
+        return NO_WISHES
+    return wishes_of_checkout(_lends_a_name(ctx.providers.billing.checkout_of, found.id))
 
 
 def read(ctx: Context, item: Mapping[str, Any]) -> Contract | Park:
@@ -208,7 +216,7 @@ def read(ctx: Context, item: Mapping[str, Any]) -> Contract | Park:
     return contract_of(item)
 
 
-def _lends_a_name(fetch: Callable[[str], dict[str, Any]], key: str) -> dict[str, Any] | None:
+def _lends_a_name(fetch: Callable[[str], dict[str, Any] | None], key: str) -> dict[str, Any] | None:
     """A customer or a checkout session: it only lends a name, so nobody who pays waits for one that is not
     there or that our key may not read."""
     try:

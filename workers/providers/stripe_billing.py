@@ -66,8 +66,12 @@ class StripeBilling:
         retrieve = self._client.v1.subscriptions.retrieve
         return self.whole(self._get("subscription", subscription_id, retrieve))
 
-    def checkout_session(self, session_id: str) -> dict[str, Any]:
-        return self._get("checkout session", session_id, self._client.v1.checkout.sessions.retrieve)
+    def checkout_of(self, subscription_id: str) -> dict[str, Any] | None:
+        """The checkout session that it was bought in; None where it was bought without one."""
+        _check_id("subscription_id", subscription_id)
+        query = {"subscription": subscription_id, "limit": 1}
+        found = self._one_page("checkout sessions", query, self._client.v1.checkout.sessions.list)
+        return next(iter(found["data"]), None)
 
     def customer(self, customer_id: str) -> dict[str, Any]:
         """A deleted customer is `{"id", "object", "deleted": true}`."""

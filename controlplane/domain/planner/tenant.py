@@ -53,6 +53,8 @@ def plan_tenant(goal: TenantGoal, status: TenantStatus) -> list[Step]:
         ]
     if status.database is not None and status.database.exists and status.database.logins_open:
         steps.append(Step(StepName.CLOSE_LOGINS, f"the tenant is {goal.lifecycle.value}"))
+    if goal.lifecycle is Lifecycle.SUSPENDED:
+        steps += _hostnames(goal, status)
     steps += transfer
     if goal.purge is not None and goal.lifecycle is Lifecycle.CLOSED and status.purging is not None:
         return steps + plan_purge(goal.purge, status, status.purging)
