@@ -105,9 +105,10 @@ class _Witness(Watch):
         self.asked += 1
         if compared:
             self._unheard.clear()
+        found = self._visitor.deletions()
+        self._say(self.oracle.deletions(found))
         self.oracle.told(self._visitor.told())
         known = {chapter.customer for chapter in self._chapters} - self._unheard
-        found = self._visitor.deletions()
         judged = None if compared else known
         self._say(self.oracle.judge(self._visitor.page, found, now=time.time(), of=judged))
         for customer in sorted(known):

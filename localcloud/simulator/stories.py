@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from controlplane.localcloud.simulator import stripe_objects
@@ -229,23 +229,22 @@ class Customer:
         self.begins(order)
         return order
 
-    def begins(self, order: Subscription, *, status: str = "active") -> None:
+    def begins(self, order: Subscription, *deeds: Deed, status: str = "active") -> None:
         """At the checkout, where the customer types its slug and of which Stripe tells beside the
         subscription, in any order; or by hand."""
         order.status = status
         if self.rng.random() < 0.5:
-            self.says(order, "customer.subscription.created", Begins(order.id))
+            self.says(order, "customer.subscription.created", Begins(order.id), *deeds)
             return
         slug = order.metadata.pop("slug", None) if order.metadata.get("slug") == self._slug("") else None
         session = stripe_objects.checkout(order, slug=slug)
-        self._tell(order, "checkout.session.completed", session, Begins(order.id))
+        self._tell(order, "checkout.session.completed", session, Begins(order.id), *deeds)
         self.says(order, "customer.subscription.created")
 
     def tries(self, plan: str, *, seats: int) -> Subscription:
         order = self.orders(plan, seats=seats, trial_end=self._now + 5 * DAY)
-        self.begins(order, status="trialing")
-        if plan in TRIED_AS:
-            self._amend(Changes(order.id, TRIED_AS[plan], order.items[0].quantity))
+        tried = Changes(order.id, TRIED_AS.get(plan, plan), order.items[0].quantity)
+        self.begins(order, tried, status="trialing")
         return order
 
     def stays(self, order: Subscription, plan: str, *, pays: bool) -> None:
@@ -368,10 +367,6 @@ class Customer:
     def _put(self, moment: Moment, *deeds: Deed) -> None:
         self.chapters.append(Chapter(self._id, moment, deeds, at_once=self._hurries))
         self._hurries = False
-
-    def _amend(self, *deeds: Deed) -> None:
-        last = self.chapters[-1]
-        self.chapters[-1] = replace(last, deeds=(*last.deeds, *deeds))
 
 
 # ------------------------------------------------------------------------------------------- stories

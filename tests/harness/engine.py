@@ -327,7 +327,7 @@ class Harness:
         with self.ctx.registry.connection() as conn:
             tenants = conn.execute(
                 "SELECT t.id, t.slug, t.spec, t.generation, t.observed_generation, t.needs_attention,"
-                " p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
+                " t.ready_at, p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
                 " ON p.tenant_id = t.id AND p.state = 'current'"
             ).fetchall()
             secondary = [
@@ -365,6 +365,8 @@ class Harness:
         for row in tenants:
             if row["generation"] != row["observed_generation"]:
                 found.append(f"{row['id']} is not reconciled")
+            elif row["spec"]["lifecycle"] == "active" and row["ready_at"] is None:
+                found.append(f"{row['id']} is served, and nobody was told that it is ready")
             if row["needs_attention"]:
                 found.append(f"{row['id']} needs attention: {row['needs_attention']}")
             if row["number"] is not None:

@@ -165,6 +165,8 @@ def _mark_tenant_reconciled(ctx: Context, hold: Hold, known: TenantRecord, statu
         reconciled = tenant.mark_reconciled(
             conn, row.id, generation=row.generation, observe_in=_observe_in(ctx, known, status)
         )
+        if reconciled and row.ready_at is None and row.spec.lifecycle is Lifecycle.ACTIVE:
+            tenant.mark_ready(conn, row.id)  # whoever published it died before it said so
         if reconciled:
             hold.finish(conn, recorded=history.worth_keeping(conn, hold.job))
     return reconciled
@@ -178,7 +180,7 @@ def _observe_in(ctx: Context, known: TenantRecord, status: TenantStatus) -> floa
         return min((seconds for seconds in (around.copy_left, redirect) if seconds is not None), default=None)
     retention = around.retention_left or None  # 0: it is over, and something holds the purge up
     due = [ctx.platform.observe_every, retention, redirect]
-    if known.row.spec.lifecycle is Lifecycle.ACTIVE:  # nobody polls another's hostnames
+    if known.row.spec.lifecycle is not Lifecycle.CLOSED:  # whose hostnames nobody polls
         due.append(around.next_poll)
     if status.app.retire_in is not None and status.app.retire_in > 0:
         due.append(status.app.retire_in)
