@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from controlplane.localcloud.cloud import DEFAULT_ZONE, LocalCloud
+from controlplane.localcloud.cloud import DEFAULT_ZONE, LocalCloud, write_environment
 from controlplane.localcloud.servers.process import ServiceError
 
 DEFAULT_WEBHOOK_URL = "http://127.0.0.1:8000/webhooks/stripe"
@@ -39,7 +37,7 @@ def main() -> int:
             cloud.deliver_webhooks_to(options.webhook_url)
             _show(cloud, time.monotonic() - began)
             if options.env_file:
-                _write_environment(options.env_file, cloud.environment())
+                write_environment(options.env_file, cloud.environment())
             signal.pause()
     except ServiceError as error:
         sys.stderr.write(f"localcloud: {error}\n")
@@ -67,14 +65,6 @@ def _show(cloud: LocalCloud, seconds: float) -> None:
         sys.stdout.write(f"{name:<12}{place}\n")
     sys.stdout.write(f"ready after {seconds:.1f} s; Ctrl-C ends it\n")
     sys.stdout.flush()
-
-
-def _write_environment(path: Path, variables: dict[str, str]) -> None:
-    """For `set -a; . FILE`. Nobody else may read it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.writelines(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
-    draft.replace(path)
 
 
 if __name__ == "__main__":

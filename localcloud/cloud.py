@@ -1,4 +1,4 @@
-"""The whole external systems on one machine: what production rents, this starts.
+"""All external systems on one machine: what production rents, this starts.
 
 Real PostgreSQL, real Valkey (two, as in production: a broker that refuses writes when full, a cache
 that forgets), AWS with real databases behind it, Stripe and Cloudflare. The product hears of them
@@ -10,6 +10,8 @@ by the same variables as in production and can't tell the difference.
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -216,6 +218,14 @@ class LocalCloud:
             "CONTROLPLANE_CLOUDFLARE_API_BASE": f"{self.cloudflare.url}/client/v4",
             "CONTROLPLANE_CLOUDFLARE_ZONE_ID": self.credentials.cloudflare_zone_id,
         }
+
+
+def write_environment(path: Path, variables: Mapping[str, str]) -> None:
+    """For `set -a; . FILE; set +a`. Nobody else may read it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.writelines(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+    draft.replace(path)
 
 
 def _side_by_side(actions: list[Callable[[], Any]]) -> None:

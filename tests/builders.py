@@ -1,7 +1,7 @@
 """Stripe objects for tests, in the shapes of the current API and of the ones before 2025-03-31.
 
 Only what our code may read is filled in; the complete shapes are the fake server's business
-(`controlplane.localcloud.stripe`), which contract tests hold to Stripe's own examples.
+(`controlplane.localcloud.stripe`), which provider tests hold to Stripe's own examples.
 """
 
 from __future__ import annotations

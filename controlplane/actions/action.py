@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.job import JobKind
-from controlplane.domain.safe_repr import safe_repr
 from controlplane.services.purges import PurgeDetail
 from controlplane.store import audit, cluster, job, tenant
 from controlplane.store.cluster import ClusterRow
@@ -73,7 +72,6 @@ class Asked(Generic[R, P]):
 
 OfTenant = Asked[TenantRow, P]
 OfCluster = Asked[ClusterRow, P]
-OfFleet = Asked[Fleet, P]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +132,7 @@ class Action(Generic[P]):
             if field is None:
                 known = ", ".join(self.params.model_fields) or "none"
                 raise Invalid(name[:80], f"no other parameters than: {known}") from None
-            got = safe_repr(given.get(name))
-            raise Invalid(name, str(field.title), got=got) from None
+            raise Invalid(name, str(field.title), got=given.get(name)) from None
 
 
 REGISTERED: dict[tuple[Subject, str], Action[Any]] = {}

@@ -30,26 +30,19 @@ def perform(asked: OfTenant[Bind]) -> Begun:
     conn, tenant_id, name = asked.conn, asked.row.id, asked.params.contract
     detail = in_advance(asked)
     if detail["from"] == tenant_id:
-        return Begun(None, recorded={**detail, "state": "bound already"})
+        return Begun(None, recorded=detail)
     if detail["needs_second_person"]:
-        proposed = contract.proposed(conn, name)
-        if proposed is None or proposed["tenant"] != tenant_id:
-            contract.propose(conn, name, tenant_id, actor=asked.actor)
-            return _begun({**detail, "state": "waits for a second person, who asks for the same"})
-        if proposed["actor"] == asked.actor:
-            raise Conflict(f"{asked.actor} has asked for this binding: somebody else must ask for the same")
-    contract.bind(conn, name, tenant_id)
-    customer = str(detail["customer"])
-    job.ensure(conn, JobKind.INTAKE, customer, reason=asked.reason, actor=asked.actor, lock=customer)
-    return _begun({**detail, "state": "bound"})
-
-
-def _begun(detail: dict[str, object]) -> Begun:
+        contract.propose(conn, name, tenant_id, actor=asked.actor)
+    else:
+        contract.bind(conn, name, tenant_id)
+        customer = str(detail["customer"])
+        job.ensure(conn, JobKind.INTAKE, customer, reason=asked.reason, actor=asked.actor, lock=customer)
     return Begun(detail, recorded=detail)
 
 
 def in_advance(asked: OfTenant[Bind]) -> dict[str, object]:
-    """Raises NotFound, and Conflict where it can't be."""
+    """Raises NotFound, and Conflict where it can't be, or not by this person alone. `state`: what it comes
+    to."""
     row, found = asked.row, contract.get(asked.conn, asked.params.contract)
     if row.clone_of is not None:
         raise Conflict(f"tenant {row.id} is a clone: nobody pays for it")
@@ -59,13 +52,25 @@ def in_advance(asked: OfTenant[Bind]) -> dict[str, object]:
         raise Conflict(f"contract {found.id}: it can't be read whose it is: {found.reason}")
     if found.standing is Standing.ENDED:
         raise Conflict(f"contract {found.id} has ended: it makes nothing of a tenant")
+    bound, proposed = found.tenant_id == row.id, found.proposed or {}
+    others = not bound and found.customer_id != row.customer_id
+    first = proposed["actor"] if others and proposed.get("tenant") == row.id else None
+    if first == asked.actor:
+        raise Conflict(f"{first} has asked for this binding: somebody else must ask for the same")
     return {
         "contract": found.id,
         "customer": found.customer_id,
         "standing": None if found.standing is None else found.standing.value,
         "from": found.tenant_id,
         "to": row.id,
-        "needs_second_person": found.customer_id != row.customer_id,
+        "needs_second_person": others and first is None,
+        "requested_by": first,
+        "approved_by": None if first is None else asked.actor,
+        "state": "nothing to do: it is for this tenant"
+        if bound
+        else "bound"
+        if first is not None or not others
+        else "waits for a second person, who asks for the same",
     }
 
 

@@ -18,15 +18,16 @@ from controlplane.domain.tenant import Lifecycle
 from controlplane.store import hold, job, report
 from controlplane.store.report import About
 
-KINDS = "suspend, serve or plan"
 
-
-class HoldTenant(Parameters):
+class EndHold(Parameters):
     kind: Literal["suspend", "serve", "plan"] = Field(
-        title=KINDS,
-        description="suspend: whoever pays. serve: in spite of a debt or an end. plan: give it another one.",
+        title="suspend, serve or plan",
+        description="suspend: whoever pays. serve: in spite of a debt or an end. plan: another one.",
         json_schema_extra={"metavar": "KIND"},
     )
+
+
+class HoldTenant(EndHold):
     days: int = Field(
         ge=1,
         le=366,
@@ -39,12 +40,6 @@ class HoldTenant(Parameters):
         pattern=r"^[a-z][a-z0-9-]{0,30}$",
         title="a plan of the catalogue",
         description="Which, of kind plan.",
-    )
-
-
-class EndHold(Parameters):
-    kind: Literal["suspend", "serve", "plan"] = Field(
-        title=KINDS, description="Of which kind.", json_schema_extra={"metavar": "KIND"}
     )
 
 
@@ -77,6 +72,8 @@ def in_advance(asked: OfTenant[HoldTenant]) -> dict[str, object]:
         raise Conflict(f"tenant {row.id} is a clone: nothing is billed for it")
     if row.purged_at is not None:
         raise Conflict(f"tenant {row.id} is purged: there is nothing left to serve or to suspend")
+    if any(found.kind == params.kind for found in hold.of_tenant(asked.conn, row.id)):
+        raise hold.in_force(HoldKind(params.kind), row.id)
     lifecycle = {"suspend": Lifecycle.SUSPENDED, "serve": Lifecycle.ACTIVE}.get(params.kind)
     return {
         "tenant": row.id,
@@ -115,7 +112,7 @@ register(
         params=HoldTenant,
         perform=perform,
         preview=in_advance,
-        patience=0.0,
+        patience=600.0,
     )
 )
 register(
@@ -124,6 +121,6 @@ register(
         summary="End a hold before its time: what billing says counts again.",
         params=EndHold,
         perform=end,
-        patience=0.0,
+        patience=600.0,
     )
 )

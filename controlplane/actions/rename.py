@@ -53,7 +53,7 @@ def _checked(asked: OfTenant[Rename], until: datetime) -> dict[str, object]:
     row, slug = asked.row, asked.params.slug
     validate_slug(slug, tenant_id=row.id)
     if slug == row.slug:
-        return {"slug": slug, "former_slug": None, "redirects_until": None}
+        return {"slug": slug, "state": "nothing to do: it is called so"}
     if row.spec.lifecycle is Lifecycle.CLOSED:
         raise Conflict(f"tenant {row.id} is {row.phase.value}: nobody is served at any host of it")
     tenant.require_free_slug(asked.conn, slug, row.id)

@@ -13,7 +13,7 @@ from controlplane.actions.action import Action, Subject
 from controlplane.cli import options, purges, show
 from controlplane.cli.api import Api, Json, in_path
 from controlplane.cli.failure import Failure
-from controlplane.cli.requested import preview, requested
+from controlplane.cli.requested import decided, preview, requested
 from controlplane.cli.watching import await_end
 
 PREVIEW_TIMEOUT = 60.0
@@ -97,6 +97,8 @@ def _shown(api: Api, answer: Json, *, wait: bool, timeout: float, as_json: bool)
         _export(api, answer["export"], wait=wait, timeout=timeout, as_json=as_json)
     elif "operation" in answer:
         requested(api, answer["operation"], wait=wait, timeout=timeout, as_json=as_json)
+    elif "recorded" in answer and wait:
+        decided(api, answer["recorded"]["tenant"], timeout=timeout, as_json=as_json)
     elif "recorded" in answer:
         show.as_json(answer["recorded"]) if as_json else show.pairs(answer["recorded"].items())
     elif "freeze" in answer:
@@ -112,7 +114,7 @@ def _export(api: Api, made: Json, *, wait: bool, timeout: float, as_json: bool) 
         made = await_end(
             api,
             f"/v1/exports/{made['id']}",
-            busy=("making",),
+            busy=lambda observed: observed["state"] == "making",
             timeout=timeout,
             late=lambda observed: f"export {observed['id']} is not made after {timeout:g} s",
         )

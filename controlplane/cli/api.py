@@ -14,7 +14,7 @@ from controlplane.cli.failure import Failure, Missing, Misuse, NotAllowed, Unrea
 from controlplane.settings import ClientSettings
 
 Json = dict[str, Any]
-_NAME = re.compile(r"[A-Za-z0-9_:-]{1,255}")
+_NAME = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,254}")
 
 URL, TOKEN = "CONTROLPLANE_API_URL", "CONTROLPLANE_API_TOKEN"
 PAGE = 200
@@ -84,7 +84,7 @@ class Api:
         kind = {400: Misuse, 401: NotAllowed, 403: NotAllowed, 404: Missing, 503: Unreachable}
         message = str(problem.get("message"))
         if answer.status_code == 401:
-            message += f": is {TOKEN} right?"
+            message += f"; is {TOKEN} right?"
         if answer.status_code >= 500:
             message += f" (request {answer.headers.get('X-Request-ID', 'unknown')})"
         raise kind.get(answer.status_code, Failure)(message)

@@ -46,7 +46,16 @@ def check(*, file: Path, account: bool, as_json: bool) -> None:
     with clear_errors():
         found = parse_catalogue(text, source=str(file))
         settings = StripeSettings.from_environment() if account else None
-    document = {"version": found.version, "plans": list(found.plans), "addons": list(found.addons)}
+    used = {plan.family for plan in found.plans.values()}
+    warnings = [f"families.{name}: no plan is of it" for name in found.families if name not in used]
+    for warning in warnings:
+        click.echo(f"warning: {file}: {warning}", err=True)
+    document = {
+        "version": found.version,
+        "plans": list(found.plans),
+        "addons": list(found.addons),
+        "warnings": warnings,
+    }
     good = f"{file}: good, {len(found.plans)} plans: {', '.join(found.plans)}"
     if settings is not None:
         _check_account(settings, found, document if as_json else None, good)

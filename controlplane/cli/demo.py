@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import click
@@ -64,9 +64,11 @@ def command(*, exit_: bool, warm: bool, data_dir: Path | None, timeout: float) -
             scenario.run()
             if not exit_:
                 scenario.where_to_go_next()
-                processes.wait_until_one_fails()
+                with suppress(KeyboardInterrupt):  # how it is to be ended
+                    processes.wait_until_one_fails()
     except DemoFailed as error:
         raise Failure(f"demo: {error}") from error
     except KeyboardInterrupt:
-        console.print("\nstopped; nothing is left running")
+        console.print("\nstopped before all was shown; nothing is left running")
         raise SystemExit(Exit.INTERRUPTED) from None
+    console.print("nothing is left running")

@@ -111,7 +111,7 @@ def replay(
 def _replay_because(text: str, *, dry_run: bool, limit: int | None, as_json: bool) -> None:
     """No more of them than there are at first: what is parked again meanwhile is not replayed again."""
     api = Api.from_environment()
-    asked = {"reason_contains": text, "dry_run": dry_run}
+    asked = {"because": text, "dry_run": dry_run}
     found = api.post("/v1/events/replay", {**asked, "limit": min(limit or MOST, MOST)})
     wanted = min(limit or ALL, found["count"] + found["left"])
     items = found["items"]
@@ -122,11 +122,12 @@ def _replay_because(text: str, *, dry_run: bool, limit: int | None, as_json: boo
     if as_json:
         show.as_json({"count": len(items), "left": found["left"], "items": items})
         return
-    if dry_run:
-        _table(items, none="no parked event has that in its reason")
+    if dry_run and items:
+        _table(items, none="")
     would, will = ("would replay", "would") if dry_run else ("replayed", "will")
     more = f"; {found['left']:,} more" if found["left"] else ""
-    show.line(f"{would} {len(items):,} parked events: workers {will} handle them again{more}")
+    done = f"{would} {len(items):,} parked events: workers {will} handle them again{more}"
+    show.line(done if items else "nothing to do: no parked event has that in its reason")
 
 
 @command.command()

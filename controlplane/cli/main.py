@@ -17,14 +17,19 @@ import click
 from controlplane.cli.failure import Exit, Failure
 
 COMMANDS = {
-    "tenants": ("tenants", "Tenants: list, show, reprovision, rotate, export, move, clone, purge."),
+    "tenants": (
+        "tenants",
+        "Tenants: list, show, reprovision, rotate, export, certificate; rename; bind, split, hold, end-hold;"
+        " freeze, unfreeze; move, restore, confirm-transfer, abort-transfer; clone, close; purge,"
+        " approve-purge, withdraw-purge.",
+    ),
     "operations": ("operations", "Operations: list, show, watch."),
     "events": ("events", "Billing events: list, show, replay, dismiss."),
     "contracts": ("contracts", "Contracts, above all the parked ones."),
     "releases": ("releases", "Releases of the tenants' schema: create, list, accept."),
     "schema": ("schema", "Which tenants' schemas differ from their release."),
     "rollouts": ("rollouts", "Bring a release to every tenant, in waves."),
-    "clusters": ("clusters", "Database clusters: list, show, reprovision."),
+    "clusters": ("clusters", "Database clusters: list, show, reprovision, freeze, unfreeze."),
     "fleet": ("fleet", "The workers: show, freeze, unfreeze."),
     "pool": ("pool", "The warm pool: free slots ahead of demand."),
     "notifications": ("notifications", "Notifications to the operator's systems: list, show, redeliver."),

@@ -170,7 +170,7 @@ def rehearse(*, release: str, copies: int, timeout: float, as_json: bool) -> Non
     found = await_end(
         api,
         f"/v1/rehearsals/{asked['id']}",
-        busy=("waiting", "running"),
+        busy=lambda observed: observed["state"] in ("waiting", "running"),
         timeout=timeout,
         late=lambda observed: f"rehearsal {asked['id']} is still {observed['state']} after {timeout:g} s",
     )

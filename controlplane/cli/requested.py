@@ -7,7 +7,7 @@ import click
 from controlplane.cli import operations, show
 from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Failure
-from controlplane.cli.watching import await_end
+from controlplane.cli.watching import ENDED, await_end
 
 
 def requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json: bool) -> None:
@@ -18,6 +18,23 @@ def requested(api: Api, operation: Json, *, wait: bool, timeout: float, as_json:
     else:
         show.line(f"operation {operation['id']} is {operation['state']}")
         show.line(f"watch it with: controlplane operations watch {operation['id']}")
+
+
+def decided(api: Api, tenant_id: str, *, timeout: float, as_json: bool) -> None:
+    """Wait until a worker has decided anew what the tenant should be, and has brought it about."""
+    found = await_end(
+        api,
+        f"/v1/tenants/{tenant_id}",
+        busy=lambda observed: (
+            observed["deciding"] or any(each["state"] not in ENDED for each in observed["operations"])
+        ),
+        timeout=timeout,
+        late=lambda observed: f"tenant {observed['slug']} is not decided about after {timeout:g} s",
+    )
+    show.as_json(found) if as_json else show.line(f"{found['slug']} is {found['phase']}")
+    if not found["reconciled"]:
+        attention = show.attention(found["needs_attention"])
+        raise Failure(f"tenant {found['slug']} is not as it should be: {attention}")
 
 
 def preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> None:
@@ -32,7 +49,7 @@ def preview(api: Api, preview_id: int, *, timeout: float, as_json: bool) -> None
     found = await_end(
         api,
         f"/v1/previews/{preview_id}",
-        busy=("waiting",),
+        busy=lambda observed: observed["state"] == "waiting",
         timeout=timeout,
         late=lambda last: (
             f"preview {preview_id} is not worked out after {timeout:g} s, it waits for: {last['waits_for']}"

@@ -182,7 +182,7 @@ def follow(api: Api, number: int, *, timeout: float, as_json: bool) -> None:
     observed = await_end(
         api,
         f"/v1/rollouts/{number}",
-        busy=("running", "paused"),
+        busy=lambda observed: observed["state"] in ("running", "paused"),
         timeout=timeout,
         late=lambda last: f"rollout {number} is still {last['state']} after {timeout:g} s",
         report=report,

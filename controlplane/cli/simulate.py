@@ -89,7 +89,7 @@ def command(
 ) -> None:
     """Deliver billing events shuffled, doubled, late and with losses, kill workers, and compare the end.
 
-    Touches nothing that is configured: the external systems is simulated and the registry is its own.
+    Touches nothing that is configured: the external systems are simulated and the registry is its own.
     Fails (1) where the end differs from what Stripe's objects say or from a plain run.
     """
     with clear_services():

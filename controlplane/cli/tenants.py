@@ -52,12 +52,16 @@ def list_(*, limit: int, everything: bool, as_json: bool) -> None:
 @click.argument("tenant")
 @options.as_json
 def show_(*, tenant: str, as_json: bool) -> None:
-    """One tenant: what it should be, where it is, its hosts and last operations."""
+    """One tenant: what it should be, where it is, its hosts and last operations.
+
+    TENANT is its id or slug, or what support has of it: a former slug, a host, its customer (cus_…) or one of
+    its contracts (sub_…).
+    """
     found = Api.from_environment().get(f"/v1/tenants/{in_path('tenant', tenant)}")
     if as_json:
         show.as_json(found)
     else:
-        _print(found)
+        _print(found, tenant)
 
 
 def _login(credential: Json) -> str:
@@ -105,10 +109,12 @@ def _contract(found: Json) -> str:
     return text if ends is None else f"{text}, period ends {show.moment(ends)}"
 
 
-def _print(found: Json) -> None:
+def _print(found: Json, name: str) -> None:
     spec, timings, placement = found["spec"], found["timings"], found["placement"]
     rows: list[tuple[str, Any]] = [
         ("tenant", f"{found['slug']} ({found['id']})"),
+        ("found by", found["found_by"] and f"its {found['found_by']} {name}"),
+        ("renamed", found["found_by"] == "former slug" and f"from {name} to {found['slug']}"),
         ("name", found["display_name"]),
         ("customer", found["customer"]),
         ("clone of", found["clone_of"] or False),

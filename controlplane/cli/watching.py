@@ -7,7 +7,7 @@ for a moment (a deployment) does not end the watch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.cli import show
@@ -35,17 +35,17 @@ def await_end(
     api: Api,
     path: str,
     *,
-    busy: Collection[str],
+    busy: Callable[[Json], bool],
     timeout: float,
     late: Callable[[Json], str],
     report: Callable[[Json], None] = lambda _observed: None,
 ) -> Json:
-    """What is at `path` once its state is none of `busy`; `tell` hears of each look before.
+    """What is at `path` once it is `busy` no longer; `report` hears of each look before.
 
     Raises GaveUp after `timeout` seconds, with the words of `late`; Missing and the others of `Api`.
     """
     deadline = time.monotonic() + timeout
-    while (observed := patient_get(api, path, until=deadline))["state"] in busy:
+    while busy(observed := patient_get(api, path, until=deadline)):
         report(observed)
         if time.monotonic() > deadline:
             raise GaveUp(late(observed))

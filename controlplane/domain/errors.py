@@ -18,12 +18,16 @@ what its reader needs: the machine a delay, the person a runbook, the caller the
 
 from __future__ import annotations
 
+from controlplane.domain.safe_repr import safe_repr
+
 
 class ControlPlaneError(Exception):
     """The control plane could not do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0])
+        super().__init__(
+            message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0].rstrip(".")
+        )
 
 
 class Retryable(ControlPlaneError):
@@ -60,7 +64,8 @@ class Invalid(Refused):
     """A field has a value that is not allowed."""
 
     def __init__(self, field: str, expected: str, *, got: object = None) -> None:
-        super().__init__(f"{field}: expected {expected}" + ("" if got is None else f", got {got!r}"))
+        """`got`: the value as it came, however hostile; None is not named."""
+        super().__init__(f"{field}: expected {expected}" + ("" if got is None else f", got {safe_repr(got)}"))
         self.field = field
         self.expected = expected
 

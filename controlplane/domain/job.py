@@ -135,6 +135,12 @@ class Job:
         return str(self.causes[0]["actor"]) if self.causes else CLOCK
 
     @property
+    def asked(self) -> dict[str, Any] | None:
+        """The cause that a person gave, the first of several; None where nobody did."""
+        persons = (cause for cause in self.causes if priority_of(cause["actor"]) is Priority.ASKED)
+        return next(persons, None)
+
+    @property
     def terms(self) -> Terms:
         return TERMS[self.kind]
 

@@ -244,7 +244,7 @@ class Spec:
             raise Invalid("waves", f"1 to {MAX_WAVES} of them", got=len(self.waves))
         shares = [wave.share for wave in self.waves if wave.share is not None]
         if shares != sorted(set(shares)):
-            raise Invalid("waves", "percentages that rise", got=[f"{share:.1%}" for share in shares])
+            raise Invalid("waves", "percentages that rise", got=", ".join(f"{share:.1%}" for share in shares))
 
     def to_json(self) -> dict[str, Any]:
         return {

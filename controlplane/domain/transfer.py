@@ -127,7 +127,7 @@ def _past(at: object, now: datetime) -> datetime:
     except ValueError:
         found = None
     if found is None or found.tzinfo is None or found.microsecond:
-        raise Invalid("at", _MOMENT, got=at if isinstance(at, str) else type(at).__name__)
+        raise Invalid("at", _MOMENT, got=at)
     if found >= now:
         raise Invalid("at", f"{_MOMENT}; it is {moment(now)} now", got=at)
     return found.astimezone(UTC)

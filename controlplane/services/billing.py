@@ -28,6 +28,7 @@ from controlplane.domain.contract import Contract, ContractOutcome, Park, Wishes
 from controlplane.domain.hold import Hold, HoldKind
 from controlplane.domain.hostname import TAKEN
 from controlplane.domain.notification import NotificationKind
+from controlplane.domain.stripe_json import dig
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import purges, tenants
 from controlplane.store import audit, contract, event, hold, notification, purge, tenant
@@ -37,7 +38,6 @@ from controlplane.store.tenant import TenantRow
 
 ACTOR = "billing"
 RUNBOOK_PARKED = "parked-contract"
-NO_SUBSCRIPTION = "it is about no subscription"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,39 +60,41 @@ class Outcome:
 def record_event(
     conn: Connection, payload: Mapping[str, Any], body: bytes, *, livemode: bool, account: str | None = None
 ) -> Recorded:
-    """Store a verified event, once. An event of another account or mode, or of a type that is not acted on,
-    is stored and done with. `account`: our own's id, where it is known."""
-    event_id, type_ = str(payload["id"]), str(payload["type"])
-    state, reason = EventState.RECEIVED, foreign_account(payload, account)
-    if reason is not None:
-        state = EventState.IGNORED
-    elif payload.get("livemode") is not livemode:
-        state, reason = (
-            EventState.PARKED,
-            f"the event's livemode is {payload.get('livemode')}, this endpoint's {livemode}",
-        )
-    elif event_type(payload) not in EVENT_TYPES:
-        state, reason = EventState.IGNORED, f"events of type {type_} are not acted on"
-    about = subscription_of_event(payload) if state is EventState.RECEIVED else None
-    if state is EventState.RECEIVED and about is None:
-        state, reason = EventState.IGNORED, NO_SUBSCRIPTION
-    elif isinstance(about, Park):
-        state, reason = EventState.PARKED, about.reason
-    ref = about if isinstance(about, SubscriptionRef) else SubscriptionRef(None, None)
+    """Store a verified event, once; one that asks for nothing is done with."""
+    event_id, found = str(payload["id"]), read_event(payload, livemode=livemode, account=account)
+    outcome = found if isinstance(found, Outcome) else Outcome(EventState.RECEIVED)
+    ref = found if isinstance(found, SubscriptionRef) else SubscriptionRef(None, None)
     new = event.insert(
         conn,
         event_id=event_id,
-        type_=type_,
+        type_=str(payload["type"]),
         api_version=payload.get("api_version"),
         livemode=payload.get("livemode") is True,
         created_at=_instant(payload.get("created")),
         body=body,
         subject=ref.customer_id or ref.subscription_id or ref.charge_id or event_id,
         customer_id=ref.customer_id,
-        state=state,
-        reason=reason,
+        state=outcome.state,
+        reason=outcome.reason,
     )
-    return Recorded(event_id, new, due=new and state is EventState.RECEIVED)
+    return Recorded(event_id, new, due=new and outcome.state is EventState.RECEIVED)
+
+
+def read_event(payload: Any, *, livemode: bool, account: str | None) -> SubscriptionRef | Outcome:
+    """What an event is about; what becomes of one that asks for nothing (of another account or mode, of a
+    type that is not acted on, about no subscription). `account`: our own's id, where it is known. It is read
+    so when it comes and when it is handled: one that is replayed has its reason again."""
+    about, foreign = subscription_of_event(payload), foreign_account(payload, account)
+    mode = dig(payload, "livemode")
+    if foreign is not None:
+        return Outcome(EventState.IGNORED, foreign)
+    if mode is not livemode:
+        return Outcome(EventState.PARKED, f"the event's livemode is {mode}, this endpoint's {livemode}")
+    if event_type(payload) not in EVENT_TYPES:
+        return Outcome(EventState.IGNORED, f"events of type {dig(payload, 'type')} are not acted on")
+    if about is None:
+        return Outcome(EventState.IGNORED, "it names no subscription")
+    return Outcome(EventState.PARKED, about.reason) if isinstance(about, Park) else about
 
 
 def keep_body(conn: Connection, event_id: str, body: bytes, *, reason: str) -> None:
@@ -187,13 +189,14 @@ def apply(
     zone: str,
     revision: int | None,
     reason: str,
+    actor: str = ACTOR,
     heard: Sequence[Heard] = (),
     wishes: Wishes | None = None,
 ) -> Mapping[str, Verdict] | None:
     """Write what is decided by the contracts that were fetched after `revision` was read: all of it or, where
     somebody wrote since, nothing, and None is returned. Nothing `fetched`, without a `revision`: decide again
-    by what is known, since time has passed or somebody has bound a contract. `heard`: what was said of
-    contracts beside; `wishes`: the customer's, where they could be read."""
+    by what is known, since time has passed or a person, who is the `actor` then, has had a word in it.
+    `heard`: what was said of contracts beside; `wishes`: the customer's, where they could be read."""
     with conn.transaction():
         if not contract.lock(conn, customer_id, revision=revision):
             return None
@@ -203,7 +206,7 @@ def apply(
         account = accounts(conn, [customer_id], lock=True)[customer_id]
         binding = account.decide(fetched, catalogue, zone=zone, now=datetime.now(UTC))
         for asked in sorted(binding.tenants.values(), key=lambda asked: asked.tenant_id):
-            _bring(conn, account, asked, catalogue, reason=reason)
+            _bring(conn, asked, catalogue, actor=actor, reason=reason)
             if asked.doubled:
                 _tell_of_two(conn, asked)
         for name, verdict in binding.verdicts.items():
@@ -331,7 +334,7 @@ def _tell_of_two(conn: Connection, asked: Asked) -> None:
     )
 
 
-def _bring(conn: Connection, account: Account, asked: Asked, catalogue: Catalogue, *, reason: str) -> None:
+def _bring(conn: Connection, asked: Asked, catalogue: Catalogue, *, actor: str, reason: str) -> None:
     founder = None if asked.founder is None else contract.get(conn, asked.founder)
     tenants.bring_to(
         conn,
@@ -346,7 +349,7 @@ def _bring(conn: Connection, account: Account, asked: Asked, catalogue: Catalogu
             refused=asked.refused,
         ),
         catalogue,
-        actor=ACTOR,
+        actor=actor,
         reason=reason,
     )
 

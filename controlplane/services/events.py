@@ -50,7 +50,7 @@ def replay_parked_because(conn: Connection, text: str, *, limit: int, dry_run: b
                 conn, row, customer_id=_customer_of(event.body(conn, row.id)) if unfiled else None
             )
         if found:
-            detail = {"reason_contains": text, "count": len(found), "events": [row.id for row in found]}
+            detail = {"because": text, "count": len(found), "events": [row.id for row in found]}
             audit.append(conn, actor=actor, action="event.replay", resource="parked", detail=detail)
         return Replayed(found, event.count_parked_because(conn, text))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controlplane.domain.catalogue import Catalogue, Isolation, Plan
 from controlplane.domain.cluster import ClusterSpec
-from controlplane.domain.errors import NotFound
+from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hostname import TAKEN, RefusedDomain
 from controlplane.domain.job import JobKind
 from controlplane.domain.placement import Placement
@@ -33,7 +33,7 @@ from controlplane.store.hold import HoldRow
 from controlplane.store.hostname import HostnameRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.placement import Login
-from controlplane.store.registry import Connection
+from controlplane.store.registry import Connection, one
 from controlplane.store.tenant import SlugTaken, TenantRow
 from controlplane.store.transfer import TransferRow
 
@@ -56,6 +56,10 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class TenantDetail:
     tenant: TenantRow
+    found_by: str
+    """See `look_up`."""
+    deciding: bool
+    """What its contracts and holds make of it is to be decided anew, by a worker."""
     placement: Placement | None
     hostnames: list[HostnameRow]
     operations: list[OperationRow]
@@ -219,20 +223,52 @@ def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> Non
     job.ensure(conn, JobKind.CLUSTER, home.id, reason=f"plan of {tenant_id} changed", actor=actor)
 
 
+_MEANT: Mapping[str, Callable[[TenantRow, str], bool]] = {
+    "id": lambda row, name: row.id == name,
+    "slug": lambda row, name: row.slug == name,
+    "former slug": lambda row, name: name in row.former_slugs,
+    "customer": lambda row, name: row.customer_id == name,
+    "custom domain": lambda _row, name: "." in name,
+    "contract": lambda _row, _name: True,
+}
+"""What a name may be, the first that fits counts."""
+
+
+def look_up(conn: Connection, name: str) -> tuple[TenantRow, str]:
+    """A tenant by whatever support has of it, and what that is. Raises NotFound, and Conflict for a customer
+    that has several."""
+    rows = tenant.meant_by(conn, name)
+    for what, fits in _MEANT.items():
+        found = [row for row in rows if fits(row, name)]
+        if len(found) > 1:
+            raise Conflict(
+                f"{what} {name} has several tenants: {', '.join(f'{row.slug} ({row.id})' for row in found)}"
+            )
+        if found:
+            return found[0], what
+    waits = one(contract.find(conn, name), f"tenant {name}")
+    raise NotFound(f"contract {name} is {waits.outcome} and for no tenant: {waits.reason}")
+
+
 def resolve(conn: Connection, name: str) -> TenantRow:
-    """A tenant by id or slug. Raises NotFound."""
-    row = tenant.find(conn, name) if name.startswith("t-") else None
-    row = row or tenant.find_by_slug(conn, name)
-    if row is None:
-        raise NotFound(f"tenant {name} does not exist")
+    """A tenant by id or slug, as what is done to one names it. Raises NotFound, which says what else that
+    name is."""
+    row, what = look_up(conn, name)
+    if what not in ("id", "slug"):
+        raise NotFound(f"no tenant is called {name}: it is the {what} of {row.slug} ({row.id})")
     return row
 
 
 def show(conn: Connection, name: str) -> TenantDetail:
-    row = resolve(conn, name)
+    row, what = look_up(conn, name)
+    deciding = job.is_open(
+        conn, JobKind.INTAKE, row.customer_id
+    )  # before its operations, which follow from it
     placed = placement.current(conn, row.id)
     return TenantDetail(
         tenant=row,
+        found_by=what,
+        deciding=deciding,
         placement=placed,
         hostnames=hostname.of_tenant(conn, row.id),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),

@@ -119,8 +119,11 @@ def of_customers(conn: Connection, customer_ids: Sequence[str]) -> list[Contract
 
 def get(conn: Connection, contract_id: str) -> ContractRow:
     """Raises NotFound."""
-    row = select(conn, ContractRow, "FROM contract WHERE id = %s", [contract_id]).fetchone()
-    return one(row, f"contract {contract_id}")
+    return one(find(conn, contract_id), f"contract {contract_id}")
+
+
+def find(conn: Connection, contract_id: str) -> ContractRow | None:
+    return select(conn, ContractRow, "FROM contract WHERE id = %s", [contract_id]).fetchone()
 
 
 def parked_of(conn: Connection, contract_ids: Sequence[str]) -> set[str]:
@@ -182,12 +185,6 @@ def record(
             "tenant": tenant_id,
         },
     )
-
-
-def proposed(conn: Connection, contract_id: str) -> dict[str, str] | None:
-    """The binding that somebody has asked for and nobody else has yet: {tenant, actor}."""
-    row = conn.execute("SELECT proposed FROM contract WHERE id = %s FOR UPDATE", [contract_id]).fetchone()
-    return None if row is None else row["proposed"]
 
 
 def propose(conn: Connection, contract_id: str, tenant_id: str, *, actor: str) -> None:

@@ -64,9 +64,15 @@ def begin(
                 [kind, scope, actor, reason, plan, interrupts, seconds],
             ).fetchone()
     except UniqueViolation as error:
-        what = "is frozen" if kind is HoldKind.FREEZE else f"has a hold of kind {kind}"
-        raise Conflict(f"{scope} {what} already: lift that one first") from error
+        raise in_force(kind, scope) from error
     return one(row)
+
+
+def in_force(kind: HoldKind, scope: str) -> Conflict:
+    """Why none is begun beside it."""
+    if kind is HoldKind.FREEZE:
+        return Conflict(f"{scope} is frozen already: `unfreeze` ends that")
+    return Conflict(f"{scope} has a hold of kind {kind} already: `end-hold` ends that")
 
 
 def lift(conn: Connection, kind: HoldKind, scope: str, *, actor: str) -> HoldRow:
@@ -79,8 +85,8 @@ def lift(conn: Connection, kind: HoldKind, scope: str, *, actor: str) -> HoldRow
         [actor, kind, scope],
     ).fetchone()
     if row is None:
-        frozen = kind is HoldKind.FREEZE
-        raise NotFound(f"{scope} is not frozen" if frozen else f"{scope} has no hold of kind {kind}")
+        what = "is not frozen" if kind is HoldKind.FREEZE else f"has no hold of kind {kind}"
+        raise NotFound(f"{scope} {what}: nothing to do")
     return row
 
 

@@ -349,6 +349,16 @@ def start(
     return query(conn, Job, _START, asked)
 
 
+def is_open(conn: Connection, kind: JobKind, subject: str) -> bool:
+    """Whether one waits or runs, of a kind whose lock is its subject."""
+    return exists(
+        conn,
+        "SELECT FROM job WHERE (state = 'waiting' AND kind = %(kind)s AND subject = %(subject)s)"
+        " OR (state = 'running' AND kind = %(kind)s AND lock = %(subject)s)",
+        {"kind": kind, "subject": subject},
+    )
+
+
 def is_running(conn: Connection, lock: str) -> bool:
     """Is a job at what this lock is for?"""
     return exists(conn, "SELECT FROM job WHERE lock = %s AND state = 'running'", [lock])

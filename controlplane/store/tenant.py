@@ -174,8 +174,17 @@ def of_customers(conn: Connection, customer_ids: Sequence[str], *, lock: bool = 
     return select(conn, TenantRow, f"{rest} FOR UPDATE" if lock else rest, values).fetchall()
 
 
-def find_by_slug(conn: Connection, slug: str) -> TenantRow | None:
-    return select(conn, TenantRow, "FROM tenant WHERE slug = %s", [slug]).fetchone()
+def meant_by(conn: Connection, name: str) -> list[TenantRow]:
+    """Whose id, slug, former slug, customer, contract or custom domain this is."""
+    return select(
+        conn,
+        TenantRow,
+        "FROM tenant WHERE id = %(name)s OR slug = %(name)s OR customer_id = %(name)s"
+        " OR (former_slugs <> '{}' AND former_slugs ? %(name)s)"
+        " OR id = (SELECT tenant_id FROM contract WHERE id = %(name)s)"
+        " OR id = (SELECT tenant_id FROM hostname WHERE host = %(name)s) ORDER BY id",
+        {"name": name},
+    ).fetchall()
 
 
 def page(conn: Connection, *, after: str | None, limit: int) -> list[TenantRow]:

@@ -9,7 +9,6 @@ from flask import request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.safe_repr import safe_repr
 
 MAX_BODY = 256 * 1024  # bytes; Stripe's largest events are a few tens of KiB
 
@@ -48,7 +47,7 @@ def read_json(known: frozenset[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Invalid("body", "JSON") from error
     if not isinstance(value, dict):
-        raise Invalid("body", "a JSON object", got=safe_repr(value))
+        raise Invalid("body", "a JSON object", got=value)
     for name in value:
         if name not in known:
             raise Invalid(name[:80], f"no other fields than {', '.join(sorted(known))}")
@@ -64,7 +63,7 @@ def flag(fields: dict[str, Any], name: str) -> bool:
     """A field that is true or false; false where it is left out. Raises Invalid."""
     value = fields.get(name, False)
     if not isinstance(value, bool):
-        raise Invalid(name, "true or false", got=safe_repr(value))
+        raise Invalid(name, "true or false", got=value)
     return value
 
 
@@ -78,5 +77,5 @@ def why(reason: Any, *, needed: bool = True) -> str:
         or not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON
         or not reason.isprintable()
     ):
-        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=safe_repr(reason))
+        raise Invalid("reason", f"why, in 1 to {MAX_REASON} printable characters", got=reason)
     return reason.strip()

@@ -26,7 +26,7 @@ Row = TypeVar("Row")
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_ID = 2**63 - 1  # a bigint
-_NAME = re.compile(r"[a-z0-9-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 _EVENT_ID = re.compile(r"[A-Za-z0-9_:-]{1,255}")
 _TEXT = re.compile(r"[!-~]{1,300}")
 
@@ -71,7 +71,7 @@ def row_id(text: str, what: str) -> int:
 
 
 def name(text: str, what: str) -> str:
-    """An id or slug in the path. Raises NotFound where none can be like it."""
+    """An id, slug, host or one of Stripe's ids in the path. Raises NotFound where none can be like it."""
     return _matched(_NAME, text, what)
 
 

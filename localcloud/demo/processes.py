@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ import httpx
 from rich.console import Console
 
 from controlplane.domain.job import Lane
-from controlplane.localcloud.cloud import LocalCloud
+from controlplane.localcloud.cloud import LocalCloud, write_environment
 from controlplane.localcloud.demo import orphans
 from controlplane.localcloud.servers.process import (
     Child,
@@ -105,6 +106,20 @@ class DemoProcesses:
             **self._settings,
         }
 
+    def write_environment(self) -> Path:
+        """For whoever looks at it from another terminal: the settings of the product's processes, and the
+        tokens of two persons of support."""
+        given = {**os.environ, "PYTHONUNBUFFERED": "1", **self._temporary_folder()}
+        own = {name: value for name, value in self.environment().items() if given.get(name) != value}
+        credentials, path = self.cloud.credentials, self.cloud.data_dir / "environment"
+        support = {
+            "CONTROLPLANE_API_URL": self.web_url,
+            "CONTROLPLANE_API_TOKEN": credentials.operator_token,
+            "SECOND_PERSONS_TOKEN": credentials.second_operator_token,
+        }
+        write_environment(path, {**own, **support})
+        return path
+
     def _temporary_folder(self) -> dict[str, str]:
         """In the data folder, so that what a killed process leaves there goes with it."""
         folder = self.cloud.data_dir / "tmp"
@@ -149,7 +164,7 @@ class DemoProcesses:
         with self._registry.connection() as conn:
             schema_version.upgrade(conn)
         self.cloud.deliver_webhooks_to(f"{self.web_url}/webhooks/stripe")
-        self._say(f"  the external systems runs after {time.monotonic() - started:.1f} s")
+        self._say(f"  the external systems run after {time.monotonic() - started:.1f} s")
         self._start_product()
         self._say(f"  web, workers and the sample app run after {time.monotonic() - started:.1f} s")
 

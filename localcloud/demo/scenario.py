@@ -27,12 +27,15 @@ BEYOND_TERRAFORM_AT_MOST = 5.0
 
 @dataclass(slots=True)
 class Customer:
-    """`paid`, `usable`: monotonic seconds; `usable` at the first good page on its own host."""
+    """`id`, `price`: Stripe's. `paid`, `usable`: monotonic seconds; `usable` at the first good page on its
+    own host."""
 
     name: str
     slug: str
     lookup_key: str
     domain: str | None = None
+    id: str = ""
+    price: str = ""
     subscription: str = ""
     paid: float = 0.0
     usable: float | None = None
@@ -56,6 +59,7 @@ class Scenario:
         )
         self._http = httpx.Client(timeout=10)
         self._printed: set[str] = set()
+        self._customers: dict[str, Customer] = {}
 
     def run(self) -> None:
         """Raises DemoFailed where something does not hold."""
@@ -74,19 +78,25 @@ class Scenario:
         }
         self._summarise(everybody, traces)
         self._judge(cobalt, traces["cobalt"])
-        self._leave_and_return(cobalt, prices)
+        self._leave_and_return(cobalt)
 
     def where_to_go_next(self) -> None:
-        credentials = self._processes.cloud.credentials
+        bolt, environment = self._customers["bolt"], self._processes.write_environment()
         self._say("\nIt goes on running. In a browser (names under .localhost lead to this machine):")
         for slug in ("acme", "bolt", "cobalt"):
             self._say(f"  http://{self._host(slug)}:{self._processes.app_port}/")
-        self._say("\nWhat support sees, in another terminal:")
-        self._say(f"  export CONTROLPLANE_API_URL={self._processes.web_url}")
-        self._say(f"  export CONTROLPLANE_API_TOKEN={credentials.operator_token}")
-        self._say("  .venv/bin/controlplane tenants list")
-        self._say("  .venv/bin/controlplane tenants show acme")
-        self._say("  .venv/bin/controlplane tenants reprovision acme --dry-run")
+        self._say("\nWhat support and who runs it see, in another terminal (README.md, For support):")
+        self._say(f"  set -a; . {environment}; set +a")
+        for command in ("tenants list", "tenants show acme", "tenants reprovision acme --dry-run"):
+            self._say(f"  .venv/bin/controlplane {command}")
+        for command in ("doctor", "verify"):
+            self._say(f"  .venv/bin/controlplane {command}")
+        self._say("\nWhat a customer does, there too: Bolt cancels at Stripe, and comes back.")
+        stripe_at = (
+            'curl -sSu "$CONTROLPLANE_STRIPE_API_KEY:" "$CONTROLPLANE_STRIPE_API_BASE/v1/subscriptions'
+        )
+        self._say(f'  {stripe_at}/{bolt.subscription}" -X DELETE')
+        self._say(f'  {stripe_at}" -d customer={bolt.id} -d "items[0][price]={bolt.price}"')
         self._say("\nLogs are in " + str(self._processes.cloud.data_dir))
         self._say("Ctrl-C ends it; nothing is left running.")
 
@@ -97,14 +107,16 @@ class Scenario:
             metadata = {"slug": customer.slug, "name": customer.name}
             if customer.domain is not None:
                 metadata["custom_domain"] = customer.domain
-            customer.paid = time.monotonic()
-            customer.subscription = subscribe(
+            customer.paid, customer.price = time.monotonic(), prices[customer.lookup_key]
+            bought = subscribe(
                 self._stripe,
                 customer_name=customer.name,
                 email=f"billing@{customer.slug}.dev",
-                price=prices[customer.lookup_key],
+                price=customer.price,
                 metadata=metadata,
-            ).id
+            )
+            customer.id, customer.subscription = str(bought.customer), bought.id
+            self._customers[customer.slug] = customer
         self._wait(customers)
 
     def _wait(self, customers: list[Customer]) -> None:
@@ -207,15 +219,15 @@ class Scenario:
                 f"{beyond:.1f} s beyond Terraform's own run, at most {BEYOND_TERRAFORM_AT_MOST} s are allowed"
             )
 
-    def _leave_and_return(self, customer: Customer, prices: dict[str, str]) -> None:
+    def _leave_and_return(self, customer: Customer) -> None:
         """Stripe never revives a subscription: who returns has a new one, and must find what it had."""
         self._say(f"\n{customer.name} cancels, and subscribes anew.")
-        who = self._stripe.v1.subscriptions.cancel(customer.subscription).customer
+        self._stripe.v1.subscriptions.cancel(customer.subscription)
         self._until(customer, lambda status, _text: status == httpx.codes.NOT_FOUND)
         self._say(f"  ✓ {self._host(customer.slug)} is answered with 404, its data is kept")
         paid = time.monotonic()
         again = self._stripe.v1.subscriptions.create(
-            {"customer": str(who), "items": [{"price": prices[customer.lookup_key]}]}
+            {"customer": customer.id, "items": [{"price": customer.price}]}
         )
         self._until(customer, lambda status, text: status == httpx.codes.OK and customer.name in text)
         seconds = time.monotonic() - paid

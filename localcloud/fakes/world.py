@@ -1,6 +1,6 @@
 """What the fakes remember.
 
-A fake external systems must outlive the worker that a test kills in the middle of a call, so it is kept
+They must outlive the worker that a test kills in the middle of a call, so it is kept
 in SQLite on disk, one row a thing, committed at each change: after `os._exit(137)` or `kill -9` the
 next worker finds just what AWS would have kept. `crash` is asked before and after every outside call.
 """

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +58,24 @@ def _master(harness: DemoProcesses, placed: Placement) -> Iterator[psycopg.Conne
         **where.resolve(at["host"], at["port"]),
     ) as conn:
         yield conn
+
+
+def test_another_terminal_has_all_that_it_needs_from_one_file(harness: DemoProcesses) -> None:
+    """As the demo and the README say: support's commands, and those of whoever runs it."""
+    path = harness.write_environment()
+    assert path.stat().st_mode & 0o777 == 0o600
+    sourced = ["sh", "-c", 'set -a; . "$0"; set +a; exec "$@"', path]
+    for command in (["tenants", "list"], ["doctor"]):
+        done = subprocess.run(
+            [*sourced, sys.executable, "-m", "controlplane.cli.main", *command],
+            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    path.unlink()  # it holds secrets, and other tests look for any in this folder
 
 
 def test_a_run_in_order_has_no_findings(harness: DemoProcesses, placed: Placement) -> None:

@@ -15,8 +15,9 @@ from controlplane.cli.api import Api, Json
 from controlplane.cli.failure import Unreachable
 from controlplane.domain.job import Job, JobKind, Lane, Trouble
 from controlplane.domain.steps import Step, StepName, StepState
+from controlplane.domain.tenant import Lifecycle
 from controlplane.localcloud.servers.process import free_port
-from controlplane.store import job, step
+from controlplane.store import job, step, tenant
 from tests.cli.conftest import Desk
 from tests.web.site import Site, event
 
@@ -268,6 +269,61 @@ def test_a_dry_run_that_fails_or_never_ends(desk: Desk) -> None:
     assert desk.run("tenants", "reprovision", "acme", "--dry-run", "--wait").exit_code == 2
 
 
+HOLD = ("tenants", "hold", "acme", "--kind", "suspend", "--days", 1)
+
+
+def decide(site: Site, tenant_id: str) -> None:
+    """As intake does where a hold changes the spec."""
+    for _ in range(200):
+        with site.registry.connection() as conn:
+            held = job.claim(conn, Lane.QUICK, holder="test", seconds=60, kinds=[JobKind.INTAKE])
+        if held is not None:
+            break
+        time.sleep(0.02)
+    assert held is not None
+    time.sleep(0.1)
+    with site.registry.connection() as conn:
+        tenant.set_spec(conn, tenant_id, tenant.get(conn, tenant_id).spec.with_lifecycle(Lifecycle.SUSPENDED))
+        job.ensure(conn, JobKind.TENANT, tenant_id, reason=held.reason, actor=held.actor)
+        job.finish(conn, held)
+
+
+def test_a_hold_is_waited_for_until_it_is_brought_about(desk: Desk) -> None:
+    tenant_id = desk.site.found("sub_1", name="Acme")
+    reconciled(desk.site, tenant_id)
+
+    def worker() -> None:
+        decide(desk.site, tenant_id)
+        held = claim(desk.site, tenant_id)
+        time.sleep(0.1)
+        desk.site.rows("UPDATE tenant SET observed_generation = generation, ready_at = now()")
+        end(desk.site, held)
+
+    with meanwhile(worker):
+        assert desk.ok(*HOLD, "--wait") == "acme is suspended\n"
+    assert "ends_at" in desk.ok("tenants", "hold", "acme", "--kind", "serve", "--days", 1)
+
+
+def test_a_hold_that_is_not_brought_about_fails_who_waits(desk: Desk) -> None:
+    tenant_id = desk.site.found("sub_1", name="Acme")
+    reconciled(desk.site, tenant_id)
+    late = desk.run(*HOLD, "--wait", "--timeout", 1)
+    assert (late.exit_code, late.stderr) == (6, "error: tenant acme is not decided about after 1 s\n")
+    decide(desk.site, tenant_id)
+
+    def worker() -> None:
+        decide(desk.site, tenant_id)
+        with desk.site.registry.connection() as conn:
+            tenant.set_attention(conn, tenant_id, reason="no quota", runbook="aws-quota")
+            job.park(conn, claim(desk.site, tenant_id), Trouble("no quota", None, "aws-quota"))
+
+    with meanwhile(worker):
+        done = desk.run("tenants", "end-hold", "acme", "--kind", "suspend", "--wait", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["id"] == tenant_id
+    assert done.stderr == "error: tenant acme is not as it should be: no quota (runbook aws-quota)\n"
+
+
 def test_a_parked_event_is_dismissed(desk: Desk) -> None:
     desk.site.deliver(event("evt_1", livemode=True))
     assert desk.run("events", "dismiss", "evt_1").exit_code == 2
@@ -302,7 +358,8 @@ def test_all_that_are_parked_for_one_cause_are_replayed(desk: Desk, monkeypatch:
     assert done.stderr == "2 replayed so far …\n"
     assert len(desk.site.jobs()) == 5
     assert desk.json(*because) == {"count": 0, "left": 0, "items": []}
-    assert "no parked event has that in its reason" in desk.ok(*because, "--dry-run")
+    for more in ([], ["--dry-run"]):
+        assert desk.ok(*because, *more) == "nothing to do: no parked event has that in its reason\n"
 
 
 def test_what_is_parked_again_meanwhile_is_not_replayed_for_ever(

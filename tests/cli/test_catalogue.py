@@ -191,3 +191,13 @@ def test_a_stripe_that_is_away_is_one_line(desk: Desk, monkeypatch: pytest.Monke
 def test_a_bad_catalogue_is_told_of_before_stripe_is_asked(desk: Desk) -> None:
     done = desk.check("version = 2", API_BASE=f"http://127.0.0.1:{free_port()}")
     assert (done.exit_code, "version: expected a whole number, 1" in done.stderr) == (1, True)
+
+
+def test_a_family_that_no_plan_is_of_is_a_warning(desk: Desk) -> None:
+    text = GOOD + '\n[families.workspaces]\ntenants = "many"\n'
+    for more in ([], ["--json"]):
+        desk.path.write_text(text)
+        done = CliRunner().invoke(cli, ["catalogue", "check", str(desk.path), *more])
+        assert done.exit_code == 0
+        assert done.stderr == f"warning: {desk.path}: families.workspaces: no plan is of it\n"
+    assert json.loads(done.stdout)["warnings"] == ["families.workspaces: no plan is of it"]

@@ -45,6 +45,7 @@ def test_a_healthy_platform_is_one_line_a_check(env: dict[str, str]) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == len(doctor.CHECKS)
     assert all(line.startswith("ok ") for line in lines)
+    assert "as snapshots, not thin: charge.dispute.created, radar.early_fraud_warning.created" in done.stdout
     for name in doctor.CHECKS:
         assert sum(name in line[8:27] for line in lines) >= 1
     secrets = [value for name, value in env.items() if "KEY" in name or "TOKEN" in name or "URL" in name]

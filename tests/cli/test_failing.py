@@ -176,7 +176,7 @@ def test_a_wrong_token_and_a_weak_one(desk: Desk) -> None:
     env = desk.env | {"CONTROLPLANE_API_TOKEN": "canary-token"}
     line = line_of(controlplane("tenants", "list", env=env), 5)
     assert "canary" not in line
-    assert line.endswith("is CONTROLPLANE_API_TOKEN right?")
+    assert line.endswith("`Authorization: Bearer <token>`; is CONTROLPLANE_API_TOKEN right?")
     desk.role = "viewer"
     assert "role operator" in line_of(controlplane("events", "replay", "evt_1", env=desk.env), 5)
 
@@ -223,6 +223,49 @@ def test_what_does_not_exist(desk: Desk, command: tuple[str, ...]) -> None:
 def test_wrong_usage(desk: Desk, command: tuple[str, ...]) -> None:
     done = desk.run(*command)
     assert done.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        (
+            ("tenants", "hold", "acme", "--kind", "xx", "--days", "1"),
+            2,
+            "kind: expected suspend, serve or plan",
+        ),
+        (("tenants", "bind", "acme", "--contract", "sub_1"), 2, "tenant: expected its id in full"),
+        (
+            ("tenants", "bind", "acme", "--contract", "sub_1", "--dry-run"),
+            2,
+            "tenant: expected its id in full",
+        ),
+        (("tenants", "rename", "acme", "--slug", "A b"), 2, "slug: expected"),
+        (("tenants", "restore", "acme", "--at", "2020"), 2, "at: expected"),
+        (("tenants", "reprovision", "acme", "--reason", ""), 2, "reason: expected"),
+        (("tenants", "end-hold", "acme", "--kind", "plan"), 4, "has no hold of kind plan: nothing to do"),
+        (("tenants", "unfreeze", "acme"), 4, "is not frozen: nothing to do"),
+        (("tenants", "close", "acme"), 1, "it closes with its contracts"),
+        (("events", "replay", "--because", ""), 2, "because: expected what the reason has in it"),
+        (("events", "dismiss", "evt_1", "--reason", ""), 2, "reason: expected"),
+    ],
+)
+def test_what_the_api_refuses_names_what_was_typed_and_quotes_it_once(
+    desk: Desk, command: tuple[str, ...], status: int, words: str
+) -> None:
+    desk.site.found("sub_1", name="Acme")
+    done = desk.run(*command)
+    assert (done.exit_code, done.stdout) == (status, "")
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert "\"'" not in done.stderr
+
+
+def test_wrong_usage_is_told_in_clicks_own_words() -> None:
+    """As docs/cli.md says."""
+    done = controlplane("tenants", "list", "--nothing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: ")
+    assert "\nError: No such option" in done.stderr
 
 
 def test_a_reason_that_the_api_refuses(desk: Desk) -> None:

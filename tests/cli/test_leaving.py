@@ -38,11 +38,12 @@ def closed(desk: Desk) -> str:
 
 
 def test_a_dry_run_shows_and_the_request_tells_how_to_approve(desk: Desk, closed: str) -> None:
-    shown = desk.ok("tenants", "purge", "acme", "--dry-run")
+    shown = desk.ok("tenants", "purge", closed, "--dry-run")
     assert f"{closed.replace('-', '_')}_1 on " in shown
     assert "approve-purge" not in shown
     refused = desk.run("tenants", "purge", "acme")
     assert (refused.exit_code, "its id in full" in refused.stderr) == (2, True)
+    assert desk.run("tenants", "purge", "acme", "--dry-run").stderr == refused.stderr
     early = desk.run("tenants", "purge", closed)
     assert (early.exit_code, "keeps its data until" in early.stderr) == (1, True)
     asked = desk.ok("tenants", "purge", closed, "--early", "--reason", "art. 17")

@@ -27,3 +27,22 @@ def test_a_renamed_tenant_shows_from_where_it_redirects(desk: Desk) -> None:
     taken = desk.run("tenants", "rename", "acme-two", "--slug", "www")
     assert taken.exit_code != 0
     assert "slug: expected a name that is not reserved" in taken.stderr
+
+
+def test_who_knows_the_former_slug_alone_is_told_the_new_one(desk: Desk) -> None:
+    desk.site.found("sub_1", name="Acme")
+    desk.ok("tenants", "rename", "acme", "--slug", "acme-two")
+    rows = dict(line.split(maxsplit=1) for line in desk.ok("tenants", "show", "acme").splitlines()[:3])
+    assert rows["tenant"].startswith("acme-two (t-")
+    assert rows["renamed"] == "from acme to acme-two"
+    done = desk.run("tenants", "rotate", "acme")
+    assert (done.exit_code, "the former slug of acme-two" in done.stderr) == (4, True)
+    host = desk.ok("tenants", "show", "acme-two.tenants.example")
+    assert "found by" not in host
+
+
+def test_the_slug_that_it_has_is_nothing_to_do(desk: Desk) -> None:
+    desk.site.found("sub_1", name="Acme")
+    for more in ([], ["--dry-run"]):
+        said = desk.ok("tenants", "rename", "acme", "--slug", "acme", *more)
+        assert "nothing to do: it is called so" in said

@@ -10,8 +10,8 @@ class Unexplained(Refused):
 
 
 def test_an_error_without_a_message_says_the_first_line_of_its_docstring() -> None:
-    assert str(Retryable()) == "An outside system failed in a way that time may repair."
-    assert str(NeedsHuman(runbook="x")) == "The engine must not decide this alone."
+    assert str(Retryable()) == "An outside system failed in a way that time may repair"
+    assert str(NeedsHuman(runbook="x")) == "The engine must not decide this alone"
     assert str(Pending("the cluster is being made")) == "the cluster is being made"
 
 
@@ -25,3 +25,9 @@ def test_a_value_that_is_not_allowed_is_named_with_what_was_expected_and_quoted_
     assert (str(error), error.field) == ("slug: expected 3 to 30 letters, got 'a'", "slug")
     assert str(Invalid("slug", "3 to 30 letters")) == "slug: expected 3 to 30 letters"
     assert str(Invalid("slug", "3 to 30 letters", got="")) == "slug: expected 3 to 30 letters, got ''"
+
+
+def test_a_hostile_value_is_quoted_once_and_short() -> None:
+    assert str(Invalid("slug", "a name", got="\ud800")) == "slug: expected a name, got '\\ud800'"
+    assert str(Invalid("slug", "a name", got=["a"] * 9)) == "slug: expected a name, got a list"
+    assert len(str(Invalid("slug", "a name", got="x" * 9_000))) < 120

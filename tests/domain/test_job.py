@@ -51,6 +51,12 @@ def test_a_job_is_of_its_first_cause_and_without_one_of_the_clock() -> None:
     assert (job().reason, job().actor) == (PERIODIC_OBSERVATION, CLOCK)
 
 
+def test_what_a_person_asked_for_is_told_from_the_rest() -> None:
+    paid, anna, bert = ({"reason": "why", "actor": actor} for actor in ("billing", "anna", "bert"))
+    assert job(causes=[paid, anna, bert]).asked == anna
+    assert (job(causes=[paid]).asked, job().asked) == (None, None)
+
+
 def test_who_pays_comes_first_and_whoever_is_none_of_ours_is_a_person() -> None:
     assert [priority_of(actor) for actor in ("billing", "anna", "rollout", "pool", CLOCK)] == [
         Priority.PAID,

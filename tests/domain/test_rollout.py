@@ -198,7 +198,7 @@ def test_an_estimate_is_the_mean_over_what_runs_at_once() -> None:
     [
         ({"concurrency": 0}, "concurrency: expected a number, 1 to 256, got 0"),
         ({"concurrency": 257}, "concurrency: expected a number, 1 to 256, got 257"),
-        ({"attempts": True}, "attempts: expected a number, 1 to 20, got True"),
+        ({"attempts": True}, "attempts: expected a number, 1 to 20, got true"),
         ({"pace": "1"}, "pace: expected a number, 0 to 3600, got '1'"),
         ({"failures": 1.5}, "failures: expected a whole number, got 1.5"),
         ({"waves": ()}, "waves: expected 1 to 20 of them, got 0"),

@@ -14,7 +14,7 @@ from controlplane.domain.errors import Conflict, Invalid, NeedsHuman, NotFound
 from controlplane.domain.job import JobKind
 from controlplane.domain.tenant import Phase
 from controlplane.services import tenants
-from controlplane.store import event
+from controlplane.store import event, job, operation
 from controlplane.store.tenant import TenantRow
 from controlplane.workers.jobs.comparison import compare
 from controlplane.workers.schedule import duties, warm_pool
@@ -122,6 +122,13 @@ def told(harness: Harness) -> list[tuple[str | None, str]]:
 def bind(harness: Harness, tenant_id: str, contract: str, *, actor: str = "anna") -> Any:
     with harness.ctx.registry.connection() as conn:
         return run(conn, "bind", tenant_id, contract=contract, actor=actor, reason="they said so")
+
+
+def audited(harness: Harness, action: str) -> list[dict[str, Any]]:
+    with harness.ctx.registry.connection() as conn:
+        return conn.execute(
+            "SELECT actor, resource, detail FROM audit WHERE action = %s ORDER BY seq", [action]
+        ).fetchall()
 
 
 # ---------------------------------------------------------------------------- one tenant a customer
@@ -244,6 +251,9 @@ def test_a_return_to_one_of_several_waits_for_a_persons_word(wide: Harness) -> N
         "from": None,
         "to": second.id,
         "needs_second_person": False,
+        "requested_by": None,
+        "approved_by": None,
+        "state": "bound",
     }
     bind(wide, second.id, "sub_c")
     wide.work()
@@ -321,14 +331,21 @@ def test_a_transfer_of_ownership_takes_two_persons_and_keeps_rows_slug_and_domai
         bind(harness, tenant.id, "sub_new")
     harness.work()
     assert contracts(harness)["sub_new"][1] == empty.id
-    assert bind(harness, tenant.id, "sub_new", actor="bert").recorded["state"] == "bound"
+    bound = bind(harness, tenant.id, "sub_new", actor="bert")
+    assert (bound.recorded["state"], bound.recorded["needs_second_person"]) == ("bound", False)
+    assert [
+        (row["actor"], row["detail"]["requested_by"], row["detail"]["approved_by"], row["detail"]["reason"])
+        for row in audited(harness, "contract.bind")
+    ] == [("anna", None, None, "they said so"), ("bert", "anna", "bert", "they said so")]
     hear(harness, put(harness, "sub_old", status="canceled", metadata={"custom_domain": DOMAIN}))
     [same, left] = all_tenants(harness)
     assert (same.phase, same.slug, same.customer_id) == (Phase.ACTIVE, "acme", "cus_2")
     assert same.spec.custom_domains == (DOMAIN,)
     assert rows_of(harness, same) == ["precious"]
     assert (left.phase, left.needs_attention) == (Phase.CLOSED, None), "nobody pays for it any more"
-    assert bind(harness, tenant.id, "sub_new", actor="carl").detail is None
+    again = bind(harness, tenant.id, "sub_new", actor="carl")
+    assert (again.detail, again.recorded["state"]) == (None, "nothing to do: it is for this tenant")
+    assert not again.recorded["needs_second_person"]
     assert compare(harness.ctx).out_of_step == 0
     assert harness.violations() == []
 
@@ -532,6 +549,72 @@ def test_who_meant_two_tenants_has_two_after_a_split(harness: Harness) -> None:
     hear(harness, put(harness, "sub_b", status="canceled"))
     with harness.ctx.registry.connection() as conn, pytest.raises(Conflict, match="sub_b has ended"):
         run(conn, "split", new.id, contract="sub_b", actor="anna", reason="too late")
+
+
+def newest(harness: Harness, tenant_id: str) -> dict[str, Any]:
+    """The only cause of its newest operation."""
+    with harness.ctx.registry.connection() as conn:
+        [cause] = operation.page(conn, before=None, limit=1, resource_id=tenant_id)[0].causes
+    return cause
+
+
+def test_what_a_persons_word_leads_to_is_the_persons(harness: Harness) -> None:
+    """At the operation and in the audit trail: who it was, why, and by which request."""
+    put(harness, "sub_a"), put(harness, "sub_b")
+    hear(harness, "sub_a", "sub_b")
+    [tenant] = all_tenants(harness)
+
+    def says(action: str, actor: str, **params: Any) -> None:
+        with harness.ctx.registry.connection() as conn, job.caused_by(request=f"req-{action}"):
+            run(conn, action, tenant.id, actor=actor, reason=f"why {action}", **params)
+        harness.work()
+
+    def of(tenant_id: str) -> tuple[str, str, str]:
+        cause = newest(harness, tenant_id)
+        return cause["actor"], cause["reason"], cause["request"]
+
+    says("hold", "anna", kind="suspend", days=3)
+    assert of(tenant.id) == ("anna", "why hold", "req-hold")
+    says("end-hold", "bert", kind="suspend")
+    assert of(tenant.id) == ("bert", "why end-hold", "req-end-hold")
+    says("rename", "carl", slug="acme-two")
+    assert of(tenant.id) == ("carl", "why rename", "req-rename")
+    says("split", "dora", contract="sub_b")
+    [new] = [row for row in all_tenants(harness) if row.id != tenant.id]
+    assert of(new.id) == ("dora", "why split", "req-split")
+    says("bind", "emil", contract="sub_b")
+    assert of(new.id) == ("emil", "why bind", "req-bind"), "it has no contract any more, and closes"
+    assert [(row["actor"], row["detail"]["reason"]) for row in audited(harness, "tenant.spec")[-3:]] == [
+        ("anna", "why hold"),
+        ("bert", "why end-hold"),
+        ("emil", "why bind"),
+    ]
+    assert [row["actor"] for row in audited(harness, "tenant.create")] == ["billing", "dora"]
+
+
+def test_a_persons_word_that_an_event_came_beside_is_the_persons_too(harness: Harness) -> None:
+    hear(harness, put(harness, "sub_1"))
+    [tenant] = all_tenants(harness)
+    beside = harness.hear(put(harness, "sub_1", quantity=3))
+    hold(harness, tenant, "suspend")
+    [same] = all_tenants(harness)
+    assert (same.phase, same.spec.quantity) == (Phase.SUSPENDED, 3)
+    cause = newest(harness, tenant.id)
+    assert (cause["actor"], cause["reason"], cause["event"]) == ("anna", "looks like fraud", beside)
+
+
+def test_a_persons_word_counts_though_all_that_came_beside_it_is_ignored(harness: Harness) -> None:
+    hear(harness, put(harness, "sub_1"))
+    [tenant] = all_tenants(harness)
+    with harness.ctx.registry.connection() as conn:
+        run(conn, "hold", tenant.id, kind="suspend", days=3, actor="anna", reason="looks like fraud")
+        conn.execute(
+            "UPDATE stripe_event SET state = 'received', handled_at = NULL, body = convert_to("
+            "jsonb_set(convert_from(body, 'UTF8')::jsonb, '{account}', to_jsonb('acct_other'::text))::text,"
+            " 'UTF8')"
+        )
+    harness.work()
+    assert all_tenants(harness)[0].phase is Phase.SUSPENDED
 
 
 def disputed(harness: Harness, type_: str = "charge.dispute.created") -> None:

@@ -23,12 +23,14 @@ from controlplane.domain.job import (
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.localcloud.fakes.aws import FakeAccount, encode
+from controlplane.services import events
 from controlplane.store import job
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.providers.ports import Credential
 from controlplane.workers.providers.terraform.diagnostics import Diagnostic, failure
 from controlplane.workers.steps.registry import TENANT_ACTS
+from tests import builders
 from tests.harness.engine import Harness
 from tests.harness.work import do_one, work_once
 
@@ -366,3 +368,25 @@ def test_nothing_of_another_accounts_event_is_fetched(harness: Harness) -> None:
     assert (row["id"], row["state"]) == (event_id, "ignored")
     assert "acct_other" in row["reason"]
     assert tenants_made == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "customer.created"},
+        {"type": "invoice.paid", "data": {"object": {"id": "in_1", "customer": "cus_1"}}},
+        {"livemode": True},
+        {"account": "acct_other"},
+        {"data": {"object": {"id": "nonsense"}}},
+    ],
+)
+def test_one_that_is_replayed_has_its_reason_again(harness: Harness, changes: dict[str, Any]) -> None:
+    event_id = harness.receive(
+        builders.event("customer.subscription.updated", builders.subscription(), id="evt_1") | changes
+    )
+    before = _inbox(harness, event_id)
+    assert before["state"] in {"ignored", "parked"}
+    with harness.ctx.registry.connection() as conn:
+        events.replay(conn, event_id, actor="anna")
+    harness.work()
+    assert _inbox(harness, event_id) == before

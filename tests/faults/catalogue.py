@@ -371,7 +371,7 @@ LIFE = (
         "I8",
         ("tests/engine/test_rotation_under_load.py::test_no_request_fails_while_logins_are_rotated",),
     ),
-    Fault(69, "suspended under load, the notification channel cut", "I4"),
+    Fault(69, "suspended under load, the channel of invalidations cut", "I4"),
     Fault(
         70,
         "control plane, Redis and AWS down",

@@ -85,8 +85,8 @@ def test_a_suspended_tenant_is_refused_in_time(
             harness.subscribe(1, status="active")
             harness.hear("sub_00000001")
     figure = f"{min(seconds):.2f} to {max(seconds):.2f} s of {TIMES} times at {load.rate:.0f} requests/s"
-    print(f"\nsuspended to refused, notification channel {channel}: {figure}")
-    record_property(f"suspended to refused, notification channel {channel}", figure)
+    print(f"\nsuspended to refused, invalidations {channel}: {figure}")
+    record_property(f"suspended to refused, invalidations {channel}", figure)
     assert max(seconds) < CERTAIN
 
 

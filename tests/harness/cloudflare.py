@@ -1,4 +1,4 @@
-"""A running Cloudflare fake server and an SDK client for it, for contract tests."""
+"""A running Cloudflare fake server and an SDK client for it, for provider tests."""
 
 from __future__ import annotations
 

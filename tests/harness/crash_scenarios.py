@@ -240,7 +240,7 @@ def support_clones(url: str, world: Path) -> Harness:
 def _clone(harness: Harness) -> tuple[TransferRow, list[str]]:
     """(its transfer, the rows that it has)"""
     with harness.ctx.registry.connection() as conn:
-        row = tenant.find_by_slug(conn, "copy-of-it")
+        row = next(iter(tenant.meant_by(conn, "copy-of-it")), None)
         found = None if row is None else transfer.latest(conn, row.id)
         placed = None if row is None else placement.current(conn, row.id)
     assert found is not None

@@ -1,4 +1,4 @@
-"""A running Stripe fake server, an SDK client for it, and a webhook receiver, for contract tests."""
+"""A running Stripe fake server, an SDK client for it, and a webhook receiver, for provider tests."""
 
 from __future__ import annotations
 

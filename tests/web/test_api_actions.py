@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from controlplane.actions import ACTIONS
 from controlplane.actions.action import Action, Fleet, Subject
-from controlplane.cli import clusters, fleet, tenants
+from controlplane.cli import clusters, fleet, main, tenants
 from controlplane.domain.job import JobKind, Lane, Trouble
 from controlplane.store import job
 from tests.web.site import Site
@@ -124,6 +125,11 @@ def test_it_is_a_command(action: Action[Any]) -> None:
         assert f"--{field.replace('_', '-')}" in said
 
 
+def test_the_help_of_all_commands_names_it(action: Action[Any]) -> None:
+    _, about = main.COMMANDS[str(COMMANDS[action.subject].name)]
+    assert re.search(rf"(?<![\w-]){action.name}(?![\w-])", about)
+
+
 @pytest.mark.parametrize("page", ["api.md", "cli.md"])
 def test_it_is_in_the_docs(action: Action[Any], page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
@@ -156,3 +162,30 @@ def test_a_cluster_that_is_gone_or_never_was(site: Site, tenant_id: str) -> None
     for cluster_id, status in ((row["id"], 409), ("c-aaaaaaaaaaaa", 404), ("acme", 404)):
         answer = site.post(f"/v1/clusters/{cluster_id}/reprovision", {"reason": "x"})
         assert answer.status_code == status
+
+
+def test_a_dry_run_refuses_a_slug_as_the_act_does(site: Site, tenant_id: str, action: Action[Any]) -> None:
+    if not action.full_id or action.preview is None:
+        return
+    body = BODIES.get(action.name, {})
+    acts = site.post(action.path("acme"), {**body, "reason": "x"})
+    planned = site.post(action.path("acme"), {**body, "dry_run": True})
+    assert acts.status_code == 400
+    assert (planned.status_code, planned.json) == (400, acts.json)
+
+
+def test_what_the_act_refuses_its_dry_run_does(site: Site, tenant_id: str) -> None:
+    site.rows("INSERT INTO customer (id) VALUES ('cus_9')")
+    site.rows(
+        "INSERT INTO contract (id, customer_id, outcome, first_event_at)"
+        " VALUES ('sub_9', 'cus_9', 'applied', now())"
+    )
+    hold, bind = {"kind": "suspend", "days": 1}, {"contract": "sub_9"}
+    for name, body in (("hold", hold), ("bind", bind)):
+        path = f"/v1/tenants/{tenant_id}/{name}"
+        assert site.post(path, {**body, "dry_run": True}).status_code == 200
+        assert site.post(path, {**body, "reason": "x"}).status_code == 200
+        again = site.post(path, {**body, "reason": "x"})
+        planned = site.post(path, {**body, "dry_run": True})
+        assert again.status_code == 409
+        assert (planned.status_code, planned.json) == (409, again.json)

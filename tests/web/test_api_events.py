@@ -65,7 +65,7 @@ def test_all_that_are_parked_for_one_cause_are_replayed_and_audited_once(site: S
     parked(site, "evt_1", "evt_2")
     name = site.deliver(b"not json").json["event"]
     site.deliver(event("evt_3"))
-    answer = site.post("/v1/events/replay", {"reason_contains": CAUSE})
+    answer = site.post("/v1/events/replay", {"because": CAUSE})
     assert answer.status_code == 202
     assert (answer.json["count"], answer.json["left"]) == (2, 0)
     assert [(item["id"], item["state"], item["reason"]) for item in answer.json["items"]] == [
@@ -81,14 +81,14 @@ def test_all_that_are_parked_for_one_cause_are_replayed_and_audited_once(site: S
         {
             "actor": "api:operator-bot",
             "resource": "parked",
-            "detail": {"reason_contains": CAUSE, "count": 2, "events": ["evt_1", "evt_2"]},
+            "detail": {"because": CAUSE, "count": 2, "events": ["evt_1", "evt_2"]},
         }
     ]
 
 
 def test_a_replay_by_cause_again_finds_nothing_and_says_nothing(site: Site) -> None:
     parked(site, "evt_1")
-    asked = {"reason_contains": CAUSE}
+    asked = {"because": CAUSE}
     assert site.post("/v1/events/replay", asked).json["count"] == 1
     site.wake_ups.clear()
     answer = site.post("/v1/events/replay", asked)
@@ -99,7 +99,7 @@ def test_a_replay_by_cause_again_finds_nothing_and_says_nothing(site: Site) -> N
 
 def test_a_dry_run_of_a_replay_by_cause_changes_nothing(site: Site) -> None:
     parked(site, "evt_1", "evt_2")
-    answer = site.post("/v1/events/replay", {"reason_contains": CAUSE, "dry_run": True, "limit": 1})
+    answer = site.post("/v1/events/replay", {"because": CAUSE, "dry_run": True, "limit": 1})
     assert (answer.status_code, answer.json["count"], answer.json["left"]) == (200, 1, 1)
     assert [(item["id"], item["state"]) for item in answer.json["items"]] == [("evt_1", "parked")]
     assert states(site) == {"evt_1": "parked", "evt_2": "parked"}
@@ -109,30 +109,30 @@ def test_a_dry_run_of_a_replay_by_cause_changes_nothing(site: Site) -> None:
 def test_a_limit_takes_what_has_been_parked_for_the_longest(site: Site) -> None:
     parked(site, "evt_1", "evt_2", "evt_3")
     site.rows("UPDATE stripe_event SET handled_at = clock_timestamp() WHERE id = 'evt_1' RETURNING id")
-    answer = site.post("/v1/events/replay", {"reason_contains": CAUSE, "limit": 2})
+    answer = site.post("/v1/events/replay", {"because": CAUSE, "limit": 2})
     assert ([item["id"] for item in answer.json["items"]], answer.json["left"]) == (["evt_2", "evt_3"], 1)
     assert states(site) == {"evt_1": "parked", "evt_2": "received", "evt_3": "received"}
 
 
 def test_a_pattern_is_text(site: Site) -> None:
     parked(site, "evt_1")
-    assert site.post("/v1/events/replay", {"reason_contains": "livemode%True"}).json["count"] == 0
-    assert site.post("/v1/events/replay", {"reason_contains": "event's livemode"}).json["count"] == 1
+    assert site.post("/v1/events/replay", {"because": "livemode%True"}).json["count"] == 0
+    assert site.post("/v1/events/replay", {"because": "event's livemode"}).json["count"] == 1
 
 
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
-        ({}, "reason_contains"),
-        ({"reason_contains": " "}, "reason_contains"),
-        ({"reason_contains": 7}, "reason_contains"),
-        ({"reason_contains": "a\0b"}, "reason_contains"),
-        ({"reason_contains": "x" * 201}, "reason_contains"),
-        ({"reason_contains": "x", "limit": 0}, "limit"),
-        ({"reason_contains": "x", "limit": 1001}, "limit"),
-        ({"reason_contains": "x", "limit": True}, "limit"),
-        ({"reason_contains": "x", "dry_run": "yes"}, "dry_run"),
-        ({"reason_contains": "x", "state": "parked"}, "state"),
+        ({}, "because"),
+        ({"because": " "}, "because"),
+        ({"because": 7}, "because"),
+        ({"because": "a\0b"}, "because"),
+        ({"because": "x" * 201}, "because"),
+        ({"because": "x", "limit": 0}, "limit"),
+        ({"because": "x", "limit": 1001}, "limit"),
+        ({"because": "x", "limit": True}, "limit"),
+        ({"because": "x", "dry_run": "yes"}, "dry_run"),
+        ({"because": "x", "state": "parked"}, "state"),
     ],
 )
 def test_a_replay_by_cause_that_is_not_understood(site: Site, asked: dict[str, object], field: str) -> None:

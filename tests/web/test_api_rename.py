@@ -26,9 +26,25 @@ def test_a_tenant_is_renamed_and_shows_from_where_it_redirects(site: Site) -> No
     assert own == {"host": "acme-two.tenants.example", "kind": "subdomain", "serves": None}
     assert datetime.fromisoformat(former.pop("until")).replace(microsecond=0) == until
     assert former == {"host": "acme.tenants.example", "kind": "former", "serves": None}
-    assert site.get("/v1/tenants/acme").status_code == 404, (
-        "what is done to a tenant names it as it is called"
-    )
+
+
+def test_a_former_slug_finds_the_tenant_for_who_reads_and_for_nobody_who_acts(site: Site) -> None:
+    tenant_id = site.found("sub_1", name="Acme")
+    assert site.get("/v1/tenants/acme").json["found_by"] is None
+    site.post("/v1/tenants/acme/rename", {"slug": "acme-two", "reason": "a new name"})
+    for name in ("acme", "acme.tenants.example"):
+        shown = site.get(f"/v1/tenants/{name}").json
+        assert (shown["id"], shown["slug"], shown["found_by"]) == (tenant_id, "acme-two", "former slug")
+    before = site.rows("SELECT * FROM audit")
+    for body in ({"reason": "x"}, {"dry_run": True}):
+        refused = site.post("/v1/tenants/acme/reprovision", body)
+        assert (refused.status_code, refused.json["error"]["message"]) == (
+            404,
+            f"no tenant is called acme: it is the former slug of acme-two ({tenant_id})",
+        )
+    assert site.rows("SELECT * FROM audit") == before
+    site.rows("UPDATE tenant SET former_slugs = '{}'")
+    assert site.get("/v1/tenants/acme").status_code == 404
 
 
 def test_a_dry_run_says_from_where_to_where_and_until_when(site: Site) -> None:
@@ -46,6 +62,9 @@ def test_the_slug_that_it_has_is_nothing_new(site: Site) -> None:
     site.found("sub_1", name="Acme")
     answer = site.post("/v1/tenants/acme/rename", {"slug": "acme", "reason": "again"})
     assert (answer.status_code, list(answer.json)) == (200, ["recorded"])
+    assert answer.json["recorded"]["state"] == "nothing to do: it is called so"
+    planned = site.post("/v1/tenants/acme/rename", {"slug": "acme", "dry_run": True}).json["plan"]
+    assert planned == answer.json["recorded"]
     assert site.wake_ups == []
     assert site.rows("SELECT FROM audit WHERE action = 'tenant.slug'") == []
 

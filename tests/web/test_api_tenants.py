@@ -3,7 +3,7 @@ from psycopg.types.json import Jsonb
 
 from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.placement import tenant_id_for
-from controlplane.store import route
+from controlplane.store import job, route
 from tests.web.site import Site
 
 GHOST = "t-aaaaaaaaaaaa"
@@ -266,3 +266,70 @@ def test_a_custom_domain_that_was_refused_is_shown_with_the_reason(site: Site) -
     }
     (notification,) = site.get("/v1/notifications").json["items"]
     assert (notification["tenant"], notification["kind"]) == (tenant_id, "needs_attention")
+
+
+def contract(site: Site, name: str, customer: str, *, tenant: str | None, outcome: str = "applied") -> None:
+    site.rows("INSERT INTO customer (id) VALUES (%s) ON CONFLICT DO NOTHING", customer)
+    site.rows(
+        "INSERT INTO contract (id, customer_id, tenant_id, outcome, reason, first_event_at)"
+        " VALUES (%s, %s, %s, %s, 'several', now())",
+        name,
+        customer,
+        tenant,
+        outcome,
+    )
+
+
+def test_a_tenant_is_found_by_whatever_support_has_of_it(site: Site) -> None:
+    tenant_id = site.found("sub_1", name="Acme", domains=("app.acme.example",))
+    contract(site, "sub_1", "cus_sub_1", tenant=tenant_id)
+    site.found("sub_2", name="Other", domains=("app.other.example",))
+    for name, found_by in {
+        tenant_id: None,
+        "acme": None,
+        "acme.tenants.example": None,
+        "app.acme.example": "custom domain",
+        "cus_sub_1": "customer",
+        "sub_1": "contract",
+    }.items():
+        shown = site.get(f"/v1/tenants/{name}").json
+        assert (shown["id"], shown["found_by"]) == (tenant_id, found_by)
+    for name in ("app.acme.example", "cus_sub_1", "sub_1"):
+        refused = site.post(f"/v1/tenants/{name}/reprovision", {"reason": "x"})
+        assert refused.status_code == 404
+        assert f"of acme ({tenant_id})" in refused.json["error"]["message"]
+
+
+def test_what_names_no_one_tenant_says_what_it_is(site: Site) -> None:
+    first, second = site.found("sub_1", name="Acme"), site.found("sub_2", name="Other")
+    site.rows("UPDATE tenant SET customer_id = 'cus_1'")
+    several = site.get("/v1/tenants/cus_1")
+    assert several.status_code == 409
+    assert all(each in several.json["error"]["message"] for each in (f"acme ({first})", f"other ({second})"))
+    contract(site, "sub_3", "cus_1", tenant=None, outcome="parked")
+    waits = site.get("/v1/tenants/sub_3")
+    assert (waits.status_code, waits.json["error"]["message"]) == (
+        404,
+        "contract sub_3 is parked and for no tenant: several",
+    )
+
+
+def test_a_slug_is_meant_before_a_customer_that_is_called_so(site: Site) -> None:
+    """Imports give customers ids of any form."""
+    tenant_id = site.found("sub_1", name="Acme")
+    site.found("sub_2", name="Other")
+    site.rows("UPDATE tenant SET customer_id = 'acme' WHERE slug = 'other'")
+    assert site.get("/v1/tenants/acme").json["id"] == tenant_id
+
+
+def test_a_tenant_shows_that_a_worker_is_to_decide_about_it(site: Site) -> None:
+    site.found("sub_1", name="Acme")
+    assert site.get("/v1/tenants/acme").json["deciding"] is False
+    held = {"kind": "suspend", "days": 1, "reason": "x"}
+    assert site.post("/v1/tenants/acme/hold", held).status_code == 200
+    assert site.get("/v1/tenants/acme").json["deciding"] is True
+    with site.registry.connection() as conn:
+        assert job.claim(conn, Lane.QUICK, holder="w", seconds=60, kinds=[JobKind.INTAKE]) is not None
+    assert site.get("/v1/tenants/acme").json["deciding"] is True
+    site.rows("DELETE FROM job WHERE kind = 'intake'")
+    assert site.get("/v1/tenants/acme").json["deciding"] is False

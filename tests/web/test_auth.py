@@ -105,6 +105,7 @@ def test_without_a_valid_token_nobody_reads(site: Site, path: str, headers: dict
     answer = site.client.get(path, headers=headers)
     assert answer.status_code == 401
     assert answer.json["error"]["code"] == "unauthorized"
+    assert answer.json["error"]["message"].endswith("`Authorization: Bearer <token>`")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 

@@ -57,7 +57,7 @@ def test_what_is_about_no_subscription_is_ignored_at_once(site: Site) -> None:
     invoice = {"object": {"id": "in_1", "object": "invoice"}}
     assert site.deliver(event(type="invoice.paid", data=invoice)).status_code == 200
     (row,) = site.rows("SELECT state, reason, handled_at IS NOT NULL AS handled FROM stripe_event")
-    assert row == {"state": "ignored", "reason": "it is about no subscription", "handled": True}
+    assert row == {"state": "ignored", "reason": "it names no subscription", "handled": True}
     assert (site.wake_ups, site.jobs()) == ([], [])
 
 

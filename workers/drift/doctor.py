@@ -25,7 +25,7 @@ from psycopg.rows import dict_row
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from controlplane.domain.billing import EVENT_TYPES
+from controlplane.domain.billing import DISPUTES, EVENT_TYPES
 from controlplane.domain.catalogue import parse_catalogue
 from controlplane.domain.errors import ControlPlaneError, Refused
 from controlplane.migration_project import is_project
@@ -160,7 +160,10 @@ def _stripe(settings: WorkerSettings) -> str:
         raise Refused(f"the key may not read {', '.join(needed)}: give it that permission")
     beside = f"; not {', '.join(refused)}, which lend names alone" if refused else ""
     mode = "live" if settings.stripe_livemode else "test"
-    return f"contracts can be read{beside}, {mode} mode; events to enable: {', '.join(sorted(EVENT_TYPES))}"
+    return (
+        f"contracts can be read{beside}, {mode} mode; events to enable: {', '.join(sorted(EVENT_TYPES))}"
+        f" (as snapshots, not thin: {', '.join(sorted(DISPUTES))})"
+    )
 
 
 def _cloudflare(settings: WorkerSettings) -> str:

@@ -18,8 +18,6 @@ from controlplane.domain.billing import (
     EventState,
     SubscriptionRef,
     contract_of,
-    foreign_account,
-    subscription_of_event,
     wishes_of_checkout,
     wishes_of_customer,
 )
@@ -29,7 +27,7 @@ from controlplane.domain.errors import NeedsHuman, NotFound, Retryable
 from controlplane.domain.job import Job, Trouble
 from controlplane.domain.stripe_json import ANY, id_or_none, parsed
 from controlplane.services import billing
-from controlplane.services.billing import NO_SUBSCRIPTION, Outcome
+from controlplane.services.billing import Outcome
 from controlplane.store import contract, event, job
 from controlplane.store.contract import Heard
 from controlplane.store.event import ReceivedRow
@@ -46,28 +44,27 @@ def handle(ctx: Context, hold: Hold) -> None:
     it is now, however many there are."""
     with ctx.registry.connection() as conn:
         rows = event.received(conn, hold.job.subject)
-        asked_for = not rows and contract.is_customer(conn, hold.job.subject)
-    if asked_for:
-        _decide_again(ctx, hold)
+        of_customer = contract.is_customer(conn, hold.job.subject)
     ours: list[tuple[ReceivedRow, SubscriptionRef]] = []
     done: list[tuple[ReceivedRow, Outcome, str | None]] = []
     for row in rows:
-        payload = parsed(row.body)
-        foreign, ref = foreign_account(payload, ctx.platform.stripe_account), subscription_of_event(payload)
+        payload, platform = parsed(row.body), ctx.platform
+        ref = billing.read_event(payload, livemode=platform.livemode, account=platform.stripe_account)
         if payload is None:
             done.append((row, Outcome(EventState.PARKED, "its body can't be read"), None))
-        elif foreign is not None or ref is None:
-            done.append((row, Outcome(EventState.IGNORED, foreign or NO_SUBSCRIPTION), None))
-        elif isinstance(ref, Park):
-            done.append((row, Outcome(EventState.PARKED, ref.reason), None))
+        elif isinstance(ref, Outcome):
+            done.append((row, ref, None))
         elif ref.charge_id is not None:
             done.append((row, _disputed(ctx, row, ref.charge_id), None))
         else:
             ours.append((row, ref))
-    if ours:
-        with job.caused_by(event=ours[0][0].id):
-            outcomes = _apply(ctx, ours)
-        done += [(row, outcomes(ref), ref.subscription_id) for row, ref in ours]
+    person = hold.job.asked or {}
+    with job.caused_by(event=ours[0][0].id if ours else None, request=person.get("request")):
+        if ours:
+            outcomes = _apply(ctx, ours, person)
+            done += [(row, outcomes(ref), ref.subscription_id) for row, ref in ours]
+        elif of_customer:
+            _decide_again(ctx, hold.job, person)
     with hold.recording() as conn:
         for row, outcome, contract_id in done:
             event.finish(conn, [row.id], outcome.state, reason=outcome.reason, contract_id=contract_id)
@@ -92,17 +89,18 @@ def _disputed(ctx: Context, row: ReceivedRow, charge_id: str) -> Outcome:
         )
 
 
-def _decide_again(ctx: Context, hold: Hold) -> None:
+def _decide_again(ctx: Context, asked: Job, person: Mapping[str, Any]) -> None:
     """By what is known, since a person has had a word in it: that holds while Stripe is silent, too."""
     with ctx.registry.connection() as conn:
         billing.apply(
             conn,
-            hold.job.subject,
+            asked.subject,
             {},
             ctx.catalogue,
             zone=ctx.platform.zone,
             revision=None,
-            reason=hold.job.reason,
+            reason=person.get("reason", asked.reason),
+            actor=person.get("actor", billing.ACTOR),
         )
 
 
@@ -136,8 +134,11 @@ def _outcome(verdict: Verdict) -> Outcome:
     return Outcome(EventState(verdict.outcome), verdict.reason)
 
 
-def _apply(ctx: Context, ours: Sequence[tuple[ReceivedRow, SubscriptionRef]]) -> _Outcomes:
-    """`ours`: all of one customer, or about one subscription of which the event does not say whose it is."""
+def _apply(
+    ctx: Context, ours: Sequence[tuple[ReceivedRow, SubscriptionRef]], person: Mapping[str, Any]
+) -> _Outcomes:
+    """`ours`: all of one customer, or about one subscription of which the event does not say whose it is.
+    `person`: the cause of one who has asked meanwhile."""
     first, ref = ours[0]
     customer_id = ref.customer_id or _customer_of(ctx, str(ref.subscription_id))
     heard = [
@@ -145,7 +146,8 @@ def _apply(ctx: Context, ours: Sequence[tuple[ReceivedRow, SubscriptionRef]]) ->
     ]
     if isinstance(customer_id, Park):
         return _Outcomes({heard[0].id: park(ctx, heard, customer_id)})
-    return _Outcomes(apply_customer(ctx, customer_id, reason=f"{first.type} {first.id}", heard=heard))
+    actor, reason = person.get("actor", billing.ACTOR), person.get("reason", f"{first.type} {first.id}")
+    return _Outcomes(apply_customer(ctx, customer_id, reason=reason, actor=actor, heard=heard))
 
 
 def _customer_of(ctx: Context, subscription_id: str) -> str | Park:
@@ -163,7 +165,7 @@ def park(ctx: Context, heard: Sequence[Heard], why: Park) -> Verdict:
 
 
 def apply_customer(
-    ctx: Context, customer_id: str, *, reason: str, heard: Sequence[Heard] = ()
+    ctx: Context, customer_id: str, *, reason: str, actor: str = billing.ACTOR, heard: Sequence[Heard] = ()
 ) -> Mapping[str, Verdict]:
     """Fetch all contracts of the customer as they are now and bring its tenants to them. By contract, what
     became of each."""
@@ -187,6 +189,7 @@ def apply_customer(
                 zone=ctx.platform.zone,
                 revision=revision,
                 reason=reason,
+                actor=actor,
                 heard=[
                     *heard,
                     *(

@@ -60,7 +60,7 @@ def announce(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.PUBLISH,
-    "the signed TenantConfig, then the change notification",
+    "the signed TenantConfig, then the invalidation",
     again="epochs",
     touches=(Part.ROUTES,),
 )

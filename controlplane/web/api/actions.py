@@ -17,7 +17,6 @@ from controlplane.domain.errors import Invalid
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.job import PreviewState
 from controlplane.domain.placement import TENANT_ID
-from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import purges, tenants
 from controlplane.services.purges import PurgeDetail
 from controlplane.store import operation
@@ -67,7 +66,7 @@ def _take(edge: Edge, action: Action[Any], name: str = "") -> Response:
     fields.pop("dry_run", None)
     about: dict[str, Any] = {"actor": caller().actor, "subject": action.subject}
     with edge.registry.connection() as conn:
-        subject_id = _named(conn, action, name, full=action.full_id and not only_look)
+        subject_id = _named(conn, action, name)
         if only_look:
             return _previewed(edge, subject_id, dry_run(conn, action.name, subject_id, **about, **fields))
         begun = run(conn, action.name, subject_id, reason=reason, **about, **fields)
@@ -75,15 +74,15 @@ def _take(edge: Edge, action: Action[Any], name: str = "") -> Response:
     return _begun(answer)
 
 
-def _named(conn: Connection, action: Action[Any], name: str, *, full: bool) -> str:
+def _named(conn: Connection, action: Action[Any], name: str) -> str:
     if action.subject is Subject.FLEET:
         return name
     known = query.name(name, action.subject)
     if action.subject is Subject.CLUSTER:
         return known
-    if full and not TENANT_ID.match(known):
+    if action.full_id and not TENANT_ID.match(known):
         what = f"its id in full (t-…): a slug is not enough to {action.name} by"
-        raise Invalid("tenant", what, got=safe_repr(known))
+        raise Invalid("tenant", what, got=known)
     return tenants.resolve(conn, known).id
 
 

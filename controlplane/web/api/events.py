@@ -8,7 +8,6 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.billing import EventState
 from controlplane.domain.errors import Invalid
-from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import events
 from controlplane.store import event
 from controlplane.store.event import EventRow
@@ -65,7 +64,7 @@ def blueprint(edge: Edge) -> Blueprint:
     @edge.guard.allow(OPERATORS)
     def replay_parked() -> Response:
         query.only()
-        fields = body.read_json(frozenset({"reason_contains", "dry_run", "limit"}))
+        fields = body.read_json(frozenset({"because", "dry_run", "limit"}))
         text, limit, dry_run = _contained(fields), _limit(fields), body.flag(fields, "dry_run")
         with edge.registry.connection() as conn:
             found = events.replay_parked_because(
@@ -91,17 +90,17 @@ def blueprint(edge: Edge) -> Blueprint:
 
 
 def _contained(fields: dict[str, Any]) -> str:
-    text = fields.get("reason_contains")
+    text = fields.get("because")
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_TEXT or not text.isprintable():
         expected = f"what the reason has in it, in 1 to {MAX_TEXT} printable characters"
-        raise Invalid("reason_contains", expected, got=safe_repr(text))
+        raise Invalid("because", expected, got=text)
     return text
 
 
 def _limit(fields: dict[str, Any]) -> int:
     limit = fields.get("limit", MAX_REPLAYS)
     if type(limit) is not int or not 1 <= limit <= MAX_REPLAYS:
-        raise Invalid("limit", f"a whole number, 1 to {MAX_REPLAYS}", got=safe_repr(limit))
+        raise Invalid("limit", f"a whole number, 1 to {MAX_REPLAYS}", got=limit)
     return limit
 
 

@@ -24,7 +24,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def show(name: str) -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            found = purges.show(conn, tenants.resolve(conn, query.name(name, "tenant")).id)
+            found = purges.show(conn, tenants.look_up(conn, query.name(name, "tenant"))[0].id)
         return jsonify(rendered(found))
 
     @views.get("/<name>/certificate")
@@ -32,7 +32,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def certificate(name: str) -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            tenant_id = tenants.resolve(conn, query.name(name, "tenant")).id
+            tenant_id = tenants.look_up(conn, query.name(name, "tenant"))[0].id
             return jsonify(purges.certificate(conn, tenant_id))
 
     return views

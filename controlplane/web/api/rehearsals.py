@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.errors import Invalid
-from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import rehearsals
 from controlplane.services.rehearsals import RehearsalDetail
 from controlplane.web import body, query
@@ -29,7 +28,7 @@ def blueprint(edge: Edge) -> Blueprint:
         fields = body.read_json(frozenset({"release", "copies"}))
         copies = fields.get("copies", DEFAULT_COPIES)
         if isinstance(copies, bool) or not isinstance(copies, int):
-            raise Invalid("copies", "a whole number", got=safe_repr(copies))
+            raise Invalid("copies", "a whole number", got=copies)
         with edge.registry.connection() as conn:
             rehearsal_id = rehearsals.request(conn, number_of(fields), copies=copies, actor=caller().actor)
             detail = rehearsals.show(conn, rehearsal_id)

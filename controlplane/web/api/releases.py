@@ -14,7 +14,6 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.release import RELEASE_NUMBER, Adapter
-from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import migration_lint, releases
 from controlplane.services.releases import ReleaseDetail
 from controlplane.store import release
@@ -60,7 +59,7 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         text = body.read_json(frozenset({"body"})).get("body")
         if not isinstance(text, str):
-            raise Invalid("body", "the file's contents as text", got=safe_repr(text))
+            raise Invalid("body", "the file's contents as text", got=text)
         try:
             contents = text.encode()
         except UnicodeEncodeError as error:
@@ -76,7 +75,7 @@ def blueprint(edge: Edge) -> Blueprint:
         fields = body.read_json(frozenset({"adapter", "files"}))
         adapter = fields.get("adapter")
         if adapter not in list(Adapter):
-            raise Invalid("adapter", f"one of {', '.join(Adapter)}", got=safe_repr(adapter))
+            raise Invalid("adapter", f"one of {', '.join(Adapter)}", got=adapter)
         with edge.registry.connection() as conn:
             detail = releases.create(
                 conn,
@@ -108,27 +107,27 @@ def render_reason(fields: dict[str, Any]) -> str:
     """Why, as the audit trail will have it."""
     reason = fields.get("reason")
     if not isinstance(reason, str) or not reason.isprintable() or not 3 <= len(reason.strip()) <= 200:
-        raise Invalid("reason", "why, in 3 to 200 printable characters", got=safe_repr(reason))
+        raise Invalid("reason", "why, in 3 to 200 printable characters", got=reason)
     return reason.strip()
 
 
 def number_of(fields: dict[str, Any]) -> str:
     number = fields.get("release")
     if not isinstance(number, str) or not RELEASE_NUMBER.match(number):
-        raise Invalid("release", "a release's number, four digits", got=safe_repr(number))
+        raise Invalid("release", "a release's number, four digits", got=number)
     return number
 
 
 def _files(value: object) -> list[tuple[str, str]]:
     expected = 'a list of {"name": …, "sha256": …}'
     if not isinstance(value, list):
-        raise Invalid("files", expected, got=safe_repr(value))
+        raise Invalid("files", expected, got=value)
     found = []
     for item in value:
         if not isinstance(item, dict) or set(item) != {"name", "sha256"}:
-            raise Invalid("files", expected, got=safe_repr(item))
+            raise Invalid("files", expected, got=item)
         if not isinstance(item["name"], str) or not isinstance(item["sha256"], str):
-            raise Invalid("files", expected, got=safe_repr(item))
+            raise Invalid("files", expected, got=item)
         found.append((item["name"], item["sha256"]))
     return found
 

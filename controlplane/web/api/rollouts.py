@@ -10,7 +10,6 @@ from flask import Blueprint, Response, jsonify
 
 from controlplane.domain.errors import Invalid
 from controlplane.domain.rollout import Counts, MemberState, Spec
-from controlplane.domain.safe_repr import safe_repr
 from controlplane.services import rollout_plot, rollouts
 from controlplane.services.rollouts import RolloutDetail
 from controlplane.store import rollout
@@ -49,7 +48,7 @@ def blueprint(edge: Edge) -> Blueprint:
         fields = body.read_json(frozenset({"release", "spec"}))
         spec = fields.get("spec", {})
         if not isinstance(spec, dict):
-            raise Invalid("spec", "a JSON object", got=safe_repr(spec))
+            raise Invalid("spec", "a JSON object", got=spec)
         with edge.registry.connection() as conn:
             rollout_id = rollouts.start(conn, number_of(fields), Spec.from_json(spec), actor=caller().actor)
             detail = rollouts.show(conn, rollout_id)
@@ -134,7 +133,7 @@ def _names(fields: dict[str, Any]) -> list[str]:
         or not 1 <= len(names) <= MAX_NAMES
         or not all(isinstance(name, str) for name in names)
     ):
-        raise Invalid("tenants", f"a list of 1 to {MAX_NAMES} tenants, by id or slug", got=safe_repr(names))
+        raise Invalid("tenants", f"a list of 1 to {MAX_NAMES} tenants, by id or slug", got=names)
     return names
 
 

@@ -38,7 +38,7 @@ def blueprint(edge: Edge) -> Blueprint:
     def show(name: str) -> Response:
         query.only()
         with edge.registry.connection() as conn:
-            detail = tenants.show(conn, query.name(name, "tenant"))
+            detail = tenants.show(conn, query.name(name, "tenant").removesuffix(f".{edge.zone}"))
             routes = route.of_tenant(conn, detail.tenant.id)
         serves = {host: str(payload.get("status")) for host, (payload, _) in routes.items()}
         return jsonify(_full(detail, serves, edge.zone))
@@ -89,6 +89,8 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
     own = subdomain(row.slug, zone)
     return {
         **_brief(row, zone),
+        "found_by": None if detail.found_by in ("id", "slug") else detail.found_by,
+        "deciding": detail.deciding,
         "placement": None
         if placed is None
         else {"number": placed.number, "cluster": placed.cluster_id, "database": placed.database},
