@@ -2,7 +2,8 @@
 
 A look costs a few API calls and one or two database connections, no Terraform: whether a stack is as it
 should be is known from the digest that was confirmed at its last apply, as long as the things it made
-still answer. Databases are asked only where the cluster is ready.
+still answer. Only the daily look at a cluster in use makes a plan, to say what is no longer as its stack has
+it. Databases are asked only where the cluster is ready.
 
 What was observed is carried from one step to the next. Each step says which parts of it it touches
 (`tenant_step(touches=…)`), and these are asked anew; all of it is after `LASTS` seconds, where something else
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.domain.data_copy import CopyState
+from controlplane.domain.errors import NeedsHuman
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.status import (
     ClusterStatus,
@@ -33,7 +35,8 @@ from controlplane.store.placement import Login
 from controlplane.store.stack import StackRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import TenantRecord, endpoint_of
-from controlplane.workers.providers.ports import ClusterEndpoint, Home, SecretDescription
+from controlplane.workers.engine.stacks import cluster_variables
+from controlplane.workers.providers.ports import ClusterEndpoint, Home, SecretDescription, StackRun
 
 LASTS = 30.0
 
@@ -48,6 +51,15 @@ def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -
         destroyed=row.destroyed_at is not None,
         keeps_key=row.keeps_key,
     )
+
+
+def cluster_drift(ctx: Context, row: ClusterRow) -> list[dict[str, str]]:
+    """What Terraform would change now, by the release that the row names, [{"address", "action"}]."""
+    if row.release is None:
+        raise NeedsHuman(f"{row.id} is in use and names no release of the stacks", runbook="internal-error")
+    variables = {**cluster_variables(ctx.platform, row), "operation_id": "look"}
+    found = ctx.providers.terraform.plan(StackRun("cluster", row.id, row.release, variables))
+    return [{"address": change.address, "action": change.action} for change in found]
 
 
 @dataclass(frozen=True, slots=True)
