@@ -63,6 +63,7 @@ def test_its_document_and_what_the_registry_knows(env: dict[str, str], bucket: s
         "digest": CARRIED.digest,
         "place": f"s3://{bucket}/{KEY}",
         "size": len(CARRIED.body),
+        "variables": {name: list(declared) for name, declared in CARRIED.variables.items()},
         "found": found["found"],
         "dry_run": False,
     }
