@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from controlplane.actions.action import Subject
+from controlplane.actions.upgrade import DIGITS
 from controlplane.cli import actions, operations, options, show
 from controlplane.cli.api import Api, Json, in_path
 
@@ -65,6 +66,8 @@ def show_(*, cluster: str, as_json: bool) -> None:
             ("isolation", found["spec"]["isolation"]),
             ("capacity", f"{_capacity(found)} ACU"),
             ("slots", f"{found['used']} of {found['slots']} used"),
+            ("release", _release(found)),
+            ("changed by hand", _drift(found["drift"])),
             *([("restored from", _origin(found))] if "origin" in found["spec"] else []),
             ("endpoint", endpoint and f"{endpoint.get('host')}:{endpoint.get('port')}"),
             ("created", show.moment(found["created_at"])),
@@ -73,6 +76,23 @@ def show_(*, cluster: str, as_json: bool) -> None:
     )
     show.line()
     operations.print_list(found["operations"])
+
+
+def _release(item: Json) -> str:
+    """Of the stacks."""
+    named, installed = item["release"], item["installed_release"]
+    if named is None:
+        return "none yet: the first apply takes the installed one"
+    text = str(named[:DIGITS])
+    if item["upgraded_from"] is not None:
+        text += f", being upgraded from {item['upgraded_from'][:DIGITS]}"
+    if installed in (None, named):
+        return text if installed is None else f"{text}, the installed one"
+    return f"{text}; installed is {installed[:DIGITS]}"
+
+
+def _drift(changes: list[Json] | None) -> str | None:
+    return ", ".join(f"{change['action']} {change['address']}" for change in changes or ())
 
 
 def _origin(item: Json) -> str:

@@ -59,10 +59,10 @@ def worker(*, concurrency: int, lane: str, check: bool, as_json: bool) -> None:
         report(_checks(concurrency, lane), as_json=as_json)
         return
     _check(WorkerSettings)
-    from controlplane.workers.runtime.wiring import stack_versions
+    from controlplane.workers.runtime.wiring import stack_release
 
     with clear_errors():
-        stack_versions()
+        stack_release()
     arguments = ["worker", "--concurrency", str(concurrency), "--queues", lane]
     _celery(*arguments, "--without-gossip", "--without-mingle", "--loglevel", "INFO")
 

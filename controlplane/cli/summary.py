@@ -23,6 +23,8 @@ def command(*, as_json: bool) -> None:
             ("tenants", _counts(tenants["phases"])),
             ("need attention", needing),
             ("clusters", f"{clusters['ready']} of {clusters['total']} ready"),
+            ("of another release", f"{clusters['outdated']} clusters" if clusters["outdated"] else None),
+            ("changed by hand", f"{clusters['drifted']} clusters" if clusters["drifted"] else None),
             ("slots", f"{clusters['used_slots']} of {clusters['slots']} used"),
             ("operations", _counts(found["operations"])),
             ("events", f"{events['received']} to handle, {events['parked']} parked"),

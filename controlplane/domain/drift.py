@@ -27,6 +27,7 @@ from controlplane.domain.tenant import Lifecycle
 _ARN = re.compile(r"^arn:[^:]*:(?P<service>[^:]+):[^:]*:[^:]*:(?P<kind>[^:/]+)[:/](?P<name>.+)$")
 _DATABASE = re.compile(r"^(t_[a-z2-7]{12})_\d+$")
 _ROLE = re.compile(r"^(t-[a-z2-7]{12})-\d+$")
+_NAMED = 5  # addresses that a finding names
 _SECRET = re.compile(r"^tenants/(t-[a-z2-7]{12})/\d+/(app|migrator)$")
 
 
@@ -35,6 +36,7 @@ def compare(systems: Systems, *, tenant_id: str | None = None) -> list[Finding]:
     found = [
         *_clusters(systems),
         *_states(systems),
+        *_changed(systems),
         *_tagged(systems),
         *_secrets(systems),
         *_roles(systems),
@@ -158,6 +160,16 @@ def _states(systems: Systems) -> Iterator[Finding]:
                 "held, and nobody is at work there",
                 owner or _tenant_of(state.workspace),
             )
+
+
+def _changed(systems: Systems) -> Iterator[Finding]:
+    """Found by the workers' own looks, one cluster at a time, and not by this reading: a plan takes seconds.
+    No repair: what an instance or a setting is changed back to, and when, is a person's to say."""
+    for cluster in systems.registry.clusters.values():
+        if cluster.drift and not cluster.destroyed:
+            named = ", ".join(cluster.drift[:_NAMED]) + (", …" if len(cluster.drift) > _NAMED else "")
+            detail = f"not as its stack has it: {named}"
+            yield Finding("Terraform", Fault.DIFFERS, "cluster", cluster.id, detail, cluster.id)
 
 
 def _tenant_of(workspace: str) -> str:

@@ -31,7 +31,8 @@ class TenantEntry:
 class ClusterEntry:
     """`keeps_key`: it is destroyed, and its key and with it its state are kept for a snapshot's sake.
     `restored`: rows are read from it and nobody lives there; `restored_for`: whose restore that is;
-    `left_over`: which does not need it any more."""
+    `left_over`: which does not need it any more. `drift`: addresses that Terraform would have changed at the
+    last look."""
 
     id: str
     made: bool
@@ -40,6 +41,7 @@ class ClusterEntry:
     restored: bool = False
     restored_for: str | None = None
     left_over: bool = False
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

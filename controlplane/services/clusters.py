@@ -9,11 +9,12 @@ from controlplane.domain.catalogue import Isolation, Plan
 from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.job import JobKind
 from controlplane.domain.placement import cluster_id_for
-from controlplane.store import cluster, hold, job, operation
+from controlplane.store import cluster, hold, job, operation, stack
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.hold import HoldRow
 from controlplane.store.operation import OperationRow
 from controlplane.store.registry import Connection
+from controlplane.store.stack import StackRelease, StackRow
 
 ENGINE_VERSION = "17.5"
 """What new clusters are made with; from 17 on RDS refuses unencrypted connections by itself."""
@@ -21,10 +22,15 @@ ENGINE_VERSION = "17.5"
 
 @dataclass(frozen=True, slots=True)
 class ClusterDetail:
+    """`installed`: the release of the stacks that the worker carries which started last; `stack`: the
+    cluster's, as it was confirmed."""
+
     cluster: ClusterRow
     tenants: list[str]
     freezes: list[HoldRow]
     operations: list[OperationRow]
+    installed: StackRelease | None
+    stack: StackRow | None
 
 
 def record_new(
@@ -78,4 +84,6 @@ def show(conn: Connection, cluster_id: str) -> ClusterDetail:
         tenants=cluster.tenants_on(conn, row.id),
         freezes=hold.freezes(conn, hold.scopes(row.id)),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
+        installed=stack.installed(conn),
+        stack=stack.get(conn, row.id),
     )

@@ -35,17 +35,18 @@ from controlplane.domain.pool import (
 )
 from controlplane.services import clusters
 from controlplane.services.clusters import ENGINE_VERSION
-from controlplane.store import audit, cluster, job, pool, report
+from controlplane.store import audit, cluster, job, pool, report, stack
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.pool import PooledCluster
 from controlplane.store.registry import Connection
 from controlplane.store.report import About
+from controlplane.store.stack import StackRelease
 
 ACTOR = "pool"
 REFILL_DELAY = 30.0
 REPORT_EVERY = 60.0
 DigestOf = Callable[[ClusterRow], str]
-"""The digest that a cluster's stack would have if it were applied now."""
+"""The digest that a cluster's stack would have if it were applied now, by the release that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +140,14 @@ class _Status:
 
 def _observed(conn: Connection, catalogue: Catalogue, digest_of: DigestOf) -> _Status:
     classes = classes_of(catalogue, engine_version=ENGINE_VERSION)
-    clusters = [_pool_cluster(found, digest_of) for found in pool.clusters(conn)]
+    newest = stack.installed(conn)
+    clusters = [_pool_cluster(found, digest_of, newest) for found in pool.clusters(conn)]
     return _Status(classes, clusters, pool.settled(conn))
 
 
-def _pool_cluster(row: PooledCluster, digest_of: DigestOf) -> PoolCluster:
+def _pool_cluster(row: PooledCluster, digest_of: DigestOf, newest: StackRelease | None) -> PoolCluster:
     old_stack = row.stack_digest is not None and row.stack_digest != digest_of(row)
+    old_stack |= newest is not None and row.release not in (None, newest.digest)
     return PoolCluster(
         id=row.id,
         cluster_class=row.cluster_class,

@@ -1,5 +1,5 @@
-"""What becomes due by itself: periodic observations, the end of a grace, of a trial, of a hold, a key
-that nothing needs any more.
+"""What becomes due by itself: periodic observations, looks at clusters in use, the end of a grace, of a
+trial, of a hold, a key that nothing needs any more.
 
 What is found is only recorded, at most `limit` of each.
 """
@@ -9,13 +9,20 @@ from __future__ import annotations
 from controlplane.domain.catalogue import Catalogue
 from controlplane.domain.job import CLOCK, JobKind
 from controlplane.services import billing
-from controlplane.store import data_copy, hold, job, tenant
+from controlplane.store import cluster, data_copy, hold, job, tenant
 from controlplane.store.registry import Connection
+
+LOOK_EVERY = 86_400.0
+"""Seconds between two looks at a cluster in use. Each is a Terraform plan, some ten seconds of CPU."""
+LOOKS_AT_ONCE = 4
+"""That wait at most: what else is routine waits behind those that came before it."""
 
 
 def run(conn: Connection, catalogue: Catalogue, *, zone: str, limit: int) -> int:
     """How many tenants are to be looked at. `zone`: of the platform."""
     with conn.transaction():
+        looks = cluster.due_for_look(conn, every=LOOK_EVERY, at_most=LOOKS_AT_ONCE)
+        job.ensure_all(conn, JobKind.CLUSTER, looks)
         observations = tenant.due_for_observation(conn, limit=limit)
         job.ensure_all(conn, JobKind.TENANT, observations)
         tenant.notify_trials(conn, limit=limit)

@@ -143,6 +143,11 @@ class TerraformSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StackSettings(TerraformSettings, RegistrySettings):
+    """What publishing a release of the Terraform stacks takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CertificateSettings(Settings):
     certificate_key: tuple[str, bytes] | None = _from(read.certificate_key, default=None, secret=True)
     """Signs deletion certificates; without it they are not signed."""

@@ -15,7 +15,9 @@ from controlplane.store.registry import Connection, column, exists, one, select
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
-    """`used`: slots that hold a placement; `ever_used`: one ever did, whatever became of it."""
+    """`used`: slots that hold a placement; `ever_used`: one ever did, whatever became of it. `release`: of
+    the Terraform stacks, the one that it and the placements on it are applied with; None until its first
+    apply. `upgraded_from`: the one before, as long as an upgrade is not over."""
 
     id: str
     cluster_class: str
@@ -35,6 +37,8 @@ class ClusterRow:
     created_at: datetime
     destroyed_at: datetime | None
     keeps_key: bool
+    release: str | None
+    upgraded_from: str | None
 
     @property
     def ready(self) -> bool:
@@ -121,6 +125,50 @@ def set_spec(conn: Connection, cluster_id: str, spec: ClusterSpec) -> bool:
     )
 
 
+def name_release(conn: Connection, cluster_id: str, release: str) -> str:
+    """Of a cluster that names none, for good; the one that it names now."""
+    row = conn.execute(
+        "UPDATE cluster SET release = coalesce(release, %s) WHERE id = %s RETURNING release",
+        [release, cluster_id],
+    ).fetchone()
+    return str(one(row, f"cluster {cluster_id}")["release"])
+
+
+def upgrade(conn: Connection, cluster_id: str, release: str) -> None:
+    """Name another release than before; over once its spec of this generation is reality."""
+    conn.execute(
+        "UPDATE cluster SET upgraded_from = release, release = %s, generation = generation + 1 WHERE id = %s",
+        [release, cluster_id],
+    )
+
+
+def upgraded_meanwhile(conn: Connection, *, other_than: str) -> str | None:
+    """Another cluster whose upgrade is not over. To the end of the transaction nobody else begins one."""
+    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('cluster-upgrade', 0))")
+    found = column(
+        conn,
+        "SELECT id FROM cluster WHERE upgraded_from IS NOT NULL AND id <> %s AND destroyed_at IS NULL"
+        " ORDER BY id LIMIT 1",
+        [other_than],
+    )
+    return found[0] if found else None
+
+
+def due_for_look(conn: Connection, *, every: float, at_most: int) -> list[str]:
+    """Clusters in use that nobody has looked at for `every` seconds and that nothing is done about, the
+    oldest look first; no more than make `at_most` that wait for one."""
+    return column(
+        conn,
+        "SELECT id FROM cluster c WHERE used > 0 AND needs_attention IS NULL AND destroyed_at IS NULL"
+        " AND observed_at < clock_timestamp() - make_interval(secs => %s)"
+        " AND spec->>'lifecycle' = 'active' AND ready_at IS NOT NULL"
+        " AND NOT EXISTS (SELECT FROM job WHERE kind = 'cluster' AND subject = c.id)"
+        " ORDER BY observed_at LIMIT greatest(0, %s - (SELECT count(*) FROM job"
+        "  WHERE kind = 'cluster' AND state = 'waiting' AND cause_count = 0))",
+        [every, at_most],
+    )
+
+
 def set_status(conn: Connection, cluster_id: str, status: dict[str, Any]) -> None:
     conn.execute(
         "UPDATE cluster SET status = %s, observed_at = clock_timestamp() WHERE id = %s",
@@ -152,6 +200,7 @@ def mark_reconciled(conn: Connection, cluster_id: str, *, generation: int) -> bo
     return (
         conn.execute(
             "UPDATE cluster SET observed_generation = %(generation)s, needs_attention = NULL, runbook = NULL,"
+            " upgraded_from = NULL,"
             " ready_at = CASE WHEN spec->>'lifecycle' = 'active'"
             "  THEN coalesce(ready_at, clock_timestamp()) ELSE ready_at END"
             " WHERE id = %(id)s AND generation = %(generation)s",

@@ -31,8 +31,10 @@ def read(conn: Connection, *, since: datetime) -> Registry:
             "SELECT c.id, c.ready_at IS NOT NULL AS made, c.destroyed_at IS NOT NULL AS destroyed,"
             " c.keeps_key, c.spec ? 'origin' AS restored, r.tenant_id AS restored_for,"
             " c.spec ? 'origin' AND (r.id IS NULL OR r.copied_at IS NOT NULL"
-            "  OR r.phase IN ('reversible', 'confirmed', 'aborted')) AS left_over"
+            "  OR r.phase IN ('reversible', 'confirmed', 'aborted')) AS left_over,"
+            " ARRAY(SELECT change->>'address' FROM jsonb_array_elements(s.drift) AS change) AS drift"
             " FROM cluster c LEFT JOIN transfer r ON r.restored_cluster = c.id"
+            " LEFT JOIN stack s ON s.workspace = c.id"
         ).fetchall()
         hostnames = conn.execute(
             "SELECT host, tenant_id, provider_id IS NOT NULL AS registered FROM hostname"
@@ -58,7 +60,7 @@ def read(conn: Connection, *, since: datetime) -> Registry:
         },
         current={found.tenant_id: found for state, found in placed if state == "current"},
         placements=[found for _, found in placed],
-        clusters={row["id"]: ClusterEntry(**row) for row in clusters},
+        clusters={row["id"]: ClusterEntry(**row | {"drift": tuple(row["drift"])}) for row in clusters},
         hostnames={row["host"]: HostnameEntry(**row) for row in hostnames},
         routes={row["host"]: {**row["payload"], "epoch": row["epoch"]} for row in routes},
         busy=frozenset(row["resource_id"] for row in busy),

@@ -1,4 +1,5 @@
-"""Previews: what a pass over a tenant would do, worked out by a worker, changing nothing."""
+"""Previews: what a pass over a tenant, or the upgrade of a cluster, would do, worked out by a worker,
+changing nothing."""
 
 from __future__ import annotations
 
@@ -17,11 +18,12 @@ from controlplane.store.registry import Connection, one, select, transition
 
 @dataclass(frozen=True, slots=True)
 class PreviewRow:
-    """`steps`: [{name, target, reason}] in order; `changes`: [{address, action, destructive}] of the
-    Terraform plans; both None until it is done."""
+    """Of a tenant or of a cluster. `steps`: [{name, target, reason}] in order; `changes`: [{address, action,
+    destructive}] of the Terraform plans; both None until it is done."""
 
     id: int
-    tenant_id: str
+    tenant_id: str | None
+    cluster_id: str | None
     actor: str
     state: PreviewState
     steps: list[dict[str, Any]] | None
@@ -43,7 +45,19 @@ def request(
         "INSERT INTO preview (tenant_id, actor, state, transfer) VALUES (%s, %s, 'waiting', %s) RETURNING id",
         [tenant_id, actor, None if transfer is None else Jsonb(transfer)],
     ).fetchone()
-    preview_id = int(one(row)["id"])
+    return _asked_for(conn, int(one(row)["id"]), actor)
+
+
+def request_upgrade(conn: Connection, cluster_id: str, release: str, *, actor: str) -> int:
+    """`release`: of the stacks, to which it would be upgraded."""
+    row = conn.execute(
+        "INSERT INTO preview (cluster_id, release, actor, state) VALUES (%s, %s, %s, 'waiting') RETURNING id",
+        [cluster_id, release, actor],
+    ).fetchone()
+    return _asked_for(conn, int(one(row)["id"]), actor)
+
+
+def _asked_for(conn: Connection, preview_id: int, actor: str) -> int:
     job.ensure(conn, JobKind.PREVIEW, str(preview_id), reason="dry run", actor=actor)
     return preview_id
 
@@ -56,10 +70,13 @@ def get(conn: Connection, preview_id: int) -> PreviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """`transfer`: as asked for; None for an ordinary pass. `age`: seconds since it was."""
+    """`transfer`: as asked for; None for an ordinary pass. `release`: of the stacks, of an upgrade of the
+    cluster. `age`: seconds since it was."""
 
     id: int
-    tenant_id: str
+    tenant_id: str | None
+    cluster_id: str | None
+    release: str | None
     transfer: dict[str, str] | None
     age: float = field(metadata={"sql": "extract(epoch FROM clock_timestamp() - requested_at)::float8"})
 
@@ -103,25 +120,28 @@ def fail(conn: Connection, preview_id: int, *, error: str) -> None:
     )
 
 
-def waits_for(conn: Connection, tenant_id: str) -> str | None:
-    """What is at work on the tenant, and on its cluster where the tenant's own waits for that: a preview of
-    something that is changing would be wrong by the time it is read. None where nothing is."""
+def waits_for(conn: Connection, found: PreviewRow | Requested) -> str | None:
+    """What is at work on the cluster; or on the tenant, and on its cluster where the tenant's own waits for
+    that: a preview of something that is changing would be wrong by the time it is read. None where nothing
+    is."""
     rows = conn.execute(
         "SELECT o.id, o.kind, o.resource_id, s.seq, s.name FROM operation o LEFT JOIN LATERAL"
         "  (SELECT seq, name FROM step WHERE operation_id = o.id ORDER BY seq DESC LIMIT 1) s ON true"
         " WHERE (o.state = 'running' OR (o.state = 'waiting' AND o.attempts = 0))"
         "  AND (o.kind, o.resource_id) IN (VALUES ('tenant', %(tenant)s),"
-        "  ('cluster', (SELECT cluster_id FROM placement WHERE tenant_id = %(tenant)s"
-        "   AND state = 'current')))"
+        "  ('cluster', coalesce(%(cluster)s, (SELECT cluster_id FROM placement WHERE tenant_id = %(tenant)s"
+        "   AND state = 'current'))))"
         "  AND (o.kind = 'cluster' OR s.seq IS NOT NULL) ORDER BY o.id",
-        {"tenant": tenant_id},
+        {"tenant": found.tenant_id, "cluster": found.cluster_id},
     ).fetchall()
-    found = {row["kind"]: row for row in rows}
-    if "tenant" not in found:
+    at_work = {row["kind"]: row for row in rows}
+    if found.cluster_id is not None:
+        return _at_step(at_work["cluster"]) if "cluster" in at_work else None
+    if "tenant" not in at_work:
         return None
-    said = _at_step(found["tenant"])
-    if "cluster" in found:
-        said += f"; it waits for cluster {found['cluster']['resource_id']}: {_at_step(found['cluster'])}"
+    said = _at_step(at_work["tenant"])
+    if "cluster" in at_work:
+        said += f"; it waits for cluster {at_work['cluster']['resource_id']}: {_at_step(at_work['cluster'])}"
     return said
 
 

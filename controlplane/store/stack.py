@@ -1,4 +1,5 @@
-"""What Terraform last confirmed for a workspace, and the runs that may have left a lock behind."""
+"""The releases of the Terraform stacks, what Terraform last confirmed for a workspace, and the runs that may
+have left a lock behind."""
 
 from __future__ import annotations
 
@@ -9,13 +10,27 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.job import Job
-from controlplane.store.registry import Connection, one, select
+from controlplane.store.registry import Connection, column, one, select
 
 
 @dataclass(frozen=True, slots=True)
 class StackRow:
+    """`drift`: what Terraform would have changed at the last look, [{"address", "action"}]; None where there
+    was none since the last apply."""
+
     digest: str
     outputs: dict[str, Any]
+    drift: list[dict[str, str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StackRelease:
+    """A release of the stacks whose archive was published. `installed_at`: when a worker that carries it last
+    started; None where only a command has published it."""
+
+    digest: str
+    published_at: datetime
+    installed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,41 @@ class OpenRun:
     lock_id: str | None
 
 
+def record_release(conn: Connection, digest: str, *, installed: bool = False) -> None:
+    """Its archive is in the bucket. `installed`: a worker that carries it starts."""
+    conn.execute(
+        "INSERT INTO stack_release (digest, installed_at)"
+        " VALUES (%(digest)s, CASE WHEN %(installed)s THEN clock_timestamp() END)"
+        " ON CONFLICT (digest) DO UPDATE SET installed_at = excluded.installed_at WHERE %(installed)s",
+        {"digest": digest, "installed": installed},
+    )
+
+
+def releases(conn: Connection, *, prefix: str = "", limit: int = 10) -> list[StackRelease]:
+    """Those whose digest begins so. First the *installed* one, which the worker carries that started last,
+    then those that were before; behind them what was published and never installed, the newest first."""
+    return select(
+        conn,
+        StackRelease,
+        "FROM stack_release WHERE starts_with(digest, %s)"
+        " ORDER BY installed_at DESC NULLS LAST, published_at DESC, digest LIMIT %s",
+        [prefix, limit],
+    ).fetchall()
+
+
+def installed(conn: Connection) -> StackRelease | None:
+    """None until a worker has published one."""
+    return next(iter(releases(conn, limit=1)), None)
+
+
+def named_releases(conn: Connection) -> list[str]:
+    """Those that clusters which are not destroyed are applied with."""
+    return column(
+        conn,
+        "SELECT DISTINCT release FROM cluster WHERE destroyed_at IS NULL AND release IS NOT NULL ORDER BY 1",
+    )
+
+
 def get(conn: Connection, workspace: str) -> StackRow | None:
     return select(conn, StackRow, "FROM stack WHERE workspace = %s", [workspace]).fetchone()
 
@@ -32,9 +82,14 @@ def get(conn: Connection, workspace: str) -> StackRow | None:
 def confirm(conn: Connection, workspace: str, *, digest: str, outputs: dict[str, Any]) -> None:
     conn.execute(
         "INSERT INTO stack (workspace, digest, outputs) VALUES (%s, %s, %s)"
-        " ON CONFLICT (workspace) DO UPDATE SET digest = excluded.digest, outputs = excluded.outputs",
+        " ON CONFLICT (workspace) DO UPDATE SET digest = excluded.digest, outputs = excluded.outputs,"
+        " drift = NULL",
         [workspace, digest, Jsonb(outputs)],
     )
+
+
+def note_drift(conn: Connection, workspace: str, drift: list[dict[str, str]]) -> None:
+    conn.execute("UPDATE stack SET drift = %s WHERE workspace = %s", [Jsonb(drift), workspace])
 
 
 def forget(conn: Connection, workspace: str) -> None:

@@ -20,12 +20,27 @@ class TenantGroup:
 
 @dataclass(frozen=True, slots=True)
 class ClusterCounts:
+    """`outdated`: those that name another release of the stacks than the installed one. `drifted`: those of
+    which the last look found something changed."""
+
     total: int = field(metadata={"sql": "count(*)"})
     ready: int = field(
         metadata={"sql": "count(*) FILTER (WHERE ready_at IS NOT NULL AND endpoint IS NOT NULL)"}
     )
     slots: int = field(metadata={"sql": "coalesce(sum(slots), 0)::bigint"})
     used_slots: int = field(metadata={"sql": "coalesce(sum(used), 0)::bigint"})
+    outdated: int = field(
+        metadata={
+            "sql": "count(*) FILTER (WHERE release <> (SELECT digest FROM stack_release"
+            " ORDER BY installed_at DESC NULLS LAST, published_at DESC, digest LIMIT 1))"
+        }
+    )
+    drifted: int = field(
+        metadata={
+            "sql": "count(*) FILTER (WHERE EXISTS (SELECT FROM stack WHERE workspace = cluster.id"
+            " AND jsonb_array_length(drift) > 0))"
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

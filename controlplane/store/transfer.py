@@ -277,6 +277,20 @@ def waiting_for(conn: Connection, cluster_id: str) -> list[str]:
     )
 
 
+def carried_over(conn: Connection, cluster_id: str) -> str | None:
+    """A tenant with a transfer from or to this cluster that is not cut over yet."""
+    found = column(
+        conn,
+        "SELECT t.tenant_id FROM transfer t WHERE t.finished_at IS NULL AND t.phase = ANY(%(phases)s)"
+        " AND (t.restored_cluster = %(cluster)s OR EXISTS (SELECT FROM placement p"
+        "   WHERE p.cluster_id = %(cluster)s AND p.state <> 'purged' AND (p.tenant_id = t.tenant_id"
+        "    OR t.kind = 'clone' AND p.tenant_id = (SELECT clone_of FROM tenant WHERE id = t.tenant_id))))"
+        " ORDER BY t.id LIMIT 1",
+        {"cluster": cluster_id, "phases": [phase.value for phase in TransferPhase if phase.before_cut]},
+    )
+    return found[0] if found else None
+
+
 def reason_to_end(conn: Connection, cluster_id: str) -> str | None:
     """Why this restored cluster is not needed any more, for the log of its deletion; None while it is."""
     row = select(conn, TransferRow, "FROM transfer WHERE restored_cluster = %s", [cluster_id]).fetchone()

@@ -3,15 +3,18 @@
 What matters about the real one under faults is kept. A run takes a lock and a killed one leaves it; the
 state is saved when an apply ends and not before, so a killed run leaves resources that no state knows;
 the next run breaks a lock of ours only, adopts by name, and refuses what would destroy. Every resource
-is a crash point of its own: "terraform.apply:<address>".
+is a crash point of its own: "terraform.apply:<address>". An archive holds what a module says beyond the
+variables, so a run that took another than the one it names makes other things.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,13 +22,21 @@ from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman,
 from controlplane.localcloud.fakes import aws, past
 from controlplane.localcloud.fakes.aws import FakeAccount
 from controlplane.localcloud.fakes.world import World
-from controlplane.workers.providers.ports import Credential, PlannedChange, ResourceEvent, StackRun
+from controlplane.workers.providers.ports import (
+    Credential,
+    Found,
+    PlannedChange,
+    Publication,
+    ResourceEvent,
+    StackRun,
+)
 from controlplane.workers.providers.terraform import guard, locks
 from controlplane.workers.providers.terraform.inventory import ClusterInventory, TenantInventory
 from controlplane.workers.providers.terraform.state import Lock
 
 STATE = "terraform-state"
 LOCK = "terraform-lock"
+ARCHIVE = "terraform-archive"
 FAILING = "terraform-failing"
 OWNER = locks.lock_owner()
 
@@ -44,9 +55,14 @@ class Thing:
 
 
 class FakeTerraform:
-    def __init__(self, world: World, *, latency: float = 0.0) -> None:
-        """`latency`: seconds that each resource takes."""
+    def __init__(
+        self, world: World, *, latency: float = 0.0, module: Mapping[str, Any] | None = None
+    ) -> None:
+        """`latency`: seconds that each resource takes. `module`: what the stacks that this worker carries say
+        beside the variables, by address: further settings, or None for what they do not have."""
         self.world = world
+        self._module = dict(module or {})
+        self.release = _digest(self._module)
         self._account = FakeAccount(world)
         self._latency = latency
 
@@ -77,10 +93,30 @@ class FakeTerraform:
             if not (self._account.get(kind, name) or {}).get("deleting")
         )
 
+    def damage(self, release: str, *, lose: bool = False) -> None:
+        """Somebody writes over the archive of this release, or deletes it."""
+        if lose:
+            self.world.drop(ARCHIVE, release)
+        else:
+            self.world.put(ARCHIVE, release, {"damaged": True})
+
+    def applied(self, stack: str, workspace: str) -> str | None:
+        """The release that the state was last made by."""
+        state = self.world.get(STATE, f"{stack}/{workspace}") or {}
+        return state.get("release")
+
     # ---------------------------------------------------------------------------------------- port
 
+    def publish(self, *, dry_run: bool = False) -> Publication:
+        kept = self.world.get(ARCHIVE, self.release)
+        found = Found.ABSENT if kept is None else Found.PRESENT if kept == self._module else Found.DAMAGED
+        if not dry_run and found is not Found.PRESENT:
+            with self.world.call("terraform.publish"):
+                self.world.put(ARCHIVE, self.release, self._module)
+        return Publication(self.release, _place(self.release), len(json.dumps(self._module)), found)
+
     def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
-        things, outputs = _stack(run)
+        things, outputs = self._unpack(run)
         with self.world.call("terraform.recover"):
             self._unlock(run, on_event)
         guard.check(self._changes(run, things), run.approved)
@@ -93,7 +129,8 @@ class FakeTerraform:
                 self._bring(run, thing, state, on_event)
             for address in [a for a in state["things"] if a not in {t.address for t in things}]:
                 self._account.delete(*state["things"].pop(address))
-            state["outputs"] = outputs
+            state |= {"outputs": outputs, "release": run.release}
+            state["module"] = self.world.get(ARCHIVE, run.release)
             self._save(run, state, lock_id)
         except ControlPlaneError:
             self._save(run, state, lock_id)
@@ -101,7 +138,7 @@ class FakeTerraform:
         return outputs
 
     def plan(self, run: StackRun) -> list[PlannedChange]:
-        things, _outputs = _stack(run)
+        things, _outputs = self._unpack(run)
         lock = self._lock(run)
         if lock is not None:
             raise locks.in_the_way(lock, run.workspace, now=datetime.now(UTC))
@@ -109,7 +146,7 @@ class FakeTerraform:
             return self._changes(run, things)
 
     def destroy(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> None:
-        things, _outputs = _stack(run)
+        things, _outputs = self._unpack(run)
         self._unlock(run, on_event)
         found = [(thing, self._account.get(thing.kind, thing.name)) for thing in things]
         existing = [thing for thing, it in found if it is not None and not it.get("deleting")]
@@ -140,6 +177,24 @@ class FakeTerraform:
         return "1.11.4"
 
     # -------------------------------------------------------------------------------------- inside
+
+    def _unpack(self, run: StackRun) -> tuple[list[Thing], dict[str, Any]]:
+        module = self.world.get(ARCHIVE, run.release)
+        if module is None or _digest(module) != run.release:
+            raise NeedsHuman(
+                f"release {run.release} of the stacks, to run {run.stack!r} with, is"
+                f" {'missing' if module is None else 'damaged'}: expected it at {_place(run.release)}",
+                runbook="stack-release",
+            )
+        things, outputs = _stack(run)
+        before = self._state(run)["module"]
+        there = []
+        for thing in things:
+            settings = module.get(thing.address, {})
+            if settings is not None:
+                unset = dict.fromkeys(before.get(thing.address) or ())
+                there.append(replace(thing, values=thing.values | unset | settings))
+        return there, outputs
 
     def _changes(self, run: StackRun, things: list[Thing]) -> list[PlannedChange]:
         state = self._state(run)
@@ -331,5 +386,13 @@ def _key(run: StackRun) -> str:
     return f"{run.stack}/{run.workspace}"
 
 
+def _digest(module: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(module, sort_keys=True).encode()).hexdigest()
+
+
+def _place(release: str) -> str:
+    return f"s3://terraform-states/releases/{release}.tar"
+
+
 def _empty() -> dict[str, Any]:
-    return {"things": {}, "outputs": {}}
+    return {"things": {}, "outputs": {}, "module": {}}

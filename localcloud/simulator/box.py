@@ -120,7 +120,6 @@ class Box:
             ),
             migrations=migrations,
             release=load(migrations)[-1].number,
-            stacks={"cluster": "simulated", "tenant": "simulated"},
             holder=holder,
             lock_owner=OWNER,
             notify=lambda _lane: None,

@@ -21,7 +21,7 @@ from controlplane.store.report import About
 from controlplane.workers.engine.stacks import cluster_addresses, cluster_variables
 from controlplane.workers.providers.terraform.inventory import AwsAccount, ClusterInventory
 from controlplane.workers.schedule import warm_pool
-from tests.harness.engine import Harness
+from tests.harness.engine import NEWER, Harness
 from tests.harness.work import do_one, is_due, work_once
 
 CLUSTER = ClusterInventory.cluster
@@ -285,7 +285,7 @@ def test_a_cluster_made_by_an_older_stack_is_replaced_while_it_is_empty(warm: Ha
     home = pay(warm, 1)
     warm.work()
     (old,) = free(warm)
-    warm.ctx = replace(warm.ctx, stacks={**warm.ctx.stacks, "cluster": "s2"})
+    warm.carry(NEWER)
     warm.work()
     assert free(warm) == [old]  # young: it may be another release's
     age(warm, old, hours=1)

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def converge(terraform: TerraformRunner, run: StackRun) -> Events:
         started = datetime.now(UTC)
         try:
             terraform.apply(
-                StackRun(run.stack, run.workspace, run.variables, tuple(prior)),
+                replace(run, prior_runs=tuple(prior)),
                 on_event=events,
                 stopped=never,
             )
@@ -197,7 +198,7 @@ def providers() -> list[int]:
 def test_a_disk_that_is_full(fixture: RealFixture, terraform: TerraformRunner) -> None:
     """Terraform may write no file beyond a few bytes: neither its plan nor its own output."""
     run = tenant_run(fixture)
-    terraform.prepare(["tenant"])
+    terraform.prepare(run.release)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))

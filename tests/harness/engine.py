@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ from controlplane.localcloud.fakes.moves import (
     STREAM,
 )
 from controlplane.localcloud.fakes.providers import providers
-from controlplane.localcloud.fakes.terraform import OWNER
+from controlplane.localcloud.fakes.terraform import OWNER, FakeTerraform
 from controlplane.localcloud.fakes.world import World
 from controlplane.services import billing
-from controlplane.store import cluster, contract, placement, tenant
+from controlplane.store import cluster, contract, placement, stack, tenant
 from controlplane.store.registry import Registry, one
 from controlplane.workers.engine.context import (
     Context,
@@ -47,6 +47,7 @@ from controlplane.workers.engine.record import endpoint_of
 from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential
+from controlplane.workers.providers.terraform.inventory import ClusterInventory
 from controlplane.workers.schedule.duties import DUTIES
 from tests import builders
 from tests.harness.work import ASKED_FOR, work_once
@@ -80,6 +81,8 @@ connection_limit = 50
 custom_domains = 3
 retention_days = 30
 """
+NEWER = {ClusterInventory.cluster: {"copy_tags": True}}
+"""What stacks say in which a setting of the cluster is new."""
 LIVING_CLUSTERS = "SELECT id FROM cluster WHERE spec->>'lifecycle' = 'active'"
 CERTIFICATE_KEY = CertificateKey("c1", b"s" * 32)
 _numbers = itertools.count(1)
@@ -128,7 +131,6 @@ class Harness:
             ),
             migrations=migrations,
             release=load(migrations)[-1].number,
-            stacks={"cluster": "s1", "tenant": "s1"},
             holder=holder,
             heartbeat=self._heartbeats[0],
             lock_owner=OWNER,
@@ -152,6 +154,17 @@ class Harness:
         )
         self._heartbeats.append(heartbeat)
         return replace(self.ctx, holder=holder, heartbeat=heartbeat)
+
+    def carry(self, module: Mapping[str, Any], *, installed: bool = True) -> FakeTerraform:
+        """From now on the worker carries other stacks (see `FakeTerraform`). `installed`: it has started, and
+        so published them."""
+        self.terraform = FakeTerraform(self.world, module=module)
+        self.ctx = replace(self.ctx, providers=replace(self.ctx.providers, terraform=self.terraform))
+        if installed:
+            self.terraform.publish()
+            with self.ctx.registry.connection() as conn:
+                stack.record_release(conn, self.terraform.release, installed=True)
+        return self.terraform
 
     # ------------------------------------------------------------------------------- the customer
 

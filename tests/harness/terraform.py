@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import secrets
+import shutil
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +19,8 @@ from controlplane.localcloud.fakes.terraform import FakeTerraform
 from controlplane.localcloud.fakes.world import World
 from controlplane.localcloud.terraform_mirror import terraform_environment
 from controlplane.workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
-from controlplane.workers.providers.terraform import TerraformRunner
+from controlplane.workers.providers.terraform import TerraformRunner, archive
+from controlplane.workers.providers.terraform.inventory import TenantInventory
 from controlplane.workers.providers.terraform.state import StateBucket
 
 ROOT = Path(__file__).parents[2] / "terraform"
@@ -45,6 +48,14 @@ class Fixture(Protocol):
         """Somebody else's role under the tenant's name."""
         ...
 
+    def newer(self) -> Terraform:
+        """A worker that carries a release of its own: in it the application's secret says something new."""
+        ...
+
+    def damage(self, release: str, *, lose: bool) -> None:
+        """Write over the archive of this release, or delete it. No worker has unpacked it yet."""
+        ...
+
 
 def new_id(prefix: str) -> str:
     return prefix + base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
@@ -65,7 +76,7 @@ def tenant_run(fixture: Fixture, tenant_id: str | None = None, **changes: Any) -
         "operation_id": "first",
         "environment": "test",
     }
-    return StackRun("tenant", f"{tenant_id}-1", variables | changes)
+    return StackRun("tenant", f"{tenant_id}-1", published(fixture), variables | changes)
 
 
 def cluster_run(fixture: Fixture, cluster_id: str | None = None, **changes: Any) -> StackRun:
@@ -88,7 +99,12 @@ def cluster_run(fixture: Fixture, cluster_id: str | None = None, **changes: Any)
         "isolation": "dedicated",
         "environment": "test",
     }
-    return StackRun("cluster", cluster_id, variables | changes)
+    return StackRun("cluster", cluster_id, published(fixture), variables | changes)
+
+
+def published(fixture: Fixture) -> str:
+    """The release that the fixture's Terraform carries, in its bucket."""
+    return fixture.terraform.publish().digest
 
 
 def again(
@@ -96,7 +112,8 @@ def again(
 ) -> StackRun:
     """The same stack for a later operation."""
     variables = {**run.variables, "operation_id": "second", **changes}
-    return StackRun(run.stack, run.workspace, variables, () if prior is None else (prior,), approved)
+    prior_runs = () if prior is None else (prior,)
+    return replace(run, variables=variables, prior_runs=prior_runs, approved=approved)
 
 
 class Events(list[ResourceEvent]):
@@ -144,6 +161,12 @@ class FakeFixture:
     def plant_stranger(self, run: StackRun) -> None:
         self.world.put("aws-role", run.variables["placement_key"], {"environment": "somebody-else"})
 
+    def newer(self) -> Terraform:
+        return FakeTerraform(self.world, module={TenantInventory.app_secret: {"about": new_id("")}})
+
+    def damage(self, release: str, *, lose: bool) -> None:
+        self.fake.damage(release, lose=lose)
+
 
 class RealFixture:
     """`work_dir` may be shared by many fixtures: the stacks are initialised once for all of them."""
@@ -154,10 +177,12 @@ class RealFixture:
         self.terraform: Terraform = self.runner()
         self._platform = self._make_platform()
 
-    def runner(self, *, work_dir: Path | None = None, bucket: str = BUCKET) -> TerraformRunner:
+    def runner(
+        self, *, work_dir: Path | None = None, bucket: str = BUCKET, carries: Path = ROOT
+    ) -> TerraformRunner:
         return TerraformRunner(
             binary="terraform",
-            stacks_dir=ROOT / "stacks",
+            stacks_dir=carries / "stacks",
             work_dir=work_dir or self.work_dir / "work",
             state_bucket=bucket,
             region=REGION,
@@ -189,6 +214,21 @@ class RealFixture:
         boto3.client("iam").create_role(
             RoleName=run.variables["placement_key"], AssumeRolePolicyDocument="{}"
         )
+
+    def newer(self) -> Terraform:
+        carries = Path(shutil.copytree(ROOT, self.work_dir / new_id("newer-")))
+        module = carries / "modules" / "tenant" / "main.tf"
+        text = module.read_text()
+        about = "The application's database login of"
+        assert about in text
+        module.write_text(text.replace(about, f"{about} {new_id('')}"))
+        return self.runner(carries=carries)
+
+    def damage(self, release: str, *, lose: bool) -> None:
+        if lose:
+            self.s3.delete_object(Bucket=BUCKET, Key=archive.key_of(release))
+        else:
+            self.s3.put_object(Bucket=BUCKET, Key=archive.key_of(release), Body=b"something else")
 
     def _make_platform(self) -> dict[str, Any]:
         """Once an account; a second fixture finds what the first one made."""

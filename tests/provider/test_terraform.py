@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
-from controlplane.workers.providers.ports import PriorRun
+from controlplane.workers.providers.ports import Found, PriorRun
 from controlplane.workers.providers.terraform import lock_owner
 from controlplane.workers.providers.terraform.inventory import TenantInventory
 from tests.harness.terraform import (
@@ -167,3 +169,74 @@ def test_a_variable_that_is_missing_is_named(fixture: Fixture) -> None:
 
 def test_the_version_is_known(fixture: Fixture) -> None:
     assert fixture.terraform.version().count(".") == 2
+
+
+# ------------------------------------------------------------------------------- releases of the stacks
+
+
+def test_a_release_is_published_once(fixture: Fixture) -> None:
+    newer = fixture.newer()
+    only_looked = newer.publish(dry_run=True)
+    first, second = newer.publish(), newer.publish()
+    assert [p.found for p in (only_looked, first, second)] == [Found.ABSENT, Found.ABSENT, Found.PRESENT]
+    assert {p.digest for p in (only_looked, first, second)} == {newer.release}
+    assert {p.place for p in (only_looked, first, second)} == {
+        f"s3://terraform-states/releases/{newer.release}.tar"
+    }
+    assert first.size == second.size > 0
+    assert newer.release != fixture.terraform.release
+
+
+def test_a_worker_with_newer_files_runs_the_release_that_is_named(fixture: Fixture) -> None:
+    run = tenant_run(fixture)
+    outputs = apply(fixture, run)
+    newer = fixture.newer()
+    newer.publish()
+    assert newer.plan(again(run)) == []
+    quiet = Events()
+    assert newer.apply(again(run), on_event=quiet, stopped=never) == outputs
+    assert quiet.of("planned") == quiet.of("done") == []
+    named = replace(again(run), release=newer.release)
+    change = [(TenantInventory.app_secret, "update", False)]
+    # and a worker with older files runs the newer one, where that is named
+    assert [(c.address, c.action, c.destructive) for c in fixture.terraform.plan(named)] == change
+    fixture.terraform.apply(named, on_event=Events(), stopped=never)
+    assert newer.plan(named) == []
+    assert [(c.address, c.action, c.destructive) for c in newer.plan(again(run))] == change
+    newer.destroy(again(run, approved=frozenset(ADDRESSES)), on_event=Events(), stopped=never)
+    assert {c.action for c in fixture.terraform.plan(again(run)) if c.address == TenantInventory.role} == {
+        "create"
+    }
+
+
+@pytest.mark.parametrize("lose", [True, False], ids=["missing", "damaged"])
+def test_an_archive_that_is_not_there_stops_every_run_and_is_published_again(
+    fixture: Fixture, lose: bool
+) -> None:
+    newer = fixture.newer()
+    newer.publish()
+    fixture.damage(newer.release, lose=lose)
+    run = replace(tenant_run(fixture), release=newer.release)
+    for attempt in (
+        lambda: newer.plan(run),
+        lambda: newer.apply(run, on_event=Events(), stopped=never),
+        lambda: newer.destroy(run, on_event=Events(), stopped=never),
+    ):
+        with pytest.raises(NeedsHuman) as parked:
+            attempt()
+        assert parked.value.runbook == "stack-release"
+        assert f"release {newer.release}" in str(parked.value)
+        assert "'tenant'" in str(parked.value)
+        assert f"is {'missing' if lose else 'damaged'}" in str(parked.value)
+        assert f"s3://terraform-states/releases/{newer.release}.tar" in str(parked.value)
+    assert newer.publish().found is (Found.ABSENT if lose else Found.DAMAGED)
+    assert newer.publish().found is Found.PRESENT
+    assert {change.action for change in newer.plan(run)} == {"create"}
+
+
+def test_many_that_publish_at_once_leave_one_whole_archive(fixture: Fixture) -> None:
+    newer = fixture.newer()
+    with ThreadPoolExecutor(8) as pool:
+        found = [p.found for p in pool.map(lambda _: newer.publish(), range(8))]
+    assert set(found) <= {Found.ABSENT, Found.PRESENT}
+    assert newer.publish().found is Found.PRESENT

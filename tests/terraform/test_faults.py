@@ -178,7 +178,7 @@ fixture = RealFixture(Path(sys.argv[1]))
 def on_event(event):
     print(event.kind, event.address, flush=True)
 variables = json.loads(sys.argv[2])
-run = StackRun("cluster", variables["cluster_id"], variables)
+run = StackRun("cluster", variables["cluster_id"], fixture.terraform.release, variables)
 fixture.terraform.apply(run, on_event=on_event, stopped=lambda: False)
 """
 
@@ -223,6 +223,7 @@ def test_a_state_that_could_not_be_saved_is_pushed_by_the_next_run(fixture: Real
     fixture.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
     run = cluster_run(fixture)
     terraform = fixture.runner(bucket=bucket)
+    terraform.publish()
 
     def lose_the_bucket() -> None:
         for found in fixture.s3.list_objects_v2(Bucket=bucket).get("Contents", []):

@@ -23,6 +23,7 @@ from tests.harness.terraform import (
     RealFixture,
     cluster_run,
     never,
+    published,
 )
 
 SPEC = ClusterSpec(ClusterLifecycle.ACTIVE, Isolation.DEDICATED, "17.5", 0.0, 4.0, 600, 7, 1)
@@ -35,7 +36,10 @@ def fixture(aws: AwsEmulator, tmp_path: Path) -> RealFixture:
 
 def row(cluster_id: str) -> ClusterRow:
     unknown: dict[str, Any] = dict.fromkeys(
-        ("status", "observed_at", "hardened_at", "endpoint", "needs_attention", "runbook", "destroyed_at")
+        (
+            *("status", "observed_at", "hardened_at", "endpoint", "needs_attention", "runbook"),
+            *("destroyed_at", "release", "upgraded_from"),
+        )
     )
     now = datetime.now(UTC)
     return ClusterRow(
@@ -72,7 +76,8 @@ def test_a_warm_cluster_is_destroyed_whole_without_a_snapshot(fixture: RealFixtu
     made = row(name)
 
     def run(of: ClusterRow, **more: Any) -> StackRun:
-        return StackRun("cluster", name, cluster_variables(platform, of) | {"operation_id": "1"}, **more)
+        variables = cluster_variables(platform, of) | {"operation_id": "1"}
+        return StackRun("cluster", name, published(fixture), variables, **more)
 
     fixture.terraform.apply(run(made), on_event=Events(), stopped=never)
     rds = boto3.client("rds")

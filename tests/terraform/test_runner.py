@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controlplane.domain.errors import NeedsHuman, Retryable
-from controlplane.workers.providers.terraform import TerraformRunner
+from controlplane.workers.providers.ports import StackRun
+from controlplane.workers.providers.terraform import TerraformRunner, archive
 from controlplane.workers.providers.terraform.commands import Commands
+from controlplane.workers.providers.terraform.state import StateBucket
 from tests.harness.terraform import (
     ROOT,
     Events,
@@ -30,6 +33,14 @@ def runner(work_dir: Path, binary: str, **environment: str) -> TerraformRunner:
         region="eu-central-1",
         environment={"PATH": "/usr/bin:/bin", "HOME": "/nowhere"} | environment,
     )
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> StackRun:
+    """Of the installed release, whose archive the bucket gives."""
+    carried = archive.pack(ROOT)
+    monkeypatch.setattr(StateBucket, "read", lambda _bucket, _key: carried.body)
+    return replace(tenant_run(FakeFixture()), release=carried.digest)
 
 
 def script(folder: Path, body: str) -> str:
@@ -54,19 +65,19 @@ def test_a_missing_binary_is_named(tmp_path: Path) -> None:
     assert missing.value.runbook == "terraform-configuration"
 
 
-def test_an_unusable_work_folder_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_an_unusable_work_folder_is_an_error_of_ours(tmp_path: Path, run: StackRun) -> None:
     (tmp_path / "work").write_text("a file")
     binary = script(tmp_path, "")
     with pytest.raises(Retryable, match="work folder"):
-        runner(tmp_path / "work", binary).apply(tenant_run(FakeFixture()), on_event=Events(), stopped=never)
+        runner(tmp_path / "work", binary).apply(run, on_event=Events(), stopped=never)
 
 
-def test_a_failing_init_says_why_and_is_tried_again_next_time(tmp_path: Path) -> None:
+def test_a_failing_init_says_why_and_is_tried_again_next_time(tmp_path: Path, run: StackRun) -> None:
     body = "sys.stderr.write('│ Error: Failed to query available provider packages\\n'); sys.exit(1)"
     broken = runner(tmp_path / "work", script(tmp_path, body))
     for _ in range(2):
         with pytest.raises(NeedsHuman, match="terraform init: Failed to query"):
-            broken.apply(tenant_run(FakeFixture()), on_event=Events(), stopped=never)
+            broken.apply(run, on_event=Events(), stopped=never)
 
 
 # --------------------------------------------------------------------------------- command lines

@@ -38,7 +38,7 @@ from controlplane.workers.providers.cloudflare_hostnames import CloudflareHostna
 from controlplane.workers.providers.databases.migrations import load
 from controlplane.workers.providers.real import STACKS
 from controlplane.workers.providers.stripe_billing import StripeBilling
-from controlplane.workers.runtime.wiring import stack_versions
+from controlplane.workers.runtime.wiring import stack_release
 
 LIMIT = 5.0  # seconds for each check
 PATIENCE = 4.0  # seconds for one call inside it, so that its own error is heard
@@ -196,8 +196,7 @@ def _secrets(settings: WorkerSettings) -> str:
 
 
 def _stacks(_: object = None) -> str:
-    found = stack_versions()
-    return f"{', '.join(f'{stack} {digest}' for stack, digest in found.items())} ({STACKS})"
+    return f"release {stack_release()[:12]} ({STACKS})"
 
 
 def _terraform(settings: WorkerSettings) -> str:

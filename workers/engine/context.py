@@ -56,10 +56,9 @@ class Context:
     """`migrations`: the folder of the tenant application's numbered SQL, `release` its newest number:
     they decide until the first release is registered, and the registry from then on. `release` is None
     where the folder is the project of another tool.
-    `stacks`: the digest of each Terraform stack's files by name. `holder`: the name under which this
-    process holds its jobs, which `heartbeat` keeps; `lock_owner`: the one that Terraform writes into its
-    locks. `certificate_key`: signs deletion certificates; without it they are not signed. `webhook_sink`:
-    where the notifications go."""
+    `holder`: the name under which this process holds its jobs, which `heartbeat` keeps; `lock_owner`: the one
+    that Terraform writes into its locks. `certificate_key`: signs deletion certificates; without it they are
+    not signed. `webhook_sink`: where the notifications go."""
 
     registry: Registry
     providers: ports.Providers
@@ -67,7 +66,6 @@ class Context:
     platform: Platform
     migrations: Path
     release: str | None
-    stacks: dict[str, str]
     holder: str
     lock_owner: str
     notify: Notify

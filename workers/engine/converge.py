@@ -23,13 +23,13 @@ from controlplane.domain.planner import TenantGoal, plan_cluster, plan_tenant
 from controlplane.domain.status import ClusterStatus, TenantStatus
 from controlplane.domain.steps import Step, StepState
 from controlplane.domain.tenant import Lifecycle
-from controlplane.store import cluster, history, job, record, step, tenant, transfer
+from controlplane.store import cluster, history, job, record, stack, step, tenant, transfer
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.goal import cluster_goal, tenant_goal
 from controlplane.workers.engine.heartbeat import Hold
-from controlplane.workers.engine.observe import observe_cluster, observe_tenant, status_of
+from controlplane.workers.engine.observe import cluster_drift, observe_cluster, observe_tenant, status_of
 from controlplane.workers.engine.record import TenantRecord, load_tenant
 from controlplane.workers.engine.step_context import ClusterWork, TenantWork
 from controlplane.workers.steps.registry import (
@@ -81,10 +81,11 @@ def converge_cluster(ctx: Context, hold: Hold) -> None:
             known = record.of_cluster(conn, hold.job.subject)
         row: ClusterRow = known["c"]
         status = observe_cluster(ctx, row, known["stack"])
-        goal = cluster_goal(ctx.platform, row, ctx.stacks["cluster"], key=known["kept"].snapshot)
+        goal = cluster_goal(ctx.platform, row, key=known["kept"].snapshot)
         steps = plan_cluster(goal, status)
         if not steps:
-            if _mark_cluster_reconciled(hold, row, status):
+            drift = cluster_drift(ctx, row) if hold.job.reason == PERIODIC_OBSERVATION else None
+            if _mark_cluster_reconciled(hold, row, status, drift):
                 return
             continue
         if not _take(ClusterWork(ctx, hold, steps[0], row, goal), _act_for_cluster, taken):
@@ -144,8 +145,7 @@ def plan_for_tenant(ctx: Context, tenant_id: str) -> tuple[TenantRecord, list[St
 
 
 def _goal(ctx: Context, known: TenantRecord, status: TenantStatus) -> TenantGoal:
-    release = known.row.release or ctx.release
-    return tenant_goal(ctx.platform, known, status, release=release, stack_version=ctx.stacks["tenant"])
+    return tenant_goal(ctx.platform, known, status, release=known.row.release or ctx.release)
 
 
 def _act_for_tenant(work: TenantWork) -> None:
@@ -194,12 +194,20 @@ def _act_for_cluster(work: ClusterWork) -> None:
     CLUSTER_ACTS[work.step.name](work)
 
 
-def _mark_cluster_reconciled(hold: Hold, row: ClusterRow, status: ClusterStatus) -> bool:
+def _mark_cluster_reconciled(
+    hold: Hold, row: ClusterRow, status: ClusterStatus, drift: list[dict[str, str]] | None
+) -> bool:
+    """False where the spec has moved on. After an upgrade the stacks of the placements on it follow."""
     with hold.recording() as conn:
         cluster.set_status(conn, row.id, status.to_json())
+        if drift is not None:
+            stack.note_drift(conn, row.id, drift)
         reconciled = cluster.mark_reconciled(conn, row.id, generation=row.generation)
         if reconciled:
-            hold.finish(conn)
+            hold.finish(conn, recorded=history.worth_keeping(conn, hold.job))
             tenants = [*cluster.tenants_on(conn, row.id), *transfer.waiting_for(conn, row.id)]
             job.bring_forward(conn, JobKind.TENANT, tenants)
+            if row.upgraded_from is not None:
+                why, who = hold.job.reason, hold.job.actor
+                job.ensure_all(conn, JobKind.TENANT, cluster.tenants_on(conn, row.id), reason=why, actor=who)
     return reconciled

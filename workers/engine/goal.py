@@ -36,20 +36,19 @@ from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
 _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pending_blocked"})
 
 
-def cluster_goal(
-    platform: Platform, row: ClusterRow, stack_version: str, *, key: bool = False
-) -> ClusterGoal:
+def cluster_goal(platform: Platform, row: ClusterRow, *, key: bool = False) -> ClusterGoal:
     """`key`: a snapshot of it is kept."""
     return ClusterGoal(
         lifecycle=row.spec.lifecycle,
-        stack_digest=digest(cluster_variables(platform, row), stack_version),
+        stack_digest=digest(cluster_variables(platform, row), row.release),
         key=key,
     )
 
 
 def tenant_goal(
-    platform: Platform, record: TenantRecord, status: TenantStatus, *, release: str | None, stack_version: str
+    platform: Platform, record: TenantRecord, status: TenantStatus, *, release: str | None
 ) -> TenantGoal:
+    """`release`: of its schema."""
     row, spec = record.row, record.row.spec
     home = subdomain(row.slug, platform.zone)
     hosts = [home, *(h.host for h in status.hostnames if _serves(record, h))]
@@ -74,13 +73,10 @@ def tenant_goal(
             record.secondary,
             status.secondary,
             release=_secondary_release(record, status, release),
-            stack_version=stack_version,
         )
     return TenantGoal(
         lifecycle=spec.lifecycle,
-        stack_digest=""
-        if record.placement is None
-        else digest(tenant_variables(platform, record.placement), stack_version),
+        stack_digest=_stack_digest(platform, record, status),
         release=release,
         access_proof=_proof(record.placement, status.app.secret_version, release),
         routes=routes,
@@ -97,6 +93,16 @@ def tenant_goal(
         retention=_retention(record),
         residence=_residence(record),
     )
+
+
+def _stack_digest(platform: Platform, record: TenantRecord, status: TenantStatus) -> str:
+    """A placement's stack follows its cluster's: while that is being upgraded, what is confirmed stays."""
+    home = record.cluster
+    if record.placement is None or home is None:
+        return ""
+    if home.upgraded_from is not None and status.stack_digest is not None:
+        return status.stack_digest
+    return digest(tenant_variables(platform, record.placement), home.release)
 
 
 def _retention(record: TenantRecord) -> RetentionGoal | None:

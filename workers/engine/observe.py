@@ -2,7 +2,8 @@
 
 A look costs a few API calls and one or two database connections, no Terraform: whether a stack is as it
 should be is known from the digest that was confirmed at its last apply, as long as the things it made
-still answer. Databases are asked only where the cluster is ready.
+still answer. Only the daily look at a cluster in use makes a plan, to say what somebody has changed by hand.
+Databases are asked only where the cluster is ready.
 
 What was observed is carried from one step to the next. Each step says which parts of it it touches
 (`tenant_step(touches=…)`), and these are asked anew; all of it is after `LASTS` seconds, where something else
@@ -33,7 +34,8 @@ from controlplane.store.placement import Login
 from controlplane.store.stack import StackRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import TenantRecord, endpoint_of
-from controlplane.workers.providers.ports import ClusterEndpoint, Home, SecretDescription
+from controlplane.workers.engine.stacks import cluster_variables
+from controlplane.workers.providers.ports import ClusterEndpoint, Home, SecretDescription, StackRun
 
 LASTS = 30.0
 
@@ -48,6 +50,16 @@ def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -
         destroyed=row.destroyed_at is not None,
         keeps_key=row.keeps_key,
     )
+
+
+def cluster_drift(ctx: Context, row: ClusterRow) -> list[dict[str, str]] | None:
+    """What Terraform would change now, by the release that the row names; None where it names none yet."""
+    if row.release is None:
+        return None
+    variables = {**cluster_variables(ctx.platform, row), "operation_id": "look"}
+    run = StackRun(stack="cluster", workspace=row.id, release=row.release, variables=variables)
+    found = ctx.providers.terraform.plan(run)
+    return [{"address": change.address, "action": change.action} for change in found]
 
 
 @dataclass(frozen=True, slots=True)

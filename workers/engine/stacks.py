@@ -1,8 +1,11 @@
 """The variables of each Terraform stack, and the digest that says whether it was applied.
 
-Pure. The digest covers the variables and the stack's own files, so a new version of a module reaches
-every workspace at its next observation. The operation's id is a variable (it becomes a tag of what it
+Pure. The digest covers the variables and the release of the stacks that the cluster's row names, so a worker
+that carries other files applies nothing anew. The operation's id is a variable (it becomes a tag of what it
 creates) and no part of the digest: which operation asks must not make a difference.
+
+Variables are made by this code and read by archives of earlier releases. Terraform passes over one that an
+archive does not declare; one that it declares without a default must be given for as long as a row names it.
 """
 
 from __future__ import annotations
@@ -89,6 +92,7 @@ def tenant_variables(platform: Platform, placement: Placement) -> dict[str, Any]
     }
 
 
-def digest(variables: Mapping[str, Any], stack_version: str) -> str:
-    text = json.dumps([stack_version, variables], sort_keys=True, separators=(",", ":"))
+def digest(variables: Mapping[str, Any], release: str | None) -> str:
+    """`release`: None for a cluster that names none yet, which nothing was applied for."""
+    text = json.dumps([release, variables], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

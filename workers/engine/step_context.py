@@ -78,6 +78,13 @@ class TenantWork(Work):
         return self.record.placement
 
     @property
+    def cluster(self) -> ClusterRow:
+        """The placement's cluster."""
+        if self.record.cluster is None:
+            raise NeedsHuman(f"{self.record.row.id} has no placement", runbook="internal-error")
+        return self.record.cluster
+
+    @property
     def transfer(self) -> TransferRow:
         """The one that is not over."""
         if self.record.transfer is None:

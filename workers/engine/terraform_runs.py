@@ -2,16 +2,23 @@
 
 That a run is recorded first is what lets its successor break the lock it may leave behind: a lock that
 belongs to no recorded run of ours is never touched.
+
+A run is of the release of the stacks that the cluster's row names, whatever this worker carries (I13). A
+cluster that names none yet, because nothing was applied for it, gets the worker's own: first the archive is
+in the bucket, then the row names it, then Terraform starts. Of two workers that do so at once the first one
+names, and both run that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from controlplane.store import stack, step
+from controlplane.store import cluster, stack, step
+from controlplane.store.cluster import ClusterRow
 from controlplane.store.stack import OpenRun
+from controlplane.workers.engine.stacks import digest
 from controlplane.workers.engine.step_context import Work
 from controlplane.workers.providers.ports import PriorRun, ResourceEvent, StackRun
 
@@ -21,70 +28,71 @@ def apply_stack(
     name: str,
     workspace: str,
     variables: dict[str, Any],
-    digest: str,
+    home: ClusterRow,
     *,
     approved: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Its outputs. `digest`: what is confirmed by it. `approved`: the addresses that the guard lets go."""
-    prior, on_event = _begin(work, workspace)
-    outputs = work.ctx.providers.terraform.apply(
-        _run(work, name, workspace, variables, prior, approved=approved),
-        on_event=on_event,
-        stopped=work.hold.lost,
-    )
+    """Its outputs. `home`: the cluster that it makes, or whose placement. `approved`: the addresses that the
+    guard lets go."""
+    run, on_event = _begin(work, _run(work, name, workspace, variables, home), approved)
+    outputs = work.ctx.providers.terraform.apply(run, on_event=on_event, stopped=work.hold.lost)
     with work.recording() as conn:
-        stack.confirm(conn, workspace, digest=digest, outputs=outputs)
+        stack.confirm(conn, workspace, digest=digest(variables, run.release), outputs=outputs)
         stack.end_runs(conn, workspace)
     return outputs
 
 
 def destroy_stack(
-    work: Work, name: str, workspace: str, variables: dict[str, Any], *, approved: frozenset[str]
+    work: Work,
+    name: str,
+    workspace: str,
+    variables: dict[str, Any],
+    home: ClusterRow,
+    *,
+    approved: frozenset[str],
 ) -> None:
-    """`approved`: the addresses that the guard lets go (I6)."""
-    prior, on_event = _begin(work, workspace)
-    work.ctx.providers.terraform.destroy(
-        _run(work, name, workspace, variables, prior, approved=approved),
-        on_event=on_event,
-        stopped=work.hold.lost,
-    )
+    """`home`, `approved`: as of `apply_stack` (I6)."""
+    run, on_event = _begin(work, _run(work, name, workspace, variables, home), approved)
+    work.ctx.providers.terraform.destroy(run, on_event=on_event, stopped=work.hold.lost)
     with work.recording() as conn:
         stack.forget(conn, workspace)
         stack.end_runs(conn, workspace)
 
 
-def _begin(work: Work, workspace: str) -> tuple[list[PriorRun], Callable[[ResourceEvent], None]]:
-    """The earlier runs that may have left something behind, and where the events of this one go."""
+def _run(work: Work, name: str, workspace: str, variables: dict[str, Any], home: ClusterRow) -> StackRun:
+    return StackRun(
+        stack=name,
+        workspace=workspace,
+        release=home.release or _name_own(work, home.id),
+        variables={**variables, "operation_id": str(work.job.id)},
+    )
+
+
+def _name_own(work: Work, cluster_id: str) -> str:
+    """Publish what this worker carries and let the cluster name it; what it names, which may be another's."""
+    terraform = work.ctx.providers.terraform
+    terraform.publish()
     with work.recording() as conn:
-        prior = stack.open_runs(conn, workspace)
-        run = stack.begin_run(conn, work.job, workspace, who=work.ctx.lock_owner)
+        stack.record_release(conn, terraform.release)
+        return cluster.name_release(conn, cluster_id, terraform.release)
+
+
+def _begin(
+    work: Work, run: StackRun, approved: frozenset[str]
+) -> tuple[StackRun, Callable[[ResourceEvent], None]]:
+    """The run with the earlier ones that may have left something behind, and where its events go."""
+    with work.recording() as conn:
+        prior = stack.open_runs(conn, run.workspace)
+        number = stack.begin_run(conn, work.job, run.workspace, who=work.ctx.lock_owner)
 
     def on_event(event: ResourceEvent) -> None:
         with work.ctx.registry.connection() as conn:
             if event.kind == "lock_taken":
-                stack.note_lock(conn, run, event.address)
+                stack.note_lock(conn, number, event.address)
             step.note(conn, work.job, work.seq, **asdict(event))
 
-    return [_prior(r) for r in prior], on_event
+    return replace(run, prior_runs=[_prior(r) for r in prior], approved=approved), on_event
 
 
 def _prior(run: OpenRun) -> PriorRun:
     return PriorRun(who=run.who, started_at=run.started_at, lock_id=run.lock_id)
-
-
-def _run(
-    work: Work,
-    name: str,
-    workspace: str,
-    variables: dict[str, Any],
-    prior: list[PriorRun],
-    *,
-    approved: frozenset[str],
-) -> StackRun:
-    return StackRun(
-        stack=name,
-        workspace=workspace,
-        variables={**variables, "operation_id": str(work.job.id)},
-        prior_runs=prior,
-        approved=approved,
-    )

@@ -1,4 +1,5 @@
-"""What would a pass do, a move, a restore? The same look and plan, and Terraform's own plan, but no act."""
+"""What would a pass do, a move, a restore, an upgrade? The same look and plan, and Terraform's own plan, but
+no act."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.converge import plan_for_tenant
 from controlplane.workers.engine.heartbeat import Hold
-from controlplane.workers.engine.stacks import tenant_variables
+from controlplane.workers.engine.stacks import cluster_variables, tenant_variables
 from controlplane.workers.providers.ports import StackRun
 from controlplane.workers.steps.restored_cluster import find_origin
 from controlplane.workers.steps.transfer import require_followable
@@ -31,7 +32,7 @@ def work_out(ctx: Context, hold: Hold) -> None:
     """Work out one preview and record it."""
     with ctx.registry.connection() as conn:
         requested = preview.requested(conn, int(hold.job.subject))
-        busy = preview.waits_for(conn, requested.tenant_id)
+        busy = preview.waits_for(conn, requested)
     try:
         if busy is not None:
             raise Pending(busy, after=AGAIN)
@@ -51,24 +52,46 @@ def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
 
 
 def _work_out(ctx: Context, requested: Requested) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    asked = requested.transfer
+    tenant_id, asked = requested.tenant_id, requested.transfer
+    if tenant_id is None:
+        return _what_if_upgraded(ctx, str(requested.cluster_id), str(requested.release))
     if asked is None:
-        return _what_if(ctx, requested.tenant_id)
+        return _what_if(ctx, tenant_id)
     if "to" in asked:
-        return _what_if_moved(ctx, requested.tenant_id, asked["to"]), []
-    return _what_if_restored(ctx, requested.tenant_id, RestoreRequest.from_json(asked)), []
+        return _what_if_moved(ctx, tenant_id, asked["to"]), []
+    return _what_if_restored(ctx, tenant_id, RestoreRequest.from_json(asked)), []
 
 
 def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     record, steps = plan_for_tenant(ctx, tenant_id)
     changes: list[dict[str, Any]] = []
-    if record.placement is not None and record.row.spec.lifecycle.value == "active":
-        variables = {**tenant_variables(ctx.platform, record.placement), "operation_id": "preview"}
-        run = StackRun(stack="tenant", workspace=record.placement.workspace, variables=variables)
-        changes = [asdict(change) for change in ctx.providers.terraform.plan(run)]
+    placed, home = record.placement, record.cluster
+    if placed is not None and home is not None and record.row.spec.lifecycle.value == "active":
+        release = home.release or ctx.providers.terraform.publish().digest
+        changes = _changes(ctx, "tenant", placed.workspace, release, tenant_variables(ctx.platform, placed))
     if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
         steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
     return [_rendered(step) for step in steps], changes
+
+
+def _what_if_upgraded(
+    ctx: Context, cluster_id: str, release: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The stacks of the placements on it follow; of those, the plans are not made."""
+    with ctx.registry.connection() as conn:
+        row, tenants = cluster.get(conn, cluster_id), cluster.tenants_on(conn, cluster_id)
+    why = f"release {'none' if row.release is None else row.release[:12]} → {release[:12]}"
+    changes = _changes(ctx, "cluster", row.id, release, cluster_variables(ctx.platform, row))
+    steps = [Step(StepName.APPLY_CLUSTER_STACK, why, row.id)]
+    steps += [Step(StepName.APPLY_TENANT_STACK, why, tenant_id) for tenant_id in tenants]
+    return [_rendered(step) for step in steps], changes
+
+
+def _changes(
+    ctx: Context, stack: str, workspace: str, release: str, variables: dict[str, Any]
+) -> list[dict[str, Any]]:
+    run = StackRun(stack, workspace, release, {**variables, "operation_id": "preview"})
+    return [asdict(change) for change in ctx.providers.terraform.plan(run)]
 
 
 def _rendered(step: Step) -> dict[str, Any]:

@@ -94,4 +94,7 @@ def main(slots: Mapping[Lane, int] = SLOTS) -> None:
 
 
 if __name__ == "__main__":
+    from controlplane.workers.runtime.wiring import prepare_from_environment
+
+    prepare_from_environment()
     main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import secrets
@@ -14,9 +13,10 @@ from pathlib import Path
 from controlplane import migration_project
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
-from controlplane.domain.errors import ControlPlaneError, Refused
+from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.job import Lane
-from controlplane.settings import TerraformSettings, WorkerSettings
+from controlplane.settings import StackSettings, WorkerSettings
+from controlplane.store import stack
 from controlplane.store.registry import Registry
 from controlplane.workers.engine.context import (
     Context,
@@ -26,15 +26,15 @@ from controlplane.workers.engine.context import (
 from controlplane.workers.engine.heartbeat import Heartbeat
 from controlplane.workers.providers.databases import new_password
 from controlplane.workers.providers.databases.migrations import load
-from controlplane.workers.providers.real import STACKS, TERRAFORM, providers, terraform
-from controlplane.workers.providers.terraform import lock_owner
+from controlplane.workers.providers.ports import Publication
+from controlplane.workers.providers.real import TERRAFORM, providers, terraform
+from controlplane.workers.providers.terraform import archive, lock_owner
 from controlplane.workers.providers.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
 REGISTRY_CONNECTIONS = 8
 """Of one process, opened as they are needed: a slot takes one or two, the heartbeat one."""
-STACK_NAMES = ("tenant", "cluster")
 
 
 def context_from_environment(notify: Notify | None = None, lanes: Sequence[Lane] = tuple(Lane)) -> Context:
@@ -43,18 +43,41 @@ def context_from_environment(notify: Notify | None = None, lanes: Sequence[Lane]
     return context(WorkerSettings.from_environment(), notify or _nobody, lanes)
 
 
-def stack_versions() -> dict[str, str]:
-    """Stack → a digest of its files. Raises Refused where this installation has not all of them."""
-    return {stack: _version(stack) for stack in STACK_NAMES}
+def stack_release() -> str:
+    """The digest of the stacks that this installation carries. Raises Refused where one is not whole."""
+    return archive.pack(TERRAFORM).digest
 
 
 def prepare_from_environment() -> None:
-    """Initialise Terraform's stacks before the first customer needs one: seconds, or with the public
-    registry the download of 700 MB. What goes wrong is only logged; the run that needs it tries again."""
+    """Publish the stacks of this installation, and initialise these and those that clusters name before the
+    first customer needs one: seconds, or with the public registry the download of 700 MB. What goes wrong is
+    only logged; the run that needs it tries again."""
     try:
-        terraform(TerraformSettings.from_environment()).prepare(STACK_NAMES)
+        settings = StackSettings.from_environment()
+        runner = terraform(settings)
+        runner.publish()
+        with Registry(settings.registry_url, size=1) as registry, registry.connection() as conn:
+            stack.record_release(conn, runner.release, installed=True)
+            named = stack.named_releases(conn)
     except ControlPlaneError as error:
-        log.warning("terraform could not be prepared: %s", error)
+        log.warning("the stacks could not be published: %s", error)
+        return
+    for release in dict.fromkeys([runner.release, *named]):
+        try:
+            runner.prepare(release)
+        except ControlPlaneError as error:
+            log.warning("terraform could not be prepared: %s", error)
+
+
+def publish_from_environment(*, dry_run: bool) -> Publication:
+    """Put the stacks of this installation into the bucket and record that; rows go on naming what they name.
+    `dry_run`: only look."""
+    settings = StackSettings.from_environment()
+    found = terraform(settings).publish(dry_run=dry_run)
+    if not dry_run:
+        with Registry(settings.registry_url, size=1) as registry, registry.connection() as conn:
+            stack.record_release(conn, found.digest)
+    return found
 
 
 def context(settings: WorkerSettings, notify: Notify, lanes: Sequence[Lane] = tuple(Lane)) -> Context:
@@ -85,7 +108,6 @@ def context(settings: WorkerSettings, notify: Notify, lanes: Sequence[Lane] = tu
         ),
         migrations=settings.tenant_migrations,
         release=_newest(settings.tenant_migrations),
-        stacks=stack_versions(),
         holder=holder,
         heartbeat=Heartbeat(
             registry,
@@ -113,18 +135,3 @@ def _newest(folder: Path) -> str | None:
 
 def _nobody(lane: Lane) -> None:
     log.debug("no broker: what is due in lane %s is found by polling", lane)
-
-
-def _version(stack: str) -> str:
-    """A digest of the stack's own files and of its module's; a README makes no difference."""
-    digest = hashlib.sha256()
-    for folder in (STACKS / stack, TERRAFORM / "modules" / stack):
-        if not (folder / "main.tf").is_file():
-            raise Refused(
-                f"{folder}: expected a part of the Terraform stack {stack!r}, found none: this installation"
-                " of tenant-controlplane is incomplete, install it again"
-            )
-        for path in sorted(folder.iterdir()):
-            if path.suffix == ".tf" or path.name == ".terraform.lock.hcl":
-                digest.update(f"{folder.parent.name}/{path.name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -21,7 +21,7 @@ def tend(ctx: Context) -> int:
     """How many clusters were recorded to be made, retired or tried again."""
 
     def digest_of(row: ClusterRow) -> str:
-        return cluster_goal(ctx.platform, row, ctx.stacks["cluster"]).stack_digest
+        return cluster_goal(ctx.platform, row).stack_digest
 
     with ctx.registry.connection() as conn:
         found = pool.observe(conn, ctx.catalogue, digest_of)

@@ -36,7 +36,7 @@ def apply_cluster_stack(work: ClusterWork) -> None:
         "cluster",
         work.row.id,
         variables,
-        work.goal.stack_digest,
+        work.row,
         approved=superfluous_readers(work.row),
     )
 
@@ -78,7 +78,7 @@ def destroy_cluster_stack(work: ClusterWork) -> None:
     if keeps_key:
         approved -= KEY_ADDRESSES
     variables = cluster_variables(work.ctx.platform, work.row)
-    destroy_stack(work, "cluster", workspace, variables, approved=approved)
+    destroy_stack(work, "cluster", workspace, variables, work.row, approved=approved)
     with work.recording() as conn:
         cluster.mark_destroyed(conn, workspace, keeps_key=keeps_key)
 

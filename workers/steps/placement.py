@@ -27,7 +27,7 @@ rollout has bounds of its own."""
 )
 def apply_tenant_stack(work: TenantWork) -> None:
     variables = tenant_variables(work.ctx.platform, work.placement)
-    apply_stack(work, "tenant", work.placement.workspace, variables, work.goal.stack_digest)
+    apply_stack(work, "tenant", work.placement.workspace, variables, work.cluster)
 
 
 @tenant_step(

@@ -158,6 +158,7 @@ def destroy_tenant_stack(work: TenantWork) -> None:
         "tenant",
         work.placement.workspace,
         tenant_variables(work.ctx.platform, work.placement),
+        work.cluster,
         approved=tenant_addresses(),
     )
 

@@ -339,12 +339,14 @@ def remove_placement(work: TenantWork) -> None:
 
 
 def _remove(work: TenantWork, secondary: TenantRecord) -> None:
-    placed = secondary.placement
-    if placed is None or (
-        work.record.placement is not None and placed.number == work.record.placement.number
+    placed, home = secondary.placement, secondary.cluster
+    if (
+        placed is None
+        or home is None
+        or (work.record.placement is not None and placed.number == work.record.placement.number)
     ):
         raise NeedsHuman(f"{work.record.row.id}: this is the placement in use", runbook="internal-error")
-    at = None if secondary.cluster is None else endpoint_of(secondary.cluster)
+    at = endpoint_of(home)
     if at is not None:
         work.hold.check()
         work.ctx.providers.databases.drop(at, placed)
@@ -353,6 +355,7 @@ def _remove(work: TenantWork, secondary: TenantRecord) -> None:
         "tenant",
         placed.workspace,
         tenant_variables(work.ctx.platform, placed),
+        home,
         approved=tenant_addresses(),
     )
 

@@ -68,7 +68,8 @@ def _take(edge: Edge, action: Action[Any], name: str = "") -> Response:
     with edge.registry.connection() as conn:
         subject_id = _named(conn, action, name)
         if only_look:
-            return _previewed(edge, subject_id, dry_run(conn, action.name, subject_id, **about, **fields))
+            found = dry_run(conn, action.name, subject_id, **about, **fields)
+            return _previewed(edge, action.subject, subject_id, found)
         begun = run(conn, action.name, subject_id, reason=reason, **about, **fields)
         answer = _recorded(conn, subject_id, begun, edge.zone)
     return _begun(answer)
@@ -86,13 +87,13 @@ def _named(conn: Connection, action: Action[Any], name: str) -> str:
     return tenants.resolve(conn, known).id
 
 
-def _previewed(edge: Edge, tenant_id: str, found: Preview) -> Response:
+def _previewed(edge: Edge, subject: Subject, subject_id: str, found: Preview) -> Response:
     if isinstance(found, PurgeDetail):
         return jsonify({"purge": rendered_purge(found)})
     if not isinstance(found, int):
         return jsonify({"plan": _with_hosts(found, edge.zone)})
     return render.accepted(
-        {"preview": {"id": found, "tenant": tenant_id, "state": PreviewState.WAITING}},
+        {"preview": {"id": found, subject.value: subject_id, "state": PreviewState.WAITING}},
         f"/v1/previews/{found}",
     )
 

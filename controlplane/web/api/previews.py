@@ -1,4 +1,4 @@
-"""/v1/previews: what a reprovision would do, worked out by a worker and changing nothing."""
+"""/v1/previews: what an action would do, worked out by a worker and changing nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         with edge.registry.connection() as conn:
             row = preview.get(conn, query.row_id(preview_id, "preview"))
-            busy = preview.waits_for(conn, row.tenant_id) if row.state is PreviewState.WAITING else None
+            busy = preview.waits_for(conn, row) if row.state is PreviewState.WAITING else None
         return jsonify(
             {
                 "id": row.id,
                 "tenant": row.tenant_id,
+                "cluster": row.cluster_id,
                 "actor": row.actor,
                 "state": row.state,
                 "waits_for": busy or ("a worker to take it" if row.state is PreviewState.WAITING else None),

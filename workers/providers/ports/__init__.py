@@ -41,8 +41,10 @@ from controlplane.workers.providers.ports.quotas import Quotas
 from controlplane.workers.providers.ports.secrets import Credential, SecretDescription, Secrets
 from controlplane.workers.providers.ports.snapshots import SnapshotDescription, Snapshots
 from controlplane.workers.providers.ports.terraform import (
+    Found,
     PlannedChange,
     PriorRun,
+    Publication,
     ResourceEvent,
     StackRun,
     Terraform,
@@ -84,6 +86,7 @@ __all__ = [
     "Dump",
     "Dumps",
     "FileRun",
+    "Found",
     "HandedOver",
     "Home",
     "HostnameDescription",
@@ -96,6 +99,7 @@ __all__ = [
     "PlannedChange",
     "PriorRun",
     "Providers",
+    "Publication",
     "PublishedConfig",
     "Quotas",
     "Rehearsed",

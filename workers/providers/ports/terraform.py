@@ -1,10 +1,11 @@
-"""Terraform: runs of a stack, one workspace at a time."""
+"""Terraform: runs of a stack, one workspace at a time, by the release of the stacks that the caller names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 
@@ -22,13 +23,15 @@ class PriorRun:
 class StackRun:
     """One stack in one workspace, as it should be.
 
-    `variables` never hold a secret. `approved` are the resource addresses that this run may delete
-    or replace; anything else that the Terraform plan would delete or replace stops it (I6).
+    `release`: the digest of the archive whose files are run, whatever this installation carries. `variables`
+    never hold a secret. `approved` are the resource addresses that this run may delete or replace; anything
+    else that the Terraform plan would delete or replace stops it (I6).
     `prior_runs` come from the registry, the caller holds the lease, so none of them is alive.
     """
 
     stack: str  # "cluster" | "tenant": a folder of terraform/stacks
     workspace: str
+    release: str  # SHA-256 of the archive, 64 hexadecimal digits
     variables: Mapping[str, Any]
     prior_runs: Sequence[PriorRun] = ()
     approved: frozenset[str] = frozenset()
@@ -53,7 +56,41 @@ class PlannedChange:
     destructive: bool
 
 
+class Found(StrEnum):
+    """What was at an archive's place before it was published. DAMAGED: something else."""
+
+    ABSENT = "absent"
+    PRESENT = "present"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """`digest`: of the archive; `place`: where it is, as "s3://bucket/key"; `size`: in bytes."""
+
+    digest: str
+    place: str
+    size: int
+    found: Found
+
+
 class Terraform(Protocol):
+    """Each run may raise NeedsHuman("stack-release"): the archive of its release is missing or damaged."""
+
+    @property
+    def release(self) -> str:
+        """The digest of the stacks, their modules and lock files that this installation carries."""
+        ...
+
+    def publish(self, *, dry_run: bool = False) -> Publication:
+        """Put the archive of `release` where every worker finds it. One that is there is never written
+        again; what is there and is not the archive is replaced, as a digest leaves no doubt which is right.
+        `dry_run`: only look.
+
+        Raises Retryable, NeedsHuman("aws-credentials").
+        """
+        ...
+
     def apply(
         self, run: StackRun, *, on_event: Callable[[ResourceEvent], None], stopped: Callable[[], bool]
     ) -> dict[str, Any]:

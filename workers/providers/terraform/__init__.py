@@ -1,6 +1,7 @@
 """Terraform as a provider: `TerraformRunner` implements `ports.Terraform`.
 
-One apply goes through these files, one noun each: `installation` (a stack's files, initialised once),
+One apply goes through these files, one noun each: `archive` (a release of the stacks), `installation` (one of
+its stacks, initialised once),
 `folder` (a run's own), `locks` and `recovery` (what a killed run left), `session` (the commands of one
 run) over `process` (a child that can be stopped and that dies with its parent), `guard` (no
 destruction without approval), `events` and `diagnostics` (what Terraform says, in our words).

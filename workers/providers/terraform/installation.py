@@ -1,18 +1,18 @@
-"""A stack's files as one version of them, initialised once and used by every run.
+"""A stack of one release, unpacked and initialised once and used by every run of it.
 
 `terraform init` costs 1 to 6 seconds and, with the public registry, 700 MB of provider; a run must
-not pay that. So the files of the stack and of all modules are copied, under a digest of everything
-that `init` depends on, to
+not pay that. So the archive of the release is unpacked, under a digest of it and of all else that `init`
+depends on, to
 
     <work_dir>/<stack>-<digest>/stacks/<stack>   the stack     (init runs here)
                                /modules          what it calls as ../../modules/…
                                /data             TF_DATA_DIR, shared by all runs
                                /runs/<run>       a run's folder: the same ../../modules
 
-and a deploy that changes the files gets another folder instead of pulling them away from under a
-running terraform. Concurrent inits race for the provider's files (hashicorp/terraform#25849), so one
-lock serialises them; a run holds a shared lock on its version, and only a version that nobody holds
-is ever removed.
+and no release ever pulls files away from under a running terraform. A version is ready once a last file says
+so: who is killed in the middle of unpacking leaves a folder that the next one begins anew. Concurrent inits
+race for the provider's files (hashicorp/terraform#25849), so one lock serialises them; a run holds a shared
+lock on its version, and only a version that nobody holds is ever removed.
 """
 
 from __future__ import annotations
@@ -27,34 +27,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controlplane.domain.errors import NeedsHuman
-from controlplane.workers.providers.terraform import folder
+from controlplane.workers.providers.terraform import archive, folder
 
 _READY = "ready"
-_KEPT = 3600.0  # seconds since its last use for which an idle version stays: a deploy has two at work
+_KEPT = 172_800.0  # seconds since its last use for which an idle version stays: a cluster is looked at daily
 
 
 class Installations:
-    """The initialised versions under `work_dir` of the stacks under `stacks_dir`."""
+    """The initialised versions under `work_dir`."""
 
     def __init__(
-        self, stacks_dir: Path, work_dir: Path, *, inputs: Mapping[str, str], init_lock: Path
+        self,
+        work_dir: Path,
+        *,
+        read: Callable[[str, str], bytes],
+        inputs: Mapping[str, str],
+        init_lock: Path,
     ) -> None:
-        """`inputs`: what else `init` depends on (backend, binary). `init_lock`: the file that all who
-        share a provider cache lock."""
-        self._stacks_dir = stacks_dir
+        """`read(stack, release)`: the archive, as it must be; raises NeedsHuman where it can't be had.
+        `inputs`: what else `init` depends on (backend, binary). `init_lock`: the file that all who share a
+        provider cache lock."""
         self._work_dir = work_dir
+        self._read = read
         self._inputs = dict(inputs)
         self._init_lock = init_lock
 
     @contextmanager
-    def use(self, stack: str, initialise: Callable[[Path, Path], None]) -> Iterator[Installation]:
-        """The current version of `stack`, held for as long as the block runs.
+    def use(
+        self, stack: str, release: str, initialise: Callable[[Path, Path], None]
+    ) -> Iterator[Installation]:
+        """The version of `stack` that is of this release, held for as long as the block runs.
 
         `initialise(folder, data)` is called, once a version, to run `init` in `folder` with
         TF_DATA_DIR `data`.
         """
-        files = self._files(stack)
-        version = Installation(self._work_dir / f"{stack}-{self._digest(files)}", stack)
+        version = Installation(self._work_dir / f"{stack}-{self._digest(release)}", stack)
         self._work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             with _locked(version.lock, fcntl.LOCK_SH):
@@ -64,14 +71,14 @@ class Installations:
                     return
             with _locked(self._init_lock, fcntl.LOCK_EX):
                 if not version.ready:
-                    self._install(version, files, initialise)
+                    self._install(version, stack, release, initialise)
 
     def runs_of(self, stack: str, workspace: str) -> list[Path]:
         """Folders of runs on this workspace, of any version and any state."""
         return sorted(self._work_dir.glob(f"{stack}-*/runs/{workspace}.*"))
 
     def tidy(self, stack: str) -> None:
-        """Remove what dead runs left, and versions that nobody has used for an hour. A folder with an
+        """Remove what dead runs left, and versions that nobody has used for two days. A folder with an
         errored state stays: it may be the only copy."""
         for run in self._work_dir.glob(f"{stack}-*/runs/*"):
             # A folder with a dot is being filled; should its worker die there, the version's end takes it.
@@ -85,38 +92,21 @@ class Installations:
                 if alone:
                     shutil.rmtree(path)
 
-    def _files(self, stack: str) -> dict[str, Path]:
-        """The files by the name they get in the version: `stacks/<stack>/…` and `modules/…`."""
-        root = self._stacks_dir / stack
-        if not (root / "main.tf").is_file():
-            raise NeedsHuman(
-                f"there is no stack {stack!r} under {self._stacks_dir}", runbook="terraform-configuration"
-            )
-        found = {f"stacks/{stack}/{path.name}": path for path in root.iterdir() if _belongs(path)}
-        modules = self._stacks_dir.parent / "modules"
-        found |= {
-            str(Path("modules", path.relative_to(modules))): path
-            for path in modules.glob("*/*")
-            if _belongs(path)
-        }
-        return dict(sorted(found.items()))
-
-    def _digest(self, files: Mapping[str, Path]) -> str:
-        digest = hashlib.sha256(repr(sorted(self._inputs.items())).encode())
-        for name, path in files.items():
-            content = path.read_bytes()
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
-        return digest.hexdigest()[:16]
+    def _digest(self, release: str) -> str:
+        inputs = repr(sorted({**self._inputs, "release": release}.items()))
+        return hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
     def _install(
-        self, version: Installation, files: Mapping[str, Path], initialise: Callable[[Path, Path], None]
+        self, version: Installation, stack: str, release: str, initialise: Callable[[Path, Path], None]
     ) -> None:
+        body = self._read(stack, release)
         shutil.rmtree(version.path, ignore_errors=True)  # an earlier try that did not end
         version.runs.mkdir(mode=0o700, parents=True)
-        for name, source in files.items():
-            target = version.path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+        archive.unpack(body, version.path)
+        if not (version.root / "main.tf").is_file():
+            raise NeedsHuman(
+                f"release {release[:12]} has no stack {stack!r}", runbook="terraform-configuration"
+            )
         initialise(version.root, version.data)
         (version.path / _READY).touch()
 
@@ -140,10 +130,6 @@ class Installation:
     def idle(self) -> float:
         """Seconds since it was last taken into use."""
         return time.time() - self.lock.stat().st_mtime if self.lock.exists() else _KEPT
-
-
-def _belongs(path: Path) -> bool:
-    return path.is_file() and (path.suffix in {".tf", ".json"} or path.name == ".terraform.lock.hcl")
 
 
 @contextmanager

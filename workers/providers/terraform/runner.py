@@ -1,8 +1,8 @@
 """`ports.Terraform` on the real thing.
 
-One apply is: take the stack's initialised version, open a folder, recover, then plan → show → guard →
-apply. A plan that changes nothing ends there, with the outputs read from the state: one terraform
-process. A new tenant costs three (plan, show, apply).
+One apply is: take the stack's initialised version of the release that the run names, open a folder, recover,
+then plan → show → guard → apply. A plan that changes nothing ends there, with the outputs read from the
+state: one terraform process. A new tenant costs three (plan, show, apply).
 
 A cluster that does not exist yet is made in two applies. Terraform persists an intermediate state at
 most every 20 seconds and only when something changes, so in one apply the key, made in the first
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.domain.errors import NeedsHuman, Retryable
-from controlplane.workers.providers.ports import PlannedChange, ResourceEvent, StackRun
-from controlplane.workers.providers.terraform import diagnostics, folder, guard, process, strays
+from controlplane.workers.providers.ports import Found, PlannedChange, Publication, ResourceEvent, StackRun
+from controlplane.workers.providers.terraform import archive, diagnostics, folder, guard, process, strays
 from controlplane.workers.providers.terraform.commands import Commands
 from controlplane.workers.providers.terraform.installation import Installation, Installations
 from controlplane.workers.providers.terraform.inventory import (
@@ -72,9 +72,11 @@ class TerraformRunner:
         region: str,
         environment: Mapping[str, str],
     ) -> None:
-        """`stacks_dir`: the folder `terraform/stacks`, with `modules` beside it. `work_dir`: a local
-        folder of this machine, shared by its workers. `environment`: the process's own; terraform
-        gets AWS's variables and a few more of it, nothing else."""
+        """`stacks_dir`: the folder `terraform/stacks`, with `modules` beside it, that this installation
+        carries. `work_dir`: a local folder of this machine, shared by its workers. `environment`: the
+        process's own; terraform gets AWS's variables and a few more of it, nothing else. Raises Refused
+        where the stacks are not whole."""
+        self._carried = archive.pack(Path(stacks_dir).absolute().parent)
         self._binary = binary
         self._work_dir = Path(work_dir).absolute()
         self._region = region
@@ -98,23 +100,37 @@ class TerraformRunner:
         self._account = AwsAccount(region)
         cache = self._environment.get("TF_PLUGIN_CACHE_DIR")
         self._installations = Installations(
-            Path(stacks_dir).absolute(),
             self._work_dir,
+            read=self._archive,
             inputs=self._backend | {"config": self._environment.get("TF_CLI_CONFIG_FILE", "")},
             init_lock=Path(cache or self._work_dir) / "init.lock",
         )
 
-    def prepare(self, stacks: Sequence[str]) -> None:
-        """Initialise these stacks where they are not yet, so that the first run need not."""
-        for stack in stacks:
+    def prepare(self, release: str) -> None:
+        """Initialise the stacks of this one where they are not yet, so that the first run need not."""
 
-            def initialise(path: Path, data: Path) -> None:
-                self._initialise(path, data, lambda: False, lambda _event: None)
+        def initialise(path: Path, data: Path) -> None:
+            self._initialise(path, data, lambda: False, lambda _event: None)
 
-            with _disk_errors(), self._installations.use(stack, initialise):
+        for stack in archive.STACKS:
+            with _disk_errors(), self._installations.use(stack, release, initialise):
                 continue
 
     # ------------------------------------------------------------------------- ports.Terraform
+
+    @property
+    def release(self) -> str:
+        return self._carried.digest
+
+    def publish(self, *, dry_run: bool = False) -> Publication:
+        digest, body = self._carried.digest, self._carried.body
+        key = archive.key_of(digest)
+        found = self._found(key, digest)
+        if found is Found.ABSENT and not dry_run and not self._bucket.write(key, body):
+            found = self._found(key, digest)  # somebody else was faster
+        if found is Found.DAMAGED and not dry_run:
+            self._bucket.write(key, body, over=True)
+        return Publication(digest, self._bucket.place(key), len(body), found)
 
     def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
         inventory = inventory_of(run.stack, self._account, run.variables)
@@ -182,6 +198,24 @@ class TerraformRunner:
 
     # --------------------------------------------------------------------------------- the parts
 
+    def _found(self, key: str, digest: str) -> Found:
+        body = self._bucket.read(key)
+        if body is None:
+            return Found.ABSENT
+        return Found.PRESENT if archive.digest_of(body) == digest else Found.DAMAGED
+
+    def _archive(self, stack: str, release: str) -> bytes:
+        key = archive.key_of(release)
+        body = self._bucket.read(key)
+        if body is not None and archive.digest_of(body) == release:
+            return body
+        wrong = "is missing" if body is None else f"is damaged (SHA-256 {archive.digest_of(body)})"
+        raise NeedsHuman(
+            f"release {release} of the stacks, to run {stack!r} with, {wrong}: expected it at"
+            f" {self._bucket.place(key)}",
+            runbook=archive.RUNBOOK,
+        )
+
     @cached_property
     def _commands(self) -> Commands:
         found = shutil.which(self._binary, path=self._environment.get("PATH"))
@@ -196,7 +230,7 @@ class TerraformRunner:
         def initialise(path: Path, data: Path) -> None:
             self._initialise(path, data, stopped, on_event)
 
-        with _disk_errors(), self._installations.use(run.stack, initialise) as version:
+        with _disk_errors(), self._installations.use(run.stack, run.release, initialise) as version:
             self._installations.tidy(run.stack)
             if any(folder.is_alive(path) for path in self._installations.runs_of(run.stack, run.workspace)):
                 raise Retryable(f"an earlier terraform on {run.workspace} is still at work", after=5)

@@ -1,4 +1,4 @@
-"""Terraform's state and lock, as objects of the state bucket.
+"""Terraform's state and lock, and the archives of the stacks, as objects of the state bucket.
 
 Both are read with boto3: 10 ms instead of the second that `terraform state pull` takes, and the lock's
 id can be recorded while the run that took it goes on. States are changed through terraform alone, but
@@ -7,7 +7,7 @@ as the S3 backend breaks it (compare the id, delete the object), because `terraf
 take the lock first where a run died before its workspace had a state (measured).
 
 Layout (S3 backend, "Workspace Key Prefix"): `<stack>s/<workspace>/terraform.tfstate`, and the same with
-`.tflock` behind it.
+`.tflock` behind it. Archives: `releases/<digest>.tar` (see `archive`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from controlplane.workers.providers import aws
 
 FORMAT = 4  # of the state, since Terraform 0.12
 _ABSENT = {"NoSuchKey", "404", "NoSuchBucket"}
+_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,25 @@ class StateBucket:
             )
             self._client.delete_object(Bucket=self._bucket, Key=key)
         return aside
+
+    def place(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key}"
+
+    def read(self, key: str) -> bytes | None:
+        """An archive; None where there is none."""
+        return self._get(key)
+
+    def write(self, key: str, body: bytes, *, over: bool = False) -> bool:
+        """False where there was something. `over`: write all the same."""
+        condition = {} if over else {"IfNoneMatch": "*"}
+        with aws.errors(f"writing {key}"):
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **condition)
+            except ClientError as error:
+                if aws.code(error) in _TAKEN:
+                    return False
+                raise
+        return True
 
     def _get(self, key: str) -> bytes | None:
         with aws.errors(f"reading {key}"):
