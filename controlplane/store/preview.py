@@ -120,8 +120,8 @@ def fail(conn: Connection, preview_id: int, *, error: str) -> None:
     )
 
 
-def waits_for(conn: Connection, found: PreviewRow | Requested) -> str | None:
-    """What is at work on the cluster; or on the tenant, and on its cluster where the tenant's own waits for
+def waits_for(conn: Connection, tenant_id: str | None, cluster_id: str | None = None) -> str | None:
+    """What is at work on this cluster; or on the tenant, and on its cluster where the tenant's own waits for
     that: a preview of something that is changing would be wrong by the time it is read. None where nothing
     is."""
     rows = conn.execute(
@@ -132,10 +132,10 @@ def waits_for(conn: Connection, found: PreviewRow | Requested) -> str | None:
         "  ('cluster', coalesce(%(cluster)s, (SELECT cluster_id FROM placement WHERE tenant_id = %(tenant)s"
         "   AND state = 'current'))))"
         "  AND (o.kind = 'cluster' OR s.seq IS NOT NULL) ORDER BY o.id",
-        {"tenant": found.tenant_id, "cluster": found.cluster_id},
+        {"tenant": tenant_id, "cluster": cluster_id},
     ).fetchall()
     at_work = {row["kind"]: row for row in rows}
-    if found.cluster_id is not None:
+    if cluster_id is not None:
         return _at_step(at_work["cluster"]) if "cluster" in at_work else None
     if "tenant" not in at_work:
         return None

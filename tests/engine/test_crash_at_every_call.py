@@ -35,6 +35,7 @@ CALLS = (
     "hostnames.create",
     "secrets.write",
     "terraform.lock",
+    "terraform.publish",
 )
 CALLS_OF_AN_END = (
     "clusters.describe",
@@ -82,6 +83,9 @@ RESTORE_FROM_COPY_CALLS = (
     "terraform.destroy:module.cluster.aws_rds_cluster.this",
 )
 CONFIRM_CALLS = ("databases.drop.database", "terraform.destroy:module.tenant.aws_iam_role.this")
+
+
+UPGRADE_CALLS = ("terraform.lock", "terraform.apply:module.cluster.aws_rds_cluster.this")
 
 
 LOOKS = (".describe", ".role_exists", ".read", ".observe", ".find")
@@ -199,6 +203,15 @@ def process() -> Callable[..., int]:
             10,
             (),
             id="end of a warm cluster",
+        ),
+        pytest.param(
+            scenarios.support_upgrades,
+            UPGRADE_CALLS,
+            scenarios.gets_in,
+            scenarios.upgraded,
+            10,
+            LOOKS,
+            id="upgrade of a cluster",
         ),
         pytest.param(
             scenarios.support_moves_on, MOVE_CALLS, scenarios.writes, scenarios.moved, 20, LOOKS, id="move"

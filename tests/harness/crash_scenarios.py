@@ -11,15 +11,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from controlplane.actions.action import run
+from controlplane.actions.action import Subject, run
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.tenant import Phase
 from controlplane.domain.transfer import TransferPhase, moment
 from controlplane.localcloud.fakes import past
-from controlplane.store import data_copy, placement, purge, tenant, transfer
+from controlplane.store import cluster, data_copy, placement, purge, stack, tenant, transfer
 from controlplane.store.transfer import TransferRow
-from tests.harness.engine import ZONE, Harness
+from tests.harness.engine import NEWER, ZONE, Harness
 
 SUBSCRIPTION = "sub_00000001"
 TENANT = tenant_id_for(SUBSCRIPTION)
@@ -341,6 +341,34 @@ def rotated(harness: Harness) -> list[str]:
     with harness.ctx.registry.connection() as conn:
         login = placement.login(conn, placed, "app")
     wrong = [] if (login.generation, login.retire_in) == (2, None) else [f"not rotated: {login}"]
+    return wrong + gets_in(harness)
+
+
+def support_upgrades(url: str, world: Path) -> Harness:
+    """To a release that the workers who do it do not carry."""
+    harness = customer_pays(url, world)
+    harness.work()
+    harness.carry(NEWER)
+    with harness.ctx.registry.connection() as conn:
+        run(
+            conn,
+            "upgrade",
+            harness.placement(SUBSCRIPTION).cluster_id,
+            subject=Subject.CLUSTER,
+            actor="support",
+            reason="test",
+        )
+    return harness
+
+
+def upgraded(harness: Harness) -> list[str]:
+    placed = harness.placement(SUBSCRIPTION)
+    with harness.ctx.registry.connection() as conn:
+        home, newest = cluster.get(conn, placed.cluster_id), stack.installed(conn)
+    wrong = [] if newest is not None and home.release == newest.digest else [f"it names {home.release}"]
+    wrong += [] if home.upgraded_from is None else ["the upgrade is not over"]
+    applied = harness.terraform.applied("tenant", placed.workspace)
+    wrong += [] if applied == home.release else [f"its placement was applied by {applied}"]
     return wrong + gets_in(harness)
 
 

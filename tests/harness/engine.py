@@ -33,7 +33,7 @@ from controlplane.localcloud.fakes.moves import (
     STREAM,
 )
 from controlplane.localcloud.fakes.providers import providers
-from controlplane.localcloud.fakes.terraform import OWNER, FakeTerraform
+from controlplane.localcloud.fakes.terraform import ARCHIVE, OWNER, FakeTerraform
 from controlplane.localcloud.fakes.world import World
 from controlplane.services import billing
 from controlplane.store import cluster, contract, placement, stack, tenant
@@ -407,7 +407,26 @@ class Harness:
             found += [f"{kind} {name} is missing" for name in sorted(needed - there)]
             found += [f"{kind} {name} is an orphan" for name in sorted(there - allowed[kind])]
         found += [f"{thing} is in no Terraform state" for thing in self.terraform.orphans()]
+        found += self._release_violations()
         return found + [f"{thing} was created more than once" for thing in account.duplicates()]
+
+    def _release_violations(self) -> list[str]:
+        """Each stack was last applied by the release that its cluster names, and that was published (I13)."""
+        with self.ctx.registry.connection() as conn:
+            stacks = conn.execute(
+                "SELECT 'cluster' AS stack, id AS workspace, release FROM cluster WHERE destroyed_at IS NULL"
+                " UNION ALL SELECT 'tenant', p.tenant_id || '-' || p.number, c.release FROM placement p"
+                " JOIN cluster c ON c.id = p.cluster_id WHERE p.state = 'current'"
+            ).fetchall()
+            published = {found.digest for found in stack.releases(conn, limit=1000)}
+        found = []
+        for row in stacks:
+            applied = self.terraform.applied(row["stack"], row["workspace"])
+            if applied not in (None, row["release"]):
+                found.append(f"{row['workspace']} was applied by {applied}, and {row['release']} is named")
+            if applied is not None and not {applied} <= published & set(self.world.all(ARCHIVE)):
+                found.append(f"{row['workspace']} was applied by {applied}, which was not published")
+        return found
 
     def _route_violations(self, row: dict[str, Any]) -> list[str]:
         host = f"{row['slug']}.{ZONE}"

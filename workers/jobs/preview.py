@@ -32,7 +32,7 @@ def work_out(ctx: Context, hold: Hold) -> None:
     """Work out one preview and record it."""
     with ctx.registry.connection() as conn:
         requested = preview.requested(conn, int(hold.job.subject))
-        busy = preview.waits_for(conn, requested)
+        busy = preview.waits_for(conn, requested.tenant_id, requested.cluster_id)
     try:
         if busy is not None:
             raise Pending(busy, after=AGAIN)

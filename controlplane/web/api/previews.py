@@ -21,7 +21,8 @@ def blueprint(edge: Edge) -> Blueprint:
         query.only()
         with edge.registry.connection() as conn:
             row = preview.get(conn, query.row_id(preview_id, "preview"))
-            busy = preview.waits_for(conn, row) if row.state is PreviewState.WAITING else None
+            waits = row.state is PreviewState.WAITING
+            busy = preview.waits_for(conn, row.tenant_id, row.cluster_id) if waits else None
         return jsonify(
             {
                 "id": row.id,
