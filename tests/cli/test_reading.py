@@ -1,11 +1,12 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.pool import Quota
 from controlplane.services import pool
-from controlplane.store import route
+from controlplane.store import cluster, route, stack
 from tests.cli.conftest import Desk
 from tests.web.site import CATALOGUE, event
 
@@ -95,6 +96,29 @@ def test_clusters_and_the_summary(desk: Desk) -> None:
     summary = desk.ok("summary")
     assert "1 pending" in summary
     assert "0 of 1 ready" in summary
+
+
+def test_a_cluster_says_by_which_release_it_runs(desk: Desk) -> None:
+    desk.site.found("sub_1")
+    (found,) = desk.json("clusters", "list")["items"]
+    show = partial(desk.ok, "clusters", "show", found["id"])
+    assert "none yet: the first apply takes the installed one" in show()
+    assert "of another release" not in desk.ok("summary")
+    with desk.site.registry.connection() as conn:
+        stack.record_release(conn, "a" * 64, installed=True)
+        cluster.name_release(conn, found["id"], "a" * 64)
+        assert f"{'a' * 12}, the installed one" in show()
+        stack.record_release(conn, "b" * 64, installed=True)
+        assert f"{'a' * 12}; installed is {'b' * 12}" in show()
+        assert "of another release" in desk.ok("summary")
+        cluster.upgrade(conn, found["id"], "b" * 64)
+        assert f"{'b' * 12}, being upgraded from {'a' * 12}, the installed one" in show()
+        conn.execute("INSERT INTO stack (workspace, digest, outputs) VALUES (%s, 'x', '{}')", [found["id"]])
+        stack.note_drift(conn, found["id"], [{"address": "a.b", "action": "update"}])
+    assert "update a.b" in show()
+    summary = desk.ok("summary")
+    assert "of another release" not in summary
+    assert "changed by hand" in summary
 
 
 def test_the_warm_pool_says_what_it_has_and_what_holds_it_back(desk: Desk) -> None:

@@ -140,6 +140,8 @@ def test_the_summary_counts_what_there_is(site: Site) -> None:
         "used_slots": 3,
         "free_slots": 7,
         "needs_attention": 0,
+        "outdated": 0,
+        "drifted": 0,
     }
     assert found["operations"] == {"waiting": 4, "running": 0}
     assert (found["events"]["received"], found["events"]["parked"]) == (1, 1)
