@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,8 @@ from controlplane.store.registry import Connection, column, exists, one, select
 class ClusterRow:
     """`used`: slots that hold a placement; `ever_used`: one ever did, whatever became of it. `release`: of
     the Terraform stacks, the one that it and the placements on it are applied with; None until its first
-    apply. `upgraded_from`: the one before, as long as an upgrade is not over."""
+    apply. `upgraded_from`: the one before, as long as an upgrade is not over. `declares`: the variables of
+    each stack in `release`."""
 
     id: str
     cluster_class: str
@@ -39,6 +40,9 @@ class ClusterRow:
     keeps_key: bool
     release: str | None
     upgraded_from: str | None
+    declares: dict[str, list[str]] | None = field(
+        metadata={"sql": "(SELECT variables FROM stack_release r WHERE r.digest = release)"}
+    )
 
     @property
     def ready(self) -> bool:
@@ -125,13 +129,9 @@ def set_spec(conn: Connection, cluster_id: str, spec: ClusterSpec) -> bool:
     )
 
 
-def name_release(conn: Connection, cluster_id: str, release: str) -> str:
-    """Of a cluster that names none, for good; the one that it names now."""
-    row = conn.execute(
-        "UPDATE cluster SET release = coalesce(release, %s) WHERE id = %s RETURNING release",
-        [release, cluster_id],
-    ).fetchone()
-    return str(one(row, f"cluster {cluster_id}")["release"])
+def name_release(conn: Connection, cluster_id: str, release: str) -> None:
+    """Of a cluster that names none."""
+    conn.execute("UPDATE cluster SET release = %s WHERE id = %s AND release IS NULL", [release, cluster_id])
 
 
 def upgrade(conn: Connection, cluster_id: str, release: str) -> None:

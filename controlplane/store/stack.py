@@ -3,6 +3,7 @@ have left a lock behind."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,10 +26,11 @@ class StackRow:
 
 @dataclass(frozen=True, slots=True)
 class StackRelease:
-    """A release of the stacks whose archive was published. `installed_at`: when a worker that carries it last
-    started; None where only a command has published it."""
+    """A release of the stacks whose archive was published. `variables`: {stack: those that it declares}.
+    `installed_at`: when a worker that carries it last started; None where only a command has published it."""
 
     digest: str
+    variables: dict[str, list[str]]
     published_at: datetime
     installed_at: datetime | None
 
@@ -40,13 +42,15 @@ class OpenRun:
     lock_id: str | None
 
 
-def record_release(conn: Connection, digest: str, *, installed: bool = False) -> None:
+def record_release(
+    conn: Connection, digest: str, variables: Mapping[str, Sequence[str]], *, installed: bool = False
+) -> None:
     """Its archive is in the bucket. `installed`: a worker that carries it starts."""
     conn.execute(
-        "INSERT INTO stack_release (digest, installed_at)"
-        " VALUES (%(digest)s, CASE WHEN %(installed)s THEN clock_timestamp() END)"
+        "INSERT INTO stack_release (digest, variables, installed_at)"
+        " VALUES (%(digest)s, %(variables)s, CASE WHEN %(installed)s THEN clock_timestamp() END)"
         " ON CONFLICT (digest) DO UPDATE SET installed_at = excluded.installed_at WHERE %(installed)s",
-        {"digest": digest, "installed": installed},
+        {"digest": digest, "variables": Jsonb(dict(variables)), "installed": installed},
     )
 
 

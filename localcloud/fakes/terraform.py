@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
@@ -30,7 +31,8 @@ from controlplane.workers.providers.ports import (
     ResourceEvent,
     StackRun,
 )
-from controlplane.workers.providers.terraform import guard, locks
+from controlplane.workers.providers.real import TERRAFORM
+from controlplane.workers.providers.terraform import archive, guard, locks
 from controlplane.workers.providers.terraform.inventory import ClusterInventory, TenantInventory
 from controlplane.workers.providers.terraform.state import Lock
 
@@ -63,6 +65,7 @@ class FakeTerraform:
         self.world = world
         self._module = dict(module or {})
         self.release = _digest(self._module)
+        self._variables = _declared()
         self._account = FakeAccount(world)
         self._latency = latency
 
@@ -113,7 +116,8 @@ class FakeTerraform:
         if not dry_run and found is not Found.PRESENT:
             with self.world.call("terraform.publish"):
                 self.world.put(ARCHIVE, self.release, self._module)
-        return Publication(self.release, _place(self.release), len(json.dumps(self._module)), found)
+        size = len(json.dumps(self._module))
+        return Publication(self.release, self._variables, _place(self.release), size, found)
 
     def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
         things, outputs = self._unpack(run)
@@ -384,6 +388,12 @@ def _tenant(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
 
 def _key(run: StackRun) -> str:
     return f"{run.stack}/{run.workspace}"
+
+
+@cache
+def _declared() -> Mapping[str, tuple[str, ...]]:
+    """The variables of the real stacks."""
+    return archive.pack(TERRAFORM).variables
 
 
 def _digest(module: Mapping[str, Any]) -> str:

@@ -105,10 +105,10 @@ def test_a_cluster_says_by_which_release_it_runs(desk: Desk) -> None:
     assert "none yet: the first apply takes the installed one" in show()
     assert "of another release" not in desk.ok("summary")
     with desk.site.registry.connection() as conn:
-        stack.record_release(conn, "a" * 64, installed=True)
+        stack.record_release(conn, "a" * 64, {}, installed=True)
         cluster.name_release(conn, found["id"], "a" * 64)
         assert f"{'a' * 12}, the installed one" in show()
-        stack.record_release(conn, "b" * 64, installed=True)
+        stack.record_release(conn, "b" * 64, {}, installed=True)
         assert f"{'a' * 12}; installed is {'b' * 12}" in show()
         assert "of another release" in desk.ok("summary")
         cluster.upgrade(conn, found["id"], "b" * 64)

@@ -20,6 +20,7 @@ from controlplane.store import preview as previews
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.preview import PreviewRow
 from controlplane.workers.drift.verify import verify
+from controlplane.workers.engine.stacks import cluster_variables, tenant_variables
 from controlplane.workers.providers.terraform.inventory import ClusterInventory, TenantInventory
 from tests.harness.engine import NEWER, ZONE, Harness
 from tests.harness.work import do_one
@@ -110,6 +111,23 @@ def test_a_worker_with_newer_stacks_runs_what_the_row_names(harness: Harness, ho
     assert (account.get("cluster", home) or {})["max_acu"] == row.spec.max_acu
     assert not setting(harness, home)
     assert harness.violations() == []
+
+
+def test_a_variable_that_the_release_does_not_declare_changes_nothing(harness: Harness, home: str) -> None:
+    """Newer code passes one more; an archive of before must not see it, and nothing is applied anew."""
+    row, placed = row_of(harness, home), harness.placement("sub_00000001")
+    assert row.declares is not None
+    platform = harness.ctx.platform
+    assert set(cluster_variables(platform, row)) <= set(row.declares["cluster"])
+    assert set(tenant_variables(platform, placed, row)) <= set(row.declares["tenant"])
+    older = replace(row, declares={"cluster": ["cluster_id", "min_acu"], "tenant": ["tenant_id"]})
+    assert cluster_variables(platform, older) == {"cluster_id": home, "min_acu": row.spec.min_acu}
+    assert tenant_variables(platform, placed, older) == {"tenant_id": placed.tenant_id}
+    newer_code = replace(platform, environment="another", app_role_arn="arn:aws:iam::1:role/another")
+    assert tenant_variables(newer_code, placed, older) == tenant_variables(platform, placed, older)
+    unnamed = replace(row, release=None, declares=None)
+    assert set(cluster_variables(platform, unnamed)) == set(cluster_variables(platform, row))
+    assert tenant_variables(platform, placed, replace(older, declares={})) == {}
 
 
 def test_it_destroys_by_what_the_row_names_too(harness: Harness) -> None:
@@ -395,7 +413,7 @@ def test_only_a_release_that_was_published_is_named(harness: Harness, home: str)
         upgrade(harness, home, release=own[:11])
     with harness.ctx.registry.connection() as conn:
         for last in "01":
-            stack.record_release(conn, "a" * 63 + last)
+            stack.record_release(conn, "a" * 63 + last, {})
     with pytest.raises(Invalid, match="one that was published"):
         upgrade(harness, home, release="a" * 12)  # which of the two?
 

@@ -161,9 +161,9 @@ class Harness:
         self.terraform = FakeTerraform(self.world, module=module)
         self.ctx = replace(self.ctx, providers=replace(self.ctx.providers, terraform=self.terraform))
         if installed:
-            self.terraform.publish()
+            carried = self.terraform.publish()
             with self.ctx.registry.connection() as conn:
-                stack.record_release(conn, self.terraform.release, installed=True)
+                stack.record_release(conn, carried.digest, carried.variables, installed=True)
         return self.terraform
 
     # ------------------------------------------------------------------------------- the customer

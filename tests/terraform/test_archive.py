@@ -50,6 +50,15 @@ def test_it_holds_every_file_that_terraform_reads_in_order() -> None:
     )
 
 
+def test_it_says_which_variables_each_stack_declares(copy: Path) -> None:
+    more = copy / "stacks" / "tenant" / "extra.tf"
+    more.write_text('variable "one_more" {}\n# variable "none" {}\nlocals { variable = "x" }\n')
+    before, after = archive.pack(ROOT).variables, archive.pack(copy).variables
+    assert set(after["tenant"]) - set(before["tenant"]) == {"one_more"}
+    assert after["cluster"] == before["cluster"]
+    assert {"cluster_id", "min_acu", "operation_id", "deletion_protection"} < set(after["cluster"])
+
+
 @pytest.mark.parametrize(
     ("name", "differs"),
     [

@@ -72,7 +72,7 @@ def test_what_it_carries_is_published_and_is_the_installed_release(
         assert newest is not None
         assert newest.digest == carried.digest == wiring.stack_release()
         first = newest.installed_at
-        stack.record_release(conn, "f" * 64, installed=True)  # a newer worker starts, and is taken back
+        stack.record_release(conn, "f" * 64, {}, installed=True)  # a newer worker starts, and is taken back
         wiring.prepare_from_environment()
         newest = stack.installed(conn)
     assert newest is not None
@@ -83,7 +83,7 @@ def test_what_clusters_name_is_prepared_too_and_may_be_missing(
     reported: Path, bucket: str, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     with registry.connection() as conn:
-        stack.record_release(conn, "e" * 64)
+        stack.record_release(conn, "e" * 64, {})
         cluster.insert(conn, cluster_id=CLUSTER, slots=1, spec=SPEC)
         cluster.name_release(conn, CLUSTER, "e" * 64)
     with caplog.at_level(logging.WARNING):

@@ -38,7 +38,7 @@ def row(cluster_id: str) -> ClusterRow:
     unknown: dict[str, Any] = dict.fromkeys(
         (
             *("status", "observed_at", "hardened_at", "endpoint", "needs_attention", "runbook"),
-            *("destroyed_at", "release", "upgraded_from"),
+            *("destroyed_at", "release", "upgraded_from", "declares"),
         )
     )
     now = datetime.now(UTC)

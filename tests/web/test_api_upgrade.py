@@ -18,7 +18,7 @@ def home(site: Site) -> str:
     [row] = site.rows("SELECT cluster_id AS id FROM placement")
     with site.registry.connection() as conn:
         for release in (OLD, NEW):
-            stack.record_release(conn, release, installed=True)
+            stack.record_release(conn, release, {}, installed=True)
         cluster.name_release(conn, row["id"], OLD)
     return str(row["id"])
 
@@ -47,7 +47,7 @@ def test_the_summary_counts_those_of_another_release_and_those_changed_by_hand(s
         assert counted() == (1, 0)
         stack.note_drift(conn, home, [{"address": "a.b", "action": "update"}])
         assert counted() == (1, 1)
-        stack.record_release(conn, OLD, installed=True)  # the deploy is taken back
+        stack.record_release(conn, OLD, {}, installed=True)  # the deploy is taken back
         assert counted() == (0, 1)
 
 

@@ -102,7 +102,7 @@ def _stack_digest(platform: Platform, record: TenantRecord, status: TenantStatus
         return ""
     if home.upgraded_from is not None and status.stack_digest is not None:
         return status.stack_digest
-    return digest(tenant_variables(platform, record.placement), home.release)
+    return digest(tenant_variables(platform, record.placement, home), home.release)
 
 
 def _retention(record: TenantRecord) -> RetentionGoal | None:

@@ -4,8 +4,9 @@ Pure. The digest covers the variables and the release of the stacks that the clu
 that carries other files applies nothing anew. The operation's id is a variable (it becomes a tag of what it
 creates) and no part of the digest: which operation asks must not make a difference.
 
-Variables are made by this code and read by archives of earlier releases. Terraform passes over one that an
-archive does not declare; one that it declares without a default must be given for as long as a row names it.
+Variables are made by this code and read by archives of earlier releases. What an archive does not declare it
+does not get, so code that passes more than before applies nothing anew before an upgrade; what it declares
+without a default must be given for as long as a row names it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
     closing = {"deletion_protection": False, "skip_final_snapshot": True}
     group = platform.cluster_parameter_group
     origin = {} if spec.origin is None else {"origin": spec.origin.to_json()}
-    return {
+    variables = {
         **origin,
         **(closing if spec.lifecycle is ClusterLifecycle.CLOSED else {}),
         **({} if group is None else {"cluster_parameter_group_name": group}),
@@ -47,6 +48,7 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
         "isolation": spec.isolation.value,
         "environment": platform.environment,
     }
+    return _declared(row, "cluster", variables)
 
 
 def cluster_addresses(row: ClusterRow) -> frozenset[str]:
@@ -78,8 +80,9 @@ def superfluous_readers(row: ClusterRow) -> frozenset[str]:
     )
 
 
-def tenant_variables(platform: Platform, placement: Placement) -> dict[str, Any]:
-    return {
+def tenant_variables(platform: Platform, placement: Placement, home: ClusterRow) -> dict[str, Any]:
+    """`home`: the placement's cluster."""
+    variables = {
         "tenant_id": placement.tenant_id,
         "placement_key": placement.key,
         "cluster_id": placement.cluster_id,
@@ -90,6 +93,15 @@ def tenant_variables(platform: Platform, placement: Placement) -> dict[str, Any]
         "recovery_window_days": platform.secret_recovery_days,
         "environment": platform.environment,
     }
+    return _declared(home, "tenant", variables)
+
+
+def _declared(home: ClusterRow, stack: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """Those that the stack declares in the release that `home` names; all where it names none yet."""
+    if home.declares is None:
+        return variables
+    names = home.declares.get(stack, ())
+    return {name: value for name, value in variables.items() if name in names}
 
 
 def digest(variables: Mapping[str, Any], release: str | None) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+from controlplane.domain.errors import NeedsHuman
 from controlplane.store import cluster, stack, step
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.stack import OpenRun
@@ -32,8 +33,8 @@ def apply_stack(
     *,
     approved: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Its outputs. `home`: the cluster that it makes, or whose placement. `approved`: the addresses that the
-    guard lets go."""
+    """Its outputs. `home`: the cluster that it makes, or whose placement; it names a release. `approved`: the
+    addresses that the guard lets go."""
     run, on_event = _begin(work, _run(work, name, workspace, variables, home), approved)
     outputs = work.ctx.providers.terraform.apply(run, on_event=on_event, stopped=work.hold.lost)
     with work.recording() as conn:
@@ -59,22 +60,23 @@ def destroy_stack(
         stack.end_runs(conn, workspace)
 
 
-def _run(work: Work, name: str, workspace: str, variables: dict[str, Any], home: ClusterRow) -> StackRun:
-    return StackRun(
-        stack=name,
-        workspace=workspace,
-        release=home.release or _name_own(work, home.id),
-        variables={**variables, "operation_id": str(work.job.id)},
-    )
-
-
-def _name_own(work: Work, cluster_id: str) -> str:
-    """Publish what this worker carries and let the cluster name it; what it names, which may be another's."""
-    terraform = work.ctx.providers.terraform
-    terraform.publish()
+def with_release(work: Work, home: ClusterRow) -> ClusterRow:
+    """The cluster as it is once it names a release: where it has named none, what this worker carries is
+    published and named, unless another worker was faster."""
+    if home.release is not None:
+        return home
+    carried = work.ctx.providers.terraform.publish()
     with work.recording() as conn:
-        stack.record_release(conn, terraform.release)
-        return cluster.name_release(conn, cluster_id, terraform.release)
+        stack.record_release(conn, carried.digest, carried.variables)
+        cluster.name_release(conn, home.id, carried.digest)
+        return cluster.get(conn, home.id)
+
+
+def _run(work: Work, name: str, workspace: str, variables: dict[str, Any], home: ClusterRow) -> StackRun:
+    if home.release is None:
+        raise NeedsHuman(f"{home.id} names no release of the stacks", runbook="internal-error")
+    variables = {**variables, "operation_id": str(work.job.id)}
+    return StackRun(stack=name, workspace=workspace, release=home.release, variables=variables)
 
 
 def _begin(

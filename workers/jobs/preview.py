@@ -3,7 +3,7 @@ no act."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from controlplane.domain.catalogue import Plan
@@ -14,7 +14,7 @@ from controlplane.domain.planner.transfer import steps_of_move, steps_of_restore
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.transfer import RestoreRequest
 from controlplane.services import transfers
-from controlplane.store import cluster, placement, preview
+from controlplane.store import cluster, placement, preview, stack
 from controlplane.store.preview import Requested
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
@@ -68,7 +68,8 @@ def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[d
     placed, home = record.placement, record.cluster
     if placed is not None and home is not None and record.row.spec.lifecycle.value == "active":
         release = home.release or ctx.providers.terraform.publish().digest
-        changes = _changes(ctx, "tenant", placed.workspace, release, tenant_variables(ctx.platform, placed))
+        variables = tenant_variables(ctx.platform, placed, home)
+        changes = _changes(ctx, "tenant", placed.workspace, release, variables)
     if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
         steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
     return [_rendered(step) for step in steps], changes
@@ -80,17 +81,19 @@ def _what_if_upgraded(
     """The stacks of the placements on it follow; of those, the plans are not made."""
     with ctx.registry.connection() as conn:
         row, tenants = cluster.get(conn, cluster_id), cluster.tenants_on(conn, cluster_id)
+        [new] = stack.releases(conn, prefix=release)
     why = f"release {'none' if row.release is None else row.release[:12]} → {release[:12]}"
-    changes = _changes(ctx, "cluster", row.id, release, cluster_variables(ctx.platform, row))
+    variables = cluster_variables(ctx.platform, replace(row, release=release, declares=new.variables))
+    changes = _changes(ctx, "cluster", row.id, release, variables)
     steps = [Step(StepName.APPLY_CLUSTER_STACK, why, row.id)]
     steps += [Step(StepName.APPLY_TENANT_STACK, why, tenant_id) for tenant_id in tenants]
     return [_rendered(step) for step in steps], changes
 
 
 def _changes(
-    ctx: Context, stack: str, workspace: str, release: str, variables: dict[str, Any]
+    ctx: Context, name: str, workspace: str, release: str, variables: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    run = StackRun(stack, workspace, release, {**variables, "operation_id": "preview"})
+    run = StackRun(name, workspace, release, {**variables, "operation_id": "preview"})
     return [asdict(change) for change in ctx.providers.terraform.plan(run)]
 
 

@@ -55,9 +55,9 @@ def prepare_from_environment() -> None:
     try:
         settings = StackSettings.from_environment()
         runner = terraform(settings)
-        runner.publish()
+        carried = runner.publish()
         with Registry(settings.registry_url, size=1) as registry, registry.connection() as conn:
-            stack.record_release(conn, runner.release, installed=True)
+            stack.record_release(conn, carried.digest, carried.variables, installed=True)
             named = stack.named_releases(conn)
     except ControlPlaneError as error:
         log.warning("the stacks could not be published: %s", error)
@@ -76,7 +76,7 @@ def publish_from_environment(*, dry_run: bool) -> Publication:
     found = terraform(settings).publish(dry_run=dry_run)
     if not dry_run:
         with Registry(settings.registry_url, size=1) as registry, registry.connection() as conn:
-            stack.record_release(conn, found.digest)
+            stack.record_release(conn, found.digest, found.variables)
     return found
 
 

@@ -17,7 +17,7 @@ from controlplane.workers.engine.stacks import (
     superfluous_readers,
 )
 from controlplane.workers.engine.step_context import ClusterWork
-from controlplane.workers.engine.terraform_runs import apply_stack, destroy_stack
+from controlplane.workers.engine.terraform_runs import apply_stack, destroy_stack, with_release
 from controlplane.workers.steps.purge import note_approval
 from controlplane.workers.steps.registry import cluster_step
 
@@ -30,15 +30,9 @@ from controlplane.workers.steps.registry import cluster_step
 )
 def apply_cluster_stack(work: ClusterWork) -> None:
     _require_quota(work)
-    variables = cluster_variables(work.ctx.platform, work.row)
-    apply_stack(
-        work,
-        "cluster",
-        work.row.id,
-        variables,
-        work.row,
-        approved=superfluous_readers(work.row),
-    )
+    row = with_release(work, work.row)
+    variables = cluster_variables(work.ctx.platform, row)
+    apply_stack(work, "cluster", row.id, variables, row, approved=superfluous_readers(row))
 
 
 def _require_quota(work: ClusterWork) -> None:
@@ -77,8 +71,9 @@ def destroy_cluster_stack(work: ClusterWork) -> None:
             _require_end_of_restore(conn, work)
     if keeps_key:
         approved -= KEY_ADDRESSES
-    variables = cluster_variables(work.ctx.platform, work.row)
-    destroy_stack(work, "cluster", workspace, variables, work.row, approved=approved)
+    row = with_release(work, work.row)
+    variables = cluster_variables(work.ctx.platform, row)
+    destroy_stack(work, "cluster", workspace, variables, row, approved=approved)
     with work.recording() as conn:
         cluster.mark_destroyed(conn, workspace, keeps_key=keeps_key)
 

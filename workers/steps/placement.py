@@ -7,7 +7,7 @@ from controlplane.domain.steps import StepName
 from controlplane.store import release, schema_shape, tenant, transfer
 from controlplane.workers.engine.stacks import tenant_variables
 from controlplane.workers.engine.step_context import TenantWork
-from controlplane.workers.engine.terraform_runs import apply_stack
+from controlplane.workers.engine.terraform_runs import apply_stack, with_release
 from controlplane.workers.providers.ports import Bounds
 from controlplane.workers.steps.credentials import distrust_password
 from controlplane.workers.steps.registry import tenant_step
@@ -26,8 +26,9 @@ rollout has bounds of its own."""
     long=True,
 )
 def apply_tenant_stack(work: TenantWork) -> None:
-    variables = tenant_variables(work.ctx.platform, work.placement)
-    apply_stack(work, "tenant", work.placement.workspace, variables, work.cluster)
+    home = with_release(work, work.cluster)
+    variables = tenant_variables(work.ctx.platform, work.placement, home)
+    apply_stack(work, "tenant", work.placement.workspace, variables, home)
 
 
 @tenant_step(

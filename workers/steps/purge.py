@@ -37,7 +37,7 @@ from controlplane.store.registry import Connection
 from controlplane.workers.drift.deletion_proof import find_what_is_left
 from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
 from controlplane.workers.engine.step_context import TenantWork, Work
-from controlplane.workers.engine.terraform_runs import destroy_stack
+from controlplane.workers.engine.terraform_runs import destroy_stack, with_release
 from controlplane.workers.jobs.intake import apply_customer
 from controlplane.workers.steps.certificate import certificate_of
 from controlplane.workers.steps.registry import tenant_step
@@ -153,14 +153,9 @@ def drop_database(work: TenantWork) -> None:
 )
 def destroy_tenant_stack(work: TenantWork) -> None:
     _no_way_back(work)
-    destroy_stack(
-        work,
-        "tenant",
-        work.placement.workspace,
-        tenant_variables(work.ctx.platform, work.placement),
-        work.cluster,
-        approved=tenant_addresses(),
-    )
+    home = with_release(work, work.cluster)
+    variables = tenant_variables(work.ctx.platform, work.placement, home)
+    destroy_stack(work, "tenant", work.placement.workspace, variables, home, approved=tenant_addresses())
 
 
 @tenant_step(

@@ -28,7 +28,7 @@ from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import TenantRecord, endpoint_of, load_tenant
 from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
 from controlplane.workers.engine.step_context import TenantWork
-from controlplane.workers.engine.terraform_runs import destroy_stack
+from controlplane.workers.engine.terraform_runs import destroy_stack, with_release
 from controlplane.workers.providers.ports import Copied, HandedOver, Home, MoveRun
 from controlplane.workers.steps.registry import tenant_step
 from controlplane.workers.steps.restored_cluster import home_of_then
@@ -350,14 +350,9 @@ def _remove(work: TenantWork, secondary: TenantRecord) -> None:
     if at is not None:
         work.hold.check()
         work.ctx.providers.databases.drop(at, placed)
-    destroy_stack(
-        work,
-        "tenant",
-        placed.workspace,
-        tenant_variables(work.ctx.platform, placed),
-        home,
-        approved=tenant_addresses(),
-    )
+    home = with_release(work, home)
+    variables = tenant_variables(work.ctx.platform, placed, home)
+    destroy_stack(work, "tenant", placed.workspace, variables, home, approved=tenant_addresses())
 
 
 def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:

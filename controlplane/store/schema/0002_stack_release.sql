@@ -1,8 +1,9 @@
 -- The archives of Terraform stacks that were published, each an object of the state bucket under its digest. Rows
--- name one by it and no row is ever deleted. `installed_at`: when a worker that carries it last started; NULL where
--- only a command has published it.
+-- name one by it and no row is ever deleted. `variables`: {stack: [those that it declares]}. `installed_at`: when a
+-- worker that carries it last started; NULL where only a command has published it.
 CREATE TABLE stack_release (
     digest       text PRIMARY KEY CHECK (digest ~ '^[0-9a-f]{64}$'),
+    variables    jsonb NOT NULL,
     published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     installed_at timestamptz
 );

@@ -66,9 +66,11 @@ class Found(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """`digest`: of the archive; `place`: where it is, as "s3://bucket/key"; `size`: in bytes."""
+    """`digest`: of the archive; `variables`: {stack: those that it declares}; `place`: where it is, as
+    "s3://bucket/key"; `size`: in bytes."""
 
     digest: str
+    variables: Mapping[str, Sequence[str]]
     place: str
     size: int
     found: Found

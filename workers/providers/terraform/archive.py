@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,14 +21,16 @@ from controlplane.domain.errors import NeedsHuman, Refused
 RUNBOOK = "stack-release"
 STACKS = ("cluster", "tenant")
 LOCK_FILE = ".terraform.lock.hcl"
+_VARIABLE = re.compile(r'^variable\s+"(\w+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """`digest`: SHA-256 of `body`, 64 hexadecimal digits."""
+    """`digest`: SHA-256 of `body`, 64 hexadecimal digits. `variables`: by stack, those that it declares."""
 
     digest: str
     body: bytes = field(repr=False)
+    variables: Mapping[str, tuple[str, ...]]
 
 
 def pack(terraform: Path) -> Archive:
@@ -50,7 +54,9 @@ def pack(terraform: Path) -> Archive:
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     body = written.getvalue()
-    return Archive(digest_of(body), body)
+    return Archive(
+        digest_of(body), body, {stack: _variables(terraform / "stacks" / stack) for stack in STACKS}
+    )
 
 
 def unpack(body: bytes, into: Path) -> None:
@@ -75,6 +81,11 @@ def digest_of(body: bytes) -> str:
 def key_of(digest: str) -> str:
     """Of the object, in the bucket of the states."""
     return f"releases/{digest}.tar"
+
+
+def _variables(stack: Path) -> tuple[str, ...]:
+    texts = [path.read_text(encoding="utf-8") for path in stack.glob("*.tf")]
+    return tuple(sorted(name for text in texts for name in _VARIABLE.findall(text)))
 
 
 def _belongs(path: Path, terraform: Path) -> bool:

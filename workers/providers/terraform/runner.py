@@ -130,7 +130,7 @@ class TerraformRunner:
             found = self._found(key, digest)  # somebody else was faster
         if found is Found.DAMAGED and not dry_run:
             self._bucket.write(key, body, over=True)
-        return Publication(digest, self._bucket.place(key), len(body), found)
+        return Publication(digest, self._carried.variables, self._bucket.place(key), len(body), found)
 
     def apply(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> dict[str, Any]:
         inventory = inventory_of(run.stack, self._account, run.variables)
