@@ -67,7 +67,7 @@ def show_(*, cluster: str, as_json: bool) -> None:
             ("capacity", f"{_capacity(found)} ACU"),
             ("slots", f"{found['used']} of {found['slots']} used"),
             ("release", _release(found)),
-            ("changed by hand", _drift(found["drift"])),
+            ("drift", _drift(found["drift"])),
             *([("restored from", _origin(found))] if "origin" in found["spec"] else []),
             ("endpoint", endpoint and f"{endpoint.get('host')}:{endpoint.get('port')}"),
             ("created", show.moment(found["created_at"])),

@@ -24,7 +24,7 @@ def command(*, as_json: bool) -> None:
             ("need attention", needing),
             ("clusters", f"{clusters['ready']} of {clusters['total']} ready"),
             ("of another release", f"{clusters['outdated']} clusters" if clusters["outdated"] else None),
-            ("changed by hand", f"{clusters['drifted']} clusters" if clusters["drifted"] else None),
+            ("drifted", f"{clusters['drifted']} clusters" if clusters["drifted"] else None),
             ("slots", f"{clusters['used_slots']} of {clusters['slots']} used"),
             ("operations", _counts(found["operations"])),
             ("events", f"{events['received']} to handle, {events['parked']} parked"),

@@ -161,7 +161,7 @@ def due_for_look(conn: Connection, *, every: float, at_most: int) -> list[str]:
         conn,
         "SELECT id FROM cluster c WHERE used > 0 AND needs_attention IS NULL AND destroyed_at IS NULL"
         " AND observed_at < clock_timestamp() - make_interval(secs => %s)"
-        " AND spec->>'lifecycle' = 'active' AND ready_at IS NOT NULL"
+        " AND spec->>'lifecycle' = 'active' AND ready_at IS NOT NULL AND release IS NOT NULL"
         " AND NOT EXISTS (SELECT FROM job WHERE kind = 'cluster' AND subject = c.id)"
         " ORDER BY observed_at LIMIT greatest(0, %s - (SELECT count(*) FROM job"
         "  WHERE kind = 'cluster' AND state = 'waiting' AND cause_count = 0))",

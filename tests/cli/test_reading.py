@@ -118,7 +118,7 @@ def test_a_cluster_says_by_which_release_it_runs(desk: Desk) -> None:
     assert "update a.b" in show()
     summary = desk.ok("summary")
     assert "of another release" not in summary
-    assert "changed by hand" in summary
+    assert "drifted" in summary
 
 
 def test_the_warm_pool_says_what_it_has_and_what_holds_it_back(desk: Desk) -> None:

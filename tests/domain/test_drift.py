@@ -313,6 +313,29 @@ def only(systems: Systems) -> Finding:
     return finding
 
 
+@pytest.mark.parametrize(
+    ("many", "named"),
+    [(1, "a0"), (5, "a0, a1, a2, a3, a4"), (6, "a0, a1, a2, a3, a4, …")],
+)
+def test_a_cluster_that_its_last_look_found_changed_is_named_and_left_to_a_person(
+    many: int, named: str
+) -> None:
+    entry = ClusterEntry(C, made=True, destroyed=False, drift=tuple(f"a{n}" for n in range(many)))
+    found = only(replace(AGREED, registry=replace(REGISTRY, clusters={C: entry})))
+    assert (found.system, found.fault, found.kind, found.name, found.owner) == (
+        *("Terraform", Fault.DIFFERS, "cluster"),
+        *(C, C),
+    )
+    assert found.detail == f"not as its stack has it: {named}"
+    assert found.repair is None
+
+
+def test_a_destroyed_cluster_has_no_drift() -> None:
+    entry = ClusterEntry(C, made=True, destroyed=True, drift=("a",))
+    registry = replace(REGISTRY, clusters={C: entry})
+    assert not any(found.fault is Fault.DIFFERS for found in compare(replace(AGREED, registry=registry)))
+
+
 def test_a_restored_cluster_that_is_lost_is_not_called_a_tenants_home() -> None:
     lost = replace(AGREED, tagged=list(AGREED.tagged or ())[1:])
     assert "restore it from a snapshot" in only(lost).detail

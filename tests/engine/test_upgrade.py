@@ -453,6 +453,22 @@ def test_a_look_reports_what_was_changed_by_hand_and_repairs_nothing(harness: Ha
     assert verify(harness.ctx, probes=0).findings == ()
 
 
+def test_a_look_reports_what_a_new_setting_asks_for_and_applies_nothing(harness: Harness, home: str) -> None:
+    """It would reach every cluster within the day."""
+    platform = replace(harness.ctx.platform, app_security_group_ids=("sg-2",))
+    harness.ctx = replace(harness.ctx, platform=platform)
+    look(harness)
+    network = ClusterInventory.security_group
+    assert drift_of(harness, home) == [{"address": network, "action": "update"}]
+    assert (FakeAccount(harness.world).get("network", home) or {})["from"] == ["sg-1"]
+    row = row_of(harness, home)
+    assert (row.needs_attention, row.observed_generation) == (None, row.generation)
+    reprovision(harness, home)
+    harness.work()
+    assert (FakeAccount(harness.world).get("network", home) or {})["from"] == ["sg-2"]
+    assert drift_of(harness, home) is None
+
+
 def test_a_look_plans_by_the_release_that_the_row_names(harness: Harness, home: str) -> None:
     harness.carry(NEWER)
     look(harness)

@@ -179,24 +179,24 @@ def test_a_release_is_published_once(fixture: Fixture) -> None:
     only_looked = newer.publish(dry_run=True)
     first, second = newer.publish(), newer.publish()
     assert [p.found for p in (only_looked, first, second)] == [Found.ABSENT, Found.ABSENT, Found.PRESENT]
-    assert {p.digest for p in (only_looked, first, second)} == {newer.release}
-    assert {p.place for p in (only_looked, first, second)} == {
-        f"s3://terraform-states/releases/{newer.release}.tar"
-    }
+    (digest,) = {p.digest for p in (only_looked, first, second)}
+    (place,) = {p.place for p in (only_looked, first, second)}
+    assert place == f"s3://terraform-states/releases/{digest}.tar"
     assert first.size == second.size > 0
-    assert newer.release != fixture.terraform.release
+    assert digest != fixture.terraform.publish(dry_run=True).digest
+    assert "tenant_id" in first.variables["tenant"]
 
 
 def test_a_worker_with_newer_files_runs_the_release_that_is_named(fixture: Fixture) -> None:
     run = tenant_run(fixture)
     outputs = apply(fixture, run)
     newer = fixture.newer()
-    newer.publish()
+    release = newer.publish().digest
     assert newer.plan(again(run)) == []
     quiet = Events()
     assert newer.apply(again(run), on_event=quiet, stopped=never) == outputs
     assert quiet.of("planned") == quiet.of("done") == []
-    named = replace(again(run), release=newer.release)
+    named = replace(again(run), release=release)
     change = [(TenantInventory.app_secret, "update", False)]
     # and a worker with older files runs the newer one, where that is named
     assert [(c.address, c.action, c.destructive) for c in fixture.terraform.plan(named)] == change
@@ -214,9 +214,9 @@ def test_an_archive_that_is_not_there_stops_every_run_and_is_published_again(
     fixture: Fixture, lose: bool
 ) -> None:
     newer = fixture.newer()
-    newer.publish()
-    fixture.damage(newer.release, lose=lose)
-    run = replace(tenant_run(fixture), release=newer.release)
+    release = newer.publish().digest
+    fixture.damage(release, lose=lose)
+    run = replace(tenant_run(fixture), release=release)
     for attempt in (
         lambda: newer.plan(run),
         lambda: newer.apply(run, on_event=Events(), stopped=never),
@@ -225,10 +225,10 @@ def test_an_archive_that_is_not_there_stops_every_run_and_is_published_again(
         with pytest.raises(NeedsHuman) as parked:
             attempt()
         assert parked.value.runbook == "stack-release"
-        assert f"release {newer.release}" in str(parked.value)
+        assert f"release {release}" in str(parked.value)
         assert "'tenant'" in str(parked.value)
         assert f"is {'missing' if lose else 'damaged'}" in str(parked.value)
-        assert f"s3://terraform-states/releases/{newer.release}.tar" in str(parked.value)
+        assert f"s3://terraform-states/releases/{release}.tar" in str(parked.value)
     assert newer.publish().found is (Found.ABSENT if lose else Found.DAMAGED)
     assert newer.publish().found is Found.PRESENT
     assert {change.action for change in newer.plan(run)} == {"create"}

@@ -178,7 +178,7 @@ fixture = RealFixture(Path(sys.argv[1]))
 def on_event(event):
     print(event.kind, event.address, flush=True)
 variables = json.loads(sys.argv[2])
-run = StackRun("cluster", variables["cluster_id"], fixture.terraform.release, variables)
+run = StackRun("cluster", variables["cluster_id"], fixture.terraform.publish(dry_run=True).digest, variables)
 fixture.terraform.apply(run, on_event=on_event, stopped=lambda: False)
 """
 

@@ -81,11 +81,13 @@ def converge_cluster(ctx: Context, hold: Hold) -> None:
             known = record.of_cluster(conn, hold.job.subject)
         row: ClusterRow = known["c"]
         status = observe_cluster(ctx, row, known["stack"])
+        if hold.job.reason == PERIODIC_OBSERVATION:
+            _report_drift(ctx, hold, row, status)
+            return
         goal = cluster_goal(ctx.platform, row, key=known["kept"].snapshot)
         steps = plan_cluster(goal, status)
         if not steps:
-            drift = cluster_drift(ctx, row) if hold.job.reason == PERIODIC_OBSERVATION else None
-            if _mark_cluster_reconciled(hold, row, status, drift):
+            if _mark_cluster_reconciled(hold, row, status):
                 return
             continue
         if not _take(ClusterWork(ctx, hold, steps[0], row, goal), _act_for_cluster, taken):
@@ -194,17 +196,23 @@ def _act_for_cluster(work: ClusterWork) -> None:
     CLUSTER_ACTS[work.step.name](work)
 
 
-def _mark_cluster_reconciled(
-    hold: Hold, row: ClusterRow, status: ClusterStatus, drift: list[dict[str, str]] | None
-) -> bool:
+def _report_drift(ctx: Context, hold: Hold, row: ClusterRow, status: ClusterStatus) -> None:
+    """The clock asks nobody, so it changes nothing: neither what was changed by hand, nor what a new setting
+    or newer code asks for."""
+    drift = cluster_drift(ctx, row)
+    with hold.recording() as conn:
+        cluster.set_status(conn, row.id, status.to_json())
+        stack.note_drift(conn, row.id, drift)
+        hold.finish(conn, recorded=history.worth_keeping(conn, hold.job))
+
+
+def _mark_cluster_reconciled(hold: Hold, row: ClusterRow, status: ClusterStatus) -> bool:
     """False where the spec has moved on. After an upgrade the stacks of the placements on it follow."""
     with hold.recording() as conn:
         cluster.set_status(conn, row.id, status.to_json())
-        if drift is not None:
-            stack.note_drift(conn, row.id, drift)
         reconciled = cluster.mark_reconciled(conn, row.id, generation=row.generation)
         if reconciled:
-            hold.finish(conn, recorded=history.worth_keeping(conn, hold.job))
+            hold.finish(conn)
             tenants = [*cluster.tenants_on(conn, row.id), *transfer.waiting_for(conn, row.id)]
             job.bring_forward(conn, JobKind.TENANT, tenants)
             if row.upgraded_from is not None:

@@ -2,8 +2,8 @@
 
 A look costs a few API calls and one or two database connections, no Terraform: whether a stack is as it
 should be is known from the digest that was confirmed at its last apply, as long as the things it made
-still answer. Only the daily look at a cluster in use makes a plan, to say what somebody has changed by hand.
-Databases are asked only where the cluster is ready.
+still answer. Only the daily look at a cluster in use makes a plan, to say what is no longer as its stack has
+it. Databases are asked only where the cluster is ready.
 
 What was observed is carried from one step to the next. Each step says which parts of it it touches
 (`tenant_step(touches=…)`), and these are asked anew; all of it is after `LASTS` seconds, where something else
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.domain.data_copy import CopyState
+from controlplane.domain.errors import NeedsHuman
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.status import (
     ClusterStatus,
@@ -52,13 +53,12 @@ def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -
     )
 
 
-def cluster_drift(ctx: Context, row: ClusterRow) -> list[dict[str, str]] | None:
-    """What Terraform would change now, by the release that the row names; None where it names none yet."""
+def cluster_drift(ctx: Context, row: ClusterRow) -> list[dict[str, str]]:
+    """What Terraform would change now, by the release that the row names, [{"address", "action"}]."""
     if row.release is None:
-        return None
+        raise NeedsHuman(f"{row.id} is in use and names no release of the stacks", runbook="internal-error")
     variables = {**cluster_variables(ctx.platform, row), "operation_id": "look"}
-    run = StackRun(stack="cluster", workspace=row.id, release=row.release, variables=variables)
-    found = ctx.providers.terraform.plan(run)
+    found = ctx.providers.terraform.plan(StackRun("cluster", row.id, row.release, variables))
     return [{"address": change.address, "action": change.action} for change in found]
 
 

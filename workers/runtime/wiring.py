@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import psycopg
+
 from controlplane import migration_project
 from controlplane.certificate import CertificateKey
 from controlplane.domain.catalogue import parse_catalogue
@@ -59,10 +61,10 @@ def prepare_from_environment() -> None:
         with Registry(settings.registry_url, size=1) as registry, registry.connection() as conn:
             stack.record_release(conn, carried.digest, carried.variables, installed=True)
             named = stack.named_releases(conn)
-    except ControlPlaneError as error:
+    except (ControlPlaneError, psycopg.Error) as error:
         log.warning("the stacks could not be published: %s", error)
         return
-    for release in dict.fromkeys([runner.release, *named]):
+    for release in dict.fromkeys([carried.digest, *named]):
         try:
             runner.prepare(release)
         except ControlPlaneError as error:

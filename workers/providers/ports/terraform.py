@@ -79,15 +79,10 @@ class Publication:
 class Terraform(Protocol):
     """Each run may raise NeedsHuman("stack-release"): the archive of its release is missing or damaged."""
 
-    @property
-    def release(self) -> str:
-        """The digest of the stacks, their modules and lock files that this installation carries."""
-        ...
-
     def publish(self, *, dry_run: bool = False) -> Publication:
-        """Put the archive of `release` where every worker finds it. One that is there is never written
-        again; what is there and is not the archive is replaced, as a digest leaves no doubt which is right.
-        `dry_run`: only look.
+        """Put the stacks, modules and lock files that this installation carries where every worker finds
+        them. An archive that is there is never written again; what is there and is not the archive is
+        replaced, as a digest leaves no doubt which is right. `dry_run`: only look.
 
         Raises Retryable, NeedsHuman("aws-credentials").
         """

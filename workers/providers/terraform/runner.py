@@ -118,10 +118,6 @@ class TerraformRunner:
 
     # ------------------------------------------------------------------------- ports.Terraform
 
-    @property
-    def release(self) -> str:
-        return self._carried.digest
-
     def publish(self, *, dry_run: bool = False) -> Publication:
         digest, body = self._carried.digest, self._carried.body
         key = archive.key_of(digest)

@@ -68,14 +68,14 @@ class StateBucket:
 
     def state(self, stack: str, workspace: str) -> State | None:
         """None where there is none. Raises Unreadable."""
-        body = self._get(_key(stack, workspace))
+        body = self.read(_key(stack, workspace))
         return parse(body) if body else None
 
     def exists(self, stack: str, workspace: str) -> bool:
-        return self._get(_key(stack, workspace)) is not None
+        return self.read(_key(stack, workspace)) is not None
 
     def lock(self, stack: str, workspace: str) -> Lock | None:
-        body = self._get(_key(stack, workspace) + ".tflock")
+        body = self.read(_key(stack, workspace) + ".tflock")
         return None if body is None else parse_lock(body)
 
     def break_lock(self, stack: str, workspace: str, lock_id: str) -> bool:
@@ -101,10 +101,6 @@ class StateBucket:
     def place(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
 
-    def read(self, key: str) -> bytes | None:
-        """An archive; None where there is none."""
-        return self._get(key)
-
     def write(self, key: str, body: bytes, *, over: bool = False) -> bool:
         """False where there was something. `over`: write all the same."""
         condition = {} if over else {"IfNoneMatch": "*"}
@@ -117,7 +113,8 @@ class StateBucket:
                 raise
         return True
 
-    def _get(self, key: str) -> bytes | None:
+    def read(self, key: str) -> bytes | None:
+        """An object; None where there is none."""
         with aws.errors(f"reading {key}"):
             try:
                 body: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
