@@ -18,7 +18,6 @@ from tests.harness.engine import CATALOGUE, ZONE
 # ---------------------------------------------------------------------------------- by an index
 
 KEYS_WITHOUT_INDEX = {
-    "cluster(release)": "a release of the stacks is never deleted",
     "transfer(tenant_id, source)": "a tenant has a handful of transfers, and transfer_tenant leads to them",
     "transfer(tenant_id, target)": "a tenant has a handful of transfers, and transfer_tenant leads to them",
     "rehearsal(release)": "a release is never deleted: a trigger refuses it",

@@ -1,0 +1,3 @@
+-- no-transaction
+-- Which releases are named, and by which clusters.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS cluster_release ON cluster (release);
