@@ -34,9 +34,6 @@ class Upgrade(Parameters):
 def perform(asked: OfCluster[Upgrade]) -> Begun:
     conn, row = asked.conn, cluster.get(asked.conn, asked.row.id, lock=True)
     release = _checked(conn, row, asked.params)
-    other = cluster.upgraded_meanwhile(conn, other_than=row.id)
-    if other is not None:
-        raise Conflict(f"the upgrade of {other} is not over: one cluster at a time")
     cluster.upgrade(conn, row.id, release)
     return Begun({"from": row.release, "to": release}, asked.converge())
 
@@ -60,6 +57,9 @@ def _checked(conn: Connection, row: ClusterRow, params: Upgrade) -> str:
     carried = transfer.carried_over(conn, row.id)
     if carried is not None:
         raise Conflict(f"a transfer of {carried} runs on cluster {row.id}: upgrade it when that is over")
+    other = cluster.upgraded_meanwhile(conn, other_than=row.id)
+    if other is not None:
+        raise Conflict(f"the upgrade of {other} is not over: one cluster at a time")
     return release
 
 

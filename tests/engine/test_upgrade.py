@@ -301,8 +301,9 @@ def test_what_would_destroy_is_refused_and_taken_back_by_the_release_before(
     harness.work()
     assert row_of(harness, home).runbook == "destructive-terraform-plan"
     assert f"{home}-1" in FakeAccount(harness.world).names("instance")
-    with pytest.raises(Conflict, match=f"the upgrade of {home} is not over: one cluster at a time"):
-        upgrade(harness, other)
+    for attempt in (upgrade, preview):
+        with pytest.raises(Conflict, match=f"the upgrade of {home} is not over: one cluster at a time"):
+            attempt(harness, other)
     upgrade(harness, home, release=first[:12])
     harness.work()
     row = row_of(harness, home)
