@@ -260,21 +260,22 @@ def resolve(conn: Connection, name: str) -> TenantRow:
 
 
 def show(conn: Connection, name: str) -> TenantDetail:
-    row, what = look_up(conn, name)
-    deciding = job.is_open(
-        conn, JobKind.INTAKE, row.customer_id
-    )  # before its operations, which follow from it
-    placed = placement.current(conn, row.id)
-    return TenantDetail(
-        tenant=row,
-        found_by=what,
-        deciding=deciding,
-        placement=placed,
-        hostnames=hostname.of_tenant(conn, row.id),
-        operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
-        login=None if placed is None else placement.login(conn, placed, "app"),
-        transfer=transfer.latest(conn, row.id),
-        contracts=contract.of_tenant(conn, row.id),
-        holds=hold.of_tenant(conn, row.id),
-        freezes=hold.freezes(conn, hold.scopes(row.id, None if placed is None else placed.cluster_id)),
-    )
+    """All of one moment: whoever waits for the end of an operation reads what it left behind, never the
+    tenant as it was before and the operation as it is after. Raises as `look_up`."""
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        row, what = look_up(conn, name)
+        placed = placement.current(conn, row.id)
+        return TenantDetail(
+            tenant=row,
+            found_by=what,
+            deciding=job.is_open(conn, JobKind.INTAKE, row.customer_id),
+            placement=placed,
+            hostnames=hostname.of_tenant(conn, row.id),
+            operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
+            login=None if placed is None else placement.login(conn, placed, "app"),
+            transfer=transfer.latest(conn, row.id),
+            contracts=contract.of_tenant(conn, row.id),
+            holds=hold.of_tenant(conn, row.id),
+            freezes=hold.freezes(conn, hold.scopes(row.id, None if placed is None else placed.cluster_id)),
+        )

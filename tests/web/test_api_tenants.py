@@ -1,9 +1,14 @@
+from typing import Any
+
 import pytest
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.job import JobKind, Lane
 from controlplane.domain.placement import tenant_id_for
-from controlplane.store import job, route
+from controlplane.store import job, operation, route
+from controlplane.store.operation import OperationRow
+from controlplane.store.registry import Connection
+from tests.harness.queue import claimed
 from tests.web.site import Site
 
 GHOST = "t-aaaaaaaaaaaa"
@@ -23,6 +28,25 @@ def test_a_tenant_is_listed_and_shown_by_id_and_by_slug(site: Site) -> None:
     assert shown["needs_attention"] is None
     assert [operation["state"] for operation in shown["operations"]] == ["waiting"]
     assert shown["timings"]["paid_to_ready_seconds"] is None
+
+
+def test_a_tenant_and_its_operations_are_of_one_moment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker ends between two of the queries."""
+    tenant_id = site.found("sub_1")
+    queries = operation.page
+
+    def ended_meanwhile(conn: Connection, **asked: Any) -> list[OperationRow]:
+        site.rows("UPDATE tenant SET observed_generation = generation")
+        with site.registry.connection() as other:
+            job.finish(other, claimed(site.registry, kinds=[JobKind.TENANT]))
+        return queries(conn, **asked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operation, "page", ended_meanwhile)
+        before = site.get(f"/v1/tenants/{tenant_id}").json
+    after = site.get(f"/v1/tenants/{tenant_id}").json
+    states = [(shown["reconciled"], shown["operations"][0]["state"]) for shown in (before, after)]
+    assert states == [(False, "waiting"), (True, "done")]
 
 
 def test_the_way_from_paid_to_ready_is_timed(site: Site) -> None:
