@@ -19,6 +19,7 @@ from controlplane.localcloud.aws.fidelity import (
     rds_passwords,
     rds_restore,
     secretsmanager,
+    sts,
 )
 from controlplane.localcloud.aws.settings import EmulatorSettings
 
@@ -35,6 +36,7 @@ def repair(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
     rds_databases.repair(databases)
     rds_clusters.repair(settings)
     secretsmanager.repair()
+    sts.repair()
     iam.repair()
     autoscaling.repair()
     concurrency.repair()
