@@ -10,7 +10,7 @@ NODE_STAMP := $(NEXTJS)/node_modules/.package-lock.json
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long coverage mutants soak faults lint lint-types lint-rest format bench bench-dataplane bench-migrations bench-moves bench-history bench-silent lock clean
+.PHONY: help demo test test-fast test-long coverage mutants soak faults lint lint-types lint-rest format bench bench-dataplane bench-logins bench-migrations bench-moves bench-history bench-silent lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -83,13 +83,16 @@ format: $(STAMP) ## Let ruff put the code in order, and write the tables of step
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m tests.docs.step_tables
 
-bench: bench-core bench-dataplane bench-migrations bench-moves bench-history bench-silent ## Every benchmark, each against its peers and its floor in the same run
+bench: bench-core bench-dataplane bench-logins bench-migrations bench-moves bench-history bench-silent ## Every benchmark, each against its peers and its floor in the same run
 
 bench-core: $(STAMP) ## The registry's hot paths: claims at any backlog, placing, a sweep, the webhook (ARGS=--quick for a short one)
 	@$(BIN)/python -m benchmarks.core $(ARGS)
 
 bench-dataplane: $(STAMP) ## The resolver, the pools and the middleware (ARGS=--quick for a short one)
 	@$(BIN)/python -m benchmarks.dataplane $(ARGS)
+
+bench-logins: $(STAMP) ## How many tenants' logins a process of the data plane can fetch
+	@$(BIN)/python -m benchmarks.logins $(ARGS)
 
 bench-migrations: $(STAMP) ## Fleet migrations over hundreds of databases
 	@$(BIN)/python -m benchmarks.migrations $(ARGS)

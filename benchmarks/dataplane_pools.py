@@ -56,7 +56,8 @@ class Marked(Transport):
 
 def tenant(number: int, port: int) -> TenantConfig:
     return replace(
-        config(number), database=DatabaseAddress("127.0.0.1", port, f"bench_{number % DATABASES}", "unused")
+        config(number),
+        database=DatabaseAddress("127.0.0.1", port, f"bench_{number % DATABASES}", "unused", ""),
     )
 
 

@@ -45,11 +45,13 @@ def config(number: int, epoch: int = 1) -> TenantConfig:
         pool_size=5,
         dedicated=False,
         release="0002",
+        placement=f"{tenant_id}-1",
         database=DatabaseAddress(
             f"c-{number % 100:012d}.cluster-x.eu-central-1.rds.amazonaws.com",
             5432,
             f"{tenant_id.replace('-', '_')}_1",
             f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/{tenant_id}/1/app-AbCdEf",
+            f"arn:aws:iam::123456789012:role/c-{number % 100:012d}",
         ),
         profile={"plan_name": "Business", "subscription_status": "active", "limits": {"seats": 25}},
     )

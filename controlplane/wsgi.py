@@ -6,6 +6,7 @@ for `app` in each of its workers, after the fork; it is made then, so that impor
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,10 +64,11 @@ def celery_publish(broker_url: str) -> Publish:
 
 
 def signer(settings: WebSettings) -> Sign:
-    """Entries signed with the first of the signing keys."""
+    """Entries issued now and signed with the first of the signing keys."""
     key_id, key = settings.config_signing_keys[0]
 
     def sign(payload: Mapping[str, Any]) -> str:
-        return tenant_config.sign(payload, key_id=key_id, key=key)
+        issued = tenant_config.issued(payload, at=time.time())
+        return tenant_config.sign(issued, key_id=key_id, key=key)
 
     return sign

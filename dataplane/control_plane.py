@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class ControlPlaneTier:
     """The control plane's resolve endpoint: `GET <base>/v1/resolve?host=…` with a bearer token.
 
-    200 brings `{"entry": "v1.…"}`, signed as in the cache and verified here all the same. "There is
+    200 brings `{"entry": "v2-…"}`, signed as in the cache and verified here all the same. "There is
     none" is `{"error": {"code": "unknown_host"}}` with 404, and a 400 that blames the host: a 404 of a
     proxy, or of a wrong base URL, says nothing about a tenant. At most `concurrent` requests are under
     way at once.

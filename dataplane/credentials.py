@@ -3,29 +3,48 @@
 A login is fetched once and then used until the database refuses it or an invalidation says that it was
 rotated; so requests do not depend on AWS being there. Where a rotated one can't be fetched the old
 one goes on being used: rotation leaves it valid until the new one is in use.
+
+The process itself may read no secret. It assumes the role that the entry names, as a session that is tagged
+with the entry's placement, and AWS opens to that session what bears the same tag. Making a client of boto3
+takes a tenth of a second under a lock, so there is one for all sessions, whose credentials are those that the
+calling thread has put in (AWS, "Pass session tags in AWS STS"; "Access by tag" in our documentation).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import Credentials as BotoCredentials
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dataplane.errors import CredentialUnavailable, CrossTenantDetected
+from dataplane.errors import CredentialUnavailable
 from dataplane.tenant_config import TenantConfig
 
 log = logging.getLogger(__name__)
 
-_SECRET = re.compile(r":secret:tenants/(?P<tenant>t-[a-z2-7]+)/(?P<number>[1-9][0-9]*)/")
+SESSION_SECONDS = 900
+"""As short as STS makes them: a session reads one secret, and perhaps once more."""
+SESSION_MARGIN = 60.0
+SESSIONS = 1_000
+"""Kept for reading once more: a login that was just fetched and is refused, or rotated."""
+CONNECTIONS = 32
+_THROTTLED = frozenset(
+    {"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +101,115 @@ class _Kept:
     failure: CredentialUnavailable | None = None
 
 
-class SecretsManagerCredentials:
-    """Logins kept in AWS Secrets Manager as `{"username", "password", "host", "port", "dbname"}`.
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """`until`: by the clock of the credentials, when it is no longer used."""
 
-    `role`: ARN with `{placement}` in it, e.g. `arn:aws:iam::123456789012:role/{placement}`; each
-    secret is then read as the tenant's own role, which may read no other, so a mixed-up ARN is
-    refused by AWS as well. None: the process's own identity reads them. At most one request a
-    tenant is under way, and after one nobody asks again for `pause` seconds.
+    keys: ReadOnlyCredentials = field(repr=False)
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """`sts` is the process's own identity, `secrets` nobody's but with `credentials`."""
+
+    sts: Any
+    secrets: Any
+    credentials: SwappedCredentials
+
+
+class SwappedCredentials(BotoCredentials):
+    """Of a client that many sessions share: those that the calling thread has put in with `use`. botocore
+    signs in the calling thread and asks for them at every signature. Where none are put in it gets an error,
+    never the process's own identity."""
+
+    method = "assume-role"
+    account_id = None
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+
+    @contextmanager
+    def use(self, keys: ReadOnlyCredentials) -> Iterator[None]:
+        self._of_thread.keys = keys
+        try:
+            yield
+        finally:
+            self._of_thread.keys = None
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        keys: ReadOnlyCredentials | None = getattr(self._of_thread, "keys", None)
+        if keys is None:
+            raise RuntimeError("no session's credentials are in use in this thread: a request must be one's")
+        return keys
+
+    access_key = property(lambda self: self.get_frozen_credentials().access_key)
+    secret_key = property(lambda self: self.get_frozen_credentials().secret_key)
+    token = property(lambda self: self.get_frozen_credentials().token)
+
+
+class Backoff:
+    """After AWS has throttled nobody is let through for a while, then one caller at a time, each after a
+    longer while, until it works."""
+
+    FIRST, LONGEST = 1.0, 30.0
+
+    def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
+        """`chance`: from 0 to 1; processes that were throttled together don't come back together."""
+        self._clock = clock
+        self._chance = chance
+        self._lock = threading.Lock()
+        self._tries = 0
+        self._until: float | None = None  # None: all is well
+
+    def left(self) -> float:
+        """Seconds to wait; 0: go on, and say how it went."""
+        with self._lock:
+            now = self._clock()
+            if self._until is None:
+                return 0.0
+            if now < self._until:
+                return self._until - now
+            self._tries += 1
+            self._until = now + self._while()
+            return 0.0
+
+    def throttled(self) -> float:
+        """Seconds to wait."""
+        with self._lock:
+            if self._until is None:
+                self._until = self._clock() + self._while()
+            return max(0.0, self._until - self._clock())
+
+    def worked(self) -> None:
+        if self._until is not None:
+            with self._lock:
+                self._tries, self._until = 0, None
+
+    def _while(self) -> float:
+        return float(min(self.LONGEST, self.FIRST * 2**self._tries) * (0.5 + self._chance() / 2))
+
+
+class SecretsManagerCredentials:
+    """Logins kept in AWS Secrets Manager as `{"username", "password", "host", "port", "dbname"}`, each read
+    as a session of the entry's role, tagged with the entry's placement: AWS refuses it any other's secret.
+
+    At most one request a tenant is under way, and after one nobody asks again for `pause` seconds. Where STS
+    or Secrets Manager throttles, nobody asks for a while that grows.
     """
 
     def __init__(
         self,
         *,
-        role: str | None = None,
-        session: Callable[[], Any] = boto3.session.Session,
+        session: Callable[..., Any] = boto3.session.Session,
         timeout: float = 3.0,
         pause: float = 1.0,
         capacity: int = 50_000,
         clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        if role is not None and "{placement}" not in role:
-            raise ValueError(f"role: expected an ARN with {{placement}} in it, got {role!r}")
-        self._role = role
+        """`session`: makes what makes clients, for the process's own identity and, with a `botocore_session`,
+        for another one. `timeout`, `pause`: seconds. `capacity`: tenants whose logins are kept."""
         self._session = session
         self._pause = pause
         self._capacity = capacity
@@ -112,10 +218,13 @@ class SecretsManagerCredentials:
             connect_timeout=timeout,
             read_timeout=timeout,
             retries={"total_max_attempts": 2, "mode": "standard"},
+            max_pool_connections=CONNECTIONS,
         )
+        self._backoff = Backoff(clock, chance)
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
-        self._clients: dict[str, Any] = {}
+        self._made: _Clients | None = None
+        self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
 
     def get(self, config: TenantConfig) -> Credential:
         kept = self._keep(config)
@@ -155,50 +264,80 @@ class SecretsManagerCredentials:
                 if known is not None:
                     return known
                 if kept.failure is not None:
-                    raise CredentialUnavailable(str(kept.failure), retry_after=self._pause)
+                    raise CredentialUnavailable(str(kept.failure), retry_after=kept.failure.retry_after)
             kept.asked_at = self._clock()
-            problem = None
-            try:
-                credential = self._fetch(config)
-            except (BotoCoreError, ClientError, ValueError) as error:
-                problem = f"{config.tenant_id}: {_describe(error)}"
+            problem, wait = None, self._backoff.left()
+            if wait:
+                problem = f"{config.tenant_id}: AWS throttles"
+            else:
+                try:
+                    credential = self._fetch(config)
+                except (BotoCoreError, ClientError, ValueError) as error:
+                    problem = f"{config.tenant_id}: {_describe(error)}"
+                    wait = self._backoff.throttled() if _describe(error) in _THROTTLED else self._pause
             if problem is not None:
                 log.error("credentials: %s", problem)
-                kept.failure = CredentialUnavailable(problem, retry_after=self._pause)
+                kept.failure = CredentialUnavailable(problem, retry_after=wait)
                 if known is not None:
                     return known
-                raise CredentialUnavailable(problem, retry_after=self._pause)
+                raise CredentialUnavailable(problem, retry_after=wait)
             kept.credential, kept.stale, kept.failure = credential, False, None
             return credential
 
     def _fetch(self, config: TenantConfig) -> Credential:
-        answer = self._client(config).get_secret_value(SecretId=_arn(config), VersionStage="AWSCURRENT")
-        return parse_secret(answer["SecretString"], config)
-
-    def _client(self, config: TenantConfig) -> Any:
-        if self._role is None:
-            return self._shared_client("secretsmanager")
-        role = self._role.format(placement=placement_of(config))
-        granted = self._shared_client("sts").assume_role(
-            RoleArn=role,
-            RoleSessionName="dataplane",
-            ExternalId=config.tenant_id,  # which the role's trust policy asks for
-        )
-        keys = granted["Credentials"]
-        with self._lock:  # making a client is not thread-safe, using one is
-            return self._session().client(
-                "secretsmanager",
-                config=self._config,
-                aws_access_key_id=keys["AccessKeyId"],
-                aws_secret_access_key=keys["SecretAccessKey"],
-                aws_session_token=keys["SessionToken"],
-            )
-
-    def _shared_client(self, service: str) -> Any:
+        database, placement = config.database, config.placement
+        if database is None or placement is None:
+            raise ValueError("expected a database with the placement that it is")
         with self._lock:
-            if service not in self._clients:
-                self._clients[service] = self._session().client(service, config=self._config)
-            return self._clients[service]
+            known = self._sessions.get((database.role, placement))
+        if known is not None and self._clock() < known.until:
+            try:
+                return parse_secret(self._read(known.keys, database.secret), config)
+            except ClientError as error:
+                if _describe(error) in _THROTTLED:
+                    raise
+                log.info("credentials: %s: the session is of no use any more", config.tenant_id)
+        keys = self._assume(database.role, placement)
+        credential = parse_secret(self._read(keys, database.secret), config)
+        self._backoff.worked()
+        return credential
+
+    def _assume(self, role: str, placement: str) -> ReadOnlyCredentials:
+        began = self._clock()
+        granted = self._clients().sts.assume_role(
+            RoleArn=role,
+            RoleSessionName=placement,
+            Tags=[{"Key": "placement", "Value": placement}],
+            DurationSeconds=SESSION_SECONDS,
+        )["Credentials"]
+        keys = ReadOnlyCredentials(
+            granted["AccessKeyId"], granted["SecretAccessKey"], granted["SessionToken"], None
+        )
+        with self._lock:
+            self._sessions[role, placement] = _Session(keys, began + SESSION_SECONDS - SESSION_MARGIN)
+            self._sessions.move_to_end((role, placement))
+            while len(self._sessions) > SESSIONS:
+                self._sessions.popitem(last=False)
+        return keys
+
+    def _read(self, keys: ReadOnlyCredentials, secret: str) -> str:
+        clients = self._clients()
+        with clients.credentials.use(keys):
+            answer = clients.secrets.get_secret_value(SecretId=secret, VersionStage="AWSCURRENT")
+        return str(answer["SecretString"])
+
+    def _clients(self) -> _Clients:
+        """Making a client is not thread-safe, using one is."""
+        with self._lock:
+            if self._made is None:
+                credentials, core = SwappedCredentials(), botocore.session.Session()
+                core.register_component(
+                    "credential_provider", SimpleNamespace(load_credentials=lambda: credentials)
+                )
+                secrets = self._session(botocore_session=core).client("secretsmanager", config=self._config)
+                sts = self._session().client("sts", config=self._config)
+                self._made = _Clients(sts, secrets, credentials)
+            return self._made
 
 
 def parse_secret(text: str, config: TenantConfig) -> Credential:
@@ -216,17 +355,6 @@ def parse_secret(text: str, config: TenantConfig) -> Credential:
     if database is None or fields.get("dbname", database.name) != database.name:
         raise ValueError("secret.dbname: it opens another database than the tenant's")
     return Credential(fields["username"], fields["password"])
-
-
-def placement_of(config: TenantConfig) -> str:
-    """`<tenant id>-<number>` from the secret's name `tenants/<tenant id>/<number>/…`. Raises
-    CrossTenantDetected where the secret is another tenant's."""
-    match = _SECRET.search(_arn(config))
-    if match is None:
-        raise ValueError("database.secret: expected an ARN of tenants/<tenant id>/<number>/…")
-    if match["tenant"] != config.tenant_id:
-        raise CrossTenantDetected(f"the secret of {config.tenant_id} is {match['tenant']}'s")
-    return f"{match['tenant']}-{match['number']}"
 
 
 def _arn(config: TenantConfig) -> str:

@@ -1,6 +1,6 @@
 """Host → tenant, from memory in about a microsecond, and truthfully when nothing behind answers.
 
-Three things can go wrong with a cache that decides whose data a request sees, and each has its rule.
+Several things can go wrong with a cache that decides whose data a request sees, and each has its rule.
 
 *It lies after a change.* An invalidation marks the entry as outdated at once and names the epoch that
 replaces it; from then on nothing older is served or stored, whatever a slow reader that began before
@@ -11,6 +11,10 @@ for a while treats all it knows as unconfirmed.
 an epoch that came from the cache: where the control plane has overwritten a forged entry with its own, which
 is older by epoch, the cache's answer is not taken and the last tier is asked. What an invalidation insists on
 binds that tier as well, for as long as an invalidation is believed.
+
+*It is old.* An entry that has expired is passed over for the last tier's word: a route that somebody kept and
+put back is the control plane's to refuse. Where the control plane does not answer it is served all the same,
+and memory never asks for the time: an outage of any length takes no tenant off the air.
 
 *It calls an outage a 404.* "There is none" is believed only from a tier that could tell. When none
 can, what was confirmed within `Policy.max_age` is served, and an unknown host is answered
@@ -96,6 +100,7 @@ class Resolver:
         policy: Policy | None = None,
         releases: Releases = ALL,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._tiers = [tier for tier in (cache, fallback) if tier is not None]
         if not self._tiers:
@@ -107,6 +112,7 @@ class Resolver:
         self._policy = policy or Policy()
         self._releases = releases
         self._clock = clock
+        self._now = now
         self._subscribers: list[Subscriber] = []
         self.statistics = Statistics()
         self._reset()
@@ -305,14 +311,18 @@ class Resolver:
     def _ask(self, name: str, floor: int, invalidated: int) -> TenantConfig | None:
         """Tier by tier; the last one's "there is none" counts, the cache's only where it is last.
 
-        The cache's entry must be of epoch `floor` or more, the fallback's of `invalidated`.
+        The cache's entry must be of epoch `floor` or more, the fallback's of `invalidated`. One of the cache
+        that has expired counts where the fallback can't tell.
         """
         trouble: TierDown | None = None
         config: TenantConfig | None = None
+        expired: TenantConfig | None = None
         for tier in self._tiers:
             try:
                 config = tier.read(name)
             except TierDown as error:
+                if expired is not None:
+                    return expired
                 trouble = error
                 continue
             least = floor if tier is self._cache else invalidated
@@ -320,6 +330,8 @@ class Resolver:
                 trouble = None
             elif config.epoch < least:
                 trouble = TierDown(f"an entry of epoch {config.epoch}, {least} was seen already")
+            elif tier is self._cache and self._last_word and config.expired(self._now()):
+                expired = config
             else:
                 return config
         if trouble is not None:

@@ -17,7 +17,6 @@ DATAPLANE_SSLROOTCERT          a PEM file of certificate authorities, or `system
                                required by verify-full and verify-ca. For RDS its `global-bundle.pem`
 DATAPLANE_WAKE_SECONDS         how long a visitor waits for a paused database (default 45); a few seconds
                                less than what stands in front waits for an answer
-DATAPLANE_TENANT_ROLE          `arn:…:role/{placement}`: read each secret as the tenant's own role
 DATAPLANE_STALE_SECONDS        how long known tenants are served with all behind down (default 21600)
 DATAPLANE_ENDPOINT_MAP         a JSON file `{"host:port": "address:port"}`; empty in production
 =============================  =====================================================================
@@ -70,7 +69,7 @@ NAMES = frozenset(
     PREFIX + name
     for name in (
         "CONFIG_KEYS", "CACHE_URL", "RESOLVE_URL", "RESOLVE_TOKEN", "PLATFORM_ZONES", "RELEASES",
-        "TRUSTED_PROXIES", "POOL_BUDGET", "CLUSTER_BUDGET", "SSLMODE", "SSLROOTCERT", "TENANT_ROLE",
+        "TRUSTED_PROXIES", "POOL_BUDGET", "CLUSTER_BUDGET", "SSLMODE", "SSLROOTCERT",
         "STALE_SECONDS", "ENDPOINT_MAP", "WAKE_SECONDS",
     )
 )  # fmt: skip
@@ -127,7 +126,6 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
         if not read.has("DATAPLANE_CACHE_URL"):
             read.wrong("DATAPLANE_CACHE_URL", "expected it together with DATAPLANE_CLUSTER_BUDGET")
     trusted_proxies = read.number("DATAPLANE_TRUSTED_PROXIES", 0, least=0)
-    role = read.optional("DATAPLANE_TENANT_ROLE", _role)
     read.misspellings()
     if read.errors:
         raise SettingsError("\n".join(read.errors))
@@ -141,7 +139,7 @@ def from_environment(env: Mapping[str, str], *, credentials: Credentials | None 
         releases=releases,
     )
     if credentials is None:
-        credentials = SecretsManagerCredentials(role=role)
+        credentials = SecretsManagerCredentials()
     connector = Connector(credentials, transport)
     fleet = None
     if cluster_budget is not None and cache_url:
@@ -294,8 +292,3 @@ def _token(text: str) -> str:
 def _zones(text: str) -> Zones:
     names = [name.strip() for name in text.split(",")]
     return Zones(tuple(name for name in names if name))
-
-
-def _role(text: str) -> str:
-    SecretsManagerCredentials(role=text)
-    return text

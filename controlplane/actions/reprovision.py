@@ -15,7 +15,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
     tenant.set_access_proof(conn, row.id, None)
     placed = placement.current(conn, row.id)
     if placed is not None:
-        stack.forget(conn, placed.workspace)
+        stack.distrust(conn, placed.workspace)
         home = cluster.get(conn, placed.cluster_id)
         if not home.ready or home.needs_attention is not None:
             asked.converge(home.id, subject=Subject.CLUSTER)

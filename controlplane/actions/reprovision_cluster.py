@@ -14,7 +14,7 @@ from controlplane.store import stack
 def perform(asked: OfCluster[Parameters]) -> Begun:
     if asked.row.destroyed_at is not None:
         raise Conflict(f"cluster {asked.row.id} is destroyed: nothing is left to repair")
-    stack.forget(asked.conn, asked.row.id)
+    stack.distrust(asked.conn, asked.row.id)
     return Begun({}, asked.converge())
 
 

@@ -25,8 +25,9 @@ from controlplane.domain.systems import Registry, Systems, TaggedThing
 from controlplane.domain.tenant import Lifecycle
 
 _ARN = re.compile(r"^arn:[^:]*:(?P<service>[^:]+):[^:]*:[^:]*:(?P<kind>[^:/]+)[:/](?P<name>.+)$")
+_CLUSTER = re.compile(r"^c-[a-z2-7]{12}$")
 _DATABASE = re.compile(r"^(t_[a-z2-7]{12})_\d+$")
-_ROLE = re.compile(r"^(t-[a-z2-7]{12})-\d+$")
+_PLACEMENT = re.compile(r"^(t-[a-z2-7]{12})-\d+$")
 _NAMED = 5  # addresses that a finding names
 _SECRET = re.compile(r"^tenants/(t-[a-z2-7]{12})/\d+/(app|migrator)$")
 
@@ -96,14 +97,17 @@ def secret_name(arn: str) -> str | None:
 
 
 def _tagged(systems: Systems) -> Iterator[Finding]:
-    """Secrets are reported by their own system, which knows of deletion windows. A KMS key outlives its
-    cluster by its deletion window, so one whose cluster has a row is no orphan, and neither is a
-    snapshot, which is kept on purpose."""
+    """Secrets are reported by their own system, which knows of deletion windows, but for what their tags
+    say, which decides whose session opens one. A KMS key outlives its cluster by its deletion window, so one
+    whose cluster has a row is no orphan, and neither is a snapshot, which is kept on purpose."""
     registry = systems.registry
     keys = {placed.key for placed in registry.placements}
+    homes = {n: placed for placed in registry.placements for n in (placed.app_secret, placed.migrator_secret)}
     for thing in systems.tagged or ():
         (service, kind), name = _of(thing)
         if service == "secretsmanager":
+            secret = secret_name(thing.arn) or ""
+            yield from _retagged(secret, homes.get(secret), thing)
             continue
         if thing.placement is not None:
             owner, known = thing.tenant, thing.placement in keys
@@ -122,6 +126,13 @@ def _tagged(systems: Systems) -> Iterator[Finding]:
                 owner,
                 prices.of_arn(service, kind),
             )
+
+
+def _retagged(name: str, placed: Placement | None, thing: TaggedThing) -> Iterator[Finding]:
+    if placed is not None and (placed.key, placed.cluster_id) != (thing.placement, thing.cluster):
+        detail = f"tagged placement {thing.placement}, cluster {thing.cluster}, which decides who opens it"
+        owner = placed.tenant_id
+        yield Finding("AWS", Fault.DIFFERS, "secret", name, detail, owner, None, Repair.REPROVISION, owner)
 
 
 def _states(systems: Systems) -> Iterator[Finding]:
@@ -173,7 +184,7 @@ def _changed(systems: Systems) -> Iterator[Finding]:
 
 
 def _tenant_of(workspace: str) -> str:
-    match = _ROLE.match(workspace)
+    match = _PLACEMENT.match(workspace)
     return workspace if match is None else match[1]
 
 
@@ -199,13 +210,15 @@ def _roles(systems: Systems) -> Iterator[Finding]:
     if systems.roles is None:
         return
     there = set(systems.roles)
-    names = {placed.iam_role for placed in systems.registry.placements}
-    for placed in _complete(systems.registry):
-        if placed.iam_role not in there:
-            yield _repair(placed, "IAM", "role", placed.iam_role, "there is no such role")
-    for name in there - names:
-        if (match := _ROLE.match(name)) is not None:
-            yield Finding("IAM", Fault.ORPHAN, "role", name, "the registry has no such placement", match[1])
+    clusters = [c for c in systems.registry.clusters.values() if not c.destroyed]
+    for cluster in clusters:
+        if cluster.made and not cluster.restored and cluster.id not in there:
+            name, detail = cluster.id, "there is no such role: no login of its tenants can be read anew"
+            repair = Repair.REPROVISION_CLUSTER
+            yield Finding("IAM", Fault.MISSING, "role", name, detail, name, repair=repair, target=name)
+    for name in there - {cluster.id for cluster in clusters}:
+        if _CLUSTER.match(name):
+            yield Finding("IAM", Fault.ORPHAN, "role", name, "the registry has no such cluster", name)
 
 
 def _databases(systems: Systems) -> Iterator[Finding]:

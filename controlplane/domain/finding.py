@@ -18,6 +18,7 @@ class Repair(StrEnum):
     """What may be repaired without a person: nothing here deletes or replaces anything with data in it."""
 
     REPROVISION = "reprovision"  # ask the engine to look at this tenant and repair
+    REPROVISION_CLUSTER = "reprovision_cluster"  # the same for this cluster
     REPUBLISH = "republish"  # write this host's route into the cache again
     WITHDRAW = "withdraw"  # leave a tombstone for a host that nobody has
     DELETE_HOSTNAME = "delete_hostname"  # a custom hostname of ours without a tenant

@@ -60,15 +60,11 @@ class Placement:
 
     @property
     def key(self) -> str:
-        """`t-<id>-<number>`: the Terraform workspace and the IAM role."""
+        """`t-<id>-<number>`: the Terraform workspace, and the tag that decides who opens its secrets."""
         return f"{self.tenant_id}-{self.number}"
 
     @property
     def workspace(self) -> str:
-        return self.key
-
-    @property
-    def iam_role(self) -> str:
         return self.key
 
     @property

@@ -75,11 +75,12 @@ class Around:
 
 
 def _residence(alias: str, suffix: str) -> dict[str, tuple[type[Any], str]]:
-    """What belongs to a placement: its cluster, its stack as it was confirmed, its logins."""
+    """What belongs to a placement: its cluster, both stacks as they were confirmed, its logins."""
     own = f"FROM credential WHERE tenant_id = {alias}.tenant_id AND number = {alias}.number AND login ="
     workspace = f"{alias}.tenant_id || '-' || {alias}.number"
     return {
         f"cluster{suffix}": (ClusterRow, f"FROM cluster WHERE id = {alias}.cluster_id"),
+        f"cluster_stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {alias}.cluster_id"),
         f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {workspace}"),
         f"app{suffix}": (Login, f"{own} 'app'"),
         f"migrator{suffix}": (Login, f"{own} 'migrator'"),

@@ -96,8 +96,13 @@ def note_drift(conn: Connection, workspace: str, drift: list[dict[str, str]]) ->
     conn.execute("UPDATE stack SET drift = %s WHERE workspace = %s", [Jsonb(drift), workspace])
 
 
+def distrust(conn: Connection, workspace: str) -> None:
+    """The next observation plans with Terraform again. What it made is still there, and known."""
+    conn.execute("UPDATE stack SET digest = '' WHERE workspace = %s", [workspace])
+
+
 def forget(conn: Connection, workspace: str) -> None:
-    """The next observation plans with Terraform again."""
+    """It is destroyed."""
     conn.execute("DELETE FROM stack WHERE workspace = %s", [workspace])
 
 

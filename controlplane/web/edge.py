@@ -19,7 +19,7 @@ Notify = Callable[[Lane], None]
 """Say that the lane has work. A lost wake-up costs a second: workers look for themselves."""
 
 Sign = Callable[[Mapping[str, Any]], str]
-"""The signed TenantConfig v1 entry of a payload."""
+"""The signed TenantConfig v2 entry of a payload, issued now."""
 
 
 @dataclass(frozen=True, slots=True)

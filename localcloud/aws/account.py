@@ -17,7 +17,40 @@ from botocore.config import Config
 STATE_BUCKET = "controlplane-terraform-state"
 COPY_BUCKET = "controlplane-copies"
 PARAMETER_GROUP = "controlplane-logical"
-SECRETS_OF_TENANTS = "arn:aws:secretsmanager:*:*:secret:tenants/*"
+
+# As docs/access.md gives them to the operator.
+BOUNDARY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Sid": "ReadWhatBearsTheSessionsTag",
+            "Effect": "Allow",
+            "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+            "Resource": "arn:aws:secretsmanager:*:*:secret:tenants/*",
+            "Condition": {
+                "StringEquals": {"secretsmanager:ResourceTag/placement": "${aws:PrincipalTag/placement}"}
+            },
+        },
+        {
+            "Sid": "DecryptThroughSecretsManager",
+            "Effect": "Allow",
+            "Action": "kms:Decrypt",
+            "Resource": "*",
+            "Condition": {"StringLike": {"kms:ViaService": "secretsmanager.*"}},
+        },
+    ],
+}
+ASSUME_CLUSTER_ROLES = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Sid": "AssumeClusterRoles",
+            "Effect": "Allow",
+            "Action": ["sts:AssumeRole", "sts:TagSession"],
+            "Resource": "arn:aws:iam::123456789012:role/c-*",
+        }
+    ],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +69,9 @@ class Account:
 
 def furnish(environ: Mapping[str, str]) -> Account:
     """Make everything in the empty account that `AwsEmulator.environ()` leads to."""
-
-    def client(service: str) -> Any:
-        return boto3.client(  # type: ignore[call-overload]  # the stubs know literal names only
-            service,
-            region_name=environ["AWS_REGION"],
-            endpoint_url=environ["AWS_ENDPOINT_URL"],
-            aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
-            config=Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}),
-        )
-
     for bucket in (STATE_BUCKET, COPY_BUCKET):
-        _make_bucket(client("s3"), bucket, environ["AWS_REGION"])
-    iam, ec2 = client("iam"), client("ec2")
+        _make_bucket(_client("s3", environ), bucket, environ["AWS_REGION"])
+    iam, ec2 = _client("iam", environ), _client("ec2", environ)
     vpc_id = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
     subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]
     group = ec2.create_security_group(
@@ -60,7 +82,7 @@ def furnish(environ: Mapping[str, str]) -> Account:
         copy_bucket=COPY_BUCKET,
         permissions_boundary_arn=_make_boundary(iam),
         app_role_arn=_make_app_role(iam),
-        cluster_parameter_group=_make_parameter_group(client("rds")),
+        cluster_parameter_group=_make_parameter_group(_client("rds", environ)),
         vpc_id=vpc_id,
         subnet_ids=tuple(sorted(subnet["SubnetId"] for subnet in subnets)),
         app_security_group_id=group["GroupId"],
@@ -80,31 +102,14 @@ def _make_bucket(s3: Any, name: str, region: str) -> None:
 
 
 def _make_boundary(iam: Any) -> str:
-    """The most that any tenant's role may ever do: read secrets of tenants, log in to databases."""
-    document = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
-                "Resource": SECRETS_OF_TENANTS,
-            },
-            {
-                "Effect": "Allow",
-                "Action": "kms:Decrypt",
-                "Resource": "*",
-                "Condition": {"StringLike": {"kms:EncryptionContext:SecretARN": SECRETS_OF_TENANTS}},
-            },
-            {"Effect": "Allow", "Action": "rds-db:connect", "Resource": "arn:aws:rds-db:*:*:dbuser:*/*"},
-        ],
-    }
-    policy = iam.create_policy(PolicyName="tenant-boundary", PolicyDocument=json.dumps(document))
+    """The most that any cluster's role may ever do."""
+    policy = iam.create_policy(PolicyName="tenant-boundary", PolicyDocument=json.dumps(BOUNDARY))
     arn: str = policy["Policy"]["Arn"]
     return arn
 
 
 def _make_app_role(iam: Any) -> str:
-    """The role of the application's tasks; each tenant's role trusts it."""
+    """The role of the application's tasks; each cluster's role trusts it."""
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -116,8 +121,32 @@ def _make_app_role(iam: Any) -> str:
         ],
     }
     role = iam.create_role(RoleName="app-task", AssumeRolePolicyDocument=json.dumps(trust))
+    policy = json.dumps(ASSUME_CLUSTER_ROLES)
+    iam.put_role_policy(RoleName="app-task", PolicyName="assume-cluster-roles", PolicyDocument=policy)
     arn: str = role["Role"]["Arn"]
     return arn
+
+
+def session_of(role_arn: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a process that runs as this role, as ECS would give its task's. The emulator never
+    ends the session."""
+    granted = _client("sts", environ).assume_role(RoleArn=role_arn, RoleSessionName="task")["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": granted["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": granted["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": granted["SessionToken"],
+    }
+
+
+def _client(service: str, environ: Mapping[str, str]) -> Any:
+    return boto3.client(  # type: ignore[call-overload]  # the stubs know literal names only
+        service,
+        region_name=environ["AWS_REGION"],
+        endpoint_url=environ["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
+        config=Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}),
+    )
 
 
 def _make_parameter_group(rds: Any) -> str:

@@ -15,6 +15,7 @@ import httpx
 from rich.console import Console
 
 from controlplane.domain.job import Lane
+from controlplane.localcloud.aws.account import session_of
 from controlplane.localcloud.cloud import LocalCloud, write_environment
 from controlplane.localcloud.demo import orphans
 from controlplane.localcloud.servers.process import (
@@ -98,7 +99,6 @@ class DemoProcesses:
             "CONTROLPLANE_PLAN_CATALOGUE": str(CATALOGUE),
             "CONTROLPLANE_TENANT_MIGRATIONS": str(MIGRATIONS),
             "DATAPLANE_CACHE_URL": cloud["CONTROLPLANE_CACHE_URL"],
-            "DATAPLANE_TENANT_ROLE": cloud["CONTROLPLANE_APP_ROLE_ARN"].rpartition("/")[0] + "/{placement}",
             "DATAPLANE_RESOLVE_URL": self.web_url,
             "DATAPLANE_RESOLVE_TOKEN": self.cloud.credentials.viewer_token,
             "PYTHONUNBUFFERED": "1",
@@ -185,7 +185,8 @@ class DemoProcesses:
         self._spawn(
             "app",
             [*gunicorn, "--bind", f"127.0.0.1:{self.app_port}", "examples.notes.app:create_app()"],
-            environment,
+            # As its task's role, which may read no secret itself.
+            environment | session_of(environment["CONTROLPLANE_APP_ROLE_ARN"], environment),
         )
         self.start_worker()
         self._until_answers("web", f"{self.web_url}/readyz")

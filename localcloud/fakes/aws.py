@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from controlplane.domain.errors import Invalid, NeedsHuman, NotFound, Retryable
 from controlplane.domain.pool import Quota
 from controlplane.localcloud.fakes.world import World
+from controlplane.workers.providers.aws_identities import MOST_SECRETS
 from controlplane.workers.providers.aws_secrets import parse_credential, render_credential
 from controlplane.workers.providers.ports import (
     ClusterDescription,
@@ -30,6 +32,7 @@ from controlplane.workers.providers.ports import (
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 MADE = "aws-made"
+_APP = re.compile(r":secret:tenants/.*/app-.{6}$")
 
 
 class FakeAccount:
@@ -250,13 +253,21 @@ class FakeIdentities:
         with self._world.call("identities.role_exists"):
             return self._account.get("role", name) is not None
 
-    def readable(self, role: str, secrets: Sequence[str]) -> list[str]:
+    def readable(self, role: str, placement: str | None, secrets: Sequence[Tagged]) -> list[str]:
+        """As the policy of `modules/cluster` says; one that was opened wide ("all") opens everything."""
+        if not 1 <= len(secrets) <= MOST_SECRETS:
+            raise Invalid("secrets", f"1 to {MOST_SECRETS}", got=len(secrets))
         with self._world.call("identities.readable"):
             if self._account.get("role", role) is None:
                 raise NotFound(f"there is no role {role}")
-            policy = self._account.get("policy", role) or {}
-            granted = {secret_arn(name) for name in (policy.get("reads", ""), *policy.get("also", ()))}
-            return [secret for secret in secrets if secret in granted]
+            opens = (self._account.get("policy", role) or {}).get("opens")
+            own = {"placement": placement, "cluster": role}
+            return [
+                secret.arn
+                for secret in secrets
+                if opens == "all"
+                or (opens == "own" and _APP.search(secret.arn) and own.items() <= secret.tags.items())
+            ]
 
 
 class FakeInventory:
@@ -271,9 +282,9 @@ class FakeInventory:
             for name in self._account.names("cluster"):
                 yield Tagged(f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:{name}", {"cluster": name})
             for name in self._account.names("secret"):
-                parts = name.split("/")
-                if len(parts) == 4:
-                    tags = {"tenant": parts[1], "placement": "-".join(parts[1:3])}
+                secret = self._account.get("secret", name) or {}
+                tags = {str(key): secret[key] for key in ("tenant", "placement", "cluster") if key in secret}
+                if tags:
                     yield Tagged(secret_arn(name), tags)
 
     def states(self) -> Iterator[StateObject]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from controlplane.domain.errors import Invalid, Retryable
 from controlplane.localcloud.fakes.world import World
 from controlplane.workers.providers.config_cache import tombstone
 from controlplane.workers.providers.ports import PublishedConfig
-from dataplane.tenant_config import TenantConfig, TenantConfigError
+from dataplane.tenant_config import (
+    LIFETIME_SECONDS,
+    REISSUE_SECONDS,
+    TenantConfig,
+    TenantConfigError,
+    issued,
+    undated,
+)
 
 ENTRY = "config-entry"
+NOT_AFTER = "config-not-after"
 INVALIDATIONS = "config-invalidations"
 CACHE_DOWN = "config-cache-down"
 
@@ -21,8 +30,9 @@ class FakeConfigCache:
     """Counts the invalidations by host, or by tenant id where a login has changed (`invalidations`); `down`
     makes every call Retryable; `flush` is FLUSHALL."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, now: Callable[[], float] = time.time) -> None:
         self.world = world
+        self._now = now
 
     def down(self, *, down: bool = True) -> None:
         if down:
@@ -41,7 +51,7 @@ class FakeConfigCache:
         with self.world.call("config_cache.read"):
             self._reach()
             payload = self.world.get(ENTRY, host)
-        return None if payload is None else PublishedConfig(host, payload["epoch"], payload)
+        return None if payload is None else PublishedConfig(host, payload["epoch"], payload, self._end(host))
 
     def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
         with self.world.call("config_cache.publish"):
@@ -59,7 +69,9 @@ class FakeConfigCache:
         with self.world.call("config_cache.publish_many"):
             self._reach()
             for payload in payloads:
-                if self.world.get(ENTRY, payload["host"]) == payload:
+                host = payload["host"]
+                stands = REISSUE_SECONDS < self._end(host) - self._now() <= LIFETIME_SECONDS
+                if stands and self.world.get(ENTRY, host) == undated(payload):
                     continue
                 try:
                     if self._write(payload):
@@ -91,18 +103,23 @@ class FakeConfigCache:
 
     def _write(self, payload: dict[str, Any], instead_of: int | None = None) -> bool:
         try:
-            config = TenantConfig.from_payload(payload)
-            text = json.dumps(payload, allow_nan=False)
+            config = TenantConfig.from_payload(issued(payload, at=self._now()))
+            text = json.dumps(undated(payload), allow_nan=False)
         except (TenantConfigError, TypeError, ValueError) as error:
-            raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
+            raise Invalid("tenant config", f"a TenantConfig v2 ({error})") from error
         swapped = False
         while not swapped:
             found = self.world.get(ENTRY, config.host)
             if found is not None and found["epoch"] > config.epoch and found["epoch"] != instead_of:
                 return False
             swapped = self.world.swap(ENTRY, config.host, found, json.loads(text))
+        self.world.put(NOT_AFTER, config.host, config.not_after)
         self.world.count(INVALIDATIONS, config.host)
         return True
+
+    def _end(self, host: str) -> int:
+        """One that a test has planted was issued a moment ago."""
+        return int(self.world.get(NOT_AFTER, host) or self._now() + LIFETIME_SECONDS)
 
     def _reach(self) -> None:
         if self.world.get(CACHE_DOWN, ""):

@@ -353,6 +353,9 @@ def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     for number in range(1, v["instance_count"] + 1):
         address = f'module.cluster.aws_rds_cluster_instance.this["{number}"]'
         things.append(Thing(address, "instance", f"{name}-{number}", tags | {"status": "available"}))
+    role = {"principal": v["app_role_arn"], "boundary": v["permissions_boundary_arn"]}
+    things.append(Thing(ClusterInventory.role, "role", name, tags | role))
+    things.append(Thing(ClusterInventory.policy, "policy", name, {"opens": "own"}))
     outputs = {
         "endpoint": at.host,
         "reader_endpoint": at.host.replace(".cluster-", ".cluster-ro-"),
@@ -361,6 +364,7 @@ def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
         "master_secret_arn": at.master_secret_arn,
         "kms_key_arn": f"arn:aws:kms:{aws.REGION}:{aws.ACCOUNT}:key/{name}",
         "security_group_id": f"sg-{name}",
+        "role_arn": f"arn:aws:iam::{aws.ACCOUNT}:role/{name}",
     }
     return things, outputs
 
@@ -370,16 +374,12 @@ def _tenant(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     tags = {"environment": v["environment"], "operation": v["operation_id"], "cluster": v["cluster_id"]}
     tags |= {"tenant": v["tenant_id"], "placement": key}
     empty: dict[str, Any] = {"versions": {}, "current": None, "deleting": False}
-    role = {"principal": v["app_role_arn"], "boundary": v["permissions_boundary_arn"]}
     window = {"window": v["recovery_window_days"]}
     things = [
         Thing(TenantInventory.app_secret, "secret", v["app_secret_name"], tags | window | empty),
         Thing(TenantInventory.migrator_secret, "secret", v["migrator_secret_name"], tags | window | empty),
-        Thing(TenantInventory.role, "role", key, tags | role),
-        Thing(TenantInventory.policy, "policy", key, {"reads": v["app_secret_name"]}),
     ]
     outputs = {
-        "role_arn": f"arn:aws:iam::{aws.ACCOUNT}:role/{key}",
         "app_secret_arn": aws.secret_arn(v["app_secret_name"]),
         "migrator_secret_arn": aws.secret_arn(v["migrator_secret_name"]),
     }

@@ -56,7 +56,6 @@ def test_a_customer_is_promoted_and_the_source_deleted(harness: DemoProcesses, c
     assert (over.phase, over.finished_at is not None) == (TransferPhase.CONFIRMED, True)
     assert "written on its own" in customers.page("comet").text
     assert drift.violations(harness) == []
-    iam = drift.account(harness).client("iam")
-    roles = {role["RoleName"] for role in iam.list_roles()["Roles"]}
-    assert target.iam_role in roles
-    assert source.iam_role not in roles
+    secrets = drift.account(harness).client("secretsmanager")
+    assert "DeletedDate" in secrets.describe_secret(SecretId=source.app_secret)
+    assert "DeletedDate" not in secrets.describe_secret(SecretId=target.app_secret)

@@ -126,7 +126,7 @@ def test_the_tenants_logins_are_refused_by_the_others_database(
     ("slug", "step", "event"),
     [
         ("cobalt", "apply_tenant_stack", "lock_taken"),
-        ("delta", "apply_tenant_stack", "started module.tenant.aws_iam_role.this"),
+        ("delta", "apply_tenant_stack", "started module.tenant.aws_secretsmanager_secret.app"),
         ("echo", "create_database", None),
         ("foxtrot", "publish", None),
     ],

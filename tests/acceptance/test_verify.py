@@ -26,7 +26,7 @@ from tests.acceptance.customers import Customers
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
-NOBODY = "t-zzzzzzzzzzzz"
+NOBODY, NOWHERE = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz"
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,7 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
     role = sql.Identifier(placed.app_roles[0])
     orphan, state = f"tenants/{NOBODY}/1/app", f"tenants/{NOBODY}-1/terraform.tfstate"
     secrets.create_secret(Name=orphan)
-    iam.create_role(
-        RoleName=f"{NOBODY}-1", AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}'
-    )
+    iam.create_role(RoleName=NOWHERE, AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}')
     s3.put_object(Bucket=account.bucket, Key=state, Body=b"{}")
     with redis.Redis.from_url(harness.environment()["CONTROLPLANE_CACHE_URL"]) as cache:
         cache.delete(cache_key(customers.host("hotel")))
@@ -107,13 +105,13 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
         with _master(harness, placed) as conn:
             conn.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))
         secrets.delete_secret(SecretId=orphan, ForceDeleteWithoutRecovery=True)
-        iam.delete_role(RoleName=f"{NOBODY}-1")
+        iam.delete_role(RoleName=NOWHERE)
         s3.delete_object(Bucket=account.bucket, Key=state)
     assert status == 1
     assert {(f["system"], f["fault"], f["name"]) for f in found["findings"]} == {
         ("PostgreSQL", "breach", f"{placed.app_roles[0]} → postgres"),
         ("Secrets Manager", "orphan", orphan),
-        ("IAM", "orphan", f"{NOBODY}-1"),
+        ("IAM", "orphan", NOWHERE),
         ("Terraform", "orphan", f"{NOBODY}-1"),
         ("Cache", "missing", customers.host("hotel")),
     }

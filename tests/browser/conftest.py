@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from controlplane.localcloud.aws.account import session_of
 from controlplane.localcloud.aws.emulator import AwsEmulator
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.localcloud.servers.valkey import ValkeyServer
@@ -17,6 +18,7 @@ from tests.browser.app import App
 from tests.browser.endpoints import EndpointFile, numbering_server
 from tests.browser.package import copy_and_build, require
 from tests.browser.tenants import KEY, KEY_ID, Platform, Tenant
+from tests.harness.access import app_role
 
 ZONE = "tenants.localhost"
 BUDGET = 4
@@ -77,6 +79,7 @@ def app(
         environment = {
             "PATH": os.environ["PATH"],
             **aws_emulator.environ(),
+            **session_of(app_role(), aws_emulator.environ()),
             "DATAPLANE_CONFIG_KEYS": f"{KEY_ID}:{base64.b64encode(KEY).decode()}",
             "DATAPLANE_CACHE_URL": platform.cache.url,
             "DATAPLANE_PLATFORM_ZONES": ZONE,
@@ -86,7 +89,6 @@ def app(
             "DATAPLANE_POOL_BUDGET": str(BUDGET),
             "DATAPLANE_CLUSTER_BUDGET": str(CLUSTER_BUDGET),
             "DATAPLANE_WAKE_SECONDS": "10",
-            "DATAPLANE_TENANT_ROLE": "arn:aws:iam::123456789012:role/{placement}",
             "SESSION_SECRET": "the browser tests' session secret, long enough",
             "RATES_URL": rates_url,
         }

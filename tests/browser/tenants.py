@@ -23,14 +23,17 @@ from dataplane.tenant_config import (
     Status,
     TenantConfig,
     cache_key,
+    issued,
     sign,
 )
+from tests.harness.access import cluster_role, tenant_secret
 
 KEY_ID, KEY = "k1", b"browser tests' key, 32 bytes long"
 MIGRATIONS = Path(__file__).parents[2] / "examples" / "notes" / "migrations"
 # A name that resolves nowhere: only the endpoint map leads to the server.
 DATABASE_HOST = "c-browsertests.cluster.internal.invalid"
 DATABASE_PORT = 5432
+CLUSTER = "c-browsertests"
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Platform:
         self.cache = cache
         self.epoch = 0
         self._secrets = boto3.client("secretsmanager")
+        self._role = cluster_role(CLUSTER)
         self._passwords: dict[str, str] = {}
 
     def create(self, tenant: Tenant) -> None:
@@ -96,8 +100,7 @@ class Platform:
             for body in tenant.notes:
                 inside.execute("INSERT INTO note (body) VALUES (%s)", [body])
         value = self._secret_value(tenant.logins[0], passwords[tenant.logins[0]], tenant)
-        created = self._secrets.create_secret(Name=f"tenants/{tenant.tenant_id}/1/app", SecretString=value)
-        tenant.secret_arn = created["ARN"]
+        tenant.secret_arn = tenant_secret(tenant.tenant_id, CLUSTER, value)
         self._passwords |= passwords
         for host in tenant.hosts:
             self.publish(self.config(tenant, host))
@@ -105,7 +108,9 @@ class Platform:
     def config(self, tenant: Tenant, host: str, **changes: Any) -> dict[str, Any]:
         """The payload of the next entry for `host`: active, with the tenant's own database."""
         self.epoch += 1
-        address = DatabaseAddress(DATABASE_HOST, DATABASE_PORT, tenant.database, tenant.secret_arn)
+        address = DatabaseAddress(
+            DATABASE_HOST, DATABASE_PORT, tenant.database, tenant.secret_arn, self._role
+        )
         config = TenantConfig(
             host=host,
             tenant_id=tenant.tenant_id,
@@ -116,6 +121,7 @@ class Platform:
             pool_size=2,
             dedicated=False,
             release="0002",
+            placement=f"{tenant.tenant_id}-1",
             database=address,
             profile={"plan_name": "Team"},
         )
@@ -123,7 +129,7 @@ class Platform:
 
     def publish(self, payload: dict[str, Any]) -> str:
         """Store the signed entry and say that it changed; the entry."""
-        entry = sign(payload, key_id=KEY_ID, key=KEY)
+        entry = sign(issued(payload, at=time.time()), key_id=KEY_ID, key=KEY)
         with redis.Redis.from_url(self.cache.url) as client:
             client.set(cache_key(payload["host"]), entry)
         self._invalidation(

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.localcloud.aws.account import session_of
+from controlplane.localcloud.aws.emulator import AwsEmulator
 from controlplane.localcloud.servers.process import free_port
 from tests.browser.endpoints import EndpointFile
 from tests.browser.package import build_tests, require, run
-from tests.browser.tenants import Platform, Tenant
+from tests.browser.tenants import CLUSTER, Platform, Tenant
+from tests.dataplane.tenants import new_tenant_id
+from tests.harness.access import app_role, cluster_role, tenant_secret
 from tests.tls import PORT, RIGHT, WRONG, TlsServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one builds the example
@@ -24,7 +28,12 @@ def test_its_own_tests_pass(package: Path) -> None:
 
 
 def test_sessions_on_real_databases(
-    package: Path, platform: Platform, globex: Tenant, endpoints: EndpointFile, tls_server: TlsServer
+    package: Path,
+    platform: Platform,
+    globex: Tenant,
+    endpoints: EndpointFile,
+    tls_server: TlsServer,
+    aws_emulator: AwsEmulator,
 ) -> None:
     encrypted = Tenant("t-browsersecret", "secret", ("secret.example",), ())
     there = Platform(tls_server.postgres, platform.cache)
@@ -44,12 +53,24 @@ def test_sessions_on_real_databases(
         "login": platform.login(globex),
         "endpointMap": str(endpoints.path),
     }
+    role, logins = cluster_role(CLUSTER), []
+    for number in range(20):
+        tenant_id = new_tenant_id()
+        arn = tenant_secret(tenant_id, CLUSTER, json.dumps({"username": f"u{number}", "password": "p"}))
+        placed = {"placement": f"{tenant_id}-1", "role": role, "secret": arn}
+        logins.append(placed | {"username": f"u{number}"})
+    aws = aws_emulator.environ() | session_of(app_role(), aws_emulator.environ())
     build_tests(package)
     output = run(
         [require("npm", "npm"), "run", "test:real"],
         package,
         120,
-        environment={"TEST_TENANT": json.dumps(given), "TEST_TLS": json.dumps(tls)},
+        environment={
+            **aws,
+            "TEST_TENANT": json.dumps(given),
+            "TEST_TLS": json.dumps(tls),
+            "TEST_AWS": json.dumps(logins),
+        },
     )
     assert "\n# fail 0\n" in output
 

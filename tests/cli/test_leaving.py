@@ -26,7 +26,7 @@ DOCUMENT = {
         "approved_by": "api:bert",
         "approved_at": "2026-11-24T11:30:00+00:00",
     },
-    "deletion_proof": [{"system": "IAM", "asked": "role t-aaaaaaaaaaaa-1", "answer": "there is none"}],
+    "deletion_proof": [{"system": "IAM", "asked": "role c-aaaaaaaaaaaa", "answer": "there is none"}],
     "kept": [{"kind": "dump", "name": "purges/x.dump", "until": "2026-12-24T12:00:00+00:00"}],
     "remains": ["the registry's row"],
 }
@@ -71,7 +71,7 @@ def test_a_certificate_is_shown_and_checked(desk: Desk, closed: str, tmp_path: P
         json.dumps(envelope),
     )
     shown = desk.ok("tenants", "certificate", "acme")
-    assert "role t-aaaaaaaaaaaa-1" in shown
+    assert "role c-aaaaaaaaaaaa" in shown
     assert "kept until 2026-12-24T12:00:00+00:00: dump purges/x.dump" in shown
     file = tmp_path / "certificate.json"
     file.write_text(desk.ok("tenants", "certificate", "acme", "--json"))

@@ -26,6 +26,7 @@ from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, cache
 KEYS = {"k1": b"test" * 8}
 MIGRATIONS = Path(examples.notes.__file__).parent / "migrations"
 ZONE = "tenants.example.com"
+ROLE = "arn:aws:iam::123456789012:role/c-abcdefghijkl"
 
 
 @dataclass
@@ -56,11 +57,13 @@ class TenantDatabase:
             "pool_size": 5,
             "dedicated": False,
             "release": "0002",
+            "placement": f"{self.tenant_id}-1",
             "database": DatabaseAddress(
                 "127.0.0.1",
                 self.port or self.server.port,
                 self.name,
                 f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/{self.tenant_id}/1/app-AbCdEf",
+                ROLE,
             ),
             "profile": {},
         }

@@ -57,9 +57,9 @@ def test_an_error_of_the_pools_is_its_page(
 ) -> None:
     acme, globex, _ = tenants
     host = f"mixed.{ZONE}"
-    cache_client.set(
-        *acme.entry(host=host, epoch=9, tenant_id="t-nologin", database=globex.config().database)
-    )
+    theirs = globex.config()
+    placed = {"placement": theirs.placement, "database": theirs.database}
+    cache_client.set(*acme.entry(host=host, epoch=9, tenant_id="t-nologin", **placed))
     page = client.get("/", headers={"Host": host, **JSON})
     assert page.status_code == 503
     assert page.get_json()["error"] == "credential-unavailable"

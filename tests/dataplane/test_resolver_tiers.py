@@ -153,3 +153,76 @@ def test_a_cache_that_lost_everything_takes_nobody_offline_who_is_known(clock: C
     resolver.invalidated(invalidation(2))
     with pytest.raises(UnknownHost):
         resolver.resolve(HOST)
+
+
+# ------------------------------------------------------------------------------- entries that have expired
+
+PAST = Clock()
+"""The time of day, which is not the time by which memory counts."""
+
+
+@pytest.fixture
+def expiring(near: FakeTier, far: FakeTier, clock: Clock) -> Resolver:
+    near.put(config(HOST, 3, not_after=999, slug="kept"))
+    far.put(config(HOST, 3, not_after=2000, slug="issued"))
+    return Resolver(cache=near, fallback=far, policy=POLICY, clock=clock, now=PAST)
+
+
+def test_a_cold_process_takes_the_control_planes_word_over_an_expired_entry(
+    expiring: Resolver, near: FakeTier, far: FakeTier
+) -> None:
+    assert expiring.resolve(HOST).slug == "issued"
+    assert (near.reads[HOST], far.reads[HOST]) == (1, 1)
+
+
+@pytest.mark.parametrize("not_after", [1000, 1001])
+def test_an_entry_is_believed_to_the_end_of_its_last_second(
+    expiring: Resolver, near: FakeTier, far: FakeTier, not_after: int
+) -> None:
+    near.put(config(HOST, 3, not_after=not_after, slug="kept"))
+    assert expiring.resolve(HOST).slug == "kept"
+    assert not far.reads
+
+
+def test_an_expired_entry_leads_nowhere_where_the_control_plane_knows_of_none(
+    expiring: Resolver, far: FakeTier
+) -> None:
+    far.entries.clear()
+    with pytest.raises(UnknownHost):
+        expiring.resolve(HOST)
+
+
+def test_an_expired_entry_is_better_than_none(expiring: Resolver, far: FakeTier, clock: Clock) -> None:
+    far.down = True
+    assert expiring.resolve(HOST).slug == "kept"
+    far.down = False
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    assert expiring.resolve(HOST).slug == "issued"
+
+
+def test_an_expired_entry_is_not_taken_where_the_control_plane_answers_of_another_time(
+    expiring: Resolver, far: FakeTier
+) -> None:
+    """An invalidation demands epoch 3; the control plane's is older, but it answers: its word is awaited."""
+    far.put(config(HOST, 2, not_after=2000))
+    assert expiring.resolve(HOST).epoch == 2
+    expiring.invalidated(invalidation(3))
+    with pytest.raises(RoutingUnavailable):
+        expiring.resolve(HOST)
+
+
+def test_without_a_control_plane_an_expired_entry_serves(near: FakeTier, clock: Clock) -> None:
+    near.put(config(HOST, 3, not_after=999))
+    assert Resolver(cache=near, policy=POLICY, clock=clock, now=PAST).resolve(HOST).epoch == 3
+
+
+def test_memory_does_not_ask_for_the_time(near: FakeTier, far: FakeTier, clock: Clock) -> None:
+    today = Clock()
+    resolver = Resolver(cache=near, fallback=far, policy=POLICY, clock=clock, now=today)
+    near.put(config(HOST, 3, not_after=1010))
+    assert resolver.resolve(HOST).epoch == 3
+    near.down = far.down = True
+    today.pass_by(1_000_000)
+    clock.pass_by(POLICY.ttl + POLICY.grace)
+    for _ in range(3):
+        assert resolver.resolve(HOST).epoch == 3

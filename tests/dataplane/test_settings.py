@@ -56,7 +56,6 @@ BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
         ({"DATAPLANE_POOL_BUDGET": "0"}, "DATAPLANE_POOL_BUDGET: expected a whole number of at least 1"),
         ({"DATAPLANE_POOL_BUDGET": "many"}, "DATAPLANE_POOL_BUDGET: .* got 'many'"),
         ({"DATAPLANE_SSLMODE": "on"}, "DATAPLANE_SSLMODE: expected one of disable, .* got 'on'"),
-        ({"DATAPLANE_TENANT_ROLE": "arn:aws:iam::1:role/x"}, "DATAPLANE_TENANT_ROLE: role: expected"),
         ({"DATAPLANE_ENDPOINT_MAP": "/does/not/exist"}, "ENDPOINT_MAP: endpoint map .*No such file"),
     ],
 )

@@ -21,7 +21,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psycopg
 import pytest
 import redis
@@ -39,8 +38,11 @@ from dataplane.settings import DataPlane, from_environment
 from dataplane.tenant_config import INVALIDATION_CHANNEL, DatabaseAddress
 from tests.dataplane.endpoint import Endpoint
 from tests.dataplane.tenants import KEYS, Logins, TenantDatabase, create_tenant
+from tests.harness.access import cluster_role, tenant_secret
 
 pytestmark = pytest.mark.soak
+
+CLUSTER = "c-soaksoaksoak"
 
 
 def size(name: str, default: int) -> int:
@@ -291,14 +293,12 @@ def test_with_everything_stopped_every_known_tenant_answers(
     with AwsEmulator(data_root / "soak-aws") as aws, redis.Redis.from_url(own_cache.url) as client:
         for name, value in aws.environ().items():
             monkeypatch.setenv(name, value)
-        secrets = boto3.client("secretsmanager")
+        role = cluster_role(CLUSTER)
         for tenant in many:
             login = {"username": tenant.credential.username, "password": tenant.credential.password}
-            made = secrets.create_secret(
-                Name=f"tenants/{tenant.tenant_id}/1/app",
-                SecretString=json.dumps(login | {"host": "127.0.0.1", "port": 1, "dbname": tenant.name}),
-            )
-            address = DatabaseAddress("127.0.0.1", tenant.server.port, tenant.name, made["ARN"])
+            value = json.dumps(login | {"host": "127.0.0.1", "port": 1, "dbname": tenant.name})
+            arn = tenant_secret(tenant.tenant_id, CLUSTER, value)
+            address = DatabaseAddress("127.0.0.1", tenant.server.port, tenant.name, arn, role)
             key, entry = tenant.entry(database=address, epoch=2)
             client.set(key, entry)
             endpoint.entries[tenant.host] = entry

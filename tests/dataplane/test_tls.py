@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from controlplane.localcloud.servers.valkey import ValkeyServer
 from dataplane.context import tenant_connection
 from dataplane.credentials import StaticCredentials
 from dataplane.settings import from_environment
-from dataplane.tenant_config import DatabaseAddress
 from tests.dataplane.tenants import KEYS, TenantDatabase, create_tenant
 from tests.tls import PORT, RIGHT, WRONG, TlsServer
 
@@ -58,7 +58,7 @@ def test_a_visitor_is_served_over_the_connection_that_the_setting_asks_for(
 ) -> None:
     address = tenant.config().database
     assert address is not None
-    cache_client.set(*tenant.entry(database=DatabaseAddress(host, PORT, address.name, address.secret)))
+    cache_client.set(*tenant.entry(database=replace(address, host=host, port=PORT)))
     dataplane = from_environment(
         {
             "DATAPLANE_CONFIG_KEYS": "k1:" + base64.b64encode(KEYS["k1"]).decode(),

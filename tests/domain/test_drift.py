@@ -31,6 +31,7 @@ HOME, OWN = "a.tenants.example", "www.a.dev"
 PLACED = Placement(A, 1, C)
 ROUTE = {"host": HOME, "tenant_id": A, "status": "active", "epoch": 7}
 RDS = "arn:aws:rds:eu-central-1:123456789012"
+SECRET = f"arn:aws:secretsmanager:eu-central-1:1:secret:{PLACED.app_secret}-AbCdEf"
 
 REGISTRY = Registry(
     tenants={A: TenantEntry(A, Lifecycle.ACTIVE, made=True, contracts=("sub_a",))},
@@ -46,13 +47,11 @@ AGREED = Systems(
         TaggedThing(f"{RDS}:cluster:{C}", None, None, C),
         TaggedThing(f"{RDS}:db:{C}-1", None, None, C),
         TaggedThing("arn:aws:kms:eu-central-1:123456789012:key/1", None, None, C),
-        TaggedThing(
-            f"arn:aws:secretsmanager:eu-central-1:1:secret:{PLACED.app_secret}-AbCdEf", A, PLACED.key, C
-        ),
+        TaggedThing(SECRET, A, PLACED.key, C),
     ],
     states=[StateEntry("cluster", C, True, False), StateEntry("tenant", PLACED.workspace, True, False)],
     secrets={PLACED.app_secret: False, PLACED.migrator_secret: False},
-    roles=[PLACED.iam_role],
+    roles=[C],
     hostnames=[CustomHostname("id-1", OWN, A)],
     cache={HOME: ROUTE},
     subscriptions={"sub_a": Subscription("sub_a", "active", in_step=True, customer="cus_a")},
@@ -138,13 +137,28 @@ CASES = {
     ),
     "a role is gone": (
         replace(AGREED, roles=[]),
-        ("IAM", Fault.MISSING, "role", PLACED.iam_role),
-        Repair.REPROVISION,
+        ("IAM", Fault.MISSING, "role", C),
+        Repair.REPROVISION_CLUSTER,
     ),
     "a role that nobody has": (
-        replace(AGREED, roles=[PLACED.iam_role, f"{NOBODY}-1", "somebody-elses"]),
-        ("IAM", Fault.ORPHAN, "role", f"{NOBODY}-1"),
+        replace(AGREED, roles=[C, NOWHERE, "somebody-elses"]),
+        ("IAM", Fault.ORPHAN, "role", NOWHERE),
         None,
+    ),
+    "a secret with another placement's tag": (
+        replace(AGREED, tagged=[*list(AGREED.tagged or ())[:3], TaggedThing(SECRET, A, f"{NOBODY}-1", C)]),
+        ("AWS", Fault.DIFFERS, "secret", PLACED.app_secret),
+        Repair.REPROVISION,
+    ),
+    "a secret with another cluster's tag": (
+        replace(AGREED, tagged=[*list(AGREED.tagged or ())[:3], TaggedThing(SECRET, A, PLACED.key, NOWHERE)]),
+        ("AWS", Fault.DIFFERS, "secret", PLACED.app_secret),
+        Repair.REPROVISION,
+    ),
+    "a secret without tags of a placement": (
+        replace(AGREED, tagged=[*list(AGREED.tagged or ())[:3], TaggedThing(SECRET, A, None, None)]),
+        ("AWS", Fault.DIFFERS, "secret", PLACED.app_secret),
+        Repair.REPROVISION,
     ),
     "a database is gone": (
         replace(AGREED, databases={C: ["postgres"]}),
@@ -251,13 +265,13 @@ def test_what_costs_most_comes_first() -> None:
 def test_a_closed_tenant_keeps_what_it_has_and_needs_nothing() -> None:
     closed = replace(REGISTRY, tenants={A: replace(REGISTRY.tenants[A], lifecycle=Lifecycle.CLOSED)})
     assert compare(replace(AGREED, registry=closed)) == []
-    nothing = replace(AGREED, registry=closed, secrets={}, roles=[], subscriptions={}, databases={C: []})
+    nothing = replace(AGREED, registry=closed, secrets={}, subscriptions={}, databases={C: []})
     assert compare(nothing) == []
 
 
 def test_a_tenant_that_was_never_ready_needs_nothing() -> None:
     new = replace(REGISTRY, tenants={A: replace(REGISTRY.tenants[A], made=False)})
-    assert compare(replace(AGREED, registry=new, secrets={}, roles=[], databases={C: []})) == []
+    assert compare(replace(AGREED, registry=new, secrets={}, databases={C: []})) == []
 
 
 def test_a_destroyed_clusters_key_may_wait_for_its_deletion_and_its_instance_may_not() -> None:
@@ -437,3 +451,10 @@ def test_a_subscription_out_of_step_is_repaired_at_its_customer() -> None:
 )
 def test_a_tenants_secret_is_known_by_its_arn(arn: str, name: str | None) -> None:
     assert secret_name(arn) == name
+
+
+@pytest.mark.parametrize("change", [{"made": False}, {"destroyed": True}, {"restored": True}])
+def test_a_role_is_missed_where_logins_are_read_with_it(change: dict[str, bool]) -> None:
+    entry = replace(REGISTRY.clusters[C], **change)
+    registry = replace(REGISTRY, clusters={C: entry})
+    assert compare(Systems(registry, roles=[])) == []

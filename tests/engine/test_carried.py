@@ -90,7 +90,10 @@ def test_a_step_asks_again_only_for_what_it_touches(watched: Harness, told: Told
     assert len(taken) == 10
     calls = Counter(told.calls)
     full = 3  # in the quick lane, again in the long one, and before it is called reconciled
-    assert calls["identities.role_exists"] <= full + taken.count("apply_tenant_stack") + 2
+    stack, written = taken.count("apply_tenant_stack"), taken.count("write_credential")
+    assert calls["secrets.describe"] <= 2 * (full + stack + written) + written, (
+        "two secrets, at its own steps"
+    )
     assert calls["databases.observe"] <= full + 4, "create, open, migrate: its own steps alone"
     assert calls["config_cache.read"] <= full + taken.count("announce") + taken.count("publish")
     assert watched.violations() == []
@@ -132,7 +135,7 @@ def test_everything_is_asked_anew_after_its_time(
     subscription = sign_up(watched)
     watched.work()
     taken = steps_of(watched, watched.tenant(subscription).id)
-    assert Counter(told.calls)["identities.role_exists"] >= len(taken)
+    assert Counter(told.calls)["secrets.describe"] >= 2 * len(taken)
 
 
 def test_what_is_to_be_asked_is_another_thing_once_the_record_names_other_things(harness: Harness) -> None:

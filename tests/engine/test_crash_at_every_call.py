@@ -82,7 +82,7 @@ RESTORE_FROM_COPY_CALLS = (
     "config_cache.publish",
     "terraform.destroy:module.cluster.aws_rds_cluster.this",
 )
-CONFIRM_CALLS = ("databases.drop.database", "terraform.destroy:module.tenant.aws_iam_role.this")
+CONFIRM_CALLS = ("databases.drop.database", "terraform.destroy:module.tenant.aws_secretsmanager_secret.app")
 
 
 UPGRADE_CALLS = ("terraform.lock", "terraform.apply:module.cluster.aws_rds_cluster.this")
@@ -96,13 +96,13 @@ PURGE_CALLS = (
     "dumps.make",
     "databases.drop.database",
     "databases.drop.roles",
-    "terraform.destroy:module.tenant.aws_iam_role.this",
     "terraform.destroy:module.tenant.aws_secretsmanager_secret.app",
     "inventory.states",
 )
 DEDICATED_PURGE_CALLS = (
     "snapshots.ensure",
-    "terraform.destroy:module.tenant.aws_iam_role.this",
+    "terraform.destroy:module.tenant.aws_secretsmanager_secret.app",
+    "terraform.destroy:module.cluster.aws_iam_role.this",
     "terraform.destroy:module.cluster.aws_rds_cluster.this",
     "inventory.tagged",
 )

@@ -34,7 +34,7 @@ from tests import builders
 from tests.harness.engine import Harness
 from tests.harness.work import do_one, work_once
 
-ROLE = "module.tenant.aws_iam_role.this"
+SECRET = "module.tenant.aws_secretsmanager_secret.migrator"
 CLUSTER = "module.cluster.aws_rds_cluster.this"
 
 
@@ -44,7 +44,7 @@ def _round(harness: Harness) -> None:
 
 
 def test_a_passing_failure_is_retried_and_leaves_no_mark(harness: Harness) -> None:
-    harness.terraform.fail(ROLE, Retryable("throttled"), times=2)
+    harness.terraform.fail(SECRET, Retryable("throttled"), times=2)
     subscription = harness.subscribe(1)
     harness.hear(subscription)
     harness.work()
@@ -55,7 +55,7 @@ def test_a_passing_failure_is_retried_and_leaves_no_mark(harness: Harness) -> No
 
 
 def test_a_lasting_failure_says_so_and_is_still_tried(harness: Harness) -> None:
-    harness.terraform.fail(ROLE, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION)
+    harness.terraform.fail(SECRET, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION)
     subscription = harness.subscribe(1)
     harness.hear(subscription)
     for _ in range(ATTEMPTS_UNTIL_ATTENTION):
@@ -153,7 +153,7 @@ def test_one_that_does_not_end_is_told_of(harness: Harness) -> None:
 
 
 def test_backoff_grows_on_the_registrys_clock(harness: Harness) -> None:
-    harness.terraform.fail(ROLE, Retryable("throttled"), times=5)
+    harness.terraform.fail(SECRET, Retryable("throttled"), times=5)
     harness.hear(harness.subscribe(1))
     waits = []
     for _ in range(5):

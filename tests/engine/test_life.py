@@ -9,9 +9,11 @@ from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
+from controlplane.localcloud.fakes.aws import MADE, FakeAccount
 from controlplane.services import events
-from controlplane.store import hostname
+from controlplane.store import hostname, job
 from controlplane.store import preview as previews
+from controlplane.workers.providers.terraform.inventory import ClusterInventory
 from controlplane.workers.steps import routes
 from controlplane.workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
 from tests.harness.engine import ZONE, Harness
@@ -262,12 +264,11 @@ def test_a_preview_of_a_tenant_that_is_being_made_says_what_it_waits_for(harness
 def test_reprovision_mends_what_was_changed_by_hand(harness: Harness) -> None:
     subscription = paid(harness)
     placed = harness.placement(subscription)
-    harness.world.drop("aws-role", placed.iam_role)
-    harness.world.drop("aws-policy", placed.iam_role)
+    FakeAccount(harness.world).delete("secret", placed.migrator_secret)
     with harness.ctx.registry.connection() as conn:
-        run(conn, "reprovision", placed.tenant_id, actor="support", reason="role removed by hand")
+        run(conn, "reprovision", placed.tenant_id, actor="support", reason="secret removed by hand")
     harness.work()
-    assert harness.ctx.providers.identities.role_exists(placed.iam_role)
+    assert harness.ctx.providers.secrets.describe(placed.migrator_secret) is not None
     assert harness.tenant(subscription).needs_attention is None
 
 
@@ -306,3 +307,31 @@ def test_the_full_pass_writes_tombstones_too_even_of_a_plan_that_is_gone(harness
     harness.work()
     assert routes.publish_all(harness.ctx) == 1
     assert route(harness) == "gone"
+
+
+def test_a_cluster_that_stands_gets_its_role_by_the_next_version_of_its_stack(harness: Harness) -> None:
+    """Its stack is another by now. Until it is applied its tenants are served as they are."""
+    subscription = paid(harness)
+    placed = harness.placement(subscription)
+    for kind, address in (("role", ClusterInventory.role), ("policy", ClusterInventory.policy)):
+        harness.world.drop(f"aws-{kind}", placed.cluster_id)
+        harness.world.drop(MADE, f"{kind}/{placed.cluster_id}")
+        state = harness.world.get("terraform-state", f"cluster/{placed.cluster_id}")
+        del state["things"][address]
+        harness.world.put("terraform-state", f"cluster/{placed.cluster_id}", state)
+    with harness.ctx.registry.connection() as conn:
+        conn.execute(
+            "UPDATE stack SET digest = 'of the last version', outputs = outputs - 'role_arn'"
+            " WHERE workspace = %s",
+            [placed.cluster_id],
+        )
+        run(conn, "reprovision", placed.tenant_id, actor="support", reason="sooner than the cluster's look")
+    before = harness.cache.read(f"customer-1.{ZONE}")
+    work_once(harness.ctx)
+    assert harness.cache.read(f"customer-1.{ZONE}") == before
+    assert harness.tenant(subscription).needs_attention is None
+    with harness.ctx.registry.connection() as conn:
+        job.ensure(conn, JobKind.CLUSTER, placed.cluster_id)
+    harness.work()
+    assert harness.ctx.providers.identities.role_exists(placed.cluster_id)
+    assert harness.violations() == []

@@ -93,7 +93,9 @@ def test_a_confirmed_move_leaves_nothing_at_the_source(harness: Harness) -> None
     harness.work()
     assert ended(harness) is TransferPhase.CONFIRMED
     assert harness.violations() == []
-    assert not harness.ctx.providers.identities.role_exists(before.iam_role)
+    source = harness.ctx.providers.secrets.describe(before.app_secret)
+    assert source is not None
+    assert source.deleting
     ask(harness, "shared")
     harness.work()
     confirm(harness)

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from controlplane.cli.verify import command
 from controlplane.domain.errors import Invalid
 from controlplane.domain.placement import tenant_id_for
+from controlplane.localcloud.fakes.aws import secret_arn
 from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.services import routes
 from controlplane.store import route
@@ -29,7 +30,7 @@ from controlplane.workers.steps import routes as publishing
 from dataplane import tenant_config
 from dataplane.invalidations import InvalidationListener
 from dataplane.resolver import Resolver
-from dataplane.tenant_config import MAX_EPOCH, TenantConfig, cache_key, sign
+from dataplane.tenant_config import MAX_EPOCH, TenantConfig, cache_key, issued, sign
 from dataplane.tiers import RedisTier, RegistryTier
 from tests.harness.engine import ZONE, Harness
 
@@ -68,7 +69,7 @@ class Shared:
         found = self.cache.read(host)
         assert found is not None
         payload = {**found.payload, "tenant_id": "t-attackerdb12", "epoch": epoch, **changes}
-        self.redis.set(cache_key(host), sign(payload, key_id=KEY[0], key=KEY[1]))
+        self.redis.set(cache_key(host), sign(issued(payload, at=time.time()), key_id=KEY[0], key=KEY[1]))
 
     def served(self, host: str) -> tuple[str, str]:
         """(tenant, status)."""
@@ -216,7 +217,8 @@ def test_verify_names_an_entry_that_leads_to_another_tenant_and_mends_it(
     other = shared.cache.read(HOSTS[1])
     assert other is not None
     forged = shared.newest() + 1 if epoch == "next" else MAX_EPOCH
-    shared.forge(HOSTS[0], forged, tenant_id=IDS[1], database=other.payload["database"])
+    placed = {name: other.payload[name] for name in ("placement", "database")}
+    shared.forge(HOSTS[0], forged, tenant_id=IDS[1], **placed)
     found = json.loads(CliRunner().invoke(command, ["--json"]).stdout)["findings"]
     assert [(one["system"], one["fault"], one["name"]) for one in found] == [("Cache", "differs", HOSTS[0])]
     for word in ("tenant_id", "database", "forged", str(forged)):
@@ -238,7 +240,7 @@ def test_an_entry_for_a_host_that_nobody_has_is_withdrawn_and_the_host_can_be_gi
     found = shared.cache.read(HOSTS[0])
     assert found is not None
     payload = {**found.payload, "host": later, "epoch": MAX_EPOCH}
-    shared.redis.set(cache_key(later), sign(payload, key_id=KEY[0], key=KEY[1]))
+    shared.redis.set(cache_key(later), sign(issued(payload, at=time.time()), key_id=KEY[0], key=KEY[1]))
     done = CliRunner().invoke(command, ["--repair", "--grace", "0"])
     assert f"withdraw {later}: withdrawn" in done.output
     assert shared.served(later) == ("", "gone")
@@ -256,8 +258,13 @@ def test_a_host_that_was_given_up_does_not_stay_with_the_attacker(
     monkeypatch.setattr(shared.harness.ctx.registry, "close", lambda: None)
     shared.bill(1, "canceled")
     assert shared.served(HOSTS[0])[1] == "gone"
-    database = {"host": "203.0.113.9", "port": 5432, "name": "x", "secret": "arn"}
-    shared.forge(HOSTS[0], MAX_EPOCH, status="active", database=database)
+    database = {"host": "203.0.113.9", "port": 5432, "name": "x"}
+    database |= {
+        "secret": secret_arn("tenants/t-attackerdb12/1/app"),
+        "role": "arn:aws:iam::666666666666:role/x",
+    }
+    placement = "t-attackerdb12-1"
+    shared.forge(HOSTS[0], MAX_EPOCH, status="active", placement=placement, database=database)
     (found,) = json.loads(CliRunner().invoke(command, ["--json"]).stdout)["findings"]
     assert "t-attackerdb12" in found["detail"]
     assert publishing.publish_all(shared.harness.ctx) == 1
@@ -274,7 +281,7 @@ def test_the_full_pass_leaves_no_tombstone_without_an_end(shared: Shared) -> Non
 def _in_registry(registry: Registry, host: str) -> TenantConfig | None:
     with registry.connection() as conn:
         try:
-            return TenantConfig.from_payload(routes.resolve(conn, host))
+            return TenantConfig.from_payload(issued(routes.resolve(conn, host), at=time.time()))
         except routes.UnknownHost:
             return None
 

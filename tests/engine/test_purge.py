@@ -262,7 +262,6 @@ def test_the_certificate_says_what_went_and_proves_that_nothing_is_left(harness:
         "AWS tags",
         "Cache",
         "Cloudflare",
-        "IAM",
         "PostgreSQL",
         "Secrets Manager",
         "Terraform",
@@ -318,7 +317,7 @@ class Killed(BaseException):
     """The worker's end, in the middle of a call."""
 
 
-@pytest.mark.parametrize("resource", ["aws_iam_role.this", "aws_secretsmanager_secret.app"])
+@pytest.mark.parametrize("resource", ["aws_secretsmanager_secret.migrator", "aws_secretsmanager_secret.app"])
 def test_what_a_killed_run_made_for_one_who_then_left_goes_with_the_purge(
     registry: Registry, database_url: str, resource: str
 ) -> None:

@@ -101,7 +101,7 @@ def dataplane(harness: Harness, cache: ValkeyServer, tmp_path: Path) -> Iterator
             "DATAPLANE_SSLMODE": "disable",
             "DATAPLANE_ENDPOINT_MAP": str(tmp_path / "endpoints.json"),
         },
-        credentials=SecretsManagerCredentials(session=lambda: manager),
+        credentials=SecretsManagerCredentials(session=manager),
     )
     yield opened
     opened.close()

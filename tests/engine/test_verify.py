@@ -96,8 +96,12 @@ def missing(harness: Harness, _: Placement) -> None:
 
 
 def open_role(harness: Harness, placed: Placement) -> None:
-    other = harness.placement("sub_00000002").app_secret
-    FakeAccount(harness.world).change("policy", placed.iam_role, also=[other])
+    FakeAccount(harness.world).change("policy", placed.cluster_id, opens="all")
+
+
+def retagged_secret(harness: Harness, placed: Placement) -> None:
+    other = harness.placement("sub_00000002")
+    FakeAccount(harness.world).change("secret", placed.migrator_secret, placement=other.key)
 
 
 PLANTS = {
@@ -112,10 +116,10 @@ PLANTS = {
         "IAM",
         Fault.MISSING,
         "role",
-        lambda p: p.iam_role,
+        lambda p: p.cluster_id,
         lambda harness, p: (
-            harness.world.drop("aws-role", p.iam_role),
-            harness.world.drop("aws-policy", p.iam_role),
+            harness.world.drop("aws-role", p.cluster_id),
+            harness.world.drop("aws-policy", p.cluster_id),
         ),
         True,
     ),
@@ -159,7 +163,10 @@ PLANTS = {
     "orphan database": Plant(
         "PostgreSQL", Fault.ORPHAN, "database", lambda _: "t_zzzzzzzzzzzz_1", another_database, False
     ),
-    "open role": Plant("IAM", Fault.BREACH, "role", lambda p: p.iam_role, open_role, False),
+    "open role": Plant("IAM", Fault.BREACH, "role", lambda p: p.cluster_id, open_role, False),
+    "retagged secret": Plant(
+        "AWS", Fault.DIFFERS, "secret", lambda p: p.migrator_secret, retagged_secret, True
+    ),
     "open wall": Plant("PostgreSQL", Fault.BREACH, "login", lambda p: p.app_roles[0], breach, False),
 }
 
@@ -168,8 +175,9 @@ def test_a_fleet_in_order_has_no_findings_and_its_walls_hold(harness: Harness, p
     report = look(harness)
     assert report.findings == ()
     assert report.unread == report.untried == ()
-    # Each login on the other's database, on postgres and on template1; each role on three other secrets.
-    assert report.tried == 2 * 3 + 2 * 3
+    # Each login on the other's database, on postgres and on template1; each session on three other secrets,
+    # and one without a tag on these and its own.
+    assert report.tried == 2 * 3 + 2 * (3 + 4)
     assert report.monthly_usd == 0
 
 
@@ -249,7 +257,7 @@ def test_no_repair_touches_what_has_become_somebodys(harness: Harness, placed: P
 
 
 def test_repairs_are_audited_and_one_tenant_is_asked_for_once(harness: Harness, placed: Placement) -> None:
-    for name in ("lost secret", "lost role"):
+    for name in ("lost secret", "lost state"):
         PLANTS[name].plant(harness, placed)
     report = look(harness)
     done = repair(harness.ctx, report.findings)
@@ -289,9 +297,9 @@ def test_a_cluster_that_pauses_is_not_woken_unless_asked(harness: Harness, place
         conn.execute("""UPDATE cluster SET spec = spec || '{"seconds_until_auto_pause": 300}'""")
     asked: list[str] = []
     harness.world._crash = asked.append
-    assert look(harness).tried == 6
+    assert look(harness).tried == 14
     assert not [call for call in asked if call.startswith("databases.")]
-    assert look(harness, wake=True).tried == 12
+    assert look(harness, wake=True).tried == 20
 
 
 def test_nothing_is_said_about_what_is_under_way(harness: Harness) -> None:
@@ -317,3 +325,16 @@ def test_findings_are_values(harness: Harness, placed: Placement) -> None:
     PLANTS["orphan secret"].plant(harness, placed)
     (finding,) = look(harness).findings
     assert dataclasses.asdict(finding)["fault"] == "orphan"
+
+
+def test_an_application_secret_with_anothers_tag_is_a_breach(harness: Harness, placed: Placement) -> None:
+    other = harness.placement("sub_00000002")
+    FakeAccount(harness.world).change("secret", other.app_secret, placement=placed.key)
+    report = look(harness)
+    assert {(f.system, f.fault, f.name) for f in report.findings} == {
+        ("IAM", Fault.BREACH, placed.cluster_id),
+        ("AWS", Fault.DIFFERS, other.app_secret),
+    }
+    breach = next(f for f in report.findings if f.fault is Fault.BREACH)
+    assert f"{other.app_secret} as {placed.key}" in breach.detail
+    assert len(report.untried) == 1  # the other one no longer opens its own

@@ -1,7 +1,7 @@
 """AWS that answers badly or to nobody, a disk that is full, a provider that is killed: the real Terraform.
 
-A fault proxy stands between Terraform and the emulated account. Tenants' stacks, which take seconds: what a
-cluster's minutes add is in tests/terraform/test_faults.py.
+A fault proxy stands between Terraform and the emulated account. Tenants' stacks, which take seconds, but for
+the role, which is a cluster's: what a cluster's minutes add is in tests/terraform/test_faults.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from tests.harness.terraform import (
     Events,
     RealFixture,
     again,
+    cluster_run,
     never,
     tenant_run,
 )
@@ -40,7 +41,7 @@ from tests.harness.terraform import (
 pytestmark = [pytest.mark.acceptance, pytest.mark.soak, pytest.mark.timeout(900)]
 
 WITHIN = 400.0
-ERROR = "<ErrorResponse><Error><Type>{who}</Type><Code>{code}</Code></Error></ErrorResponse>"
+ERROR = "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code></Error></ErrorResponse>"
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +67,12 @@ def terraform(fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.Monkey
     return fixture.runner()
 
 
-def iam(action: str) -> Callable[[Asked], bool]:
-    return lambda asked: asked.mentions(f"Action={action}")
+def makes_secret(asked: Asked) -> bool:
+    return asked.mentions("secretsmanager.CreateSecret")
 
 
-def answered(code: str, *, who: str = "Receiver") -> bytes:
-    return ERROR.format(code=code, who=who).encode()
+def puts_policy(asked: Asked) -> bool:
+    return asked.mentions("Action=PutRolePolicy")
 
 
 def converge(terraform: TerraformRunner, run: StackRun) -> Events:
@@ -93,13 +94,11 @@ def converge(terraform: TerraformRunner, run: StackRun) -> Events:
             return events
 
 
-def roles(run: StackRun) -> list[str]:
-    return [
-        role["RoleName"]
-        for page in boto3.client("iam").get_paginator("list_roles").paginate()
-        for role in page["Roles"]
-        if run.variables["tenant_id"] in role["RoleName"]
-    ]
+def made_once(run: StackRun) -> bool:
+    pages = boto3.client("secretsmanager").get_paginator("list_secrets").paginate()
+    names = [secret["Name"] for page in pages for secret in page["SecretList"]]
+    wanted = [run.variables["app_secret_name"], run.variables["migrator_secret_name"]]
+    return [name for name in sorted(names) if run.variables["tenant_id"] in name] == wanted
 
 
 @pytest.mark.fault(44)
@@ -108,23 +107,17 @@ def test_aws_that_answers_500_and_throttles(
 ) -> None:
     run = tenant_run(fixture)
 
-    def changes_iam(asked: Asked) -> bool:
-        return asked.mentions("Action=Create") or asked.mentions("Action=Put")
-
-    def makes_secret(asked: Asked) -> bool:
-        return asked.mentions("secretsmanager.CreateSecret")
-
+    broken = b'{"__type": "InternalServiceError", "message": "An error occurred on the server side"}'
     slow = b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
     page = b"<html><body>502 Bad Gateway</body></html>"
     proxy.faults = [
-        HttpFault(changes_iam, status=500, body=answered("InternalFailure"), share=0.3, times=20),
-        HttpFault(changes_iam, status=400, body=answered("Throttling", who="Sender"), share=0.5, times=20),
+        HttpFault(makes_secret, status=500, body=broken, share=0.3, times=20),
         HttpFault(makes_secret, status=400, body=slow, share=0.5, times=20),
         HttpFault(makes_secret, status=400, body=page, times=1),
     ]
     converge(terraform, run)
     assert sum(fault.done for fault in proxy.faults) > 1
-    assert roles(run) == [run.variables["placement_key"]]
+    assert made_once(run)
     assert terraform.plan(again(run)) == []
 
 
@@ -132,12 +125,12 @@ def test_aws_that_answers_500_and_throttles(
 def test_made_and_the_answer_lost(fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner) -> None:
     run = tenant_run(fixture)
     proxy.faults = [
-        HttpFault(iam("CreateRole"), lose_answer=True, times=1),
-        HttpFault(lambda asked: asked.mentions("secretsmanager.CreateSecret"), lose_answer=True, times=1),
+        HttpFault(makes_secret, lose_answer=True, times=1),
+        HttpFault(lambda asked: asked.mentions("secretsmanager.DescribeSecret"), lose_answer=True, times=1),
     ]
     converge(terraform, run)
     assert [fault.done for fault in proxy.faults] == [1, 1]
-    assert roles(run) == [run.variables["placement_key"]]
+    assert made_once(run)
     assert terraform.plan(again(run)) == []
 
 
@@ -146,12 +139,11 @@ def test_a_role_that_is_not_shown_yet(
     fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
     """For its policy the role that was just made is unknown, for a while."""
-    run = tenant_run(fixture)
-    missing = answered("NoSuchEntity", who="Sender")
-    proxy.faults = [HttpFault(iam("PutRolePolicy"), status=404, body=missing, times=4)]
+    run = cluster_run(fixture)
+    missing = ERROR.format(code="NoSuchEntity").encode()
+    proxy.faults = [HttpFault(puts_policy, status=404, body=missing, times=4)]
     converge(terraform, run)
     assert proxy.faults[0].done > 0
-    assert roles(run) == [run.variables["placement_key"]]
     assert terraform.plan(again(run)) == []
 
 
@@ -160,7 +152,7 @@ def test_the_provider_is_killed_under_terraform(
     fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
     run = tenant_run(fixture)
-    proxy.faults = [HttpFault(iam("CreateRole"), delay=3.0, times=1)]
+    proxy.faults = [HttpFault(makes_secret, delay=3.0, times=1)]
     killed = threading.Event()
 
     def strike() -> None:
@@ -175,7 +167,7 @@ def test_the_provider_is_killed_under_terraform(
     converge(terraform, run)
     thread.join(10)
     assert killed.is_set()
-    assert roles(run) == [run.variables["placement_key"]]
+    assert made_once(run)
     assert terraform.plan(again(run)) == []
 
 
@@ -209,5 +201,5 @@ def test_a_disk_that_is_full(fixture: RealFixture, terraform: TerraformRunner) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     converge(terraform, run)
-    assert roles(run) == [run.variables["placement_key"]]
+    assert made_once(run)
     assert terraform.plan(again(run)) == []

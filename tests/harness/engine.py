@@ -372,7 +372,7 @@ class Harness:
             "cluster": clusters,
             "database": set(),
             "secret": set(),
-            "role": set(),
+            "role": clusters,
         }
         allowed: dict[str, set[str]] = {kind: set(names) for kind, names in required.items()}
         for row in tenants:
@@ -386,12 +386,10 @@ class Harness:
                 placed = Placement(row["id"], row["number"], row["cluster_id"])
                 for names in (allowed, required) if row["spec"]["lifecycle"] == "active" else (allowed,):
                     names["database"].add(placed.database)
-                    names["role"].add(placed.iam_role)
                     names["secret"] |= {placed.app_secret, placed.migrator_secret}
             found += self._route_violations(row)
         for placed in secondary:
             allowed["database"].add(placed.database)
-            allowed["role"].add(placed.iam_role)
             allowed["secret"] |= {placed.app_secret, placed.migrator_secret}
         if not still_moving:
             found += [

@@ -87,7 +87,7 @@ def moving_harness(
             "DATAPLANE_SSLMODE": "disable",
             "DATAPLANE_ENDPOINT_MAP": str(places),
         },
-        credentials=SecretsManagerCredentials(session=lambda: manager),
+        credentials=SecretsManagerCredentials(session=manager),
     )
     try:
         yield harness, dataplane

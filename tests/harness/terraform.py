@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import boto3
 
+from controlplane.localcloud.aws.account import ASSUME_CLUSTER_ROLES, BOUNDARY
 from controlplane.localcloud.aws.emulator import REGION
 from controlplane.localcloud.fakes.terraform import FakeTerraform
 from controlplane.localcloud.fakes.world import World
@@ -25,10 +27,6 @@ from controlplane.workers.providers.terraform.state import StateBucket
 
 ROOT = Path(__file__).parents[2] / "terraform"
 BUCKET = "terraform-states"
-BOUNDARY = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": ["secretsmanager:*", "kms:Decrypt"], "Resource": "*"}],
-}
 
 
 class Fixture(Protocol):
@@ -45,7 +43,7 @@ class Fixture(Protocol):
     def lock_id(self, run: StackRun) -> str | None: ...
 
     def plant_stranger(self, run: StackRun) -> None:
-        """Somebody else's role under the tenant's name."""
+        """Somebody else's secret under the tenant's name."""
         ...
 
     def newer(self) -> Terraform:
@@ -63,15 +61,12 @@ def new_id(prefix: str) -> str:
 
 def tenant_run(fixture: Fixture, tenant_id: str | None = None, **changes: Any) -> StackRun:
     tenant_id = tenant_id or new_id("t-")
-    platform = fixture.platform()
     variables = {
         "tenant_id": tenant_id,
         "placement_key": f"{tenant_id}-1",
         "cluster_id": "c-" + tenant_id.removeprefix("t-"),
         "app_secret_name": f"tenants/{tenant_id}/1/app",
         "migrator_secret_name": f"tenants/{tenant_id}/1/migrator",
-        "app_role_arn": platform["app_role_arn"],
-        "permissions_boundary_arn": platform["permissions_boundary_arn"],
         "recovery_window_days": 7,
         "operation_id": "first",
         "environment": "test",
@@ -98,6 +93,8 @@ def cluster_run(fixture: Fixture, cluster_id: str | None = None, **changes: Any)
         "operation_id": "first",
         "isolation": "dedicated",
         "environment": "test",
+        "app_role_arn": platform["app_role_arn"],
+        "permissions_boundary_arn": platform["permissions_boundary_arn"],
     }
     return StackRun("cluster", cluster_id, published(fixture), variables | changes)
 
@@ -159,7 +156,7 @@ class FakeFixture:
         return None if lock is None else lock["id"]
 
     def plant_stranger(self, run: StackRun) -> None:
-        self.world.put("aws-role", run.variables["placement_key"], {"environment": "somebody-else"})
+        self.world.put("aws-secret", run.variables["app_secret_name"], {"environment": "somebody-else"})
 
     def newer(self) -> Terraform:
         return FakeTerraform(self.world, module={TenantInventory.app_secret: {"about": new_id("")}})
@@ -211,9 +208,26 @@ class RealFixture:
         return body
 
     def plant_stranger(self, run: StackRun) -> None:
-        boto3.client("iam").create_role(
-            RoleName=run.variables["placement_key"], AssumeRolePolicyDocument="{}"
-        )
+        boto3.client("secretsmanager").create_secret(Name=run.variables["app_secret_name"])
+
+    def make_role(self, cluster_id: str) -> str:
+        """A cluster's role as its module makes it, without the minutes that the cluster takes: its ARN."""
+        folder = self.work_dir / cluster_id
+        shutil.copytree(ROOT / "modules" / "cluster", folder)
+        variables = json.dumps(cluster_run(self, cluster_id).variables)
+        (folder / "terraform.tfvars.json").write_text(variables)
+        for command in (["init"], ["apply", "-auto-approve", "-target=aws_iam_role_policy.this"]):
+            done = subprocess.run(
+                ["terraform", *command, "-input=false", "-no-color"],
+                cwd=folder,
+                env={**os.environ, **terraform_environment(self.work_dir)},
+                capture_output=True,
+                text=True,
+                timeout=200,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        return str(boto3.client("iam").get_role(RoleName=cluster_id)["Role"]["Arn"])
 
     def newer(self) -> Terraform:
         carries = Path(shutil.copytree(ROOT, self.work_dir / new_id("newer-")))
@@ -242,6 +256,8 @@ class RealFixture:
             trust |= {"Action": "sts:AssumeRole"}
             document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
             iam.create_role(RoleName="app-task", AssumeRolePolicyDocument=document)
+            may = json.dumps(ASSUME_CLUSTER_ROLES)
+            iam.put_role_policy(RoleName="app-task", PolicyName="assume", PolicyDocument=may)
             iam.create_policy(PolicyName="tenant-boundary", PolicyDocument=json.dumps(BOUNDARY))
             groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["app"]}])
         role = iam.get_role(RoleName="app-task")["Role"]["Arn"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,16 @@ from controlplane.localcloud.servers.valkey import ValkeyServer
 from controlplane.workers.providers.config_cache import TOMBSTONE_SECONDS, RedisConfigCache
 from dataplane.tenant_config import (
     INVALIDATION_CHANNEL,
+    LIFETIME_SECONDS,
+    REISSUE_SECONDS,
     DatabaseAddress,
     Invalidation,
     Status,
     TenantConfig,
     cache_key,
+    issued,
     sign,
+    undated,
     verify,
 )
 
@@ -32,6 +37,8 @@ KEY = ("k1", b"\x01" * 32)
 OLD_KEY = ("k0", b"\x02" * 32)
 HOST = "acme.tenants.example"
 TENANT = "t-aaaaaaaaaaaa"
+SECRET = f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/{TENANT}/1/app-AbCdEf"
+ROLE = "arn:aws:iam::123456789012:role/c-aaaaaaaaaaaa"
 
 
 def payload(epoch: int, host: str = HOST, **changes: object) -> dict[str, Any]:
@@ -45,10 +52,11 @@ def payload(epoch: int, host: str = HOST, **changes: object) -> dict[str, Any]:
         pool_size=5,
         dedicated=False,
         release="0001",
-        database=DatabaseAddress("c-1.example", 5432, "t_aaaaaaaaaaaa_1", "arn:secret"),
+        placement=f"{TENANT}-1",
+        database=DatabaseAddress("c-1.example", 5432, "t_aaaaaaaaaaaa_1", SECRET, ROLE),
         profile={"name": "Ünïcode ✓"},
     )
-    return config.to_payload() | changes
+    return undated(config.to_payload()) | changes
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +123,7 @@ def test_a_tombstone_keeps_the_late_one_out(cache: AnyCache) -> None:
     seen = cache.read(HOST)
     assert seen is not None
     assert (seen.epoch, seen.payload["status"], seen.payload["database"]) == (9, "gone", None)
-    assert TenantConfig.from_payload(seen.payload).status is Status.GONE
+    assert TenantConfig.from_payload(issued(seen.payload, at=time.time())).status is Status.GONE
     assert cache.publish(payload(10))
 
 
@@ -199,7 +207,7 @@ def test_what_is_wrong_with_one_host_keeps_no_other_from_the_full_pass(cache: An
         ({"epoch": "7"}, "epoch: expected an integer"),
         ({"status": "odd"}, "status"),
         ({"database": None}, "database: expected an object"),
-        ({"v": 2}, "v: expected 1"),
+        ({"v": 1}, "v: expected 2"),
         ({"profile": {"x": float("nan")}}, "JSON"),
         ({"profile": {"x": object()}}, "JSON"),
     ],
@@ -210,6 +218,32 @@ def test_what_is_no_tenant_config_is_refused(cache: AnyCache, changes: dict[str,
     assert cache.read(HOST) is None
 
 
+def test_an_entry_is_issued_anew_when_a_third_of_its_life_is_left(cache: AnyCache) -> None:
+    at = [1_800_000_000.5]
+    cache._now = lambda: at[0]
+    cache.publish(payload(7))
+    seen = cache.read(HOST)
+    assert seen is not None
+    assert seen.not_after == 1_800_000_000 + LIFETIME_SECONDS
+    at[0] += LIFETIME_SECONDS - REISSUE_SECONDS - 10
+    assert cache.publish_many([payload(7)]) == 0
+    at[0] += 20
+    assert cache.publish_many([payload(7)]) == 1
+    assert cache.publish_many([payload(7)]) == 0
+    again = cache.read(HOST)
+    assert again is not None
+    assert (again.epoch, again.payload, again.not_after) == (7, payload(7), int(at[0]) + LIFETIME_SECONDS)
+
+
+def test_an_entry_that_is_believed_for_longer_than_ours_is_issued_anew(cache: AnyCache) -> None:
+    ahead = time.time() + 3600
+    cache._now = lambda: ahead
+    cache.publish(payload(7))
+    cache._now = time.time
+    assert cache.publish_many([payload(7)]) == 1
+    assert cache.publish_many([payload(7)]) == 0
+
+
 # --------------------------------------------------------------------------------------- only Redis
 
 
@@ -217,8 +251,8 @@ def test_the_entry_is_what_the_data_plane_verifies(real: RedisConfigCache, clien
     real.publish(payload(7))
     entry = client.get(cache_key(HOST))
     assert isinstance(entry, bytes)
-    assert entry.startswith(b"v1.k1.")
-    assert verify(entry, host=HOST, keys=dict([KEY])) == payload(7)
+    assert entry.startswith(b"v2-hmac-sha256.k1.")
+    assert undated(verify(entry, host=HOST, keys=dict([KEY]))) == payload(7)
     assert client.ttl(cache_key(HOST)) == -1
 
 
@@ -255,10 +289,10 @@ def test_each_change_and_only_a_change_is_noticed(real: RedisConfigCache, client
     "entry",
     [
         b"garbage",
-        b"v1.k1.e30.AAAA",
-        sign(payload(99), key_id="k9", key=b"\x09" * 32).encode(),
-        sign(payload(99), key_id="k1", key=b"\x09" * 32).encode(),
-        sign(payload(99, "other.example"), key_id="k1", key=KEY[1]).encode(),
+        b"v2-hmac-sha256.k1.e30.AAAA",
+        sign(issued(payload(99), at=time.time()), key_id="k9", key=b"\x09" * 32).encode(),
+        sign(issued(payload(99), at=time.time()), key_id="k1", key=b"\x09" * 32).encode(),
+        sign(issued(payload(99, "other.example"), at=time.time()), key_id="k1", key=KEY[1]).encode(),
         b"x" * 100_000,
         b"",
     ],
@@ -287,7 +321,7 @@ def test_keys_are_rolled_by_a_full_pass(
     assert real.publish_many([payload(7)]) == 1
     entry = client.get(cache_key(HOST))
     assert isinstance(entry, bytes)
-    assert entry.startswith(b"v1.k1.")
+    assert entry.startswith(b"v2-hmac-sha256.k1.")
 
 
 def test_an_evicted_entry_is_published_anew(real: RedisConfigCache, client: redis.Redis) -> None:

@@ -25,10 +25,11 @@ def _fake() -> Inventory:
     world = World()
     account = FakeAccount(world)
     account.make("cluster", CLUSTER, status="available")
-    account.make("role", f"{TENANT}-1")
+    account.make("role", CLUSTER)
     account.make("secret", f"rds!{CLUSTER}", versions={}, current=None, deleting=False)
     for name, deleting in SECRETS.items():
-        account.make("secret", name, versions={}, current=None, deleting=deleting)
+        tags = {"tenant": TENANT, "placement": f"{TENANT}-1", "cluster": CLUSTER}
+        account.make("secret", name, versions={}, current=None, deleting=deleting, **tags)
     world.put(STATE, f"cluster/{CLUSTER}", {"things": {}})
     world.put(STATE, f"tenant/{TENANT}-1", {"things": {}})
     world.put(LOCK, f"tenant/{TENANT}-1", {})
@@ -46,7 +47,7 @@ def _real() -> Inventory:
         ManageMasterUserPassword=True,
         Tags=listed,
     )
-    for name in (f"{TENANT}-1", f"somebody-elses-{TENANT}"):
+    for name in (CLUSTER, f"somebody-elses-{CLUSTER}"):
         boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     secrets = boto3.client("secretsmanager")
     own = [*listed, {"Key": "tenant", "Value": TENANT}, {"Key": "placement", "Value": f"{TENANT}-1"}]
@@ -84,9 +85,10 @@ def test_what_is_there_is_listed(inventory: Inventory) -> None:
     }
     assert tagged["rds"].tags["cluster"] == CLUSTER
     (app,) = [thing for thing in inventory.tagged() if f"{TENANT}/1/app" in thing.arn]
-    assert (app.tags["tenant"], app.tags["placement"]) == (TENANT, f"{TENANT}-1")
+    tags = {"tenant": TENANT, "placement": f"{TENANT}-1", "cluster": CLUSTER}
+    assert tags.items() <= app.tags.items()
     assert {name: deleting for name, deleting in inventory.secrets() if TENANT in name} == SECRETS
-    assert [name for name in inventory.roles() if TENANT in name] == [f"{TENANT}-1"]
+    assert [name for name in inventory.roles() if CLUSTER in name] == [CLUSTER]
     assert sorted(inventory.states(), key=lambda state: state.workspace) == [
         StateObject("cluster", CLUSTER, present=True, locked=False),
         StateObject("tenant", f"{TENANT}-1", present=True, locked=True),

@@ -27,8 +27,6 @@ from tests.harness.terraform import (
 ADDRESSES = {
     TenantInventory.app_secret,
     TenantInventory.migrator_secret,
-    TenantInventory.role,
-    TenantInventory.policy,
 }
 
 
@@ -54,8 +52,8 @@ def test_an_apply_makes_the_stack_and_a_second_one_changes_nothing(fixture: Fixt
     run, events = tenant_run(fixture), Events()
     assert {c.address for c in fixture.terraform.plan(run)} == ADDRESSES
     outputs = apply(fixture, run, events)
-    assert set(outputs) == {"role_arn", "app_secret_arn", "migrator_secret_arn"}
-    assert outputs["role_arn"].endswith(f":role/{run.workspace}")
+    assert set(outputs) == {"app_secret_arn", "migrator_secret_arn"}
+    assert f":secret:{run.variables['app_secret_name']}-" in outputs["app_secret_arn"]
     assert {address for address, action in events.of("done") if action == "create"} == ADDRESSES
     assert events.of("lock_taken")
     assert fixture.lock_id(run) is None
@@ -141,9 +139,9 @@ def test_a_lost_lease_ends_the_run_before_it_makes_anything(fixture: Fixture) ->
 def test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is(fixture: Fixture) -> None:
     run = tenant_run(fixture)
     apply(fixture, run)
-    all_but_the_role = frozenset(ADDRESSES - {TenantInventory.role})
-    with pytest.raises(NeedsHuman, match=TenantInventory.role) as refused:
-        fixture.terraform.destroy(again(run, approved=all_but_the_role), on_event=Events(), stopped=never)
+    all_but_one = frozenset(ADDRESSES - {TenantInventory.app_secret})
+    with pytest.raises(NeedsHuman, match=TenantInventory.app_secret) as refused:
+        fixture.terraform.destroy(again(run, approved=all_but_one), on_event=Events(), stopped=never)
     assert refused.value.runbook == "destructive-terraform-plan"
     events, approved = Events(), frozenset(ADDRESSES)
     fixture.terraform.destroy(again(run, approved=approved), on_event=events, stopped=never)
@@ -153,10 +151,8 @@ def test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is(fixture: Fi
     # the customer comes back while the secrets still wait for their deletion
     events = Events()
     apply(fixture, again(run), events)
-    secrets = {TenantInventory.app_secret, TenantInventory.migrator_secret}
-    assert {address for address, _action in events.of("adopted")} == secrets
-    created = {address for address, action in events.of("done") if action == "create"}
-    assert created == ADDRESSES - secrets
+    assert {address for address, _action in events.of("adopted")} == ADDRESSES
+    assert [address for address, action in events.of("done") if action == "create"] == []
 
 
 def test_a_variable_that_is_missing_is_named(fixture: Fixture) -> None:

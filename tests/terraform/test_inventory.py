@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,6 +102,11 @@ def test_each_part_of_a_cluster_is_found_by_its_name(account: AwsAccount, run: S
         Tags=tags(run),
     )
     rds.describe_db_instances(DBInstanceIdentifier=f"{name}-1")
+    iam = boto3.client("iam")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}", Tags=tags(run))
+    denial = {"Effect": "Deny", "Action": "*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [denial]})
+    iam.put_role_policy(RoleName=name, PolicyName="read-own-secret", PolicyDocument=document)
     inventory = ClusterInventory(account, run.variables)
     assert inventory.find(inventory.addresses()) == {
         inventory.key: key,
@@ -110,6 +116,8 @@ def test_each_part_of_a_cluster_is_found_by_its_name(account: AwsAccount, run: S
         inventory.log_group: log_group,
         inventory.cluster: name,
         inventory.instance(1): f"{name}-1",
+        inventory.role: name,
+        inventory.policy: f"{name}:read-own-secret",
     }
     assert inventory.find([inventory.alias]) == {inventory.alias: f"alias/{name}"}
 
@@ -165,6 +173,14 @@ def test_what_aws_is_still_making_is_waited_for(
     inventory = ClusterInventory(account, run.variables)
     with pytest.raises(Pending, match="creating"):
         inventory.find([inventory.cluster])
+
+
+def test_a_role_with_other_tags_is_not_ours(account: AwsAccount, run: StackRun) -> None:
+    boto3.client("iam").create_role(RoleName=run.workspace, AssumeRolePolicyDocument="{}")
+    inventory = ClusterInventory(account, run.variables)
+    with pytest.raises(NeedsHuman, match=f"role {run.workspace} exists but is not ours") as foreign:
+        inventory.find([inventory.role])
+    assert foreign.value.runbook == "foreign-resource"
 
 
 def test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored(account: AwsAccount) -> None:

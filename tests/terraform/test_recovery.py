@@ -104,7 +104,6 @@ def actions(session: RecordedSession) -> list[str]:
 def test_a_healthy_workspace_is_left_as_it_is() -> None:
     run = tenant_run(FakeFixture())
     whole = [TenantInventory.app_secret, TenantInventory.migrator_secret]
-    whole += [TenantInventory.role, TenantInventory.policy]
     write(run, state(*((address, {}) for address in whole)))
     ground, session = recover(run)
     assert set(ground.state.resources) == set(whole)

@@ -18,6 +18,9 @@ from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, sign
 PATH = Path(__file__).with_name("tenant_config.json")
 KEYS = {"k1": b"1" * 32, "k0": bytes(range(48))}
 HOST = "acme.tenants.example.com"
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/t-abcdefghijkl/1/app-AbCdEf"
+NOW = 1_800_000_000
+"""When the cases are read."""
 
 
 def config(**changes: Any) -> TenantConfig:
@@ -31,14 +34,20 @@ def config(**changes: Any) -> TenantConfig:
         "pool_size": 5,
         "dedicated": False,
         "release": "0002",
+        "placement": "t-abcdefghijkl-1",
         "database": DatabaseAddress(
             host="c-abcdefghijkl.cluster-x.eu-central-1.rds.amazonaws.com",
             port=5432,
             name="t_abcdefghijkl_1",
-            secret="arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/t-abcdefghijkl/1/app-AbCdEf",
+            secret=SECRET,
+            role="arn:aws:iam::123456789012:role/c-abcdefghijkl",
         ),
         "profile": {"plan_name": "Business", "subscription_status": "active", "limits": {"seats": 25}},
+        "issued_at": NOW - 1_000,
+        "not_after": NOW + 1_000,
     }
+    if changes.get("database", "") is None:
+        fields["placement"] = None
     return TenantConfig(**(fields | changes))
 
 
@@ -54,7 +63,9 @@ def build() -> dict[str, Any]:
     cases: list[dict[str, Any]] = []
 
     def ok(name: str, payload: dict[str, Any], key: str = "k1", host: str = HOST) -> None:
-        cases.append({"name": name, "host": host, "entry": entry(payload, key), "payload": payload})
+        expired = payload["not_after"] < NOW
+        signed = entry(payload, key)
+        cases.append({"name": name, "host": host, "entry": signed, "payload": payload, "expired": expired})
 
     def bad(name: str, error: str, text: str, host: str = HOST) -> None:
         cases.append({"name": name, "host": host, "entry": text, "error": error})
@@ -78,6 +89,13 @@ def build() -> dict[str, Any]:
     ok("moved", _moved(active, "acme-two.tenants.example.com"))
     ok("gone: a tombstone", config(status=Status.GONE, database=None, epoch=42, profile={}).to_payload())
     ok("the highest epoch", active | {"epoch": 2**48 - 1})
+    ok("in its last second", active | {"not_after": NOW})
+    ok("expired since a second", active | {"not_after": NOW - 1})
+    ok("expired long ago", active | {"issued_at": 0, "not_after": 1})
+    ok("valid to the end of time", active | {"not_after": 253_402_300_799})
+    ok("a placement whose name says nothing", _placed(active, "p-7d0k2m", "placements/p-7d0k2m/app-AbCdEf"))
+    ok("a placement with the longest name", _placed(active, "a" * 63, f"x/{'a' * 63}/app-AbCdEf"))
+    ok("no database, and the placement that it was on", active | {"status": "suspended", "database": None})
     ok("a field of a later version is kept out of the way", active | {"later": {"a": [1, None]}})
 
     ok("moved_to left out", {name: value for name, value in active.items() if name != "moved_to"})
@@ -95,7 +113,10 @@ def build() -> dict[str, Any]:
     bad("key that is not known", "entry", f"{head}.k9.{body}.{mac}")
     bad("key id of the other key", "entry", f"{head}.k0.{body}.{mac}")
     bad("key id of an object's own member", "entry", f"{head}.constructor.{body}.{mac}")
-    bad("format of a later version", "entry", f"v2.{key_id}.{body}.{mac}")
+    bad("format of the last version", "entry", f"v1.{key_id}.{body}.{mac}")
+    bad("format of a later version", "entry", f"v3-hmac-sha256.{key_id}.{body}.{mac}")
+    bad("another signature scheme", "entry", f"v2-none.{key_id}.{body}.{mac}")
+    bad("no signature scheme", "entry", f"v2.{key_id}.{body}.{mac}")
     bad("three parts", "entry", f"{head}.{key_id}.{body}")
     bad("five parts", "entry", f"{good}.x")
     bad("padding", "entry", f"{head}.{key_id}.{body}.{mac}=")
@@ -106,7 +127,17 @@ def build() -> dict[str, Any]:
     bad("too long", "entry", f"{head}.{key_id}.{'A' * 16400}.{mac}")
 
     wrong("v is missing", "v", v=_MISSING)
-    wrong("v is 2", "v", v=2)
+    wrong("v is 1", "v", v=1)
+    wrong("issued_at is missing", "issued_at", issued_at=_MISSING)
+    wrong("issued_at is a date", "issued_at", issued_at="2027-01-15T08:00:00Z")
+    wrong("not_after is missing", "not_after", not_after=_MISSING)
+    wrong("not_after is a fraction", "not_after", not_after=NOW + 0.5)
+    wrong("not_after is negative", "not_after", not_after=-1)
+    wrong("not_after is beyond any calendar", "not_after", not_after=253_402_300_800)
+    wrong("placement is missing", "placement", placement=_MISSING)
+    wrong("placement is null", "placement", placement=None)
+    for key in ("T-ABCDEFGHIJKL-1", "t_abcdefghijkl_1", "t-abc*", "x", "a" * 64, "", "t-äöü-1", "t-abc-1\n"):
+        wrong(f"placement is {key!a}", "placement", placement=key)
     wrong("tenant_id is missing", "tenant_id", tenant_id=_MISSING)
     wrong("slug is a number", "slug", slug=7)
     wrong("status is unknown", "status", status="paused")
@@ -126,7 +157,17 @@ def build() -> dict[str, Any]:
     wrong("database is text", "database", database="postgresql://")
     wrong("port is text", "database.port", database=active["database"] | {"port": "5432"})
     wrong("port is out of range", "database.port", database=active["database"] | {"port": 65536})
-    wrong("secret is null", "database.secret", database=active["database"] | {"secret": None})
+    for text in (None, "arn:secret", "tenants/t-abcdefghijkl/1/app", SECRET.replace("secretsmanager", "iam")):
+        wrong(f"secret is {text}", "database.secret", database=active["database"] | {"secret": text})
+    for other in ("t-zzzzzzzzzzzz/1", "t-abcdefghijkl/2", "t-abcdefghijkl/11", "at-abcdefghijkl/1"):
+        of_another = SECRET.replace("t-abcdefghijkl/1", other)
+        wrong(
+            f"secret is of {other}", "database.secret", database=active["database"] | {"secret": of_another}
+        )
+    without = {name: value for name, value in active["database"].items() if name != "role"}
+    wrong("role is missing", "database.role", database=without)
+    for text in (None, "", "c-abcdefghijkl", "arn:aws:iam::123456789012:user/x", "arn:aws:iam::1:role/x"):
+        wrong(f"role is {text}", "database.role", database=active["database"] | {"role": text})
     for name, to in (
         ("nowhere", None),
         ("to a number", 7),
@@ -144,7 +185,9 @@ def build() -> dict[str, Any]:
         bad(f"moved {name}", "moved_to", entry(_moved(active, to)))
     return {
         "about": "keys: base64. Each case is an entry found under tenant:host:<host>: it reads as `payload`, "
-        "or is refused with a message that begins `<error>:`, the field at fault.",
+        "or is refused with a message that begins `<error>:`, the field at fault. `expired`: at the second "
+        "`now`.",
+        "now": NOW,
         "keys": {name: base64.b64encode(key).decode() for name, key in KEYS.items()},
         "cases": cases,
     }
@@ -154,8 +197,16 @@ _MISSING = object()
 
 
 def _moved(active: dict[str, Any], to: Any) -> dict[str, Any]:
-    left = {"status": "moved", "release": None, "database": None, "profile": {}, "moved_to": to}
+    left = {"status": "moved", "release": None, "placement": None, "database": None, "profile": {}}
+    left["moved_to"] = to
     return active | left
+
+
+def _placed(active: dict[str, Any], key: str, name: str) -> dict[str, Any]:
+    database = active["database"] | {
+        "secret": f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}"
+    }
+    return active | {"placement": key, "database": database}
 
 
 def _flip(text: str) -> str:

@@ -23,7 +23,7 @@ from controlplane.settings import WebSettings
 from controlplane.store.registry import Registry
 from controlplane.wake_up import WakeUp
 from controlplane.web.app import create_app
-from dataplane.tenant_config import sign
+from dataplane.tenant_config import issued, sign
 
 SECRET = "whsec_current"
 OLD_SECRET = "whsec_previous"
@@ -137,7 +137,7 @@ def bearer(role: str) -> dict[str, str]:
 
 
 def entry(payload: Mapping[str, Any]) -> str:
-    return sign(payload, key_id=KEY_ID, key=KEY)
+    return sign(issued(payload, at=time.time()), key_id=KEY_ID, key=KEY)
 
 
 def event(event_id: str = "evt_1", **changes: Any) -> bytes:

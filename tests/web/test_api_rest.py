@@ -10,10 +10,13 @@ from tests.web.site import KEY, KEY_ID, Site, bearer, event
 
 HOST = "acme.tenants.example"
 
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/t-aaaaaaaaaaaa/1/app-AbCdEf"
+ROLE = "arn:aws:iam::123456789012:role/c-aaaaaaaaaaaa"
+
 
 def payload(tenant_id: str, status: str = "active") -> dict[str, object]:
     return {
-        "v": 1,
+        "v": 2,
         "host": HOST,
         "tenant_id": tenant_id,
         "slug": "acme",
@@ -22,7 +25,8 @@ def payload(tenant_id: str, status: str = "active") -> dict[str, object]:
         "pool_size": 5,
         "dedicated": False,
         "release": None,
-        "database": {"host": "db.example", "port": 5432, "name": "d", "secret": "arn:aws:x"},
+        "placement": "t-aaaaaaaaaaaa-1",
+        "database": {"host": "db.example", "port": 5432, "name": "d", "secret": SECRET, "role": ROLE},
         "profile": {},
     }
 

@@ -38,7 +38,7 @@ def find_what_is_left(ctx: Context, purged: PurgeRow) -> tuple[list[Evidence], l
         number = int(content["placement"].rpartition("-")[2])
         with ctx.registry.connection() as conn:
             placed = placement.get(conn, purged.tenant_id, number)
-        found += [*_database(ctx, placed, content), *_secrets(ctx, placed), *_role(ctx, placed)]
+        found += [*_database(ctx, placed, content), *_secrets(ctx, placed), *_role(ctx, placed, content)]
         found += [*_states(ctx, placed, content), *_tags(ctx, placed, content)]
     return found, [f"{line.system}: {line.asked}" for line in found if line.left]
 
@@ -73,9 +73,12 @@ def _secrets(ctx: Context, placed: Placement) -> Iterator[Evidence]:
         yield Evidence("Secrets Manager", f"secret {name}", answer, left=left)
 
 
-def _role(ctx: Context, placed: Placement) -> Iterator[Evidence]:
-    left = ctx.providers.identities.role_exists(placed.iam_role)
-    yield Evidence("IAM", f"role {placed.iam_role}", "it is there" if left else "there is none", left=left)
+def _role(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:
+    """Of a cluster that others live on it stays: it opens nothing without a secret of the tenant's tag."""
+    if content["cluster_goes"]:
+        left = ctx.providers.identities.role_exists(placed.cluster_id)
+        answer = "it is there" if left else "there is none"
+        yield Evidence("IAM", f"role {placed.cluster_id}", answer, left=left)
 
 
 def _states(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:

@@ -1,11 +1,11 @@
-"""Tries what must be refused: each tenant's own login and role on what is not its own (I7).
+"""Tries what must be refused: each tenant's own login and session on what is not its own (I7).
 
 A grant by hand, a restore or a mistake of ours opens a wall without anything failing. So the login that
 the application uses is taken from its secret and tried on other databases of its cluster, the cluster's
-own ones included; and IAM is asked what the tenant's role may read of the others' secrets, by simulation,
-so that no secret is read for it. What gets in is a breach. What could not be tried (the cluster is away,
-its connections are used up, a simulation that does not even allow the tenant's own secret) is said to be
-untried, never to be safe.
+own ones included; and IAM is asked what a session with the tenant's tag may read of the others' secrets, by
+simulation, so that no secret is read for it. What gets in is a breach. What could not be tried (the cluster
+is away, its connections are used up, a simulation that does not even allow the tenant's own secret) is said
+to be untried, never to be safe.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from controlplane.domain.drift import secret_name
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.finding import Fault, Finding
 from controlplane.domain.placement import Placement
-from controlplane.domain.systems import Systems
+from controlplane.domain.systems import Systems, TaggedThing
 from controlplane.store import cluster
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import endpoint_of
+from controlplane.workers.providers.ports import Tagged
 
 TARGETS = 49
-"""Databases tried with each login and secrets with each role, at most; drawn anew each time."""
+"""Databases tried with each login, at most; drawn anew each time."""
+SECRETS = 9
+"""Others' secrets of each session, likewise. Each is two calls of the simulator, and IAM throttles."""
 CLUSTER_DATABASES = ("postgres", "template1")
 
 
 @dataclass(slots=True)
 class Probed:
-    """`tried`: how often something was refused or got in."""
+    """`tried`: how often something was refused or got in. `open`: by role, what its sessions may read."""
 
     breaches: list[Finding] = field(default_factory=list)
+    open: dict[str, list[str]] = field(default_factory=dict)
     tried: int = 0
     untried: list[str] = field(default_factory=list)
 
@@ -57,6 +61,10 @@ def probe(
             _probe_databases(ctx, found, placed, drawn.sample(others, min(TARGETS, len(others))))
         if systems.tagged is not None:
             _probe_secrets(ctx, found, placed, drawn, systems)
+    for role, opened in sorted(found.open.items()):
+        more = f" and {len(opened) - 5} more" if len(opened) > 5 else ""
+        detail = f"its sessions may read what is not theirs: {', '.join(sorted(opened)[:5])}{more}"
+        found.breaches.append(Finding("IAM", Fault.BREACH, "role", role, detail, role))
     return found
 
 
@@ -93,31 +101,35 @@ def _probe_databases(ctx: Context, found: Probed, placed: Placement, targets: Se
 def _probe_secrets(
     ctx: Context, found: Probed, placed: Placement, drawn: random.Random, systems: Systems
 ) -> None:
-    names = ((thing.arn, secret_name(thing.arn)) for thing in systems.tagged or ())
-    arns = {arn: name for arn, name in names if name is not None}
-    own = next((arn for arn, name in arns.items() if name == placed.app_secret), None)
+    """As the data plane reads them: as a session of the cluster's role, with the placement's tag and without
+    any, on secrets with the tags that they bear now."""
+    role, own, others = placed.cluster_id, None, []
+    for thing in systems.tagged or ():
+        name = secret_name(thing.arn)
+        if name == placed.app_secret:
+            own = _bare(thing)
+        elif name is not None:
+            others.append(_bare(thing))
     if own is None:
         return
-    others = [arn for arn, name in arns.items() if name != placed.app_secret]
-    asked = [own, *drawn.sample(others, min(TARGETS, len(others)))]
+    asked = [own, *drawn.sample(others, min(SECRETS, len(others)))]
     try:
-        readable = ctx.providers.identities.readable(placed.iam_role, asked)
+        readable = ctx.providers.identities.readable(role, placed.key, asked)
+        untagged = ctx.providers.identities.readable(role, None, asked)
     except ControlPlaneError as error:
-        found.untried.append(f"{placed.iam_role}: {error}")
+        found.untried.append(f"{role} as {placed.key}: {error}")
         return
-    if own not in readable:
-        found.untried.append(f"{placed.iam_role}: IAM says that it may not even read its own secret")
+    if own.arn not in readable:
+        found.untried.append(f"{role} as {placed.key}: IAM says that it may not even read its own secret")
         return
-    found.tried += len(asked) - 1
-    found.breaches += [
-        Finding(
-            "IAM",
-            Fault.BREACH,
-            "role",
-            f"{placed.iam_role} → {arns[arn]}",
-            "it may read a secret that is not its own",
-            placed.tenant_id,
-        )
-        for arn in readable
-        if arn != own
-    ]
+    found.tried += 2 * len(asked) - 1
+    opened = [f"{secret_name(arn)} as {placed.key}" for arn in readable if arn != own.arn]
+    opened += [f"{secret_name(arn)} without a tag" for arn in untagged]
+    if opened:
+        found.open.setdefault(role, []).extend(opened)
+
+
+def _bare(thing: TaggedThing) -> Tagged:
+    """With the tags alone that decide: secrets with the same ones are asked about together."""
+    tags = {"placement": thing.placement, "cluster": thing.cluster}
+    return Tagged(thing.arn, {key: value for key, value in tags.items() if value is not None})

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from controlplane.actions.action import run
+from controlplane.actions.action import Subject, run
 from controlplane.domain.errors import ControlPlaneError, Retryable
 from controlplane.domain.finding import Finding, Repair
 from controlplane.store import audit, hostname, route
@@ -64,6 +64,12 @@ def _reprovision(ctx: Context, finding: Finding) -> str:
     return f"operation {operation_id} was asked for"
 
 
+def _reprovision_cluster(ctx: Context, finding: Finding) -> str:
+    with ctx.registry.connection() as conn:
+        begun = run(conn, "reprovision", finding.target, actor=ACTOR, reason=REASON, subject=Subject.CLUSTER)
+    return f"operation {begun.operation_id} was asked for"
+
+
 def _republish(ctx: Context, finding: Finding) -> str:
     with ctx.registry.connection() as conn:
         if route.find(conn, finding.target) is None:
@@ -103,6 +109,7 @@ def _apply_contracts(ctx: Context, finding: Finding) -> str:
 
 REPAIRS: dict[Repair, Callable[[Context, Finding], str]] = {
     Repair.REPROVISION: _reprovision,
+    Repair.REPROVISION_CLUSTER: _reprovision_cluster,
     Repair.REPUBLISH: _republish,
     Repair.WITHDRAW: _withdraw,
     Repair.DELETE_HOSTNAME: _delete_hostname,

@@ -31,7 +31,7 @@ from controlplane.workers.engine.stacks import (
     digest,
     tenant_variables,
 )
-from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
+from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, undated
 
 _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pending_blocked"})
 
@@ -178,23 +178,26 @@ def _proof(placement: Placement | None, secret_version: str | None, release: str
 def _address(record: TenantRecord) -> DatabaseAddress | None:
     if record.cluster is None or record.cluster.endpoint is None or record.placement is None:
         return None
-    if record.app_secret_arn is None:
+    if record.app_secret_arn is None or record.role_arn is None:
         return None
     return DatabaseAddress(
         host=record.cluster.endpoint["host"],
         port=record.cluster.endpoint["port"],
         name=record.placement.database,
         secret=record.app_secret_arn,
+        role=record.role_arn,
     )
 
 
 def _route(
     record: TenantRecord, host: str, status: Status, release: str | None, *, moved_to: str | None = None
 ) -> dict[str, Any]:
-    """A TenantConfig payload without its epoch, which is drawn when the route is decided. Of a host that has
-    moved it says where to, and nothing that changes with what the tenant buys."""
+    """A TenantConfig payload without its epoch, which is drawn when the route is decided, and without the
+    times of its issue. Of a host that has moved it says where to, and nothing that changes with what the
+    tenant buys."""
     row, plan = record.row, record.plan
     serving = status is Status.ACTIVE
+    placed = record.placement if serving else None
     payload = TenantConfig(
         host=host,
         tenant_id=row.id,
@@ -205,6 +208,7 @@ def _route(
         pool_size=1 if plan is None else plan.pool_size,
         dedicated=plan is not None and plan.isolation.value == "dedicated",
         release=release if serving else None,
+        placement=None if placed is None else placed.key,
         database=_address(record) if serving else None,
         profile={}
         if moved_to is not None
@@ -220,7 +224,7 @@ def _route(
         moved_to=moved_to,
     ).to_payload()
     del payload["epoch"]
-    return payload
+    return undated(payload)
 
 
 def _moment(at: datetime | None) -> str | None:

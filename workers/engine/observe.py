@@ -43,8 +43,9 @@ LASTS = 30.0
 
 def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -> ClusterStatus:
     status = ctx.providers.clusters.describe(row.id)
+    made = status is not None and ctx.providers.identities.role_exists(row.id)
     return ClusterStatus(
-        stack_digest=confirmed.digest if confirmed is not None and status is not None else None,
+        stack_digest=confirmed.digest if confirmed is not None and made else None,
         status=None if status is None else status.status,
         writer_status=None if status is None else status.writer_status,
         hardened=row.hardened_at is not None,
@@ -129,8 +130,7 @@ def observe_tenant(
     if Part.STACK in parts:
         app = _secret(ctx, record.placement.app_secret)
         migrator = _secret(ctx, record.placement.migrator_secret)
-        role = ctx.providers.identities.role_exists(record.placement.iam_role)
-        there = (app is not None, migrator is not None, role)
+        there = (app is not None, migrator is not None)
         now = replace(
             now,
             app=None if app is None else app.version_id,
@@ -152,7 +152,7 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
     placed = record.placement is not None and record.cluster is not None
     around, stack = record.around, record.stack
     return TenantStatus(
-        cluster_ready=record.cluster is not None and record.cluster.ready and placed,
+        cluster_ready=record.cluster is not None and record.cluster.ready and record.role_arn is not None,
         stack_digest=stack.digest if stack is not None and observed.made else None,
         database=observed.database,
         app=_credential(record.app, observed.app),

@@ -32,16 +32,17 @@ class TenantRecord:
     """What the registry knows of a tenant at one moment.
 
     `plan`: its limits are those with add-ons; None for a closed tenant whose plan has left the catalogue.
-    `stack`: what was last confirmed of the placement's; `app`, `migrator`: its logins. `transfer`: one that
-    is not over; `secondary`: the same of the placement that is its other end; `restored`: the cluster that
-    its rows come from, where one was restored. `last_transfer`: the newest that was a move. `purge`: the one
-    that was approved, or carried out; `requested`: one waits for an approval; `leaving`: the cluster that it
-    names; `copy`: what it keeps."""
+    `cluster_stack`, `stack`: what was last confirmed of the cluster's and of the placement's; `app`,
+    `migrator`: its logins. `transfer`: one that is not over; `secondary`: the same of the placement that is
+    its other end; `restored`: the cluster that its rows come from, where one was restored. `last_transfer`:
+    the newest that was a move. `purge`: the one that was approved, or carried out; `requested`: one waits for
+    an approval; `leaving`: the cluster that it names; `copy`: what it keeps."""
 
     row: TenantRow
     plan: Plan | None
     placement: Placement | None
     cluster: ClusterRow | None
+    cluster_stack: StackRow | None
     stack: StackRow | None
     app: Login | None
     migrator: Login | None
@@ -64,6 +65,11 @@ class TenantRecord:
     def app_secret_arn(self) -> str | None:
         """Once the placement's stack was applied."""
         return None if self.stack is None else self.stack.outputs.get("app_secret_arn")
+
+    @property
+    def role_arn(self) -> str | None:
+        """The cluster's role, once a stack that has one was applied."""
+        return None if self.cluster_stack is None else self.cluster_stack.outputs.get("role_arn")
 
     def ends(self) -> tuple[Home, Home] | None:
         """(source, target) of the transfer, once both clusters are known."""
@@ -114,6 +120,9 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
     return replace(known, secondary=there)
 
 
+_OF_RESIDENCE = ("cluster", "cluster_stack", "stack", "app", "migrator")
+
+
 def _residence(found: dict[str, Any], placement: str, suffix: str) -> dict[str, Any]:
-    own = {name: found[f"{name}{suffix}"] for name in ("cluster", "stack", "app", "migrator")}
+    own = {name: found[f"{name}{suffix}"] for name in _OF_RESIDENCE}
     return {"placement": found[placement], **own}

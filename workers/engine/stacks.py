@@ -47,6 +47,8 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
         "final_snapshot_identifier": f"{row.id}-final-g{row.generation}",
         "isolation": spec.isolation.value,
         "environment": platform.environment,
+        "app_role_arn": platform.app_role_arn,
+        "permissions_boundary_arn": platform.permissions_boundary_arn,
     }
     return _declared(row, "cluster", variables)
 
@@ -54,7 +56,12 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
 def cluster_addresses(row: ClusterRow) -> frozenset[str]:
     """All that an approved close of a cluster may delete, its key too: it leaves no snapshot behind."""
     resources = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this"]
-    resources += ["cloudwatch_log_group.postgresql", "rds_cluster.this"]
+    resources += [
+        "cloudwatch_log_group.postgresql",
+        "rds_cluster.this",
+        "iam_role.this",
+        "iam_role_policy.this",
+    ]
     resources += [f'rds_cluster_instance.this["{n}"]' for n in range(1, row.spec.instance_count + 1)]
     return frozenset(f"module.cluster.aws_{resource}" for resource in resources)
 
@@ -65,10 +72,7 @@ KEY_ADDRESSES = frozenset({"module.cluster.aws_kms_key.this", "module.cluster.aw
 
 def tenant_addresses() -> frozenset[str]:
     """All that an approved purge of a tenant may delete of its stack."""
-    resources = ["secretsmanager_secret.app", "secretsmanager_secret.migrator", "iam_role.this"]
-    return frozenset(
-        f"module.tenant.aws_{resource}" for resource in [*resources, "iam_role_policy.read_app_secret"]
-    )
+    return frozenset(f"module.tenant.aws_secretsmanager_secret.{login}" for login in ("app", "migrator"))
 
 
 def superfluous_readers(row: ClusterRow) -> frozenset[str]:
@@ -88,8 +92,6 @@ def tenant_variables(platform: Platform, placement: Placement, home: ClusterRow)
         "cluster_id": placement.cluster_id,
         "app_secret_name": placement.app_secret,
         "migrator_secret_name": placement.migrator_secret,
-        "app_role_arn": platform.app_role_arn,
-        "permissions_boundary_arn": platform.permissions_boundary_arn,
         "recovery_window_days": platform.secret_recovery_days,
         "environment": platform.environment,
     }

@@ -15,7 +15,7 @@ from controlplane.workers.providers.ports import StateObject, Tagged
 from controlplane.workers.providers.terraform.inventory.account import MANAGED_BY, pairs
 
 SECRETS = "tenants/"
-_ROLE = re.compile(r"^t-[a-z2-7]{12}-[0-9]+$")
+_ROLE = re.compile(r"^c-[a-z2-7]{12}$")
 _STATE = re.compile(
     r"^(?P<stack>cluster|tenant)s/(?P<workspace>[^/]+)/terraform\.tfstate(?P<lock>\.tflock)?$"
 )

@@ -1,4 +1,4 @@
-"""`ports.ConfigCache` over Redis or Valkey: signed TenantConfig v1 entries, newest epoch wins.
+"""`ports.ConfigCache` over Redis or Valkey: signed TenantConfig v2 entries, newest epoch wins.
 
 Which of two entries is newer is in their signed payloads, and only this side has the keys; a script
 on the server could do no better than believe whatever lies there, and a forged entry with a high
@@ -9,6 +9,9 @@ step with it, so the cache may evict any key at any time: a host without an entr
 next one. What that can let in (an older entry, right after an eviction) the periodic full pass over
 the registry puts right.
 
+An entry is believed for thirty days from its issue. The full pass, which comes every few minutes, issues anew
+what has ten left, so that entries run out only after ten days without any worker.
+
 The change invalidation is sent by the same script, so an entry is never changed in silence. Writing what
 is there already sends none from `publish_many`: a full pass must not make every data plane ask anew.
 """
@@ -18,7 +21,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -31,15 +35,20 @@ from redis.retry import Retry
 from controlplane.domain.errors import Invalid, Retryable
 from controlplane.workers.providers.ports import PublishedConfig
 from dataplane.tenant_config import (
+    FORMAT,
     INVALIDATION_CHANNEL,
     KEY_PREFIX,
+    LIFETIME_SECONDS,
     MIN_KEY_BYTES,
+    REISSUE_SECONDS,
     Invalidation,
     Status,
     TenantConfig,
     TenantConfigError,
     cache_key,
+    issued,
     sign,
+    undated,
     verify,
 )
 
@@ -82,7 +91,9 @@ class _Entry:
 class RedisConfigCache:
     """`keys`: (key id, at least 32 bytes); the first signs, all of them verify."""
 
-    def __init__(self, url: str, keys: Sequence[tuple[str, bytes]]) -> None:
+    def __init__(
+        self, url: str, keys: Sequence[tuple[str, bytes]], *, now: Callable[[], float] = time.time
+    ) -> None:
         if not keys:
             raise Invalid("signing keys", "at least one")
         for key_id, key in keys:
@@ -92,6 +103,7 @@ class RedisConfigCache:
                 raise Invalid(f"signing key {key_id}", f"at least {MIN_KEY_BYTES} bytes", got=len(key))
         self._signing_key = keys[0]
         self._keys = dict(keys)
+        self._now = now
         self._redis = redis.Redis.from_url(
             url,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
@@ -109,7 +121,7 @@ class RedisConfigCache:
     def publish(self, payload: dict[str, Any], *, instead_of: int | None = None) -> bool:
         """Sends the invalidation even where the same entry was there: whoever missed the last one asks.
 
-        Raises Invalid for what is no TenantConfig v1 or too long, Retryable when Redis can't be
+        Raises Invalid for what is no TenantConfig v2 or too long, Retryable when Redis can't be
         reached or other writers kept coming in between.
         """
         return self._write(self._sign(payload), instead_of)
@@ -120,8 +132,8 @@ class RedisConfigCache:
 
     def publish_many(self, payloads: Iterable[dict[str, Any]], *, newer: list[str] | None = None) -> int:
         """Publish entries, pipelined, for the periodic full pass; returns how many were written,
-        which are those that were missing, older, or signed with another key. Raises as `publish`, but what
-        is wrong with one host is raised once all others are written."""
+        which are those that were missing, older, signed with another key or due to be issued anew. Raises
+        as `publish`, but what is wrong with one host is raised once all others are written."""
         rest = iter(payloads)
         written = 0
         failed: list[Invalid | Retryable] = []
@@ -193,7 +205,7 @@ class RedisConfigCache:
                     pipe.get(new.key)
                 judged: list[tuple[bytes | None, _Entry]] = []
                 for found, new in zip(pipe.execute(), waiting, strict=True):
-                    if found == new.text:
+                    if self._stands(found, new):
                         continue
                     if self._newer(found, new) is None:
                         judged.append((found, new))
@@ -206,6 +218,19 @@ class RedisConfigCache:
                 waiting = [new for (_, new), done in zip(judged, swapped, strict=True) if not done]
         failed += [_contended(new) for new in waiting]
         return written
+
+    def _stands(self, found: bytes | str | None, new: _Entry) -> bool:
+        """It says the same, is signed with the key that signs now, and is believed for long enough."""
+        if found is None:
+            return False
+        text = found.decode("ascii", "replace") if isinstance(found, bytes) else found
+        observed = self._verified(new.host, text)
+        return (
+            observed is not None
+            and text.startswith(f"{FORMAT}.{self._signing_key[0]}.")
+            and observed.payload == new.payload
+            and REISSUE_SECONDS < observed.not_after - self._now() <= LIFETIME_SECONDS
+        )
 
     def _newer(self, found: bytes | str | None, new: _Entry) -> int | None:
         """The epoch of what lies there, where it is higher than the new one's.
@@ -233,23 +258,24 @@ class RedisConfigCache:
             return None
         try:
             payload = verify(entry, host=host, keys=self._keys)
-            epoch = TenantConfig.from_payload(payload).epoch
+            config = TenantConfig.from_payload(payload)
         except TenantConfigError:
             return None  # nobody believes it, so it is no entry
-        return PublishedConfig(host=host, epoch=epoch, payload=payload)
+        return PublishedConfig(host, config.epoch, undated(payload), config.not_after)
 
     def _sign(self, payload: dict[str, Any]) -> _Entry:
         key_id, key = self._signing_key
         try:
-            config = TenantConfig.from_payload(payload)
-            json.dumps(payload, allow_nan=False)  # Python would write NaN, which JSON does not know
-            text = sign(payload, key_id=key_id, key=key).encode("ascii")
+            dated = issued(payload, at=self._now())
+            config = TenantConfig.from_payload(dated)
+            json.dumps(dated, allow_nan=False)  # Python would write NaN, which JSON does not know
+            text = sign(dated, key_id=key_id, key=key).encode("ascii")
         except (TenantConfigError, TypeError, ValueError, RecursionError) as error:
-            raise Invalid("tenant config", f"a TenantConfig v1 ({error})") from error
+            raise Invalid("tenant config", f"a TenantConfig v2 ({error})") from error
         if not config.host:
             raise Invalid("tenant config: host", "a host name")
         lifetime = TOMBSTONE_SECONDS if config.status is Status.GONE else 0
-        return _Entry(config.host, config.epoch, payload, text, lifetime)
+        return _Entry(config.host, config.epoch, undated(payload), text, lifetime)
 
 
 def _contended(new: _Entry) -> Retryable:
@@ -273,6 +299,7 @@ def tombstone(host: str, epoch: int) -> dict[str, Any]:
         pool_size=1,
         dedicated=False,
         release=None,
+        placement=None,
         database=None,
         profile={},
     ).to_payload()

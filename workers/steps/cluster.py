@@ -24,7 +24,7 @@ from controlplane.workers.steps.registry import cluster_step
 
 @cluster_step(
     StepName.APPLY_CLUSTER_STACK,
-    "Terraform: the Aurora cluster, its key, subnets, security group and instances; RDS is asked "
+    "Terraform: the Aurora cluster, its key, subnets, security group, instances and role; RDS is asked "
     "for room first",
     again="names are fixed; what a killed run left is adopted",
 )

@@ -20,7 +20,7 @@ rollout has bounds of its own."""
 
 @tenant_step(
     StepName.APPLY_TENANT_STACK,
-    "Terraform: two secret containers, the IAM role that reads only one of them",
+    "Terraform: two secret containers, tagged with the placement",
     again="names are fixed; what a killed run left is adopted",
     touches=(Part.STACK,),
     long=True,

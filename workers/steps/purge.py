@@ -146,7 +146,7 @@ def drop_database(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.DESTROY_TENANT_STACK,
-    "Terraform: the role, and both secrets into their deletion window",
+    "Terraform: both secrets into their deletion window",
     again="an empty workspace is success",
     long=True,
     deletes=True,

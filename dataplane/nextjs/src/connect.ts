@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 
 import type { DatabaseAddress, TenantConfig } from "./tenant-config.js";
-import { tenantOfSecret, type Credentials, type Login } from "./credentials.js";
+import type { Credentials, Login } from "./credentials.js";
 import type { EndpointMap } from "./endpoints.js";
 import { DataPlaneError, isDataPlaneError } from "./errors.js";
 import type { Driver } from "./pool.js";
@@ -23,7 +23,7 @@ const RESET_MS = 5_000;
 const CLOSE_MS = 2_000;
 const STATEMENT_MS = 30_000;
 
-export type ActiveConfig = TenantConfig & { readonly database: DatabaseAddress };
+export type ActiveConfig = TenantConfig & { readonly placement: string; readonly database: DatabaseAddress };
 
 export interface Transport {
   readonly endpoints: EndpointMap;
@@ -49,27 +49,24 @@ interface Prepared {
 }
 
 export class Connector implements Driver<ActiveConfig, pg.Client> {
-  /** `lost` hears of connections that ended by themselves; `crossed` makes, and reports, a mix-up. */
+  /** `lost` hears of connections that ended by themselves. */
   constructor(
     private readonly credentials: Credentials,
     private readonly transport: Transport,
     private readonly lost: (client: pg.Client) => void,
-    private readonly crossed: (config: ActiveConfig, what: string, cause?: unknown) => DataPlaneError,
   ) {}
 
   async open(config: ActiveConfig): Promise<pg.Client> {
     const { credentials } = this;
-    const { secret } = config.database;
-    if ((tenantOfSecret(secret) ?? config.tenant_id) !== config.tenant_id) {
-      throw this.crossed(config, "the entry names another tenant's secret");
-    }
+    const { secret, role } = config.database;
+    const address = { placement: config.placement, role, secret };
     const until = performance.now() + patience(config, this.transport);
-    const login = await credentials.login(secret);
+    const login = await credentials.login(address);
     try {
       return await this.#patiently(config, login, until);
     } catch (error) {
       if (!isRefusedLogin(error)) throw connectError(config, error);
-      const next = await credentials.afterRefusal(secret, login);
+      const next = await credentials.afterRefusal(address, login);
       if (next === login) throw connectError(config, error);
       return this.#patiently(config, next, until).catch((again: unknown) => Promise.reject(connectError(config, again)));
     }

@@ -18,7 +18,7 @@ export class ControlPlaneTier implements Tier {
   ) {}
 
   /**
-   * 200 brings `{"entry": "v1.…"}`. "There is none" is `{"error": {"code": "unknown_host"}}` with 404,
+   * 200 brings `{"entry": "v2-…"}`. "There is none" is `{"error": {"code": "unknown_host"}}` with 404,
    * and a 400 that blames the host: a 404 of a load balancer, or of a wrong base URL, says nothing
    * about a tenant.
    */

@@ -53,12 +53,7 @@ export class Databases {
   readonly #seen = new Map<string, { readonly id: string; readonly secret: string }>();
 
   constructor(private readonly parts: DatabasesParts) {
-    const connector = new Connector(
-      parts.credentials,
-      parts,
-      (client) => this.#pool.lost(client),
-      (config, what, cause) => this.#crossed(config, what, cause),
-    );
+    const connector = new Connector(parts.credentials, parts, (client) => this.#pool.lost(client));
     this.#pool = new KeyedPool(connector, parts.limits, parts.fleet);
   }
 
@@ -114,8 +109,8 @@ export class Databases {
   }
 
   #claim(config: TenantConfig): Claim<ActiveConfig> {
-    const { database, tenant_id: tenant } = config;
-    if (config.status !== "active" || database === null) {
+    const { database, placement, tenant_id: tenant } = config;
+    if (config.status !== "active" || database === null || placement === null) {
       throw new DataPlaneError("no-tenant", `database: expected an active tenant, got one that is ${config.status}`);
     }
     const id = `${tenant} ${database.host}:${database.port}/${database.name} ${database.secret}`;
@@ -125,7 +120,7 @@ export class Databases {
       this.#remember(tenant, id, database.secret);
     }
     const cluster = `${database.host}:${database.port}`;
-    return { id, key: { ...config, database }, cluster, limit: config.pool_size, dedicated: config.dedicated };
+    return { id, key: { ...config, placement, database }, cluster, limit: config.pool_size, dedicated: config.dedicated };
   }
 
   #remember(tenant: string, id: string, secret: string): void {

@@ -14,13 +14,15 @@
  *   load. The epoch it demands is forgotten after a while, and the authority's word stands above it.
  * - An epoch proves nothing, as who can verify can sign. Where the control plane has overwritten a forged
  *   entry with its own, which is older by epoch, the cache's answer is not taken and the authority is asked.
+ * - An entry of the cache that has expired is passed over for the authority's word, and served where the
+ *   authority does not answer. Memory never asks for the time of day: an outage takes no tenant off the air.
  * - A herd causes one load: single flight per host. All loads together are bounded too.
  * - Made-up hosts never push real tenants out of memory: unknown hosts are kept in a list of their own.
  */
 
 import { LRUCache } from "lru-cache";
 
-import { EPOCH_STEP, verify, type ConfigKeys, type TenantConfig } from "./tenant-config.js";
+import { EPOCH_STEP, isExpired, verify, type ConfigKeys, type TenantConfig } from "./tenant-config.js";
 import { DataPlaneError } from "./errors.js";
 import type { Releases } from "./releases.js";
 
@@ -85,6 +87,8 @@ export interface ResolverParts {
   readonly releases?: Releases;
   /** Milliseconds that only rise. */
   readonly now?: () => number;
+  /** Milliseconds since 1970. */
+  readonly date?: () => number;
   /** From 0 to 1. */
   readonly random?: () => number;
   readonly warn?: (message: string, cause: unknown) => void;
@@ -114,6 +118,7 @@ export class Resolver {
   readonly #floors: LRUCache<string, { epoch: number; until: number }>;
   readonly #loads = new Map<string, Load>();
   readonly #now: () => number;
+  readonly #date: () => number;
   readonly #random: () => number;
   #heard = false;
   readonly #downUntil = new Map<Tier, number>();
@@ -124,6 +129,7 @@ export class Resolver {
     this.#unknown = new LRUCache({ max: this.#limits.maxUnknown });
     this.#floors = new LRUCache({ max: this.#limits.maxUnknown });
     this.#now = parts.now ?? (() => performance.now());
+    this.#date = parts.date ?? Date.now;
     this.#random = parts.random ?? Math.random;
   }
 
@@ -254,11 +260,14 @@ export class Resolver {
   async #askLevels(host: string, floor: number): Promise<Resolved | null> {
     const { cache, authority } = this.parts;
     let failure: unknown = null;
+    let expired: Resolved | null = null;
     if (cache !== undefined) {
       try {
         const found = await this.#read(cache, host);
-        if (found !== null && found.config.epoch >= floor) return found;
-        if (found !== null) failure = new Error(`${cache.name}: an entry older than what is known`);
+        if (found !== null && found.config.epoch >= floor) {
+          if (authority === undefined || !isExpired(found.config, this.#date())) return found;
+          expired = found;
+        } else if (found !== null) failure = new Error(`${cache.name}: an entry older than what is known`);
         // A tenant that leaves leaves a tombstone: a known host without an entry was merely evicted.
         else if (authority === undefined && !this.#known.has(host)) return null;
       } catch (error) {
@@ -270,6 +279,7 @@ export class Resolver {
     try {
       return await this.#read(authority, host);
     } catch (error) {
+      if (expired !== null) return expired;
       throw this.#unavailable(`${authority.name} could not answer`, error);
     }
   }

@@ -45,7 +45,7 @@ function build(settings: Settings): Runtime {
   const { cacheUrl, clusterBudget } = settings;
   const counted = cacheUrl !== null && clusterBudget !== null;
   const databases = new Databases({
-    credentials: new Credentials(secretsManagerReader(settings.tenantRole)),
+    credentials: new Credentials(secretsManagerReader()),
     endpoints: new EndpointMap(settings.endpointMap),
     sslMode: settings.sslMode,
     sslRootCert: settings.sslRootCert,

@@ -29,7 +29,7 @@ const AUTHORITIES =
 const PREFIX = "DATAPLANE_";
 const NAMES: readonly string[] = [
   "CONFIG_KEYS", "CACHE_URL", "RESOLVE_URL", "RESOLVE_TOKEN", "PLATFORM_ZONES", "RELEASES", "TRUSTED_PROXIES",
-  "POOL_BUDGET", "CLUSTER_BUDGET", "SSLMODE", "SSLROOTCERT", "TENANT_ROLE", "STALE_SECONDS", "ENDPOINT_MAP",
+  "POOL_BUDGET", "CLUSTER_BUDGET", "SSLMODE", "SSLROOTCERT", "STALE_SECONDS", "ENDPOINT_MAP",
   "WAKE_SECONDS",
 ].map((name) => PREFIX + name);
 
@@ -54,8 +54,6 @@ export interface Settings {
   readonly sslMode: SslMode;
   /** DATAPLANE_SSLROOTCERT: path of a PEM file of authorities, or `system`. Here its text; null: Node's own. */
   readonly sslRootCert: string | null;
-  /** DATAPLANE_TENANT_ROLE, `arn:…:role/{placement}`: read each secret as the tenant's own role. */
-  readonly tenantRole: string | null;
   /** DATAPLANE_POOL_BUDGET: database connections that this process may hold, over all tenants. */
   readonly poolBudget: number;
   /** DATAPLANE_CLUSTER_BUDGET: connections to one cluster over all processes; null: not limited. */
@@ -93,7 +91,6 @@ export function settingsFrom(environment: Readonly<Record<string, string | undef
     trustedProxies: read.optional("DATAPLANE_TRUSTED_PROXIES", integer(0, 10)) ?? 0,
     endpointMap: read.optional("DATAPLANE_ENDPOINT_MAP", endpointMap),
     ...tlsFrom(read),
-    tenantRole: read.optional("DATAPLANE_TENANT_ROLE", tenantRole),
     poolBudget: read.optional("DATAPLANE_POOL_BUDGET", integer(1, 10_000)) ?? 100,
     clusterBudget: read.optional("DATAPLANE_CLUSTER_BUDGET", integer(1, 100_000)),
     staleSeconds: read.optional("DATAPLANE_STALE_SECONDS", integer(0, 30 * 86_400)) ?? 6 * 3600,
@@ -230,11 +227,6 @@ function zonesFrom(text: string): Zones {
 function endpointMap(path: string): string {
   new EndpointMap(path).resolve("", 0); // reads it
   return path;
-}
-
-function tenantRole(text: string): string {
-  if (!text.includes("{placement}")) throw new Error("expected an ARN with {placement} in it");
-  return text;
 }
 
 const KEYS_EXPECTED = "expected <key id>:<base64 of 32 bytes or more>[,…]";

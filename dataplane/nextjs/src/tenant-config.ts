@@ -1,19 +1,21 @@
 /**
- * TenantConfig v1, as the control plane publishes it: the TypeScript reading of the one schema whose
- * home is `dataplane/contract.py`. Both read `tests/vectors/tenant_config.json` and must agree on
+ * TenantConfig v2, as the control plane publishes it: the TypeScript reading of the one schema whose
+ * home is `dataplane/tenant_config.py`. Both read `tests/vectors/tenant_config.json` and must agree on
  * every entry there.
  *
- * An entry is `v1.<key id>.<payload, base64url>.<HMAC-SHA256, base64url>`. The signature covers the
- * host as well as the payload, so an entry copied under another host's key is refused: who can write
- * to the cache still cannot send a request for A to B's database. The package only verifies. It has
- * no function that signs, so no bug in an application can mint an entry.
+ * An entry is `v2-hmac-sha256.<key id>.<payload, base64url>.<HMAC-SHA256, base64url>`, whose first part names
+ * the version and the signature scheme. The signature covers the host as well as the payload, so an entry
+ * copied under another host's key is refused: who can write to the cache still cannot send a request for A to
+ * B's database. The package only verifies. It has no function that signs, so no bug in an application can mint
+ * an entry.
  */
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 
 import { normaliseHost } from "./hosts.js";
 
-export const FORMAT = "v1";
+export const VERSION = 2;
+export const FORMAT = "v2-hmac-sha256";
 export const KEY_PREFIX = "tenant:host:";
 export const INVALIDATION_CHANNEL = "tenant:invalidations";
 export const MAX_ENTRY_BYTES = 16 * 1024;
@@ -21,8 +23,10 @@ export const MAX_POOL_SIZE = 1000;
 export const MAX_EPOCH = 2 ** 48 - 1;
 /** An epoch further beyond the registry's sequence than this is forged. */
 export const EPOCH_STEP = 1_000_000;
+/** The end of the year 9999, in seconds. */
+export const MAX_SECONDS = 253_402_300_799;
 
-/** The entry is not a TenantConfig v1 that may be trusted. The message names the field. */
+/** The entry is not a TenantConfig v2 that may be trusted. The message names the field. */
 export class TenantConfigError extends Error {
   override readonly name = "TenantConfigError";
 }
@@ -35,12 +39,13 @@ export type Status = "provisioning" | "active" | "suspended" | "moved" | "gone";
 
 const STATUSES: ReadonlySet<string> = new Set<Status>(["provisioning", "active", "suspended", "moved", "gone"]);
 
-/** Where the tenant's database is, and the ARN of the secret that opens it. */
+/** Where the tenant's database is, the ARN of the secret that opens it, and the ARN of the role as which that is read. */
 export interface DatabaseAddress {
   readonly host: string;
   readonly port: number;
   readonly name: string;
   readonly secret: string;
+  readonly role: string;
 }
 
 /** One host's routing entry; the fields keep the names they have on the wire. */
@@ -58,12 +63,18 @@ export interface TenantConfig {
   readonly dedicated: boolean;
   /** The newest schema migration of the tenant's database. */
   readonly release: string | null;
+  /** What the session is tagged with that reads the secret: immutable and opaque. Null where `database` is. */
+  readonly placement: string | null;
   /** Null unless `status` is active. */
   readonly database: DatabaseAddress | null;
   /** Plan name, subscription status and limits, for the application's own use. */
   readonly profile: Readonly<Record<string, unknown>>;
   /** The tenant's host from now on, as `normaliseHost` leaves it; null unless `status` is moved. */
   readonly moved_to: string | null;
+  /** Whole seconds since 1970, as `not_after`. */
+  readonly issued_at: number;
+  /** The last second in which the entry is believed; see `resolve.ts` for what becomes of it then. */
+  readonly not_after: number;
 }
 
 /** Key id to key, 32 bytes or more. Two are live while a key is rolled. */
@@ -76,7 +87,7 @@ export function cacheKeyOf(host: string): string {
 
 /**
  * The configuration in an entry found under `host`, which must be normalised.
- * @throws TenantConfigError where the entry is malformed, unsigned, another host's, or not v1.
+ * @throws TenantConfigError where the entry is malformed, unsigned, another host's, or not v2.
  */
 export function verify(entry: string, host: string, keys: ConfigKeys): TenantConfig {
   return configOf(verifiedPayload(entry, host, keys));
@@ -87,7 +98,7 @@ function verifiedPayload(entry: string, host: string, keys: ConfigKeys): Record<
   const parts = entry.split(".");
   const [format, keyId, encodedBody, encodedMac] = parts;
   if (parts.length !== 4 || format !== FORMAT || keyId === undefined) {
-    throw new TenantConfigError("entry: expected v1.<key id>.<payload>.<signature>");
+    throw new TenantConfigError(`entry: expected ${FORMAT}.<key id>.<payload>.<signature>`);
   }
   const key = keys.get(keyId);
   if (key === undefined) throw new TenantConfigError("entry: signed with a key that is not known here");
@@ -108,9 +119,11 @@ function verifiedPayload(entry: string, host: string, keys: ConfigKeys): Record<
  */
 export function configOf(payload: unknown): TenantConfig {
   if (!isRecord(payload)) throw new TenantConfigError("payload: expected an object");
-  if (payload["v"] !== 1) throw new TenantConfigError(`v: expected 1, got ${JSON.stringify(payload["v"])}`);
+  if (payload["v"] !== VERSION) {
+    throw new TenantConfigError(`v: expected ${VERSION}, got ${JSON.stringify(payload["v"])}`);
+  }
   const status = stringIn(payload, "status");
-  if (!STATUSES.has(status)) throw new TenantConfigError(`status: ${JSON.stringify(status)} is not one of v1`);
+  if (!STATUSES.has(status)) throw new TenantConfigError(`status: ${JSON.stringify(status)} is not one of v2`);
   const raw = payload["database"] ?? null;
   if (raw !== null && !isRecord(raw)) throw new TenantConfigError("database: expected an object or null");
   if (status === "active" && raw === null) {
@@ -125,6 +138,7 @@ export function configOf(payload: unknown): TenantConfig {
   const dedicated = payload["dedicated"];
   if (typeof dedicated !== "boolean") throw new TenantConfigError("dedicated: expected a boolean");
   const host = stringIn(payload, "host");
+  const placement = raw === null ? null : placementOf(payload);
   return {
     host,
     tenant_id: stringIn(payload, "tenant_id"),
@@ -135,9 +149,12 @@ export function configOf(payload: unknown): TenantConfig {
     pool_size: integerIn(payload, "pool_size", 1, MAX_POOL_SIZE),
     dedicated,
     release,
-    database: raw === null ? null : addressOf(raw),
+    placement,
+    database: raw === null || placement === null ? null : addressOf(raw, placement),
     profile,
     moved_to: status === "moved" ? movedTo(payload, host) : null,
+    issued_at: integerIn(payload, "issued_at", 0, MAX_SECONDS),
+    not_after: integerIn(payload, "not_after", 0, MAX_SECONDS),
   };
 }
 
@@ -156,13 +173,48 @@ function isPlain(name: string): boolean {
   }
 }
 
-function addressOf(raw: Record<string, unknown>): DatabaseAddress {
+/** `now`: milliseconds since 1970, as `Date.now()`. */
+export function isExpired(config: TenantConfig, now: number): boolean {
+  return config.not_after * 1000 < now;
+}
+
+function addressOf(raw: Record<string, unknown>, placement: string): DatabaseAddress {
   return {
     host: stringIn(raw, "host", "database."),
     port: integerIn(raw, "port", 1, 65535, "database."),
     name: stringIn(raw, "name", "database."),
-    secret: stringIn(raw, "secret", "database."),
+    secret: secretOf(raw, placement),
+    role: roleOf(raw),
   };
+}
+
+function placementOf(payload: Record<string, unknown>): string {
+  const key = stringIn(payload, "placement");
+  if (!/^[a-z0-9-]{2,63}$/.test(key)) {
+    throw new TenantConfigError("placement: expected 2 to 63 of a-z, 0-9 and hyphens");
+  }
+  return key;
+}
+
+function roleOf(raw: Record<string, unknown>): string {
+  const role = stringIn(raw, "role", "database.");
+  if (!/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[!-~]{1,512}$/.test(role)) {
+    throw new TenantConfigError("database.role: expected the ARN of an IAM role");
+  }
+  return role;
+}
+
+const SECRET = /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:([!-~]{1,512})$/;
+
+/** The name of a secret carries the key of its placement: `tenants/t-x/1/app` that of `t-x-1`. */
+function secretOf(raw: Record<string, unknown>, placement: string): string {
+  const secret = stringIn(raw, "secret", "database.");
+  const name = SECRET.exec(secret)?.[1];
+  if (name === undefined) throw new TenantConfigError("database.secret: expected the ARN of a secret");
+  if (!`-${name}-`.replaceAll("/", "-").includes(`-${placement}-`)) {
+    throw new TenantConfigError(`database.secret: expected one of placement ${placement}`);
+  }
+  return secret;
 }
 
 function stringIn(record: Record<string, unknown>, name: string, within = ""): string {

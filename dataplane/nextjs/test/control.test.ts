@@ -26,8 +26,8 @@ const json = (status: number, body: unknown) => (response: ServerResponse) =>
   void response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
 
 test("an entry is asked for by host, with the token", async (t) => {
-  const { asked, tier } = await answering(t, json(200, { entry: "v1.k1.a.b" }));
-  assert.equal(await tier.entry(HOST), "v1.k1.a.b");
+  const { asked, tier } = await answering(t, json(200, { entry: "v2-hmac-sha256.k1.a.b" }));
+  assert.equal(await tier.entry(HOST), "v2-hmac-sha256.k1.a.b");
   assert.deepEqual(asked, [`GET /v1/resolve?host=${HOST} Bearer token`]);
 });
 

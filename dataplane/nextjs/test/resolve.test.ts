@@ -38,7 +38,7 @@ class Source implements Tier {
 
 function setting(authority?: Source) {
   const cache = new Source();
-  const clock = { now: 0 };
+  const clock = { now: 0, date: 0 };
   const limits = { maxLoads: 4, maxTenants: 3, maxUnknown: 5 };
   const resolver = new Resolver({
     keys: KEYS,
@@ -46,6 +46,7 @@ function setting(authority?: Source) {
     ...(authority && { authority }),
     limits,
     now: () => clock.now,
+    date: () => clock.date,
     random: () => 0,
   });
   resolver.heard(true);
@@ -252,4 +253,62 @@ test("loads under way are bounded", async () => {
   await assert.rejects(resolver.resolve("one-more.example"), unavailable);
   cache.letGo();
   await Promise.all(loads);
+});
+
+const kept = (changes: Record<string, unknown> = {}) => entryOf(HOST, { slug: "kept", not_after: 999, ...changes });
+const issued = entryOf(HOST, { slug: "issued", not_after: 2_000 });
+const slugOf = async (resolver: Resolver) => (await resolver.resolve(HOST))?.config.slug;
+
+test("a cold process takes the control plane's word over an entry that has expired", async () => {
+  const authority = new Source("control plane");
+  const { cache, clock, resolver } = setting(authority);
+  clock.date = 1_000_000;
+  cache.entries.set(HOST, kept());
+  authority.entries.set(HOST, issued);
+  assert.equal(await slugOf(resolver), "issued");
+  assert.deepEqual([cache.asked, authority.asked], [1, 1]);
+});
+
+test("an entry is believed until its time is over", async () => {
+  const authority = new Source("control plane");
+  const { cache, clock, resolver } = setting(authority);
+  clock.date = 1_000_000;
+  cache.entries.set(HOST, kept({ not_after: 1_000 }));
+  assert.equal(await slugOf(resolver), "kept");
+  assert.equal(authority.asked, 0);
+});
+
+test("an expired entry leads nowhere where the control plane knows of none", async () => {
+  const { cache, clock, resolver } = setting(new Source("control plane"));
+  clock.date = 1_000_000;
+  cache.entries.set(HOST, kept());
+  assert.equal(await resolver.resolve(HOST), null);
+});
+
+test("an expired entry is better than none", async () => {
+  const authority = new Source("control plane");
+  const { cache, clock, resolver } = setting(authority);
+  clock.date = 1_000_000;
+  cache.entries.set(HOST, kept());
+  authority.entries.set(HOST, issued);
+  authority.down = true;
+  assert.equal(await slugOf(resolver), "kept");
+  authority.down = false;
+  clock.now += RESOLVER_LIMITS.refresh;
+  assert.equal(await slugOf(resolver), "issued");
+  const alone = setting();
+  alone.clock.date = 1_000_000;
+  alone.cache.entries.set(HOST, kept());
+  assert.equal(await slugOf(alone.resolver), "kept", "nobody else could be asked");
+});
+
+test("memory does not ask for the time of day", async () => {
+  const authority = new Source("control plane");
+  const { cache, clock, resolver } = setting(authority);
+  cache.entries.set(HOST, kept());
+  assert.equal(await slugOf(resolver), "kept");
+  cache.down = authority.down = true;
+  clock.date = 1e12;
+  clock.now += RESOLVER_LIMITS.refresh;
+  assert.equal(await slugOf(resolver), "kept");
 });

@@ -103,7 +103,6 @@ test("a wrong variable is named", () => {
     ["DATAPLANE_POOL_BUDGET", "0"],
     ["DATAPLANE_CLUSTER_BUDGET", "0"],
     ["DATAPLANE_CLUSTER_BUDGET", "many"],
-    ["DATAPLANE_TENANT_ROLE", "arn:aws:iam::1:role/one-for-all"],
   ];
   for (const [name, value] of wrong) {
     const found = mistakes({ ...LEAST, DATAPLANE_RESOLVE_TOKEN: "t", [name]: value });

@@ -1,15 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TenantConfigError, verify, type ConfigKeys } from "../src/tenant-config.js";
+import { isExpired, TenantConfigError, verify, type ConfigKeys } from "../src/tenant-config.js";
 import { vectors } from "./vectors.js";
 
 interface EntryVectors {
   keys: Record<string, string>;
-  cases: { name: string; host: string; entry: string; payload?: Record<string, unknown>; error?: string }[];
+  now: number;
+  cases: {
+    name: string;
+    host: string;
+    entry: string;
+    payload?: Record<string, unknown>;
+    expired?: boolean;
+    error?: string;
+  }[];
 }
 
-const { keys: encoded, cases } = vectors<EntryVectors>("tenant_config.json");
+const { keys: encoded, now, cases } = vectors<EntryVectors>("tenant_config.json");
 const keys: ConfigKeys = new Map(Object.entries(encoded).map(([id, key]) => [id, Buffer.from(key, "base64")]));
 
 const FIELDS = [
@@ -22,12 +30,15 @@ const FIELDS = [
   "pool_size",
   "dedicated",
   "release",
+  "placement",
   "database",
   "profile",
   "moved_to",
+  "issued_at",
+  "not_after",
 ];
 
-for (const { name, host, entry, payload, error } of cases) {
+for (const { name, host, entry, payload, expired, error } of cases) {
   test(`entry: ${name}`, () => {
     if (payload === undefined) {
       assert.throws(
@@ -35,8 +46,11 @@ for (const { name, host, entry, payload, error } of cases) {
         (raised) => raised instanceof TenantConfigError && raised.message.startsWith(`${error}:`),
       );
     } else {
-      const expected = Object.fromEntries(FIELDS.map((field) => [field, payload[field] ?? null]));
-      assert.deepEqual({ ...verify(entry, host, keys) }, expected);
+      const expected: Record<string, unknown> = Object.fromEntries(FIELDS.map((field) => [field, payload[field] ?? null]));
+      if (payload["database"] === null) expected["placement"] = null;
+      const config = verify(entry, host, keys);
+      assert.deepEqual({ ...config }, expected);
+      assert.equal(isExpired(config, now * 1000), expired);
     }
   });
 }

@@ -153,3 +153,70 @@ resource "aws_rds_cluster_instance" "this" {
     ignore_changes = [tags["operation"]]
   }
 }
+
+# Policies are written here, not as `aws_iam_policy_document`: a data source that waits for a resource
+# is read again at every change of it, and the plan then shows a policy update that is none.
+locals {
+  partition = split(":", var.app_role_arn)[1]
+
+  # The application names the placement as the session's tag, and no other tag. `ForAllValues` alone would
+  # let a session without tags through.
+  trust = {
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = ["sts:AssumeRole", "sts:TagSession"]
+      Principal = { AWS = var.app_role_arn }
+      Condition = {
+        StringLike                  = { "aws:RequestTag/placement" = "?*" }
+        "ForAllValues:StringEquals" = { "aws:TagKeys" = ["placement"] }
+      }
+    }]
+  }
+
+  # The session's tag decides which of this cluster's secrets opens; the migrator's never does.
+  read_own_secret = {
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "ReadOwnSecret"
+        Effect   = "Allow"
+        Action   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+        Resource = "arn:${local.partition}:secretsmanager:*:*:secret:tenants/*/app-??????"
+        Condition = {
+          StringEquals = {
+            "secretsmanager:ResourceTag/cluster"   = var.cluster_id
+            "secretsmanager:ResourceTag/placement" = "$${aws:PrincipalTag/placement}"
+          }
+        }
+      },
+      {
+        Sid       = "DecryptThroughSecretsManager"
+        Effect    = "Allow"
+        Action    = "kms:Decrypt"
+        Resource  = "*"
+        Condition = { StringLike = { "kms:ViaService" = "secretsmanager.*" } }
+      },
+    ]
+  }
+}
+
+# No tag `placement`: a role's own tag would stand in for the one that a session lacks.
+resource "aws_iam_role" "this" {
+  name                 = var.cluster_id
+  description          = "Reads the database login of the placement that its session is tagged with"
+  assume_role_policy   = jsonencode(local.trust)
+  permissions_boundary = var.permissions_boundary_arn
+  max_session_duration = 3600
+  tags                 = local.tags
+
+  lifecycle {
+    ignore_changes = [tags["operation"]]
+  }
+}
+
+resource "aws_iam_role_policy" "this" {
+  name   = "read-own-secret"
+  role   = aws_iam_role.this.name
+  policy = jsonencode(local.read_own_secret)
+}

@@ -212,3 +212,23 @@ variable "environment" {
     error_message = "environment: expected 1 to 31 lower-case letters, digits and hyphens, a letter first."
   }
 }
+
+variable "app_role_arn" {
+  description = "The application's task role: the only principal that may assume the cluster's role."
+  type        = string
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", var.app_role_arn))
+    error_message = "app_role_arn: expected the ARN of an IAM role."
+  }
+}
+
+variable "permissions_boundary_arn" {
+  description = "The policy beyond which no cluster's role can reach, whatever else is attached to it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/.+$", var.permissions_boundary_arn))
+    error_message = "permissions_boundary_arn: expected the ARN of an IAM policy."
+  }
+}

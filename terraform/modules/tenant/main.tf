@@ -1,6 +1,6 @@
-# What one placement of a tenant owns outside its database: two secret containers and the role that
-# may open one of them. The containers stay empty here: the worker writes their values, so that no
-# password is ever in a plan or a state.
+# What one placement of a tenant owns outside its database: two secret containers. They stay empty here:
+# the worker writes their values, so that no password is ever in a plan or a state. Their tags `placement`
+# and `cluster` say whose session may open the application's (modules/cluster).
 
 locals {
   tags = {
@@ -36,58 +36,4 @@ resource "aws_secretsmanager_secret" "migrator" {
   lifecycle {
     ignore_changes = [tags["operation"]]
   }
-}
-
-# Policies are written here, not as `aws_iam_policy_document`: a data source that waits for a resource
-# is read again at every change of it, and the plan then shows a policy update that is none.
-locals {
-  # The application assumes the role to read its tenant's login. It has to name the tenant once more,
-  # as external id: code that mixes two tenants up is refused by AWS instead of reading the other's.
-  trust = {
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { AWS = var.app_role_arn }
-      Condition = { StringEquals = { "sts:ExternalId" = var.tenant_id } }
-    }]
-  }
-
-  read_app_secret = {
-    Version = "2012-10-17"
-    Statement = concat(
-      [{
-        Sid      = "ReadOwnSecret"
-        Effect   = "Allow"
-        Action   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
-        Resource = aws_secretsmanager_secret.app.arn
-      }],
-      [for key in compact([var.secrets_kms_key_arn]) : {
-        Sid       = "DecryptOwnSecret"
-        Effect    = "Allow"
-        Action    = "kms:Decrypt"
-        Resource  = key
-        Condition = { StringEquals = { "kms:EncryptionContext:SecretARN" = aws_secretsmanager_secret.app.arn } }
-      }],
-    )
-  }
-}
-
-resource "aws_iam_role" "this" {
-  name                 = var.placement_key
-  description          = "Reads the application's database login of ${var.placement_key}"
-  assume_role_policy   = jsonencode(local.trust)
-  permissions_boundary = var.permissions_boundary_arn
-  max_session_duration = 3600
-  tags                 = local.tags
-
-  lifecycle {
-    ignore_changes = [tags["operation"]]
-  }
-}
-
-resource "aws_iam_role_policy" "read_app_secret" {
-  name   = "read-app-secret"
-  role   = aws_iam_role.this.name
-  policy = jsonencode(local.read_app_secret)
 }

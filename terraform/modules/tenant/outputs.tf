@@ -1,8 +1,3 @@
-output "role_arn" {
-  description = "The role that reads the application's secret."
-  value       = aws_iam_role.this.arn
-}
-
 output "app_secret_arn" {
   description = "The secret of the application's database login."
   value       = aws_secretsmanager_secret.app.arn

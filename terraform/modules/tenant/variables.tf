@@ -9,7 +9,7 @@ variable "tenant_id" {
 }
 
 variable "placement_key" {
-  description = "The tenant's id and the number of its placement; it is the role's name."
+  description = "The tenant's id and the number of its placement; it is the secrets' tag."
   type        = string
 
   validation {
@@ -39,32 +39,12 @@ variable "app_secret_name" {
 }
 
 variable "migrator_secret_name" {
-  description = "The secret that holds the schema migrator's database login; the tenant's role can't read it."
+  description = "The secret that holds the schema migrator's database login; no session of the application can read it."
   type        = string
 
   validation {
     condition     = can(regex("^[A-Za-z0-9/_+=.@-]{1,500}$", var.migrator_secret_name)) && var.migrator_secret_name != var.app_secret_name
     error_message = "migrator_secret_name: expected 1 to 500 letters, digits and /_+=.@-, and another name than app_secret_name."
-  }
-}
-
-variable "app_role_arn" {
-  description = "The application's task role: the only principal that may assume the tenant's role."
-  type        = string
-
-  validation {
-    condition     = can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", var.app_role_arn))
-    error_message = "app_role_arn: expected the ARN of an IAM role."
-  }
-}
-
-variable "permissions_boundary_arn" {
-  description = "The policy beyond which no tenant's role can reach, whatever else is attached to it."
-  type        = string
-
-  validation {
-    condition     = can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/.+$", var.permissions_boundary_arn))
-    error_message = "permissions_boundary_arn: expected the ARN of an IAM policy."
   }
 }
 

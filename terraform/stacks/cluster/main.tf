@@ -23,4 +23,6 @@ module "cluster" {
   operation_id                 = var.operation_id
   isolation                    = var.isolation
   environment                  = var.environment
+  app_role_arn                 = var.app_role_arn
+  permissions_boundary_arn     = var.permissions_boundary_arn
 }

@@ -32,3 +32,8 @@ output "security_group_id" {
   description = "The cluster's security group."
   value       = module.cluster.security_group_id
 }
+
+output "role_arn" {
+  description = "The role that opens the secret of the placement with which its session is tagged."
+  value       = module.cluster.role_arn
+}

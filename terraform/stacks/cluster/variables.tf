@@ -102,3 +102,13 @@ variable "environment" {
   description = "The installation that owns the resources, such as production."
   type        = string
 }
+
+variable "app_role_arn" {
+  description = "The application's task role: the only principal that may assume the cluster's role."
+  type        = string
+}
+
+variable "permissions_boundary_arn" {
+  description = "The policy beyond which no cluster's role can reach, whatever else is attached to it."
+  type        = string
+}

@@ -1,8 +1,3 @@
-output "role_arn" {
-  description = "The role that reads the application's secret."
-  value       = module.tenant.role_arn
-}
-
 output "app_secret_arn" {
   description = "The secret of the application's database login."
   value       = module.tenant.app_secret_arn

@@ -4,7 +4,7 @@ variable "tenant_id" {
 }
 
 variable "placement_key" {
-  description = "The tenant's id and the number of its placement; it is the role's name."
+  description = "The tenant's id and the number of its placement; it is the secrets' tag."
   type        = string
 }
 
@@ -19,17 +19,7 @@ variable "app_secret_name" {
 }
 
 variable "migrator_secret_name" {
-  description = "The secret that holds the schema migrator's database login; the tenant's role can't read it."
-  type        = string
-}
-
-variable "app_role_arn" {
-  description = "The application's task role: the only principal that may assume the tenant's role."
-  type        = string
-}
-
-variable "permissions_boundary_arn" {
-  description = "The policy beyond which no tenant's role can reach, whatever else is attached to it."
+  description = "The secret that holds the schema migrator's database login; no session of the application can read it."
   type        = string
 }
 

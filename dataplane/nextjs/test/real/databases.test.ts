@@ -218,8 +218,7 @@ test("a connection that dies in use is an honest 503, and so is a wrong password
 test("a database that is not the tenant's by its own marker is never used", async () => {
   const reports: string[] = [];
   const other = { ...config, tenant_id: "t-somebodyelse" };
-  const database = { ...config.database!, secret: "arn:aws:secretsmanager:eu-central-1:1:secret:other" };
-  const crossed = databases(given!.login, reports).of({ ...other, database });
+  const crossed = databases(given!.login, reports).of(other);
   let used = false;
   await assert.rejects(
     crossed.session(async () => {
@@ -228,7 +227,6 @@ test("a database that is not the tenant's by its own marker is never used", asyn
     failing("cross-tenant"),
   );
   assert.deepEqual([used, reports.length], [false, 1]);
-  await assert.rejects(databases().of(other).query("SELECT 1"), failing("cross-tenant"), "another tenant's secret");
 });
 
 test("a server without TLS is reached in the clear by prefer and allow, and by nothing else", async () => {

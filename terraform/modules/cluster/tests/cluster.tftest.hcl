@@ -17,6 +17,8 @@ variables {
   operation_id               = "42"
   isolation                  = "dedicated"
   environment                = "test"
+  app_role_arn               = "arn:aws:iam::123456789012:role/app-task"
+  permissions_boundary_arn   = "arn:aws:iam::123456789012:policy/tenant-boundary"
 }
 
 run "keeps_data_safe" {
@@ -108,6 +110,8 @@ run "refuses_what_rds_would_refuse_later" {
     operation_id               = ""
     isolation                  = "both"
     environment                = "Test"
+    app_role_arn               = "app-task"
+    permissions_boundary_arn   = "boundary"
   }
 
   expect_failures = [
@@ -122,6 +126,8 @@ run "refuses_what_rds_would_refuse_later" {
     var.operation_id,
     var.isolation,
     var.environment,
+    var.app_role_arn,
+    var.permissions_boundary_arn,
   ]
 }
 
@@ -232,4 +238,55 @@ run "refuses_itself_as_its_origin" {
   }
 
   expect_failures = [var.origin]
+}
+
+run "only_the_application_assumes_the_role_and_names_a_placement_alone" {
+  command = plan
+
+  assert {
+    condition = jsondecode(aws_iam_role.this.assume_role_policy).Statement == [{
+      Effect    = "Allow"
+      Action    = ["sts:AssumeRole", "sts:TagSession"]
+      Principal = { AWS = "arn:aws:iam::123456789012:role/app-task" }
+      Condition = {
+        StringLike                  = { "aws:RequestTag/placement" = "?*" }
+        "ForAllValues:StringEquals" = { "aws:TagKeys" = ["placement"] }
+      }
+    }]
+    error_message = "Only the application's role may assume the cluster's, with the tag `placement` and no other."
+  }
+
+  assert {
+    condition     = aws_iam_role.this.name == "c-abcdefghijkl" && aws_iam_role.this.permissions_boundary == "arn:aws:iam::123456789012:policy/tenant-boundary" && !contains(keys(aws_iam_role.this.tags), "placement")
+    error_message = "The role must be the cluster's, stand within the boundary, and bear no tag of a placement."
+  }
+}
+
+run "the_role_opens_what_bears_its_sessions_tag_and_no_more" {
+  command = plan
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.this.policy).Statement == [
+      {
+        Sid      = "ReadOwnSecret"
+        Effect   = "Allow"
+        Action   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+        Resource = "arn:aws:secretsmanager:*:*:secret:tenants/*/app-??????"
+        Condition = {
+          StringEquals = {
+            "secretsmanager:ResourceTag/cluster"   = "c-abcdefghijkl"
+            "secretsmanager:ResourceTag/placement" = "$${aws:PrincipalTag/placement}"
+          }
+        }
+      },
+      {
+        Sid       = "DecryptThroughSecretsManager"
+        Effect    = "Allow"
+        Action    = "kms:Decrypt"
+        Resource  = "*"
+        Condition = { StringLike = { "kms:ViaService" = "secretsmanager.*" } }
+      },
+    ]
+    error_message = "The role must open the application's secret of its session's placement and nothing else."
+  }
 }

@@ -20,7 +20,7 @@ from controlplane.workers.providers.terraform.inventory.account import (
 
 
 class ClusterInventory:
-    """`stacks/cluster`: key, alias, network, log group, the cluster and its instances."""
+    """`stacks/cluster`: key, alias, network, log group, the cluster, its instances and its role."""
 
     key = "module.cluster.aws_kms_key.this"
     alias = "module.cluster.aws_kms_alias.this"
@@ -28,6 +28,9 @@ class ClusterInventory:
     subnet_group = "module.cluster.aws_db_subnet_group.this"
     log_group = "module.cluster.aws_cloudwatch_log_group.postgresql"
     cluster = "module.cluster.aws_rds_cluster.this"
+    role = "module.cluster.aws_iam_role.this"
+    policy = "module.cluster.aws_iam_role_policy.this"
+    POLICY_NAME = "read-own-secret"
 
     def __init__(self, account: AwsAccount, variables: Mapping[str, Any]) -> None:
         self._account = account
@@ -49,7 +52,8 @@ class ClusterInventory:
 
     def addresses(self) -> tuple[str, ...]:
         count = int(self._variables["instance_count"])
-        return (*self.foundation, self.cluster, *(self.instance(n) for n in range(1, count + 1)))
+        instances = (self.instance(n) for n in range(1, count + 1))
+        return (*self.foundation, self.cluster, *instances, self.role, self.policy)
 
     def find(self, addresses: Collection[str], *, restore: bool = False) -> dict[str, str]:
         """Nothing here can be restored: a key that waits for its deletion is a person's decision."""
@@ -60,6 +64,8 @@ class ClusterInventory:
             self.subnet_group: self._find_subnet_group,
             self.log_group: self._find_log_group,
             self.cluster: lambda: self._id if self.described else None,
+            self.role: self._find_role,
+            self.policy: self._find_policy,
         }
         for number in range(1, int(self._variables["instance_count"]) + 1):
             ways[self.instance(number)] = partial(self._find_instance, number)
@@ -181,3 +187,22 @@ class ClusterInventory:
         require(f"instance {name}", pairs(observed.get("TagList", [])), self._tags)
         reconciled(f"instance {name}", observed["DBInstanceStatus"])
         return name
+
+    def _find_role(self) -> str | None:
+        observed = maybe(
+            f"describing role {self._id}",
+            lambda: self._account.client("iam").get_role(RoleName=self._id)["Role"],
+        )
+        if observed is None:
+            return None
+        require(f"role {self._id}", pairs(observed.get("Tags", [])), self._tags)
+        return self._id
+
+    def _find_policy(self) -> str | None:
+        observed = maybe(
+            f"reading the policy of role {self._id}",
+            lambda: self._account.client("iam").get_role_policy(
+                RoleName=self._id, PolicyName=self.POLICY_NAME
+            ),
+        )
+        return None if observed is None else f"{self._id}:{self.POLICY_NAME}"

@@ -1,4 +1,4 @@
-"""`stacks/tenant`: what exists of one placement's secrets and role."""
+"""`stacks/tenant`: what exists of one placement's secrets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from controlplane.workers.providers.terraform.inventory.account import (
 
 
 class TenantInventory:
-    """`stacks/tenant`: two secrets, a role and its policy."""
+    """`stacks/tenant`: two secrets."""
 
     app_secret = "module.tenant.aws_secretsmanager_secret.app"  # noqa: S105
     migrator_secret = "module.tenant.aws_secretsmanager_secret.migrator"  # noqa: S105
-    role = "module.tenant.aws_iam_role.this"
-    policy = "module.tenant.aws_iam_role_policy.read_app_secret"
-    POLICY_NAME = "read-app-secret"
 
     def __init__(self, account: AwsAccount, variables: Mapping[str, Any]) -> None:
         self._account = account
@@ -37,14 +34,12 @@ class TenantInventory:
         }
 
     def addresses(self) -> tuple[str, ...]:
-        return (self.app_secret, self.migrator_secret, self.role, self.policy)
+        return (self.app_secret, self.migrator_secret)
 
     def find(self, addresses: Collection[str], *, restore: bool = False) -> dict[str, str]:
         ways: dict[str, Callable[[], str | None]] = {
             self.app_secret: partial(self._secret, self._variables["app_secret_name"], restore),
             self.migrator_secret: partial(self._secret, self._variables["migrator_secret_name"], restore),
-            self.role: self._role,
-            self.policy: self._policy,
         }
         return collect(ways, addresses)
 
@@ -61,21 +56,3 @@ class TenantInventory:
             with aws.errors(f"restoring secret {name}"):
                 client.restore_secret(SecretId=name)
         return str(observed["ARN"])
-
-    def _role(self) -> str | None:
-        name = self._variables["placement_key"]
-        observed = maybe(
-            f"describing role {name}", lambda: self._account.client("iam").get_role(RoleName=name)["Role"]
-        )
-        if observed is None:
-            return None
-        require(f"role {name}", pairs(observed.get("Tags", [])), self._tags)
-        return str(name)
-
-    def _policy(self) -> str | None:
-        name = self._variables["placement_key"]
-        observed = maybe(
-            f"reading the policy of role {name}",
-            lambda: self._account.client("iam").get_role_policy(RoleName=name, PolicyName=self.POLICY_NAME),
-        )
-        return None if observed is None else f"{name}:{self.POLICY_NAME}"
