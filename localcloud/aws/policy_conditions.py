@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 Context = Mapping[str, Sequence[str]]
@@ -76,13 +77,7 @@ class Text:
         return "".join(text for text, _ in self.parts)
 
     def like(self, value: str) -> bool:
-        pattern = "".join(
-            "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in text)
-            if written
-            else re.escape(text)
-            for text, written in self.parts
-        )
-        return re.fullmatch(pattern, value, re.DOTALL) is not None
+        return re.fullmatch("".join(_pattern(*part) for part in self.parts), value, re.DOTALL) is not None
 
     def like_arn(self, value: str) -> bool:
         """Each of the six components is compared by itself ("ARN condition operators")."""
@@ -108,6 +103,13 @@ class Text:
             component.parts = parts
             components.append(component)
         return components
+
+
+@lru_cache(4096)
+def _pattern(text: str, written: bool) -> str:
+    if not written:
+        return re.escape(text)
+    return "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in text)
 
 
 def holds(condition: Mapping[str, Any], context: Context, *, variables: bool) -> bool:

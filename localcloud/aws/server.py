@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ class Application:
     def __init__(self, settings: EmulatorSettings) -> None:
         self._settings = settings
         self._moto = DomainDispatcherApplication(create_backend_app)
+        # moto lists its own folder twice for each request.
+        known = lru_cache(1024)(self._moto.get_backend_for_host)
+        setattr(self._moto, "get_backend_for_host", known)  # noqa: B010 - no type has a method that is set
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(DOOR):
