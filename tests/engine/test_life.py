@@ -331,7 +331,7 @@ def test_a_cluster_that_stands_gets_its_role_by_the_next_version_of_its_stack(ha
     assert harness.cache.read(f"customer-1.{ZONE}") == before
     assert harness.tenant(subscription).needs_attention is None
     with harness.ctx.registry.connection() as conn:
-        job.ensure(conn, JobKind.CLUSTER, placed.cluster_id)
+        job.ensure(conn, JobKind.CLUSTER, placed.cluster_id, reason="an upgrade")
     harness.work()
     assert harness.ctx.providers.identities.role_exists(placed.cluster_id)
     assert harness.violations() == []
