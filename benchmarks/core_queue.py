@@ -81,8 +81,9 @@ def fill(conn: Connection, *, tenants: int, clusters: int, finished: int) -> Non
             {"n": tenants},
         ),
         (
-            f"INSERT INTO placement (tenant_id, number, cluster_id, state)"
-            f" SELECT 't-' || {name}, 1, 'c-' || {name.replace('to_hex(n)', 'to_hex(1 + n %% %(c)s)')},"
+            f"INSERT INTO placement (id, tenant_id, cluster_id, state)"
+            f" SELECT 'p-' || {name}, 't-' || {name},"
+            f" 'c-' || {name.replace('to_hex(n)', 'to_hex(1 + n %% %(c)s)')},"
             f" 'current' FROM generate_series(1, %(n)s) n",
             {"n": tenants, "c": clusters},
         ),

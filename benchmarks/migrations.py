@@ -42,7 +42,7 @@ from psycopg.types.json import Jsonb
 
 from benchmarks import page
 from benchmarks.migrations_report import Size, draw, report
-from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from controlplane.domain.placement import Placement, cluster_id_for, placement_id_for, tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.localcloud.servers.postgres import PostgresServer
@@ -139,7 +139,10 @@ def prepare(made: Harness) -> None:
 def grow(made: Harness, size: int) -> None:
     cluster = cluster_id_for(b"bench-cluster")
     endpoint = {"host": "127.0.0.1", "port": made.server.port, "master_secret_arn": "", "resource_id": ""}
-    made.databases = [Placement(tenant_id_for(f"bench {n}"), 1, cluster) for n in range(size)]
+    made.databases = [
+        Placement(placement_id_for(str(n).encode()), tenant_id_for(f"bench {n}"), cluster)
+        for n in range(size)
+    ]
     with made.superuser() as conn:
         for placed in made.databases:
             conn.execute(f"CREATE DATABASE {placed.database} TEMPLATE {TEMPLATE}")
@@ -156,9 +159,9 @@ def grow(made: Harness, size: int) -> None:
             [ids],
         )
         conn.execute(
-            "INSERT INTO placement (tenant_id, number, cluster_id, state)"
-            " SELECT unnest(%s::text[]), 1, %s, 'current'",
-            [ids, cluster],
+            "INSERT INTO placement (id, tenant_id, cluster_id, state)"
+            " SELECT unnest(%s::text[]), unnest(%s::text[]), %s, 'current'",
+            [[placed.id for placed in made.databases], ids, cluster],
         )
     for placed in made.databases:  # so that the first contender does not pay for cold files
         psycopg.connect(made.conninfo(placed.database)).close()
@@ -282,8 +285,7 @@ def release(made: Harness, prefix: str) -> str:
 
 
 def credential(name: str) -> Credential:
-    tenant, number = name.split("/")[1:3]
-    database = Placement(tenant, int(number), "c-" + "a" * 12).database
+    database = Placement(name.split("/")[1], "t-" + "a" * 12, "c-" + "a" * 12).database
     return Credential(LOGIN, PASSWORD, dbname=database)
 
 

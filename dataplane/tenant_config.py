@@ -276,12 +276,12 @@ def _role(database: dict[str, Any]) -> str:
 
 
 def _secret(database: dict[str, Any], placement: str) -> str:
-    """The name of a secret carries the key of its placement: `tenants/t-x/1/app` that of `t-x-1`."""
+    """A part of a secret's name is the id of its placement: `placements/p-x/app`."""
     secret: str = _field(database, "secret", str, within="database.")
     match = _SECRET.fullmatch(secret)
     if match is None:
         raise TenantConfigError(f"database.secret: expected the ARN of a secret, got {secret[:80]!r}")
-    if f"-{placement}-" not in f"-{match[1]}-".replace("/", "-"):
+    if placement not in match[1].split("/"):
         raise TenantConfigError(
             f"database.secret: expected one of placement {placement}, got {match[1][:80]!r}"
         )

@@ -39,7 +39,7 @@ def perform(asked: OfTenant[Export]) -> Begun:
         cluster_id=placed.cluster_id,
         purge_id=None,
         kind=CopyKind.DUMP,
-        name=f"exports/{placed.key}-{secrets.token_hex(8)}.dump",
+        name=f"exports/{placed.id}-{secrets.token_hex(8)}.dump",
         keep_days=keep_days,
         actor=asked.actor,
     )

@@ -26,10 +26,9 @@ from controlplane.domain.tenant import Lifecycle
 
 _ARN = re.compile(r"^arn:[^:]*:(?P<service>[^:]+):[^:]*:[^:]*:(?P<kind>[^:/]+)[:/](?P<name>.+)$")
 _CLUSTER = re.compile(r"^c-[a-z2-7]{12}$")
-_DATABASE = re.compile(r"^(t_[a-z2-7]{12})_\d+$")
-_PLACEMENT = re.compile(r"^(t-[a-z2-7]{12})-\d+$")
+_DATABASE = re.compile(r"^p_[a-z2-7]{12}$")
 _NAMED = 5  # addresses that a finding names
-_SECRET = re.compile(r"^tenants/(t-[a-z2-7]{12})/\d+/(app|migrator)$")
+_SECRET = re.compile(r"^placements/(p-[a-z2-7]{12})/(app|migrator)$")
 
 
 def compare(systems: Systems, *, tenant_id: str | None = None) -> list[Finding]:
@@ -101,7 +100,7 @@ def _tagged(systems: Systems) -> Iterator[Finding]:
     say, which decides whose session opens one. A KMS key outlives its cluster by its deletion window, so one
     whose cluster has a row is no orphan, and neither is a snapshot, which is kept on purpose."""
     registry = systems.registry
-    keys = {placed.key for placed in registry.placements}
+    keys = {placed.id for placed in registry.placements}
     homes = {n: placed for placed in registry.placements for n in (placed.app_secret, placed.migrator_secret)}
     for thing in systems.tagged or ():
         (service, kind), name = _of(thing)
@@ -129,7 +128,7 @@ def _tagged(systems: Systems) -> Iterator[Finding]:
 
 
 def _retagged(name: str, placed: Placement | None, thing: TaggedThing) -> Iterator[Finding]:
-    if placed is not None and (placed.key, placed.cluster_id) != (thing.placement, thing.cluster):
+    if placed is not None and (placed.id, placed.cluster_id) != (thing.placement, thing.cluster):
         detail = f"tagged placement {thing.placement}, cluster {thing.cluster}, which decides who opens it"
         owner = placed.tenant_id
         yield Finding("AWS", Fault.DIFFERS, "secret", name, detail, owner, None, Repair.REPROVISION, owner)
@@ -160,7 +159,7 @@ def _states(systems: Systems) -> Iterator[Finding]:
                 f"{state.stack} state",
                 state.workspace,
                 "the registry has no such workspace",
-                _tenant_of(state.workspace),
+                state.workspace,
             )
         if state.locked:
             yield Finding(
@@ -169,7 +168,7 @@ def _states(systems: Systems) -> Iterator[Finding]:
                 "lock",
                 state.workspace,
                 "held, and nobody is at work there",
-                owner or _tenant_of(state.workspace),
+                owner or state.workspace,
             )
 
 
@@ -181,11 +180,6 @@ def _changed(systems: Systems) -> Iterator[Finding]:
             named = ", ".join(cluster.drift[:_NAMED]) + (", …" if len(cluster.drift) > _NAMED else "")
             detail = f"not as its stack has it: {named}"
             yield Finding("Terraform", Fault.DIFFERS, "cluster", cluster.id, detail, cluster.id)
-
-
-def _tenant_of(workspace: str) -> str:
-    match = _PLACEMENT.match(workspace)
-    return workspace if match is None else match[1]
 
 
 def _secrets(systems: Systems) -> Iterator[Finding]:
@@ -239,10 +233,9 @@ def _databases(systems: Systems) -> Iterator[Finding]:
         if (known := registry.clusters.get(cluster)) is not None and known.restored:
             continue  # what it holds is everybody's past
         for name in names:
-            match = _DATABASE.match(name)
-            if match is not None and (cluster, name) not in expected:
+            if _DATABASE.match(name) and (cluster, name) not in expected:
                 detail = f"on {cluster}, where the registry has no such placement"
-                owner = match[1].replace("_", "-")
+                owner = name.replace("_", "-")
                 yield Finding("PostgreSQL", Fault.ORPHAN, "database", name, detail, owner)
 
 

@@ -1,10 +1,10 @@
 """Where a tenant lives, and what everything of it is called.
 
-Every outside name is a function of an immutable tenant id and the placement's number, fixed and
-committed before anything outside is called; so a retry finds what an earlier try made, and no
-customer's text (a slug, a company name) ever reaches SQL, HCL, an ARN or a path. A transfer to
-another placement gives that a number of its own: its names never collide with the source's, which
-lives on until the transfer is confirmed.
+Every outside name is a function of the placement's own id, which is drawn and committed before anything
+outside is called; so a retry finds what an earlier try made, and no customer's text (a slug, a company name)
+ever reaches SQL, HCL, an ARN or a path. The id is not the tenant's: a placement can be made before anybody
+is known whom it will be for, and a transfer's target never collides with its source, which lives on until
+the transfer is confirmed.
 
 Limits that the shapes below respect: PostgreSQL cuts identifiers silently at 63 bytes, IAM role
 names end at 64 characters, RDS identifiers at 63 (start with a letter, no `--`), a Secrets Manager
@@ -22,6 +22,7 @@ from controlplane.domain.state import State
 
 TENANT_ID = re.compile(r"^t-[a-z2-7]{12}$")
 CLUSTER_ID = re.compile(r"^c-[a-z2-7]{12}$")
+PLACEMENT_ID = re.compile(r"^p-[a-z2-7]{12}$")
 
 
 def tenant_id_for(subscription_id: str) -> str:
@@ -31,13 +32,23 @@ def tenant_id_for(subscription_id: str) -> str:
     60 bits of SHA-256: a collision among a million tenants has odds of 1 in 2 million, and the
     unique index on the founding subscription refuses it.
     """
-    digest = hashlib.sha256(b"tenant\0" + subscription_id.encode()).digest()
-    return "t-" + base64.b32encode(digest).decode().lower()[:12]
+    return _id("tenant", subscription_id.encode())
 
 
 def cluster_id_for(seed: bytes) -> str:
     """A cluster's id from random bytes that the caller draws (at least 8 of them)."""
-    return "c-" + base64.b32encode(hashlib.sha256(b"cluster\0" + seed).digest()).decode().lower()[:12]
+    return _id("cluster", seed)
+
+
+def placement_id_for(seed: bytes) -> str:
+    """A placement's id from random bytes that the caller draws (at least 8 of them). Never given twice, since
+    the names of what is deleted stay taken for a while."""
+    return _id("placement", seed)
+
+
+def _id(noun: str, seed: bytes) -> str:
+    digest = hashlib.sha256(noun.encode() + b"\0" + seed).digest()
+    return f"{noun[0]}-{base64.b32encode(digest).decode().lower()[:12]}"
 
 
 class PlacementState(State):
@@ -52,24 +63,19 @@ class PlacementState(State):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Tenant → cluster and database. `number` counts a tenant's placements from 1."""
+    """Tenant → cluster and database."""
 
+    id: str
     tenant_id: str
-    number: int
     cluster_id: str
 
     @property
-    def key(self) -> str:
-        """`t-<id>-<number>`: the Terraform workspace, and the tag that decides who opens its secrets."""
-        return f"{self.tenant_id}-{self.number}"
-
-    @property
     def workspace(self) -> str:
-        return self.key
+        return self.id
 
     @property
     def database(self) -> str:
-        return self.key.replace("-", "_")
+        return self.id.replace("-", "_")
 
     @property
     def owner_role(self) -> str:
@@ -88,8 +94,8 @@ class Placement:
 
     @property
     def app_secret(self) -> str:
-        return f"tenants/{self.tenant_id}/{self.number}/app"
+        return f"placements/{self.id}/app"
 
     @property
     def migrator_secret(self) -> str:
-        return f"tenants/{self.tenant_id}/{self.number}/migrator"
+        return f"placements/{self.id}/migrator"

@@ -88,7 +88,7 @@ def content_of(
         slug=slug,
         customer=customer_id,
         closed_at=closed_at.isoformat(),
-        placement=None if placed is None else placed.key,
+        placement=None if placed is None else placed.id,
         cluster=None if placed is None else placed.cluster_id,
         cluster_goes=placed is not None and whole,
         copy=None if placed is None else ("snapshot" if whole else "dump"),

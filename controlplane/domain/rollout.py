@@ -396,12 +396,11 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A tenant whose job is begun. `endpoint` is the cluster's as the registry has it; `number` the
-    placement's."""
+    """A tenant whose job is begun. `endpoint` is the cluster's as the registry has it."""
 
     rollout_id: int
     tenant_id: str
-    number: int
+    placement: str
     cluster_id: str
     endpoint: Mapping[str, Any] = field(repr=False)
 

@@ -29,7 +29,7 @@ def rotate_after(rotation_days: int, tenant_id: str) -> float | None:
 
 def version_id(placement: Placement, login: str, generation: int) -> str:
     """The secret's version of this generation: 64 characters, as Secrets Manager allows."""
-    return hashlib.sha256(f"rotation\0{placement.key}\0{login}\0{generation}".encode()).hexdigest()
+    return hashlib.sha256(f"rotation\0{placement.id}\0{login}\0{generation}".encode()).hexdigest()
 
 
 def idle_role(placement: Placement, in_use: str) -> str:

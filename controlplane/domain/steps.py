@@ -77,13 +77,13 @@ class StepName(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Step:
     """`target`: the host or the login ("app", "migrator") that it is about, where there are several.
-    `placement`: the number of the placement that it is about, where that is not the current one. `runbook`:
-    of the decision that a person has to take first."""
+    `placement`: the id of the one that it is about, where that is not the current one. `runbook`: of the
+    decision that a person has to take first."""
 
     name: StepName
     reason: str
     target: str = ""
-    placement: int | None = None
+    placement: str | None = None
     runbook: str = ""
 
     @property

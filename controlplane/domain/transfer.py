@@ -133,7 +133,7 @@ def _past(at: object, now: datetime) -> datetime:
     return found.astimezone(UTC)
 
 
-def home_at(current: int, left: Sequence[tuple[int, datetime]], at: datetime) -> int:
-    """The number of the placement that a tenant lived on then. `left`: (source, when it was left), oldest
+def home_at(current: str, left: Sequence[tuple[str, datetime]], at: datetime) -> str:
+    """The placement that a tenant lived on then. `left`: (source, when it was left), oldest
     first."""
     return next((source for source, left_at in left if at < left_at), current)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,7 +12,7 @@ from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hostname import TAKEN, RefusedDomain
 from controlplane.domain.job import JobKind
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Placement, placement_id_for
 from controlplane.domain.slug import slug_from_request, with_suffix
 from controlplane.domain.tenant import Lifecycle, TenantSpec
 from controlplane.services import clusters, purges
@@ -189,17 +190,22 @@ def _claim_domains(conn: Connection, request: Request) -> tuple[TenantSpec, list
     return replace(request.spec, custom_domains=tuple(granted)), taken
 
 
+def new_placement_id() -> str:
+    return placement_id_for(secrets.token_bytes(16))
+
+
 def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> Placement:
     """Record, then act: every outside name is fixed here, before anything outside is called."""
     place = clusters.find_place(conn, plan)
-    placed = Placement(tenant_id, 1, clusters.take(conn, place, reason=f"needed by {tenant_id}", actor=actor))
+    cluster_id = clusters.take(conn, place, reason=f"needed by {tenant_id}", actor=actor)
+    placed = Placement(new_placement_id(), tenant_id, cluster_id)
     placement.insert(conn, placed)
     audit.append(
         conn,
         actor=actor,
         action="tenant.place",
         resource=tenant_id,
-        detail={"placement": placed.key, "cluster": placed.cluster_id},
+        detail={"placement": placed.id, "cluster": placed.cluster_id},
     )
     return placed
 

@@ -63,7 +63,7 @@ def begin(
         destination=destination,
         plan=row.spec.plan,
         by_hand=by_hand,
-        source=placed.number,
+        source=placed.id,
         restore=restore,
         reason=reason,
         actor=actor,
@@ -135,7 +135,7 @@ def place(conn: Connection, catalogue: Catalogue, plan: Plan, found: TransferRow
     if found.source is None or found.destination is None:  # a clone, which goes where any new tenant goes
         target = tenants.place(conn, found.tenant_id, plan, actor=actor)
     else:
-        source = placement.get(conn, found.tenant_id, found.source)
+        source = placement.get(conn, found.source)
         elsewhere = found.kind is TransferKind.MOVE
         try:
             where = find_place(conn, catalogue, plan, found.destination, source, elsewhere=elsewhere)
@@ -143,10 +143,10 @@ def place(conn: Connection, catalogue: Catalogue, plan: Plan, found: TransferRow
             raise NeedsHuman(str(error), runbook=RUNBOOK) from error
         reason = f"{found.kind.value} of {found.tenant_id}"
         cluster_id = clusters.take(conn, where, reason=reason, actor=actor)
-        target = Placement(found.tenant_id, placement.next_number(conn, found.tenant_id), cluster_id)
+        target = Placement(tenants.new_placement_id(), found.tenant_id, cluster_id)
         placement.insert(conn, target, state=PlacementState.TARGET)
-    transfer.set_target(conn, found.id, target.number)
-    note(conn, found, "place", actor=actor, placement=target.key, cluster=target.cluster_id)
+    transfer.set_target(conn, found.id, target.id)
+    note(conn, found, "place", actor=actor, placement=target.id, cluster=target.cluster_id)
 
 
 # ---------------------------------------------------------------------------------- restored clusters
@@ -157,7 +157,7 @@ def home_of(conn: Connection, tenant_id: str, at: datetime) -> Placement:
     placed = placement.current(conn, tenant_id)
     if placed is None:
         raise Conflict(f"tenant {tenant_id} has no placement")
-    return placement.get(conn, tenant_id, home_at(placed.number, transfer.left(conn, tenant_id), at))
+    return placement.get(conn, home_at(placed.id, transfer.left(conn, tenant_id), at))
 
 
 def record_restored(
@@ -168,7 +168,7 @@ def record_restored(
     spec = cluster.get(conn, home.cluster_id).spec.restored(origin)
     reason = f"restore {found.id} of {found.tenant_id}"
     cluster_id = clusters.record_new(conn, spec=spec, slots=NO_SLOTS, reason=reason, actor=actor)
-    transfer.set_restored(conn, found.id, lived_on=home.number, cluster_id=cluster_id)
+    transfer.set_restored(conn, found.id, lived_on=home.id, cluster_id=cluster_id)
     note(conn, found, "cluster", actor=actor, cluster=cluster_id, origin=origin.to_json())
 
 

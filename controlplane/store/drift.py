@@ -25,7 +25,7 @@ def read(conn: Connection, *, since: datetime) -> Registry:
             " t.clone_of IS NOT NULL AS internal FROM tenant t"
         ).fetchall()
         placements = conn.execute(
-            "SELECT tenant_id, number, cluster_id, state FROM placement WHERE state <> 'purged'"
+            "SELECT id, tenant_id, cluster_id, state FROM placement WHERE state <> 'purged'"
         ).fetchall()
         clusters = conn.execute(
             "SELECT c.id, c.ready_at IS NOT NULL AS made, c.destroyed_at IS NOT NULL AS destroyed,"
@@ -48,9 +48,7 @@ def read(conn: Connection, *, since: datetime) -> Registry:
             "  WHERE state = 'received' OR handled_at >= %s",
             [since, since],
         ).fetchall()
-    placed = [
-        (row["state"], Placement(row["tenant_id"], row["number"], row["cluster_id"])) for row in placements
-    ]
+    placed = [(row["state"], Placement(row["id"], row["tenant_id"], row["cluster_id"])) for row in placements]
     return Registry(
         tenants={
             row["id"]: TenantEntry(

@@ -12,14 +12,14 @@ from controlplane.store.registry import Connection, one, select, transition
 def insert(conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT) -> None:
     """`state`: TARGET for the one that a transfer goes to."""
     conn.execute(
-        "INSERT INTO placement (tenant_id, number, cluster_id, state) VALUES (%s, %s, %s, %s)",
-        [placement.tenant_id, placement.number, placement.cluster_id, state],
+        "INSERT INTO placement (id, tenant_id, cluster_id, state) VALUES (%s, %s, %s, %s)",
+        [placement.id, placement.tenant_id, placement.cluster_id, state],
     )
     logins = (("app", placement.app_roles[0]), ("migrator", placement.migrator_role))
     for login, username in logins:
         conn.execute(
-            "INSERT INTO credential (tenant_id, number, login, username) VALUES (%s, %s, %s, %s)",
-            [placement.tenant_id, placement.number, login, username],
+            "INSERT INTO credential (placement_id, login, username) VALUES (%s, %s, %s)",
+            [placement.id, login, username],
         )
 
 
@@ -29,30 +29,21 @@ def current(conn: Connection, tenant_id: str) -> Placement | None:
     ).fetchone()
 
 
-def get(conn: Connection, tenant_id: str, number: int) -> Placement:
-    return one(
-        select(
-            conn, Placement, "FROM placement WHERE tenant_id = %s AND number = %s", [tenant_id, number]
-        ).fetchone()
-    )
+def get(conn: Connection, placement_id: str) -> Placement:
+    return one(select(conn, Placement, "FROM placement WHERE id = %s", [placement_id]).fetchone())
 
 
-def next_number(conn: Connection, tenant_id: str) -> int:
-    row = conn.execute(
-        "SELECT coalesce(max(number), 0) + 1 AS n FROM placement WHERE tenant_id = %s", [tenant_id]
-    ).fetchone()
-    return int(one(row)["n"])
+def all_of(conn: Connection, tenant_id: str) -> list[Placement]:
+    """Where it lives and ever lived, oldest first."""
+    return select(
+        conn, Placement, "FROM placement WHERE tenant_id = %s ORDER BY created_at", [tenant_id]
+    ).fetchall()
 
 
-def mark_gone(conn: Connection, placement: Placement) -> None:
-    """Nothing is left of it outside, and its slot is free."""
-    turn(conn, placement.tenant_id, placement.number, PlacementState.PURGED)
-
-
-def turn(conn: Connection, tenant_id: str, number: int | None, to: PlacementState) -> None:
-    """Raises LookupError where it can't come to this state, which the tenant's lease makes impossible."""
-    key = {"tenant_id": tenant_id, "number": number}
-    transition(conn, "placement", key, to, error=LookupError)
+def turn(conn: Connection, placement_id: str | None, to: PlacementState) -> None:
+    """PURGED: nothing is left of it outside, and its slot is free. Raises LookupError where it can't come to
+    this state, which the tenant's lease makes impossible."""
+    transition(conn, "placement", {"id": placement_id}, to, error=LookupError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +67,8 @@ def login(conn: Connection, placement: Placement, name: str) -> Login:
         select(
             conn,
             Login,
-            "FROM credential WHERE tenant_id = %s AND number = %s AND login = %s",
-            [placement.tenant_id, placement.number, name],
+            "FROM credential WHERE placement_id = %s AND login = %s",
+            [placement.id, name],
         ).fetchone()
     )
 
@@ -88,16 +79,16 @@ def set_password_from(
     """`username`: the one that the secret names, where it is known."""
     conn.execute(
         "UPDATE credential SET password_from = %s, username = coalesce(%s, username)"
-        " WHERE tenant_id = %s AND number = %s AND login = %s",
-        [version, username, placement.tenant_id, placement.number, name],
+        " WHERE placement_id = %s AND login = %s",
+        [version, username, placement.id, name],
     )
 
 
 def ask_rotation(conn: Connection, placement: Placement) -> None:
     """A new password for each of the placement's logins; asked twice before it is done, it is one."""
     conn.execute(
-        "UPDATE credential SET requested = generation + 1 WHERE tenant_id = %s AND number = %s",
-        [placement.tenant_id, placement.number],
+        "UPDATE credential SET requested = generation + 1 WHERE placement_id = %s",
+        [placement.id],
     )
 
 
@@ -117,14 +108,13 @@ def rotated(
         "UPDATE credential SET generation = %(generation)s, requested = greatest(requested, %(generation)s),"
         " username = %(username)s, password_from = %(version)s, rotated_at = clock_timestamp(),"
         " retire_at = clock_timestamp() + make_interval(secs => %(retire_in)s)"
-        " WHERE tenant_id = %(tenant)s AND number = %(number)s AND login = %(login)s",
+        " WHERE placement_id = %(placement)s AND login = %(login)s",
         {
             "generation": generation,
             "username": username,
             "version": version,
             "retire_in": retire_in,
-            "tenant": placement.tenant_id,
-            "number": placement.number,
+            "placement": placement.id,
             "login": name,
         },
     )
@@ -134,11 +124,10 @@ def skip_generation(conn: Connection, placement: Placement, name: str, *, genera
     """This generation was never in use and will not be; a rotation is still wanted."""
     conn.execute(
         "UPDATE credential SET generation = %(generation)s, requested = %(generation)s + 1"
-        " WHERE tenant_id = %(tenant)s AND number = %(number)s AND login = %(login)s",
+        " WHERE placement_id = %(placement)s AND login = %(login)s",
         {
             "generation": generation,
-            "tenant": placement.tenant_id,
-            "number": placement.number,
+            "placement": placement.id,
             "login": name,
         },
     )
@@ -146,6 +135,6 @@ def skip_generation(conn: Connection, placement: Placement, name: str, *, genera
 
 def retired(conn: Connection, placement: Placement, name: str) -> None:
     conn.execute(
-        "UPDATE credential SET retire_at = NULL WHERE tenant_id = %s AND number = %s AND login = %s",
-        [placement.tenant_id, placement.number, name],
+        "UPDATE credential SET retire_at = NULL WHERE placement_id = %s AND login = %s",
+        [placement.id, name],
     )

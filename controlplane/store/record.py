@@ -44,10 +44,7 @@ class Around:
         }
     )
     begun: bool = field(
-        metadata={
-            "sql": "EXISTS (SELECT FROM terraform_run WHERE ended_at IS NULL"
-            " AND workspace = home.tenant_id || '-' || home.number)"
-        }
+        metadata={"sql": "EXISTS (SELECT FROM terraform_run WHERE ended_at IS NULL AND workspace = home.id)"}
     )
     next_poll: float | None = field(
         metadata={
@@ -76,12 +73,11 @@ class Around:
 
 def _residence(alias: str, suffix: str) -> dict[str, tuple[type[Any], str]]:
     """What belongs to a placement: its cluster, both stacks as they were confirmed, its logins."""
-    own = f"FROM credential WHERE tenant_id = {alias}.tenant_id AND number = {alias}.number AND login ="
-    workspace = f"{alias}.tenant_id || '-' || {alias}.number"
+    own = f"FROM credential WHERE placement_id = {alias}.id AND login ="
     return {
         f"cluster{suffix}": (ClusterRow, f"FROM cluster WHERE id = {alias}.cluster_id"),
         f"cluster_stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {alias}.cluster_id"),
-        f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {workspace}"),
+        f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {alias}.id"),
         f"app{suffix}": (Login, f"{own} 'app'"),
         f"migrator{suffix}": (Login, f"{own} 'migrator'"),
     }

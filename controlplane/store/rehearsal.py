@@ -36,7 +36,7 @@ class CandidateRow:
 
     tenant_id: str
     slug: str
-    number: int
+    placement: str
     cluster_id: str
     endpoint: dict[str, Any]
     release: str | None
@@ -104,7 +104,7 @@ def candidates(conn: Connection, release: str) -> list[CandidateRow]:
         conn,
         CandidateRow,
         "FROM ("
-        "  SELECT t.id AS tenant_id, t.slug, p.number, p.cluster_id, c.endpoint, t.release,"
+        "  SELECT t.id AS tenant_id, t.slug, p.id AS placement, p.cluster_id, c.endpoint, t.release,"
         "         count(*) OVER kind AS alike,"
         "         row_number() OVER (PARTITION BY t.release, s.digest ORDER BY t.id) AS turn"
         "    FROM tenant t JOIN placement p ON p.tenant_id = t.id AND p.state = 'current'"

@@ -193,7 +193,8 @@ _BEGIN = SQL("""
        WHERE kind = 'member' AND subject = ANY(%(subjects)s)
          AND state = 'running' AND holder = %(holder)s),
     found AS (
-      SELECT mine.id, r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.number, p.cluster_id, c.endpoint,
+      SELECT mine.id, r.tenant_id, t.spec->>'lifecycle' AS lifecycle, p.id AS placement, p.cluster_id,
+             c.endpoint,
              EXISTS (SELECT FROM transfer WHERE tenant_id = r.tenant_id AND {being_made})
              OR EXISTS (SELECT FROM rollout_snapshot s WHERE s.rollout_id = r.rollout_id
                          AND s.cluster_id = p.cluster_id AND s.state = 'making') AS waits
@@ -218,10 +219,10 @@ _BEGIN = SQL("""
              file = NULL, statement = NULL, error = NULL
         FROM found f WHERE r.rollout_id = %(rollout)s AND r.tenant_id = f.tenant_id
          AND NOT f.waits AND f.lifecycle <> 'closed' AND f.endpoint IS NOT NULL
-      RETURNING r.rollout_id, r.tenant_id, f.number, f.cluster_id, f.endpoint, f.id),
+      RETURNING r.rollout_id, r.tenant_id, f.placement, f.cluster_id, f.endpoint, f.id),
     ended AS (
       DELETE FROM job USING mine WHERE job.id = mine.id AND mine.id NOT IN (SELECT id FROM begun))
-    SELECT rollout_id, tenant_id, number, cluster_id, endpoint FROM begun
+    SELECT rollout_id, tenant_id, placement, cluster_id, endpoint FROM begun
 """).format(being_made=BEING_MADE)
 
 

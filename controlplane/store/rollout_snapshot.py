@@ -59,7 +59,7 @@ _UNPROTECTED = """
                         WHERE s.rollout_id = t.rollout_id AND s.cluster_id = p.cluster_id
                           AND s.state = 'available' AND s.requested_at >= greatest(p.created_at,
                             (SELECT max(m.cut_at) FROM transfer m
-                              WHERE m.tenant_id = p.tenant_id AND m.target = p.number)))
+                              WHERE m.tenant_id = p.tenant_id AND m.target = p.id)))
 """
 
 

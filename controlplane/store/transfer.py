@@ -24,7 +24,7 @@ class TransferRow:
     """`destination`, `source`: None for a clone. `declined`: a person aborted it. `compared`: [{name, rows,
     checksum, same}], None while nothing was. `overdue`: the time for which the source is kept is over.
 
-    Of a restore: `at` or `snapshot`; `lived_on`: the number of the placement that the tenant lived on then;
+    Of a restore: `at` or `snapshot`; `lived_on`: the placement that the tenant lived on then;
     `restored_cluster`: the one that is made for it; both None until that is recorded. `release`: what the
     tenant's database has there."""
 
@@ -35,11 +35,11 @@ class TransferRow:
     plan: str
     by_hand: bool
     declined: bool
-    source: int | None
-    target: int | None
+    source: str | None
+    target: str | None
     at: datetime | None
     snapshot: str | None
-    lived_on: int | None
+    lived_on: str | None
     restored_cluster: str | None
     release: str | None
     phase: TransferPhase
@@ -66,8 +66,8 @@ class TransferRow:
         return [str(table["name"]) for table in self.compared or () if not table["same"]]
 
     @property
-    def other(self) -> int | None:
-        """The number of the placement that is not current; of a clone, of the one that it fills."""
+    def other(self) -> str | None:
+        """The placement that is not current; of a clone, of the one that it fills."""
         if self.phase.before_cut or self.phase is TransferPhase.ABORTED:
             return self.target
         return self.source
@@ -88,7 +88,7 @@ def insert(
     actor: str,
     by_hand: bool = True,
     destination: str | None = None,
-    source: int | None = None,
+    source: str | None = None,
     restore: RestoreRequest | None = None,
 ) -> int:
     """Raises Conflict where one is open."""
@@ -137,8 +137,8 @@ def latest(conn: Connection, tenant_id: str) -> TransferRow | None:
     ).fetchone()
 
 
-def left(conn: Connection, tenant_id: str) -> list[tuple[int, datetime]]:
-    """The placements that it has left: (number, when), oldest first."""
+def left(conn: Connection, tenant_id: str) -> list[tuple[str, datetime]]:
+    """The placements that it has left: (id, when), oldest first."""
     rows = conn.execute(
         "SELECT source, cut_at FROM transfer WHERE tenant_id = %s AND cut_at IS NOT NULL ORDER BY cut_at",
         [tenant_id],
@@ -146,16 +146,16 @@ def left(conn: Connection, tenant_id: str) -> list[tuple[int, datetime]]:
     return [(row["source"], row["cut_at"]) for row in rows]
 
 
-def set_target(conn: Connection, transfer_id: int, number: int) -> None:
+def set_target(conn: Connection, transfer_id: int, placement_id: str) -> None:
     """Raises Retryable where it was aborted meanwhile."""
-    _prepare(conn, "UPDATE transfer SET target = %s", [number, transfer_id])
+    _prepare(conn, "UPDATE transfer SET target = %s", [placement_id, transfer_id])
 
 
 def set_access_proof(conn: Connection, transfer_id: int, access_proof: str | None) -> None:
     conn.execute("UPDATE transfer SET access_proof = %s WHERE id = %s", [access_proof, transfer_id])
 
 
-def set_restored(conn: Connection, transfer_id: int, *, lived_on: int, cluster_id: str) -> None:
+def set_restored(conn: Connection, transfer_id: int, *, lived_on: str, cluster_id: str) -> None:
     """Raises Retryable where it was aborted meanwhile."""
     _prepare(
         conn,
@@ -226,8 +226,8 @@ def cut(conn: Connection, row: TransferRow, *, keep_days: int) -> None:
         " keep_until = clock_timestamp() + make_interval(days => %s) WHERE id = %s",
         [keep_days, row.id],
     )
-    placement.turn(conn, row.tenant_id, row.source, PlacementState.SOURCE)
-    placement.turn(conn, row.tenant_id, row.target, PlacementState.CURRENT)
+    placement.turn(conn, row.source, PlacementState.SOURCE)
+    placement.turn(conn, row.target, PlacementState.CURRENT)
 
 
 def served_again(conn: Connection, transfer_id: int) -> None:

@@ -26,7 +26,7 @@ BOUNDARY = {
             "Sid": "ReadWhatBearsTheSessionsTag",
             "Effect": "Allow",
             "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
-            "Resource": "arn:aws:secretsmanager:*:*:secret:tenants/*",
+            "Resource": "arn:aws:secretsmanager:*:*:secret:placements/*",
             "Condition": {
                 "StringEquals": {"secretsmanager:ResourceTag/placement": "${aws:PrincipalTag/placement}"}
             },

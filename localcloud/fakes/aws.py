@@ -298,7 +298,7 @@ class FakeInventory:
         with self._world.call("inventory.secrets"):
             for name in self._account.names("secret"):
                 secret = self._account.get("secret", name)
-                if secret is not None and name.startswith("tenants/"):
+                if secret is not None and name.startswith("placements/"):
                     yield name, secret["deleting"]
 
     def roles(self) -> Iterator[str]:

@@ -170,4 +170,4 @@ class FakeMoves:
 
 
 def _name(source: Placement, target: Placement) -> str:
-    return f"{source.database}/{target.number}"
+    return f"{source.database}/{target.id}"

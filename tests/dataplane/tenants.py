@@ -22,6 +22,7 @@ from dataplane.connect import Connector, Transport
 from dataplane.credentials import Credential, StaticCredentials
 from dataplane.endpoints import EndpointMap
 from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, cache_key, sign
+from tests.harness.access import placement_of
 
 KEYS = {"k1": b"test" * 8}
 MIGRATIONS = Path(examples.notes.__file__).parent / "migrations"
@@ -57,12 +58,13 @@ class TenantDatabase:
             "pool_size": 5,
             "dedicated": False,
             "release": "0002",
-            "placement": f"{self.tenant_id}-1",
+            "placement": placement_of(self.tenant_id),
             "database": DatabaseAddress(
                 "127.0.0.1",
                 self.port or self.server.port,
                 self.name,
-                f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/{self.tenant_id}/1/app-AbCdEf",
+                "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+                f"placements/{placement_of(self.tenant_id)}/app-AbCdEf",
                 ROLE,
             ),
             "profile": {},

@@ -20,15 +20,15 @@ from dataplane.errors import CredentialUnavailable
 from dataplane.tenant_config import DatabaseAddress, TenantConfig
 from tests.dataplane.tenants import new_tenant_id
 from tests.dataplane.tiers import ROLE, Clock, config
-from tests.harness.access import as_app, cluster_role, tenant_secret
+from tests.harness.access import as_app, cluster_role, placement_of, tenant_secret
 
 PREFIX = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
 CLUSTER = "c-" + new_tenant_id().removeprefix("t-")
 
 
 def tenant(tenant_id: str = "t-abcdefghijkl", secret: str | None = None, **changes: Any) -> TenantConfig:
-    arn = PREFIX + f"tenants/{tenant_id}/1/app-AbCdEf" if secret is None else secret
-    fields: dict[str, Any] = {"tenant_id": tenant_id, "placement": f"{tenant_id}-1"}
+    arn = PREFIX + f"placements/{placement_of(tenant_id)}/app-AbCdEf" if secret is None else secret
+    fields: dict[str, Any] = {"tenant_id": tenant_id, "placement": placement_of(tenant_id)}
     fields["database"] = DatabaseAddress("db.example", 5432, "t_1", arn, changes.pop("role", ROLE))
     return config("acme.example", **fields | changes)
 
@@ -177,8 +177,8 @@ def test_a_session_is_tagged_with_the_placement_and_nothing_else(
     (asked,) = [request for name, request in session.calls if name == "assume_role"]
     assert asked == {
         "RoleArn": ROLE,
-        "RoleSessionName": "t-abcdefghijkl-1",
-        "Tags": [{"Key": "placement", "Value": "t-abcdefghijkl-1"}],
+        "RoleSessionName": "p-abcdefghijkl",
+        "Tags": [{"Key": "placement", "Value": "p-abcdefghijkl"}],
         "DurationSeconds": 900,
     }
     with pytest.raises(CredentialUnavailable, match="expected a database"):
@@ -272,7 +272,7 @@ def test_one_fetch_however_many_ask(session: FakeSession, credentials: SecretsMa
         assert len(set(threads.map(ask, range(20)))) == 1
     assert session.fetched == 1
     name, asked = session.calls[-1]
-    assert (name, asked["SecretId"]) == ("get", PREFIX + "tenants/t-abcdefghijkl/1/app-AbCdEf")
+    assert (name, asked["SecretId"]) == ("get", PREFIX + "placements/p-abcdefghijkl/app-AbCdEf")
     assert asked["VersionStage"] == "AWSCURRENT"
 
 
@@ -321,8 +321,8 @@ def test_a_new_placement_has_a_new_secret(
 ) -> None:
     credentials.get(tenant())
     session.value = secret("moved")
-    second = PREFIX + "tenants/t-abcdefghijkl/2/app-AbCdEf"
-    moved = tenant(secret=second, placement="t-abcdefghijkl-2")
+    second = PREFIX + "placements/p-bcdefghijklm/app-AbCdEf"
+    moved = tenant(secret=second, placement="p-bcdefghijklm")
     assert credentials.get(moved).username == "moved"
     assert session.fetched == 2
 

@@ -9,7 +9,7 @@ from typing import Any
 from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig
 from dataplane.tiers import TierDown
 
-SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/{}/1/app-AbCdEf"
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:placements/{}/app-AbCdEf"
 ROLE = "arn:aws:iam::123456789012:role/c-abcdefghijkl"
 
 
@@ -66,8 +66,8 @@ def config(host: str, epoch: int = 1, **changes: Any) -> TenantConfig:
         "pool_size": 5,
         "dedicated": False,
         "release": None,
-        "placement": f"t-{slug}-1",
-        "database": DatabaseAddress("127.0.0.1", 5432, f"t_{slug}", SECRET.format(f"t-{slug}"), ROLE),
+        "placement": f"p-{slug}",
+        "database": DatabaseAddress("127.0.0.1", 5432, f"t_{slug}", SECRET.format(f"p-{slug}"), ROLE),
         "profile": {},
     }
     return TenantConfig(**(fields | changes))

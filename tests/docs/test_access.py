@@ -18,8 +18,8 @@ POLICIES: dict[str, Any] = {
     name: json.loads(text)
     for name, text in re.findall(r"<!-- policy (\w+) -->\n```json\n(.+?)```", PAGE, re.DOTALL)
 }
-ACCOUNT, PLACEMENT, CLUSTER = "123456789012", "t-abcdefghijkl-1", "c-abcdefghijkl"
-SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:tenants/t-abcdefghijkl/1/app-AbCdEf"
+ACCOUNT, PLACEMENT, CLUSTER = "123456789012", "p-abcdefghijkl", "c-abcdefghijkl"
+SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:placements/p-abcdefghijkl/app-AbCdEf"
 READ, TAG = "secretsmanager:GetSecretValue", "secretsmanager:TagResource"
 
 
@@ -37,7 +37,7 @@ def test_the_local_cloud_has_the_policies_of_the_page() -> None:
     ("session", "secret", "allowed"),
     [
         ({"aws:principaltag/placement": [PLACEMENT]}, PLACEMENT, True),
-        ({"aws:principaltag/placement": [PLACEMENT]}, "t-zzzzzzzzzzzz-1", False),
+        ({"aws:principaltag/placement": [PLACEMENT]}, "p-zzzzzzzzzzzz", False),
         ({"aws:principaltag/placement": ["*"]}, PLACEMENT, False),
         ({}, PLACEMENT, False),
     ],

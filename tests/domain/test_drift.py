@@ -26,9 +26,9 @@ from controlplane.domain.systems import (
 from controlplane.domain.tenant import Lifecycle
 
 A, C = "t-aaaaaaaaaaaa", "c-cccccccccccc"
-NOBODY, NOWHERE = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz"
+NOBODY, NOWHERE, LOST = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz", "p-zzzzzzzzzzzz"
 HOME, OWN = "a.tenants.example", "www.a.dev"
-PLACED = Placement(A, 1, C)
+PLACED = Placement("p-aaaaaaaaaaaa", A, C)
 ROUTE = {"host": HOME, "tenant_id": A, "status": "active", "epoch": 7}
 RDS = "arn:aws:rds:eu-central-1:123456789012"
 SECRET = f"arn:aws:secretsmanager:eu-central-1:1:secret:{PLACED.app_secret}-AbCdEf"
@@ -47,7 +47,7 @@ AGREED = Systems(
         TaggedThing(f"{RDS}:cluster:{C}", None, None, C),
         TaggedThing(f"{RDS}:db:{C}-1", None, None, C),
         TaggedThing("arn:aws:kms:eu-central-1:123456789012:key/1", None, None, C),
-        TaggedThing(SECRET, A, PLACED.key, C),
+        TaggedThing(SECRET, A, PLACED.id, C),
     ],
     states=[StateEntry("cluster", C, True, False), StateEntry("tenant", PLACED.workspace, True, False)],
     secrets={PLACED.app_secret: False, PLACED.migrator_secret: False},
@@ -92,7 +92,7 @@ CASES = {
     "a tagged thing of an unknown placement": (
         replace(
             AGREED,
-            tagged=[*(AGREED.tagged or ()), TaggedThing("arn:aws:ec2:e:1:x/1", NOBODY, f"{NOBODY}-1", C)],
+            tagged=[*(AGREED.tagged or ()), TaggedThing("arn:aws:ec2:e:1:x/1", NOBODY, LOST, C)],
         ),
         ("AWS", Fault.ORPHAN, "ec2 x", "1"),
         None,
@@ -108,8 +108,8 @@ CASES = {
         None,
     ),
     "a state that nobody has": (
-        replace(AGREED, states=[*(AGREED.states or ()), StateEntry("tenant", f"{NOBODY}-1", True, False)]),
-        ("Terraform", Fault.ORPHAN, "tenant state", f"{NOBODY}-1"),
+        replace(AGREED, states=[*(AGREED.states or ()), StateEntry("tenant", LOST, True, False)]),
+        ("Terraform", Fault.ORPHAN, "tenant state", LOST),
         None,
     ),
     "a lock that was left": (
@@ -131,8 +131,8 @@ CASES = {
         Repair.REPROVISION,
     ),
     "a secret that nobody has": (
-        replace(AGREED, secrets={**(AGREED.secrets or {}), f"tenants/{NOBODY}/1/app": False}),
-        ("Secrets Manager", Fault.ORPHAN, "secret", f"tenants/{NOBODY}/1/app"),
+        replace(AGREED, secrets={**(AGREED.secrets or {}), f"placements/{LOST}/app": False}),
+        ("Secrets Manager", Fault.ORPHAN, "secret", f"placements/{LOST}/app"),
         None,
     ),
     "a role is gone": (
@@ -146,12 +146,12 @@ CASES = {
         None,
     ),
     "a secret with another placement's tag": (
-        replace(AGREED, tagged=[*list(AGREED.tagged or ())[:3], TaggedThing(SECRET, A, f"{NOBODY}-1", C)]),
+        replace(AGREED, tagged=[*list(AGREED.tagged or ())[:3], TaggedThing(SECRET, A, LOST, C)]),
         ("AWS", Fault.DIFFERS, "secret", PLACED.app_secret),
         Repair.REPROVISION,
     ),
     "a secret with another cluster's tag": (
-        replace(AGREED, tagged=[*list(AGREED.tagged or ())[:3], TaggedThing(SECRET, A, PLACED.key, NOWHERE)]),
+        replace(AGREED, tagged=[*list(AGREED.tagged or ())[:3], TaggedThing(SECRET, A, PLACED.id, NOWHERE)]),
         ("AWS", Fault.DIFFERS, "secret", PLACED.app_secret),
         Repair.REPROVISION,
     ),
@@ -166,8 +166,8 @@ CASES = {
         None,
     ),
     "a database that nobody has": (
-        replace(AGREED, databases={C: [PLACED.database, "t_zzzzzzzzzzzz_1", "postgres"]}),
-        ("PostgreSQL", Fault.ORPHAN, "database", "t_zzzzzzzzzzzz_1"),
+        replace(AGREED, databases={C: [PLACED.database, "p_zzzzzzzzzzzz", "postgres"]}),
+        ("PostgreSQL", Fault.ORPHAN, "database", "p_zzzzzzzzzzzz"),
         None,
     ),
     "a hostname is gone": (
@@ -255,7 +255,7 @@ def test_one_tenant_alone() -> None:
 def test_what_costs_most_comes_first() -> None:
     leaks = replace(
         CASES["a cluster that nobody has"][0],
-        secrets={**(AGREED.secrets or {}), f"tenants/{NOBODY}/1/app": False},
+        secrets={**(AGREED.secrets or {}), f"placements/{LOST}/app": False},
         roles=[],
     )
     assert [finding.monthly_usd for finding in compare(leaks)] == [prices.CLUSTER, prices.SECRET, None]
@@ -305,7 +305,7 @@ def test_a_restored_cluster_is_known_while_it_is_wanted_and_named_when_it_is_lef
         AGREED,
         tagged=[*(AGREED.tagged or ()), TaggedThing(f"{RDS}:cluster:{restored}", None, None, restored)],
         states=[*(AGREED.states or ()), StateEntry("cluster", restored, True, False)],
-        databases={**AGREED.databases, restored: [PLACED.database, "t_bbbbbbbbbbbb_1"]},
+        databases={**AGREED.databases, restored: [PLACED.database, "p_bbbbbbbbbbbb"]},
     )
 
     def compared(known: ClusterEntry) -> list[tuple[str, str, str | None]]:
@@ -362,7 +362,7 @@ def test_a_restored_cluster_that_is_lost_is_not_called_a_tenants_home() -> None:
 @pytest.mark.parametrize(
     ("thing", "whose", "owner"),
     [
-        (TaggedThing(f"{RDS}:x:1", NOBODY, f"{NOBODY}-1", C), f"{NOBODY}-1", NOBODY),
+        (TaggedThing(f"{RDS}:x:1", NOBODY, LOST, C), LOST, NOBODY),
         (TaggedThing(f"{RDS}:x:1", None, None, NOWHERE), NOWHERE, NOWHERE),
         (TaggedThing(f"{RDS}:x:1", None, None, None), "nobody", None),
     ],
@@ -377,7 +377,7 @@ def test_an_orphan_in_aws_is_told_by_the_nearest_thing_that_it_is_tagged_with(
 
 @pytest.mark.parametrize(
     ("stack", "workspace", "owner"),
-    [("tenant", PLACED.workspace, A), ("cluster", C, C), ("tenant", f"{NOBODY}-3", NOBODY)],
+    [("tenant", PLACED.workspace, A), ("cluster", C, C), ("tenant", LOST, LOST)],
 )
 def test_a_lock_is_its_workspaces_owners(stack: str, workspace: str, owner: str) -> None:
     lock = StateEntry(stack, workspace, present=False, locked=True)

@@ -205,7 +205,7 @@ def test_nothing_is_deleted_without_the_word_that_it_needs() -> None:
             if step.name is S.REMOVE_PLACEMENT:
                 assert goal.transfer is not None, "without a move there is only the current one"
                 assert goal.transfer.phase in (TransferPhase.CONFIRMED, TransferPhase.ABORTED)
-                assert step.placement == goal.transfer.number
+                assert step.placement == goal.transfer.other
 
 
 def test_nobody_is_asked_to_decide_what_the_clock_must_not() -> None:

@@ -76,13 +76,13 @@ def upgrade(world: World) -> None:
 def ask_for_move(world: World) -> None:
     if movable(world):
         plan, to = world.plan_name, world.isolation
-        world.transfer = Transfer(TransferKind.MOVE, world.home.number, plan, to, by_hand=True)
+        world.transfer = Transfer(TransferKind.MOVE, world.home.id, plan, to, by_hand=True)
 
 
 def ask_for_restore(world: World) -> None:
     if movable(world):
         plan, to = world.plan_name, world.isolation
-        world.transfer = Transfer(TransferKind.RESTORE, world.home.number, plan, to, by_hand=True)
+        world.transfer = Transfer(TransferKind.RESTORE, world.home.id, plan, to, by_hand=True)
 
 
 def movable(world: World) -> bool:

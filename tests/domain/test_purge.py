@@ -12,7 +12,7 @@ from controlplane.domain.errors import Conflict
 from controlplane.domain.placement import Placement
 from controlplane.domain.purge import Content, content_of, kept_for, require_same, require_second_person
 
-PLACED = Placement("t-aaaaaaaaaaaa", 2, "c-bbbbbbbbbbbb")
+PLACED = Placement("p-cccccccccccc", "t-aaaaaaaaaaaa", "c-bbbbbbbbbbbb")
 
 
 def content(placement: Placement | None = PLACED, isolation: Isolation = Isolation.SHARED) -> Content:
@@ -32,9 +32,9 @@ def test_all_that_goes_is_named() -> None:
     shared, dedicated = content(), content(isolation=Isolation.DEDICATED)
     assert (shared.copy, shared.cluster_goes) == ("dump", False)
     assert (dedicated.copy, dedicated.cluster_goes) == ("snapshot", True)
-    assert shared.database == "t_aaaaaaaaaaaa_2"
+    assert shared.database == "p_cccccccccccc"
     assert len(shared.roles) == 4
-    assert shared.secrets == ("tenants/t-aaaaaaaaaaaa/2/app", "tenants/t-aaaaaaaaaaaa/2/migrator")
+    assert shared.secrets == ("placements/p-cccccccccccc/app", "placements/p-cccccccccccc/migrator")
     assert shared.to_json()["hosts"] == ["a.dev", "b.dev"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from controlplane.domain.placement import Placement
 from controlplane.domain.rotation import DAY, SPREAD, idle_role, rotate_after, version_id
 
-PLACED = Placement("t-aaaaaaaaaaaa", 1, "c-bbbbbbbbbbbb")
+PLACED = Placement("p-aaaaaaaaaaaa", "t-aaaaaaaaaaaa", "c-bbbbbbbbbbbb")
 
 
 def test_a_plan_without_an_age_never_rotates_by_itself() -> None:
@@ -32,7 +32,7 @@ def test_tenants_that_came_together_do_not_rotate_together() -> None:
 def test_a_generation_has_one_version_of_its_own_that_secrets_manager_takes() -> None:
     versions = {
         version_id(placement, login, generation)
-        for placement in (PLACED, Placement("t-aaaaaaaaaaaa", 2, "c-bbbbbbbbbbbb"))
+        for placement in (PLACED, Placement("p-bbbbbbbbbbbb", "t-aaaaaaaaaaaa", "c-bbbbbbbbbbbb"))
         for login in ("app", "migrator")
         for generation in (1, 2)
     }

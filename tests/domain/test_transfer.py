@@ -33,10 +33,10 @@ MADE = replace(BEGUN, made=True, gone=False)
 OPENED = replace(MADE, ready=True, opened=True)
 KEPT = replace(BEGUN, streaming=True)
 FILLED = replace(KEPT, copied=True)
-RESTORE = TransferGoal(P.PREPARING, 2, kind=TransferKind.RESTORE)
-MOVE = TransferGoal(P.PREPARING, 2)
-CLONE = TransferGoal(P.PREPARING, 1, kind=TransferKind.CLONE)
-MAKING = [Step(S.MIGRATE_SCHEMA, "", placement=2), Step(S.VERIFY_ACCESS, "", placement=2)]
+RESTORE = TransferGoal(P.PREPARING, "p-2", kind=TransferKind.RESTORE)
+MOVE = TransferGoal(P.PREPARING, "p-2")
+CLONE = TransferGoal(P.PREPARING, "p-1", kind=TransferKind.CLONE)
+MAKING = [Step(S.MIGRATE_SCHEMA, "", placement="p-2"), Step(S.VERIFY_ACCESS, "", placement="p-2")]
 SPEC = ClusterSpec(ClusterLifecycle.ACTIVE, Isolation.SHARED, "17.5", 0.0, 8.0, 600, 7, 3)
 
 
@@ -52,8 +52,8 @@ def left(transfer: TransferGoal, status: TransferStatus) -> list[StepName]:
 @pytest.mark.parametrize(
     ("transfer", "status", "expected"),
     [
-        (replace(RESTORE, number=None), BEGUN, [S.RESTORE_CLUSTER]),
-        (replace(RESTORE, number=None), MADE, [S.PLACE_TRANSFER]),
+        (replace(RESTORE, other=None), BEGUN, [S.RESTORE_CLUSTER]),
+        (replace(RESTORE, other=None), MADE, [S.PLACE_TRANSFER]),
         (RESTORE, MADE, [S.AWAIT_RESTORED]),
         (RESTORE, replace(MADE, ready=True), [S.OPEN_RESTORED]),
         (RESTORE, OPENED, [S.MIGRATE_SCHEMA, S.COPY_ROWS, S.CUT_OVER]),
@@ -65,7 +65,7 @@ def left(transfer: TransferGoal, status: TransferStatus) -> list[StepName]:
         (replace(RESTORE, phase=P.REVERSIBLE, overdue=True), OPENED, [S.CONFIRM_TRANSFER]),
         (replace(RESTORE, phase=P.CONFIRMED), OPENED, [S.AWAIT_RESTORED_END, S.REMOVE_PLACEMENT]),
         (replace(RESTORE, phase=P.CONFIRMED), replace(OPENED, gone=True), [S.REMOVE_PLACEMENT]),
-        (replace(RESTORE, phase=P.ABORTED, number=None), BEGUN, [S.REMOVE_PLACEMENT]),
+        (replace(RESTORE, phase=P.ABORTED, other=None), BEGUN, [S.REMOVE_PLACEMENT]),
     ],
 )
 def test_what_is_left_of_a_restore(
@@ -77,7 +77,7 @@ def test_what_is_left_of_a_restore(
 @pytest.mark.parametrize(
     ("transfer", "status", "expected"),
     [
-        (replace(MOVE, number=None), BEGUN, [S.PLACE_TRANSFER]),
+        (replace(MOVE, other=None), BEGUN, [S.PLACE_TRANSFER]),
         (MOVE, BEGUN, [*names(MAKING), S.BEGIN_COPY, S.COPY_ROWS, S.CUT_OVER]),
         (MOVE, KEPT, [*names(MAKING), S.COPY_ROWS, S.CUT_OVER]),
         (replace(MOVE, phase=P.COPYING), FILLED, [*names(MAKING), S.COPY_ROWS, S.CUT_OVER]),
@@ -104,7 +104,7 @@ def test_what_is_left_of_a_move(
 
 def test_a_clone_is_placed_before_it_is_made_and_filled_before_it_is_served() -> None:
     status = replace(READY, transfer=BEGUN)
-    unplaced = plan_tenant(replace(ACTIVE, transfer=replace(CLONE, number=None)), status)
+    unplaced = plan_tenant(replace(ACTIVE, transfer=replace(CLONE, other=None)), status)
     assert names(unplaced) == [S.PLACE_TRANSFER]
     for phase in (P.PREPARING, P.COPYING):
         steps = names(plan_tenant(replace(ACTIVE, transfer=replace(CLONE, phase=phase)), status))
@@ -118,7 +118,7 @@ def test_the_tenant_is_served_before_its_restore_goes_on_and_not_touched_in_the_
     steps = plan_tenant(replace(goal, access_proof="newer"), status)
     assert steps[0].name is S.VERIFY_ACCESS
     assert steps[0].placement is None
-    assert [s.placement for s in steps[1:]] == [2] * (len(steps) - 1)
+    assert [s.placement for s in steps[1:]] == ["p-2"] * (len(steps) - 1)
     assert [s.reason for s in steps if s.name is S.MIGRATE_SCHEMA] == ["release none → 0001"]
     paused = replace(goal, transfer=replace(RESTORE, phase=P.CUT), access_proof="newer")
     assert names(plan_tenant(paused, status)) == [S.CUT_OVER]
@@ -149,8 +149,14 @@ def test_who_is_suspended_or_leaves_stays_where_its_data_is(
 
 
 def test_a_tenant_lived_where_its_transfers_say() -> None:
-    left = [(1, NOW - timedelta(hours=2)), (2, NOW - timedelta(hours=1))]
-    assert [home_at(3, left, NOW - timedelta(hours=h)) for h in (3, 2, 1.5, 1, 0)] == [1, 2, 2, 3, 3]
+    left = [("p-1", NOW - timedelta(hours=2)), ("p-2", NOW - timedelta(hours=1))]
+    assert [home_at("p-3", left, NOW - timedelta(hours=h)) for h in (3, 2, 1.5, 1, 0)] == [
+        "p-1",
+        "p-2",
+        "p-2",
+        "p-3",
+        "p-3",
+    ]
     assert home_at(7, [], NOW) == 7
 
 

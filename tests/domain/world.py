@@ -72,7 +72,7 @@ class Home:
     """A placement. `confirmed`: its stack, as far as the registry knows; `applied`: it was once. `rows`:
     "now", or "then" for those of a restore; None where it has none."""
 
-    number: int
+    id: str
     isolation: Isolation
     cluster_ready: bool = False
     stack: bool = False
@@ -137,8 +137,9 @@ class World:
     domains: tuple[str, ...] = ()
     clone: bool = False
     served: bool = False
-    homes: dict[int, Home] = field(default_factory=dict)
-    current: int | None = None
+    homes: dict[str, Home] = field(default_factory=dict)
+    drawn: int = 0
+    current: str | None = None
     access_proof: str | None = None
     cache: dict[str, dict[str, Any]] = field(default_factory=dict)
     routed: dict[str, str] = field(default_factory=dict)
@@ -187,7 +188,7 @@ class World:
         return "its customer pays" if self.pays and not self.clone else None
 
     def proof(self, home: Home, release: str) -> str | None:
-        return None if home.app.secret is None else f"{home.number}/{home.app.secret}/{release}"
+        return None if home.app.secret is None else f"{home.id}/{home.app.secret}/{release}"
 
     def release_there(self) -> str:
         """What the target of a move is brought to."""
@@ -236,7 +237,7 @@ class World:
         release = self.release_there()
         proof = self.proof(there, release)
         secondary = replace(
-            own, stack_digest=f"stack {there.number}", release=release, access_proof=proof, transfer=None
+            own, stack_digest=f"stack {there.id}", release=release, access_proof=proof, transfer=None
         )
         return replace(own, secondary=secondary)
 
@@ -376,18 +377,18 @@ class World:
         home = self.at(step)
         home.stack = True
         yield
-        home.confirmed, home.applied = f"stack {home.number}", True
+        home.confirmed, home.applied = f"stack {home.id}", True
 
     def do_create_database(self, step: Step) -> Act:
         home = self.at(step)
         assert home.cluster_ready
-        assert home.exists or not (self.served and home.number == self.current), "its rows were there"
+        assert home.exists or not (self.served and home.id == self.current), "its rows were there"
         home.roles = True
         yield
         home.exists = True
         yield
         home.hardened = True
-        if home.rows is None and not self.clone and home.number == self.current:
+        if home.rows is None and not self.clone and home.id == self.current:
             home.rows = "now"  # a new tenant's are there as soon as it can write
 
     def do_open_logins(self, step: Step) -> Act:
@@ -423,7 +424,7 @@ class World:
         login: Login = getattr(home, step.target)
         assert login.secret is not None
         assert login.retire_in is None, "the idle login is one that nobody uses"
-        version = f"{home.number} {step.target} {login.generation + 1}"
+        version = f"{home.id} {step.target} {login.generation + 1}"
         login.on_server = login.secret = version
         yield
         login.recorded, login.age = version, 0.0
@@ -484,19 +485,20 @@ class World:
     def do_begin_transfer(self, step: Step) -> Act:
         assert self.transfer is None
         to = Isolation(step.target)
-        self.transfer = Transfer(TransferKind.MOVE, self.home.number, self.plan_name, to, by_hand=False)
+        self.transfer = Transfer(TransferKind.MOVE, self.home.id, self.plan_name, to, by_hand=False)
         yield
 
     def do_place_transfer(self, _step: Step) -> Act:
         found = self.moving
         assert found.target is None
+        self.drawn += 1
+        name = f"p-{self.drawn}"
         if found.kind is TransferKind.CLONE:
             assert self.current is None
-            self.current = 1
-        number = max(self.homes, default=0) + 1
+            self.current = name
         same = found.kind is TransferKind.RESTORE
-        self.homes[number] = Home(number, self.home.isolation if same else found.destination)
-        found.target = number
+        self.homes[name] = Home(name, self.home.isolation if same else found.destination)
+        found.target = name
         yield
 
     def do_begin_copy(self, _step: Step) -> Act:
@@ -533,7 +535,7 @@ class World:
         found, source, target = self.moving, self.home, self.there
         assert found.kind is not TransferKind.CLONE
         assert found.streaming or found.kind is TransferKind.RESTORE, "what was written since is followed"
-        assert step.placement == target.number
+        assert step.placement == target.id
         assert self.lifecycle is Lifecycle.ACTIVE
         assert found.recorded, "the target has the rows"
         assert target.rows is not None
@@ -544,7 +546,7 @@ class World:
         yield
         source.logins_open = False
         yield
-        self.current, self.access_proof = target.number, found.access_proof
+        self.current, self.access_proof = target.id, found.access_proof
         found.turn(TransferPhase.REVERSIBLE)
         yield
         for host, route in self.goal().routes.items():
@@ -589,7 +591,7 @@ class World:
             yield
             other.stack, other.confirmed = False, None
             yield
-            del self.homes[other.number]
+            del self.homes[other.id]
         self.transfer = None
         if found.kind is TransferKind.MOVE:
             self.last_transfer = found
@@ -669,7 +671,7 @@ class World:
         assert self._safe()
         assert self.cluster_goes or not (self.home.exists or self.home.roles), "nobody would ever drop it"
         assert not self.home.stack
-        del self.homes[self.home.number]
+        del self.homes[self.home.id]
         self.current = None
         yield
 

@@ -147,7 +147,7 @@ def test_what_is_to_be_asked_is_another_thing_once_the_record_names_other_things
     assert known.cluster is not None
     assert known.placement is not None
     others = (
-        replace(known, placement=replace(known.placement, number=7)),
+        replace(known, placement=replace(known.placement, id="p-777777777777")),
         replace(
             known, cluster=replace(known.cluster, endpoint={**(known.cluster.endpoint or {}), "port": 1})
         ),

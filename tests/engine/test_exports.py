@@ -10,7 +10,6 @@ import pytest
 from controlplane.actions.action import run
 from controlplane.domain.errors import Conflict, LeaseLost, NeedsHuman, NotFound, Retryable
 from controlplane.domain.job import Job, JobKind, Lane
-from controlplane.domain.placement import tenant_id_for
 from controlplane.store import data_copy, job
 from controlplane.workers.jobs import exports
 from tests.engine.test_purge import SUBSCRIPTION, TENANT, approve, ask, paid
@@ -189,4 +188,4 @@ def test_a_purge_names_the_exports_that_are_still_there(harness: Harness, export
         with pytest.raises(Conflict, match="no data"):
             run(conn, "export", TENANT, actor="anna", reason="x", keep_days=1)
     kept = [copy["name"] for copy in found["certificate"]["certificate"]["kept"]]
-    assert kept[:2] == [export.name, f"purges/{tenant_id_for(SUBSCRIPTION)}-1-p1.dump"]
+    assert kept[:2] == [export.name, f"purges/{harness.last_placement(SUBSCRIPTION).id}-p1.dump"]

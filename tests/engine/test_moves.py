@@ -70,8 +70,7 @@ def test_a_tenant_is_promoted_with_its_rows_and_the_source_is_kept(harness: Harn
     assert harness.write(1, "before")
     ask(harness)
     harness.work()
-    after = harness.placement(subscription)
-    assert (after.number, isolation(harness, subscription)) == (2, "dedicated")
+    assert (harness.nth_placement(subscription), isolation(harness, subscription)) == (2, "dedicated")
     assert harness.rows(subscription) == ["before"]
     assert harness.write(1, "after")
     found = last(harness)
@@ -183,7 +182,7 @@ def test_a_dry_run_names_the_steps_and_makes_nothing(harness: Harness) -> None:
     assert found.error is None
     reported = [(step["name"], step["target"]) for step in found.steps or []]
     assert reported[0] == ("place_transfer", "")
-    assert ("cut_over", "placement 2") in reported
+    assert ("cut_over", "placement new") in reported
     assert "a new dedicated cluster" in (found.steps or [])[0]["reason"]
 
 
@@ -212,7 +211,7 @@ def test_what_can_not_be_carried_leaves_the_tenant_where_it_is(harness: Harness,
     ask(harness)
     harness.work()
     assert harness.tenant(subscription).runbook == "move"
-    assert harness.placement(subscription).number == 1
+    assert harness.nth_placement(subscription) == 1
     assert harness.write(1, "still here")
     assert harness.world.all("move-stream") == {}
     harness.moves.refuse(call, refuse=False)
@@ -288,13 +287,13 @@ def test_a_tenant_that_is_suspended_on_its_way_stays_and_goes_when_it_is_back(ha
     harness.hear(subscription)
     harness.work()
     assert ended(harness) is TransferPhase.ABORTED
-    assert harness.placement(subscription).number == 1
+    assert harness.nth_placement(subscription) == 1
     assert harness.violations() == []
     harness.subscribe(1, plan="dedicated")
     harness.hear(subscription)
     harness.work()
     assert last(harness).phase is TransferPhase.REVERSIBLE
-    assert harness.placement(subscription).number == 3
+    assert harness.nth_placement(subscription) == 3
     assert harness.violations() == []
 
 
@@ -308,7 +307,7 @@ def test_a_plan_that_changes_back_on_the_way_ends_the_move(harness: Harness) -> 
     harness.hear(subscription)
     harness.work()
     assert ended(harness) is TransferPhase.ABORTED
-    assert harness.placement(subscription).number == 1
+    assert harness.nth_placement(subscription) == 1
     assert harness.write(1, "here")
     assert harness.violations() == []
 

@@ -29,7 +29,8 @@ def _end_state(harness: Harness) -> dict[str, Any]:
     """Everything that a customer or a cloud bill could notice, without ids that are drawn."""
     with harness.ctx.registry.connection() as conn:
         tenants = conn.execute(
-            "SELECT t.id, t.slug, t.display_name, t.spec, p.number, c.cluster_class, c.slots FROM tenant t"
+            "SELECT t.id, t.slug, t.display_name, t.spec, p.id IS NOT NULL AS placed,"
+            " c.cluster_class, c.slots FROM tenant t"
             " LEFT JOIN placement p ON p.tenant_id = t.id LEFT JOIN cluster c ON c.id = p.cluster_id"
             " ORDER BY t.id"
         ).fetchall()

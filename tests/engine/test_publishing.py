@@ -260,13 +260,13 @@ def test_a_host_that_was_given_up_does_not_stay_with_the_attacker(
     assert shared.served(HOSTS[0])[1] == "gone"
     database = {"host": "203.0.113.9", "port": 5432, "name": "x"}
     database |= {
-        "secret": secret_arn("tenants/t-attackerdb12/1/app"),
+        "secret": secret_arn("placements/p-attackerdb23/app"),
         "role": "arn:aws:iam::666666666666:role/x",
     }
-    placement = "t-attackerdb12-1"
+    placement = "p-attackerdb23"
     shared.forge(HOSTS[0], MAX_EPOCH, status="active", placement=placement, database=database)
     (found,) = json.loads(CliRunner().invoke(command, ["--json"]).stdout)["findings"]
-    assert "t-attackerdb12" in found["detail"]
+    assert "p-attackerdb23" in found["detail"]
     assert publishing.publish_all(shared.harness.ctx) == 1
     assert shared.served(HOSTS[0])[1] == "gone"
 

@@ -382,7 +382,7 @@ def test_a_tenant_that_has_moved_is_purged_where_it_lives_and_names_where_it_liv
     with harness.ctx.registry.connection() as conn:
         document = purges.certificate(conn, TENANT)["certificate"]
     assert isinstance(document, dict)
-    assert document["deleted"]["content"]["placement"] == new.key
+    assert document["deleted"]["content"]["placement"] == new.id
     kept = {(copy["kind"], copy["name"]) for copy in document["kept"]}
     assert kept == {
         ("snapshot", f"{new.cluster_id}-purge-1"),

@@ -17,7 +17,7 @@ from controlplane.domain.transfer import TransferKind, TransferPhase, moment
 from controlplane.localcloud.fakes import past
 from controlplane.localcloud.fakes.aws import FakeAccount, FakeClusters
 from controlplane.localcloud.fakes.databases import DATABASE, ROLE
-from controlplane.store import cluster, transfer
+from controlplane.store import cluster, placement, transfer
 from controlplane.store import preview as previews
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.transfer import TransferRow
@@ -95,8 +95,7 @@ def test_rows_are_those_of_then_and_what_there_was_is_kept_closed(harness: Harne
     before = harness.placement(subscription)
     ask(harness, at)
     harness.work()
-    after = harness.placement(subscription)
-    assert after.number == 2
+    assert harness.nth_placement(subscription) == 2
     assert harness.rows(subscription) == ["good"]
     assert harness.write(1, "after")
     assert harness.databases.rows(harness.endpoint(before), before.database) == ["good", "bad"]
@@ -149,9 +148,9 @@ def test_a_moment_before_a_move_is_looked_for_where_the_tenant_lived_then(harnes
     ask(harness, at)
     harness.work()
     assert harness.rows(subscription) == ["good"]
-    assert last(harness).lived_on == 1
-    assert harness.placement(subscription).number == 3
+    assert harness.nth_placement(subscription) == 3
     with harness.ctx.registry.connection() as conn:
+        assert last(harness).lived_on == placement.all_of(conn, TENANT)[0].id
         assert cluster.get(conn, harness.placement(subscription).cluster_id).spec.isolation == "dedicated"
     assert harness.violations() == []
 
@@ -221,7 +220,7 @@ def test_what_is_aborted_before_the_cut_leaves_the_tenant_as_it_was(harness: Har
     abort(harness)
     harness.work()
     assert ended(harness) is TransferPhase.ABORTED
-    assert harness.placement(subscription).number == 1
+    assert harness.nth_placement(subscription) == 1
     assert harness.write(1, "still here")
     assert restored_cluster(harness).destroyed_at is not None
     assert harness.tenant(subscription).needs_attention is None
@@ -249,7 +248,7 @@ def test_a_tenant_that_is_suspended_meanwhile_is_not_restored(harness: Harness) 
     harness.work()
     assert ended(harness) is TransferPhase.ABORTED
     assert restored_cluster(harness).destroyed_at is not None
-    assert harness.placement(subscription).number == 1
+    assert harness.nth_placement(subscription) == 1
     assert harness.violations() == []
 
 
@@ -267,7 +266,7 @@ def test_a_failure_in_the_pause_opens_the_former_database_again(
     ask(harness, at)
     harness.work()
     assert harness.tenant(subscription).runbook == "refused"
-    assert harness.placement(subscription).number == 1
+    assert harness.nth_placement(subscription) == 1
     assert harness.write(1, "still here")
     monkeypatch.undo()
     with harness.ctx.registry.connection() as conn:

@@ -223,7 +223,7 @@ def test_periods_are_spread_and_bounded() -> None:
 
 
 def test_each_generation_of_each_login_has_a_version_of_its_own() -> None:
-    one, two = Placement("t-aaaaaaaaaaaa", 1, "c-x"), Placement("t-aaaaaaaaaaaa", 2, "c-x")
+    one, two = (Placement(f"p-{letter * 12}", "t-aaaaaaaaaaaa", "c-x") for letter in "ab")
     ids = {version_id(p, name, n) for p in (one, two) for name in ("app", "migrator") for n in range(1, 50)}
     assert len(ids) == 196
     assert {len(text) for text in ids} == {64}

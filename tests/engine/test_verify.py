@@ -21,6 +21,7 @@ from controlplane.workers.drift.verify import Report, verify
 from tests.harness.engine import ZONE, Harness
 
 NOBODY, NOWHERE = "t-zzzzzzzzzzzz", "c-zzzzzzzzzzzz"
+LOST = "p-zzzzzzzzzzzz"
 DOMAIN = "www.customer.dev"
 HOST = f"customer-1.{ZONE}"
 
@@ -65,7 +66,7 @@ def lost_secret(harness: Harness, placed: Placement) -> None:
 
 def orphan_secret(harness: Harness, _: Placement) -> None:
     account = FakeAccount(harness.world)
-    account.make("secret", f"tenants/{NOBODY}/1/app", versions={}, current=None, deleting=False)
+    account.make("secret", f"placements/{LOST}/app", versions={}, current=None, deleting=False)
 
 
 def breach(harness: Harness, placed: Placement) -> None:
@@ -76,7 +77,7 @@ def breach(harness: Harness, placed: Placement) -> None:
 def another_database(harness: Harness, placed: Placement) -> None:
     at = harness.endpoint(placed)
     database = {"tenant_id": NOBODY, "accepts": True, "doors": True, "migrations": {}}
-    harness.world.put(DATABASE, f"{at.host}:{at.port}/t_zzzzzzzzzzzz_1", database)
+    harness.world.put(DATABASE, f"{at.host}:{at.port}/p_zzzzzzzzzzzz", database)
 
 
 def stale_route(harness: Harness, _: Placement) -> None:
@@ -101,7 +102,7 @@ def open_role(harness: Harness, placed: Placement) -> None:
 
 def retagged_secret(harness: Harness, placed: Placement) -> None:
     other = harness.placement("sub_00000002")
-    FakeAccount(harness.world).change("secret", placed.migrator_secret, placement=other.key)
+    FakeAccount(harness.world).change("secret", placed.migrator_secret, placement=other.id)
 
 
 PLANTS = {
@@ -110,7 +111,7 @@ PLANTS = {
         "Secrets Manager", Fault.MISSING, "secret", lambda p: p.app_secret, lost_secret, True
     ),
     "orphan secret": Plant(
-        "Secrets Manager", Fault.ORPHAN, "secret", lambda _: f"tenants/{NOBODY}/1/app", orphan_secret, False
+        "Secrets Manager", Fault.ORPHAN, "secret", lambda _: f"placements/{LOST}/app", orphan_secret, False
     ),
     "lost role": Plant(
         "IAM",
@@ -161,7 +162,7 @@ PLANTS = {
         "Stripe", Fault.DIFFERS, "subscription", lambda _: "sub_00000003", missing, True
     ),
     "orphan database": Plant(
-        "PostgreSQL", Fault.ORPHAN, "database", lambda _: "t_zzzzzzzzzzzz_1", another_database, False
+        "PostgreSQL", Fault.ORPHAN, "database", lambda _: "p_zzzzzzzzzzzz", another_database, False
     ),
     "open role": Plant("IAM", Fault.BREACH, "role", lambda p: p.cluster_id, open_role, False),
     "retagged secret": Plant(
@@ -329,12 +330,12 @@ def test_findings_are_values(harness: Harness, placed: Placement) -> None:
 
 def test_an_application_secret_with_anothers_tag_is_a_breach(harness: Harness, placed: Placement) -> None:
     other = harness.placement("sub_00000002")
-    FakeAccount(harness.world).change("secret", other.app_secret, placement=placed.key)
+    FakeAccount(harness.world).change("secret", other.app_secret, placement=placed.id)
     report = look(harness)
     assert {(f.system, f.fault, f.name) for f in report.findings} == {
         ("IAM", Fault.BREACH, placed.cluster_id),
         ("AWS", Fault.DIFFERS, other.app_secret),
     }
     breach = next(f for f in report.findings if f.fault is Fault.BREACH)
-    assert f"{other.app_secret} as {placed.key}" in breach.detail
+    assert f"{other.app_secret} as {placed.id}" in breach.detail
     assert len(report.untried) == 1  # the other one no longer opens its own

@@ -42,7 +42,7 @@ def policy(cluster_id: str) -> dict[str, Any]:
                 "Sid": "ReadOwnSecret",
                 "Effect": "Allow",
                 "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
-                "Resource": "arn:aws:secretsmanager:*:*:secret:tenants/*/app-??????",
+                "Resource": "arn:aws:secretsmanager:*:*:secret:placements/*/app-??????",
                 "Condition": {
                     "StringEquals": {
                         "secretsmanager:ResourceTag/cluster": cluster_id,
@@ -93,11 +93,16 @@ def cluster_role(cluster_id: str) -> str:
     return arn
 
 
-def tenant_secret(tenant_id: str, cluster_id: str, value: str, *, number: int = 1, login: str = "app") -> str:
+def placement_of(tenant_id: str) -> str:
+    """The id of a tenant's placement in tests without a registry."""
+    return "p-" + tenant_id.removeprefix("t-")
+
+
+def tenant_secret(tenant_id: str, cluster_id: str, value: str, *, login: str = "app") -> str:
     """The secret of a placement as `modules/tenant` tags it: its ARN."""
-    tags = {"tenant": tenant_id, "placement": f"{tenant_id}-{number}", "cluster": cluster_id}
+    tags = {"tenant": tenant_id, "placement": placement_of(tenant_id), "cluster": cluster_id}
     made = boto3.client("secretsmanager").create_secret(
-        Name=f"tenants/{tenant_id}/{number}/{login}",
+        Name=f"placements/{placement_of(tenant_id)}/{login}",
         SecretString=value,
         Tags=[{"Key": key, "Value": tags[key]} for key in tags],
     )

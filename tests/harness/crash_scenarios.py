@@ -282,7 +282,7 @@ def restored(harness: Harness) -> list[str]:
     if rows != ["of then", *harness.world.all("journal")]:
         wrong.append(f"rows {rows}, confirmed since the cut were {list(harness.world.all('journal'))}")
     with harness.ctx.registry.connection() as conn:
-        former = placement.get(conn, TENANT, 1)
+        former = placement.all_of(conn, TENANT)[0]
         gone = conn.execute("SELECT destroyed_at FROM cluster WHERE slots = 0").fetchall()
     kept = harness.databases.rows(harness.endpoint(former), former.database)
     if kept[:2] != ["of then", "damage"] or harness.lets_in(former):
@@ -323,7 +323,7 @@ def keeps_its_rows(harness: Harness) -> list[str]:
 
 
 def moved(harness: Harness) -> list[str]:
-    number = harness.placement(SUBSCRIPTION).number
+    number = harness.nth_placement(SUBSCRIPTION)
     return keeps_its_rows(harness) + ([] if number == 2 else [f"it lives at placement {number}"])
 
 

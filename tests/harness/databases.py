@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 
 from controlplane.domain.errors import Retryable
-from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from controlplane.domain.placement import Placement, cluster_id_for, placement_id_for, tenant_id_for
 from controlplane.localcloud.aws.databases import guard_wal_functions
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.localcloud.servers.process import make_data_root
@@ -145,8 +145,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
             yield running
 
 
-def new_placement(number: int = 1) -> Placement:
-    return Placement(tenant_id_for(uuid.uuid4().hex), number, cluster_id_for(uuid.uuid4().bytes))
+def new_placement() -> Placement:
+    """Of a tenant of its own."""
+    return placement_of(tenant_id_for(uuid.uuid4().hex))
+
+
+def placement_of(tenant_id: str) -> Placement:
+    """A new one of this tenant, on a cluster of its own."""
+    return Placement(placement_id_for(uuid.uuid4().bytes), tenant_id, cluster_id_for(uuid.uuid4().bytes))
 
 
 _passwords = itertools.count(1)

@@ -298,11 +298,17 @@ class Harness:
         assert placed is not None
         return placed
 
+    def nth_placement(self, subscription_id: str) -> int:
+        """Which of all that it ever had it lives on, from 1."""
+        here = self.placement(subscription_id)
+        with self.ctx.registry.connection() as conn:
+            return placement.all_of(conn, here.tenant_id).index(here) + 1
+
     def last_placement(self, subscription_id: str) -> Placement:
         """The newest, given up or not."""
         tenant_id = self.tenant_id(subscription_id)
         with self.ctx.registry.connection() as conn:
-            return placement.get(conn, tenant_id, placement.next_number(conn, tenant_id) - 1)
+            return placement.all_of(conn, tenant_id)[-1]
 
     def endpoint(self, placed: Placement) -> ClusterEndpoint:
         with self.ctx.registry.connection() as conn:
@@ -340,13 +346,13 @@ class Harness:
         with self.ctx.registry.connection() as conn:
             tenants = conn.execute(
                 "SELECT t.id, t.slug, t.spec, t.generation, t.observed_generation, t.needs_attention,"
-                " t.ready_at, p.number, p.cluster_id FROM tenant t LEFT JOIN placement p"
+                " t.ready_at, p.id AS placement, p.cluster_id FROM tenant t LEFT JOIN placement p"
                 " ON p.tenant_id = t.id AND p.state = 'current'"
             ).fetchall()
             secondary = [
                 Placement(**row)
                 for row in conn.execute(
-                    "SELECT tenant_id, number, cluster_id FROM placement WHERE state IN ('target', 'source')"
+                    "SELECT id, tenant_id, cluster_id FROM placement WHERE state IN ('target', 'source')"
                 ).fetchall()
             ]
             moving = conn.execute(
@@ -382,8 +388,8 @@ class Harness:
                 found.append(f"{row['id']} is served, and nobody was told that it is ready")
             if row["needs_attention"]:
                 found.append(f"{row['id']} needs attention: {row['needs_attention']}")
-            if row["number"] is not None:
-                placed = Placement(row["id"], row["number"], row["cluster_id"])
+            if row["placement"] is not None:
+                placed = Placement(row["placement"], row["id"], row["cluster_id"])
                 for names in (allowed, required) if row["spec"]["lifecycle"] == "active" else (allowed,):
                     names["database"].add(placed.database)
                     names["secret"] |= {placed.app_secret, placed.migrator_secret}
@@ -413,7 +419,7 @@ class Harness:
         with self.ctx.registry.connection() as conn:
             stacks = conn.execute(
                 "SELECT 'cluster' AS stack, id AS workspace, release FROM cluster WHERE destroyed_at IS NULL"
-                " UNION ALL SELECT 'tenant', p.tenant_id || '-' || p.number, c.release FROM placement p"
+                " UNION ALL SELECT 'tenant', p.id, c.release FROM placement p"
                 " JOIN cluster c ON c.id = p.cluster_id WHERE p.state = 'current'"
             ).fetchall()
             published = {found.digest for found in stack.releases(conn, limit=1000)}

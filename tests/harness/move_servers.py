@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psycopg
 
-from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from controlplane.domain.placement import tenant_id_for
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from controlplane.workers.providers.moves import PostgresMoves
 from controlplane.workers.providers.ports import Credential, Home, MoveRun
-from tests.harness.databases import Server, credential_of
+from tests.harness.databases import Server, credential_of, placement_of
 
 
 def going(fencing_token: int = 1) -> MoveRun:
@@ -64,8 +64,8 @@ def make_pair(source: Server, target: Server, migrations: Path) -> Pair:
     tenant = tenant_id_for(uuid.uuid4().hex)
     homes = []
     app = None
-    for number, server in enumerate((source, target), start=1):
-        placed = Placement(tenant, number, cluster_id_for(uuid.uuid4().bytes))
+    for server in (source, target):
+        placed = placement_of(tenant)
         databases = server.provider()
         databases.create(server.at, placed, connection_limit=20)
         migrator = credential_of(placed, placed.migrator_role)

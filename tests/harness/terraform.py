@@ -61,17 +61,18 @@ def new_id(prefix: str) -> str:
 
 def tenant_run(fixture: Fixture, tenant_id: str | None = None, **changes: Any) -> StackRun:
     tenant_id = tenant_id or new_id("t-")
+    placement = "p-" + tenant_id.removeprefix("t-")
     variables = {
         "tenant_id": tenant_id,
-        "placement_key": f"{tenant_id}-1",
+        "placement_key": placement,
         "cluster_id": "c-" + tenant_id.removeprefix("t-"),
-        "app_secret_name": f"tenants/{tenant_id}/1/app",
-        "migrator_secret_name": f"tenants/{tenant_id}/1/migrator",
+        "app_secret_name": f"placements/{placement}/app",
+        "migrator_secret_name": f"placements/{placement}/migrator",
         "recovery_window_days": 7,
         "operation_id": "first",
         "environment": "test",
     }
-    return StackRun("tenant", f"{tenant_id}-1", published(fixture), variables | changes)
+    return StackRun("tenant", placement, published(fixture), variables | changes)
 
 
 def cluster_run(fixture: Fixture, cluster_id: str | None = None, **changes: Any) -> StackRun:

@@ -30,7 +30,7 @@ def allow(action: str = READ, resource: str = "*", **elements: Any) -> dict[str,
 
 def secret_of(account: EmulatedAws, placement: str | None = None, **options: Any) -> str:
     """The name of a new secret with the value "one"."""
-    name = f"tenants/{uuid.uuid4().hex}/app"
+    name = f"placements/{uuid.uuid4().hex}/app"
     tags = [] if placement is None else [{"Key": "placement", "Value": placement}]
     account.secrets.create_secret(Name=name, SecretString="one", Tags=tags, **options)
     return name
@@ -93,14 +93,14 @@ def test_a_scoped_policy_opens_its_own_secret_and_no_other(account: EmulatedAws,
     assert reads(account, secret, keys)
     assert reads(account, arn, keys)
     beyond = [other] if form != "by prefix" else []  # whose name begins with the prefix
-    for refused_id in (*beyond, "tenants/unknown"):
+    for refused_id in (*beyond, "placements/unknown"):
         assert not reads(account, refused_id, keys)
     with refused("AccessDeniedException", "is not authorized to perform: secretsmanager:PutSecretValue"):
         account.client("secretsmanager", **keys).put_secret_value(SecretId=secret, SecretString="stolen")
 
 
 def test_a_boundary_limits_what_policies_allow(account: EmulatedAws) -> None:
-    secret, tenants = secret_of(account), "arn:aws:secretsmanager:*:*:secret:tenants/*"
+    secret, tenants = secret_of(account), "arn:aws:secretsmanager:*:*:secret:placements/*"
     within = allow(resource=tenants)
     assert reads(account, secret, session(account, role(account, allow(), boundary=within)))
     elsewhere = allow(resource=tenants.replace("tenants", "other"))

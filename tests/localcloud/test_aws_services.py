@@ -15,7 +15,7 @@ from tests.localcloud.conftest import EmulatedAws, refused
 @pytest.fixture
 def secret(account: EmulatedAws) -> str:
     """A secret with the value "one"; its name."""
-    name = f"tenants/{uuid.uuid4().hex}/app"
+    name = f"placements/{uuid.uuid4().hex}/app"
     account.secrets.create_secret(Name=name, SecretString="one")
     return name
 

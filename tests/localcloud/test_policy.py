@@ -16,7 +16,7 @@ ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/reader"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/reader/one"
 USER = f"arn:aws:iam::{ACCOUNT}:user/ann"
-SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:tenants/t-a/1/app-AbCdEf"
+SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:placements/p-a/app-AbCdEf"
 READ = "secretsmanager:GetSecretValue"
 AS_SESSION = Principal(ACCOUNT, SESSION, ROLE)
 AS_USER = Principal(ACCOUNT, USER)
@@ -134,9 +134,9 @@ def test_a_denial_to_all_but_some(exempt: list[str], denied: bool) -> None:
         ({"Action": "secretsmanager:GetSecretV?lue"}, True),
         ({"Resource": SECRET}, True),
         ({"Resource": SECRET.lower()}, False),
-        ({"Resource": "arn:aws:secretsmanager:*:*:secret:tenants/*"}, True),
-        ({"Resource": "arn:aws:secretsmanager:*:*:secret:tenants/*/app-??????"}, True),
-        ({"Resource": "arn:aws:secretsmanager:*:*:secret:tenants/*/migrator-??????"}, False),
+        ({"Resource": "arn:aws:secretsmanager:*:*:secret:placements/*"}, True),
+        ({"Resource": "arn:aws:secretsmanager:*:*:secret:placements/*/app-??????"}, True),
+        ({"Resource": "arn:aws:secretsmanager:*:*:secret:placements/*/migrator-??????"}, False),
         ({"Resource": ["arn:aws:s3:::x", "arn:aws:secretsmanager:*"]}, True),
         ({"Resource": "arn.aws.secretsmanager.*"}, False),
     ],
@@ -279,12 +279,12 @@ def test_every_operator_and_key_must_hold() -> None:
 @pytest.mark.parametrize(
     ("expected", "value", "holds"),
     [
-        ("${aws:PrincipalTag/placement}", "t-a-1", True),
-        ("${aws:PrincipalTag/placement}", "t-b-1", False),
-        ("${AWS:principaltag/PLACEMENT}", "t-a-1", True),
-        ("x-${aws:PrincipalTag/placement}-y", "x-t-a-1-y", True),
+        ("${aws:PrincipalTag/placement}", "p-a", True),
+        ("${aws:PrincipalTag/placement}", "p-b", False),
+        ("${AWS:principaltag/PLACEMENT}", "p-a", True),
+        ("x-${aws:PrincipalTag/placement}-y", "x-p-a-y", True),
         ("${aws:PrincipalTag/team}", "", False),
-        ("${aws:PrincipalTag/team}", "t-a-1", False),
+        ("${aws:PrincipalTag/team}", "p-a", False),
         ("${aws:PrincipalTag/team, 'none'}", "none", True),
         ("${aws:PrincipalTag/placement, 'none'}", "none", False),
         ("${aws:PrincipalTag/team, ''}", "", True),
@@ -293,13 +293,13 @@ def test_every_operator_and_key_must_hold() -> None:
         ("${aws:PrincipalTag/star}", "*", True),
         ("${aws:TagKeys}", "placement", None),
         ("${aws:PrincipalTag/team, none}", "none", None),
-        ("${aws:PrincipalTag/placement", "t-a-1", None),
-        ("${aws:NoSuchKey}", "t-a-1", None),
+        ("${aws:PrincipalTag/placement", "p-a", None),
+        ("${aws:NoSuchKey}", "p-a", None),
     ],
 )
 def test_a_variable(expected: str, value: str, holds: bool | None) -> None:
     context = {
-        "aws:principaltag/placement": ["t-a-1"],
+        "aws:principaltag/placement": ["p-a"],
         "aws:principaltag/star": ["*"],
         "aws:tagkeys": ["placement"],
         "secretsmanager:resourcetag/placement": [value],
@@ -330,7 +330,7 @@ def test_a_wildcard_is_one_only_where_it_is_written(pattern: str, value: str, ho
 
 def test_variables_are_text_in_the_older_version() -> None:
     condition = {"StringEquals": {"aws:RequestTag/x": "${aws:PrincipalTag/placement}"}}
-    context = {"aws:principaltag/placement": ["t-a-1"], "aws:requesttag/x": ["t-a-1"]}
+    context = {"aws:principaltag/placement": ["p-a"], "aws:requesttag/x": ["p-a"]}
     assert met(condition, context)
     assert not met(condition, context, version="2008-10-17")
     assert met(condition, {"aws:requesttag/x": ["${aws:PrincipalTag/placement}"]}, version="2008-10-17")
@@ -348,8 +348,8 @@ def test_a_denial_may_not_rest_on_a_variable_without_a_value() -> None:
     """AWS says only that the statement may be invalid, and an invalid denial denies nothing."""
     foreign = {"StringNotEquals": {"aws:ResourceTag/placement": "${aws:PrincipalTag/placement}"}}
     denial = policy(statement("Deny", Condition=foreign))
-    tagged = {"aws:resourcetag/placement": ["t-a-1"]}
-    assert denial.denies(asked(**tagged, **{"aws:principaltag/placement": ["t-b-1"]}))
+    tagged = {"aws:resourcetag/placement": ["p-a"]}
+    assert denial.denies(asked(**tagged, **{"aws:principaltag/placement": ["p-b"]}))
     with pytest.raises(Unsupported, match="expected a default"):
         denial.denies(asked(**tagged))
 
@@ -359,14 +359,14 @@ def test_a_denial_may_not_rest_on_a_variable_without_a_value() -> None:
 @pytest.mark.parametrize(
     ("session", "secret", "holds"),
     [
-        ({"aws:principaltag/placement": ["t-a-1"]}, ["t-a-1"], True),
-        ({"aws:principaltag/placement": ["T-A-1"]}, ["t-a-1"], False),
-        ({"aws:principaltag/placement": ["t-a-1"]}, ["t-b-1"], False),
-        ({"aws:principaltag/placement": ["t-a-1"]}, [], False),
-        ({}, ["t-a-1"], False),
+        ({"aws:principaltag/placement": ["p-a"]}, ["p-a"], True),
+        ({"aws:principaltag/placement": ["T-A-1"]}, ["p-a"], False),
+        ({"aws:principaltag/placement": ["p-a"]}, ["p-b"], False),
+        ({"aws:principaltag/placement": ["p-a"]}, [], False),
+        ({}, ["p-a"], False),
         ({}, [], False),
-        ({"aws:principaltag/placement": ["*"]}, ["t-a-1"], False),
-        ({"aws:principaltag/placement": ["t-a-1"]}, ["t-a-1", "t-b-1"], None),
+        ({"aws:principaltag/placement": ["*"]}, ["p-a"], False),
+        ({"aws:principaltag/placement": ["p-a"]}, ["p-a", "p-b"], None),
     ],
 )
 def test_access_by_tag(session: dict[str, list[str]], secret: list[str], holds: bool | None) -> None:

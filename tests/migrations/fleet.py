@@ -18,7 +18,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from controlplane.domain.cluster import ClusterLifecycle
-from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from controlplane.domain.placement import Placement, cluster_id_for, placement_id_for, tenant_id_for
 from controlplane.domain.release import Adapter
 from controlplane.domain.rollout import Spec
 from controlplane.domain.tenant import Lifecycle, TenantSpec
@@ -35,7 +35,7 @@ from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Se
 from tests.harness.engine import Harness
 
 MASTER_ARN = "arn:master"
-_MIGRATOR = re.compile(r"^tenants/(t-[a-z2-7]{12})/(\d+)/(app|migrator)$")
+_SECRET = re.compile(r"^placements/(p-[a-z2-7]{12})/(app|migrator)$")
 
 
 class DerivedSecrets:
@@ -47,10 +47,10 @@ class DerivedSecrets:
     def read(self, name: str) -> Credential:
         if name == MASTER_ARN:
             return Credential("postgres", "")
-        match = _MIGRATOR.match(name)
+        match = _SECRET.match(name)
         assert match is not None, name
-        placed = Placement(match[1], int(match[2]), "c-" + "a" * 12)
-        username = placed.migrator_role if match[3] == "migrator" else placed.app_roles[0]
+        placed = Placement(match[1], "t-" + "a" * 12, "c-" + "a" * 12)
+        username = placed.migrator_role if match[2] == "migrator" else placed.app_roles[0]
         return Credential(username, hashlib.sha256(username.encode()).hexdigest(), dbname=placed.database)
 
     def write(self, name: str, credential: Credential, *, token: str) -> str:
@@ -133,7 +133,9 @@ class Fleet:
 
     def _add(self, number: int, release: str | None, born: bool) -> Placement:
         tenant_id = tenant_id_for(f"sub {number} of {self.server.port} {self.registry!r}")
-        placed = Placement(tenant_id, 1, self.cluster(number % self.clusters))
+        placed = Placement(
+            placement_id_for(tenant_id.encode()), tenant_id, self.cluster(number % self.clusters)
+        )
         databases, secrets = self.ctx.providers.databases, self.ctx.providers.secrets
         databases.create(self.at, placed, connection_limit=5)
         databases.set_password(self.at, secrets.read(placed.migrator_secret))

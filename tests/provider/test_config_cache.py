@@ -36,8 +36,8 @@ AnyCache = RedisConfigCache | FakeConfigCache
 KEY = ("k1", b"\x01" * 32)
 OLD_KEY = ("k0", b"\x02" * 32)
 HOST = "acme.tenants.example"
-TENANT = "t-aaaaaaaaaaaa"
-SECRET = f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/{TENANT}/1/app-AbCdEf"
+TENANT, PLACEMENT = "t-aaaaaaaaaaaa", "p-aaaaaaaaaaaa"
+SECRET = f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:placements/{PLACEMENT}/app-AbCdEf"
 ROLE = "arn:aws:iam::123456789012:role/c-aaaaaaaaaaaa"
 
 
@@ -52,8 +52,8 @@ def payload(epoch: int, host: str = HOST, **changes: object) -> dict[str, Any]:
         pool_size=5,
         dedicated=False,
         release="0001",
-        placement=f"{TENANT}-1",
-        database=DatabaseAddress("c-1.example", 5432, "t_aaaaaaaaaaaa_1", SECRET, ROLE),
+        placement=PLACEMENT,
+        database=DatabaseAddress("c-1.example", 5432, "p_aaaaaaaaaaaa", SECRET, ROLE),
         profile={"name": "Ünïcode ✓"},
     )
     return undated(config.to_payload()) | changes

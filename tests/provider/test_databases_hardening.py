@@ -210,7 +210,7 @@ def test_connection_limits_hold(server: Server, tenants: tuple[Tenant, Tenant]) 
 
 
 def test_identifiers_fit(server: Server) -> None:
-    placement = new_placement(number=999_999)
+    placement = new_placement()
     names = [placement.database, placement.owner_role, placement.migrator_role, *placement.app_roles]
     assert all(len(name.encode()) <= 63 for name in names)
     server.provider().create(server.at, placement, connection_limit=4)

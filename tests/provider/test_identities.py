@@ -54,7 +54,7 @@ def _real() -> Subject:
     def make() -> None:
         iam.create_role(RoleName=CLUSTER, AssumeRolePolicyDocument="{}")
         condition = {"StringEquals": OWN | {"secretsmanager:ResourceTag/cluster": CLUSTER}}
-        put(Resource="arn:aws:secretsmanager:*:*:secret:tenants/*/app-??????", Condition=condition)
+        put(Resource="arn:aws:secretsmanager:*:*:secret:placements/*/app-??????", Condition=condition)
 
     return Subject(AwsIdentities(region=REGION), make, put)
 

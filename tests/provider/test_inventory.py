@@ -16,9 +16,10 @@ from controlplane.workers.providers.ports import Inventory, StateObject
 from tests.harness.terraform import new_id
 
 TENANT, CLUSTER = new_id("t-"), new_id("c-")
+PLACEMENT, OTHER = sorted((new_id("p-"), new_id("p-")))
 """Drawn, because the emulated account is shared by a whole run."""
 BUCKET = f"states-of-{TENANT}"
-SECRETS = {f"tenants/{TENANT}/1/app": False, f"tenants/{TENANT}/1/migrator": True}
+SECRETS = {f"placements/{PLACEMENT}/app": False, f"placements/{PLACEMENT}/migrator": True}
 
 
 def _fake() -> Inventory:
@@ -28,12 +29,12 @@ def _fake() -> Inventory:
     account.make("role", CLUSTER)
     account.make("secret", f"rds!{CLUSTER}", versions={}, current=None, deleting=False)
     for name, deleting in SECRETS.items():
-        tags = {"tenant": TENANT, "placement": f"{TENANT}-1", "cluster": CLUSTER}
+        tags = {"tenant": TENANT, "placement": PLACEMENT, "cluster": CLUSTER}
         account.make("secret", name, versions={}, current=None, deleting=deleting, **tags)
     world.put(STATE, f"cluster/{CLUSTER}", {"things": {}})
-    world.put(STATE, f"tenant/{TENANT}-1", {"things": {}})
-    world.put(LOCK, f"tenant/{TENANT}-1", {})
-    world.put(LOCK, f"tenant/{TENANT}-2", {})
+    world.put(STATE, f"tenant/{PLACEMENT}", {"things": {}})
+    world.put(LOCK, f"tenant/{PLACEMENT}", {})
+    world.put(LOCK, f"tenant/{OTHER}", {})
     return FakeInventory(world)
 
 
@@ -50,20 +51,20 @@ def _real() -> Inventory:
     for name in (CLUSTER, f"somebody-elses-{CLUSTER}"):
         boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     secrets = boto3.client("secretsmanager")
-    own = [*listed, {"Key": "tenant", "Value": TENANT}, {"Key": "placement", "Value": f"{TENANT}-1"}]
+    own = [*listed, {"Key": "tenant", "Value": TENANT}, {"Key": "placement", "Value": PLACEMENT}]
     for name, deleting in SECRETS.items():
         secrets.create_secret(Name=name, Tags=own)
         if deleting:
             secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
-    secrets.create_secret(Name=f"other/tenants/{TENANT}")
+    secrets.create_secret(Name=f"other/placements/{PLACEMENT}")
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
     for key in (
         f"clusters/{CLUSTER}/terraform.tfstate",
-        f"tenants/{TENANT}-1/terraform.tfstate",
-        f"tenants/{TENANT}-1/terraform.tfstate.tflock",
-        f"tenants/{TENANT}-2/terraform.tfstate.tflock",
-        f"tenants/{TENANT}-1/terraform.tfstate.unreadable-20260101T000000Z",
+        f"tenants/{PLACEMENT}/terraform.tfstate",
+        f"tenants/{PLACEMENT}/terraform.tfstate.tflock",
+        f"tenants/{OTHER}/terraform.tfstate.tflock",
+        f"tenants/{PLACEMENT}/terraform.tfstate.unreadable-20260101T000000Z",
         "README",
     ):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}")
@@ -84,13 +85,13 @@ def test_what_is_there_is_listed(inventory: Inventory) -> None:
         thing.arn.split(":")[2]: thing for thing in inventory.tagged() if f"cluster:{CLUSTER}" in thing.arn
     }
     assert tagged["rds"].tags["cluster"] == CLUSTER
-    (app,) = [thing for thing in inventory.tagged() if f"{TENANT}/1/app" in thing.arn]
-    tags = {"tenant": TENANT, "placement": f"{TENANT}-1", "cluster": CLUSTER}
+    (app,) = [thing for thing in inventory.tagged() if f"{PLACEMENT}/app" in thing.arn]
+    tags = {"tenant": TENANT, "placement": PLACEMENT, "cluster": CLUSTER}
     assert tags.items() <= app.tags.items()
-    assert {name: deleting for name, deleting in inventory.secrets() if TENANT in name} == SECRETS
+    assert {name: deleting for name, deleting in inventory.secrets() if PLACEMENT in name} == SECRETS
     assert [name for name in inventory.roles() if CLUSTER in name] == [CLUSTER]
     assert sorted(inventory.states(), key=lambda state: state.workspace) == [
         StateObject("cluster", CLUSTER, present=True, locked=False),
-        StateObject("tenant", f"{TENANT}-1", present=True, locked=True),
-        StateObject("tenant", f"{TENANT}-2", present=False, locked=True),
+        StateObject("tenant", PLACEMENT, present=True, locked=True),
+        StateObject("tenant", OTHER, present=False, locked=True),
     ]

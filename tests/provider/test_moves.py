@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from controlplane.domain.placement import Placement, cluster_id_for, tenant_id_for
+from controlplane.domain.placement import Placement, cluster_id_for, placement_id_for, tenant_id_for
 from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeAccount,
@@ -76,7 +76,9 @@ def fake(request: pytest.FixtureRequest, *groups: str) -> Subject:
     databases = FakeDatabases(world, secrets)
     homes = []
     for number, group in enumerate(groups, start=1):
-        placed = Placement(tenant, number, cluster_id_for(bytes([number]) * 16))
+        placed = Placement(
+            placement_id_for(bytes([number]) * 16), tenant, cluster_id_for(bytes([number]) * 16)
+        )
         at = endpoint_of(placed.cluster_id)
         secrets.values[at.master_secret_arn] = Credential("platform", "x")
         name = LOGICAL_GROUP if group == "logical" else None

@@ -18,9 +18,9 @@ from controlplane.workers.providers.aws_secrets import AwsSecrets
 from controlplane.workers.providers.ports import Credential
 
 CREDENTIAL = Credential(
-    username="t_x_1_app_a", password="canary-7f3a", host="db.example.net", port=5433, dbname="t_x_1"
+    username="p_x_app_a", password="canary-7f3a", host="db.example.net", port=5433, dbname="p_x"
 )
-OTHER = Credential(username="t_x_1_app_b", password="canary-91bc", host="db.example.net", dbname="t_x_1")
+OTHER = Credential(username="p_x_app_b", password="canary-91bc", host="db.example.net", dbname="p_x")
 
 
 @dataclass
@@ -54,7 +54,7 @@ def fixture(request: pytest.FixtureRequest) -> SecretsFixture:
 @pytest.fixture
 def name(fixture: SecretsFixture) -> str:
     """A container without a value, as Terraform leaves it."""
-    name = f"tenants/{uuid.uuid4()}/1/app"
+    name = f"placements/{uuid.uuid4()}/app"
     fixture.make(name)
     return name
 
@@ -158,18 +158,18 @@ def test_a_secret_that_waits_for_its_deletion_comes_back_whole(fixture: SecretsF
 
 
 def test_a_secret_that_is_not_there(fixture: SecretsFixture) -> None:
-    assert fixture.secrets.describe("tenants/nobody/1/app") is None
+    assert fixture.secrets.describe("placements/nobody/app") is None
     for call in (
-        lambda: fixture.secrets.read("tenants/nobody/1/app"),
-        lambda: fixture.secrets.write("tenants/nobody/1/app", CREDENTIAL, token=token()),
-        lambda: fixture.secrets.restore("tenants/nobody/1/app"),
+        lambda: fixture.secrets.read("placements/nobody/app"),
+        lambda: fixture.secrets.write("placements/nobody/app", CREDENTIAL, token=token()),
+        lambda: fixture.secrets.restore("placements/nobody/app"),
     ):
-        with pytest.raises(NotFound, match="tenants/nobody/1/app"):
+        with pytest.raises(NotFound, match="placements/nobody/app"):
             call()
 
 
 def test_a_value_that_is_no_login_is_named_but_not_shown(aws: object) -> None:
-    name = f"tenants/{uuid.uuid4()}/1/app"
+    name = f"placements/{uuid.uuid4()}/app"
     boto3.client("secretsmanager").create_secret(Name=name, SecretString='{"password": "canary-55"}')
     with pytest.raises(NeedsHuman, match=name) as malformed:
         AwsSecrets(region=REGION).read(name)
@@ -185,4 +185,4 @@ def test_a_credential_hides_its_password() -> None:
 def test_an_unreachable_service_is_worth_a_retry(aws: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(Retryable, match="EndpointConnectionError"):
-        AwsSecrets(region=REGION).describe("tenants/x/1/app")
+        AwsSecrets(region=REGION).describe("placements/x/app")

@@ -18,8 +18,9 @@ from tests.harness.engine import CATALOGUE, ZONE
 # ---------------------------------------------------------------------------------- by an index
 
 KEYS_WITHOUT_INDEX = {
-    "transfer(tenant_id, source)": "a tenant has a handful of transfers, and transfer_tenant leads to them",
-    "transfer(tenant_id, target)": "a tenant has a handful of transfers, and transfer_tenant leads to them",
+    "transfer(lived_on)": "a placement is never deleted: its names are never used again",
+    "transfer(source)": "a placement is never deleted: its names are never used again",
+    "transfer(target)": "a placement is never deleted: its names are never used again",
     "rehearsal(release)": "a release is never deleted: a trigger refuses it",
     "rollout(release)": "a release is never deleted: a trigger refuses it",
 }

@@ -45,7 +45,7 @@ def crowded(registry: Registry) -> Registry:
                 [tenant_id, tenant_id],
             )
             job.ensure(conn, TENANT, tenant_id, reason="x", actor="test")
-        conn.execute("INSERT INTO placement VALUES (%s, 1, %s, 'current')", [TWO, CLUSTER])
+        conn.execute("INSERT INTO placement VALUES ('p-aaaaaaaaaaaa', %s, %s, 'current')", [TWO, CLUSTER])
         job.ensure(conn, JobKind.CLUSTER, CLUSTER, reason="x", actor="test")
         job.ensure(conn, JobKind.INTAKE, "sub_1", reason="x", actor="billing")
     return registry

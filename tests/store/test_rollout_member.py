@@ -18,6 +18,7 @@ from tests.harness.queue import run_out, taken_over
 
 TENANTS = [f"t-{'a' * 11}{letter}" for letter in "abc"]
 CLUSTER = "c-" + "a" * 12
+HERE, THERE = TENANTS[1].replace("t-", "p-"), "p-" + "z" * 12
 
 
 @pytest.fixture
@@ -33,7 +34,8 @@ def started(registry: Registry) -> int:
                 " VALUES (%s, %s, 'x', 'cus', %s, now())",
                 [tenant, tenant, Jsonb({"lifecycle": "active"})],
             )
-            conn.execute("INSERT INTO placement VALUES (%s, 1, %s, 'current')", [tenant, CLUSTER])
+            here = tenant.replace("t-", "p-")
+            conn.execute("INSERT INTO placement VALUES (%s, %s, %s, 'current')", [here, tenant, CLUSTER])
         conn.execute(
             "INSERT INTO release (number, adapter, checksum, actor) VALUES ('0002', 'sql', 'x', 'x')"
         )
@@ -181,13 +183,14 @@ def test_one_that_can_not_be_begun_keeps_no_job(
             kind,
             plan="shared",
             destination="shared" if moves else None,
-            source=1 if moves else None,
+            source=HERE if moves else None,
             reason="x",
             actor="x",
         )
         if moves:
-            conn.execute("INSERT INTO placement VALUES (%s, 2, %s, 'target')", [TENANTS[1], CLUSTER])
-        transfer.set_target(conn, begun, 2 if moves else 1)
+            values = [THERE, TENANTS[1], CLUSTER]
+            conn.execute("INSERT INTO placement VALUES (%s, %s, %s, 'target')", values)
+        transfer.set_target(conn, begun, THERE if moves else HERE)
         conn.execute("UPDATE transfer SET phase = %s", [phase])
         assert turn(conn, started) == ({}, TENANTS[::2])
         assert of(begin(conn, started, *TENANTS)) == [TENANTS[2]]

@@ -15,6 +15,7 @@ from controlplane.store import placement, transfer
 from controlplane.store.registry import Connection, Registry
 
 TENANT, CLUSTER, RESTORED = "t-aaaaaaaaaaaa", "c-aaaaaaaaaaaa", "c-bbbbbbbbbbbb"
+SOURCE, TARGET = "p-aaaaaaaaaaaa", "p-bbbbbbbbbbbb"
 P = TransferPhase
 WAY = (P.COPYING, P.FOLLOWING, P.CUT, P.REVERSIBLE, P.CONFIRMED)
 
@@ -32,7 +33,7 @@ def conn(registry: Registry) -> Iterator[Connection]:
             " (%s, 'x', 0, '{\"origin\": {}}')",
             [CLUSTER, RESTORED],
         )
-        placement.insert(opened, Placement(TENANT, 1, CLUSTER))
+        placement.insert(opened, Placement(SOURCE, TENANT, CLUSTER))
         yield opened
 
 
@@ -46,7 +47,7 @@ def begin(conn: Connection, kind: TransferKind) -> int:
         reason="test",
         actor="test",
         destination=None if clone else "shared",
-        source=None if clone else 1,
+        source=None if clone else SOURCE,
         restore=RestoreRequest(snapshot="nightly") if kind is TransferKind.RESTORE else None,
     )
 
@@ -54,9 +55,9 @@ def begin(conn: Connection, kind: TransferKind) -> int:
 @pytest.mark.parametrize("kind", [TransferKind.MOVE, TransferKind.RESTORE])
 def test_the_phases_of_a_transfer_that_is_confirmed(conn: Connection, kind: TransferKind) -> None:
     number = begin(conn, kind)
-    placement.insert(conn, Placement(TENANT, 2, CLUSTER), state=PlacementState.TARGET)
-    transfer.set_target(conn, number, 2)
-    assert transfer.get(conn, number).other == 2
+    placement.insert(conn, Placement(TARGET, TENANT, CLUSTER), state=PlacementState.TARGET)
+    transfer.set_target(conn, number, TARGET)
+    assert transfer.get(conn, number).other == TARGET
     transfer.turn(conn, number, P.COPYING)
     transfer.copied(conn, transfer.get(conn, number), rows=3, size=100)
     found = transfer.get(conn, number)
@@ -72,8 +73,8 @@ def test_the_phases_of_a_transfer_that_is_confirmed(conn: Connection, kind: Tran
     transfer.turn(conn, number, P.CUT)
     transfer.cut(conn, transfer.get(conn, number), keep_days=7)
     found = transfer.get(conn, number)
-    assert (found.phase, found.other, found.overdue) == (P.REVERSIBLE, 1, False)
-    assert transfer.left(conn, TENANT) == [(1, found.cut_at)]
+    assert (found.phase, found.other, found.overdue) == (P.REVERSIBLE, SOURCE, False)
+    assert transfer.left(conn, TENANT) == [(SOURCE, found.cut_at)]
     transfer.turn(conn, number, P.CONFIRMED)
     assert transfer.current(conn, TENANT) is not None, "the source is still to be deleted"
     transfer.finish(conn, number)
@@ -82,7 +83,7 @@ def test_the_phases_of_a_transfer_that_is_confirmed(conn: Connection, kind: Tran
 
 def test_a_clone_is_over_with_its_copy(conn: Connection) -> None:
     number = begin(conn, TransferKind.CLONE)
-    transfer.set_target(conn, number, 1)
+    transfer.set_target(conn, number, SOURCE)
     transfer.turn(conn, number, P.COPYING)
     transfer.copied(conn, transfer.get(conn, number), rows=3, size=100)
     found = transfer.get(conn, number)
@@ -117,9 +118,9 @@ def test_what_was_aborted_meanwhile_gets_neither_a_placement_nor_a_cluster_nor_r
     late = transfer.get(conn, number)
     transfer.turn(conn, number, P.ABORTED)
     with pytest.raises(Retryable):
-        transfer.set_target(conn, number, 1)
+        transfer.set_target(conn, number, SOURCE)
     with pytest.raises(Retryable):
-        transfer.set_restored(conn, number, lived_on=1, cluster_id=RESTORED)
+        transfer.set_restored(conn, number, lived_on=SOURCE, cluster_id=RESTORED)
     with pytest.raises(Retryable):
         transfer.copied(conn, late, rows=1, size=1)
     found = transfer.get(conn, number)
@@ -154,7 +155,7 @@ def test_one_at_a_time_whatever_its_kind(conn: Connection) -> None:
         "snapshot = 'nightly'",
         "kind = 'restore'",
         "kind = 'restore', snapshot = 'nightly', at = now()",
-        "lived_on = 1",
+        "lived_on = 'p-aaaaaaaaaaaa'",
     ],
 )
 def test_what_does_not_go_together_is_refused(conn: Connection, change: str) -> None:
@@ -167,7 +168,7 @@ def test_a_restored_cluster_is_needed_until_the_rows_are_there_or_nobody_wants_t
     conn: Connection,
 ) -> None:
     number = begin(conn, TransferKind.RESTORE)
-    transfer.set_restored(conn, number, lived_on=1, cluster_id=RESTORED)
+    transfer.set_restored(conn, number, lived_on=SOURCE, cluster_id=RESTORED)
     assert transfer.waiting_for(conn, RESTORED) == [TENANT]
     assert transfer.reason_to_end(conn, RESTORED) is None
     transfer.turn(conn, number, P.COPYING)

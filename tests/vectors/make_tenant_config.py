@@ -18,7 +18,7 @@ from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, sign
 PATH = Path(__file__).with_name("tenant_config.json")
 KEYS = {"k1": b"1" * 32, "k0": bytes(range(48))}
 HOST = "acme.tenants.example.com"
-SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/t-abcdefghijkl/1/app-AbCdEf"
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:placements/p-abcdefghijkl/app-AbCdEf"
 NOW = 1_800_000_000
 """When the cases are read."""
 
@@ -34,11 +34,11 @@ def config(**changes: Any) -> TenantConfig:
         "pool_size": 5,
         "dedicated": False,
         "release": "0002",
-        "placement": "t-abcdefghijkl-1",
+        "placement": "p-abcdefghijkl",
         "database": DatabaseAddress(
             host="c-abcdefghijkl.cluster-x.eu-central-1.rds.amazonaws.com",
             port=5432,
-            name="t_abcdefghijkl_1",
+            name="p_abcdefghijkl",
             secret=SECRET,
             role="arn:aws:iam::123456789012:role/c-abcdefghijkl",
         ),
@@ -136,7 +136,7 @@ def build() -> dict[str, Any]:
     wrong("not_after is beyond any calendar", "not_after", not_after=253_402_300_800)
     wrong("placement is missing", "placement", placement=_MISSING)
     wrong("placement is null", "placement", placement=None)
-    for key in ("T-ABCDEFGHIJKL-1", "t_abcdefghijkl_1", "t-abc*", "x", "a" * 64, "", "t-äöü-1", "t-abc-1\n"):
+    for key in ("P-ABCDEFGHIJKL", "p_abcdefghijkl", "p-abc*", "x", "a" * 64, "", "p-äöü", "p-abc\n"):
         wrong(f"placement is {key!a}", "placement", placement=key)
     wrong("tenant_id is missing", "tenant_id", tenant_id=_MISSING)
     wrong("slug is a number", "slug", slug=7)
@@ -157,10 +157,15 @@ def build() -> dict[str, Any]:
     wrong("database is text", "database", database="postgresql://")
     wrong("port is text", "database.port", database=active["database"] | {"port": "5432"})
     wrong("port is out of range", "database.port", database=active["database"] | {"port": 65536})
-    for text in (None, "arn:secret", "tenants/t-abcdefghijkl/1/app", SECRET.replace("secretsmanager", "iam")):
+    for text in (
+        None,
+        "arn:secret",
+        "placements/p-abcdefghijkl/app",
+        SECRET.replace("secretsmanager", "iam"),
+    ):
         wrong(f"secret is {text}", "database.secret", database=active["database"] | {"secret": text})
-    for other in ("t-zzzzzzzzzzzz/1", "t-abcdefghijkl/2", "t-abcdefghijkl/11", "at-abcdefghijkl/1"):
-        of_another = SECRET.replace("t-abcdefghijkl/1", other)
+    for other in ("p-zzzzzzzzzzzz", "p-abcdefghijkl2", "ap-abcdefghijkl", "p-abcdefghijkl-2"):
+        of_another = SECRET.replace("p-abcdefghijkl", other)
         wrong(
             f"secret is of {other}", "database.secret", database=active["database"] | {"secret": of_another}
         )

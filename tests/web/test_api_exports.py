@@ -21,7 +21,7 @@ def test_it_is_asked_for_and_shown(site: Site) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/exports/{export['id']}")
     assert site.wake_ups == [Lane.LONG]
     assert site.jobs(JobKind.EXPORT) == [(JobKind.EXPORT, str(export["id"]))]
-    assert export["name"].startswith(f"exports/{tenant_id}-1-")
+    assert export["name"].startswith("exports/p-")
     assert site.get(f"/v1/exports/{export['id']}").json == export
     assert site.rows("SELECT action FROM audit ORDER BY seq DESC LIMIT 1")[0]["action"] == "export.request"
 

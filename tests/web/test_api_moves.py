@@ -26,7 +26,7 @@ def test_a_move_is_asked_for_and_shown(site: Site) -> None:
         "to": "dedicated",
         "phase": "preparing",
         "actor": "api:operator-bot",
-        "from_placement": 1,
+        "from_placement": shown["placement"]["id"],
         "pause_seconds": None,
     }
     again = site.post("/v1/tenants/acme/move", {"to": "dedicated", "reason": "it grows"})

@@ -10,7 +10,7 @@ from tests.web.site import KEY, KEY_ID, Site, bearer, event
 
 HOST = "acme.tenants.example"
 
-SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/t-aaaaaaaaaaaa/1/app-AbCdEf"
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:placements/p-aaaaaaaaaaaa/app-AbCdEf"
 ROLE = "arn:aws:iam::123456789012:role/c-aaaaaaaaaaaa"
 
 
@@ -25,7 +25,7 @@ def payload(tenant_id: str, status: str = "active") -> dict[str, object]:
         "pool_size": 5,
         "dedicated": False,
         "release": None,
-        "placement": "t-aaaaaaaaaaaa-1",
+        "placement": "p-aaaaaaaaaaaa",
         "database": {"host": "db.example", "port": 5432, "name": "d", "secret": SECRET, "role": ROLE},
         "profile": {},
     }

@@ -24,7 +24,7 @@ def test_a_tenant_is_listed_and_shown_by_id_and_by_slug(site: Site) -> None:
     assert by_id.json == by_slug.json
     shown = by_id.json
     assert shown["spec"]["plan"] == "team"
-    assert shown["placement"]["database"] == f"{tenant_id}-1".replace("-", "_")
+    assert shown["placement"]["database"] == shown["placement"]["id"].replace("-", "_")
     assert shown["needs_attention"] is None
     assert [operation["state"] for operation in shown["operations"]] == ["waiting"]
     assert shown["timings"]["paid_to_ready_seconds"] is None

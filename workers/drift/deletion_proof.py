@@ -35,9 +35,8 @@ def find_what_is_left(ctx: Context, purged: PurgeRow) -> tuple[list[Evidence], l
     content = purged.content
     found = [*_hosts(ctx, content)]
     if content["placement"] is not None:
-        number = int(content["placement"].rpartition("-")[2])
         with ctx.registry.connection() as conn:
-            placed = placement.get(conn, purged.tenant_id, number)
+            placed = placement.get(conn, content["placement"])
         found += [*_database(ctx, placed, content), *_secrets(ctx, placed), *_role(ctx, placed, content)]
         found += [*_states(ctx, placed, content), *_tags(ctx, placed, content)]
     return found, [f"{line.system}: {line.asked}" for line in found if line.left]
@@ -95,7 +94,7 @@ def _states(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterato
 
 
 def _tags(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:
-    owners = [("placement", placed.key)]
+    owners = [("placement", placed.id)]
     if content["cluster_goes"]:
         owners.append(("cluster", placed.cluster_id))
     left = [

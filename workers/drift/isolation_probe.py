@@ -114,16 +114,16 @@ def _probe_secrets(
         return
     asked = [own, *drawn.sample(others, min(SECRETS, len(others)))]
     try:
-        readable = ctx.providers.identities.readable(role, placed.key, asked)
+        readable = ctx.providers.identities.readable(role, placed.id, asked)
         untagged = ctx.providers.identities.readable(role, None, asked)
     except ControlPlaneError as error:
-        found.untried.append(f"{role} as {placed.key}: {error}")
+        found.untried.append(f"{role} as {placed.id}: {error}")
         return
     if own.arn not in readable:
-        found.untried.append(f"{role} as {placed.key}: IAM says that it may not even read its own secret")
+        found.untried.append(f"{role} as {placed.id}: IAM says that it may not even read its own secret")
         return
     found.tried += 2 * len(asked) - 1
-    opened = [f"{secret_name(arn)} as {placed.key}" for arn in readable if arn != own.arn]
+    opened = [f"{secret_name(arn)} as {placed.id}" for arn in readable if arn != own.arn]
     opened += [f"{secret_name(arn)} without a tag" for arn in untagged]
     if opened:
         found.open.setdefault(role, []).extend(opened)

@@ -172,7 +172,7 @@ def tombstone(record: TenantRecord, host: str) -> dict[str, Any]:
 def _proof(placement: Placement | None, secret_version: str | None, release: str | None) -> str | None:
     if placement is None or secret_version is None:
         return None
-    return hashlib.sha256(f"{placement.key}\n{secret_version}\n{release}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{placement.id}\n{secret_version}\n{release}".encode()).hexdigest()[:32]
 
 
 def _address(record: TenantRecord) -> DatabaseAddress | None:
@@ -208,7 +208,7 @@ def _route(
         pool_size=1 if plan is None else plan.pool_size,
         dedicated=plan is not None and plan.isolation.value == "dedicated",
         release=release if serving else None,
-        placement=None if placed is None else placed.key,
+        placement=None if placed is None else placed.id,
         database=_address(record) if serving else None,
         profile={}
         if moved_to is not None

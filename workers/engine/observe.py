@@ -103,7 +103,7 @@ def to_ask(ctx: Context, record: TenantRecord) -> Asked:
     filled = record.secondary if found is not None and found.phase.before_cut else None
     return Asked(
         hosts=frozenset({*around.routed, home, *(found.host for found in around.hostnames)}),
-        placement=None if record.placement is None else record.placement.key,
+        placement=None if record.placement is None else record.placement.id,
         at=None if record.cluster is None or not record.cluster.ready else endpoint_of(record.cluster),
         purging=record.purging,
         ends=record.ends() if followed else None,

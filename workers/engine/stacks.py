@@ -88,7 +88,7 @@ def tenant_variables(platform: Platform, placement: Placement, home: ClusterRow)
     """`home`: the placement's cluster."""
     variables = {
         "tenant_id": placement.tenant_id,
-        "placement_key": placement.key,
+        "placement_key": placement.id,
         "cluster_id": placement.cluster_id,
         "app_secret_name": placement.app_secret,
         "migrator_secret_name": placement.migrator_secret,

@@ -14,7 +14,7 @@ from controlplane.domain.planner.transfer import steps_of_move, steps_of_restore
 from controlplane.domain.steps import Step, StepName
 from controlplane.domain.transfer import RestoreRequest
 from controlplane.services import transfers
-from controlplane.store import cluster, placement, preview, stack
+from controlplane.store import cluster, preview, stack
 from controlplane.store.preview import Requested
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
@@ -107,8 +107,8 @@ def _what_if_moved(ctx: Context, tenant_id: str, to: str) -> list[dict[str, Any]
     if record.plan is None or record.placement is None:
         raise Retryable(f"{tenant_id} has no plan or no placement")
     require_followable(ctx, record)
-    number, place = _place(ctx, record.placement, record.plan, to, elsewhere=True)
-    moving = steps_of_move(number, f"to {place}", f"its home is {record.placement.cluster_id}")
+    place = _place(ctx, record.placement, record.plan, to, elsewhere=True)
+    moving = steps_of_move(f"to {place}", f"its home is {record.placement.cluster_id}")
     return [_rendered(step) for step in (*steps, *moving)]
 
 
@@ -121,16 +121,15 @@ def _what_if_restored(ctx: Context, tenant_id: str, requested: RestoreRequest) -
     kind = record.cluster.spec.isolation
     with ctx.registry.connection() as conn:
         then = cluster.get(conn, home.cluster_id)
-    number, place = _place(ctx, record.placement, record.plan, kind.value, elsewhere=False)
+    place = _place(ctx, record.placement, record.plan, kind.value, elsewhere=False)
     source = f"{origin.cluster_id} {requested}" + (", with everybody's rows on it" if then.slots > 1 else "")
-    restoring = steps_of_restore(number, source, f"to {place}", record.placement.key)
+    restoring = steps_of_restore(source, f"to {place}", record.placement.id)
     return [_rendered(step) for step in (*steps, *restoring)]
 
 
-def _place(ctx: Context, home: Placement, plan: Plan, requested: str, *, elsewhere: bool) -> tuple[int, str]:
-    """The number of the placement that it would get, and where that would be, in words."""
+def _place(ctx: Context, home: Placement, plan: Plan, requested: str, *, elsewhere: bool) -> str:
+    """Where its new placement would be, in words."""
     with ctx.registry.connection() as conn, conn.transaction():
-        number = placement.next_number(conn, home.tenant_id)
         where = transfers.find_place(conn, ctx.catalogue, plan, requested, home, elsewhere=elsewhere)
     made = f"a new {where.spec.isolation.value} cluster, which has to be made first"
-    return number, where.cluster_id or made
+    return where.cluster_id or made

@@ -48,7 +48,7 @@ def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
 
 
 def _rehearse(ctx: Context, candidate: CandidateRow, wanted: Release) -> dict[str, Any]:
-    placed = Placement(candidate.tenant_id, candidate.number, candidate.cluster_id)
+    placed = Placement(candidate.placement, candidate.tenant_id, candidate.cluster_id)
     spec = Spec()
     result: dict[str, Any] = {
         "tenant": candidate.tenant_id,

@@ -163,7 +163,7 @@ class _Executor:
 def _migrate(ctx: Context, hold: Hold, member: Member, wanted: Release, spec: Spec) -> Outcome:
     """Bring its database to the release. What time may repair is given up after as many attempts as the
     rollout allows."""
-    placed = Placement(member.tenant_id, member.number, member.cluster_id)
+    placed = Placement(member.placement, member.tenant_id, member.cluster_id)
     began, failed = time.monotonic(), None
     try:
         credential = ctx.providers.secrets.read(placed.migrator_secret)

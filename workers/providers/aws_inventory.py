@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from controlplane.domain.placement import PLACEMENT_ID
 from controlplane.workers.providers import aws
 from controlplane.workers.providers.ports import StateObject, Tagged
 from controlplane.workers.providers.terraform.inventory.account import MANAGED_BY, pairs
 
-SECRETS = "tenants/"
+SECRETS = "placements/"
 _ROLE = re.compile(r"^c-[a-z2-7]{12}$")
 _STATE = re.compile(
     r"^(?P<stack>cluster|tenant)s/(?P<workspace>[^/]+)/terraform\.tfstate(?P<lock>\.tflock)?$"
@@ -63,7 +64,7 @@ class AwsInventory:
 
     def roles(self) -> Iterator[str]:
         for found in self._all("iam", "list_roles", "Roles"):
-            if _ROLE.match(found["RoleName"]):
+            if PLACEMENT_ID.match(found["RoleName"]):
                 yield found["RoleName"]
 
     def _all(self, service: str, operation: str, field: str, **arguments: Any) -> Iterator[dict[str, Any]]:

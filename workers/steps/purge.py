@@ -18,6 +18,7 @@ from controlplane.domain.catalogue import Isolation
 from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notification import NotificationKind
+from controlplane.domain.placement import PlacementState
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import billing, clusters, purges
@@ -90,7 +91,7 @@ def keep_copy(work: TenantWork) -> None:
     placed, approved = work.placement, _purge(work)
     _ask_billing(work, approved)
     kind = CopyKind(work.step.target)
-    name = f"purges/{placed.key}-p{approved.id}.dump"
+    name = f"purges/{placed.id}-p{approved.id}.dump"
     if kind is CopyKind.SNAPSHOT:
         name = f"{placed.cluster_id}-purge-{approved.id}"
     with work.recording() as conn:
@@ -171,13 +172,13 @@ def release_placement(work: TenantWork) -> None:
     placed, approved = work.placement, _purge(work)
     _no_way_back(work)
     with work.recording() as conn:
-        placement.mark_gone(conn, placed)
+        placement.turn(conn, placed.id, PlacementState.PURGED)
         audit.append(
             conn,
             actor=str(approved.approved_by),
             action="purge.release",
             resource=placed.tenant_id,
-            detail={"purge": approved.id, "placement": placed.key, "cluster": placed.cluster_id},
+            detail={"purge": approved.id, "placement": placed.id, "cluster": placed.cluster_id},
         )
         if approved.cluster_goes:
             _close_cluster(conn, placed.cluster_id, approved)

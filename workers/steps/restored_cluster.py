@@ -166,4 +166,4 @@ def _restored(work: TenantWork) -> tuple[ClusterEndpoint, Placement]:
     if at is None or found.lived_on is None:
         raise Pending("the restored cluster has no endpoint yet", after=work.ctx.platform.cluster_poll)
     with work.ctx.registry.connection() as conn:
-        return at, placement.get(conn, found.tenant_id, found.lived_on)
+        return at, placement.get(conn, found.lived_on)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
+from controlplane.domain.placement import PlacementState
 from controlplane.domain.steps import StepName
 from controlplane.domain.transfer import KEEP_SOURCE_DAYS, TransferKind, TransferPhase
 from controlplane.services import clusters, transfers
@@ -189,7 +190,7 @@ def cut_over(work: TenantWork) -> None:
                 raise Retryable(f"{row.id} has changed meanwhile")
             transfer.cut(conn, found, keep_days=KEEP_SOURCE_DAYS)
             tenant.set_access_proof(conn, row.id, found.access_proof)
-            transfers.note(conn, found, "cut", actor=work.job.actor, placement=target.placement.key)
+            transfers.note(conn, found, "cut", actor=work.job.actor, placement=target.placement.id)
         cut = True
         for payload in secondary.routes.values():
             publish_route(work, payload)
@@ -332,7 +333,7 @@ def remove_placement(work: TenantWork) -> None:
         _remove(work, secondary)
     with work.recording() as conn:
         if secondary is not None and secondary.placement is not None:
-            placement.mark_gone(conn, secondary.placement)
+            placement.turn(conn, secondary.placement.id, PlacementState.PURGED)
             _let_go(conn, work, secondary.placement.cluster_id)
         transfer.finish(conn, found.id)
         transfers.note(conn, found, "finished", actor=work.job.actor, phase=found.phase.value)
@@ -340,11 +341,7 @@ def remove_placement(work: TenantWork) -> None:
 
 def _remove(work: TenantWork, secondary: TenantRecord) -> None:
     placed, home = secondary.placement, secondary.cluster
-    if (
-        placed is None
-        or home is None
-        or (work.record.placement is not None and placed.number == work.record.placement.number)
-    ):
+    if placed is None or home is None or placed == work.record.placement:
         raise NeedsHuman(f"{work.record.row.id}: this is the placement in use", runbook="internal-error")
     at = endpoint_of(home)
     if at is not None:

@@ -58,14 +58,14 @@ class LastTransfer:
 
 @dataclass(frozen=True, slots=True)
 class TransferGoal:
-    """`number`: of the placement that is not current, the target until the cut and the source from then on;
-    of a clone the one that it is to live on; None while it has none. `overdue`: the source need not be kept
+    """`other`: the placement that is not current, the target until the cut and the source from then on; of a
+    clone the one that it is to live on; None while it has none. `overdue`: the source need not be kept
     any longer, and holds nothing that the target lacks. `pointless`: the plan that it was made for is no
     longer the tenant's. `differing`: the tables that were not the same after the cut. `unproven`:
     the source has had its time, and nobody has compared it with the target."""
 
     phase: TransferPhase
-    number: int | None
+    other: str | None
     overdue: bool = False
     pointless: bool = False
     kind: TransferKind = TransferKind.MOVE

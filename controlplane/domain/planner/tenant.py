@@ -33,7 +33,7 @@ def plan_tenant(goal: TenantGoal, status: TenantStatus) -> list[Step]:
         if under_way is not None and under_way.phase is TransferPhase.CUT:
             return transfer
         cloning = under_way is not None and under_way.kind is TransferKind.CLONE
-        if under_way is not None and cloning and under_way.number is None:
+        if under_way is not None and cloning and under_way.other is None:
             return transfer
         return [
             *_announce(goal, status),
@@ -67,8 +67,8 @@ def _making(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     """What the placement lacks that the tenant goes to."""
     if goal.transfer is None or goal.secondary is None or status.secondary is None:
         return []
-    number = goal.transfer.number
-    return [replace(step, placement=number) for step in _make(goal.secondary, status.secondary)]
+    there = goal.transfer.other
+    return [replace(step, placement=there) for step in _make(goal.secondary, status.secondary)]
 
 
 def _announce(goal: TenantGoal, status: TenantStatus) -> list[Step]:

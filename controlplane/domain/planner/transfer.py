@@ -58,7 +58,7 @@ def plan_transfer(goal: TenantGoal, status: TenantStatus, making: Sequence[Step]
     if transfer.pointless:
         return [Step(StepName.ABORT_TRANSFER, "its plan asks for another kind of cluster by now")]
     if transfer.phase is TransferPhase.CUT:
-        return [Step(StepName.CUT_OVER, "writing is paused", placement=transfer.number)]
+        return [Step(StepName.CUT_OVER, "writing is paused", placement=transfer.other)]
     if transfer.phase.before_cut:
         return _FILL[transfer.kind](transfer, found, making)
     return _end(transfer, found)
@@ -68,19 +68,19 @@ def _end(transfer: TransferGoal, status: TransferStatus) -> list[Step]:
     steps = []
     if status.streaming:
         why = "the source must not keep its log any longer"
-        steps.append(Step(StepName.END_COPY, why, placement=transfer.number))
+        steps.append(Step(StepName.END_COPY, why, placement=transfer.other))
     if transfer.phase is TransferPhase.REVERSIBLE:
         why = "the source need not be kept any longer"
         return [*steps, Step(StepName.CONFIRM_TRANSFER, why)] if transfer.overdue else steps
     if not status.gone:
         steps.append(Step(StepName.AWAIT_RESTORED_END, "the restored cluster is being destroyed"))
     why = f"the {transfer.kind.value} was {transfer.phase.value}"
-    return [*steps, Step(StepName.REMOVE_PLACEMENT, why, placement=transfer.number)]
+    return [*steps, Step(StepName.REMOVE_PLACEMENT, why, placement=transfer.other)]
 
 
 def _fill_move(transfer: TransferGoal, status: TransferStatus, making: Sequence[Step]) -> list[Step]:
     """A source that has lost its log, or a target that has lost its rows, is copied anew."""
-    there = transfer.number
+    there = transfer.other
     if there is None:
         return [Step(StepName.PLACE_TRANSFER, "it has no place to move to yet")]
     steps = [*making]
@@ -94,7 +94,7 @@ def _fill_move(transfer: TransferGoal, status: TransferStatus, making: Sequence[
 def _fill_restore(transfer: TransferGoal, status: TransferStatus, making: Sequence[Step]) -> list[Step]:
     """The target is proven when it has the release that the tenant is served under, and not before it has its
     rows."""
-    there = transfer.number
+    there = transfer.other
     if not status.made:
         return [Step(StepName.RESTORE_CLUSTER, "there is no cluster with its rows of that time yet")]
     if there is None:
@@ -113,7 +113,7 @@ def _fill_restore(transfer: TransferGoal, status: TransferStatus, making: Sequen
 
 def _fill_clone(transfer: TransferGoal, _status: TransferStatus, _making: Sequence[Step]) -> list[Step]:
     """Its target is the placement that the tenant lives on, and is made with that."""
-    if transfer.number is None:
+    if transfer.other is None:
         return [Step(StepName.PLACE_TRANSFER, "it has no place to live yet")]
     return [Step(StepName.COPY_ROWS, "it has no rows of its source yet")]
 
@@ -128,29 +128,33 @@ _FILL: dict[TransferKind, _Fill] = {
 _MAKING = (StepName.APPLY_TENANT_STACK, StepName.CREATE_DATABASE, StepName.MIGRATE_SCHEMA)
 
 
-def steps_of_move(number: int, place: str, home: str) -> list[Step]:
+NEW = "new"
+"""In a preview: a placement that has no id yet."""
+
+
+def steps_of_move(place: str, home: str) -> list[Step]:
     """All of a move that has not begun, for whoever asks what it would do."""
     made = (*_MAKING, StepName.VERIFY_ACCESS)
     return [
         Step(StepName.PLACE_TRANSFER, place),
-        *(Step(name, "the target is made like any placement", placement=number) for name in made),
-        Step(StepName.BEGIN_COPY, home, placement=number),
-        Step(StepName.COPY_ROWS, "in one transaction, while the source is used", placement=number),
-        Step(StepName.CUT_OVER, "the only moment without writes", placement=number),
-        Step(StepName.END_COPY, "the source is kept until somebody confirms", placement=number),
+        *(Step(name, "the target is made like any placement", placement=NEW) for name in made),
+        Step(StepName.BEGIN_COPY, home, placement=NEW),
+        Step(StepName.COPY_ROWS, "in one transaction, while the source is used", placement=NEW),
+        Step(StepName.CUT_OVER, "the only moment without writes", placement=NEW),
+        Step(StepName.END_COPY, "the source is kept until somebody confirms", placement=NEW),
     ]
 
 
-def steps_of_restore(number: int, origin: str, place: str, home: str) -> list[Step]:
+def steps_of_restore(origin: str, place: str, home: str) -> list[Step]:
     """All of a restore that has not begun, for whoever asks what it would do."""
     why = "the target is made, to the release of that time"
     return [
         Step(StepName.RESTORE_CLUSTER, origin),
         Step(StepName.PLACE_TRANSFER, place),
-        Step(StepName.OPEN_RESTORED, "everybody's logins on it are closed", placement=number),
-        *(Step(name, why, placement=number) for name in _MAKING),
-        Step(StepName.COPY_ROWS, "in one transaction, compared; then the cluster goes", placement=number),
-        Step(StepName.MIGRATE_SCHEMA, "to the release of today, where that is another", placement=number),
-        Step(StepName.VERIFY_ACCESS, "its own login reads its own database", placement=number),
-        Step(StepName.CUT_OVER, f"what {home} holds then is kept, closed", placement=number),
+        Step(StepName.OPEN_RESTORED, "everybody's logins on it are closed", placement=NEW),
+        *(Step(name, why, placement=NEW) for name in _MAKING),
+        Step(StepName.COPY_ROWS, "in one transaction, compared; then the cluster goes", placement=NEW),
+        Step(StepName.MIGRATE_SCHEMA, "to the release of today, where that is another", placement=NEW),
+        Step(StepName.VERIFY_ACCESS, "its own login reads its own database", placement=NEW),
+        Step(StepName.CUT_OVER, f"what {home} holds then is kept, closed", placement=NEW),
     ]

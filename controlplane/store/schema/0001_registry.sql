@@ -153,13 +153,13 @@ CREATE INDEX cluster_attention ON cluster (id) WHERE needs_attention IS NOT NULL
 -- A tenant lives on its `current` placement. In a transfer it has a second one: the `target` that it goes to, or
 -- the `source` that it has left and that is kept until somebody confirms. These three hold a slot.
 CREATE TABLE placement (
+    id         text PRIMARY KEY CHECK (id ~ '^p-[a-z2-7]{12}$'),
     tenant_id  text NOT NULL REFERENCES tenant,
-    number     integer NOT NULL CHECK (number >= 1),
     cluster_id text NOT NULL REFERENCES cluster,
     state      text NOT NULL CHECK (state IN ('current', 'target', 'source', 'purged')),
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (tenant_id, number)
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX placement_tenant ON placement (tenant_id);
 CREATE UNIQUE INDEX placement_current ON placement (tenant_id) WHERE state = 'current';
 CREATE UNIQUE INDEX placement_target ON placement (tenant_id) WHERE state = 'target';
 CREATE UNIQUE INDEX placement_source ON placement (tenant_id) WHERE state = 'source';
@@ -185,8 +185,7 @@ CREATE TRIGGER placement_frees_its_slot AFTER UPDATE OF state ON placement
 -- new one. `retire_at`: when the login that was in use before loses its password; until then both get in, and
 -- connections move over.
 CREATE TABLE credential (
-    tenant_id     text NOT NULL,
-    number        integer NOT NULL,
+    placement_id  text NOT NULL REFERENCES placement,
     login         text NOT NULL CHECK (login IN ('app', 'migrator')),
     username      text NOT NULL,
     password_from text,
@@ -194,8 +193,7 @@ CREATE TABLE credential (
     requested     integer NOT NULL DEFAULT 1,
     rotated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     retire_at     timestamptz,
-    PRIMARY KEY (tenant_id, number, login),
-    FOREIGN KEY (tenant_id, number) REFERENCES placement
+    PRIMARY KEY (placement_id, login)
 );
 
 -- What the last look at the warm pool, or the last comparison with the billing source, found.
@@ -457,7 +455,7 @@ CREATE INDEX notification_ended ON notification (finished_at) WHERE state <> 'wa
 -- `destination`: "dedicated", "shared" or a cluster's id; NULL where the plan says it. `by_hand`: a person asked;
 -- else a change of plan did. `declined`: a person aborted it. `compared`: each table with its rows and whether they
 -- were the same. `cut_at`: since then the target is the one in use. Of a restore: `at` or `snapshot`, what was asked
--- for; `lived_on`, the number of the placement that the tenant lived on then; `restored_cluster`, which is made
+-- for; `lived_on`, the placement that the tenant lived on then; `restored_cluster`, which is made
 -- with those rows for it alone and goes once they are copied; `release`, what the tenant's database on it has.
 CREATE TABLE transfer (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -467,11 +465,11 @@ CREATE TABLE transfer (
     plan             text NOT NULL,
     by_hand          boolean NOT NULL,
     declined         boolean NOT NULL DEFAULT false,
-    source           integer,
-    target           integer,
+    source           text REFERENCES placement,
+    target           text REFERENCES placement,
     at               timestamptz,
     snapshot         text,
-    lived_on         integer,
+    lived_on         text REFERENCES placement,
     restored_cluster text UNIQUE REFERENCES cluster,
     release          text,
     phase            text NOT NULL DEFAULT 'preparing'
@@ -492,8 +490,6 @@ CREATE TABLE transfer (
     cleared_at       timestamptz,
     keep_until       timestamptz,
     finished_at      timestamptz,
-    FOREIGN KEY (tenant_id, source) REFERENCES placement,
-    FOREIGN KEY (tenant_id, target) REFERENCES placement,
     CHECK ((source IS NULL) = (kind = 'clone')),
     CHECK ((destination IS NULL) = (kind = 'clone')),
     CHECK (num_nonnulls(at, snapshot) = CASE kind WHEN 'restore' THEN 1 ELSE 0 END),

@@ -93,7 +93,7 @@ def _full(detail: TenantDetail, serves: dict[str, str], zone: str) -> dict[str, 
         "deciding": detail.deciding,
         "placement": None
         if placed is None
-        else {"number": placed.number, "cluster": placed.cluster_id, "database": placed.database},
+        else {"id": placed.id, "cluster": placed.cluster_id, "database": placed.database},
         "credential": None if detail.login is None else _credential(detail.login),
         "transfer": transfers.rendered(detail.transfer),
         "hostnames": [

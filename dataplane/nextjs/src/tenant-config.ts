@@ -206,12 +206,12 @@ function roleOf(raw: Record<string, unknown>): string {
 
 const SECRET = /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:([!-~]{1,512})$/;
 
-/** The name of a secret carries the key of its placement: `tenants/t-x/1/app` that of `t-x-1`. */
+/** A part of a secret's name is the id of its placement: `placements/p-x/app`. */
 function secretOf(raw: Record<string, unknown>, placement: string): string {
   const secret = stringIn(raw, "secret", "database.");
   const name = SECRET.exec(secret)?.[1];
   if (name === undefined) throw new TenantConfigError("database.secret: expected the ARN of a secret");
-  if (!`-${name}-`.replaceAll("/", "-").includes(`-${placement}-`)) {
+  if (!name.split("/").includes(placement)) {
     throw new TenantConfigError(`database.secret: expected one of placement ${placement}`);
   }
   return secret;

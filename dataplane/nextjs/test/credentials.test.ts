@@ -6,8 +6,8 @@ import { Credentials, secretsManagerReader, type Aws } from "../src/credentials.
 import { isDataPlaneError } from "../src/errors.js";
 
 const ARN = "arn:aws:secretsmanager:eu-central-1:1:secret:a";
-const A = { placement: "t-a-1", role: "arn:role", secret: ARN };
-const OTHER = { ...A, placement: "t-b-1", secret: "arn:other" };
+const A = { placement: "p-a", role: "arn:role", secret: ARN };
+const OTHER = { ...A, placement: "p-b", secret: "arn:other" };
 
 function setting() {
   const vault = { text: JSON.stringify({ username: "a", password: "secret-one" }), reads: 0, down: false };
@@ -106,28 +106,28 @@ const of = (placement: string, secret = `secret:${placement}:`) => ({ placement,
 
 test("a secret is read as a session of its role with its placement's tag", async () => {
   const { aws, read } = cloud();
-  assert.equal(await read(of("t-a-1")), "secret:t-a-1:");
-  assert.deepEqual(aws.assumed, ["arn:role t-a-1"]);
-  await assert.rejects(read(of("t-a-1", "secret:t-b-1:")), { name: "AccessDeniedException" });
+  assert.equal(await read(of("p-a")), "secret:p-a:");
+  assert.deepEqual(aws.assumed, ["arn:role p-a"]);
+  await assert.rejects(read(of("p-a", "secret:p-b:")), { name: "AccessDeniedException" });
 });
 
 test("a session is used again until shortly before its end, or until AWS ends it", async () => {
   const { aws, clock, read } = cloud();
-  await read(of("t-a-1"));
+  await read(of("p-a"));
   clock.now += 839_000;
-  await read(of("t-a-1"));
+  await read(of("p-a"));
   assert.equal(aws.assumed.length, 1);
   clock.now += 1_000;
-  await read(of("t-a-1"));
+  await read(of("p-a"));
   assert.equal(aws.assumed.length, 2);
-  aws.ended.add("t-a-1 2");
-  await read(of("t-a-1"));
+  aws.ended.add("p-a 2");
+  await read(of("p-a"));
   assert.equal(aws.assumed.length, 3);
 });
 
 test("where AWS throttles nobody asks for a while that grows", async () => {
   const { aws, clock, read } = cloud();
-  await read(of("t-a-1"));
+  await read(of("p-a"));
   aws.throttles = true;
   const throttled = (seconds: number) => (error: unknown) => (error as { retryAfter?: number }).retryAfter === seconds;
   for (const seconds of [1, 2, 4, 8, 16, 30, 30]) {
@@ -138,9 +138,9 @@ test("where AWS throttles nobody asks for a while that grows", async () => {
     clock.now += seconds * 1000;
   }
   const credentials = new Credentials(read);
-  await assert.rejects(credentials.login(of("t-d-1")), (error) => unavailable(error) && throttled(30)(error));
+  await assert.rejects(credentials.login(of("p-d")), (error) => unavailable(error) && throttled(30)(error));
   clock.now += 30_000;
   aws.throttles = false;
-  await read(of("t-b-1"));
-  await read(of("t-c-1"));
+  await read(of("p-b"));
+  await read(of("p-c"));
 });

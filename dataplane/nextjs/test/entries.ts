@@ -4,7 +4,7 @@ import { createHmac } from "node:crypto";
 
 import type { ConfigKeys } from "../src/tenant-config.js";
 
-export const SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/t-aaaaaaaaaaaa/1/app-AbCdEf";
+export const SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:placements/p-aaaaaaaaaaaa/app-AbCdEf";
 export const ROLE = "arn:aws:iam::123456789012:role/c-aaaaaaaaaaaa";
 
 const KEY = Buffer.alloc(32, 7);
@@ -22,8 +22,8 @@ export function payloadOf(host: string, changes: Record<string, unknown> = {}): 
     pool_size: 2,
     dedicated: false,
     release: "0001",
-    placement: "t-aaaaaaaaaaaa-1",
-    database: { host: "db.example", port: 5432, name: "t_aaaaaaaaaaaa_1", secret: SECRET, role: ROLE },
+    placement: "p-aaaaaaaaaaaa",
+    database: { host: "db.example", port: 5432, name: "p_aaaaaaaaaaaa", secret: SECRET, role: ROLE },
     profile: {},
     issued_at: 1_800_000_000,
     not_after: 253_402_300_799,

@@ -182,7 +182,7 @@ locals {
         Sid      = "ReadOwnSecret"
         Effect   = "Allow"
         Action   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
-        Resource = "arn:${local.partition}:secretsmanager:*:*:secret:tenants/*/app-??????"
+        Resource = "arn:${local.partition}:secretsmanager:*:*:secret:placements/*/app-??????"
         Condition = {
           StringEquals = {
             "secretsmanager:ResourceTag/cluster"   = var.cluster_id

@@ -13,8 +13,8 @@ variable "placement_key" {
   type        = string
 
   validation {
-    condition     = can(regex("^t-[a-z2-7]{12}-[1-9][0-9]{0,5}$", var.placement_key)) && startswith(var.placement_key, "${var.tenant_id}-")
-    error_message = "placement_key: expected the tenant_id, a hyphen and a number from 1."
+    condition     = can(regex("^p-[a-z2-7]{12}$", var.placement_key))
+    error_message = "placement_key: expected p- and 12 characters of a-z and 2-7."
   }
 }
 

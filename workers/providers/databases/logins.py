@@ -17,7 +17,7 @@ import psycopg
 from controlplane.domain.errors import Invalid
 
 PASSWORD_BYTES = 32
-TENANT_LOGIN = re.compile(r"t_[a-z2-7]{12}_[0-9]+_(migrator|app_a|app_b)")
+TENANT_LOGIN = re.compile(r"p_[a-z2-7]{12}_(migrator|app_a|app_b)")
 MOST_CONNECTIONS = 10_000
 LEFT_OPEN_SECONDS = 30.0
 
@@ -55,7 +55,7 @@ def end_left_open(master: psycopg.Connection, *, seconds: float = LEFT_OPEN_SECO
     return len(
         master.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE usename ~ '^t_[a-z2-7]{12}_[0-9]+_app_[ab]$' AND backend_xid IS NOT NULL"
+            " WHERE usename ~ '^p_[a-z2-7]{12}_app_[ab]$' AND backend_xid IS NOT NULL"
             " AND state LIKE 'idle in transaction%%'"
             " AND state_change <= clock_timestamp() - make_interval(secs => %s)",
             (seconds,),

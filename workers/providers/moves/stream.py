@@ -34,7 +34,7 @@ NOTE = "controlplane-move"
 
 def name_of(source: Placement, target: Placement) -> str:
     """Of the slot and of the publication."""
-    return f"move_{source.database}_{target.number}"
+    return f"move_{source.database}_{target.database}"
 
 
 def exists(conn: psycopg.Connection, name: str) -> bool:

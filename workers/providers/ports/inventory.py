@@ -37,7 +37,7 @@ class Inventory(Protocol):
     def states(self) -> Iterator[StateObject]: ...
 
     def secrets(self) -> Iterator[tuple[str, bool]]:
-        """(name, waits for its deletion) of every secret under `tenants/`."""
+        """(name, waits for its deletion) of every secret under `placements/`."""
         ...
 
     def roles(self) -> Iterator[str]:

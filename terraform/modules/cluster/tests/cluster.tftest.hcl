@@ -271,7 +271,7 @@ run "the_role_opens_what_bears_its_sessions_tag_and_no_more" {
         Sid      = "ReadOwnSecret"
         Effect   = "Allow"
         Action   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
-        Resource = "arn:aws:secretsmanager:*:*:secret:tenants/*/app-??????"
+        Resource = "arn:aws:secretsmanager:*:*:secret:placements/*/app-??????"
         Condition = {
           StringEquals = {
             "secretsmanager:ResourceTag/cluster"   = "c-abcdefghijkl"

@@ -3,17 +3,17 @@
 mock_provider "aws" {
   mock_resource "aws_secretsmanager_secret" {
     defaults = {
-      arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/mock-abcdef"
+      arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:placements/mock-abcdef"
     }
   }
 }
 
 variables {
   tenant_id            = "t-abcdefghijkl"
-  placement_key        = "t-abcdefghijkl-1"
+  placement_key        = "p-abcdefghijkl"
   cluster_id           = "c-abcdefghijkl"
-  app_secret_name      = "tenants/t-abcdefghijkl/1/app"
-  migrator_secret_name = "tenants/t-abcdefghijkl/1/migrator"
+  app_secret_name      = "placements/p-abcdefghijkl/app"
+  migrator_secret_name = "placements/p-abcdefghijkl/migrator"
   recovery_window_days = 30
   operation_id         = "42"
   environment          = "test"
@@ -22,7 +22,7 @@ variables {
 run "secrets_say_whose_session_may_open_them" {
   assert {
     condition = alltrue([for tags in [aws_secretsmanager_secret.app.tags, aws_secretsmanager_secret.migrator.tags] :
-      tags.placement == "t-abcdefghijkl-1" && tags.cluster == "c-abcdefghijkl" && tags.tenant == "t-abcdefghijkl"
+      tags.placement == "p-abcdefghijkl" && tags.cluster == "c-abcdefghijkl" && tags.tenant == "t-abcdefghijkl"
     ])
     error_message = "The tags must name placement, cluster and tenant."
   }
@@ -45,7 +45,7 @@ run "refuses_bad_input" {
   variables {
     placement_key        = "t-zzzzzzzzzzzz-1"
     cluster_id           = "cluster"
-    app_secret_name      = "tenants/a b"
+    app_secret_name      = "placements/a b"
     recovery_window_days = 6
     operation_id         = "a b"
     environment          = ""
@@ -65,7 +65,7 @@ run "keeps_the_two_logins_apart" {
   command = plan
 
   variables {
-    migrator_secret_name = "tenants/t-abcdefghijkl/1/app"
+    migrator_secret_name = "placements/p-abcdefghijkl/app"
   }
 
   expect_failures = [var.migrator_secret_name]
