@@ -32,7 +32,7 @@ from controlplane.workers.providers.ports import (
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 MADE = "aws-made"
-_APP = re.compile(r":secret:tenants/.*/app-.{6}$")
+_APP = re.compile(r":secret:placements/.*/app-.{6}$")
 
 
 class FakeAccount:

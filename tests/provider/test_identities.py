@@ -18,7 +18,7 @@ from controlplane.workers.providers.aws_identities import AwsIdentities
 from controlplane.workers.providers.ports import Identities, Tagged
 from tests.harness.terraform import new_id
 
-ARN = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:tenants"
+ARN = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:placements"
 CLUSTER = new_id("c-")
 OWN = {"secretsmanager:ResourceTag/placement": "${aws:PrincipalTag/placement}"}
 

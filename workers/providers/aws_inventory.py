@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from controlplane.domain.placement import PLACEMENT_ID
 from controlplane.workers.providers import aws
 from controlplane.workers.providers.ports import StateObject, Tagged
 from controlplane.workers.providers.terraform.inventory.account import MANAGED_BY, pairs
@@ -64,7 +63,7 @@ class AwsInventory:
 
     def roles(self) -> Iterator[str]:
         for found in self._all("iam", "list_roles", "Roles"):
-            if PLACEMENT_ID.match(found["RoleName"]):
+            if _ROLE.match(found["RoleName"]):
                 yield found["RoleName"]
 
     def _all(self, service: str, operation: str, field: str, **arguments: Any) -> Iterator[dict[str, Any]]:

@@ -41,5 +41,5 @@ class Inventory(Protocol):
         ...
 
     def roles(self) -> Iterator[str]:
-        """Names of all roles that are called like a tenant's."""
+        """Names of all roles that are called like a cluster's."""
         ...
