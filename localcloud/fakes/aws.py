@@ -283,7 +283,7 @@ class FakeInventory:
                 yield Tagged(f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:{name}", {"cluster": name})
             for name in self._account.names("secret"):
                 secret = self._account.get("secret", name) or {}
-                tags = {str(key): secret[key] for key in ("tenant", "placement", "cluster") if key in secret}
+                tags = {str(key): secret[key] for key in ("placement", "cluster") if key in secret}
                 if tags:
                     yield Tagged(secret_arn(name), tags)
 

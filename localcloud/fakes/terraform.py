@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
+from controlplane.domain.placement import PLACEMENT_ID
 from controlplane.localcloud.fakes import aws, past
 from controlplane.localcloud.fakes.aws import FakeAccount
 from controlplane.localcloud.fakes.world import World
@@ -33,7 +34,7 @@ from controlplane.workers.providers.ports import (
 )
 from controlplane.workers.providers.real import TERRAFORM
 from controlplane.workers.providers.terraform import archive, guard, locks
-from controlplane.workers.providers.terraform.inventory import ClusterInventory, TenantInventory
+from controlplane.workers.providers.terraform.inventory import ClusterInventory, PlacementsInventory
 from controlplane.workers.providers.terraform.state import Lock
 
 STATE = "terraform-state"
@@ -41,6 +42,8 @@ LOCK = "terraform-lock"
 ARCHIVE = "terraform-archive"
 FAILING = "terraform-failing"
 OWNER = locks.lock_owner()
+MOST_PLACEMENTS = 100
+"""In a state, as the module says."""
 
 OnEvent = Callable[[ResourceEvent], None]
 Stopped = Callable[[], bool]
@@ -61,7 +64,8 @@ class FakeTerraform:
         self, world: World, *, latency: float = 0.0, module: Mapping[str, Any] | None = None
     ) -> None:
         """`latency`: seconds that each resource takes. `module`: what the stacks that this worker carries say
-        beside the variables, by address: further settings, or None for what they do not have."""
+        beside the variables, by address or block (an address without its key): further settings, or None for
+        what they do not have."""
         self.world = world
         self._module = dict(module or {})
         self.release = _digest(self._module)
@@ -131,8 +135,12 @@ class FakeTerraform:
                 if stopped():
                     raise LeaseLost
                 self._bring(run, thing, state, on_event)
-            for address in [a for a in state["things"] if a not in {t.address for t in things}]:
-                self._account.delete(*state["things"].pop(address))
+            for thing in self._gone(run, things):
+                if stopped():
+                    raise LeaseLost
+                self._remove(thing, state, on_event)
+            wanted = {thing.address for thing in things}
+            state["things"] = {a: it for a, it in state["things"].items() if a in wanted}
             state |= {"outputs": outputs, "release": run.release}
             state["module"] = self.world.get(ARCHIVE, run.release)
             self._save(run, state, lock_id)
@@ -152,8 +160,7 @@ class FakeTerraform:
     def destroy(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> None:
         things, _outputs = self._unpack(run)
         self._unlock(run, on_event)
-        found = [(thing, self._account.get(thing.kind, thing.name)) for thing in things]
-        existing = [thing for thing, it in found if it is not None and not it.get("deleting")]
+        existing = [thing for thing in things if self._exists(run, thing)] + self._gone(run, things)
         kept = [
             thing
             for thing in existing
@@ -194,9 +201,9 @@ class FakeTerraform:
         before = self._state(run)["module"]
         there = []
         for thing in things:
-            settings = module.get(thing.address, {})
+            settings = _said(module, thing)
             if settings is not None:
-                unset = dict.fromkeys(before.get(thing.address) or ())
+                unset = dict.fromkeys(_said(before, thing) or ())
                 there.append(replace(thing, values=thing.values | unset | settings))
         return there, outputs
 
@@ -204,16 +211,51 @@ class FakeTerraform:
         state = self._state(run)
         changes = []
         for thing in things:
-            observed = self._account.get(thing.kind, thing.name)
-            if observed is None or observed.get("deleting"):
+            if not self._exists(run, thing):
                 changes.append(PlannedChange(thing.address, "create", destructive=False))
             elif thing.address not in state["things"]:
                 changes.append(PlannedChange(thing.address, "import", destructive=False))
             elif self._differs(thing):
                 changes.append(PlannedChange(thing.address, "update", destructive=False))
-        kept = {thing.address for thing in things}
-        gone = [address for address in state["things"] if address not in kept]
-        return changes + [PlannedChange(address, "delete", destructive=True) for address in gone]
+        gone = self._gone(run, things)
+        return changes + [PlannedChange(thing.address, "delete", destructive=True) for thing in gone]
+
+    def _gone(self, run: StackRun, things: list[Thing]) -> list[Thing]:
+        """What no variable asks for any more, and the state knows or somebody approved to go."""
+        wanted = {thing.address for thing in things}
+        known = [
+            Thing(address, kind, name, self._account.get(kind, name) or {})
+            for address, (kind, name) in self._state(run)["things"].items()
+        ]
+        approved = [_secret(address, run.variables) for address in sorted(run.approved)]
+        left = {thing.address: thing for thing in [*filter(None, approved), *known]}
+        return [
+            thing for address, thing in left.items() if address not in wanted and self._exists(run, thing)
+        ]
+
+    def _exists(self, run: StackRun, thing: Thing) -> bool:
+        """It is there and does not wait for its deletion. What no state knows may be a stranger's."""
+        observed = self._account.get(thing.kind, thing.name)
+        if observed is None:
+            return False
+        if thing.address not in self._state(run)["things"]:
+            self._require_ours(thing, observed)
+        return not observed.get("deleting")
+
+    def _require_ours(self, thing: Thing, observed: Mapping[str, Any]) -> None:
+        """A secret by all its tags, anything else by the environment alone."""
+        tags = _TAGS if thing.kind == "secret" else {"environment"} & observed.keys() & thing.values.keys()
+        if any(observed.get(tag) != thing.values[tag] for tag in tags):
+            raise NeedsHuman(f"{thing.kind} {thing.name} exists but is not ours", runbook="foreign-resource")
+
+    def _remove(self, thing: Thing, state: dict[str, Any], on_event: OnEvent) -> None:
+        """Delete what left the variables; first adopt it, where the state does not know it."""
+        with self.world.call(f"terraform.apply:{thing.address}"):
+            if thing.address not in state["things"]:
+                on_event(ResourceEvent("adopted", thing.address, "import", None, "found by name"))
+            self._delete(thing)
+            state["things"].pop(thing.address, None)
+        on_event(ResourceEvent("done", thing.address, "delete", 0.0, "deleted"))
 
     def _differs(self, thing: Thing) -> bool:
         observed = self._account.get(thing.kind, thing.name) or {}
@@ -232,11 +274,9 @@ class FakeTerraform:
                     self.make_master(thing.name)
                 self._account.make(thing.kind, thing.name, **thing.values)
                 on_event(ResourceEvent("done", thing.address, "create", self._latency, "created"))
-            elif observed.get("environment", run.variables["environment"]) != run.variables["environment"]:
-                raise NeedsHuman(
-                    f"{thing.kind} {thing.name} exists but is not ours", runbook="foreign-resource"
-                )
             else:
+                if thing.address not in state["things"]:
+                    self._require_ours(thing, observed)
                 values = {key: value for key, value in thing.values.items() if key not in _BORN_WITH}
                 self._account.change(thing.kind, thing.name, **values | {"deleting": False})
                 if thing.address not in state["things"]:
@@ -318,13 +358,14 @@ class FakeTerraform:
         return lock_id
 
 
+_TAGS = frozenset({"environment", "cluster", "placement"})
 # What a resource is made with and later applies leave alone.
 _BORN_WITH = frozenset({"operation", "status", "versions", "current", "deleting"})
 
 
 def _stack(run: StackRun) -> tuple[list[Thing], dict[str, Any]]:
     """The stack's resources in the order in which Terraform makes them, and its outputs."""
-    stacks = {"cluster": _cluster, "tenant": _tenant}
+    stacks = {"cluster": _cluster, "placements": _placements}
     if run.stack not in stacks:
         raise NeedsHuman(f"stack {run.stack!r} has no inventory", runbook="terraform-configuration")
     try:
@@ -369,21 +410,30 @@ def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     return things, outputs
 
 
-def _tenant(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
-    key: str = v["placement_key"]
-    tags = {"environment": v["environment"], "operation": v["operation_id"], "cluster": v["cluster_id"]}
-    tags |= {"tenant": v["tenant_id"], "placement": key}
+def _said(module: Mapping[str, Any], thing: Thing) -> dict[str, Any] | None:
+    """What the module says of a thing beside the variables."""
+    said: dict[str, Any] | None = module.get(thing.address, module.get(thing.address.partition("[")[0], {}))
+    return said
+
+
+def _placements(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
+    if len(v["placements"]) > MOST_PLACEMENTS or not all(map(PLACEMENT_ID.match, v["placements"])):
+        raise NeedsHuman("terraform plan: placements: refused", runbook="terraform-configuration")
+    things = [_secret(address, v) for address in PlacementsInventory.addresses_of(v["placements"])]
+    arns = {placement: aws.secret_arn(f"placements/{placement}/app") for placement in v["placements"]}
+    return [*filter(None, things)], {"app_secret_arns": arns}
+
+
+def _secret(address: str, v: Mapping[str, Any]) -> Thing | None:
+    """None for what is no secret's address."""
+    known = PlacementsInventory.secret_at(address)
+    if known is None:
+        return None
+    placement, name = known
+    tags = {"environment": v["environment"], "cluster": v["cluster_id"], "placement": placement}
+    made = {"operation": v["operation_id"], "window": v["recovery_window_days"]}
     empty: dict[str, Any] = {"versions": {}, "current": None, "deleting": False}
-    window = {"window": v["recovery_window_days"]}
-    things = [
-        Thing(TenantInventory.app_secret, "secret", v["app_secret_name"], tags | window | empty),
-        Thing(TenantInventory.migrator_secret, "secret", v["migrator_secret_name"], tags | window | empty),
-    ]
-    outputs = {
-        "app_secret_arn": aws.secret_arn(v["app_secret_name"]),
-        "migrator_secret_arn": aws.secret_arn(v["migrator_secret_name"]),
-    }
-    return things, outputs
+    return Thing(address, "secret", name, tags | made | empty)
 
 
 def _key(run: StackRun) -> str:

@@ -1,7 +1,7 @@
 """AWS that answers badly or to nobody, a disk that is full, a provider that is killed: the real Terraform.
 
-A fault proxy stands between Terraform and the emulated account. Tenants' stacks, which take seconds, but for
-the role, which is a cluster's: what a cluster's minutes add is in tests/terraform/test_faults.py.
+A fault proxy stands between Terraform and the emulated account. Placements' secrets, which take seconds, but
+for the role, which is a cluster's: what a cluster's minutes add is in tests/terraform/test_faults.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from tests.harness.terraform import (
     again,
     cluster_run,
     never,
-    tenant_run,
+    placements_run,
+    secrets_of,
 )
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.soak, pytest.mark.timeout(900)]
@@ -97,15 +98,15 @@ def converge(terraform: TerraformRunner, run: StackRun) -> Events:
 def made_once(run: StackRun) -> bool:
     pages = boto3.client("secretsmanager").get_paginator("list_secrets").paginate()
     names = [secret["Name"] for page in pages for secret in page["SecretList"]]
-    wanted = [run.variables["app_secret_name"], run.variables["migrator_secret_name"]]
-    return [name for name in sorted(names) if run.variables["tenant_id"] in name] == wanted
+    wanted = secrets_of(run)
+    return sorted(name for name in names if name in wanted) == sorted(wanted)
 
 
 @pytest.mark.fault(44)
 def test_aws_that_answers_500_and_throttles(
     fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
 
     broken = b'{"__type": "InternalServiceError", "message": "An error occurred on the server side"}'
     slow = b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
@@ -123,7 +124,7 @@ def test_aws_that_answers_500_and_throttles(
 
 @pytest.mark.fault(45)
 def test_made_and_the_answer_lost(fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
     proxy.faults = [
         HttpFault(makes_secret, lose_answer=True, times=1),
         HttpFault(lambda asked: asked.mentions("secretsmanager.DescribeSecret"), lose_answer=True, times=1),
@@ -151,7 +152,7 @@ def test_a_role_that_is_not_shown_yet(
 def test_the_provider_is_killed_under_terraform(
     fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
     proxy.faults = [HttpFault(makes_secret, delay=3.0, times=1)]
     killed = threading.Event()
 
@@ -189,7 +190,7 @@ def providers() -> list[int]:
 @pytest.mark.fault(33)
 def test_a_disk_that_is_full(fixture: RealFixture, terraform: TerraformRunner) -> None:
     """Terraform may write no file beyond a few bytes: neither its plan nor its own output."""
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
     terraform.prepare(run.release)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -99,8 +99,8 @@ def placement_of(tenant_id: str) -> str:
 
 
 def tenant_secret(tenant_id: str, cluster_id: str, value: str, *, login: str = "app") -> str:
-    """The secret of a placement as `modules/tenant` tags it: its ARN."""
-    tags = {"tenant": tenant_id, "placement": placement_of(tenant_id), "cluster": cluster_id}
+    """The secret of a placement as `modules/placements` tags it: its ARN."""
+    tags = {"placement": placement_of(tenant_id), "cluster": cluster_id}
     made = boto3.client("secretsmanager").create_secret(
         Name=f"placements/{placement_of(tenant_id)}/{login}",
         SecretString=value,

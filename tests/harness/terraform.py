@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +18,15 @@ import boto3
 
 from controlplane.localcloud.aws.account import ASSUME_CLUSTER_ROLES, BOUNDARY
 from controlplane.localcloud.aws.emulator import REGION
+from controlplane.localcloud.fakes.aws import FakeInventory
 from controlplane.localcloud.fakes.terraform import FakeTerraform
 from controlplane.localcloud.fakes.world import World
 from controlplane.localcloud.terraform_mirror import terraform_environment
-from controlplane.workers.providers.ports import PriorRun, ResourceEvent, StackRun, Terraform
+from controlplane.workers.providers.aws_inventory import AwsInventory
+from controlplane.workers.providers.ports import Inventory, PriorRun, ResourceEvent, StackRun, Terraform
 from controlplane.workers.providers.terraform import TerraformRunner, archive
-from controlplane.workers.providers.terraform.inventory import TenantInventory
-from controlplane.workers.providers.terraform.state import StateBucket
+from controlplane.workers.providers.terraform.inventory import PlacementsInventory
+from controlplane.workers.providers.terraform.state import PREFIXES, StateBucket
 
 ROOT = Path(__file__).parents[2] / "terraform"
 BUCKET = "terraform-states"
@@ -43,12 +46,14 @@ class Fixture(Protocol):
     def lock_id(self, run: StackRun) -> str | None: ...
 
     def plant_stranger(self, run: StackRun) -> None:
-        """Somebody else's secret under the tenant's name."""
+        """Somebody else's secret under the name of the first placement's."""
         ...
 
     def newer(self) -> Terraform:
-        """A worker that carries a release of its own: in it the application's secret says something new."""
+        """A worker that carries a release of its own: in it the applications' secrets say something new."""
         ...
+
+    def inventory(self) -> Inventory: ...
 
     def damage(self, release: str, *, lose: bool) -> None:
         """Write over the archive of this release, or delete it. No worker has unpacked it yet."""
@@ -59,20 +64,24 @@ def new_id(prefix: str) -> str:
     return prefix + base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
 
 
-def tenant_run(fixture: Fixture, tenant_id: str | None = None, **changes: Any) -> StackRun:
-    tenant_id = tenant_id or new_id("t-")
-    placement = "p-" + tenant_id.removeprefix("t-")
+def placements_run(
+    fixture: Fixture, count: int = 1, cluster_id: str | None = None, **changes: Any
+) -> StackRun:
+    """The secrets of `count` placements that are drawn, or of those that `changes` name."""
+    cluster_id = cluster_id or new_id("c-")
     variables = {
-        "tenant_id": tenant_id,
-        "placement_key": placement,
-        "cluster_id": "c-" + tenant_id.removeprefix("t-"),
-        "app_secret_name": f"placements/{placement}/app",
-        "migrator_secret_name": f"placements/{placement}/migrator",
+        "cluster_id": cluster_id,
+        "placements": [new_id("p-") for _ in range(count)],
         "recovery_window_days": 7,
         "operation_id": "first",
         "environment": "test",
     }
-    return StackRun("tenant", placement, published(fixture), variables | changes)
+    return StackRun("placements", cluster_id, published(fixture), variables | changes)
+
+
+def secrets_of(run: StackRun) -> list[str]:
+    """Names, the application's and the migrator's of each placement."""
+    return [f"placements/{p}/{login}" for p in run.variables["placements"] for login in ("app", "migrator")]
 
 
 def cluster_run(fixture: Fixture, cluster_id: str | None = None, **changes: Any) -> StackRun:
@@ -132,8 +141,8 @@ def never() -> bool:
 
 
 class FakeFixture:
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, crash: Callable[[str], None] | None = None) -> None:
+        self.world = World(crash=crash)
         self.fake = FakeTerraform(self.world)
         self.terraform: Terraform = self.fake
 
@@ -157,10 +166,13 @@ class FakeFixture:
         return None if lock is None else lock["id"]
 
     def plant_stranger(self, run: StackRun) -> None:
-        self.world.put("aws-secret", run.variables["app_secret_name"], {"environment": "somebody-else"})
+        self.world.put("aws-secret", secrets_of(run)[0], {"environment": "somebody-else", "deleting": False})
 
     def newer(self) -> Terraform:
-        return FakeTerraform(self.world, module={TenantInventory.app_secret: {"about": new_id("")}})
+        return FakeTerraform(self.world, module={PlacementsInventory.APP: {"about": new_id("")}})
+
+    def inventory(self) -> Inventory:
+        return FakeInventory(self.world)
 
     def damage(self, release: str, *, lose: bool) -> None:
         self.fake.damage(release, lose=lose)
@@ -209,7 +221,7 @@ class RealFixture:
         return body
 
     def plant_stranger(self, run: StackRun) -> None:
-        boto3.client("secretsmanager").create_secret(Name=run.variables["app_secret_name"])
+        boto3.client("secretsmanager").create_secret(Name=secrets_of(run)[0])
 
     def make_role(self, cluster_id: str) -> str:
         """A cluster's role as its module makes it, without the minutes that the cluster takes: its ARN."""
@@ -232,12 +244,15 @@ class RealFixture:
 
     def newer(self) -> Terraform:
         carries = Path(shutil.copytree(ROOT, self.work_dir / new_id("newer-")))
-        module = carries / "modules" / "tenant" / "main.tf"
+        module = carries / "modules" / "placements" / "main.tf"
         text = module.read_text()
         about = "The application's database login of"
         assert about in text
         module.write_text(text.replace(about, f"{about} {new_id('')}"))
         return self.runner(carries=carries)
+
+    def inventory(self) -> Inventory:
+        return AwsInventory(region=REGION, bucket=BUCKET)
 
     def damage(self, release: str, *, lose: bool) -> None:
         if lose:
@@ -272,4 +287,4 @@ class RealFixture:
 
 
 def state_key(run: StackRun) -> str:
-    return f"{run.stack}s/{run.workspace}/terraform.tfstate"
+    return f"{PREFIXES[run.stack]}/{run.workspace}/terraform.tfstate"

@@ -15,10 +15,10 @@ from controlplane.workers.providers.aws_inventory import AwsInventory
 from controlplane.workers.providers.ports import Inventory, StateObject
 from tests.harness.terraform import new_id
 
-TENANT, CLUSTER = new_id("t-"), new_id("c-")
-PLACEMENT, OTHER = sorted((new_id("p-"), new_id("p-")))
+CLUSTER, OTHER = sorted((new_id("c-"), new_id("c-")))
+PLACEMENT = new_id("p-")
 """Drawn, because the emulated account is shared by a whole run."""
-BUCKET = f"states-of-{TENANT}"
+BUCKET = f"states-of-{CLUSTER}"
 SECRETS = {f"placements/{PLACEMENT}/app": False, f"placements/{PLACEMENT}/migrator": True}
 
 
@@ -29,12 +29,12 @@ def _fake() -> Inventory:
     account.make("role", CLUSTER)
     account.make("secret", f"rds!{CLUSTER}", versions={}, current=None, deleting=False)
     for name, deleting in SECRETS.items():
-        tags = {"tenant": TENANT, "placement": PLACEMENT, "cluster": CLUSTER}
+        tags = {"placement": PLACEMENT, "cluster": CLUSTER}
         account.make("secret", name, versions={}, current=None, deleting=deleting, **tags)
     world.put(STATE, f"cluster/{CLUSTER}", {"things": {}})
-    world.put(STATE, f"tenant/{PLACEMENT}", {"things": {}})
-    world.put(LOCK, f"tenant/{PLACEMENT}", {})
-    world.put(LOCK, f"tenant/{OTHER}", {})
+    world.put(STATE, f"placements/{CLUSTER}", {"things": {}})
+    world.put(LOCK, f"placements/{CLUSTER}", {})
+    world.put(LOCK, f"placements/{OTHER}", {})
     return FakeInventory(world)
 
 
@@ -51,7 +51,7 @@ def _real() -> Inventory:
     for name in (CLUSTER, f"somebody-elses-{CLUSTER}"):
         boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     secrets = boto3.client("secretsmanager")
-    own = [*listed, {"Key": "tenant", "Value": TENANT}, {"Key": "placement", "Value": PLACEMENT}]
+    own = [*listed, {"Key": "placement", "Value": PLACEMENT}]
     for name, deleting in SECRETS.items():
         secrets.create_secret(Name=name, Tags=own)
         if deleting:
@@ -61,10 +61,11 @@ def _real() -> Inventory:
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
     for key in (
         f"clusters/{CLUSTER}/terraform.tfstate",
-        f"tenants/{PLACEMENT}/terraform.tfstate",
-        f"tenants/{PLACEMENT}/terraform.tfstate.tflock",
-        f"tenants/{OTHER}/terraform.tfstate.tflock",
-        f"tenants/{PLACEMENT}/terraform.tfstate.unreadable-20260101T000000Z",
+        f"placements/{CLUSTER}/terraform.tfstate",
+        f"placements/{CLUSTER}/terraform.tfstate.tflock",
+        f"placements/{OTHER}/terraform.tfstate.tflock",
+        f"placements/{CLUSTER}/terraform.tfstate.unreadable-20260101T000000Z",
+        f"tenants/{CLUSTER}/terraform.tfstate",
         "README",
     ):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}")
@@ -86,12 +87,12 @@ def test_what_is_there_is_listed(inventory: Inventory) -> None:
     }
     assert tagged["rds"].tags["cluster"] == CLUSTER
     (app,) = [thing for thing in inventory.tagged() if f"{PLACEMENT}/app" in thing.arn]
-    tags = {"tenant": TENANT, "placement": PLACEMENT, "cluster": CLUSTER}
+    tags = {"placement": PLACEMENT, "cluster": CLUSTER}
     assert tags.items() <= app.tags.items()
     assert {name: deleting for name, deleting in inventory.secrets() if PLACEMENT in name} == SECRETS
     assert [name for name in inventory.roles() if CLUSTER in name] == [CLUSTER]
-    assert sorted(inventory.states(), key=lambda state: state.workspace) == [
+    assert sorted(inventory.states(), key=lambda state: (state.workspace, state.stack)) == [
         StateObject("cluster", CLUSTER, present=True, locked=False),
-        StateObject("tenant", PLACEMENT, present=True, locked=True),
-        StateObject("tenant", OTHER, present=False, locked=True),
+        StateObject("placements", CLUSTER, present=True, locked=True),
+        StateObject("placements", OTHER, present=False, locked=True),
     ]

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
-from controlplane.workers.providers.ports import Found, PriorRun
+from controlplane.localcloud.fakes.aws import FakeAccount
+from controlplane.workers.providers.ports import Found, PriorRun, StackRun, StateObject
 from controlplane.workers.providers.terraform import lock_owner
-from controlplane.workers.providers.terraform.inventory import TenantInventory
+from controlplane.workers.providers.terraform.inventory import PlacementsInventory
 from tests.harness.terraform import (
     Events,
     FakeFixture,
@@ -21,13 +22,15 @@ from tests.harness.terraform import (
     RealFixture,
     again,
     never,
-    tenant_run,
+    placements_run,
+    secrets_of,
 )
 
-ADDRESSES = {
-    TenantInventory.app_secret,
-    TenantInventory.migrator_secret,
-}
+IDS = ["p-aaaaaaaaaaaa", "p-bbbbbbbbbbbb", "p-cccccccccccc"]
+
+
+def addresses(run: StackRun) -> set[str]:
+    return set(PlacementsInventory.addresses_of(run.variables["placements"]))
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +52,16 @@ def apply(fixture: Fixture, run, events: Events | None = None):
 
 
 def test_an_apply_makes_the_stack_and_a_second_one_changes_nothing(fixture: Fixture) -> None:
-    run, events = tenant_run(fixture), Events()
-    assert {c.address for c in fixture.terraform.plan(run)} == ADDRESSES
+    run, events = placements_run(fixture, 2), Events()
+    assert {(c.address, c.action) for c in fixture.terraform.plan(run)} == {
+        (address, "create") for address in addresses(run)
+    }
     outputs = apply(fixture, run, events)
-    assert set(outputs) == {"app_secret_arn", "migrator_secret_arn"}
-    assert f":secret:{run.variables['app_secret_name']}-" in outputs["app_secret_arn"]
-    assert {address for address, action in events.of("done") if action == "create"} == ADDRESSES
+    assert set(outputs) == {"app_secret_arns"}
+    arns = outputs["app_secret_arns"]
+    assert sorted(arns) == sorted(run.variables["placements"])
+    assert all(f":secret:placements/{placement}/app-" in arn for placement, arn in arns.items())
+    assert {address for address, action in events.of("done") if action == "create"} == addresses(run)
     assert events.of("lock_taken")
     assert fixture.lock_id(run) is None
 
@@ -66,21 +73,21 @@ def test_an_apply_makes_the_stack_and_a_second_one_changes_nothing(fixture: Fixt
 
 
 def test_what_a_killed_run_made_is_adopted_and_not_made_again(fixture: Fixture) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
     outputs = apply(fixture, run)
     fixture.lose_state(run)
     planned = fixture.terraform.plan(again(run))
     assert {(c.address, c.action, c.destructive) for c in planned} == {
-        (a, "import", False) for a in ADDRESSES
+        (a, "import", False) for a in addresses(run)
     }
     events = Events()
     assert apply(fixture, again(run), events) == outputs
-    assert {address for address, _action in events.of("adopted")} == ADDRESSES
-    assert not [address for address, action in events.of("done") if action == "create"]
+    assert {address for address, _action in events.of("adopted")} == addresses(run)
+    assert not created(events)
 
 
 def test_a_strangers_lock_is_waited_for_and_then_brought_to_a_person(fixture: Fixture) -> None:
-    run, now = tenant_run(fixture), datetime.now(UTC)
+    run, now = placements_run(fixture), datetime.now(UTC)
     prior = PriorRun("us@here", now - timedelta(hours=1), "11111111-1111-1111-1111-111111111111")
     fixture.plant_lock(run, lock_id="22222222-2222-2222-2222-222222222222", who="them@there", created=now)
     with pytest.raises(Retryable) as waiting:
@@ -102,7 +109,7 @@ def test_a_strangers_lock_is_waited_for_and_then_brought_to_a_person(fixture: Fi
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["by its id", "by its owner and time"])
 def test_a_lock_of_our_own_dead_run_is_broken(fixture: Fixture, recorded: bool) -> None:
-    run, now = tenant_run(fixture), datetime.now(UTC)
+    run, now = placements_run(fixture), datetime.now(UTC)
     lock_id = "33333333-3333-3333-3333-333333333333"
     fixture.plant_lock(run, lock_id=lock_id, who=lock_owner(), created=now)
     prior = (
@@ -120,7 +127,7 @@ def test_a_lock_of_our_own_dead_run_is_broken(fixture: Fixture, recorded: bool) 
 
 
 def test_a_strangers_resource_under_our_name_is_left_alone(fixture: Fixture) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
     fixture.plant_stranger(run)
     with pytest.raises(NeedsHuman) as parked:
         apply(fixture, run)
@@ -129,7 +136,7 @@ def test_a_strangers_resource_under_our_name_is_left_alone(fixture: Fixture) -> 
 
 def test_a_lost_lease_ends_the_run_before_it_makes_anything(fixture: Fixture) -> None:
     """Its lock may stay (a machine too busy to end terraform within the grace): the next run breaks it."""
-    run, events = tenant_run(fixture), Events()
+    run, events = placements_run(fixture), Events()
     with pytest.raises(LeaseLost):
         fixture.terraform.apply(run, on_event=events, stopped=lambda: True)
     assert events.of("started") == []
@@ -137,26 +144,216 @@ def test_a_lost_lease_ends_the_run_before_it_makes_anything(fixture: Fixture) ->
 
 
 def test_nothing_is_destroyed_unapproved_and_all_that_is_approved_is(fixture: Fixture) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture, 2)
     apply(fixture, run)
-    all_but_one = frozenset(ADDRESSES - {TenantInventory.app_secret})
-    with pytest.raises(NeedsHuman, match=TenantInventory.app_secret) as refused:
-        fixture.terraform.destroy(again(run, approved=all_but_one), on_event=Events(), stopped=never)
-    assert refused.value.runbook == "destructive-terraform-plan"
-    events, approved = Events(), frozenset(ADDRESSES)
+    mine = PlacementsInventory.app_secret(run.variables["placements"][1])
+    all_but_one, approved = frozenset(addresses(run) - {mine}), frozenset(addresses(run))
+    for placements in (run.variables["placements"], []):  # what the state alone knows is protected as well
+        refused_run = again(run, approved=all_but_one, placements=placements)
+        with pytest.raises(NeedsHuman) as refused:
+            fixture.terraform.destroy(refused_run, on_event=Events(), stopped=never)
+        assert f"delete {mine}, which" in str(refused.value)
+        assert refused.value.runbook == "destructive-terraform-plan"
+    events = Events()
     fixture.terraform.destroy(again(run, approved=approved), on_event=events, stopped=never)
-    assert {address for address, action in events.of("done") if action == "delete"} == ADDRESSES
+    assert deleted(events) == addresses(run)
     fixture.terraform.destroy(again(run, approved=approved), on_event=Events(), stopped=never)  # nothing left
 
-    # the customer comes back while the secrets still wait for their deletion
+    # they are wanted again while they still wait for their deletion
     events = Events()
     apply(fixture, again(run), events)
-    assert {address for address, _action in events.of("adopted")} == ADDRESSES
-    assert [address for address, action in events.of("done") if action == "create"] == []
+    assert {address for address, _action in events.of("adopted")} == addresses(run)
+    assert not created(events)
+
+
+# --------------------------------------------------------------------------- placements come and go
+
+
+def created(events: Events) -> set[str]:
+    return {address for address, action in events.of("done") if action == "create"}
+
+
+def deleted(events: Events) -> set[str]:
+    return {address for address, action in events.of("done") if action == "delete"}
+
+
+def waiting(fixture: Fixture, run: StackRun) -> dict[str, bool]:
+    """By name, whether a secret of these placements waits for its deletion; those alone that are there."""
+    names = secrets_of(run)
+    return {name: deleting for name, deleting in fixture.inventory().secrets() if name in names}
+
+
+def test_a_batch_joins_those_that_are_there_and_an_empty_cluster_is_left_alone(fixture: Fixture) -> None:
+    run = placements_run(fixture, placements=[])
+    assert fixture.terraform.plan(run) == []
+    assert apply(fixture, run) == {"app_secret_arns": {}}
+    first = again(run, placements=placements_run(fixture, 1).variables["placements"])
+    apply(fixture, first)
+    more = again(run, placements=placements_run(fixture, 25).variables["placements"])
+    both = again(run, placements=[*first.variables["placements"], *more.variables["placements"]])
+    events = Events()
+    outputs = apply(fixture, both, events)
+    assert created(events) == addresses(more)
+    assert sorted(outputs["app_secret_arns"]) == sorted(both.variables["placements"])
+    assert set(waiting(fixture, both)) == set(secrets_of(both))
+
+
+def test_a_placement_leaves_where_its_addresses_are_approved_and_no_other_does(fixture: Fixture) -> None:
+    run = placements_run(fixture, 3)
+    apply(fixture, run)
+    going, *staying = run.variables["placements"]
+    left = again(run, placements=[going])
+    approved = frozenset(addresses(left))
+    for few in (frozenset(), approved - {PlacementsInventory.migrator_secret(going)}):
+        with pytest.raises(NeedsHuman, match=rf"delete .*{going}.*nobody approved") as refused:
+            apply(fixture, again(run, placements=staying, approved=few))
+        assert refused.value.runbook == "destructive-terraform-plan"
+    with pytest.raises(NeedsHuman, match=staying[0]):  # approved is one, and two would go
+        apply(fixture, again(run, placements=staying[1:], approved=approved))
+    assert not any(waiting(fixture, run).values())
+
+    smaller, events = again(run, placements=staying, approved=approved), Events()
+    changes = fixture.terraform.plan(smaller)
+    assert {(c.address, c.action, c.destructive) for c in changes} == {(a, "delete", True) for a in approved}
+    outputs = apply(fixture, smaller, events)
+    assert deleted(events) == approved
+    assert created(events) == set()
+    assert sorted(outputs["app_secret_arns"]) == sorted(staying)
+    gone = {f"placements/{going}/{login}" for login in ("app", "migrator")}
+    assert {name for name, deleting in waiting(fixture, run).items() if deleting} == gone
+    assert set(waiting(fixture, run)) == set(secrets_of(run))
+
+    # gone already is success, and what waits for its deletion stays so
+    assert fixture.terraform.plan(smaller) == []
+    quiet = Events()
+    apply(fixture, smaller, quiet)
+    assert deleted(quiet) == created(quiet) == set(quiet.of("adopted")) == set()
+    assert {name for name, deleting in waiting(fixture, run).items() if deleting} == gone
+
+
+def test_one_leaves_although_the_state_that_knew_it_is_lost(fixture: Fixture) -> None:
+    """Else its secrets would be nobody's: Terraform deletes what it knows."""
+    run = placements_run(fixture, 2)
+    apply(fixture, run)
+    fixture.lose_state(run)
+    going, staying = run.variables["placements"]
+    approved = frozenset(addresses(again(run, placements=[going])))
+    smaller = again(run, placements=[staying], approved=approved)
+    planned = {(c.address, c.action, c.destructive) for c in fixture.terraform.plan(smaller)}
+    kept = addresses(again(run, placements=[staying]))
+    assert planned == {(a, "delete", True) for a in approved} | {(a, "import", False) for a in kept}
+    events = Events()
+    apply(fixture, smaller, events)
+    assert deleted(events) == approved
+    assert {address for address, _action in events.of("adopted")} == addresses(run)
+    assert not created(events)
+    assert waiting(fixture, run) == {name: f"/{going}/" in name for name in secrets_of(run)}
+    assert fixture.terraform.plan(smaller) == []
+
+
+def test_a_strangers_secret_is_not_deleted_for_one_of_ours(fixture: Fixture) -> None:
+    run = placements_run(fixture)
+    fixture.plant_stranger(run)
+    for ends in (fixture.terraform.apply, fixture.terraform.destroy):
+        with pytest.raises(NeedsHuman) as parked:
+            ends(
+                again(run, placements=[], approved=frozenset(addresses(run))),
+                on_event=Events(),
+                stopped=never,
+            )
+        assert parked.value.runbook == "foreign-resource"
+    assert list(waiting(fixture, run).values()) == [False]
+
+
+def test_the_workspace_of_a_cluster_without_placements_goes(fixture: Fixture) -> None:
+    run = placements_run(fixture)
+    apply(fixture, run)
+    empty = again(run, placements=[], approved=frozenset(addresses(run)))
+    apply(fixture, empty)
+    state = StateObject("placements", run.workspace, present=True, locked=False)
+    assert state in list(fixture.inventory().states())
+    fixture.terraform.destroy(again(run, placements=[]), on_event=Events(), stopped=never)
+    assert run.workspace not in {state.workspace for state in fixture.inventory().states()}
+    assert all(waiting(fixture, run).values())
+
+
+def test_a_cluster_ends_with_the_placements_that_no_state_knows(fixture: Fixture) -> None:
+    run = placements_run(fixture, 2)
+    apply(fixture, run)
+    fixture.lose_state(run)
+    events = Events()
+    ending = again(run, placements=run.variables["placements"][:1], approved=frozenset(addresses(run)))
+    fixture.terraform.destroy(ending, on_event=events, stopped=never)
+    assert deleted(events) == addresses(run)
+    assert waiting(fixture, run) == dict.fromkeys(secrets_of(run), True)
+    assert run.workspace not in {state.workspace for state in fixture.inventory().states()}
+
+
+class Killed(BaseException):
+    """A worker's death: nothing of ours runs any more."""
+
+
+class Crashes:
+    """Of a fake: notes the points that are reached, and is Killed at the one with this number."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.seen: list[str] | None = None
+
+    def __call__(self, point: str) -> None:
+        if self.seen is None:
+            return
+        self.seen.append(point)
+        if len(self.seen) == self.at:
+            self.seen = None
+            raise Killed(point)
+
+
+@pytest.mark.parametrize("lose", [False, True], ids=["state as it was before", "state lost"])
+def test_a_fake_run_killed_at_any_call_is_followed_by_one_that_ends_it(lose: bool) -> None:
+    """Of the real one: tests/terraform/test_faults.py."""
+    killed: set[str] = set()
+    while True:
+        crashes = Crashes(at=len(killed) + 1)
+        fixture = FakeFixture(crashes)
+        run, started = placements_run(fixture, placements=IDS), datetime.now(UTC)
+        apply(fixture, again(run, placements=IDS[:2]))
+        going, *staying = IDS
+        later = again(run, placements=staying, approved=frozenset(PlacementsInventory.addresses_of([going])))
+        crashes.seen = []
+        try:
+            apply(fixture, later)
+        except Killed as point:
+            killed.add(str(point))
+        else:
+            break
+        if lose:
+            fixture.lose_state(run)
+        apply(fixture, replace(later, prior_runs=(PriorRun(lock_owner(), started, None),)))
+        assert waiting(fixture, run) == {name: going in name for name in secrets_of(run)}, killed
+        assert FakeAccount(fixture.world).duplicates() == fixture.fake.orphans() == []
+        assert fixture.terraform.plan(later) == []
+    for address in addresses(run):
+        assert {f"terraform.apply:{address}:{when}" for when in ("before", "after")} <= killed
+
+
+@pytest.mark.parametrize(
+    "placements",
+    [[f"p-aaaaaaaaaa{a}{b}" for a in "abcdefghijk" for b in "abcdefghij"], ["p-UPPERCASE234"]],
+    ids=["more than a state takes", "no id"],
+)
+def test_placements_that_the_stack_refuses_are_a_persons_matter(
+    fixture: Fixture, placements: list[str]
+) -> None:
+    run = placements_run(fixture, placements=placements)
+    with pytest.raises(NeedsHuman, match="placements") as parked:
+        apply(fixture, run)
+    assert parked.value.runbook == "terraform-configuration"
+    assert waiting(fixture, run) == {}
 
 
 def test_a_variable_that_is_missing_is_named(fixture: Fixture) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
     del run.variables["environment"]  # type: ignore[attr-defined]
     with pytest.raises(NeedsHuman, match="environment") as parked:
         apply(fixture, run)
@@ -180,11 +377,11 @@ def test_a_release_is_published_once(fixture: Fixture) -> None:
     assert place == f"s3://terraform-states/releases/{digest}.tar"
     assert first.size == second.size > 0
     assert digest != fixture.terraform.publish(dry_run=True).digest
-    assert "tenant_id" in first.variables["tenant"]
+    assert "placements" in first.variables["placements"]
 
 
 def test_a_worker_with_newer_files_runs_the_release_that_is_named(fixture: Fixture) -> None:
-    run = tenant_run(fixture)
+    run = placements_run(fixture)
     outputs = apply(fixture, run)
     newer = fixture.newer()
     release = newer.publish().digest
@@ -193,13 +390,13 @@ def test_a_worker_with_newer_files_runs_the_release_that_is_named(fixture: Fixtu
     assert newer.apply(again(run), on_event=quiet, stopped=never) == outputs
     assert quiet.of("planned") == quiet.of("done") == []
     named = replace(again(run), release=release)
-    change = [(TenantInventory.app_secret, "update", False)]
+    change = [(PlacementsInventory.app_secret(run.variables["placements"][0]), "update", False)]
     # and a worker with older files runs the newer one, where that is named
     assert [(c.address, c.action, c.destructive) for c in fixture.terraform.plan(named)] == change
     fixture.terraform.apply(named, on_event=Events(), stopped=never)
     assert newer.plan(named) == []
     assert [(c.address, c.action, c.destructive) for c in newer.plan(again(run))] == change
-    newer.destroy(again(run, approved=frozenset(ADDRESSES)), on_event=Events(), stopped=never)
+    newer.destroy(again(run, approved=frozenset(addresses(run))), on_event=Events(), stopped=never)
     assert {c.action for c in fixture.terraform.plan(again(run))} == {"create"}
 
 
@@ -210,7 +407,7 @@ def test_an_archive_that_is_not_there_stops_every_run_and_is_published_again(
     newer = fixture.newer()
     release = newer.publish().digest
     fixture.damage(release, lose=lose)
-    run = replace(tenant_run(fixture), release=release)
+    run = replace(placements_run(fixture), release=release)
     for attempt in (
         lambda: newer.plan(run),
         lambda: newer.apply(run, on_event=Events(), stopped=never),
@@ -220,7 +417,7 @@ def test_an_archive_that_is_not_there_stops_every_run_and_is_published_again(
             attempt()
         assert parked.value.runbook == "stack-release"
         assert f"release {release}" in str(parked.value)
-        assert "'tenant'" in str(parked.value)
+        assert "'placements'" in str(parked.value)
         assert f"is {'missing' if lose else 'damaged'}" in str(parked.value)
         assert f"s3://terraform-states/releases/{release}.tar" in str(parked.value)
     assert newer.publish().found is (Found.ABSENT if lose else Found.DAMAGED)

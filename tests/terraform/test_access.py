@@ -25,7 +25,7 @@ from dataplane.errors import CredentialUnavailable
 from dataplane.tenant_config import DatabaseAddress, TenantConfig
 from tests.dataplane.tiers import config
 from tests.harness import access
-from tests.harness.terraform import Events, RealFixture, never, new_id, tenant_run
+from tests.harness.terraform import Events, RealFixture, never, new_id, placements_run
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
@@ -36,21 +36,17 @@ LOGINS = ("app", "migrator")
 class Placed:
     """A placement, with the role of its cluster."""
 
-    run: StackRun
+    placement: str
     role: str
-    outputs: dict[str, Any]
-
-    @property
-    def placement(self) -> str:
-        return str(self.run.variables["placement_key"])
+    app_arn: str
+    migrator_arn: str
 
     def config(self, **changes: Any) -> TenantConfig:
         """Its routing entry; `changes` as of code that mixes tenants up."""
-        fields = {"secret": self.outputs["app_secret_arn"], "role": self.role} | changes
+        fields = {"secret": self.app_arn, "role": self.role} | changes
         placement = fields.pop("placement", self.placement)
         database = DatabaseAddress("db.example", 5432, self.placement, **fields)
-        tenant_id = self.run.variables["tenant_id"]
-        return config("acme.example", tenant_id=tenant_id, placement=placement, database=database)
+        return config("acme.example", tenant_id=new_id("t-"), placement=placement, database=database)
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +60,20 @@ def made(aws_emulator: AwsEmulator, tmp_path_factory: pytest.TempPathFactory) ->
         fixture = RealFixture(work_dir)
         clusters = [new_id("c-") for _ in range(2)]
         roles = [fixture.make_role(cluster) for cluster in clusters]
-        homes = [0, 0, 1]
-        runs = [tenant_run(fixture, cluster_id=clusters[home]) for home in homes]
+        runs = [placements_run(fixture, count, clusters[n]) for n, count in enumerate((2, 1))]
         outputs = _apply_all(fixture, work_dir / "work", runs)
         secrets = AwsSecrets(region=REGION)
-        for run in runs:
-            for login in LOGINS:
-                credential = Credential(run.workspace, f"canary of {login}", dbname=run.workspace)
-                secrets.write(run.variables[f"{login}_secret_name"], credential, token="x" * 32)
-        yield [Placed(runs[n], roles[home], outputs[n]) for n, home in enumerate(homes)]
+        placed = []
+        for n, run in enumerate(runs):
+            for placement in run.variables["placements"]:
+                for login in LOGINS:
+                    credential = Credential(placement, f"canary of {login}", dbname=placement)
+                    secrets.write(f"placements/{placement}/{login}", credential, token="x" * 32)
+                migrator = secrets.describe(f"placements/{placement}/migrator")
+                assert migrator is not None
+                app_arn = outputs[n]["app_secret_arns"][placement]
+                placed.append(Placed(placement, roles[n], app_arn, migrator.arn))
+        yield placed
 
 
 def _apply_all(fixture: RealFixture, work_dir: Path, runs: list[StackRun]) -> dict[int, dict[str, Any]]:
@@ -118,15 +119,13 @@ def test_a_placement_opens_its_own_secret(
 
 
 WRONG: dict[str, Callable[[Placed, Placed, Placed], TenantConfig]] = {
-    "a foreign secret with the own tag": lambda mine, other, _: mine.config(
-        secret=other.outputs["app_secret_arn"]
-    ),
+    "a foreign secret with the own tag": lambda mine, other, _: mine.config(secret=other.app_arn),
     "the own secret with a foreign tag": lambda mine, other, _: mine.config(placement=other.placement),
     "the own secret as another cluster's role": lambda mine, _, away: mine.config(role=away.role),
     "another cluster's secret with its tag": lambda mine, _, away: mine.config(
-        secret=away.outputs["app_secret_arn"], placement=away.placement
+        secret=away.app_arn, placement=away.placement
     ),
-    "the migrator's secret": lambda mine, *_: mine.config(secret=mine.outputs["migrator_secret_arn"]),
+    "the migrator's secret": lambda mine, *_: mine.config(secret=mine.migrator_arn),
 }
 
 
@@ -160,8 +159,7 @@ def test_a_session_without_a_tag_opens_nothing(made: list[Placed], aws: AwsEmula
     """Had by the account's owner, since the role gives none out."""
     session = access.session_as(made[0].role)
     for placed in made:
-        for login in LOGINS:
-            arn = placed.outputs[f"{login}_secret_arn"]
+        for arn in (placed.app_arn, placed.migrator_arn):
             assert refused(session().client("secretsmanager").get_secret_value, SecretId=arn)
 
 
@@ -170,7 +168,7 @@ def test_the_applications_role_itself_opens_nothing(
 ) -> None:
     secrets = as_app().client("secretsmanager")
     for placed in made:
-        assert refused(secrets.get_secret_value, SecretId=placed.outputs["app_secret_arn"])
+        assert refused(secrets.get_secret_value, SecretId=placed.app_arn)
 
 
 def test_nobody_but_the_application_assumes_a_clusters_role(
@@ -188,13 +186,13 @@ def test_nobody_but_the_application_assumes_a_clusters_role(
 
 
 def test_tests_that_make_roles_by_hand_make_the_modules(made: list[Placed], aws: AwsEmulator) -> None:
-    iam, cluster = boto3.client("iam"), made[0].run.variables["cluster_id"]
+    iam, cluster = boto3.client("iam"), made[0].role.rpartition("/")[2]
     role = iam.get_role(RoleName=cluster)["Role"]
     trusted = iam.get_role(RoleName="app-task")["Role"]["Arn"]
     assert role["AssumeRolePolicyDocument"] == access.trust(trusted)
     policy = iam.get_role_policy(RoleName=cluster, PolicyName="read-own-secret")["PolicyDocument"]
     assert policy == access.policy(cluster)
     assert "placement" not in {tag["Key"] for tag in role["Tags"]}
-    described = boto3.client("secretsmanager").describe_secret(SecretId=made[0].outputs["app_secret_arn"])
+    described = boto3.client("secretsmanager").describe_secret(SecretId=made[0].app_arn)
     tags = {tag["Key"]: tag["Value"] for tag in described["Tags"]}
     assert (tags["placement"], tags["cluster"]) == (made[0].placement, cluster)

@@ -45,16 +45,18 @@ def test_it_holds_every_file_that_terraform_reads_in_order() -> None:
         if path.suffix == ".tf" or path.name == ".terraform.lock.hcl"
     }
     assert set(found) == {name for name in read if not name.startswith("modules/") or name.endswith(".tf")}
-    assert {"stacks/cluster/main.tf", "stacks/tenant/.terraform.lock.hcl", "modules/tenant/main.tf"} < set(
-        found
-    )
+    assert {
+        "stacks/cluster/main.tf",
+        "stacks/placements/.terraform.lock.hcl",
+        "modules/placements/main.tf",
+    } < set(found)
 
 
 def test_it_says_which_variables_each_stack_declares(copy: Path) -> None:
-    more = copy / "stacks" / "tenant" / "extra.tf"
+    more = copy / "stacks" / "placements" / "extra.tf"
     more.write_text('variable "one_more" {}\n# variable "none" {}\nlocals { variable = "x" }\n')
     before, after = archive.pack(ROOT).variables, archive.pack(copy).variables
-    assert set(after["tenant"]) - set(before["tenant"]) == {"one_more"}
+    assert set(after["placements"]) - set(before["placements"]) == {"one_more"}
     assert after["cluster"] == before["cluster"]
     assert {"cluster_id", "min_acu", "operation_id", "deletion_protection"} < set(after["cluster"])
 
@@ -63,11 +65,11 @@ def test_it_says_which_variables_each_stack_declares(copy: Path) -> None:
     ("name", "differs"),
     [
         ("stacks/cluster/extra.tf", True),
-        ("stacks/tenant/.terraform.lock.hcl", True),
-        ("modules/tenant/extra.tf.json", True),
-        ("modules/tenant/README.md", False),
-        ("modules/tenant/.terraform.lock.hcl", False),
-        ("modules/tenant/tests/extra.tftest.hcl", False),
+        ("stacks/placements/.terraform.lock.hcl", True),
+        ("modules/placements/extra.tf.json", True),
+        ("modules/placements/README.md", False),
+        ("modules/placements/.terraform.lock.hcl", False),
+        ("modules/placements/tests/extra.tftest.hcl", False),
         ("README.md", False),
     ],
 )
@@ -76,7 +78,7 @@ def test_what_makes_another_release(copy: Path, name: str, differs: bool) -> Non
     assert (archive.pack(copy).digest != archive.pack(ROOT).digest) is differs
 
 
-@pytest.mark.parametrize("name", ["stacks/cluster", "modules/tenant"])
+@pytest.mark.parametrize("name", ["stacks/cluster", "modules/placements"])
 def test_an_installation_that_lacks_a_part_is_refused(copy: Path, name: str) -> None:
     (copy / name / "main.tf").unlink()
     with pytest.raises(Refused, match=f"{name}: expected a part .* install it again"):

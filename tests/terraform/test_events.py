@@ -10,7 +10,7 @@ from controlplane.workers.providers.terraform.events import Stream
 from tests.harness.terraform import Events
 
 ALL = frozenset({"planned", "started", "progress", "done", "failed"})
-ROLE = "module.tenant.aws_iam_role.this"
+ROLE = "module.cluster.aws_iam_role.this"
 
 
 def read(*lines: dict[str, object] | str) -> tuple[Events, Stream]:

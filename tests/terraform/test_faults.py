@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +27,26 @@ from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Retryable
 from controlplane.localcloud.aws.emulator import REGION, AwsEmulator
+from controlplane.workers.providers.aws_inventory import AwsInventory
 from controlplane.workers.providers.aws_secrets import AwsSecrets
 from controlplane.workers.providers.ports import PlannedChange, PriorRun, ResourceEvent, StackRun
 from controlplane.workers.providers.terraform import TerraformRunner, lock_owner
-from controlplane.workers.providers.terraform.inventory import AwsAccount, ClusterInventory, TenantInventory
+from controlplane.workers.providers.terraform.inventory import (
+    AwsAccount,
+    ClusterInventory,
+    PlacementsInventory,
+)
+from tests.harness.faults.http import Asked, HttpFault, HttpProxy
 from tests.harness.terraform import (
     BUCKET,
+    ROOT,
     Events,
     RealFixture,
     again,
     cluster_run,
     never,
-    tenant_run,
+    placements_run,
+    secrets_of,
 )
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
@@ -247,12 +259,121 @@ def test_a_state_that_could_not_be_saved_is_pushed_by_the_next_run(fixture: Real
     assert len(keys_of(run)) == 1
 
 
-def test_what_would_replace_a_secret_is_refused_before_anything_happens(fixture: RealFixture) -> None:
-    run = tenant_run(fixture)
+class Switch:
+    """Lets the first calls through, holds all that follow, and then kills terraform with its provider, as a
+    machine that goes down does: what was held is never sent on."""
+
+    def __init__(self, proxy: HttpProxy, action: str, *, passes: int) -> None:
+        self._action, self._left = action, passes
+        self._lock = threading.Lock()
+        proxy.faults = [HttpFault(self._holds, status=500, delay=5.0)]
+
+    def _holds(self, asked: Asked) -> bool:
+        if not asked.mentions(f"secretsmanager.{self._action}"):
+            return False
+        with self._lock:
+            self._left -= 1
+            if self._left >= 0:
+                return False
+        for pid in terraform_children():
+            with suppress(ProcessLookupError):  # another of those that are held was faster
+                os.killpg(os.getpgid(pid), signal.SIGKILL)
+        return True
+
+
+@pytest.fixture
+def proxy(aws: AwsEmulator) -> Iterator[HttpProxy]:
+    with HttpProxy(aws.port, seed=1) as opened:
+        yield opened
+
+
+def die_at(
+    fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch, run: StackRun, **switch: Any
+) -> PriorRun:
+    """Apply until the switch kills it; then the run as the registry remembers it."""
+    started, events = datetime.now(UTC), Events()
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        terraform = fixture.runner()
+    Switch(proxy, **switch)
+    with pytest.raises(Retryable, match="signal 9"):
+        terraform.apply(run, on_event=events, stopped=never)
+    return PriorRun(lock_owner(), started, fixture.lock_id(run))
+
+
+def waiting(run: StackRun) -> dict[str, bool]:
+    names = secrets_of(run)
+    listed = AwsInventory(region=REGION, bucket=BUCKET).secrets()
+    return {name: deleting for name, deleting in listed if name in names}
+
+
+def test_a_batch_killed_in_the_middle_is_adopted_and_none_is_made_twice(
+    fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = placements_run(fixture, 12)
+    prior = die_at(fixture, proxy, monkeypatch, run, action="CreateSecret", passes=13)
+    made = waiting(run)
+    assert len(made) == 13
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        fixture.state(run)
+    arns = {name: AwsSecrets(region=REGION).describe(name) for name in made}
+
+    outputs, events = converge(fixture.terraform, again(run, prior=prior))
+    adopted = {address for address, _ in events.of("adopted")}
+    assert {PlacementsInventory.secret_at(address)[1] for address in adopted} == set(made)
+    done = events.of("done")
+    assert {address for address, action in done if action == "create"} == {
+        *PlacementsInventory.addresses_of(run.variables["placements"])
+    } - adopted
+    assert "delete" not in {action for _address, action in done}
+    assert waiting(run) == dict.fromkeys(secrets_of(run), False)
+    assert {name: AwsSecrets(region=REGION).describe(name) for name in made} == arns
+    assert sorted(outputs["app_secret_arns"]) == sorted(run.variables["placements"])
+    assert fixture.terraform.plan(again(run)) == []
+
+
+@pytest.mark.parametrize("lose", [False, True], ids=["state as it was before", "state lost"])
+def test_placements_that_leave_are_all_gone_after_a_kill_in_the_middle(
+    fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch, lose: bool
+) -> None:
+    run = placements_run(fixture, 8)
     fixture.terraform.apply(run, on_event=Events(), stopped=never)
-    renamed = again(run, app_secret_name=run.variables["app_secret_name"] + "-renamed")
-    with pytest.raises(NeedsHuman, match=TenantInventory.app_secret) as refused:
-        fixture.terraform.apply(renamed, on_event=Events(), stopped=never)
+    staying, going = run.variables["placements"][:2], run.variables["placements"][2:]
+    approved = frozenset(PlacementsInventory.addresses_of(going))
+    smaller = again(run, placements=staying, approved=approved)
+    started = datetime.now(UTC).replace(microsecond=0)
+    prior = die_at(fixture, proxy, monkeypatch, smaller, action="DeleteSecret", passes=5)
+    assert sum(waiting(run).values()) == 5
+    if lose:
+        fixture.lose_state(run)
+
+    _outputs, events = converge(fixture.terraform, replace(smaller, prior_runs=(prior,)))
+    deleted = {address for address, action in events.of("done") if action == "delete"}
+    assert deleted < approved
+    assert len(deleted) == len(approved) - 5
+    after = waiting(run)
+    assert after == {name: name.split("/")[1] in going for name in secrets_of(run)}
+    for name in (name for name, deleting in after.items() if deleting):
+        ends = boto3.client("secretsmanager").describe_secret(SecretId=name)["DeletedDate"]
+        window = timedelta(days=run.variables["recovery_window_days"])
+        assert started + window <= ends <= datetime.now(UTC) + window
+    assert fixture.terraform.plan(smaller) == []
+
+
+def test_what_would_replace_a_secret_is_refused_before_anything_happens(fixture: RealFixture) -> None:
+    """A release that calls secrets by other names."""
+    run = placements_run(fixture)
+    fixture.terraform.apply(run, on_event=Events(), stopped=never)
+    carries = Path(shutil.copytree(ROOT, fixture.work_dir / "renames"))
+    module = carries / "modules" / "placements" / "main.tf"
+    renames = module.read_text().replace('"placements/${each.key}/app"', '"placements/${each.key}/login"')
+    assert renames != module.read_text()
+    module.write_text(renames)
+    newer = fixture.runner(carries=carries)
+    renamed = replace(again(run), release=newer.publish().digest)
+    address = re.escape(PlacementsInventory.app_secret(run.variables["placements"][0]))
+    with pytest.raises(NeedsHuman, match=f"replace {address}") as refused:
+        newer.apply(renamed, on_event=Events(), stopped=never)
     assert refused.value.runbook == "destructive-terraform-plan"
-    assert AwsSecrets(region=REGION).describe(run.variables["app_secret_name"]).deleting is False
+    assert AwsSecrets(region=REGION).describe(secrets_of(run)[0]).deleting is False
     assert fixture.lock_id(run) is None

@@ -28,7 +28,7 @@ def newer() -> Archive:
     """What a deploy with one more file in the stack carries."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(ROOT, Path(folder, "terraform")))
-        (copy / "stacks" / "tenant" / "extra.tf").write_text("")
+        (copy / "stacks" / "placements" / "extra.tf").write_text("")
         return archive.pack(copy)
 
 
@@ -62,7 +62,7 @@ def test_many_at_once_initialise_once(tmp_path: Path) -> None:
     init, seen = Init(), []
 
     def use() -> None:
-        with installations(tmp_path).use("tenant", RELEASE.digest, init) as version:
+        with installations(tmp_path).use("placements", RELEASE.digest, init) as version:
             seen.append(version.path)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
@@ -81,9 +81,9 @@ def test_another_release_and_other_inputs_make_another_version(tmp_path: Path) -
     paths = []
     for release, bucket in ((RELEASE, "a"), (NEWER, "a"), (RELEASE, "b"), (RELEASE, "a")):
         known = installations(tmp_path, read=lambda _stack, digest: read[digest], bucket=bucket)
-        with known.use("tenant", release.digest, Init()) as version:
+        with known.use("placements", release.digest, Init()) as version:
             paths.append(version.path)
-            assert (version.root / "../../modules/tenant/main.tf").is_file()
+            assert (version.root / "../../modules/placements/main.tf").is_file()
             assert (version.root / "extra.tf").exists() is (release is NEWER)
     assert len(set(paths)) == 3
     assert paths[0] == paths[-1]
@@ -99,9 +99,9 @@ def test_an_archive_is_read_once_and_needed_no_more(tmp_path: Path) -> None:
         return RELEASE.body
 
     for _ in range(2):
-        with installations(tmp_path, read=read).use("tenant", RELEASE.digest, Init()):
+        with installations(tmp_path, read=read).use("placements", RELEASE.digest, Init()):
             pass
-    assert reads == [("tenant", RELEASE.digest)]
+    assert reads == [("placements", RELEASE.digest)]
     with pytest.raises(NeedsHuman), installations(tmp_path, read=read).use("cluster", RELEASE.digest, Init()):
         pass
 
@@ -116,7 +116,7 @@ def dies(path, content):
     if len(written) == int(sys.argv[2]):
         os.kill(os.getpid(), 9)
 Path.write_bytes = dies
-with installations(Path(sys.argv[1])).use("tenant", RELEASE.digest, Init()):
+with installations(Path(sys.argv[1])).use("placements", RELEASE.digest, Init()):
     pass
 """
 
@@ -125,10 +125,10 @@ with installations(Path(sys.argv[1])).use("tenant", RELEASE.digest, Init()):
 def test_a_kill_in_the_middle_of_unpacking_leaves_nothing_that_is_run(tmp_path: Path, files: int) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(files)]
     assert subprocess.run(command, check=False).returncode == -9
-    (half,) = tmp_path.glob("tenant-*/")
+    (half,) = tmp_path.glob("placements-*/")
     assert len([path for path in half.rglob("*") if path.is_file()]) == files
     init = Init()
-    with installations(tmp_path).use("tenant", RELEASE.digest, init) as version:
+    with installations(tmp_path).use("placements", RELEASE.digest, init) as version:
         assert version.path == half
         for name, content in files_of(RELEASE).items():
             assert (version.path / name).read_bytes() == content
@@ -139,10 +139,10 @@ def test_a_failed_init_is_tried_again_and_leaves_no_ready_version(tmp_path: Path
     def fails(root: Path, data: Path) -> None:
         raise NeedsHuman("no provider", runbook="terraform-configuration")
 
-    with pytest.raises(NeedsHuman), installations(tmp_path).use("tenant", RELEASE.digest, fails):
+    with pytest.raises(NeedsHuman), installations(tmp_path).use("placements", RELEASE.digest, fails):
         pass
     init = Init()
-    with installations(tmp_path).use("tenant", RELEASE.digest, init):
+    with installations(tmp_path).use("placements", RELEASE.digest, init):
         assert len(init.runs) == 1
 
 
@@ -152,12 +152,12 @@ def test_a_version_whose_provider_has_gone_is_initialised_anew(tmp_path: Path) -
         place.mkdir(parents=True)
         (place / "linux_amd64").symlink_to(tmp_path)
 
-    with installations(tmp_path).use("tenant", RELEASE.digest, links) as version:
+    with installations(tmp_path).use("placements", RELEASE.digest, links) as version:
         link = next(version.data.glob("providers/*/*/*/*/*"))
     link.unlink()
     link.symlink_to("/nowhere/to/be/found")
     init = Init()
-    with installations(tmp_path).use("tenant", RELEASE.digest, init):
+    with installations(tmp_path).use("placements", RELEASE.digest, init):
         assert len(init.runs) == 1
 
 
@@ -171,7 +171,7 @@ def test_an_unknown_stack_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_is_private_linked_and_wiped(tmp_path: Path) -> None:
     with (
-        installations(tmp_path).use("tenant", RELEASE.digest, Init()) as version,
+        installations(tmp_path).use("placements", RELEASE.digest, Init()) as version,
         folder.open_folder(version.runs, "t-a-1", version.root) as own,
     ):
         assert own.path.stat().st_mode & 0o777 == 0o700
@@ -183,12 +183,12 @@ def test_a_folder_is_private_linked_and_wiped(tmp_path: Path) -> None:
 
 def test_a_state_that_could_not_be_saved_keeps_its_folder(tmp_path: Path) -> None:
     known = installations(tmp_path)
-    with known.use("tenant", RELEASE.digest, Init()) as version:
+    with known.use("placements", RELEASE.digest, Init()) as version:
         with folder.open_folder(version.runs, "t-a-1", version.root) as own:
             own.errored.write_text("{}")
-        known.tidy("tenant")
-    assert known.runs_of("tenant", "t-a-1") == [own.path]
-    assert known.runs_of("tenant", "t-a-2") == []
+        known.tidy("placements")
+    assert known.runs_of("placements", "t-a-1") == [own.path]
+    assert known.runs_of("placements", "t-a-2") == []
 
 
 HOLDER = """
@@ -204,7 +204,7 @@ with folder.open_folder(Path(sys.argv[1]), "t-a-1", Path(sys.argv[2])) as own:
 
 def test_a_dead_workers_folder_lives_as_long_as_its_terraform(tmp_path: Path) -> None:
     known = installations(tmp_path)
-    with known.use("tenant", RELEASE.digest, Init()) as version:
+    with known.use("placements", RELEASE.digest, Init()) as version:
         worker = subprocess.Popen(
             [sys.executable, "-c", HOLDER, str(version.runs), str(version.root)],
             stdout=subprocess.PIPE,
@@ -216,25 +216,25 @@ def test_a_dead_workers_folder_lives_as_long_as_its_terraform(tmp_path: Path) ->
             path = Path(worker.stdout.readline().strip())
         worker.wait(20)
         assert folder.is_alive(path)
-        known.tidy("tenant")
+        known.tidy("placements")
         assert path.exists()
         os.killpg(worker.pid, 9)
         end = time.monotonic() + 10
         while folder.is_alive(path):
             assert time.monotonic() < end
             time.sleep(0.05)
-        known.tidy("tenant")
+        known.tidy("placements")
         assert not path.exists()
 
 
 def test_versions_that_nobody_uses_any_more_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with installations(tmp_path, deploy="old").use("tenant", RELEASE.digest, Init()) as old:
+    with installations(tmp_path, deploy="old").use("placements", RELEASE.digest, Init()) as old:
         pass
     known = installations(tmp_path, deploy="new")
-    with known.use("tenant", RELEASE.digest, Init()) as new:
-        known.tidy("tenant")
+    with known.use("placements", RELEASE.digest, Init()) as new:
+        known.tidy("placements")
         assert old.path.exists()  # a deploy has both at work
         monkeypatch.setattr(module, "_KEPT", 0.0)
-        known.tidy("tenant")
+        known.tidy("placements")
         assert not old.path.exists()
         assert new.path.exists()

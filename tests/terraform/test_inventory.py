@@ -17,7 +17,7 @@ from controlplane.workers.providers.terraform import strays
 from controlplane.workers.providers.terraform.inventory import (
     AwsAccount,
     ClusterInventory,
-    TenantInventory,
+    PlacementsInventory,
     inventory_of,
 )
 from tests.harness.terraform import (
@@ -26,7 +26,7 @@ from tests.harness.terraform import (
     again,
     cluster_run,
     new_id,
-    tenant_run,
+    placements_run,
 )
 
 pytestmark = pytest.mark.usefixtures("aws")
@@ -44,11 +44,7 @@ def run() -> StackRun:
 
 
 def tags(run: StackRun, **changes: str) -> list[dict[str, str]]:
-    owner = {"managed_by": "tenant-controlplane", "environment": "test"}
-    if run.stack == "cluster":
-        owner["cluster"] = run.workspace
-    else:
-        owner |= {"tenant": run.variables["tenant_id"], "placement": run.workspace}
+    owner = {"managed_by": "tenant-controlplane", "environment": "test", "cluster": run.workspace}
     return [{"Key": key, "Value": value} for key, value in (owner | changes).items()]
 
 
@@ -72,7 +68,7 @@ def make_cluster(run: StackRun, key: str, **changes: str) -> None:
 
 
 def test_nothing_is_found_where_nothing_is(account: AwsAccount, run: StackRun) -> None:
-    for which in (run, tenant_run(FakeFixture())):
+    for which in (run, placements_run(FakeFixture())):
         inventory = inventory_of(which.stack, account, which.variables)
         assert inventory.find(inventory.addresses()) == {}
 
@@ -183,25 +179,76 @@ def test_a_role_with_other_tags_is_not_ours(account: AwsAccount, run: StackRun) 
     assert foreign.value.runbook == "foreign-resource"
 
 
-def test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored(account: AwsAccount) -> None:
-    run = tenant_run(FakeFixture())
-    secrets, name = boto3.client("secretsmanager"), run.variables["app_secret_name"]
-    arn = secrets.create_secret(Name=name, Tags=tags(run))["ARN"]
-    secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
-    inventory = TenantInventory(account, run.variables)
+def make_secret(run: StackRun, name: str, **changes: str) -> str:
+    return str(boto3.client("secretsmanager").create_secret(Name=name, Tags=tags(run, **changes))["ARN"])
+
+
+def doom(name: str) -> None:
+    boto3.client("secretsmanager").delete_secret(SecretId=name, RecoveryWindowInDays=7)
+
+
+def doomed(name: str) -> bool:
+    return "DeletedDate" in boto3.client("secretsmanager").describe_secret(SecretId=name)
+
+
+def test_secrets_of_many_placements_are_found_by_name(account: AwsAccount) -> None:
+    run = placements_run(FakeFixture(), 12)
+    placements = run.variables["placements"]
+    made = {
+        PlacementsInventory.app_secret(p): make_secret(run, f"placements/{p}/app", placement=p)
+        for p in placements[:9]
+    }
+    inventory = PlacementsInventory(account, run.variables)
+    assert len(inventory.addresses()) == 24
+    assert inventory.find(inventory.addresses()) == made
+    some = PlacementsInventory.app_secret(placements[3])
+    assert inventory.find([some]) == {some: made[some]}
+    assert inventory.find([]) == inventory.find(["module.placements.nothing_of_ours.this"]) == {}
+
+
+def test_a_placement_that_left_the_variables_is_found_where_it_is_asked_for(account: AwsAccount) -> None:
+    run = placements_run(FakeFixture())
+    (left,) = run.variables["placements"]
+    arn = make_secret(run, f"placements/{left}/migrator", placement=left)
+    inventory = PlacementsInventory(account, {**run.variables, "placements": []})
+    assert inventory.addresses() == ()
+    migrator = inventory.migrator_secret(left)
+    assert inventory.find([inventory.app_secret(left), migrator]) == {migrator: arn}
+
+
+def test_a_secret_in_its_deletion_window_counts_as_gone_until_restored(account: AwsAccount) -> None:
+    run = placements_run(FakeFixture(), 2)
+    placed, other = run.variables["placements"]
+    names = [f"placements/{p}/app" for p in (placed, other)]
+    arns = [make_secret(run, name, placement=p) for name, p in zip(names, (placed, other), strict=True)]
+    for name in names:
+        doom(name)
+    inventory = PlacementsInventory(account, run.variables)
     assert inventory.find(inventory.addresses()) == {}
-    assert inventory.find(inventory.addresses(), restore=True) == {inventory.app_secret: arn}
-    assert "DeletedDate" not in secrets.describe_secret(SecretId=name)
+    app = inventory.app_secret(placed)
+    assert inventory.find([app], restore=True) == {app: arns[0]}
+    assert [doomed(name) for name in names] == [False, True]
 
 
-def test_another_tenants_secret_is_not_restored(account: AwsAccount) -> None:
-    run = tenant_run(FakeFixture())
-    secrets, name = boto3.client("secretsmanager"), run.variables["app_secret_name"]
-    secrets.create_secret(Name=name, Tags=tags(run, tenant=new_id("t-")))
-    secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
-    with pytest.raises(NeedsHuman, match="tag tenant differs"):
-        TenantInventory(account, run.variables).find([TenantInventory.app_secret], restore=True)
-    assert "DeletedDate" in secrets.describe_secret(SecretId=name)
+@pytest.mark.parametrize("wrong", ["placement", "cluster", "environment", "managed_by"])
+def test_a_strangers_secret_is_not_ours_and_nothing_is_restored_beside_it(
+    account: AwsAccount, wrong: str
+) -> None:
+    run = placements_run(FakeFixture())
+    (placement,) = run.variables["placements"]
+    app, migrator = f"placements/{placement}/app", f"placements/{placement}/migrator"
+    make_secret(run, app, placement=placement)
+    make_secret(run, migrator, **{"placement": placement, wrong: new_id("x-")})
+    for name in (app, migrator):
+        doom(name)
+    inventory = PlacementsInventory(account, run.variables)
+    with pytest.raises(
+        NeedsHuman, match=f"{migrator} exists but is not ours: tag {wrong} differs"
+    ) as foreign:
+        inventory.find(inventory.addresses(), restore=True)
+    assert foreign.value.runbook == "foreign-resource"
+    assert doomed(app)
+    assert doomed(migrator)
 
 
 def test_an_unknown_stack_has_no_inventory(account: AwsAccount) -> None:

@@ -13,7 +13,7 @@ import pytest
 from controlplane.localcloud.terraform_mirror import terraform_environment
 from tests.harness.terraform import ROOT
 
-STACKS = ["cluster", "tenant"]
+STACKS = ["cluster", "placements"]
 
 
 def terraform(folder: Path, environment: dict[str, str], *arguments: str) -> str:

@@ -15,7 +15,7 @@ from controlplane.workers.providers.ports import StackRun
 from controlplane.workers.providers.terraform.inventory import (
     AwsAccount,
     ClusterInventory,
-    TenantInventory,
+    PlacementsInventory,
     inventory_of,
 )
 from controlplane.workers.providers.terraform.recovery import Ground, Recovery
@@ -25,8 +25,8 @@ from tests.harness.terraform import (
     Events,
     FakeFixture,
     cluster_run,
+    placements_run,
     state_key,
-    tenant_run,
 )
 
 BUCKET = "recovery-states"
@@ -80,12 +80,17 @@ def state(*resources: tuple[str, dict[str, Any]], serial: int = 5, lineage: str 
                 "mode": "managed",
                 "module": address.rsplit(".", 2)[0],
                 "type": address.rsplit(".", 2)[1],
-                "name": address.rsplit(".", 2)[2],
-                "instances": [{"attributes": attributes}],
+                "name": address.rsplit(".", 2)[2].partition("[")[0],
+                "instances": [{"attributes": attributes} | index_of(address)],
             }
             for address, attributes in resources
         ],
     }
+
+
+def index_of(address: str) -> dict[str, str]:
+    key = address.partition("[")[2].removesuffix("]")
+    return {"index_key": json.loads(key)} if key else {}
 
 
 def write(run: StackRun, value: dict[str, Any] | bytes) -> None:
@@ -102,8 +107,8 @@ def actions(session: RecordedSession) -> list[str]:
 
 
 def test_a_healthy_workspace_is_left_as_it_is() -> None:
-    run = tenant_run(FakeFixture())
-    whole = [TenantInventory.app_secret, TenantInventory.migrator_secret]
+    run = placements_run(FakeFixture(), 2)
+    whole = PlacementsInventory.addresses_of(run.variables["placements"])
     write(run, state(*((address, {}) for address in whole)))
     ground, session = recover(run)
     assert set(ground.state.resources) == set(whole)
@@ -113,14 +118,14 @@ def test_a_healthy_workspace_is_left_as_it_is() -> None:
 
 
 def test_a_new_workspace_is_empty_ground() -> None:
-    ground, session = recover(tenant_run(FakeFixture()))
+    ground, session = recover(placements_run(FakeFixture()))
     assert ground.empty
     assert session.done == []
 
 
 @pytest.mark.parametrize("body", [b'{"version": 4, "ser', b"\x00\x01", b'{"version": 3}'])
 def test_a_damaged_state_is_put_aside_and_kept(body: bytes) -> None:
-    run = tenant_run(FakeFixture())
+    run = placements_run(FakeFixture())
     write(run, body)
     ground, session = recover(run)
     assert ground.empty
@@ -132,7 +137,7 @@ def test_a_damaged_state_is_put_aside_and_kept(body: bytes) -> None:
 
 
 def test_a_damaged_state_is_not_touched_by_a_look() -> None:
-    run = tenant_run(FakeFixture())
+    run = placements_run(FakeFixture())
     write(run, b"{")
     inventory = inventory_of(run.stack, AwsAccount(REGION), run.variables)
     session = cast(Session, RecordedSession(run))
@@ -155,7 +160,7 @@ def test_a_damaged_state_is_not_touched_by_a_look() -> None:
 def test_an_unsaved_state_is_pushed_only_where_it_continues_the_saved_one(
     tmp_path: Path, saved: dict[str, Any] | None, kept: dict[str, Any], pushed: bool
 ) -> None:
-    run = tenant_run(FakeFixture())
+    run = placements_run(FakeFixture())
     if saved is not None:
         write(run, saved)
     errored = tmp_path / "errored.tfstate"
@@ -167,7 +172,7 @@ def test_an_unsaved_state_is_pushed_only_where_it_continues_the_saved_one(
 def test_an_unsaved_state_that_is_cut_is_not_pushed(tmp_path: Path) -> None:
     errored = tmp_path / "errored.tfstate"
     errored.write_text('{"version": 4, "ser')
-    assert recover(tenant_run(FakeFixture()), errored)[1].done == []
+    assert recover(placements_run(FakeFixture()), errored)[1].done == []
 
 
 def test_a_key_that_is_not_the_clusters_is_forgotten_with_its_alias() -> None:
@@ -192,7 +197,7 @@ def test_the_clusters_own_key_stays() -> None:
 def test_a_bucket_that_is_gone_is_nothing_saved_but_an_unreachable_one_is_no_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = tenant_run(FakeFixture())
+    run = placements_run(FakeFixture())
     assert StateBucket("no-such-bucket", region=REGION).state(run.stack, run.workspace) is None
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(Retryable):
@@ -200,7 +205,7 @@ def test_a_bucket_that_is_gone_is_nothing_saved_but_an_unreachable_one_is_no_ans
 
 
 def test_a_lock_is_broken_only_while_it_is_that_lock() -> None:
-    run = tenant_run(FakeFixture())
+    run = placements_run(FakeFixture())
     s3, key = boto3.client("s3"), state_key(run) + ".tflock"
     s3.put_object(
         Bucket=BUCKET, Key=key, Body=json.dumps({"ID": "b", "Who": "w", "Created": "2026-01-01T00:00:00Z"})

@@ -18,7 +18,7 @@ from tests.harness.terraform import (
     Events,
     FakeFixture,
     never,
-    tenant_run,
+    placements_run,
 )
 
 PROVIDERS = Path(__file__).parents[2] / "workers"
@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> StackRun:
     """Of the installed release, whose archive the bucket gives."""
     carried = archive.pack(ROOT)
     monkeypatch.setattr(StateBucket, "read", lambda _bucket, _key: carried.body)
-    return replace(tenant_run(FakeFixture()), release=carried.digest)
+    return replace(placements_run(FakeFixture()), release=carried.digest)
 
 
 def script(folder: Path, body: str) -> str:

@@ -13,12 +13,12 @@ from typing import Any
 from controlplane.workers.providers import aws
 from controlplane.workers.providers.ports import StateObject, Tagged
 from controlplane.workers.providers.terraform.inventory.account import MANAGED_BY, pairs
+from controlplane.workers.providers.terraform.state import PREFIXES
 
 SECRETS = "placements/"
 _ROLE = re.compile(r"^c-[a-z2-7]{12}$")
-_STATE = re.compile(
-    r"^(?P<stack>cluster|tenant)s/(?P<workspace>[^/]+)/terraform\.tfstate(?P<lock>\.tflock)?$"
-)
+_STATE = re.compile(r"^(?P<prefix>[^/]+)/(?P<workspace>[^/]+)/terraform\.tfstate(?P<lock>\.tflock)?$")
+_STACKS = {prefix: stack for stack, prefix in PREFIXES.items()}
 
 
 class AwsInventory:
@@ -41,9 +41,9 @@ class AwsInventory:
         present = locked = False
         for found in self._all("s3", "list_objects_v2", "Contents", Bucket=self._bucket):
             match = _STATE.match(found["Key"])
-            if match is None:
+            if match is None or match["prefix"] not in _STACKS:
                 continue
-            here = match["stack"], match["workspace"]
+            here = _STACKS[match["prefix"]], match["workspace"]
             if last is not None and here != last:
                 yield StateObject(*last, present=present, locked=locked)
                 present = locked = False

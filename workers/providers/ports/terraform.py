@@ -29,7 +29,7 @@ class StackRun:
     `prior_runs` come from the registry, the caller holds the lease, so none of them is alive.
     """
 
-    stack: str  # "cluster" | "tenant": a folder of terraform/stacks
+    stack: str  # "cluster" | "placements": a folder of terraform/stacks
     workspace: str
     release: str  # SHA-256 of the archive, 64 hexadecimal digits
     variables: Mapping[str, Any]
@@ -94,8 +94,10 @@ class Terraform(Protocol):
         """Bring the stack to `run.variables`; return its outputs.
 
         Recovers first from whatever a killed run left behind (stale lock of ours, lost state,
-        tainted or orphaned resources), then plans, guards, applies. `stopped` is asked at least
-        every second; once true the child gets SIGINT, after 10 s SIGKILL, and LeaseLost is raised.
+        tainted or orphaned resources), then plans, guards, applies. What left the variables is
+        deleted where `run.approved` names it, whether or not the state still knows it. `stopped` is
+        asked at least every second; once true the child gets SIGINT, after 10 s SIGKILL, and
+        LeaseLost is raised.
 
         Raises Retryable (throttling, network, a lock that may still be alive),
         NeedsHuman("destructive-terraform-plan" | "foreign-state-lock" | "aws-quota"

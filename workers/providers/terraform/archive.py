@@ -19,7 +19,7 @@ from pathlib import Path
 from controlplane.domain.errors import NeedsHuman, Refused
 
 RUNBOOK = "stack-release"
-STACKS = ("cluster", "tenant")
+STACKS = ("cluster", "placements")
 LOCK_FILE = ".terraform.lock.hcl"
 _VARIABLE = re.compile(r'^variable\s+"(\w+)"', re.MULTILINE)
 

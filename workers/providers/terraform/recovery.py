@@ -10,7 +10,8 @@ as tainted, and the next plan deletes it. So, each step only where it is needed:
 3. a state that nobody can read is put aside;
 4. a key in the state that is not the cluster's is forgotten, with the alias that leads to it;
 5. what is tainted but exists is untainted;
-6. what exists under our names and is not in the state is adopted, by `import` blocks in the plan.
+6. what exists under our names and is not in the state is adopted, by `import` blocks in the plan; before it
+   what is approved to go and in no state, since Terraform deletes only what it knows.
 
 On a healthy workspace this costs two reads of the state bucket.
 """
@@ -32,10 +33,12 @@ from controlplane.workers.providers.terraform.state import EMPTY, State, StateBu
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a plan may start from. `adopt`: import ids by address."""
+    """Where a plan may start from. `adopt`: import ids by address. `lost`: the same of what exists and is
+    approved to go, while neither the state nor the variables know it."""
 
     state: State
     adopt: dict[str, str]
+    lost: dict[str, str]
 
     def has(self, address: str) -> bool:
         return address in self.state.resources or address in self.adopt
@@ -130,8 +133,14 @@ class Recovery:
         return self._state() or EMPTY
 
     def _ground(self, state: State, *, restore: bool) -> Ground:
-        missing = [address for address in self._inventory.addresses() if address not in state.resources]
-        return Ground(state, self._inventory.find(missing, restore=restore) if missing else {})
+        wanted = self._inventory.addresses()
+        missing = [address for address in wanted if address not in state.resources]
+        going = sorted(self._run.approved.difference(wanted, state.resources))
+        return Ground(
+            state,
+            adopt=self._inventory.find(missing, restore=restore) if missing else {},
+            lost=self._inventory.find(going) if going else {},
+        )
 
     def _tell(self, address: str, action: str, message: str) -> None:
         self._session.on_event(ResourceEvent("recovered", address, action, None, message))

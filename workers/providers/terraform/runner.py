@@ -2,7 +2,8 @@
 
 One apply is: take the stack's initialised version of the release that the run names, open a folder, recover,
 then plan → show → guard → apply. A plan that changes nothing ends there, with the outputs read from the
-state: one terraform process. A new tenant costs three (plan, show, apply).
+state: one terraform process. New placements
+cost three (plan, show, apply), however many they are.
 
 A cluster that does not exist yet is made in two applies. Terraform persists an intermediate state at
 most every 20 seconds and only when something changes, so in one apply the key, made in the first
@@ -20,6 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from controlplane.workers.providers.terraform.inventory import (
     AwsAccount,
     ClusterInventory,
     Inventory,
+    PlacementsInventory,
     inventory_of,
 )
 from controlplane.workers.providers.terraform.recovery import Ground, Recovery
@@ -87,8 +90,8 @@ class TerraformRunner:
         } | {
             "AWS_REGION": region,
             "CHECKPOINT_DISABLE": "1",
-            # Each command loads the provider's schemas anew, which is mostly Go's collector at work: a
-            # tenant's run took 9.3 CPU s, and 7.7 with this, for a tenth more memory.
+            # Each command loads the provider's schemas anew, which is mostly Go's collector at work: a run
+            # for two secrets took 9.3 CPU s, and 7.7 with this, for a tenth more memory.
             "GOGC": "400",
             "TF_IN_AUTOMATION": "1",
             "TF_INPUT": "0",
@@ -132,6 +135,7 @@ class TerraformRunner:
         inventory = inventory_of(run.stack, self._account, run.variables)
         with self._session(run, on_event, stopped) as session:
             ground = self._repair(run, session, inventory, restore=True)
+            self._take_up(run, session, ground.lost)
             outputs = self._converge(run, session, inventory, ground)
             if isinstance(inventory, ClusterInventory) and run.prior_runs:
                 strays.clear(run, self._account, on_event)
@@ -143,21 +147,20 @@ class TerraformRunner:
         inventory = inventory_of(run.stack, self._account, run.variables)
         with self._session(run, lambda _event: None, lambda: False) as session:
             ground = Recovery(run, session, self._bucket, inventory).observe()
-            if not session.plan(run.variables, adopt=ground.adopt):
-                return []
-            shown = session.show()
+            shown = session.show() if session.plan(run.variables, adopt=ground.adopt) else {}
         tainted = guard.tainted(shown)
-        return [
+        changes = [
             PlannedChange(change.address, "update", destructive=False)
             if change.address in tainted
             else change
             for change in guard.changes_of(shown)
         ]
+        return changes + [PlannedChange(address, "delete", destructive=True) for address in ground.lost]
 
     def destroy(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> None:
         """First brings a cluster to `run.variables` (that is how deletion protection goes off and the
         final snapshot gets its name: Terraform deletes with the *state's* settings) and adopts what the
-        state does not know, then deletes.
+        state does not know, then deletes. What only the state knows is to be approved like all else.
 
         A cluster's key and its alias stay, and the workspace with them, unless `run.approved` names
         them: without the key the final snapshot can't be restored. Call again, with both approved,
@@ -167,13 +170,16 @@ class TerraformRunner:
         with self._session(run, on_event, stopped) as session:
             ground = self._repair(run, session, inventory, restore=False)
             existing = [address for address in inventory.addresses() if ground.has(address)]
+            existing += [a for a in (*ground.state.resources, *ground.lost) if a not in existing]
             kept = [address for address in existing if address in _OUTLIVES and address not in run.approved]
             doomed = [address for address in existing if address not in kept]
             # Before anything changes: a refused purge must not leave the cluster unprotected.
             guard.check([PlannedChange(address, "delete", True) for address in doomed], run.approved)
             if doomed:
-                if ground.adopt or isinstance(inventory, ClusterInventory):
+                if isinstance(inventory, ClusterInventory):
                     self._pass(run, session, adopt=ground.adopt, targets=existing)
+                else:
+                    self._take_up(run, session, {**ground.adopt, **ground.lost})
                 self._pass(run, session, targets=doomed if kept else (), destroy=True)
             if not kept and self._bucket.exists(run.stack, run.workspace):
                 session.delete_workspace()
@@ -273,6 +279,15 @@ class TerraformRunner:
             if (path / folder.ERRORED).exists()
         ]
         return Recovery(run, session, self._bucket, inventory).repair(errored, restore=restore)
+
+    def _take_up(self, run: StackRun, session: Session, adopt: Mapping[str, str]) -> None:
+        """Bring what is to go into the state, as it is deleted from there. It is no part of what should be,
+        so the variables of this pass name its placements alone, and its targets nothing else."""
+        if adopt:
+            known = filter(None, map(PlacementsInventory.secret_at, adopt))
+            placements = sorted({placement for placement, _name in known})
+            only = replace(run, variables={**run.variables, "placements": placements})
+            self._pass(only, session, adopt=adopt, targets=list(adopt))
 
     def _converge(
         self, run: StackRun, session: Session, inventory: Inventory, ground: Ground

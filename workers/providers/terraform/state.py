@@ -6,7 +6,7 @@ for one that no JSON parser can read: terraform can't either, so it is put aside
 as the S3 backend breaks it (compare the id, delete the object), because `terraform force-unlock` has to
 take the lock first where a run died before its workspace had a state (measured).
 
-Layout (S3 backend, "Workspace Key Prefix"): `<stack>s/<workspace>/terraform.tfstate`, and the same with
+Layout (S3 backend, "Workspace Key Prefix"): `<prefix>/<workspace>/terraform.tfstate`, and the same with
 `.tflock` behind it. Archives: `releases/<digest>.tar` (see `archive`).
 """
 
@@ -22,6 +22,8 @@ from botocore.exceptions import ClientError
 
 from controlplane.workers.providers import aws
 
+PREFIXES = {"cluster": "clusters", "placements": "placements"}
+"""By stack: where its states lie in the bucket, as its backend says."""
 FORMAT = 4  # of the state, since Terraform 0.12
 _ABSENT = {"NoSuchKey", "404", "NoSuchBucket"}
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
@@ -126,7 +128,7 @@ class StateBucket:
 
 
 def _key(stack: str, workspace: str) -> str:
-    return f"{stack}s/{workspace}/terraform.tfstate"
+    return f"{PREFIXES[stack]}/{workspace}/terraform.tfstate"
 
 
 def parse(body: bytes) -> State:

@@ -18,30 +18,30 @@ from typing import Any, Protocol
 from controlplane.domain.errors import NeedsHuman
 from controlplane.workers.providers.terraform.inventory.account import AwsAccount
 from controlplane.workers.providers.terraform.inventory.cluster import ClusterInventory
-from controlplane.workers.providers.terraform.inventory.tenant import TenantInventory
+from controlplane.workers.providers.terraform.inventory.placements import PlacementsInventory
 
-__all__ = ["AwsAccount", "ClusterInventory", "Inventory", "TenantInventory", "inventory_of"]
+__all__ = ["AwsAccount", "ClusterInventory", "Inventory", "PlacementsInventory", "inventory_of"]
 
 
 class Inventory(Protocol):
     """The resources of one stack in one workspace."""
 
     def addresses(self) -> tuple[str, ...]:
-        """Every address the stack has, in the order in which Terraform makes them."""
+        """Every address that the variables ask for, in the order in which Terraform makes them."""
         ...
 
     def find(self, addresses: Collection[str], *, restore: bool = False) -> dict[str, str]:
-        """Import ids of those that exist. `restore`: take what waits for its deletion out of it (else
-        it counts as gone). Raises NeedsHuman("foreign-resource") where one is not ours, Pending while
-        AWS is still making or deleting one."""
+        """Import ids of those that exist; none of what is no address of the stack. `restore`: take what
+        waits for its deletion out of it (else it counts as gone). Raises NeedsHuman("foreign-resource")
+        where one is not ours, Pending while AWS is still making or deleting one."""
         ...
 
 
 def inventory_of(stack: str, account: AwsAccount, variables: Mapping[str, Any]) -> Inventory:
     """Raises NeedsHuman for a stack that nobody described here: it could not be recovered."""
-    kinds: dict[str, type[ClusterInventory] | type[TenantInventory]] = {
+    kinds: dict[str, type[ClusterInventory] | type[PlacementsInventory]] = {
         "cluster": ClusterInventory,
-        "tenant": TenantInventory,
+        "placements": PlacementsInventory,
     }
     if stack not in kinds:
         raise NeedsHuman(f"stack {stack!r} has no inventory", runbook="terraform-configuration")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -31,12 +31,6 @@ class AwsAccount:
 
     def __init__(self, region: str) -> None:
         self.client: Callable[[str], Any] = lru_cache(None)(lambda name: aws.client(name, region=region))
-
-
-def collect(ways: Mapping[str, Callable[[], str | None]], addresses: Collection[str]) -> dict[str, str]:
-    """The import ids of those of `addresses` that one of the `ways` finds."""
-    found = ((address, ways[address]()) for address in ways if address in addresses)
-    return {address: import_id for address, import_id in found if import_id is not None}
 
 
 def maybe(action: str, call: Callable[[], Any]) -> Any | None:

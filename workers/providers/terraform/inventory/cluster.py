@@ -11,7 +11,6 @@ from controlplane.workers.providers import aws
 from controlplane.workers.providers.terraform.inventory.account import (
     MANAGED_BY,
     AwsAccount,
-    collect,
     maybe,
     pairs,
     reconciled,
@@ -69,7 +68,8 @@ class ClusterInventory:
         }
         for number in range(1, int(self._variables["instance_count"]) + 1):
             ways[self.instance(number)] = partial(self._find_instance, number)
-        return collect(ways, addresses)
+        found = ((address, ways[address]()) for address in ways if address in addresses)
+        return {address: import_id for address, import_id in found if import_id is not None}
 
     @cached_property
     def described(self) -> dict[str, Any] | None:

@@ -1,25 +1,5 @@
-variable "tenant_id" {
-  description = "The tenant's immutable id."
-  type        = string
-
-  validation {
-    condition     = can(regex("^t-[a-z2-7]{12}$", var.tenant_id))
-    error_message = "tenant_id: expected t- and 12 characters of a-z and 2-7."
-  }
-}
-
-variable "placement_key" {
-  description = "The tenant's id and the number of its placement; it is the secrets' tag."
-  type        = string
-
-  validation {
-    condition     = can(regex("^p-[a-z2-7]{12}$", var.placement_key))
-    error_message = "placement_key: expected p- and 12 characters of a-z and 2-7."
-  }
-}
-
 variable "cluster_id" {
-  description = "The cluster on which the placement lives."
+  description = "The cluster on which the placements live."
   type        = string
 
   validation {
@@ -28,23 +8,19 @@ variable "cluster_id" {
   }
 }
 
-variable "app_secret_name" {
-  description = "The secret that holds the application's database login."
-  type        = string
+variable "placements" {
+  description = "The ids of the placements. One that was purged is never used again: the names of its secrets stay taken."
+  type        = set(string)
+  nullable    = false
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9/_+=.@-]{1,500}$", var.app_secret_name))
-    error_message = "app_secret_name: expected 1 to 500 letters, digits and /_+=.@-"
+    condition     = alltrue([for id in var.placements : can(regex("^p-[a-z2-7]{12}$", id))])
+    error_message = "placements: expected of each p- and 12 characters of a-z and 2-7."
   }
-}
-
-variable "migrator_secret_name" {
-  description = "The secret that holds the schema migrator's database login; no session of the application can read it."
-  type        = string
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9/_+=.@-]{1,500}$", var.migrator_secret_name)) && var.migrator_secret_name != var.app_secret_name
-    error_message = "migrator_secret_name: expected 1 to 500 letters, digits and /_+=.@-, and another name than app_secret_name."
+    condition     = length(var.placements) <= 100
+    error_message = "placements: expected at most 100, since a plan reads the policy of each one's secrets."
   }
 }
 

@@ -1,26 +1,11 @@
-variable "tenant_id" {
-  description = "The tenant's immutable id."
-  type        = string
-}
-
-variable "placement_key" {
-  description = "The tenant's id and the number of its placement; it is the secrets' tag."
-  type        = string
-}
-
 variable "cluster_id" {
-  description = "The cluster on which the placement lives."
+  description = "The cluster on which the placements live."
   type        = string
 }
 
-variable "app_secret_name" {
-  description = "The secret that holds the application's database login."
-  type        = string
-}
-
-variable "migrator_secret_name" {
-  description = "The secret that holds the schema migrator's database login; no session of the application can read it."
-  type        = string
+variable "placements" {
+  description = "The ids of the placements. One that was purged is never used again: the names of its secrets stay taken."
+  type        = set(string)
 }
 
 variable "secrets_kms_key_arn" {

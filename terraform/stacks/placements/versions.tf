@@ -8,10 +8,10 @@ terraform {
     }
   }
 
-  # Bucket and region come at init; one workspace, and so one state and one lock, for each tenant.
+  # Bucket and region come at init; one workspace, and so one state and one lock, for each cluster.
   backend "s3" {
     key                  = "terraform.tfstate"
-    workspace_key_prefix = "tenants"
+    workspace_key_prefix = "placements"
     use_lockfile         = true
     encrypt              = true
   }
