@@ -418,7 +418,7 @@ def _said(module: Mapping[str, Any], thing: Thing) -> dict[str, Any] | None:
 
 def _placements(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     if len(v["placements"]) > MOST_PLACEMENTS or not all(map(PLACEMENT_ID.match, v["placements"])):
-        raise NeedsHuman("terraform plan: placements: refused", runbook="terraform-configuration")
+        raise NeedsHuman("terraform plan: Invalid value for variable", runbook="terraform-configuration")
     things = [_secret(address, v) for address in PlacementsInventory.addresses_of(v["placements"])]
     arns = {placement: aws.secret_arn(f"placements/{placement}/app") for placement in v["placements"]}
     return [*filter(None, things)], {"app_secret_arns": arns}

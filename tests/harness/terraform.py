@@ -18,7 +18,7 @@ import boto3
 
 from controlplane.localcloud.aws.account import ASSUME_CLUSTER_ROLES, BOUNDARY
 from controlplane.localcloud.aws.emulator import REGION
-from controlplane.localcloud.fakes.aws import FakeInventory
+from controlplane.localcloud.fakes.aws import FakeAccount, FakeInventory
 from controlplane.localcloud.fakes.terraform import FakeTerraform
 from controlplane.localcloud.fakes.world import World
 from controlplane.localcloud.terraform_mirror import terraform_environment
@@ -47,6 +47,10 @@ class Fixture(Protocol):
 
     def plant_stranger(self, run: StackRun) -> None:
         """Somebody else's secret under the name of the first placement's."""
+        ...
+
+    def doom(self, run: StackRun) -> None:
+        """The placements' secrets wait for their deletion, and the state does not know."""
         ...
 
     def newer(self) -> Terraform:
@@ -168,6 +172,10 @@ class FakeFixture:
     def plant_stranger(self, run: StackRun) -> None:
         self.world.put("aws-secret", secrets_of(run)[0], {"environment": "somebody-else", "deleting": False})
 
+    def doom(self, run: StackRun) -> None:
+        for name in secrets_of(run):
+            FakeAccount(self.world).change("secret", name, deleting=True)
+
     def newer(self) -> Terraform:
         return FakeTerraform(self.world, module={PlacementsInventory.APP: {"about": new_id("")}})
 
@@ -241,6 +249,10 @@ class RealFixture:
             )
             assert done.returncode == 0, done.stdout + done.stderr
         return str(boto3.client("iam").get_role(RoleName=cluster_id)["Role"]["Arn"])
+
+    def doom(self, run: StackRun) -> None:
+        for name in secrets_of(run):
+            boto3.client("secretsmanager").delete_secret(SecretId=name, RecoveryWindowInDays=7)
 
     def newer(self) -> Terraform:
         carries = Path(shutil.copytree(ROOT, self.work_dir / new_id("newer-")))

@@ -277,6 +277,17 @@ def test_the_workspace_of_a_cluster_without_placements_goes(fixture: Fixture) ->
     assert all(waiting(fixture, run).values())
 
 
+def test_what_a_killed_run_deleted_and_its_state_still_names_is_gone(fixture: Fixture) -> None:
+    run = placements_run(fixture)
+    apply(fixture, run)
+    fixture.doom(run)
+    without = again(run, placements=[])
+    assert fixture.terraform.plan(without) == []
+    fixture.terraform.destroy(without, on_event=Events(), stopped=never)
+    assert run.workspace not in {state.workspace for state in fixture.inventory().states()}
+    assert all(waiting(fixture, run).values())
+
+
 def test_a_cluster_ends_with_the_placements_that_no_state_knows(fixture: Fixture) -> None:
     run = placements_run(fixture, 2)
     apply(fixture, run)
@@ -346,7 +357,7 @@ def test_placements_that_the_stack_refuses_are_a_persons_matter(
     fixture: Fixture, placements: list[str]
 ) -> None:
     run = placements_run(fixture, placements=placements)
-    with pytest.raises(NeedsHuman, match="placements") as parked:
+    with pytest.raises(NeedsHuman, match="Invalid value for variable") as parked:
         apply(fixture, run)
     assert parked.value.runbook == "terraform-configuration"
     assert waiting(fixture, run) == {}

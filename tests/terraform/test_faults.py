@@ -307,32 +307,45 @@ def waiting(run: StackRun) -> dict[str, bool]:
     return {name: deleting for name, deleting in listed if name in names}
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """What was let through may still be on its way."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+LOSE = pytest.mark.parametrize("lose", [False, True], ids=["state as it was saved", "state lost"])
+
+
+@LOSE
 def test_a_batch_killed_in_the_middle_is_adopted_and_none_is_made_twice(
-    fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch
+    fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch, lose: bool
 ) -> None:
     run = placements_run(fixture, 12)
     prior = die_at(fixture, proxy, monkeypatch, run, action="CreateSecret", passes=13)
+    until(lambda: len(waiting(run)) == 13)
     made = waiting(run)
-    assert len(made) == 13
-    with pytest.raises(ClientError, match="NoSuchKey"):
-        fixture.state(run)
+    if lose:
+        fixture.lose_state(run)
     arns = {name: AwsSecrets(region=REGION).describe(name) for name in made}
 
     outputs, events = converge(fixture.terraform, again(run, prior=prior))
-    adopted = {address for address, _ in events.of("adopted")}
-    assert {PlacementsInventory.secret_at(address)[1] for address in adopted} == set(made)
-    done = events.of("done")
-    assert {address for address, action in done if action == "create"} == {
-        *PlacementsInventory.addresses_of(run.variables["placements"])
-    } - adopted
-    assert "delete" not in {action for _address, action in done}
+    names = {
+        a: PlacementsInventory.secret_at(a)[1] for a, _action in [*events.of("adopted"), *events.of("done")]
+    }
+    adopted = {names[address] for address, _action in events.of("adopted")}
+    assert adopted == set(made) if lose else adopted <= set(made)
+    created = {names[address] for address, action in events.of("done") if action == "create"}
+    assert created == set(secrets_of(run)) - set(made)
+    assert "delete" not in {action for _address, action in events.of("done")}
     assert waiting(run) == dict.fromkeys(secrets_of(run), False)
     assert {name: AwsSecrets(region=REGION).describe(name) for name in made} == arns
     assert sorted(outputs["app_secret_arns"]) == sorted(run.variables["placements"])
     assert fixture.terraform.plan(again(run)) == []
 
 
-@pytest.mark.parametrize("lose", [False, True], ids=["state as it was before", "state lost"])
+@LOSE
 def test_placements_that_leave_are_all_gone_after_a_kill_in_the_middle(
     fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch, lose: bool
 ) -> None:
@@ -343,7 +356,7 @@ def test_placements_that_leave_are_all_gone_after_a_kill_in_the_middle(
     smaller = again(run, placements=staying, approved=approved)
     started = datetime.now(UTC).replace(microsecond=0)
     prior = die_at(fixture, proxy, monkeypatch, smaller, action="DeleteSecret", passes=5)
-    assert sum(waiting(run).values()) == 5
+    until(lambda: sum(waiting(run).values()) == 5)
     if lose:
         fixture.lose_state(run)
 

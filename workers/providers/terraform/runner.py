@@ -2,8 +2,7 @@
 
 One apply is: take the stack's initialised version of the release that the run names, open a folder, recover,
 then plan → show → guard → apply. A plan that changes nothing ends there, with the outputs read from the
-state: one terraform process. New placements
-cost three (plan, show, apply), however many they are.
+state: one terraform process. New placements cost three (plan, show, apply), however many they are.
 
 A cluster that does not exist yet is made in two applies. Terraform persists an intermediate state at
 most every 20 seconds and only when something changes, so in one apply the key, made in the first
@@ -160,7 +159,8 @@ class TerraformRunner:
     def destroy(self, run: StackRun, *, on_event: OnEvent, stopped: Stopped) -> None:
         """First brings a cluster to `run.variables` (that is how deletion protection goes off and the
         final snapshot gets its name: Terraform deletes with the *state's* settings) and adopts what the
-        state does not know, then deletes. What only the state knows is to be approved like all else.
+        state does not know, then deletes. What only the state knows, and exists, is to be approved like
+        all else.
 
         A cluster's key and its alias stay, and the workspace with them, unless `run.approved` names
         them: without the key the final snapshot can't be restored. Call again, with both approved,
@@ -170,7 +170,8 @@ class TerraformRunner:
         with self._session(run, on_event, stopped) as session:
             ground = self._repair(run, session, inventory, restore=False)
             existing = [address for address in inventory.addresses() if ground.has(address)]
-            existing += [a for a in (*ground.state.resources, *ground.lost) if a not in existing]
+            left = [address for address in ground.state.resources if address not in existing]
+            existing += [*inventory.find(left), *ground.lost]
             kept = [address for address in existing if address in _OUTLIVES and address not in run.approved]
             doomed = [address for address in existing if address not in kept]
             # Before anything changes: a refused purge must not leave the cluster unprotected.
@@ -180,6 +181,7 @@ class TerraformRunner:
                     self._pass(run, session, adopt=ground.adopt, targets=existing)
                 else:
                     self._take_up(run, session, {**ground.adopt, **ground.lost})
+            if doomed or (left and not kept):
                 self._pass(run, session, targets=doomed if kept else (), destroy=True)
             if not kept and self._bucket.exists(run.stack, run.workspace):
                 session.delete_workspace()
