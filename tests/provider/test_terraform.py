@@ -348,9 +348,23 @@ def test_a_fake_run_killed_at_any_call_is_followed_by_one_that_ends_it(lose: boo
         assert {f"terraform.apply:{address}:{when}" for when in ("before", "after")} <= killed
 
 
+def test_a_fake_run_that_is_stopped_between_two_keeps_what_it_did() -> None:
+    fixture = FakeFixture()
+    run, events = placements_run(fixture, placements=IDS), Events()
+    apply(fixture, run)
+    approved = frozenset(PlacementsInventory.addresses_of(IDS[:2]))
+    smaller = again(run, placements=IDS[2:], approved=approved)
+    with pytest.raises(LeaseLost):
+        fixture.terraform.apply(smaller, on_event=events, stopped=lambda: bool(deleted(events)))
+    assert len(deleted(events)) == sum(waiting(fixture, run).values()) == 1
+    assert {c.address for c in fixture.terraform.plan(smaller)} == approved - deleted(events)
+    apply(fixture, smaller, events)
+    assert deleted(events) == approved
+
+
 @pytest.mark.parametrize(
     "placements",
-    [[f"p-aaaaaaaaaa{a}{b}" for a in "abcdefghijk" for b in "abcdefghij"], ["p-UPPERCASE234"]],
+    [[f"p-aaaaaaaaaa{a}{b}" for a in "abcdefghijk" for b in "abcdefghij"][:101], ["p-UPPERCASE234"]],
     ids=["more than a state takes", "no id"],
 )
 def test_placements_that_the_stack_refuses_are_a_persons_matter(

@@ -9,8 +9,9 @@ import pytest
 
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.workers.providers.ports import PriorRun
-from controlplane.workers.providers.terraform import locks
-from controlplane.workers.providers.terraform.state import Lock, Unreadable, parse, parse_lock
+from controlplane.workers.providers.terraform import archive, locks
+from controlplane.workers.providers.terraform.state import PREFIXES, Lock, Unreadable, parse, parse_lock
+from tests.harness.terraform import ROOT
 
 RESOURCE = {"mode": "managed", "type": "aws_rds_cluster_instance", "name": "this", "module": "module.cluster"}
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -84,3 +85,10 @@ def test_a_young_lock_is_waited_for() -> None:
     late = locks.in_the_way(LOCK, "w", now=NOW + timedelta(minutes=11))
     assert isinstance(late, NeedsHuman)
     assert late.runbook == "foreign-state-lock"
+
+
+@pytest.mark.parametrize("stack", archive.STACKS)
+def test_states_lie_where_each_stacks_backend_puts_them(stack: str) -> None:
+    said = (ROOT / "stacks" / stack / "versions.tf").read_text()
+    assert f'workspace_key_prefix = "{PREFIXES[stack]}"' in said
+    assert len(set(PREFIXES.values())) == len(PREFIXES) == len(archive.STACKS)
