@@ -1,13 +1,13 @@
 """Observe everything anew, Terraform included, and repair what differs.
 
-What the registry took for confirmed is forgotten first: the proof of access and the stack's digest, which
-spare an ordinary observation its Terraform plan.
+What the registry took for confirmed is forgotten first: the proof of access and the digest of the stack that
+has its secrets, which spare an ordinary observation its Terraform plan. That plan is its cluster's to make.
 """
 
 from __future__ import annotations
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, Subject, register
-from controlplane.store import cluster, placement, preview, stack, tenant
+from controlplane.store import placement, preview, stack, tenant
 
 
 def perform(asked: OfTenant[Parameters]) -> Begun:
@@ -15,10 +15,8 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
     tenant.set_access_proof(conn, row.id, None)
     placed = placement.current(conn, row.id)
     if placed is not None:
-        stack.distrust(conn, placed.workspace)
-        home = cluster.get(conn, placed.cluster_id)
-        if not home.ready or home.needs_attention is not None:
-            asked.converge(home.id, subject=Subject.CLUSTER)
+        stack.distrust(conn, stack.workspace_of("placements", placed.cluster_id))
+        asked.converge(placed.cluster_id, subject=Subject.CLUSTER)
     return Begun({}, asked.converge())
 
 

@@ -1,4 +1,4 @@
-"""Plan a cluster's Terraform stack anew and repair what differs.
+"""Plan a cluster's two Terraform stacks anew and repair what differs.
 
 The one way to set a cluster going again that needed a person and has no tenant whose `reprovision` would:
 one of the warm pool, or one that was restored.
@@ -14,14 +14,15 @@ from controlplane.store import stack
 def perform(asked: OfCluster[Parameters]) -> Begun:
     if asked.row.destroyed_at is not None:
         raise Conflict(f"cluster {asked.row.id} is destroyed: nothing is left to repair")
-    stack.distrust(asked.conn, asked.row.id)
+    for name in ("cluster", "placements"):
+        stack.distrust(asked.conn, stack.workspace_of(name, asked.row.id))
     return Begun({}, asked.converge())
 
 
 register(
     Action(
         name="reprovision",
-        summary="Plan its stack with Terraform anew and repair what differs.",
+        summary="Plan its stacks with Terraform anew and repair what differs.",
         perform=perform,
         subject=Subject.CLUSTER,
     )

@@ -27,7 +27,6 @@ def print_purge(found: Json) -> None:
             ("database", content["database"] and f"{content['database']} on {cluster}"),
             ("roles", ", ".join(content["roles"])),
             ("secrets", ", ".join(content["secrets"])),
-            ("Terraform", content["workspace"]),
             ("hosts", ", ".join(content["hosts"])),
             ("copy first", content["copy"]),
             ("clones that stay", ", ".join(content["clones"])),

@@ -140,11 +140,13 @@ def _states(systems: Systems) -> Iterator[Finding]:
     registry = systems.registry
     there = {(state.stack, state.workspace) for state in systems.states if state.present}
     clusters = {c.id for c in registry.clusters.values() if not c.destroyed or c.keeps_key}
-    owners = {("tenant", placed.workspace): placed.tenant_id for placed in registry.placements}
+    living = {c.id for c in registry.clusters.values() if not c.destroyed}
+    owners = {("placements", cluster): cluster for cluster in living}
     owners |= {("cluster", cluster): cluster for cluster in clusters}
-    for placed in _complete(registry):
-        if ("tenant", placed.workspace) not in there:
-            yield _repair(placed, "Terraform", "tenant state", placed.workspace, "no state in the bucket")
+    for home in sorted({placed.cluster_id for placed in _complete(registry)}):
+        if ("placements", home) not in there:
+            what, detail, repair = "placements state", "no state in the bucket", Repair.REPROVISION_CLUSTER
+            yield Finding("Terraform", Fault.MISSING, what, home, detail, home, repair=repair, target=home)
     for cluster in clusters:
         if registry.clusters[cluster].made and ("cluster", cluster) not in there:
             yield Finding(

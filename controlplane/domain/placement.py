@@ -52,13 +52,15 @@ def _id(noun: str, seed: bytes) -> str:
 
 
 class PlacementState(State):
-    """`target`, `source`: beside the current one, before and after a transfer's cut. `purged`: nothing of it
-    is left outside."""
+    """`target`, `source`: beside the current one, before and after a transfer's cut. `released`: its database
+    is gone and its slot is free; its cluster's next run takes its secrets away. `purged`: nothing of it is
+    left outside."""
 
     CURRENT = "current", "target"
     TARGET = "target"
     SOURCE = "source", "current"
-    PURGED = "purged", "current", "target", "source"
+    RELEASED = "released", "current", "target", "source"
+    PURGED = "purged", "released"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,6 @@ class Placement:
     id: str
     tenant_id: str
     cluster_id: str
-
-    @property
-    def workspace(self) -> str:
-        return self.id
 
     @property
     def database(self) -> str:

@@ -54,7 +54,6 @@ class Content:
     database: str | None
     roles: tuple[str, ...]
     secrets: tuple[str, ...]
-    workspace: str | None
     hosts: tuple[str, ...]
     clones: tuple[str, ...]
 
@@ -95,7 +94,6 @@ def content_of(
         database=None if placed is None else placed.database,
         roles=() if placed is None else (placed.owner_role, placed.migrator_role, *placed.app_roles),
         secrets=() if placed is None else (placed.app_secret, placed.migrator_secret),
-        workspace=None if placed is None else placed.workspace,
         hosts=tuple(sorted(hosts)),
         clones=tuple(sorted(clones)),
     )

@@ -15,18 +15,19 @@ from typing import Any
 
 
 class Part(StrEnum):
-    """Of what outside systems are asked about a tenant. `stack`: its secrets and its role; `transfer`: both
-    ends of one that is under way."""
+    """Of what outside systems are asked about a tenant. `transfer`: both ends of one that is under way."""
 
     ROUTES = "routes"
-    STACK = "stack"
+    SECRETS = "secrets"
     DATABASE = "database"
     TRANSFER = "transfer"
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """`keeps_key`: it is destroyed but for its key, which a snapshot of it can't be read without."""
+    """`placements_digest`: of its second stack, None where no run of it was ever begun. `releasing`: that
+    still has what released placements leave behind. `keeps_key`: it is destroyed but for its key, which a
+    snapshot of it can't be read without."""
 
     stack_digest: str | None
     status: str | None
@@ -34,6 +35,8 @@ class ClusterStatus:
     hardened: bool
     destroyed: bool = False
     keeps_key: bool = False
+    placements_digest: str | None = None
+    releasing: bool = False
 
     @property
     def available(self) -> bool:
@@ -45,6 +48,7 @@ class ClusterStatus:
             "writer_status": self.writer_status,
             "hardened": self.hardened,
             "stack": self.stack_digest,
+            "placements": self.placements_digest,
             "destroyed": self.destroyed,
             "keeps_key": self.keeps_key,
         }
@@ -100,13 +104,13 @@ class DatabaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class PurgeStatus:
-    """How far the purge of a tenant has come. `placed`: its placement still holds its slot. `stack_made`:
-    something of its Terraform stack is, or may be, there. `copied`: the copy that is kept was verified.
+    """How far the purge of a tenant has come. `placed`: its placement still holds its slot. `releasing`: what
+    its cluster's stack has of it is, or may be, there. `copied`: the copy that is kept was verified.
     `cluster_gone`: so is its cluster, where that goes with it. `purged`: the certificate is written.
     `copy_overdue`: the time for which the copy is kept is over, and it is still there."""
 
     placed: bool
-    stack_made: bool
+    releasing: bool
     copied: bool
     cluster_gone: bool
     purged: bool
@@ -130,13 +134,13 @@ class TransferStatus:
 
 @dataclass(frozen=True, slots=True)
 class TenantStatus:
-    """`database` is None where the cluster can't be asked yet. `routes` is what the cache serves:
-    host → payload without its epoch. `transfer`: how far one is, where there is one that is not over;
-    `secondary`: the same of the placement that it goes to. `purging`: only of a tenant whose purge was
-    approved."""
+    """`secrets_made`: they are there, and its cluster has confirmed them. `database` is None where the
+    cluster can't be asked yet. `routes` is what the cache serves: host → payload without its epoch.
+    `transfer`: how far one is, where there is one that is not over; `secondary`: the same of the placement
+    that it goes to. `purging`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
-    stack_digest: str | None
+    secrets_made: bool
     database: DatabaseStatus | None
     app: CredentialStatus
     migrator: CredentialStatus
@@ -151,7 +155,7 @@ class TenantStatus:
         database = self.database
         return {
             "cluster_ready": self.cluster_ready,
-            "stack": self.stack_digest,
+            "secrets": self.secrets_made,
             "database": None
             if database is None
             else {

@@ -78,7 +78,7 @@ class TaggedThing:
 
 @dataclass(frozen=True, slots=True)
 class StateEntry:
-    """`stack`: "cluster" or "tenant". `locked`: somebody holds, or left, its lock."""
+    """`stack`: "cluster" or "placements". `locked`: somebody holds, or left, its lock."""
 
     stack: str
     workspace: str

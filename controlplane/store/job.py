@@ -184,17 +184,6 @@ def bring_forward(conn: Connection, kind: JobKind, subjects: Sequence[str]) -> l
     )
 
 
-def start_now(conn: Connection, kind: JobKind, subject: str, *, actor: str) -> None:
-    """Make a job that waits and has not begun due now, where there is one, as urgent as if this actor had
-    asked for it."""
-    has_work(TERMS[kind].lane)
-    conn.execute(
-        "UPDATE job SET due_at = least(due_at, clock_timestamp()), priority = least(priority, %s)"
-        " WHERE kind = %s AND subject = %s AND state = 'waiting' AND started_at IS NULL",
-        [int(priority_of(actor)), kind, subject],
-    )
-
-
 # --------------------------------------------------------------------------------------- claiming
 
 _COLUMNS = SQL(", ").join(Identifier("job", f.name) for f in fields(Job) if f.name != "orphan")

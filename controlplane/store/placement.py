@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controlplane.domain.job import JobKind
 from controlplane.domain.placement import Placement, PlacementState
+from controlplane.store import job
 from controlplane.store.registry import Connection, one, select, transition
 
 
-def insert(conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT) -> None:
-    """`state`: TARGET for the one that a transfer goes to."""
+def insert(
+    conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT, actor: str
+) -> None:
+    """Its cluster's own operation makes its secrets. `state`: TARGET for the one that a transfer goes to."""
     conn.execute(
         "INSERT INTO placement (id, tenant_id, cluster_id, state) VALUES (%s, %s, %s, %s)",
         [placement.id, placement.tenant_id, placement.cluster_id, state],
@@ -21,6 +26,8 @@ def insert(conn: Connection, placement: Placement, *, state: PlacementState = Pl
             "INSERT INTO credential (placement_id, login, username) VALUES (%s, %s, %s)",
             [placement.id, login, username],
         )
+    reason = f"a placement for {placement.tenant_id}"
+    job.ensure(conn, JobKind.CLUSTER, placement.cluster_id, reason=reason, actor=actor)
 
 
 def current(conn: Connection, tenant_id: str) -> Placement | None:
@@ -41,9 +48,22 @@ def all_of(conn: Connection, tenant_id: str) -> list[Placement]:
 
 
 def turn(conn: Connection, placement_id: str | None, to: PlacementState) -> None:
-    """PURGED: nothing is left of it outside, and its slot is free. Raises LookupError where it can't come to
-    this state, which the tenant's lease makes impossible."""
+    """Raises LookupError where it can't come to this state, which the tenant's lease makes impossible."""
     transition(conn, "placement", {"id": placement_id}, to, error=LookupError)
+
+
+def release(conn: Connection, placed: Placement, *, by: str, actor: str) -> None:
+    """Its database is gone and its slot is free; its cluster's own operation takes the secrets away, by the
+    word of `by`."""
+    conn.execute("UPDATE placement SET released_by = %s WHERE id = %s", [by[:1000], placed.id])
+    turn(conn, placed.id, PlacementState.RELEASED)
+    job.ensure(conn, JobKind.CLUSTER, placed.cluster_id, reason=by, actor=actor)
+
+
+def purged(conn: Connection, released: Iterable[str]) -> None:
+    """Nothing of these is left outside."""
+    for placement_id in released:
+        turn(conn, placement_id, PlacementState.PURGED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from controlplane.store.transfer import TransferRow
 @dataclass(frozen=True, slots=True)
 class Around:
     """What is counted, listed or measured. `routed`: the hosts that were ever routed to it, with the status
-    decided last. `begun`: a run of its stack may have left something behind. Seconds: `next_poll` of its
-    hostnames, `retention_left` of a closed tenant, `copy_left` of what its purge keeps, `redirects` of each
-    former slug. `live`: of a closed tenant, its contracts that have not ended."""
+    decided last. `releasing`: the secrets of a placement that it has left are still there. Seconds:
+    `next_poll` of its hostnames, `retention_left` of a closed tenant, `copy_left` of what its purge keeps,
+    `redirects` of each former slug. `live`: of a closed tenant, its contracts that have not ended."""
 
     routed: dict[str, str] = field(
         metadata={
@@ -43,8 +43,8 @@ class Around:
             "read": lambda found: tuple(HostnameStatus(**host) for host in found),
         }
     )
-    begun: bool = field(
-        metadata={"sql": "EXISTS (SELECT FROM terraform_run WHERE ended_at IS NULL AND workspace = home.id)"}
+    releasing: bool = field(
+        metadata={"sql": "EXISTS (SELECT FROM placement WHERE tenant_id = t.id AND state = 'released')"}
     )
     next_poll: float | None = field(
         metadata={
@@ -72,12 +72,12 @@ class Around:
 
 
 def _residence(alias: str, suffix: str) -> dict[str, tuple[type[Any], str]]:
-    """What belongs to a placement: its cluster, both stacks as they were confirmed, its logins."""
+    """What belongs to a placement: its cluster, that one's two stacks as they were confirmed, its logins."""
     own = f"FROM credential WHERE placement_id = {alias}.id AND login ="
     return {
         f"cluster{suffix}": (ClusterRow, f"FROM cluster WHERE id = {alias}.cluster_id"),
         f"cluster_stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {alias}.cluster_id"),
-        f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {alias}.id"),
+        f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = 'placements/' || {alias}.cluster_id"),
         f"app{suffix}": (Login, f"{own} 'app'"),
         f"migrator{suffix}": (Login, f"{own} 'migrator'"),
     }
@@ -103,16 +103,37 @@ _OF_TENANT = Together(
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Is there a snapshot of the cluster, a purge's or a rollout's, or one being made?"""
+class OnCluster:
+    """`snapshot`: is there one of it, a purge's or a rollout's, or one being made? `placements`: those that
+    its second stack is to have; `released`: those that it is to lose, each with by whose word. `begun`: a run
+    of that stack may have left something behind."""
 
     snapshot: bool = field(metadata={"sql": NEEDED})
+    placements: list[str] = field(
+        metadata={
+            "sql": "ARRAY(SELECT id FROM placement WHERE cluster_id = c.id"
+            " AND state NOT IN ('released', 'purged') ORDER BY id)"
+        }
+    )
+    released: dict[str, str] = field(
+        metadata={
+            "sql": "(SELECT coalesce(jsonb_object_agg(id, released_by), '{}') FROM placement"
+            " WHERE cluster_id = c.id AND state = 'released')"
+        }
+    )
+    begun: bool = field(
+        metadata={
+            "sql": "EXISTS (SELECT FROM terraform_run WHERE ended_at IS NULL"
+            " AND workspace = 'placements/' || c.id)"
+        }
+    )
 
 
 _OF_CLUSTER = Together(
     c=(ClusterRow, "FROM cluster WHERE id = %(id)s"),
     stack=(StackRow, "FROM stack WHERE workspace = c.id"),
-    kept=(Kept, ""),
+    second=(StackRow, "FROM stack WHERE workspace = 'placements/' || c.id"),
+    placed=(OnCluster, ""),
 )
 
 
@@ -122,5 +143,5 @@ def of_tenant(conn: Connection, tenant_id: str) -> dict[str, Any]:
 
 
 def of_cluster(conn: Connection, cluster_id: str) -> dict[str, Any]:
-    """`c`, `stack`, `kept`. Raises NotFound."""
+    """`c`, `stack`, `second` (that of its placements), `placed`. Raises NotFound."""
     return one(_OF_CLUSTER.fetch(conn, {"id": cluster_id}), f"cluster {cluster_id}")

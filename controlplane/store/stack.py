@@ -79,6 +79,12 @@ def named_releases(conn: Connection) -> list[str]:
     )
 
 
+def workspace_of(name: str, cluster_id: str) -> str:
+    """What rows call the workspace of a cluster's stack of this name: the cluster's own is called by its
+    id."""
+    return cluster_id if name == "cluster" else f"{name}/{cluster_id}"
+
+
 def get(conn: Connection, workspace: str) -> StackRow | None:
     return select(conn, StackRow, "FROM stack WHERE workspace = %s", [workspace]).fetchone()
 

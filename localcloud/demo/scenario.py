@@ -184,7 +184,7 @@ class Scenario:
         for column in ("tenant", "plan", "database", "on cluster"):
             homes.add_column(column, no_wrap=True)
         times = Table(title="\nFrom paid to usable, in seconds", title_justify="left")
-        for column in ("tenant", "paid → usable", "cluster", "tenant stack", "all the rest"):
+        for column in ("tenant", "paid → usable", "cluster", "its secrets", "all the rest"):
             times.add_column(column, justify="left" if column == "tenant" else "right", no_wrap=True)
         for customer in customers:
             trace = traces[customer.slug]
@@ -195,12 +195,12 @@ class Scenario:
                 customer.slug,
                 f"{total:.1f}",
                 f"{trace.cluster_stack:.1f}" if waited else "was ready",
-                f"{trace.tenant_stack:.1f}",
+                f"{trace.secrets:.1f}",
                 "beside it" if waited else f"{total - trace.terraform:.1f}",
             )
         self._console.print(homes)
         self._console.print(times)
-        self._say("Cluster and tenant stack are Terraform's own runs, side by side while a cluster is made.")
+        self._say("Cluster and secrets are Terraform's own runs, by the cluster's operation.")
         self._say("Every tenant wrote a note and sees its own alone; an unknown host is answered with 404.\n")
 
     def _judge(self, customer: Customer, trace: Trace) -> None:

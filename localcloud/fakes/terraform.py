@@ -76,7 +76,8 @@ class FakeTerraform:
     # ------------------------------------------------------------------------------ for tests alone
 
     def fail(self, address: str, error: ControlPlaneError, *, times: int = 1) -> None:
-        """Let creating or changing `address` raise `error`, `times` times, in any process."""
+        """Let creating or changing what has this address, or is of this block (an address without its key),
+        raise `error`, `times` times, in any process."""
         extra = {"after": getattr(error, "after", None), "runbook": getattr(error, "runbook", None)}
         kept = {"kind": type(error).__name__, "message": str(error), "times": times} | extra
         self.world.put(FAILING, address, kept)
@@ -320,6 +321,8 @@ class FakeTerraform:
             raise NeedsHuman("the cluster has deletion protection", runbook="terraform-configuration")
 
     def _fail_if_planted(self, address: str) -> None:
+        block = address.partition("[")[0]
+        address = address if self.world.get(FAILING, address) else block
         planted = self.world.get(FAILING, address)
         if planted is None or planted["times"] < 1:
             return

@@ -83,14 +83,17 @@ class Customers:
 
         return wait_for(reconciled, timeout=timeout, what=lambda: self.state(subscription))
 
-    def wait_for_step(self, resource_id: str, name: str, *, timeout: float, event: str | None = None) -> None:
-        """Until the resource is in this step (and, with `event`, in which such a Terraform event came)."""
+    def wait_for_step(
+        self, resource_id: str, name: str, *, timeout: float, event: str | None = None, after: int = 0
+    ) -> None:
+        """Until the resource is in this step (and, with `event`, in which such a Terraform event came) of an
+        operation with an id above `after`."""
 
         def there() -> bool | None:
             with self.harness.registry.connection() as conn:
                 for row in operation.page(conn, before=None, limit=3, resource_id=resource_id):
                     detail = operations.show(conn, row.id)
-                    for step in detail.steps:
+                    for step in detail.steps if row.id > after else []:
                         if step.name == name and (event is None or self._has_event(detail, step.seq, event)):
                             return True
             return None

@@ -13,7 +13,7 @@ import pytest
 from controlplane.domain.job import Lane
 from controlplane.domain.placement import tenant_id_for
 from controlplane.localcloud.demo.processes import DemoProcesses
-from controlplane.store import placement
+from controlplane.store import operation, placement
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from tests.acceptance import drift
 from tests.acceptance.customers import Customers, wait_for
@@ -125,8 +125,8 @@ def test_the_tenants_logins_are_refused_by_the_others_database(
 @pytest.mark.parametrize(
     ("slug", "step", "event"),
     [
-        ("cobalt", "apply_tenant_stack", "lock_taken"),
-        ("delta", "apply_tenant_stack", "started module.tenant.aws_secretsmanager_secret.app"),
+        ("cobalt", "apply_placements_stack", "lock_taken"),
+        ("delta", "apply_placements_stack", "started module.placements.aws_secretsmanager_secret.app"),
         ("echo", "create_database", None),
         ("foxtrot", "publish", None),
     ],
@@ -135,8 +135,15 @@ def test_a_worker_killed_in_the_middle_is_succeeded(
     harness: DemoProcesses, customers: Customers, two: dict[str, str], slug: str, step: str, event: str | None
 ) -> None:
     customers.wait_until_reconciled(two["bolt"], timeout=CLUSTER_WITHIN)
+    with harness.registry.connection() as conn:
+        home = placement.current(conn, tenant_id_for(two["bolt"]))
+        assert home is not None
+        [before] = operation.page(conn, before=None, limit=1, resource_id=home.cluster_id)
     subscription = customers.subscribe(slug, "starter_monthly")
-    customers.wait_for_step(tenant_id_for(subscription), step, timeout=TENANT_WITHIN, event=event)
+    of_cluster = step == "apply_placements_stack"
+    whose = home.cluster_id if of_cluster else tenant_id_for(subscription)
+    after = before.id if of_cluster else 0
+    customers.wait_for_step(whose, step, timeout=TENANT_WITHIN, event=event, after=after)
     for lane in Lane:  # whichever of them does it
         harness.children[f"worker-{lane}"].kill()
     harness.start_worker()

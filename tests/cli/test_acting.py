@@ -66,7 +66,7 @@ def end(site: Site, held: Job) -> None:
 def work(site: Site, held: Job) -> None:
     """Two steps with progress."""
     with site.registry.connection() as conn:
-        first = step.begin(conn, held, Step(StepName.APPLY_TENANT_STACK, "nothing is there"))
+        first = step.begin(conn, held, Step(StepName.CREATE_DATABASE, "nothing is there"))
         for kind, seconds in (("started", None), ("done", 1.25)):
             step.note(
                 conn,
@@ -122,10 +122,10 @@ def test_waiting_shows_the_steps_and_ends_with_the_outcome(desk: Desk) -> None:
     with meanwhile(worker):
         said = desk.ok("tenants", "reprovision", "acme", "--wait").splitlines()
     assert "asked for by api:operator-bot" in said[0]
-    assert said[1].strip() == "1 apply_tenant_stack: nothing is there"
+    assert said[1].strip() == "1 create_database: nothing is there"
     assert said[2].strip() == "aws_iam_role.app create started"
     assert said[3].strip() == "aws_iam_role.app create done 1.2 s"
-    assert said[4].strip().startswith("1 apply_tenant_stack: done ")
+    assert said[4].strip().startswith("1 create_database: done ")
     assert said[5].strip() == "2 publish acme: no entry yet"
     assert said[6].strip().startswith("2 publish acme: done ")
     assert said[7].startswith("done in ")
@@ -190,7 +190,7 @@ def test_the_id_of_an_absorbed_operation_names_the_one_it_went_to(desk: Desk) ->
     end(desk.site, again)
     ended = desk.json("operations", "watch", later)
     assert (ended["id"], ended["state"]) == (held.id, "done")
-    assert [step["name"] for step in ended["steps"]] == ["apply_tenant_stack", "publish"]
+    assert [step["name"] for step in ended["steps"]] == ["create_database", "publish"]
 
 
 def test_a_retry_says_why_it_waits(desk: Desk) -> None:

@@ -49,7 +49,7 @@ AGREED = Systems(
         TaggedThing("arn:aws:kms:eu-central-1:123456789012:key/1", None, None, C),
         TaggedThing(SECRET, A, PLACED.id, C),
     ],
-    states=[StateEntry("cluster", C, True, False), StateEntry("tenant", PLACED.workspace, True, False)],
+    states=[StateEntry("cluster", C, True, False), StateEntry("placements", C, True, False)],
     secrets={PLACED.app_secret: False, PLACED.migrator_secret: False},
     roles=[C],
     hostnames=[CustomHostname("id-1", OWN, A)],
@@ -99,8 +99,8 @@ CASES = {
     ),
     "a state is lost": (
         replace(AGREED, states=list(AGREED.states or ())[:1]),
-        ("Terraform", Fault.MISSING, "tenant state", PLACED.workspace),
-        Repair.REPROVISION,
+        ("Terraform", Fault.MISSING, "placements state", C),
+        Repair.REPROVISION_CLUSTER,
     ),
     "a cluster's state is lost": (
         replace(AGREED, states=list(AGREED.states or ())[1:]),
@@ -108,16 +108,16 @@ CASES = {
         None,
     ),
     "a state that nobody has": (
-        replace(AGREED, states=[*(AGREED.states or ()), StateEntry("tenant", LOST, True, False)]),
-        ("Terraform", Fault.ORPHAN, "tenant state", LOST),
+        replace(AGREED, states=[*(AGREED.states or ()), StateEntry("placements", NOWHERE, True, False)]),
+        ("Terraform", Fault.ORPHAN, "placements state", NOWHERE),
         None,
     ),
     "a lock that was left": (
         replace(
             AGREED,
-            states=[*list(AGREED.states or ())[:1], StateEntry("tenant", PLACED.workspace, True, True)],
+            states=[*list(AGREED.states or ())[:1], StateEntry("placements", C, True, True)],
         ),
-        ("Terraform", Fault.ORPHAN, "lock", PLACED.workspace),
+        ("Terraform", Fault.ORPHAN, "lock", C),
         None,
     ),
     "a secret is gone": (
@@ -377,7 +377,7 @@ def test_an_orphan_in_aws_is_told_by_the_nearest_thing_that_it_is_tagged_with(
 
 @pytest.mark.parametrize(
     ("stack", "workspace", "owner"),
-    [("tenant", PLACED.workspace, A), ("cluster", C, C), ("tenant", LOST, LOST)],
+    [("placements", C, C), ("cluster", C, C), ("placements", NOWHERE, NOWHERE)],
 )
 def test_a_lock_is_its_workspaces_owners(stack: str, workspace: str, owner: str) -> None:
     lock = StateEntry(stack, workspace, present=False, locked=True)

@@ -19,7 +19,7 @@ from controlplane.domain.tenant import Lifecycle
 S = StepName
 NOTHING = TenantStatus(
     cluster_ready=False,
-    stack_digest=None,
+    secrets_made=False,
     database=None,
     app=CredentialStatus(None, None),
     migrator=CredentialStatus(None, None),
@@ -30,7 +30,7 @@ NOTHING = TenantStatus(
 READY = replace(NOTHING, cluster_ready=True, database=DatabaseStatus(False, False, False, None))
 RECONCILED = TenantStatus(
     cluster_ready=True,
-    stack_digest="d",
+    secrets_made=True,
     database=DatabaseStatus(True, True, True, "0002"),
     app=CredentialStatus("v1", "v1"),
     migrator=CredentialStatus("v1", "v1"),
@@ -40,7 +40,6 @@ RECONCILED = TenantStatus(
 )
 ACTIVE = TenantGoal(
     lifecycle=Lifecycle.ACTIVE,
-    stack_digest="d",
     release="0002",
     access_proof="p",
     routes={"a.z": {"status": "active"}},
@@ -54,18 +53,18 @@ def names(steps: list[Step]) -> list[str]:
     return [f"{s.name}:{s.target}" if s.target else str(s.name) for s in steps]
 
 
-def test_a_new_tenant_is_announced_and_its_stack_applied_before_the_cluster_is_waited_for() -> None:
+def test_a_new_tenant_is_announced_before_anything_is_waited_for() -> None:
     steps = plan_tenant(replace(ACTIVE, access_proof=None), NOTHING)
-    assert names(steps)[:3] == ["announce:a.z", "apply_tenant_stack", "await_cluster"]
+    assert names(steps)[:2] == ["announce:a.z", "await_cluster"]
 
 
 def test_on_a_ready_cluster_everything_follows_in_order() -> None:
     steps = plan_tenant(replace(ACTIVE, access_proof=None), READY)
     assert names(steps) == [
         "announce:a.z",
-        "apply_tenant_stack",
         "create_database",
         "open_logins",
+        "await_secrets",
         "write_credential:migrator",
         "set_password:migrator",
         "write_credential:app",
@@ -84,7 +83,7 @@ def test_each_difference_alone_yields_its_own_step() -> None:
     database = RECONCILED.database
     assert database is not None
     cases = {
-        "apply_tenant_stack": replace(RECONCILED, stack_digest="other"),
+        "await_secrets": replace(RECONCILED, secrets_made=False),
         "create_database": replace(RECONCILED, database=replace(database, hardened=False)),
         "open_logins": replace(RECONCILED, database=replace(database, logins_open=False)),
         "set_password:app": replace(RECONCILED, app=CredentialStatus("v2", "v1")),
@@ -195,6 +194,24 @@ def test_a_closed_cluster_goes_and_its_key_when_no_snapshot_needs_it() -> None:
     assert plan_cluster(replace(goal, key=True), gone) == []
 
 
+def test_a_clusters_second_stack_has_what_is_placed_there_and_loses_what_was_released() -> None:
+    made = ClusterStatus("d", "available", "available", hardened=True)
+    none, three = (ClusterGoal(ClusterLifecycle.ACTIVE, "d", count, "p") for count in (0, 3))
+    begun, confirmed = replace(made, placements_digest=""), replace(made, placements_digest="p")
+    assert plan_cluster(none, made) == plan_cluster(three, confirmed) == []
+    assert names(plan_cluster(none, begun)) == ["apply_placements_stack"], "a killed run may have left some"
+    [step] = plan_cluster(three, made)
+    assert (step.name, step.reason) == ("apply_placements_stack", "3 placements: no stack is confirmed")
+    assert names(plan_cluster(three, replace(confirmed, releasing=True))) == ["apply_placements_stack"]
+    assert names(plan_cluster(three, replace(made, status="creating"))) == [
+        "apply_placements_stack",
+        "await_available",
+    ]
+    closed = replace(three, lifecycle=ClusterLifecycle.CLOSED)
+    assert names(plan_cluster(closed, confirmed)) == ["destroy_placements_stack", "destroy_cluster_stack"]
+    assert names(plan_cluster(closed, made)) == ["destroy_cluster_stack"]
+
+
 def test_the_log_says_whether_a_thing_is_new_or_differs() -> None:
     cluster = ClusterGoal(ClusterLifecycle.ACTIVE, "d")
     made = ClusterStatus("d", "available", "available", hardened=True)
@@ -203,7 +220,6 @@ def test_the_log_says_whether_a_thing_is_new_or_differs() -> None:
         ("other", "the stack differs from what is asked for"),
     ):
         assert plan_cluster(cluster, replace(made, stack_digest=digest))[0].reason == why
-        assert plan_tenant(ACTIVE, replace(RECONCILED, stack_digest=digest))[0].reason == why
     database = RECONCILED.database
     assert database is not None
     soft = replace(RECONCILED, database=replace(database, hardened=False))

@@ -41,8 +41,8 @@ from controlplane.domain.tenant import Lifecycle
 from controlplane.domain.transfer import TransferKind, TransferPhase
 
 S = StepName
-DELETES_ROWS = {S.DROP_DATABASE, S.DESTROY_TENANT_STACK, S.RELEASE_PLACEMENT}
-OF_A_PURGE = DELETES_ROWS | {S.KEEP_COPY, S.AWAIT_CLUSTER_END, S.CERTIFY, S.DELETE_COPY}
+DELETES_ROWS = {S.DROP_DATABASE, S.RELEASE_PLACEMENT}
+OF_A_PURGE = DELETES_ROWS | {S.KEEP_COPY, S.AWAIT_SECRETS_END, S.AWAIT_CLUSTER_END, S.CERTIFY, S.DELETE_COPY}
 
 # ------------------------------------------------------------------------------------- one cluster
 
@@ -54,9 +54,16 @@ CLUSTERS = st.builds(
     hardened=st.booleans(),
     destroyed=st.booleans(),
     keeps_key=st.booleans(),
+    placements_digest=st.sampled_from([None, "", "p", "older"]),
+    releasing=st.booleans(),
 )
 CLUSTER_GOALS = st.builds(
-    ClusterGoal, st.sampled_from(ClusterLifecycle), stack_digest=st.just("d"), key=st.booleans()
+    ClusterGoal,
+    st.sampled_from(ClusterLifecycle),
+    stack_digest=st.just("d"),
+    placements=st.sampled_from([0, 3]),
+    placements_digest=st.just("p"),
+    key=st.booleans(),
 )
 EFFECTS: Mapping[StepName, Callable[[ClusterGoal, ClusterStatus], ClusterStatus]] = {
     S.APPLY_CLUSTER_STACK: lambda goal, status: replace(
@@ -64,6 +71,10 @@ EFFECTS: Mapping[StepName, Callable[[ClusterGoal, ClusterStatus], ClusterStatus]
     ),
     S.AWAIT_AVAILABLE: lambda _, status: replace(status, status="available", writer_status="available"),
     S.HARDEN_CLUSTER: lambda _, status: replace(status, hardened=True),
+    S.APPLY_PLACEMENTS_STACK: lambda goal, status: replace(
+        status, placements_digest=goal.placements_digest, releasing=False
+    ),
+    S.DESTROY_PLACEMENTS_STACK: lambda _, status: replace(status, placements_digest=None, releasing=False),
     S.DESTROY_CLUSTER_STACK: lambda goal, status: replace(
         status, status=None, writer_status=None, destroyed=True, keeps_key=goal.key
     ),
@@ -80,9 +91,12 @@ def test_a_cluster_is_made_or_destroyed_from_wherever_it_is(goal: ClusterGoal, s
         assert status.available
         assert status.hardened
         assert status.stack_digest == goal.stack_digest
+        assert not status.releasing
+        assert status.placements_digest == "p" or not (goal.placements or status.placements_digest)
     else:
         assert status.destroyed
         assert status.status is None
+        assert status.placements_digest is None
         assert goal.key or not status.keeps_key
 
 
@@ -92,7 +106,8 @@ def test_only_a_closed_cluster_is_destroyed_and_it_is_not_made_again(
 ) -> None:
     names = {step.name for step in plan_cluster(goal, status)}
     closed = goal.lifecycle is ClusterLifecycle.CLOSED
-    assert names <= ({S.DESTROY_CLUSTER_STACK} if closed else EFFECTS.keys() - {S.DESTROY_CLUSTER_STACK})
+    destroying = {S.DESTROY_PLACEMENTS_STACK, S.DESTROY_CLUSTER_STACK}
+    assert names <= (destroying if closed else EFFECTS.keys() - destroying)
 
 
 # --------------------------------------------------------------- records and statuses, drawn freely
@@ -137,7 +152,7 @@ RESIDENCES = [None, *every(ResidenceGoal, ("team",), Isolation, Isolation, LAST)
 def status_of(draw: Random, *, secondary: TenantStatus | None = None) -> TenantStatus:
     return TenantStatus(
         cluster_ready=draw.choice(BOTH),
-        stack_digest=draw.choice((None, "d", "older")),
+        secrets_made=draw.choice(BOTH),
         database=draw.choice(DATABASES),
         app=draw.choice(CREDENTIALS),
         migrator=draw.choice(CREDENTIALS),
@@ -158,7 +173,6 @@ def situation(draw: Random) -> tuple[TenantGoal, TenantStatus]:
     routed = () if closed else HOSTS[: draw.randrange(3)]
     goal = TenantGoal(
         lifecycle=lifecycle,
-        stack_digest="d",
         release=draw.choice((None, "0002")),
         access_proof=draw.choice((None, "p")),
         routes={host: {"status": "active" if active else "suspended"} for host in routed},
@@ -173,7 +187,7 @@ def situation(draw: Random) -> tuple[TenantGoal, TenantStatus]:
         transfer=draw.choice((None, draw.choice(TRANSFERS))),
     )
     there = draw.choice((None, status_of(draw)))
-    return replace(goal, secondary=replace(goal, stack_digest="other")), status_of(draw, secondary=there)
+    return replace(goal, secondary=goal), status_of(draw, secondary=there)
 
 
 @cache

@@ -17,7 +17,7 @@ SHARED, ALONE = PurgeGoal(7, cluster_goes=False), PurgeGoal(7, cluster_goes=True
 GOAL = replace(ACTIVE, lifecycle=Lifecycle.CLOSED, routes={}, announcement={}, purge=SHARED)
 CLOSED = DatabaseStatus(True, True, False, "0002", roles=True)
 WHOLE = PurgeStatus(
-    placed=True, stack_made=True, copied=False, cluster_gone=False, purged=False, copy_overdue=False
+    placed=True, releasing=False, copied=False, cluster_gone=False, purged=False, copy_overdue=False
 )
 
 
@@ -30,8 +30,8 @@ def test_a_copy_first_then_everything_then_the_certificate() -> None:
     assert left(SHARED, WHOLE) == [
         "keep_copy:dump",
         "drop_database",
-        "destroy_tenant_stack",
         "release_placement",
+        "await_secrets_end",
         "certify",
     ]
 
@@ -39,23 +39,23 @@ def test_a_copy_first_then_everything_then_the_certificate() -> None:
 def test_a_cluster_of_its_own_goes_whole_and_its_copy_is_a_snapshot() -> None:
     assert left(ALONE, WHOLE) == [
         "keep_copy:snapshot",
-        "destroy_tenant_stack",
         "release_placement",
+        "await_secrets_end",
         "await_cluster_end",
         "certify",
     ]
-    assert left(ALONE, replace(WHOLE, cluster_gone=True))[-2:] == ["release_placement", "certify"]
+    assert left(ALONE, replace(WHOLE, cluster_gone=True))[-2:] == ["await_secrets_end", "certify"]
     assert left(SHARED, replace(WHOLE, cluster_gone=True)) == left(SHARED, WHOLE)
 
 
 @pytest.mark.parametrize(
     ("database", "begins"),
     [
-        (CLOSED, ["drop_database", "destroy_tenant_stack"]),
-        (replace(CLOSED, exists=False), ["drop_database", "destroy_tenant_stack"]),
-        (replace(CLOSED, roles=False), ["drop_database", "destroy_tenant_stack"]),
-        (replace(CLOSED, exists=False, roles=False), ["destroy_tenant_stack", "release_placement"]),
-        (None, ["destroy_tenant_stack", "release_placement"]),
+        (CLOSED, ["drop_database", "release_placement"]),
+        (replace(CLOSED, exists=False), ["drop_database", "release_placement"]),
+        (replace(CLOSED, roles=False), ["drop_database", "release_placement"]),
+        (replace(CLOSED, exists=False, roles=False), ["release_placement", "await_secrets_end"]),
+        (None, ["release_placement", "await_secrets_end"]),
     ],
 )
 def test_what_is_copied_is_dropped_and_what_was_never_made_is_not(
@@ -68,10 +68,13 @@ def test_what_is_copied_is_dropped_and_what_was_never_made_is_not(
 
 
 def test_what_is_gone_is_passed_over() -> None:
-    copied = replace(WHOLE, copied=True, stack_made=False)
-    assert left(SHARED, copied, None) == ["release_placement", "certify"]
+    copied = replace(WHOLE, copied=True)
+    assert left(SHARED, copied, None) == ["release_placement", "await_secrets_end", "certify"]
     assert left(SHARED, replace(copied, placed=False), None) == ["certify"]
-    assert left(SHARED, replace(copied, placed=False, stack_made=True)) == ["certify"]
+    assert left(SHARED, replace(copied, placed=False, releasing=True), None) == [
+        "await_secrets_end",
+        "certify",
+    ]
 
 
 def test_after_the_certificate_only_the_copy_is_left_for_its_time() -> None:

@@ -69,14 +69,14 @@ class Login:
 
 @dataclass
 class Home:
-    """A placement. `confirmed`: its stack, as far as the registry knows; `applied`: it was once. `rows`:
+    """A placement. `confirmed`: its secrets, as far as the registry knows; `applied`: they were once. `rows`:
     "now", or "then" for those of a restore; None where it has none."""
 
     id: str
     isolation: Isolation
     cluster_ready: bool = False
-    stack: bool = False
-    confirmed: str | None = None
+    secrets: bool = False
+    confirmed: bool = False
     applied: bool = False
     exists: bool = False
     hardened: bool = False
@@ -158,6 +158,7 @@ class World:
     purged: bool = False
     cluster_goes: bool = False
     cluster_gone: bool = False
+    releasing: bool = False
     copy: str | None = None
     copy_overdue: bool = False
     versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -215,7 +216,6 @@ class World:
             routes |= {host: {"status": "moved", "to": self.host} for host in sorted(moved)}
         own = TenantGoal(
             lifecycle=self.lifecycle,
-            stack_digest="" if self.current is None else f"stack {self.current}",
             release=self.release,
             access_proof=None if self.current is None else self.proof(self.home, self.release),
             routes=routes,
@@ -236,9 +236,7 @@ class World:
             return own
         release = self.release_there()
         proof = self.proof(there, release)
-        secondary = replace(
-            own, stack_digest=f"stack {there.id}", release=release, access_proof=proof, transfer=None
-        )
+        secondary = replace(own, release=release, access_proof=proof, transfer=None)
         return replace(own, secondary=secondary)
 
     def _target(self) -> Home | None:
@@ -285,7 +283,7 @@ class World:
         domains = tuple(self.hostnames.values())
         if self.current is None:
             nothing = NOTHING, NOTHING, None
-            bare = TenantStatus(False, None, None, *nothing, routes, domains, purging=self._purging())
+            bare = TenantStatus(False, False, None, *nothing, routes, domains, purging=self._purging())
             return replace(bare, transfer=self._transfer_status())
         own = self._status_of(self.home, self.access_proof)
         there = self._target()
@@ -310,7 +308,7 @@ class World:
         database = DatabaseStatus(home.exists, home.hardened, home.logins_open, home.release, home.roles)
         return TenantStatus(
             cluster_ready=home.cluster_ready,
-            stack_digest=home.confirmed if home.stack else None,
+            secrets_made=home.confirmed and home.secrets,
             database=database if home.cluster_ready else None,
             app=_credential(home, home.app),
             migrator=_credential(home, home.migrator),
@@ -322,10 +320,9 @@ class World:
     def _purging(self) -> PurgeStatus | None:
         if not self.approved:
             return None
-        made = self.current is not None and (self.home.stack or self.home.confirmed is not None)
         return PurgeStatus(
             placed=self.current is not None,
-            stack_made=made,
+            releasing=self.releasing,
             copied=self.copy == "kept",
             cluster_gone=self.cluster_gone,
             purged=self.purged,
@@ -373,12 +370,6 @@ class World:
         yield
         self.cache[step.target] = {"status": "gone"}
 
-    def do_apply_tenant_stack(self, step: Step) -> Act:
-        home = self.at(step)
-        home.stack = True
-        yield
-        home.confirmed, home.applied = f"stack {home.id}", True
-
     def do_create_database(self, step: Step) -> Act:
         home = self.at(step)
         assert home.cluster_ready
@@ -406,7 +397,7 @@ class World:
     def do_write_credential(self, step: Step) -> Act:
         home = self.at(step)
         login: Login = getattr(home, step.target)
-        assert home.stack, "a secret has a container"
+        assert home.secrets, "a secret has a container"
         assert login.secret is None
         login.secret = f"version {next(self.versions)}"
         yield
@@ -589,7 +580,8 @@ class World:
             other.exists = other.logins_open = other.roles = False
             other.rows = other.release = None
             yield
-            other.stack, other.confirmed = False, None
+            other.secrets = other.confirmed = False
+            self.releasing = True
             yield
             del self.homes[other.id]
         self.transfer = None
@@ -641,7 +633,6 @@ class World:
     def do_keep_copy(self, step: Step) -> Act:
         assert step.target == ("snapshot" if self.cluster_goes else "dump")
         assert self.home.exists
-        assert self.home.stack, "a dump is made with the secret's login"
         if self.kept_for() is not None and not self.begun:
             self.approved, self.noted = False, True
             raise Failed
@@ -658,26 +649,18 @@ class World:
         yield
         self.home.roles = False
 
-    def do_destroy_tenant_stack(self, _step: Step) -> Act:
-        self._no_way_back()
-        assert self._safe()
-        self.home.stack = False
-        self.home.app, self.home.migrator = Login(), Login()
-        yield
-        self.home.confirmed = None
-
     def do_release_placement(self, _step: Step) -> Act:
         self._no_way_back()
         assert self._safe()
         assert self.cluster_goes or not (self.home.exists or self.home.roles), "nobody would ever drop it"
-        assert not self.home.stack
         del self.homes[self.home.id]
-        self.current = None
+        self.current, self.releasing = None, True
         yield
 
     def do_certify(self, _step: Step) -> Act:
         self._no_way_back()
         assert not self.homes
+        assert not self.releasing
         assert not any(h.id for h in self.hostnames.values())
         assert self.cluster_gone or not self.cluster_goes
         yield
@@ -698,6 +681,13 @@ class World:
         match step.name:
             case StepName.AWAIT_CLUSTER:
                 self.at(step).cluster_ready = True
+            case StepName.AWAIT_SECRETS:
+                home = self.at(step)
+                assert home.cluster_ready
+                home.secrets = home.confirmed = home.applied = True
+            case StepName.AWAIT_SECRETS_END:
+                assert self.current is None, "its secrets end when nobody uses them"
+                self.releasing = False
             case StepName.AWAIT_CLUSTER_END:
                 assert self.current is None, "its cluster ends when it is nobody's"
                 self.cluster_gone = True
@@ -731,7 +721,7 @@ class World:
 
 def _credential(home: Home, login: Login) -> CredentialStatus:
     return CredentialStatus(
-        login.secret if home.stack else None,
+        login.secret if home.secrets else None,
         login.recorded,
         login.generation,
         login.requested,

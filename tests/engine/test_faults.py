@@ -34,7 +34,7 @@ from tests import builders
 from tests.harness.engine import Harness
 from tests.harness.work import do_one, work_once
 
-SECRET = "module.tenant.aws_secretsmanager_secret.migrator"
+SECRET = "module.placements.aws_secretsmanager_secret.migrator"
 CLUSTER = "module.cluster.aws_rds_cluster.this"
 
 
@@ -51,14 +51,14 @@ def test_a_passing_failure_is_retried_and_leaves_no_mark(harness: Harness) -> No
     assert harness.violations() == []
     with harness.ctx.registry.connection() as conn:
         failed = conn.execute("SELECT name, error FROM step WHERE state = 'failed'").fetchall()
-    assert failed == [{"name": "apply_tenant_stack", "error": "throttled"}] * 2
+    assert failed == [{"name": "apply_placements_stack", "error": "throttled"}] * 2
 
 
 def test_a_lasting_failure_says_so_and_is_still_tried(harness: Harness) -> None:
-    harness.terraform.fail(SECRET, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION)
+    harness.terraform.fail(SECRET, Retryable("throttled"), times=ATTEMPTS_UNTIL_ATTENTION + 1)
     subscription = harness.subscribe(1)
     harness.hear(subscription)
-    for _ in range(ATTEMPTS_UNTIL_ATTENTION):
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION + 1):
         _round(harness)
     assert harness.tenant(subscription).runbook == "retrying"
     harness.work()
@@ -161,7 +161,7 @@ def test_backoff_grows_on_the_registrys_clock(harness: Harness) -> None:
         with harness.ctx.registry.connection() as conn:
             row = conn.execute(
                 "SELECT extract(epoch FROM next_attempt_at - clock_timestamp())::float AS s"
-                " FROM operation WHERE kind = 'tenant' AND state = 'waiting'"
+                " FROM operation WHERE kind = 'cluster' AND state = 'waiting'"
             ).fetchone()
         assert row is not None
         waits.append(row["s"])

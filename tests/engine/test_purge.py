@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -111,9 +112,9 @@ def test_a_shared_tenant_goes_copy_first_and_slot_last(harness: Harness) -> None
     assert steps(harness) == [
         "keep_copy",
         "drop_database",
-        "destroy_tenant_stack",
         "release_placement",
         "certify",
+        "apply_placements_stack",
     ]
     assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
     at = harness.ctx.providers.databases
@@ -152,7 +153,7 @@ def test_the_guard_was_opened_by_the_approval_and_says_so(harness: Harness) -> N
             "SELECT s.name, e.message FROM step_event e JOIN step s USING (operation_id, seq)"
             " WHERE e.kind = 'approved' ORDER BY e.id"
         ).fetchall()
-    assert {row["name"] for row in rows} >= {"destroy_tenant_stack", "destroy_cluster_stack"}
+    assert {row["name"] for row in rows} >= {"destroy_placements_stack", "destroy_cluster_stack"}
     assert all(f"purge 1 of {TENANT}: asked for by anna, approved by bert" in r["message"] for r in rows)
 
 
@@ -275,23 +276,22 @@ def test_the_certificate_says_what_went_and_proves_that_nothing_is_left(harness:
 
 
 def test_nothing_is_certified_while_something_is_left(harness: Harness) -> None:
-    placed = closed(harness)
+    placed = closed(harness, "dedicated")
     retention_ends(harness)
     approve(harness, ask(harness).digest)
-    states = harness.world.all("terraform-state")[f"tenant/{placed.workspace}"]
+    key = f"placements/{placed.cluster_id}"
+    state = harness.world.all("terraform-state")[key]
     harness.world._crash = lambda point: (
-        harness.world.put("terraform-state", f"tenant/{placed.workspace}", states)
-        if point == "inventory.states:before"
-        else None
+        harness.world.put("terraform-state", key, state) if point == "inventory.states:before" else None
     )
-    for _ in range(ATTEMPTS_UNTIL_ATTENTION):
+    for _ in range(ATTEMPTS_UNTIL_ATTENTION + 5):  # it waits for its cluster's end first
         harness.pass_time()
         work_once(harness.ctx)
     row = harness.tenant(SUBSCRIPTION)
     assert row.phase is not Phase.PURGED
     assert "not gone yet" in str(row.needs_attention)
     harness.world._crash = lambda _point: None
-    harness.world.drop("terraform-state", f"tenant/{placed.workspace}")
+    harness.world.drop("terraform-state", key)
     harness.work()
     assert harness.tenant(SUBSCRIPTION).phase is Phase.PURGED
 
@@ -322,11 +322,11 @@ def test_what_a_killed_run_made_for_one_who_then_left_goes_with_the_purge(
     registry: Registry, database_url: str, resource: str
 ) -> None:
     """It left before it was ever usable, so no second apply adopts what the first one made."""
-    killed = [f"terraform.apply:module.tenant.{resource}:after"]
+    killed: list[str] = []
 
     def crash(point: str) -> None:
-        if point in killed:
-            killed.remove(point)
+        if not killed and re.match(rf"terraform\.apply:module\.placements\.{resource}\[.*:after", point):
+            killed.append(point)
             raise Killed
 
     harness = Harness(database_url, crash=crash)

@@ -376,6 +376,6 @@ def _deleting_steps(harness: Harness) -> list[str]:
     with harness.ctx.registry.connection() as conn:
         rows = conn.execute(
             "SELECT name FROM step WHERE state = 'done' AND name IN ('drop_database',"
-            " 'destroy_tenant_stack', 'release_placement', 'destroy_cluster_stack')"
+            " 'release_placement', 'destroy_placements_stack', 'destroy_cluster_stack')"
         ).fetchall()
     return [row["name"] for row in rows]

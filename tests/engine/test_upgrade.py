@@ -13,15 +13,15 @@ from controlplane.domain.cluster import Origin
 from controlplane.domain.errors import Conflict, Invalid, NeedsHuman
 from controlplane.domain.job import JobKind, Lane
 from controlplane.localcloud.fakes.aws import FakeAccount
-from controlplane.localcloud.fakes.terraform import ARCHIVE, FakeTerraform
+from controlplane.localcloud.fakes.terraform import ARCHIVE
 from controlplane.services import timers
 from controlplane.store import cluster, job, stack
 from controlplane.store import preview as previews
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.preview import PreviewRow
 from controlplane.workers.drift.verify import verify
-from controlplane.workers.engine.stacks import cluster_variables, tenant_variables
-from controlplane.workers.providers.terraform.inventory import ClusterInventory, TenantInventory
+from controlplane.workers.engine.stacks import cluster_variables, placements_variables
+from controlplane.workers.providers.terraform.inventory import ClusterInventory, PlacementsInventory
 from tests.harness.engine import NEWER, ZONE, Harness
 from tests.harness.work import do_one
 
@@ -115,19 +115,19 @@ def test_a_worker_with_newer_stacks_runs_what_the_row_names(harness: Harness, ho
 
 def test_a_variable_that_the_release_does_not_declare_changes_nothing(harness: Harness, home: str) -> None:
     """Newer code passes one more; an archive of before must not see it, and nothing is applied anew."""
-    row, placed = row_of(harness, home), harness.placement("sub_00000001")
+    row = row_of(harness, home)
     assert row.declares is not None
     platform = harness.ctx.platform
     assert set(cluster_variables(platform, row)) <= set(row.declares["cluster"])
-    assert set(tenant_variables(platform, placed, row)) <= set(row.declares["tenant"])
-    older = replace(row, declares={"cluster": ["cluster_id", "min_acu"], "tenant": ["tenant_id"]})
+    assert set(placements_variables(platform, row, ["p-a"])) <= set(row.declares["placements"])
+    older = replace(row, declares={"cluster": ["cluster_id", "min_acu"], "placements": ["placements"]})
     assert cluster_variables(platform, older) == {"cluster_id": home, "min_acu": row.spec.min_acu}
-    assert tenant_variables(platform, placed, older) == {"tenant_id": placed.tenant_id}
+    assert placements_variables(platform, older, ["p-b", "p-a"]) == {"placements": ["p-a", "p-b"]}
     newer_code = replace(platform, environment="another", app_role_arn="arn:aws:iam::1:role/another")
-    assert tenant_variables(newer_code, placed, older) == tenant_variables(platform, placed, older)
+    assert placements_variables(newer_code, older, []) == placements_variables(platform, older, [])
     unnamed = replace(row, release=None, declares=None)
     assert set(cluster_variables(platform, unnamed)) == set(cluster_variables(platform, row))
-    assert tenant_variables(platform, placed, replace(older, declares={})) == {}
+    assert placements_variables(platform, replace(older, declares={}), []) == {}
 
 
 def test_it_destroys_by_what_the_row_names_too(harness: Harness) -> None:
@@ -145,33 +145,6 @@ def test_it_destroys_by_what_the_row_names_too(harness: Harness) -> None:
     harness.work()
     assert row_of(harness, home).destroyed_at is not None
     assert FakeAccount(harness.world).names("cluster") == []
-
-
-def test_of_two_workers_at_once_the_first_that_names_decides_for_both(harness: Harness) -> None:
-    """They carry different releases; the second comes between the first one's publication and its naming."""
-    subscription = harness.subscribe(1)
-    harness.hear(subscription)
-    do_one(harness.ctx, JobKind.INTAKE)
-    placed = harness.placement(subscription)
-    second = FakeTerraform(harness.world, module=NEWER)
-    other = replace(
-        harness.another_worker("second"), providers=replace(harness.ctx.providers, terraform=second)
-    )
-
-    def interrupt(point: str) -> None:
-        if point == "terraform.publish:after":
-            harness.world._crash = lambda _point: None
-            do_one(other, JobKind.TENANT, placed.tenant_id)
-
-    harness.world._crash = interrupt
-    do_one(harness.ctx, JobKind.CLUSTER, placed.cluster_id)
-    harness.work()
-    assert set(harness.world.all(ARCHIVE)) == {harness.terraform.release, second.release}
-    assert row_of(harness, placed.cluster_id).release == second.release
-    assert second.applied("cluster", placed.cluster_id) == second.release
-    assert second.applied("tenant", placed.workspace) == second.release
-    assert setting(harness, placed.cluster_id)
-    assert harness.violations() == []
 
 
 def test_a_worker_killed_between_publication_and_naming_leaves_nothing_named(harness: Harness) -> None:
@@ -238,13 +211,13 @@ def test_an_upgrade_brings_the_cluster_and_then_its_placements_to_the_installed_
     assert row.observed_generation == row.generation
     assert setting(harness, home)
     placed = harness.placement("sub_00000001")
-    assert newer.applied("tenant", placed.workspace) == newer.release
+    assert newer.applied("placements", placed.cluster_id) == newer.release
     assert harness.violations() == []
     with harness.ctx.registry.connection() as conn:
         audited = conn.execute("SELECT actor, detail FROM audit WHERE action = 'cluster.upgrade'").fetchall()
         causes = conn.execute(
-            "SELECT causes FROM job_history WHERE kind = 'tenant' AND subject = %s ORDER BY id DESC LIMIT 1",
-            [placed.tenant_id],
+            "SELECT causes FROM job_history WHERE kind = 'cluster' AND subject = %s ORDER BY id DESC LIMIT 1",
+            [home],
         ).fetchall()
     assert audited == [{"actor": "anna", "detail": {"from": first, "to": newer.release, "reason": "test"}}]
     assert [(cause["actor"], cause["reason"]) for cause in causes[0]["causes"]] == [("anna", "test")]
@@ -284,11 +257,11 @@ def test_as_long_as_the_cluster_is_not_done_its_placements_stay_as_they_are(
         job.ensure(conn, JobKind.TENANT, placed.tenant_id, reason="by hand", actor="anna")
     harness.work()
     assert row_of(harness, home).runbook == "aws-request"
-    assert newer.applied("tenant", placed.workspace) == first
+    assert newer.applied("placements", placed.cluster_id) == first
     assert harness.tenant("sub_00000001").needs_attention is None
     reprovision(harness, home)
     harness.work()
-    assert newer.applied("tenant", placed.workspace) == newer.release
+    assert newer.applied("placements", placed.cluster_id) == newer.release
     assert harness.violations() == []
 
 
@@ -322,7 +295,7 @@ def test_a_preview_says_from_which_to_which_and_what_terraform_would_do(harness:
     why = f"release {first[:12]} → {newer.release[:12]}"
     assert found.steps == [
         {"name": "apply_cluster_stack", "target": home, "reason": why},
-        {"name": "apply_tenant_stack", "target": harness.tenant("sub_00000001").id, "reason": why},
+        {"name": "apply_placements_stack", "target": home, "reason": why},
     ]
     assert found.changes == [
         {"address": CLUSTER, "action": "update", "destructive": False},
@@ -521,9 +494,9 @@ def test_the_placement_that_a_stack_lacks_is_repaired_by_the_row_too(harness: Ha
     """The secrets of a tenant, by a worker whose own stacks have none of them."""
     placed = harness.placement("sub_00000001")
     FakeAccount(harness.world).delete("secret", placed.app_secret)
-    harness.carry({TenantInventory.app_secret: None})
+    harness.carry({PlacementsInventory.APP: None})
     with harness.ctx.registry.connection() as conn:
         run(conn, "reprovision", placed.tenant_id, actor="anna", reason="test")
     harness.work()
     assert harness.lets_in(placed)
-    assert harness.terraform.applied("tenant", placed.workspace) == row_of(harness, home).release
+    assert harness.terraform.applied("placements", placed.cluster_id) == row_of(harness, home).release

@@ -127,9 +127,9 @@ PLANTS = {
     "lost state": Plant(
         "Terraform",
         Fault.MISSING,
-        "tenant state",
-        lambda p: p.workspace,
-        lambda harness, p: harness.world.drop(STATE, f"tenant/{p.workspace}"),
+        "placements state",
+        lambda p: p.cluster_id,
+        lambda harness, p: harness.world.drop(STATE, f"placements/{p.cluster_id}"),
         True,
     ),
     "orphan state": Plant(
@@ -258,7 +258,7 @@ def test_no_repair_touches_what_has_become_somebodys(harness: Harness, placed: P
 
 
 def test_repairs_are_audited_and_one_tenant_is_asked_for_once(harness: Harness, placed: Placement) -> None:
-    for name in ("lost secret", "lost state"):
+    for name in ("lost secret", "retagged secret"):
         PLANTS[name].plant(harness, placed)
     report = look(harness)
     done = repair(harness.ctx, report.findings)
@@ -283,7 +283,7 @@ def test_a_system_that_is_down_is_told_of_and_the_others_still_count(
 
 
 def test_one_tenant_is_looked_at_alone(harness: Harness, placed: Placement) -> None:
-    for name in ("lost state", "cluster", "open wall"):
+    for name in ("lost secret", "cluster", "open wall"):
         PLANTS[name].plant(harness, placed)
     report = look(harness, tenant_id=placed.tenant_id)
     assert {finding.owner for finding in report.findings} == {placed.tenant_id}

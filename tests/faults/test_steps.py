@@ -64,7 +64,6 @@ def acts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[StepName, Act],
 MET = {
     StepName.ANNOUNCE,
     StepName.APPLY_CLUSTER_STACK,
-    StepName.APPLY_TENANT_STACK,
     StepName.CREATE_DATABASE,
     StepName.WRITE_CREDENTIAL,
     StepName.SET_PASSWORD,
@@ -158,7 +157,9 @@ def test_what_one_version_began_another_finishes(harness: Harness) -> None:
         states = conn.execute("SELECT state FROM step WHERE name = 'create_tenant_schema'").fetchall()
     assert states == [{"state": "abandoned"}]
     placed = harness.placement(subscription)
-    assert newer.applied("cluster", placed.cluster_id) == newer.applied("tenant", placed.workspace) == first
+    assert (
+        newer.applied("cluster", placed.cluster_id) == newer.applied("placements", placed.cluster_id) == first
+    )
 
 
 def _succeed(harness: Harness) -> None:

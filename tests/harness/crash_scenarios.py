@@ -367,8 +367,8 @@ def upgraded(harness: Harness) -> list[str]:
         home, newest = cluster.get(conn, placed.cluster_id), stack.installed(conn)
     wrong = [] if newest is not None and home.release == newest.digest else [f"it names {home.release}"]
     wrong += [] if home.upgraded_from is None else ["the upgrade is not over"]
-    applied = harness.terraform.applied("tenant", placed.workspace)
-    wrong += [] if applied == home.release else [f"its placement was applied by {applied}"]
+    applied = harness.terraform.applied("placements", home.id)
+    wrong += [] if applied == home.release else [f"its placements were applied by {applied}"]
     return wrong + gets_in(harness)
 
 

@@ -361,6 +361,7 @@ class Harness:
             )
             still_moving = one(moving.fetchone())["n"]
             clusters = {row["id"] for row in conn.execute(LIVING_CLUSTERS).fetchall()}
+            released = conn.execute("SELECT id FROM placement WHERE state = 'released'").fetchall()
             events = conn.execute(
                 "SELECT id, state, reason FROM stripe_event WHERE state NOT IN ('applied', 'ignored')"
             ).fetchall()
@@ -374,6 +375,7 @@ class Harness:
             f"operation {o['id']} of {o['resource_id']} is {o['state']}: {o['error']}"
             for o in open_operations
         ]
+        found += [f"what {row['id']} left is still there" for row in released]
         required: dict[str, set[str]] = {
             "cluster": clusters,
             "database": set(),
@@ -419,8 +421,7 @@ class Harness:
         with self.ctx.registry.connection() as conn:
             stacks = conn.execute(
                 "SELECT 'cluster' AS stack, id AS workspace, release FROM cluster WHERE destroyed_at IS NULL"
-                " UNION ALL SELECT 'tenant', p.id, c.release FROM placement p"
-                " JOIN cluster c ON c.id = p.cluster_id WHERE p.state = 'current'"
+                " UNION ALL SELECT 'placements', id, release FROM cluster WHERE destroyed_at IS NULL"
             ).fetchall()
             published = {found.digest for found in stack.releases(conn, limit=1000)}
         found = []

@@ -47,7 +47,7 @@ def test_progress_is_read_from_where_the_reader_stopped(site: Site) -> None:
     tenant_id = site.found("sub_1")
     held = claimed(site, tenant_id)
     with site.registry.connection() as conn:
-        seq = step.begin(conn, held, Step(StepName.APPLY_TENANT_STACK, "nothing is there"))
+        seq = step.begin(conn, held, Step(StepName.CREATE_DATABASE, "nothing is there"))
     note(site, held, seq, "one")
     url = f"/v1/operations/{held.id}"
     first = site.get(url).json

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.domain.placement import Placement
-from controlplane.store import cluster, placement
+from controlplane.store import cluster, placement, stack
 from controlplane.store.purge import PurgeRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import endpoint_of
@@ -81,16 +81,22 @@ def _role(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[
 
 
 def _states(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:
-    there = {(state.stack, state.workspace) for state in ctx.providers.inventory.states() if state.present}
-    wanted = [("tenant", placed.workspace)]
+    """The state of a cluster's placements stays with a cluster that others live on; what it was applied with
+    last is in the registry."""
     with ctx.registry.connection() as conn:
         keeps_key = cluster.get(conn, placed.cluster_id).keeps_key
-    if content["cluster_goes"] and not keeps_key:
-        wanted.append(("cluster", placed.cluster_id))
-    for stack, workspace in wanted:
-        left = (stack, workspace) in there
+        second = stack.get(conn, stack.workspace_of("placements", placed.cluster_id))
+    if not content["cluster_goes"]:
+        left = second is not None and placed.id in second.outputs["app_secret_arns"]
+        answer = "it has its secrets" if left else "it has nothing of it"
+        asked = f"{placed.id} in the placements state of {placed.cluster_id}"
+        yield Evidence("Terraform", asked, answer, left=left)
+        return
+    there = {(state.stack, state.workspace) for state in ctx.providers.inventory.states() if state.present}
+    for name in ("placements",) if keeps_key else ("placements", "cluster"):
+        left = (name, placed.cluster_id) in there
         answer = "it is there" if left else "there is none"
-        yield Evidence("Terraform", f"{stack} state {workspace}", answer, left=left)
+        yield Evidence("Terraform", f"{name} state {placed.cluster_id}", answer, left=left)
 
 
 def _tags(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:

@@ -25,6 +25,7 @@ from controlplane.domain.steps import Step, StepState
 from controlplane.domain.tenant import Lifecycle
 from controlplane.store import cluster, history, job, record, stack, step, tenant, transfer
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.record import OnCluster
 from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.goal import cluster_goal, tenant_goal
@@ -80,17 +81,18 @@ def converge_cluster(ctx: Context, hold: Hold) -> None:
         with ctx.registry.connection() as conn:
             known = record.of_cluster(conn, hold.job.subject)
         row: ClusterRow = known["c"]
-        status = observe_cluster(ctx, row, known["stack"])
+        on: OnCluster = known["placed"]
+        status = observe_cluster(ctx, row, known["stack"], known["second"], on)
         if hold.job.reason == PERIODIC_OBSERVATION:
-            _report_drift(ctx, hold, row, status)
+            _report_drift(ctx, hold, row, on, status)
             return
-        goal = cluster_goal(ctx.platform, row, key=known["kept"].snapshot)
+        goal = cluster_goal(ctx.platform, row, on)
         steps = plan_cluster(goal, status)
         if not steps:
             if _mark_cluster_reconciled(hold, row, status):
                 return
             continue
-        if not _take(ClusterWork(ctx, hold, steps[0], row, goal), _act_for_cluster, taken):
+        if not _take(ClusterWork(ctx, hold, steps[0], row, goal, on), _act_for_cluster, taken):
             return
 
 
@@ -196,10 +198,10 @@ def _act_for_cluster(work: ClusterWork) -> None:
     CLUSTER_ACTS[work.step.name](work)
 
 
-def _report_drift(ctx: Context, hold: Hold, row: ClusterRow, status: ClusterStatus) -> None:
+def _report_drift(ctx: Context, hold: Hold, row: ClusterRow, on: OnCluster, status: ClusterStatus) -> None:
     """The clock asks nobody, so it changes nothing: neither what was changed by hand, nor what a new setting
     or newer code asks for."""
-    drift = cluster_drift(ctx, row)
+    drift = cluster_drift(ctx, row, on)
     with hold.recording() as conn:
         cluster.set_status(conn, row.id, status.to_json())
         stack.note_drift(conn, row.id, drift)
@@ -207,7 +209,7 @@ def _report_drift(ctx: Context, hold: Hold, row: ClusterRow, status: ClusterStat
 
 
 def _mark_cluster_reconciled(hold: Hold, row: ClusterRow, status: ClusterStatus) -> bool:
-    """False where the spec has moved on. After an upgrade the stacks of the placements on it follow."""
+    """False where the spec has moved on. Who waits for it goes on."""
     with hold.recording() as conn:
         cluster.set_status(conn, row.id, status.to_json())
         reconciled = cluster.mark_reconciled(conn, row.id, generation=row.generation)
@@ -215,7 +217,4 @@ def _mark_cluster_reconciled(hold: Hold, row: ClusterRow, status: ClusterStatus)
             hold.finish(conn)
             tenants = [*cluster.tenants_on(conn, row.id), *transfer.waiting_for(conn, row.id)]
             job.bring_forward(conn, JobKind.TENANT, tenants)
-            if row.upgraded_from is not None:
-                why, who = hold.job.reason, hold.job.actor
-                job.ensure_all(conn, JobKind.TENANT, cluster.tenants_on(conn, row.id), reason=why, actor=who)
     return reconciled

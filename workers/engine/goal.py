@@ -23,25 +23,24 @@ from controlplane.domain.status import HostnameStatus, TenantStatus
 from controlplane.domain.tenant import Lifecycle
 from controlplane.domain.transfer import TransferKind
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.record import OnCluster
 from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Platform
 from controlplane.workers.engine.record import TenantRecord
-from controlplane.workers.engine.stacks import (
-    cluster_variables,
-    digest,
-    tenant_variables,
-)
+from controlplane.workers.engine.stacks import cluster_variables, digest, placements_variables
 from dataplane.tenant_config import DatabaseAddress, Status, TenantConfig, undated
 
 _GIVEN_UP = frozenset({"moved", "pending_deletion", "deleted", "blocked", "pending_blocked"})
 
 
-def cluster_goal(platform: Platform, row: ClusterRow, *, key: bool = False) -> ClusterGoal:
-    """`key`: a snapshot of it is kept."""
+def cluster_goal(platform: Platform, row: ClusterRow, on: OnCluster) -> ClusterGoal:
+    placements = placements_variables(platform, row, on.placements)
     return ClusterGoal(
         lifecycle=row.spec.lifecycle,
         stack_digest=digest(cluster_variables(platform, row), row.release),
-        key=key,
+        placements=len(on.placements),
+        placements_digest=digest(placements, row.release),
+        key=on.snapshot,
     )
 
 
@@ -76,7 +75,6 @@ def tenant_goal(
         )
     return TenantGoal(
         lifecycle=spec.lifecycle,
-        stack_digest=_stack_digest(platform, record, status),
         release=release,
         access_proof=_proof(record.placement, status.app.secret_version, release),
         routes=routes,
@@ -93,16 +91,6 @@ def tenant_goal(
         retention=_retention(record),
         residence=_residence(record),
     )
-
-
-def _stack_digest(platform: Platform, record: TenantRecord, status: TenantStatus) -> str:
-    """A placement's stack follows its cluster's: while that is being upgraded, what is confirmed stays."""
-    home = record.cluster
-    if record.placement is None or home is None:
-        return ""
-    if home.upgraded_from is not None and status.stack_digest is not None:
-        return status.stack_digest
-    return digest(tenant_variables(platform, record.placement, home), home.release)
 
 
 def _retention(record: TenantRecord) -> RetentionGoal | None:

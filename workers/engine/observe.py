@@ -1,9 +1,10 @@
 """Look at the world: ask the outside systems what the planner decides by, changing nothing.
 
 A look costs a few API calls and one or two database connections, no Terraform: whether a stack is as it
-should be is known from the digest that was confirmed at its last apply, as long as the things it made
-still answer. Only the daily look at a cluster in use makes a plan, to say what is no longer as its stack has
-it. Databases are asked only where the cluster is ready.
+should be is known from the digest that was confirmed at its last apply, as long as the things it made still
+answer (a placement's secrets are asked for by its tenant's look). Only the daily look at a cluster in use
+makes a plan, to say what is no longer as its stack has it. Databases are asked only where the cluster is
+ready.
 
 What was observed is carried from one step to the next. Each step says which parts of it it touches
 (`tenant_step(touches=…)`), and these are asked anew; all of it is after `LASTS` seconds, where something else
@@ -32,20 +33,27 @@ from controlplane.domain.status import (
 from controlplane.domain.transfer import TransferKind
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.placement import Login
+from controlplane.store.record import OnCluster
 from controlplane.store.stack import StackRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import TenantRecord, endpoint_of
-from controlplane.workers.engine.stacks import cluster_variables
+from controlplane.workers.engine.stacks import cluster_variables, placements_variables
 from controlplane.workers.providers.ports import ClusterEndpoint, Home, SecretDescription, StackRun
 
 LASTS = 30.0
 
 
-def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -> ClusterStatus:
+def observe_cluster(
+    ctx: Context, row: ClusterRow, confirmed: StackRow | None, second: StackRow | None, on: OnCluster
+) -> ClusterStatus:
+    """`confirmed`: its own stack; `second`: that of its placements."""
+    begun = "" if on.begun else None
     status = ctx.providers.clusters.describe(row.id)
     made = status is not None and ctx.providers.identities.role_exists(row.id)
     return ClusterStatus(
         stack_digest=confirmed.digest if confirmed is not None and made else None,
+        placements_digest=begun if second is None else second.digest,
+        releasing=bool(on.released),
         status=None if status is None else status.status,
         writer_status=None if status is None else status.writer_status,
         hardened=row.hardened_at is not None,
@@ -54,12 +62,21 @@ def observe_cluster(ctx: Context, row: ClusterRow, confirmed: StackRow | None) -
     )
 
 
-def cluster_drift(ctx: Context, row: ClusterRow) -> list[dict[str, str]]:
-    """What Terraform would change now, by the release that the row names, [{"address", "action"}]."""
+def cluster_drift(ctx: Context, row: ClusterRow, on: OnCluster) -> list[dict[str, str]]:
+    """What Terraform would change now in both its stacks, by the release that the row names, [{"address",
+    "action"}]."""
     if row.release is None:
         raise NeedsHuman(f"{row.id} is in use and names no release of the stacks", runbook="internal-error")
-    variables = {**cluster_variables(ctx.platform, row), "operation_id": "look"}
-    found = ctx.providers.terraform.plan(StackRun("cluster", row.id, row.release, variables))
+    stacks = {"cluster": cluster_variables(ctx.platform, row)}
+    if on.placements:
+        stacks["placements"] = placements_variables(ctx.platform, row, on.placements)
+    found = [
+        change
+        for name, variables in stacks.items()
+        for change in ctx.providers.terraform.plan(
+            StackRun(name, row.id, row.release, {**variables, "operation_id": "look"})
+        )
+    ]
     return [{"address": change.address, "action": change.action} for change in found]
 
 
@@ -78,8 +95,8 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What the outside systems answered. `app`, `migrator`: their secrets' versions, None where one is empty
-    or being deleted. `made`, `left`: is all, is any, of the placement's stack there? `database`: None where
-    the cluster can't be asked. `at`: when, by `time.monotonic`."""
+    or being deleted. `made`: are both secrets there? `database`: None where the cluster can't be asked. `at`:
+    when, by `time.monotonic`."""
 
     asked: Asked
     at: float
@@ -87,7 +104,6 @@ class Observed:
     app: str | None = None
     migrator: str | None = None
     made: bool = False
-    left: bool = False
     database: DatabaseStatus | None = None
     transfer: TransferStatus = field(default_factory=TransferStatus)
     secondary: Observed | None = None
@@ -127,16 +143,14 @@ def observe_tenant(
         now = replace(now, routes=_routes(ctx, record, now.asked.hosts))
     if record.placement is None or record.cluster is None:
         return now
-    if Part.STACK in parts:
+    if Part.SECRETS in parts:
         app = _secret(ctx, record.placement.app_secret)
         migrator = _secret(ctx, record.placement.migrator_secret)
-        there = (app is not None, migrator is not None)
         now = replace(
             now,
             app=None if app is None else app.version_id,
             migrator=None if migrator is None else migrator.version_id,
-            made=all(there),
-            left=any(there),
+            made=app is not None and migrator is not None,
         )
     if Part.DATABASE in parts:
         now = replace(now, database=_database(ctx, record, wake=wake))
@@ -151,9 +165,10 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
     """The record and what was observed, in the terms that the planner decides by. Pure."""
     placed = record.placement is not None and record.cluster is not None
     around, stack = record.around, record.stack
+    confirmed = stack is not None and bool(stack.digest) and record.app_secret_arn is not None
     return TenantStatus(
         cluster_ready=record.cluster is not None and record.cluster.ready and record.role_arn is not None,
-        stack_digest=stack.digest if stack is not None and observed.made else None,
+        secrets_made=confirmed and observed.made,
         database=observed.database,
         app=_credential(record.app, observed.app),
         migrator=_credential(record.migrator, observed.migrator),
@@ -164,7 +179,7 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
         secondary=None
         if observed.secondary is None or record.secondary is None
         else status_of(record.secondary, observed.secondary),
-        purging=_purging(record, left=observed.left or around.begun or stack is not None),
+        purging=_purging(record),
     )
 
 
@@ -210,13 +225,13 @@ def _transfer_status(record: TenantRecord, observed: TransferStatus) -> Transfer
     )
 
 
-def _purging(record: TenantRecord, *, left: bool) -> PurgeStatus | None:
+def _purging(record: TenantRecord) -> PurgeStatus | None:
     if record.purge is None:
         return None
     copy, home = record.copy, record.leaving
     return PurgeStatus(
         placed=record.placement is not None,
-        stack_made=record.placement is not None and left,
+        releasing=record.around.releasing,
         copied=copy is not None and copy.state is CopyState.KEPT,
         cluster_gone=home is not None and home.destroyed_at is not None,
         purged=record.row.purged_at is not None,

@@ -32,7 +32,7 @@ class TenantRecord:
     """What the registry knows of a tenant at one moment.
 
     `plan`: its limits are those with add-ons; None for a closed tenant whose plan has left the catalogue.
-    `cluster_stack`, `stack`: what was last confirmed of the cluster's and of the placement's; `app`,
+    `cluster_stack`, `stack`: what was last confirmed of the cluster's own and of its placements'; `app`,
     `migrator`: its logins. `transfer`: one that is not over; `secondary`: the same of the placement that is
     its other end; `restored`: the cluster that its rows come from, where one was restored. `last_transfer`:
     the newest that was a move. `purge`: the one that was approved, or carried out; `requested`: one waits for
@@ -63,8 +63,11 @@ class TenantRecord:
 
     @property
     def app_secret_arn(self) -> str | None:
-        """Once the placement's stack was applied."""
-        return None if self.stack is None else self.stack.outputs.get("app_secret_arn")
+        """Once its cluster has made it."""
+        if self.stack is None or self.placement is None:
+            return None
+        arn: str | None = self.stack.outputs["app_secret_arns"].get(self.placement.id)
+        return arn
 
     @property
     def role_arn(self) -> str | None:

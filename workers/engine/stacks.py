@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controlplane.domain.cluster import ClusterLifecycle
-from controlplane.domain.placement import Placement
 from controlplane.store.cluster import ClusterRow
 from controlplane.workers.engine.context import Platform
 
@@ -70,9 +69,13 @@ KEY_ADDRESSES = frozenset({"module.cluster.aws_kms_key.this", "module.cluster.aw
 """What a snapshot of the cluster can't be read without."""
 
 
-def tenant_addresses() -> frozenset[str]:
-    """All that an approved purge of a tenant may delete of its stack."""
-    return frozenset(f"module.tenant.aws_secretsmanager_secret.{login}" for login in ("app", "migrator"))
+def placement_addresses(placements: Iterable[str]) -> frozenset[str]:
+    """All that the stack of a cluster's placements has of these, which are released."""
+    return frozenset(
+        f'module.placements.aws_secretsmanager_secret.{login}["{placement}"]'
+        for placement in placements
+        for login in ("app", "migrator")
+    )
 
 
 def superfluous_readers(row: ClusterRow) -> frozenset[str]:
@@ -84,18 +87,15 @@ def superfluous_readers(row: ClusterRow) -> frozenset[str]:
     )
 
 
-def tenant_variables(platform: Platform, placement: Placement, home: ClusterRow) -> dict[str, Any]:
-    """`home`: the placement's cluster."""
+def placements_variables(platform: Platform, row: ClusterRow, placements: Iterable[str]) -> dict[str, Any]:
+    """`placements`: the ids of those that the cluster's second stack is to have."""
     variables = {
-        "tenant_id": placement.tenant_id,
-        "placement_key": placement.id,
-        "cluster_id": placement.cluster_id,
-        "app_secret_name": placement.app_secret,
-        "migrator_secret_name": placement.migrator_secret,
+        "cluster_id": row.id,
+        "placements": sorted(placements),
         "recovery_window_days": platform.secret_recovery_days,
         "environment": platform.environment,
     }
-    return _declared(home, "tenant", variables)
+    return _declared(row, "placements", variables)
 
 
 def _declared(home: ClusterRow, stack: str, variables: dict[str, Any]) -> dict[str, Any]:

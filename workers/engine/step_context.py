@@ -13,6 +13,7 @@ from controlplane.domain.planner import ClusterGoal, TenantGoal
 from controlplane.domain.steps import Step
 from controlplane.store import step
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.record import OnCluster
 from controlplane.store.registry import Connection
 from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Context
@@ -58,6 +59,7 @@ class Work:
 class ClusterWork(Work):
     row: ClusterRow
     goal: ClusterGoal
+    on: OnCluster
 
 
 @dataclass(frozen=True, slots=True)

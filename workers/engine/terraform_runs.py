@@ -5,8 +5,8 @@ belongs to no recorded run of ours is never touched.
 
 A run is of the release of the stacks that the cluster's row names, whatever this worker carries (I13). A
 cluster that names none yet, because nothing was applied for it, gets the worker's own: first the archive is
-in the bucket, then the row names it, then Terraform starts. Of two workers that do so at once the first one
-names, and both run that.
+in the bucket, then the row names it, then Terraform starts. All of it is the cluster's own operation's to do,
+for both its stacks.
 """
 
 from __future__ import annotations
@@ -18,51 +18,59 @@ from typing import Any
 from controlplane.domain.errors import NeedsHuman
 from controlplane.store import cluster, stack, step
 from controlplane.store.cluster import ClusterRow
+from controlplane.store.registry import Connection
 from controlplane.store.stack import OpenRun
 from controlplane.workers.engine.stacks import digest
 from controlplane.workers.engine.step_context import Work
 from controlplane.workers.providers.ports import PriorRun, ResourceEvent, StackRun
 
 
+def nothing(_conn: Connection) -> None:
+    """The confirmation says it all."""
+
+
 def apply_stack(
     work: Work,
     name: str,
-    workspace: str,
     variables: dict[str, Any],
     home: ClusterRow,
     *,
     approved: frozenset[str] = frozenset(),
-) -> dict[str, Any]:
-    """Its outputs. `home`: the cluster that it makes, or whose placement; it names a release. `approved`: the
-    addresses that the guard lets go."""
-    run, on_event = _begin(work, _run(work, name, workspace, variables, home), approved)
+    recorded: Callable[[Connection], None] = nothing,
+) -> None:
+    """`home`: the cluster whose stack it is; it names a release. `approved`: the addresses that the guard
+    lets go. `recorded`: what is written down with the confirmation."""
+    run, on_event = _begin(work, _run(work, name, variables, home), approved)
     outputs = work.ctx.providers.terraform.apply(run, on_event=on_event, stopped=work.hold.lost)
+    workspace = stack.workspace_of(name, home.id)
     with work.recording() as conn:
         stack.confirm(conn, workspace, digest=digest(variables, run.release), outputs=outputs)
         stack.end_runs(conn, workspace)
-    return outputs
+        recorded(conn)
 
 
 def destroy_stack(
     work: Work,
     name: str,
-    workspace: str,
     variables: dict[str, Any],
     home: ClusterRow,
     *,
     approved: frozenset[str],
+    recorded: Callable[[Connection], None] = nothing,
 ) -> None:
-    """`home`, `approved`: as of `apply_stack` (I6)."""
-    run, on_event = _begin(work, _run(work, name, workspace, variables, home), approved)
+    """`home`, `approved`, `recorded`: as of `apply_stack` (I6)."""
+    run, on_event = _begin(work, _run(work, name, variables, home), approved)
     work.ctx.providers.terraform.destroy(run, on_event=on_event, stopped=work.hold.lost)
+    workspace = stack.workspace_of(name, home.id)
     with work.recording() as conn:
         stack.forget(conn, workspace)
         stack.end_runs(conn, workspace)
+        recorded(conn)
 
 
 def with_release(work: Work, home: ClusterRow) -> ClusterRow:
     """The cluster as it is once it names a release: where it has named none, what this worker carries is
-    published and named, unless another worker was faster."""
+    published and named."""
     if home.release is not None:
         return home
     carried = work.ctx.providers.terraform.publish()
@@ -72,20 +80,21 @@ def with_release(work: Work, home: ClusterRow) -> ClusterRow:
         return cluster.get(conn, home.id)
 
 
-def _run(work: Work, name: str, workspace: str, variables: dict[str, Any], home: ClusterRow) -> StackRun:
+def _run(work: Work, name: str, variables: dict[str, Any], home: ClusterRow) -> StackRun:
     if home.release is None:
         raise NeedsHuman(f"{home.id} names no release of the stacks", runbook="internal-error")
     variables = {**variables, "operation_id": str(work.job.id)}
-    return StackRun(stack=name, workspace=workspace, release=home.release, variables=variables)
+    return StackRun(stack=name, workspace=home.id, release=home.release, variables=variables)
 
 
 def _begin(
     work: Work, run: StackRun, approved: frozenset[str]
 ) -> tuple[StackRun, Callable[[ResourceEvent], None]]:
     """The run with the earlier ones that may have left something behind, and where its events go."""
+    workspace = stack.workspace_of(run.stack, run.workspace)
     with work.recording() as conn:
-        prior = stack.open_runs(conn, run.workspace)
-        number = stack.begin_run(conn, work.job, run.workspace, who=work.ctx.lock_owner)
+        prior = stack.open_runs(conn, workspace)
+        number = stack.begin_run(conn, work.job, workspace, who=work.ctx.lock_owner)
 
     def on_event(event: ResourceEvent) -> None:
         with work.ctx.registry.connection() as conn:

@@ -15,12 +15,14 @@ from controlplane.domain.steps import Step, StepName
 from controlplane.domain.transfer import RestoreRequest
 from controlplane.services import transfers
 from controlplane.store import cluster, preview, stack
+from controlplane.store import record as store_record
 from controlplane.store.preview import Requested
+from controlplane.store.record import OnCluster
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.converge import plan_for_tenant
 from controlplane.workers.engine.heartbeat import Hold
-from controlplane.workers.engine.stacks import cluster_variables, tenant_variables
+from controlplane.workers.engine.stacks import cluster_variables, placements_variables
 from controlplane.workers.providers.ports import StackRun
 from controlplane.workers.steps.restored_cluster import find_origin
 from controlplane.workers.steps.transfer import require_followable
@@ -68,25 +70,32 @@ def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[d
     placed, home = record.placement, record.cluster
     if placed is not None and home is not None and record.row.spec.lifecycle.value == "active":
         release = home.release or ctx.providers.terraform.publish().digest
-        variables = tenant_variables(ctx.platform, placed, home)
-        changes = _changes(ctx, "tenant", placed.workspace, release, variables)
-    if changes and not any(step.name is StepName.APPLY_TENANT_STACK for step in steps):
-        steps = [Step(StepName.APPLY_TENANT_STACK, "the stack has drifted"), *steps]
+        with ctx.registry.connection() as conn:
+            on: OnCluster = store_record.of_cluster(conn, home.id)["placed"]
+        variables = placements_variables(ctx.platform, home, on.placements)
+        found = _changes(ctx, "placements", home.id, release, variables)
+        changes = [change for change in found if f'"{placed.id}"' in change["address"]]
+    if changes and not any(step.name is StepName.AWAIT_SECRETS for step in steps):
+        steps = [Step(StepName.AWAIT_SECRETS, "its secrets have drifted"), *steps]
     return [_rendered(step) for step in steps], changes
 
 
 def _what_if_upgraded(
     ctx: Context, cluster_id: str, release: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The stacks of the placements on it follow; of those, the plans are not made."""
+    """Both its stacks."""
     with ctx.registry.connection() as conn:
-        row, tenants = cluster.get(conn, cluster_id), cluster.tenants_on(conn, cluster_id)
+        known = store_record.of_cluster(conn, cluster_id)
         [new] = stack.releases(conn, prefix=release)
+    row, on = known["c"], known["placed"]
     why = f"release {'none' if row.release is None else row.release[:12]} → {release[:12]}"
-    variables = cluster_variables(ctx.platform, replace(row, release=release, declares=new.variables))
-    changes = _changes(ctx, "cluster", row.id, release, variables)
+    then = replace(row, release=release, declares=new.variables)
+    changes = _changes(ctx, "cluster", row.id, release, cluster_variables(ctx.platform, then))
     steps = [Step(StepName.APPLY_CLUSTER_STACK, why, row.id)]
-    steps += [Step(StepName.APPLY_TENANT_STACK, why, tenant_id) for tenant_id in tenants]
+    if on.placements:
+        variables = placements_variables(ctx.platform, then, on.placements)
+        changes += _changes(ctx, "placements", row.id, release, variables)
+        steps.append(Step(StepName.APPLY_PLACEMENTS_STACK, why, row.id))
     return [_rendered(step) for step in steps], changes
 
 

@@ -11,8 +11,8 @@ from controlplane.domain.pool import Quota
 from controlplane.services import pool
 from controlplane.store.cluster import ClusterRow
 from controlplane.workers.engine.context import Context
-from controlplane.workers.engine.goal import cluster_goal
 from controlplane.workers.engine.quota import quota_left
+from controlplane.workers.engine.stacks import cluster_variables, digest
 
 QUOTA_MAX_AGE = 60.0
 
@@ -21,7 +21,7 @@ def tend(ctx: Context) -> int:
     """How many clusters were recorded to be made, retired or tried again."""
 
     def digest_of(row: ClusterRow) -> str:
-        return cluster_goal(ctx.platform, row).stack_digest
+        return digest(cluster_variables(ctx.platform, row), row.release)
 
     with ctx.registry.connection() as conn:
         found = pool.observe(conn, ctx.catalogue, digest_of)

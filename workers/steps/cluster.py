@@ -7,13 +7,15 @@ from dataclasses import asdict
 from controlplane.domain.errors import NeedsHuman, Pending
 from controlplane.domain.pool import QUOTA_RUNBOOK
 from controlplane.domain.steps import StepName
-from controlplane.store import cluster, data_copy, purge, transfer
+from controlplane.store import cluster, data_copy, placement, purge, transfer
 from controlplane.store.registry import Connection
 from controlplane.workers.engine.quota import quota_left
 from controlplane.workers.engine.stacks import (
     KEY_ADDRESSES,
     cluster_addresses,
     cluster_variables,
+    placement_addresses,
+    placements_variables,
     superfluous_readers,
 )
 from controlplane.workers.engine.step_context import ClusterWork
@@ -32,7 +34,7 @@ def apply_cluster_stack(work: ClusterWork) -> None:
     _require_quota(work)
     row = with_release(work, work.row)
     variables = cluster_variables(work.ctx.platform, row)
-    apply_stack(work, "cluster", row.id, variables, row, approved=superfluous_readers(row))
+    apply_stack(work, "cluster", variables, row, approved=superfluous_readers(row))
 
 
 def _require_quota(work: ClusterWork) -> None:
@@ -47,6 +49,53 @@ def _require_quota(work: ClusterWork) -> None:
             f"the account's quota of instances leaves {max(0, room.instances)}, {instances} are needed",
             runbook=QUOTA_RUNBOOK,
         )
+
+
+@cluster_step(
+    StepName.APPLY_PLACEMENTS_STACK,
+    "Terraform: two secret containers for each placement on the cluster, tagged with it; those of placements "
+    "that were released go, approved for exactly their addresses",
+    again="names are fixed; what a killed run left is adopted",
+)
+def apply_placements_stack(work: ClusterWork) -> None:
+    """All that are known by now, in one run: what is asked for meanwhile comes with the next."""
+    row, released = with_release(work, work.row), work.on.released
+    _note_releases(work)
+    apply_stack(
+        work,
+        "placements",
+        placements_variables(work.ctx.platform, row, work.on.placements),
+        row,
+        approved=placement_addresses(released),
+        recorded=lambda conn: placement.purged(conn, released),
+    )
+
+
+@cluster_step(
+    StepName.DESTROY_PLACEMENTS_STACK,
+    "Terraform destroys what is left of the secrets of a closed cluster, whose placements were all released",
+    again="an empty workspace is success",
+)
+def destroy_placements_stack(work: ClusterWork) -> None:
+    row, released = with_release(work, work.row), work.on.released
+    if work.on.placements:
+        raise NeedsHuman(f"{row.id} is a tenant's home", runbook="cluster-in-use")
+    _note_releases(work)
+    destroy_stack(
+        work,
+        "placements",
+        placements_variables(work.ctx.platform, row, released),
+        row,
+        approved=placement_addresses(released),
+        recorded=lambda conn: placement.purged(conn, released),
+    )
+
+
+def _note_releases(work: ClusterWork) -> None:
+    """By whose word this step deletes (I6, I11)."""
+    with work.recording() as conn:
+        for placement_id, by in work.on.released.items():
+            work.note(conn, kind="approved", action="delete", message=f"placement {placement_id}: {by}")
 
 
 @cluster_step(
@@ -73,9 +122,14 @@ def destroy_cluster_stack(work: ClusterWork) -> None:
         approved -= KEY_ADDRESSES
     row = with_release(work, work.row)
     variables = cluster_variables(work.ctx.platform, row)
-    destroy_stack(work, "cluster", workspace, variables, row, approved=approved)
-    with work.recording() as conn:
-        cluster.mark_destroyed(conn, workspace, keeps_key=keeps_key)
+    destroy_stack(
+        work,
+        "cluster",
+        variables,
+        row,
+        approved=approved,
+        recorded=lambda conn: cluster.mark_destroyed(conn, workspace, keeps_key=keeps_key),
+    )
 
 
 def _require_end_of_restore(conn: Connection, work: ClusterWork) -> None:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
     StepName.ROTATE_CREDENTIAL,
     "the idle login gets a password: staged in the secret, set, proven, and then the one in use",
     again="the version's id follows from placement, login and generation; a staged one is gone on with",
-    touches=(Part.STACK,),
+    touches=(Part.SECRETS,),
 )
 def rotate_credential(work: TenantWork) -> None:
     login, placed, secrets = work.step.target, work.placement, work.ctx.providers.secrets
@@ -141,7 +141,7 @@ def _skip(work: TenantWork, login: str, generation: int) -> None:
     StepName.WRITE_CREDENTIAL,
     "a new password into Secrets Manager, for the migrator, then the app",
     again="the secret is the truth; only an empty one is filled",
-    touches=(Part.STACK,),
+    touches=(Part.SECRETS,),
 )
 def write_credential(work: TenantWork) -> None:
     """The secret first, the role's password from it afterwards: the secret is the truth, so a crash

@@ -1,13 +1,12 @@
-"""Steps that make a placement: its stack, its database with the release in it, the proof that it works."""
+"""Steps that make a placement: its database with the release in it, its secrets, the proof that it works."""
 
 from __future__ import annotations
 
+from controlplane.domain.job import JobKind
 from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
-from controlplane.store import release, schema_shape, tenant, transfer
-from controlplane.workers.engine.stacks import tenant_variables
+from controlplane.store import job, release, schema_shape, stack, tenant, transfer
 from controlplane.workers.engine.step_context import TenantWork
-from controlplane.workers.engine.terraform_runs import apply_stack, with_release
 from controlplane.workers.providers.ports import Bounds
 from controlplane.workers.steps.credentials import distrust_password
 from controlplane.workers.steps.registry import tenant_step
@@ -19,25 +18,28 @@ rollout has bounds of its own."""
 
 
 @tenant_step(
-    StepName.APPLY_TENANT_STACK,
-    "Terraform: two secret containers, tagged with the placement",
-    again="names are fixed; what a killed run left is adopted",
-    touches=(Part.STACK,),
-    long=True,
-)
-def apply_tenant_stack(work: TenantWork) -> None:
-    home = with_release(work, work.cluster)
-    variables = tenant_variables(work.ctx.platform, work.placement, home)
-    apply_stack(work, "tenant", work.placement.workspace, variables, home)
-
-
-@tenant_step(
     StepName.AWAIT_CLUSTER,
     "nothing; the operation waits, without counting as an attempt",
     again="reading",
 )
 def await_cluster(work: TenantWork) -> None:
     wait_for(work, work.record.cluster)
+
+
+@tenant_step(
+    StepName.AWAIT_SECRETS,
+    "nothing itself; its cluster's operation makes its secrets, for all that wait for some in one run of "
+    "Terraform. Where one that was confirmed is not there any more, that is asked for again",
+    again="what is asked for already is not asked for twice",
+)
+def await_secrets(work: TenantWork) -> None:
+    home = work.cluster
+    with work.recording() as conn:
+        if not job.is_open(conn, JobKind.CLUSTER, home.id) and home.needs_attention is None:
+            stack.distrust(conn, stack.workspace_of("placements", home.id))
+            reason = f"a secret of {work.placement.id} is not there"
+            job.ensure(conn, JobKind.CLUSTER, home.id, reason=reason, actor=work.job.actor)
+    wait_for(work, home)
 
 
 @tenant_step(

@@ -1,6 +1,6 @@
 """The acts of a purge: a copy first, then everything goes, then the proof that nothing is left.
 
-    keep copy ─▶ drop database ─▶ destroy stack ─▶ release slot (─▶ cluster ends) ─▶ certify ··▶ delete copy
+    keep copy ─▶ drop database ─▶ release ─▶ its secrets end (─▶ its cluster ends) ─▶ certify ··▶ delete copy
 
 Before the first act that deletes, the billing system is asked what the customer has now, since a webhook
 may have been lost; then the purge is marked as begun, under the lock of the tenant's row. A customer with
@@ -18,7 +18,6 @@ from controlplane.domain.catalogue import Isolation
 from controlplane.domain.data_copy import CopyKind
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.notification import NotificationKind
-from controlplane.domain.placement import PlacementState
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Lifecycle
 from controlplane.services import billing, clusters, purges
@@ -36,9 +35,7 @@ from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
 from controlplane.workers.drift.deletion_proof import find_what_is_left
-from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
 from controlplane.workers.engine.step_context import TenantWork, Work
-from controlplane.workers.engine.terraform_runs import destroy_stack, with_release
 from controlplane.workers.jobs.intake import apply_customer
 from controlplane.workers.steps.certificate import certificate_of
 from controlplane.workers.steps.registry import tenant_step
@@ -50,11 +47,14 @@ COPY_DAYS = 30  # for a tenant whose plan has left the catalogue
 
 def note_approval(conn: Connection, work: Work, given: PurgeRow) -> None:
     """By whose word this step deletes; within its recording."""
-    message = (
+    work.note(conn, kind="approved", action="delete", message=_by(given))
+
+
+def _by(given: PurgeRow) -> str:
+    return (
         f"purge {given.id} of {given.tenant_id}: asked for by {given.requested_by}, approved by"
         f" {given.approved_by}, digest {given.digest[:12]}"
     )
-    work.note(conn, kind="approved", action="delete", message=message)
 
 
 @tenant_step(
@@ -146,23 +146,9 @@ def drop_database(work: TenantWork) -> None:
 
 
 @tenant_step(
-    StepName.DESTROY_TENANT_STACK,
-    "Terraform: both secrets into their deletion window",
-    again="an empty workspace is success",
-    long=True,
-    deletes=True,
-)
-def destroy_tenant_stack(work: TenantWork) -> None:
-    _no_way_back(work)
-    home = with_release(work, work.cluster)
-    variables = tenant_variables(work.ctx.platform, work.placement, home)
-    destroy_stack(work, "tenant", work.placement.workspace, variables, home, approved=tenant_addresses())
-
-
-@tenant_step(
     StepName.RELEASE_PLACEMENT,
-    "the slot is free; a cluster of its own is closed in the same transaction and destroyed in "
-    "its own operation",
+    "the slot is free, and its cluster's operation takes its secrets away; a cluster of its own is closed "
+    "in the same transaction and destroyed in its own operation",
     again="one transaction",
     deletes=True,
 )
@@ -172,7 +158,7 @@ def release_placement(work: TenantWork) -> None:
     placed, approved = work.placement, _purge(work)
     _no_way_back(work)
     with work.recording() as conn:
-        placement.turn(conn, placed.id, PlacementState.PURGED)
+        placement.release(conn, placed, by=_by(approved), actor=str(approved.approved_by))
         audit.append(
             conn,
             actor=str(approved.approved_by),
@@ -192,6 +178,11 @@ def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> Non
     clusters.close(conn, home, reason=reason, actor=str(approved.approved_by))
 
 
+@tenant_step(
+    StepName.AWAIT_SECRETS_END,
+    "nothing; its cluster's operation takes its secrets away: both into their deletion window",
+    again="reading",
+)
 @tenant_step(
     StepName.AWAIT_CLUSTER_END,
     "nothing; waits for that",

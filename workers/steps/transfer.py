@@ -18,7 +18,6 @@ from typing import TypeVar
 
 from controlplane.domain.catalogue import Isolation
 from controlplane.domain.errors import ControlPlaneError, LeaseLost, NeedsHuman, Pending, Retryable
-from controlplane.domain.placement import PlacementState
 from controlplane.domain.steps import StepName
 from controlplane.domain.transfer import KEEP_SOURCE_DAYS, TransferKind, TransferPhase
 from controlplane.services import clusters, transfers
@@ -27,9 +26,7 @@ from controlplane.store.registry import Connection, RegistryUnavailable
 from controlplane.store.transfer import TransferRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import TenantRecord, endpoint_of, load_tenant
-from controlplane.workers.engine.stacks import tenant_addresses, tenant_variables
 from controlplane.workers.engine.step_context import TenantWork
-from controlplane.workers.engine.terraform_runs import destroy_stack, with_release
 from controlplane.workers.providers.ports import Copied, HandedOver, Home, MoveRun
 from controlplane.workers.steps.registry import tenant_step
 from controlplane.workers.steps.restored_cluster import home_of_then
@@ -316,10 +313,10 @@ def abort_transfer(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.REMOVE_PLACEMENT,
-    "what is left of the placement that is not used: database, logins, stack, slot",
+    "what is left of the placement that is not used: database, logins, slot; its cluster's operation takes "
+    "the secrets away",
     again="gone already is success",
     both_placements=True,
-    long=True,
     deletes=True,
 )
 def remove_placement(work: TenantWork) -> None:
@@ -333,7 +330,8 @@ def remove_placement(work: TenantWork) -> None:
         _remove(work, secondary)
     with work.recording() as conn:
         if secondary is not None and secondary.placement is not None:
-            placement.turn(conn, secondary.placement.id, PlacementState.PURGED)
+            by = f"transfer {found.id}, a {found.kind.value} of {found.tenant_id}, was {found.phase.value}"
+            placement.release(conn, secondary.placement, by=by, actor=work.job.actor)
             _let_go(conn, work, secondary.placement.cluster_id)
         transfer.finish(conn, found.id)
         transfers.note(conn, found, "finished", actor=work.job.actor, phase=found.phase.value)
@@ -347,9 +345,6 @@ def _remove(work: TenantWork, secondary: TenantRecord) -> None:
     if at is not None:
         work.hold.check()
         work.ctx.providers.databases.drop(at, placed)
-    home = with_release(work, home)
-    variables = tenant_variables(work.ctx.platform, placed, home)
-    destroy_stack(work, "tenant", placed.workspace, variables, home, approved=tenant_addresses())
 
 
 def _let_go(conn: Connection, work: TenantWork, cluster_id: str) -> None:

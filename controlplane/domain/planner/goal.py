@@ -15,10 +15,13 @@ from controlplane.domain.transfer import TransferKind, TransferPhase
 
 @dataclass(frozen=True, slots=True)
 class ClusterGoal:
-    """`key`: a snapshot of it is kept, which can't be read without its key."""
+    """`placements`: how many its second stack is to have. `key`: a snapshot of it is kept, which can't be
+    read without its key."""
 
     lifecycle: ClusterLifecycle
     stack_digest: str
+    placements: int = 0
+    placements_digest: str = ""
     key: bool = False
 
 
@@ -96,7 +99,6 @@ class TenantGoal:
     hosts that are `withdrawn` those whose slug is given up with it, so that another tenant may have it."""
 
     lifecycle: Lifecycle
-    stack_digest: str
     release: str | None
     access_proof: str | None
     routes: Mapping[str, Mapping[str, Any]]

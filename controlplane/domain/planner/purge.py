@@ -38,9 +38,9 @@ def plan_purge(goal: PurgeGoal, status: TenantStatus, purging: PurgeStatus) -> l
             steps.append(Step(StepName.KEEP_COPY, why, "snapshot" if goal.cluster_goes else "dump"))
         if database is not None and (database.exists or database.roles) and not goal.cluster_goes:
             steps.append(Step(StepName.DROP_DATABASE, why))
-        if purging.stack_made:
-            steps.append(Step(StepName.DESTROY_TENANT_STACK, why))
         steps.append(Step(StepName.RELEASE_PLACEMENT, why))
+    if purging.placed or purging.releasing:
+        steps.append(Step(StepName.AWAIT_SECRETS_END, "its cluster takes its secrets away"))
     if goal.cluster_goes and not purging.cluster_gone:
         steps.append(Step(StepName.AWAIT_CLUSTER_END, "its cluster is being destroyed"))
     return [*steps, Step(StepName.CERTIFY, "nothing is left to delete")]

@@ -2,7 +2,7 @@
 
 - A host is announced (503, "being prepared") before anything slow begins;
 - a suspended or closed tenant is taken off the routes before its logins are closed;
-- what is slow and depends on nothing (the tenant's Terraform stack) precedes the wait for the cluster;
+- its cluster's own operation makes its secrets, meanwhile its database is made;
 - a clone has its source's rows before it is served; every other transfer waits for what is more urgent;
 - while writing is paused for a cut nothing else is done;
 - a custom domain that is not verified holds nothing up: its steps come last but for what a person decides.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controlplane.domain.planner.cluster import why_applied
 from controlplane.domain.planner.goal import TenantGoal
 from controlplane.domain.planner.purge import plan_purge, plan_retention
 from controlplane.domain.planner.transfer import plan_residence, plan_transfer
@@ -81,11 +80,9 @@ def _announce(goal: TenantGoal, status: TenantStatus) -> list[Step]:
 
 
 def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
-    steps: list[Step] = []
-    if status.stack_digest != goal.stack_digest:
-        steps.append(Step(StepName.APPLY_TENANT_STACK, why_applied(status.stack_digest)))
     if not status.cluster_ready or status.database is None:
-        return [*steps, Step(StepName.AWAIT_CLUSTER, "the cluster is not ready yet")]
+        return [Step(StepName.AWAIT_CLUSTER, "the cluster is not ready yet")]
+    steps: list[Step] = []
     if not (status.database.exists and status.database.hardened):
         why = (
             "no database yet"
@@ -96,6 +93,8 @@ def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     steps += _retire(status)
     if not status.database.logins_open:
         steps.append(Step(StepName.OPEN_LOGINS, "the logins are closed"))
+    if not status.secrets_made:
+        steps.append(Step(StepName.AWAIT_SECRETS, "its cluster has not confirmed its secrets yet"))
     for login, credential in (("migrator", status.migrator), ("app", status.app)):
         if credential.secret_version is None:
             steps.append(Step(StepName.WRITE_CREDENTIAL, "its secret is empty", login))

@@ -151,13 +151,16 @@ CREATE INDEX cluster_keeps_key ON cluster (id) WHERE keeps_key;
 CREATE INDEX cluster_attention ON cluster (id) WHERE needs_attention IS NOT NULL;
 
 -- A tenant lives on its `current` placement. In a transfer it has a second one: the `target` that it goes to, or
--- the `source` that it has left and that is kept until somebody confirms. These three hold a slot.
+-- the `source` that it has left and that is kept until somebody confirms. These three hold a slot. `released`: its
+-- database is gone, and `released_by` says by whose word; what its cluster's stack has of it goes next.
 CREATE TABLE placement (
-    id         text PRIMARY KEY CHECK (id ~ '^p-[a-z2-7]{12}$'),
-    tenant_id  text NOT NULL REFERENCES tenant,
-    cluster_id text NOT NULL REFERENCES cluster,
-    state      text NOT NULL CHECK (state IN ('current', 'target', 'source', 'purged')),
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    id          text PRIMARY KEY CHECK (id ~ '^p-[a-z2-7]{12}$'),
+    tenant_id   text NOT NULL REFERENCES tenant,
+    cluster_id  text NOT NULL REFERENCES cluster,
+    state       text NOT NULL CHECK (state IN ('current', 'target', 'source', 'released', 'purged')),
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    released_by text,
+    CHECK (state NOT IN ('released', 'purged') OR released_by IS NOT NULL)
 );
 CREATE INDEX placement_tenant ON placement (tenant_id);
 CREATE UNIQUE INDEX placement_current ON placement (tenant_id) WHERE state = 'current';
@@ -170,15 +173,16 @@ CREATE INDEX placement_cluster ON placement (cluster_id);
 CREATE FUNCTION keep_used() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE cluster SET ever_used = true, used = used
-        + CASE WHEN NEW.state = 'purged' THEN 0 ELSE 1 END
-        - CASE WHEN TG_OP = 'INSERT' OR OLD.state = 'purged' THEN 0 ELSE 1 END
+        + CASE WHEN NEW.state IN ('released', 'purged') THEN 0 ELSE 1 END
+        - CASE WHEN TG_OP = 'INSERT' OR OLD.state IN ('released', 'purged') THEN 0 ELSE 1 END
      WHERE id = NEW.cluster_id;
     RETURN NULL;
 END;
 $$;
 CREATE TRIGGER placement_takes_a_slot AFTER INSERT ON placement FOR EACH ROW EXECUTE FUNCTION keep_used();
 CREATE TRIGGER placement_frees_its_slot AFTER UPDATE OF state ON placement
-    FOR EACH ROW WHEN ((OLD.state = 'purged') <> (NEW.state = 'purged')) EXECUTE FUNCTION keep_used();
+    FOR EACH ROW WHEN ((OLD.state IN ('released', 'purged')) <> (NEW.state IN ('released', 'purged')))
+    EXECUTE FUNCTION keep_used();
 
 -- A login of a placement and the version of its secret that its password was last set from. `generation`
 -- counts the passwords that the secret has named; `requested` is ahead of it while somebody has asked for a
