@@ -1,4 +1,4 @@
-"""New passwords for the logins of a tenant's database."""
+"""A new password for the login of a tenant's database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
     conn, row = asked.conn, asked.row
     placed = placement.current(conn, row.id)
     if placed is None or row.spec.lifecycle is Lifecycle.CLOSED:
-        raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no logins in use to rotate")
+        raise Conflict(f"tenant {row.id} is {row.phase.value}: it has no login in use to rotate")
     placement.ask_rotation(conn, placed)
     return Begun({}, asked.converge())
 
@@ -20,7 +20,7 @@ def perform(asked: OfTenant[Parameters]) -> Begun:
 register(
     Action(
         name="rotate",
-        summary="Give its database logins new passwords; no request fails meanwhile.",
+        summary="Give its database login a new password; no request fails meanwhile.",
         perform=perform,
         patience=600.0,
     )

@@ -28,7 +28,7 @@ _ARN = re.compile(r"^arn:[^:]*:(?P<service>[^:]+):[^:]*:[^:]*:(?P<kind>[^:/]+)[:
 _CLUSTER = re.compile(r"^c-[a-z2-7]{12}$")
 _DATABASE = re.compile(r"^p_[a-z2-7]{12}$")
 _NAMED = 5  # addresses that a finding names
-_SECRET = re.compile(r"^placements/(p-[a-z2-7]{12})/(app|migrator)$")
+_SECRET = re.compile(r"^placements/(p-[a-z2-7]{12})/app$")
 
 
 def compare(systems: Systems, *, tenant_id: str | None = None) -> list[Finding]:
@@ -101,7 +101,7 @@ def _tagged(systems: Systems) -> Iterator[Finding]:
     whose cluster has a row is no orphan, and neither is a snapshot, which is kept on purpose."""
     registry = systems.registry
     keys = {placed.id for placed in registry.placements}
-    homes = {n: placed for placed in registry.placements for n in (placed.app_secret, placed.migrator_secret)}
+    homes = {placed.app_secret: placed for placed in registry.placements}
     for thing in systems.tagged or ():
         (service, kind), name = _of(thing)
         if service == "secretsmanager":
@@ -188,13 +188,13 @@ def _secrets(systems: Systems) -> Iterator[Finding]:
     if systems.secrets is None:
         return
     registry = systems.registry
-    names = {n for placed in registry.placements for n in (placed.app_secret, placed.migrator_secret)}
+    names = {placed.app_secret for placed in registry.placements}
     for placed in _complete(registry):
-        for name in (placed.app_secret, placed.migrator_secret):
-            if name not in systems.secrets:
-                yield _repair(placed, "Secrets Manager", "secret", name, "there is no such secret")
-            elif systems.secrets[name]:
-                yield _repair(placed, "Secrets Manager", "secret", name, "it waits for its deletion")
+        name = placed.app_secret
+        if name not in systems.secrets:
+            yield _repair(placed, "Secrets Manager", "secret", name, "there is no such secret")
+        elif systems.secrets[name]:
+            yield _repair(placed, "Secrets Manager", "secret", name, "it waits for its deletion")
     for name, deleting in systems.secrets.items():
         match = _SECRET.match(name)
         if match is not None and name not in names and not deleting:

@@ -93,7 +93,7 @@ def content_of(
         copy=None if placed is None else ("snapshot" if whole else "dump"),
         database=None if placed is None else placed.database,
         roles=() if placed is None else (placed.owner_role, placed.migrator_role, *placed.app_roles),
-        secrets=() if placed is None else (placed.app_secret, placed.migrator_secret),
+        secrets=() if placed is None else (placed.app_secret,),
         hosts=tuple(sorted(hosts)),
         clones=tuple(sorted(clones)),
     )

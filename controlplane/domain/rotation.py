@@ -1,6 +1,6 @@
 """When a login gets a new password, and what the new version of its secret is called. Pure.
 
-A rotation is a generation: generation n + 1 of a placement's login has one version of the secret,
+A rotation is a generation: generation n + 1 of a placement's password has one version of the secret,
 whose id everybody can work out. Whoever goes on with a rotation that another worker began finds the
 password that this one staged, instead of setting a different one.
 """
@@ -27,9 +27,9 @@ def rotate_after(rotation_days: int, tenant_id: str) -> float | None:
     return rotation_days * DAY * (1 - SPREAD * share)
 
 
-def version_id(placement: Placement, login: str, generation: int) -> str:
+def version_id(placement: Placement, generation: int) -> str:
     """The secret's version of this generation: 64 characters, as Secrets Manager allows."""
-    return hashlib.sha256(f"rotation\0{placement.id}\0{login}\0{generation}".encode()).hexdigest()
+    return hashlib.sha256(f"rotation\0{placement.id}\0{generation}".encode()).hexdigest()
 
 
 def idle_role(placement: Placement, in_use: str) -> str:

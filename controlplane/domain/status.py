@@ -56,7 +56,8 @@ class ClusterStatus:
 
 @dataclass(frozen=True, slots=True)
 class CredentialStatus:
-    """A login: which version its secret has now, and from which one its password was last set.
+    """The application's login: which version its secret has now, and from which one its password was last
+    set.
 
     `generation`: how many passwords it has had; `requested` is ahead of it where a new one was asked for.
     `age`: seconds since the last rotation. `retire_in`: seconds until the login that was in use before
@@ -143,7 +144,6 @@ class TenantStatus:
     secrets_made: bool
     database: DatabaseStatus | None
     app: CredentialStatus
-    migrator: CredentialStatus
     access_proof: str | None
     routes: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[HostnameStatus, ...]

@@ -78,7 +78,7 @@ class StepName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`target`: the host or the login ("app", "migrator") that it is about, where there are several.
+    """`target`: the host, the kind of copy or of cluster that it is about, where there are several.
     `placement`: the id of the one that it is about, where that is not the current one. `runbook`: of the
     decision that a person has to take first."""
 

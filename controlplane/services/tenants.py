@@ -279,7 +279,7 @@ def show(conn: Connection, name: str) -> TenantDetail:
             placement=placed,
             hostnames=hostname.of_tenant(conn, row.id),
             operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
-            login=None if placed is None else placement.login(conn, placed, "app"),
+            login=None if placed is None else placement.login(conn, placed),
             transfer=transfer.latest(conn, row.id),
             contracts=contract.of_tenant(conn, row.id),
             holds=hold.of_tenant(conn, row.id),

@@ -1,4 +1,4 @@
-"""Placements and their logins."""
+"""Placements and their applications' logins."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ def insert(
         "INSERT INTO placement (id, tenant_id, cluster_id, state) VALUES (%s, %s, %s, %s)",
         [placement.id, placement.tenant_id, placement.cluster_id, state],
     )
-    logins = (("app", placement.app_roles[0]), ("migrator", placement.migrator_role))
-    for login, username in logins:
-        conn.execute(
-            "INSERT INTO credential (placement_id, login, username) VALUES (%s, %s, %s)",
-            [placement.id, login, username],
-        )
+    conn.execute(
+        "INSERT INTO credential (placement_id, username) VALUES (%s, %s)",
+        [placement.id, placement.app_roles[0]],
+    )
     reason = f"a placement for {placement.tenant_id}"
     job.ensure(conn, JobKind.CLUSTER, placement.cluster_id, reason=reason, actor=actor)
 
@@ -82,30 +80,22 @@ class Login:
     )
 
 
-def login(conn: Connection, placement: Placement, name: str) -> Login:
-    return one(
-        select(
-            conn,
-            Login,
-            "FROM credential WHERE placement_id = %s AND login = %s",
-            [placement.id, name],
-        ).fetchone()
-    )
+def login(conn: Connection, placement: Placement) -> Login:
+    return one(select(conn, Login, "FROM credential WHERE placement_id = %s", [placement.id]).fetchone())
 
 
 def set_password_from(
-    conn: Connection, placement: Placement, name: str, version: str | None, *, username: str | None = None
+    conn: Connection, placement: Placement, version: str | None, *, username: str | None = None
 ) -> None:
     """`username`: the one that the secret names, where it is known."""
     conn.execute(
-        "UPDATE credential SET password_from = %s, username = coalesce(%s, username)"
-        " WHERE placement_id = %s AND login = %s",
-        [version, username, placement.id, name],
+        "UPDATE credential SET password_from = %s, username = coalesce(%s, username) WHERE placement_id = %s",
+        [version, username, placement.id],
     )
 
 
 def ask_rotation(conn: Connection, placement: Placement) -> None:
-    """A new password for each of the placement's logins; asked twice before it is done, it is one."""
+    """A new password for the placement's login; asked twice before it is done, it is one."""
     conn.execute(
         "UPDATE credential SET requested = generation + 1 WHERE placement_id = %s",
         [placement.id],
@@ -115,46 +105,37 @@ def ask_rotation(conn: Connection, placement: Placement) -> None:
 def rotated(
     conn: Connection,
     placement: Placement,
-    name: str,
     *,
     generation: int,
     username: str,
     version: str,
-    retire_in: float | None,
+    retire_in: float,
 ) -> None:
     """The secret names `username` with the password of `version` now. `retire_in`: seconds until the
-    login that was in use before is to be retired; None where there is none."""
+    login that was in use before is to be retired."""
     conn.execute(
         "UPDATE credential SET generation = %(generation)s, requested = greatest(requested, %(generation)s),"
         " username = %(username)s, password_from = %(version)s, rotated_at = clock_timestamp(),"
         " retire_at = clock_timestamp() + make_interval(secs => %(retire_in)s)"
-        " WHERE placement_id = %(placement)s AND login = %(login)s",
+        " WHERE placement_id = %(placement)s",
         {
             "generation": generation,
             "username": username,
             "version": version,
             "retire_in": retire_in,
             "placement": placement.id,
-            "login": name,
         },
     )
 
 
-def skip_generation(conn: Connection, placement: Placement, name: str, *, generation: int) -> None:
+def skip_generation(conn: Connection, placement: Placement, *, generation: int) -> None:
     """This generation was never in use and will not be; a rotation is still wanted."""
     conn.execute(
         "UPDATE credential SET generation = %(generation)s, requested = %(generation)s + 1"
-        " WHERE placement_id = %(placement)s AND login = %(login)s",
-        {
-            "generation": generation,
-            "placement": placement.id,
-            "login": name,
-        },
+        " WHERE placement_id = %(placement)s",
+        {"generation": generation, "placement": placement.id},
     )
 
 
-def retired(conn: Connection, placement: Placement, name: str) -> None:
-    conn.execute(
-        "UPDATE credential SET retire_at = NULL WHERE placement_id = %s AND login = %s",
-        [placement.id, name],
-    )
+def retired(conn: Connection, placement: Placement) -> None:
+    conn.execute("UPDATE credential SET retire_at = NULL WHERE placement_id = %s", [placement.id])

@@ -72,14 +72,12 @@ class Around:
 
 
 def _residence(alias: str, suffix: str) -> dict[str, tuple[type[Any], str]]:
-    """What belongs to a placement: its cluster, that one's two stacks as they were confirmed, its logins."""
-    own = f"FROM credential WHERE placement_id = {alias}.id AND login ="
+    """What belongs to a placement: its cluster, that one's two stacks as they were confirmed, its login."""
     return {
         f"cluster{suffix}": (ClusterRow, f"FROM cluster WHERE id = {alias}.cluster_id"),
         f"cluster_stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {alias}.cluster_id"),
         f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = 'placements/' || {alias}.cluster_id"),
-        f"app{suffix}": (Login, f"{own} 'app'"),
-        f"migrator{suffix}": (Login, f"{own} 'migrator'"),
+        f"app{suffix}": (Login, f"FROM credential WHERE placement_id = {alias}.id"),
     }
 
 

@@ -1,18 +1,20 @@
 """`ports.Databases` without a server: roles, databases and migrations as rows of the `World`.
 
-`create` has the five commits of the real recipe as points at which a test may kill the worker, and
-leaves behind what the real one would. Passwords are kept as digests, so that a search for a secret
-finds none here either. `down` makes a cluster unreachable, `fail_migration` makes a file fail.
+`create` has the five commits of the real recipe as points at which a test may kill the worker, letting the
+migrator in has one on either side of its login, and both leave behind what the real ones would. Passwords are
+kept as digests, so that a search for a secret finds none here either. `down` makes a cluster unreachable,
+`fail_migration` makes a file fail.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.localcloud.fakes.world import World
@@ -23,7 +25,7 @@ from controlplane.workers.providers.databases.errors import (
     LoginRefused,
     NoSuchDatabase,
 )
-from controlplane.workers.providers.databases.logins import require_limit, require_tenant_login
+from controlplane.workers.providers.databases.logins import new_password, require_app_login, require_limit
 from controlplane.workers.providers.databases.recipe import MIGRATOR_CONNECTIONS
 from controlplane.workers.providers.ports import (
     Bounds,
@@ -51,6 +53,7 @@ class FakeDatabases:
     def __init__(self, world: World, secrets: Secrets) -> None:
         self.world = world
         self._secrets = secrets
+        self._letting_in: set[str] = set()
 
     # ------------------------------------------------------------------------------ for tests alone
 
@@ -86,9 +89,22 @@ class FakeDatabases:
             self._change(at, credential.username, digest=_digest(replace(credential, password=password)))
 
     def content(self, at: ClusterEndpoint, credential: Credential) -> dict[str, Any]:
-        """What a dump of the login's database holds. Raises as a login does."""
+        """What the login's database holds. Raises as a login does."""
         self._enter(at, credential)
         return self._database(at, credential.dbname)
+
+    def dump(self, at: ClusterEndpoint, placement: Placement) -> dict[str, Any]:
+        """What the placement's database holds, as its migrator. Raises as a login does."""
+        self.as_migrator(at, placement)
+        return self._database(at, placement.database)
+
+    def leave_open(self, at: ClusterEndpoint, placement: Placement) -> None:
+        """A worker died while it let the migrator in."""
+        self._change(at, placement.migrator_role, login=True, digest="known to a dead worker", let_in_by=None)
+
+    def may_log_in(self, at: ClusterEndpoint, username: str) -> bool:
+        role = self._role(at, username)
+        return role is not None and bool(role["login"])
 
     def write(self, at: ClusterEndpoint, credential: Credential, row: str) -> None:
         """As the application: it raises, or the row is there."""
@@ -117,14 +133,15 @@ class FakeDatabases:
     def observe(self, at: ClusterEndpoint, placement: Placement) -> DatabaseDescription:
         self._as_master(at)
         with self.world.call("databases.observe"):
-            database = self._database(at, placement.database)
+            database, held = self._database(at, placement.database), self._is_held(at, placement)
             apps = [self._role(at, name) for name in placement.app_roles]
         ready = bool(database.get("doors"))
-        plain = all(role is not None and not role.get("settings") for role in apps)
+        roles = [*apps, self._role(at, placement.migrator_role)]
+        plain = all(role is not None and not role.get("settings") for role in roles)
         whole = ready and database["tenant_id"] == placement.tenant_id and plain
         return DatabaseDescription(
             exists=bool(database),
-            hardened=whole and self._role(at, placement.migrator_role) is not None,
+            hardened=whole and (not self.may_log_in(at, placement.migrator_role) or held),
             logins_open=ready and any(role is not None and _is_open(role) for role in apps),
             release=max(database.get("migrations", ()), default=None),
             roles=any(self._role(at, name) is not None for name in _roles(placement)),
@@ -133,6 +150,7 @@ class FakeDatabases:
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
         require_limit(connection_limit)
         self._as_master(at)
+        self._require_free(at, placement)
         with self.world.call("databases.create.roles"):
             self._create_roles(at, placement, connection_limit)
         key = _key(at, placement.database)
@@ -154,7 +172,7 @@ class FakeDatabases:
             self.world.put(DATABASE, key, database | {"doors": True})
 
     def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
-        require_tenant_login(credential.username)
+        require_app_login(credential.username)
         self._as_master(at)
         with self.world.call("databases.set_password"):
             self._change(at, credential.username, login=True, digest=_digest(credential))
@@ -179,10 +197,10 @@ class FakeDatabases:
             prefix = _key(at) + "/"
             for key in self.world.all(ROLE):
                 if key.startswith(prefix):
-                    self._change(at, key.removeprefix(prefix), login=False)
+                    self._change(at, key.removeprefix(prefix), login=False, digest=None)
 
     def retire_login(self, at: ClusterEndpoint, username: str) -> None:
-        require_tenant_login(username)
+        require_app_login(username)
         self._as_master(at)
         with self.world.call("databases.retire_login"):
             if self._role(at, username) is not None:
@@ -204,12 +222,12 @@ class FakeDatabases:
                 self.world.drop(ROLE, _key(at, name))
 
     def migrate(
-        self, at: ClusterEndpoint, credential: Credential, migrations: Path, *, up_to: str | None = None
+        self, at: ClusterEndpoint, placement: Placement, migrations: Path, *, up_to: str | None = None
     ) -> str:
         files = tenant_migrations.load(migrations, up_to=up_to)
-        self._enter(at, credential)
-        key = _key(at, credential.dbname)
-        database = self._database(at, credential.dbname)
+        self.as_migrator(at, placement)
+        key = _key(at, placement.database)
+        database = self._database(at, placement.database)
         applied = {number: tuple(row) for number, row in database["migrations"].items()}
         for file in tenant_migrations.unapplied(files, applied):
             with self.world.call(f"databases.migrate.{file.number}"):
@@ -220,11 +238,11 @@ class FakeDatabases:
         return files[-1].number
 
     def bring_to(
-        self, at: ClusterEndpoint, credential: Credential, release: Release, bounds: Bounds
+        self, at: ClusterEndpoint, placement: Placement, release: Release, bounds: Bounds
     ) -> list[FileRun]:
-        self._enter(at, credential)
-        key = _key(at, credential.dbname)
-        database = self._database(at, credential.dbname)
+        self.as_migrator(at, placement)
+        key = _key(at, placement.database)
+        database = self._database(at, placement.database)
         applied = {number: tuple(row) for number, row in database["migrations"].items()}
         runs = []
         for file in tenant_migrations.unapplied(tenant_migrations.of_release(release), applied):
@@ -238,14 +256,13 @@ class FakeDatabases:
                     )
                 database["migrations"][file.number] = (file.name, file.sha256)
                 self.world.put(DATABASE, key, database)
-                self.world.count(APPLIED, f"{credential.dbname}/{file.number}")
+                self.world.count(APPLIED, f"{placement.database}/{file.number}")
                 runs.append(FileRun(file.name, 0.0))
         return runs
 
     def rehearse(
         self,
         at: ClusterEndpoint,
-        credential: Credential,
         placement: Placement,
         release: Release,
         bounds: Bounds,
@@ -253,7 +270,7 @@ class FakeDatabases:
         key = _key(at, placement.database)
         before = self._database(at, placement.database)
         try:
-            files = self.bring_to(at, credential, release, bounds)
+            files = self.bring_to(at, placement, release, bounds)
         finally:
             self.world.put(DATABASE, key, before)
         return Rehearsed(0.0, 0, files, [])
@@ -302,6 +319,35 @@ class FakeDatabases:
 
     # -------------------------------------------------------------------------------------- inside
 
+    def as_migrator(self, at: ClusterEndpoint, placement: Placement) -> None:
+        """A session of the migrator's, opened as the real one is: let in, logged in, and closed behind it.
+        Raises as a login does, and Pending where another run lets it in."""
+        self._as_master(at)
+        name, key = placement.migrator_role, _key(at, placement.migrator_role)
+        login = Credential(name, new_password(), dbname=placement.database)
+        self._require_free(at, placement)
+        self._letting_in.add(key)
+        try:
+            with self.world.call("databases.let_in"):
+                self._change(at, name, login=True, digest=_digest(login), let_in_by=os.getpid())
+            self._enter(at, login)
+        finally:
+            self._letting_in.discard(key)
+            if self._role(at, name) is not None:
+                with self.world.call("databases.shut_out"):
+                    self._change(at, name, login=False, digest=None, let_in_by=None)
+
+    def _is_held(self, at: ClusterEndpoint, placement: Placement) -> bool:
+        """By somebody who lives and lets the migrator in: the real one's lock ends with its session."""
+        process = (self._role(at, placement.migrator_role) or {}).get("let_in_by")
+        if process == os.getpid():
+            return _key(at, placement.migrator_role) in self._letting_in
+        return process is not None and Path(f"/proc/{process}").exists()
+
+    def _require_free(self, at: ClusterEndpoint, placement: Placement) -> None:
+        if self._is_held(at, placement):
+            raise Pending(f"{placement.database}: another run has its logins in hand")
+
     def _as_master(self, at: ClusterEndpoint) -> None:
         credential = self._secrets.read(at.master_secret_arn)
         self._reach(at)
@@ -334,10 +380,12 @@ class FakeDatabases:
         apps = [role for name in placement.app_roles if (role := self._role(at, name)) is not None]
         login = all(_is_open(role) for role in apps)
         wanted = dict.fromkeys(placement.app_roles, (login, connection_limit if login else 0))
-        wanted[placement.migrator_role] = (True, MIGRATOR_CONNECTIONS)
+        wanted[placement.migrator_role] = (False, MIGRATOR_CONNECTIONS)
         for name, (may_login, limit) in wanted.items():
             role = self._role(at, name) or {"digest": None, "database": placement.database}
             changes = {"login": may_login, "limit": limit, "settings": {}}
+            if name == placement.migrator_role:
+                changes |= {"digest": None, "let_in_by": None}
             self.world.put(ROLE, _key(at, name), role | changes)
 
     def _database(self, at: ClusterEndpoint, name: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable
 
 from controlplane.domain.errors import LeaseLost
+from controlplane.domain.placement import Placement
 from controlplane.localcloud.fakes.databases import FakeDatabases
 from controlplane.localcloud.fakes.world import World
-from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Dump
+from controlplane.workers.providers.ports import ClusterEndpoint, Dump
 
 DUMP = "dump"
 
@@ -22,12 +23,12 @@ class FakeDumps:
         self._databases = databases
 
     def make(
-        self, at: ClusterEndpoint, credential: Credential, *, name: str, stopped: Callable[[], bool]
+        self, at: ClusterEndpoint, placement: Placement, *, name: str, stopped: Callable[[], bool]
     ) -> Dump:
         with self._world.call("dumps.make"):
             if stopped():
                 raise LeaseLost
-            content = json.dumps(self._databases.content(at, credential), sort_keys=True)
+            content = json.dumps(self._databases.dump(at, placement), sort_keys=True)
             self._world.put(DUMP, name, content)
         digest = hashlib.sha256(content.encode()).hexdigest()
         return Dump(name, digest, len(content), {}, "simulated")

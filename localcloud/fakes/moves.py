@@ -83,6 +83,7 @@ class FakeMoves:
     def copy(self, source: Home, target: Home, run: MoveRun) -> Copied:
         run.check()
         self._refused("copy")
+        self._log_in(source, target)
         with self.world.call("moves.copy"):
             self._take(target, run)
             rows = self._carry(source, target)
@@ -94,11 +95,10 @@ class FakeMoves:
     def clone(self, source: Home, target: Home, run: MoveRun) -> Copied:
         run.check()
         self._refused("clone")
+        self._log_in(source, target)
         with self.world.call("moves.clone"):
             if (self.world.get(CLONED, target.placement.database) or 0) > run.fencing_token:
                 raise LeaseLost(f"the copy has observed a later fencing_token than {run.fencing_token}")
-            if source.reader is not None:
-                self._databases.content(source.at, source.reader)
             here, there = (self._database(home).get("migrations") for home in (source, target))
             if here != there:
                 raise NeedsHuman("the two databases differ in their schema", runbook="move")
@@ -109,6 +109,7 @@ class FakeMoves:
 
     def follow(self, source: Home, target: Home, run: MoveRun) -> int:
         run.check()
+        self._log_in(source, target)
         with self.world.call("moves.follow"):
             self._take(target, run)
             return self._carry(source, target)
@@ -141,6 +142,10 @@ class FakeMoves:
                 self.world.drop(PROGRESS, target.placement.database)
 
     # -------------------------------------------------------------------------------------- inside
+
+    def _log_in(self, *homes: Home) -> None:
+        for home in homes:
+            self._databases.as_migrator(home.at, home.placement)
 
     def _carry(self, source: Home, target: Home) -> int:
         here, there = self._database(source), self._database(target)

@@ -50,7 +50,7 @@ AGREED = Systems(
         TaggedThing(SECRET, A, PLACED.id, C),
     ],
     states=[StateEntry("cluster", C, True, False), StateEntry("placements", C, True, False)],
-    secrets={PLACED.app_secret: False, PLACED.migrator_secret: False},
+    secrets={PLACED.app_secret: False},
     roles=[C],
     hostnames=[CustomHostname("id-1", OWN, A)],
     cache={HOME: ROUTE},
@@ -126,8 +126,8 @@ CASES = {
         Repair.REPROVISION,
     ),
     "a secret waits for its deletion": (
-        replace(AGREED, secrets={**(AGREED.secrets or {}), PLACED.migrator_secret: True}),
-        ("Secrets Manager", Fault.MISSING, "secret", PLACED.migrator_secret),
+        replace(AGREED, secrets={**(AGREED.secrets or {}), PLACED.app_secret: True}),
+        ("Secrets Manager", Fault.MISSING, "secret", PLACED.app_secret),
         Repair.REPROVISION,
     ),
     "a secret that nobody has": (

@@ -22,7 +22,6 @@ NOTHING = TenantStatus(
     secrets_made=False,
     database=None,
     app=CredentialStatus(None, None),
-    migrator=CredentialStatus(None, None),
     access_proof=None,
     routes={},
     hostnames=(),
@@ -33,7 +32,6 @@ RECONCILED = TenantStatus(
     secrets_made=True,
     database=DatabaseStatus(True, True, True, "0002"),
     app=CredentialStatus("v1", "v1"),
-    migrator=CredentialStatus("v1", "v1"),
     access_proof="p",
     routes={"a.z": {"status": "active"}},
     hostnames=(),
@@ -65,10 +63,8 @@ def test_on_a_ready_cluster_everything_follows_in_order() -> None:
         "create_database",
         "open_logins",
         "await_secrets",
-        "write_credential:migrator",
-        "set_password:migrator",
-        "write_credential:app",
-        "set_password:app",
+        "write_credential",
+        "set_password",
         "migrate_schema",
         "verify_access",
         "publish:a.z",
@@ -86,7 +82,7 @@ def test_each_difference_alone_yields_its_own_step() -> None:
         "await_secrets": replace(RECONCILED, secrets_made=False),
         "create_database": replace(RECONCILED, database=replace(database, hardened=False)),
         "open_logins": replace(RECONCILED, database=replace(database, logins_open=False)),
-        "set_password:app": replace(RECONCILED, app=CredentialStatus("v2", "v1")),
+        "set_password": replace(RECONCILED, app=CredentialStatus("v2", "v1")),
         "migrate_schema": replace(RECONCILED, database=replace(database, release="0001")),
         "verify_access": replace(RECONCILED, access_proof="old"),
         "publish:a.z": replace(RECONCILED, routes={"a.z": {"status": "provisioning"}}),
@@ -100,17 +96,14 @@ def test_a_login_is_rotated_when_asked_for_or_old_and_retired_first() -> None:
     young = CredentialStatus("v1", "v1", generation=4, requested=4, age=99.0)
     cases = {
         (): young,
-        ("rotate_credential:app",): replace(young, requested=5),
-        ("retire_login:app",): replace(young, requested=5, retire_in=-1.0),
-        ("set_password:app",): replace(young, requested=5, password_from="v0"),
+        ("rotate_credential",): replace(young, requested=5),
+        ("retire_login",): replace(young, requested=5, retire_in=-1.0),
+        ("set_password",): replace(young, requested=5, password_from="v0"),
     }
     for expected, app in cases.items():
         assert names(plan_tenant(goal, replace(RECONCILED, app=app))) == list(expected)
     old = replace(young, age=100.0)
-    assert names(plan_tenant(goal, replace(RECONCILED, app=old, migrator=old))) == [
-        "rotate_credential:migrator",
-        "rotate_credential:app",
-    ]
+    assert names(plan_tenant(goal, replace(RECONCILED, app=old))) == ["rotate_credential"]
     assert plan_tenant(goal, replace(RECONCILED, app=replace(old, retire_in=5.0))) == []
     assert plan_tenant(ACTIVE, replace(RECONCILED, app=replace(old, age=1e9))) == []
 
@@ -118,7 +111,7 @@ def test_a_login_is_rotated_when_asked_for_or_old_and_retired_first() -> None:
 def test_who_is_suspended_has_logins_retired_and_none_rotated() -> None:
     app = CredentialStatus("v1", "v1", requested=2, age=1e9, retire_in=-1.0)
     goal = replace(ACTIVE, lifecycle=Lifecycle.SUSPENDED, rotate_after=1.0)
-    assert names(plan_tenant(goal, replace(RECONCILED, app=app))) == ["close_logins", "retire_login:app"]
+    assert names(plan_tenant(goal, replace(RECONCILED, app=app))) == ["close_logins", "retire_login"]
     assert plan_tenant(goal, replace(NOTHING, app=app, routes=RECONCILED.routes)) == []
 
 

@@ -155,7 +155,6 @@ def status_of(draw: Random, *, secondary: TenantStatus | None = None) -> TenantS
         secrets_made=draw.choice(BOTH),
         database=draw.choice(DATABASES),
         app=draw.choice(CREDENTIALS),
-        migrator=draw.choice(CREDENTIALS),
         access_proof=draw.choice((None, "p", "older")),
         routes=draw.choice(ROUTES),
         hostnames=draw.choice(HOSTNAMES),

@@ -93,7 +93,5 @@ def test_only_a_closed_tenant_is_purged(lifecycle: Lifecycle) -> None:
 def test_nothing_goes_without_an_order_or_before_it_was_looked_at() -> None:
     retiring = replace(RECONCILED.app, retire_in=-1.0)
     status = replace(RECONCILED, routes={}, database=CLOSED, app=retiring)
-    assert names(plan_tenant(replace(GOAL, purge=None), replace(status, purging=WHOLE))) == [
-        "retire_login:app"
-    ]
-    assert names(plan_tenant(GOAL, status)) == ["retire_login:app"], "nobody has looked what there is"
+    assert names(plan_tenant(replace(GOAL, purge=None), replace(status, purging=WHOLE))) == ["retire_login"]
+    assert names(plan_tenant(GOAL, status)) == ["retire_login"], "nobody has looked what there is"

@@ -149,7 +149,7 @@ def forget(world: World) -> None:
     """Nothing that was confirmed is believed any more."""
     unproven(world)
     for home in world.homes.values():
-        home.confirmed = home.app.recorded = home.migrator.recorded = None
+        home.confirmed = home.app.recorded = None
 
 
 def new_release(world: World) -> None:
@@ -164,7 +164,7 @@ def passwords_lost(world: World) -> None:
     new_release(world)
     unproven(world)
     for home in world.homes.values():
-        home.app.on_server = home.migrator.on_server = None
+        home.app.on_server = None
 
 
 def rollout(world: World) -> None:
@@ -175,7 +175,7 @@ def rollout(world: World) -> None:
 
 def ask_for_rotation(world: World) -> None:
     for home in world.homes.values():
-        home.app.requested, home.migrator.requested = home.app.generation + 1, home.migrator.generation + 1
+        home.app.requested = home.app.generation + 1
 
 
 def domains(*hosts: str) -> Callable[[World], None]:
@@ -193,15 +193,14 @@ def time_passes(world: World) -> None:
     if world.transfer is not None:
         world.transfer.kept_long = True
     for home in world.homes.values():
-        for login in (home.app, home.migrator):
-            login.age += GRACE
-            login.retire_in = None if login.retire_in is None else login.retire_in - GRACE
+        home.app.age += GRACE
+        home.app.retire_in = None if home.app.retire_in is None else home.app.retire_in - GRACE
     world.hostnames = {host: replace(h, poll_due=not h.ready) for host, h in world.hostnames.items()}
 
 
 def years_pass(world: World) -> None:
     for home in world.homes.values():
-        home.app.age = home.migrator.age = ROTATE_AFTER
+        home.app.age = ROTATE_AFTER
 
 
 FAULTS = ("", "fails", "again", "cut 1", "cut 2", "cut 3", "error 1", "error 2")
@@ -303,7 +302,6 @@ def require_right(world: World) -> None:
         assert home.rows is not None
         assert (home.release or "") >= world.release
         assert home.app.gets_in
-        assert home.migrator.recorded == home.migrator.secret
         assert world.transfer is None or not world.transfer.phase.before_cut
         for host in world.domains:
             assert world.hostnames[host].ready or world.hostnames[host].refused

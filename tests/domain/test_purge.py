@@ -34,7 +34,7 @@ def test_all_that_goes_is_named() -> None:
     assert (dedicated.copy, dedicated.cluster_goes) == ("snapshot", True)
     assert shared.database == "p_cccccccccccc"
     assert len(shared.roles) == 4
-    assert shared.secrets == ("placements/p-cccccccccccc/app", "placements/p-cccccccccccc/migrator")
+    assert shared.secrets == ("placements/p-cccccccccccc/app",)
     assert shared.to_json()["hosts"] == ["a.dev", "b.dev"]
 
 

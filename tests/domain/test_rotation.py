@@ -31,14 +31,13 @@ def test_tenants_that_came_together_do_not_rotate_together() -> None:
 
 def test_a_generation_has_one_version_of_its_own_that_secrets_manager_takes() -> None:
     versions = {
-        version_id(placement, login, generation)
+        version_id(placement, generation)
         for placement in (PLACED, Placement("p-bbbbbbbbbbbb", "t-aaaaaaaaaaaa", "c-bbbbbbbbbbbb"))
-        for login in ("app", "migrator")
         for generation in (1, 2)
     }
-    assert len(versions) == 8
+    assert len(versions) == 4
     assert {len(version) for version in versions} == {64}
-    assert version_id(PLACED, "app", 1) in versions
+    assert version_id(PLACED, 1) in versions
 
 
 def test_the_two_logins_of_the_application_take_turns() -> None:

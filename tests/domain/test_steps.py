@@ -11,12 +11,12 @@ from controlplane.domain.steps import Step, StepName
     ("target", "placement", "label"),
     [
         ("", None, ""),
-        ("app", None, "app"),
+        ("a.z", None, "a.z"),
         ("", 2, "placement 2"),
-        ("app", 2, "app, placement 2"),
+        ("a.z", 2, "a.z, placement 2"),
     ],
 )
 def test_a_step_is_about_its_target_and_the_placement_where_that_is_another(
     target: str, placement: int | None, label: str
 ) -> None:
-    assert Step(StepName.SET_PASSWORD, "why", target, placement).label == label
+    assert Step(StepName.PUBLISH, "why", target, placement).label == label

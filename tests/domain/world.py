@@ -85,7 +85,6 @@ class Home:
     release: str | None = None
     rows: str | None = None
     app: Login = field(default_factory=Login)
-    migrator: Login = field(default_factory=Login)
 
 
 @dataclass
@@ -282,8 +281,7 @@ class World:
         routes = {host: dict(payload) for host, payload in self.cache.items()}
         domains = tuple(self.hostnames.values())
         if self.current is None:
-            nothing = NOTHING, NOTHING, None
-            bare = TenantStatus(False, False, None, *nothing, routes, domains, purging=self._purging())
+            bare = TenantStatus(False, False, None, NOTHING, None, routes, domains, purging=self._purging())
             return replace(bare, transfer=self._transfer_status())
         own = self._status_of(self.home, self.access_proof)
         there = self._target()
@@ -311,7 +309,6 @@ class World:
             secrets_made=home.confirmed and home.secrets,
             database=database if home.cluster_ready else None,
             app=_credential(home, home.app),
-            migrator=_credential(home, home.migrator),
             access_proof=proof,
             routes={},
             hostnames=(),
@@ -396,14 +393,14 @@ class World:
 
     def do_write_credential(self, step: Step) -> Act:
         home = self.at(step)
-        login: Login = getattr(home, step.target)
+        login = home.app
         assert home.secrets, "a secret has a container"
         assert login.secret is None
         login.secret = f"version {next(self.versions)}"
         yield
 
     def do_set_password(self, step: Step) -> Act:
-        login: Login = getattr(self.at(step), step.target)
+        login = self.at(step).app
         if login.secret is None:
             raise Failed
         login.on_server = login.secret
@@ -412,16 +409,16 @@ class World:
 
     def do_rotate_credential(self, step: Step) -> Act:
         home = self.at(step)
-        login: Login = getattr(home, step.target)
+        login = home.app
         assert login.secret is not None
         assert login.retire_in is None, "the idle login is one that nobody uses"
-        version = f"{home.id} {step.target} {login.generation + 1}"
+        version = f"{home.id} {login.generation + 1}"
         login.on_server = login.secret = version
         yield
         login.recorded, login.age = version, 0.0
         login.generation += 1
         login.requested = max(login.requested, login.generation)
-        login.retire_in = GRACE if step.target == "app" else None
+        login.retire_in = GRACE
 
     def do_retire_login(self, step: Step) -> Act:
         self.at(step).app.retire_in = None
@@ -431,9 +428,6 @@ class World:
         home = self.at(step)
         assert home.exists
         assert home.hardened
-        if not home.migrator.gets_in:
-            home.migrator.recorded = None
-            return
         release = self.release if step.placement is None else self.release_there()
         assert (home.release or "") < release
         yield

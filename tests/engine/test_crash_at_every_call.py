@@ -30,6 +30,7 @@ CALLS = (
     "config_cache.publish",
     "databases.create.inside",
     "databases.harden_cluster",
+    "databases.let_in",
     "databases.prove",
     "databases.set_password",
     "hostnames.create",
@@ -69,6 +70,7 @@ RESTORE_CALLS = (
     "databases.seal",
     "databases.create.doors",
     "databases.set_password",
+    "databases.let_in",
     "moves.clone",
     "databases.prove",
     "databases.close_logins",
@@ -76,7 +78,7 @@ RESTORE_CALLS = (
     "terraform.destroy:module.cluster.aws_rds_cluster.this",
 )
 RESTORE_FROM_COPY_CALLS = (
-    "databases.set_password",
+    "databases.let_in",
     "moves.clone",
     "databases.close_logins",
     "config_cache.publish",

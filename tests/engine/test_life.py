@@ -264,11 +264,11 @@ def test_a_preview_of_a_tenant_that_is_being_made_says_what_it_waits_for(harness
 def test_reprovision_mends_what_was_changed_by_hand(harness: Harness) -> None:
     subscription = paid(harness)
     placed = harness.placement(subscription)
-    FakeAccount(harness.world).delete("secret", placed.migrator_secret)
+    FakeAccount(harness.world).delete("secret", placed.app_secret)
     with harness.ctx.registry.connection() as conn:
         run(conn, "reprovision", placed.tenant_id, actor="support", reason="secret removed by hand")
     harness.work()
-    assert harness.ctx.providers.secrets.describe(placed.migrator_secret) is not None
+    assert harness.ctx.providers.secrets.describe(placed.app_secret) is not None
     assert harness.tenant(subscription).needs_attention is None
 
 

@@ -32,9 +32,9 @@ def in_use(harness: Harness, placed: Placement) -> Credential:
     return harness.ctx.providers.secrets.read(placed.app_secret)
 
 
-def login(harness: Harness, placed: Placement, name: str = "app") -> Login:
+def login(harness: Harness, placed: Placement) -> Login:
     with harness.ctx.registry.connection() as conn:
-        return placement.login(conn, placed, name)
+        return placement.login(conn, placed)
 
 
 def grow_old(harness: Harness, days: float) -> None:
@@ -71,14 +71,8 @@ def test_the_other_login_takes_over_and_the_first_has_its_time(harness: Harness,
     assert harness.lets_in(placed, new)
     assert harness.cache.invalidations(placed.tenant_id) == 2
     assert login(harness, placed).retire_in is None
-    assert login(harness, placed, "migrator").generation == 2
     assert harness.violations() == []
-    assert audited(harness) == [
-        "tenant.rotate",
-        "credential.rotate",
-        "credential.rotate",
-        "credential.retire",
-    ]
+    assert audited(harness) == ["tenant.rotate", "credential.rotate", "credential.retire"]
 
 
 def test_back_and_forth(harness: Harness, placed: Placement) -> None:
@@ -129,7 +123,6 @@ def test_a_password_that_is_old_enough_is_rotated_by_itself(harness: Harness, pl
     grow_old(harness, 4)
     harness.work()
     assert login(harness, placed).generation == 2
-    assert login(harness, placed, "migrator").generation == 2
     harness.grace_ends()
     harness.work()
     assert login(harness, placed).generation == 2
@@ -182,7 +175,7 @@ def test_a_secret_that_was_changed_by_hand_is_the_truth(harness: Harness, placed
     first = in_use(harness, placed)
     secrets = harness.ctx.providers.secrets
     staged = replace(first, username=placed.app_roles[1], password="canary-staged")
-    secrets.stage(placed.app_secret, staged, token=version_id(placed, "app", 2))
+    secrets.stage(placed.app_secret, staged, token=version_id(placed, 2))
     by_hand = replace(staged, password="canary-by-hand")
     secrets.write(placed.app_secret, by_hand, token="h" * 32)
     ask(harness, placed)
@@ -222,8 +215,8 @@ def test_periods_are_spread_and_bounded() -> None:
     assert rotate_after(0, "t-x") is None
 
 
-def test_each_generation_of_each_login_has_a_version_of_its_own() -> None:
+def test_each_generation_has_a_version_of_its_own() -> None:
     one, two = (Placement(f"p-{letter * 12}", "t-aaaaaaaaaaaa", "c-x") for letter in "ab")
-    ids = {version_id(p, name, n) for p in (one, two) for name in ("app", "migrator") for n in range(1, 50)}
-    assert len(ids) == 196
+    ids = {version_id(p, n) for p in (one, two) for n in range(1, 50)}
+    assert len(ids) == 98
     assert {len(text) for text in ids} == {64}

@@ -102,7 +102,7 @@ def open_role(harness: Harness, placed: Placement) -> None:
 
 def retagged_secret(harness: Harness, placed: Placement) -> None:
     other = harness.placement("sub_00000002")
-    FakeAccount(harness.world).change("secret", placed.migrator_secret, placement=other.id)
+    FakeAccount(harness.world).change("secret", placed.app_secret, placement=other.id)
 
 
 PLANTS = {
@@ -165,9 +165,7 @@ PLANTS = {
         "PostgreSQL", Fault.ORPHAN, "database", lambda _: "p_zzzzzzzzzzzz", another_database, False
     ),
     "open role": Plant("IAM", Fault.BREACH, "role", lambda p: p.cluster_id, open_role, False),
-    "retagged secret": Plant(
-        "AWS", Fault.DIFFERS, "secret", lambda p: p.migrator_secret, retagged_secret, True
-    ),
+    "retagged secret": Plant("AWS", Fault.DIFFERS, "secret", lambda p: p.app_secret, retagged_secret, True),
     "open wall": Plant("PostgreSQL", Fault.BREACH, "login", lambda p: p.app_roles[0], breach, False),
 }
 
@@ -176,9 +174,9 @@ def test_a_fleet_in_order_has_no_findings_and_its_walls_hold(harness: Harness, p
     report = look(harness)
     assert report.findings == ()
     assert report.unread == report.untried == ()
-    # Each login on the other's database, on postgres and on template1; each session on three other secrets,
-    # and one without a tag on these and its own.
-    assert report.tried == 2 * 3 + 2 * (3 + 4)
+    # Each login on the other's database, on postgres and on template1; each session on the other's secret,
+    # and one without a tag on that and its own.
+    assert report.tried == 2 * 3 + 2 * (1 + 2)
     assert report.monthly_usd == 0
 
 
@@ -298,9 +296,9 @@ def test_a_cluster_that_pauses_is_not_woken_unless_asked(harness: Harness, place
         conn.execute("""UPDATE cluster SET spec = spec || '{"seconds_until_auto_pause": 300}'""")
     asked: list[str] = []
     harness.world._crash = asked.append
-    assert look(harness).tried == 14
+    assert look(harness).tried == 6
     assert not [call for call in asked if call.startswith("databases.")]
-    assert look(harness, wake=True).tried == 20
+    assert look(harness, wake=True).tried == 12
 
 
 def test_nothing_is_said_about_what_is_under_way(harness: Harness) -> None:

@@ -339,7 +339,7 @@ def gets_in(harness: Harness) -> list[str]:
 def rotated(harness: Harness) -> list[str]:
     placed = harness.placement(SUBSCRIPTION)
     with harness.ctx.registry.connection() as conn:
-        login = placement.login(conn, placed, "app")
+        login = placement.login(conn, placed)
     wrong = [] if (login.generation, login.retire_in) == (2, None) else [f"not rotated: {login}"]
     return wrong + gets_in(harness)
 

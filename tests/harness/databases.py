@@ -22,6 +22,7 @@ from controlplane.localcloud.aws.databases import guard_wal_functions
 from controlplane.localcloud.servers.postgres import PostgresServer
 from controlplane.localcloud.servers.process import make_data_root
 from controlplane.workers.providers.databases import PostgresDatabases
+from controlplane.workers.providers.databases.sessions import Sessions
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential, SecretDescription, Secrets
 
@@ -65,6 +66,22 @@ class Server:
 
     def provider(self, secrets: Secrets | None = None, **options: Any) -> PostgresDatabases:
         return PostgresDatabases(secrets or self.secrets, EndpointMap(), **({"sslmode": "disable"} | options))
+
+    def sessions(self, *, lock_timeout: float = 5, **options: Any) -> Sessions:
+        return Sessions(
+            self.secrets,
+            EndpointMap(),
+            sslmode="disable",
+            sslrootcert=None,
+            connect_timeout=5,
+            statement_timeout=10,
+            lock_timeout=lock_timeout,
+            **options,
+        )
+
+    def migrator(self, placement: Placement, dbname: str | None = None) -> psycopg.Connection:
+        """A session of its migrator, let in as the product does it."""
+        return self.sessions().connect_migrator(self.at, placement, dbname=dbname)
 
     @contextmanager
     def superuser(self, dbname: str = "postgres") -> Iterator[psycopg.Connection]:

@@ -39,8 +39,7 @@ class Pair:
     def owner(self, end: int, *statements: str) -> None:
         """As the migrator, at the source (0) or the target (1)."""
         home = (self.source, self.target)[end]
-        credential = self.servers[end].secrets.read(home.placement.migrator_secret)
-        with self.servers[end].login(credential) as conn:
+        with self.servers[end].migrator(home.placement) as conn:
             for statement in statements:
                 conn.execute(statement)
 
@@ -68,13 +67,10 @@ def make_pair(source: Server, target: Server, migrations: Path) -> Pair:
         placed = placement_of(tenant)
         databases = server.provider()
         databases.create(server.at, placed, connection_limit=20)
-        migrator = credential_of(placed, placed.migrator_role)
         login = credential_of(placed, placed.app_roles[0])
-        for credential in (migrator, login):
-            databases.set_password(server.at, credential)
-        server.secrets.values[placed.migrator_secret] = migrator
+        databases.set_password(server.at, login)
         server.secrets.values[placed.app_secret] = login
-        databases.migrate(server.at, migrator, migrations)
+        databases.migrate(server.at, placed, migrations)
         app = app or login
         homes.append(Home(server.at, placed))
     secrets = source.secrets

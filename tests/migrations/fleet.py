@@ -35,7 +35,7 @@ from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Se
 from tests.harness.engine import Harness
 
 MASTER_ARN = "arn:master"
-_SECRET = re.compile(r"^placements/(p-[a-z2-7]{12})/(app|migrator)$")
+_SECRET = re.compile(r"^placements/(p-[a-z2-7]{12})/app$")
 
 
 class DerivedSecrets:
@@ -50,7 +50,7 @@ class DerivedSecrets:
         match = _SECRET.match(name)
         assert match is not None, name
         placed = Placement(match[1], "t-" + "a" * 12, "c-" + "a" * 12)
-        username = placed.migrator_role if match[2] == "migrator" else placed.app_roles[0]
+        username = placed.app_roles[0]
         return Credential(username, hashlib.sha256(username.encode()).hexdigest(), dbname=placed.database)
 
     def write(self, name: str, credential: Credential, *, token: str) -> str:
@@ -136,9 +136,7 @@ class Fleet:
         placed = Placement(
             placement_id_for(tenant_id.encode()), tenant_id, self.cluster(number % self.clusters)
         )
-        databases, secrets = self.ctx.providers.databases, self.ctx.providers.secrets
-        databases.create(self.at, placed, connection_limit=5)
-        databases.set_password(self.at, secrets.read(placed.migrator_secret))
+        self.ctx.providers.databases.create(self.at, placed, connection_limit=5)
         with self.registry.connection() as conn, conn.transaction():
             tenant.insert(
                 conn,

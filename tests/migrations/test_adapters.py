@@ -20,7 +20,6 @@ from controlplane.workers.providers.databases.migrations import LOCK
 from controlplane.workers.providers.ports import Bounds, FileRun
 from tests.harness.databases import (
     Server,
-    credential_of,
     new_placement,
     run_server,
 )
@@ -32,19 +31,16 @@ BOUNDS = Bounds(lock_timeout=2.0, statement_timeout=30.0)
 
 
 class Tenant:
-    """A hardened database and its migrator; `bring` runs the project in a folder."""
+    """A hardened database; `bring` runs the project in a folder."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.placement = new_placement()
-        databases = server.provider()
-        databases.create(server.at, self.placement, connection_limit=4)
-        self.migrator = credential_of(self.placement, self.placement.migrator_role)
-        databases.set_password(server.at, self.migrator)
+        server.provider().create(server.at, self.placement, connection_limit=4)
 
     def bring(self, folder: Path, number: str = "0001", *, bounds: Bounds = BOUNDS) -> list[FileRun]:
         return self.server.provider(projects=folder).bring_to(
-            self.server.at, self.migrator, release_of(folder, number), bounds
+            self.server.at, self.placement, release_of(folder, number), bounds
         )
 
     def columns(self) -> list[str]:
@@ -143,7 +139,7 @@ def test_files_of_another_deployment_are_left_alone(tenant: Tenant, project: Pat
     manifest = project / "migrations.toml"
     manifest.write_text(manifest.read_text() + "# changed\n")
     with pytest.raises(Retryable, match="are not those of release 0001"):
-        tenant.server.provider(projects=project).bring_to(tenant.server.at, tenant.migrator, release, BOUNDS)
+        tenant.server.provider(projects=project).bring_to(tenant.server.at, tenant.placement, release, BOUNDS)
     assert tenant.columns() == []
 
 
@@ -154,7 +150,7 @@ def test_projects_of_several_releases_stand_side_by_side(tenant: Tenant, tmp_pat
     databases = tenant.server.provider(projects=tmp_path)
     for number, columns in (("0001", ["id", "body"]), ("0002", ["id", "body", "stars"])):
         release = release_of(tmp_path / number, number)
-        databases.bring_to(tenant.server.at, tenant.migrator, release, BOUNDS)
+        databases.bring_to(tenant.server.at, tenant.placement, release, BOUNDS)
         assert tenant.columns() == columns
     assert tenant.release == "0002"
 
@@ -254,4 +250,4 @@ def test_a_program_that_is_not_there_is_named(tenant: Tenant, tmp_path: Path) ->
 def test_a_worker_without_a_project_says_so(tenant: Tenant) -> None:
     release = Release("0001", Adapter.ALEMBIC, ())
     with pytest.raises(NeedsHuman, match="no folder of tenant migrations"):
-        tenant.server.provider().bring_to(tenant.server.at, tenant.migrator, release, BOUNDS)
+        tenant.server.provider().bring_to(tenant.server.at, tenant.placement, release, BOUNDS)

@@ -107,9 +107,10 @@ def test_a_restored_snapshot_has_the_schema_and_the_rows_of_before(
         (snapshot,) = fleet.show(rollout_id).snapshots
         make_cluster(beside, of=snapshot.name)
         assert databases.shape(endpoint(beside), placed) == before
-        login = RdsSecrets().read(placed.migrator_secret)
-        assert notes(fleet.at, login, endpoints) == []
-        assert notes(endpoint(beside), login, endpoints) == [("kept",)]
+        login = RdsSecrets().read(placed.app_secret)
+        for at, rows in ((fleet.at, []), (endpoint(beside), [("kept",)])):
+            databases.set_password(at, login)
+            assert notes(at, login, endpoints) == rows
     finally:
         ctx.heartbeat.close()
         ctx.registry.close()

@@ -35,16 +35,18 @@ class Subject:
     unreachable: ClusterEndpoint
     alter_own: Callable[..., None]
     """(the login's credential, password="…" or a setting=…): what it may change about its own role."""
+    may_log_in: Callable[[str], bool]
+    """(role)"""
+    leave_open: Callable[[Placement], None]
+    """As a worker does that dies while it lets the migrator in."""
 
-    def ready(self, placement: Placement, tmp_path: Path) -> tuple[Credential, Credential]:
-        """A tenant's database as the engine leaves it: migrator's and application's credential."""
+    def ready(self, placement: Placement, tmp_path: Path) -> Credential:
+        """A tenant's database as the engine leaves it: the application's credential."""
         self.databases.create(self.at, placement, connection_limit=5)
-        migrator = credential_of(placement, placement.migrator_role)
         app = credential_of(placement, placement.app_roles[0])
-        for credential in (migrator, app):
-            self.databases.set_password(self.at, credential)
-        self.databases.migrate(self.at, migrator, write_migrations(tmp_path / "m", _0001_notes=NOTES))
-        return migrator, app
+        self.databases.set_password(self.at, app)
+        self.databases.migrate(self.at, placement, write_migrations(tmp_path / "m", _0001_notes=NOTES))
+        return app
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,20 @@ def subject_of(server: Server) -> Subject:
                     )
                 )
 
-    return Subject(server.provider(), server.at, dataclasses.replace(server.at, port=1), alter_own)
+    def may_log_in(role: str) -> bool:
+        with server.superuser() as conn:
+            found = conn.execute(
+                "SELECT rolcanlogin, rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s", (role,)
+            ).fetchone()
+        assert found in ((True, True), (False, False)), f"{role} is half open: {found}"
+        return found == (True, True)
+
+    def leave_open(placement: Placement) -> None:
+        with server.superuser() as conn:
+            conn.execute(f"ALTER ROLE {placement.migrator_role} LOGIN PASSWORD 'known to a dead worker'")
+
+    unreachable = dataclasses.replace(server.at, port=1)
+    return Subject(server.provider(), server.at, unreachable, alter_own, may_log_in, leave_open)
 
 
 def fake_subject(request: pytest.FixtureRequest) -> Subject:
@@ -84,7 +99,14 @@ def fake_subject(request: pytest.FixtureRequest) -> Subject:
     def alter_own(credential: Credential, **changes: str) -> None:
         databases.alter_own(at, credential, **changes)
 
-    return Subject(databases, at, unreachable, alter_own)
+    return Subject(
+        databases,
+        at,
+        unreachable,
+        alter_own,
+        lambda role: databases.may_log_in(at, role),
+        lambda placement: databases.leave_open(at, placement),
+    )
 
 
 @pytest.fixture(params=[real_subject, fake_subject], ids=["real", "fake"])
@@ -100,7 +122,7 @@ def test_nothing_is_there_at_first(subject: Subject) -> None:
 
 
 def test_cluster_is_hardened_once_and_again(subject: Subject, tmp_path: Path) -> None:
-    _, app = subject.ready(new_placement(), tmp_path)
+    app = subject.ready(new_placement(), tmp_path)
     subject.databases.harden_cluster(subject.at)
     subject.databases.harden_cluster(subject.at)
     assert not subject.databases.admits(subject.at, dataclasses.replace(app, dbname="postgres"))
@@ -118,7 +140,8 @@ def test_create_makes_it_hardened_and_repeats_harmlessly(subject: Subject) -> No
 def test_nobody_gets_in_before_a_password_is_set(subject: Subject) -> None:
     placement = new_placement()
     subject.databases.create(subject.at, placement, connection_limit=5)
-    for name in (placement.migrator_role, *placement.app_roles):
+    assert not subject.may_log_in(placement.migrator_role)
+    for name in placement.app_roles:
         credential = credential_of(placement, name)
         assert not subject.databases.accepts(subject.at, credential)
         subject.databases.set_password(subject.at, credential)
@@ -128,15 +151,17 @@ def test_nobody_gets_in_before_a_password_is_set(subject: Subject) -> None:
 
 def test_a_new_password_ends_the_old_one(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    _, old = subject.ready(placement, tmp_path)
+    old = subject.ready(placement, tmp_path)
     new = credential_of(placement, old.username)
     subject.databases.set_password(subject.at, new)
     assert subject.databases.accepts(subject.at, new)
     assert not subject.databases.accepts(subject.at, old)
 
 
-@pytest.mark.parametrize("username", ["platform", "postgres", "t_abc_1_app_a", "t_aaaaaaaaaaaa_1_owner", ""])
-def test_only_tenant_logins_get_passwords(subject: Subject, username: str) -> None:
+@pytest.mark.parametrize(
+    "username", ["platform", "postgres", "p_abc_app_a", "p_aaaaaaaaaaaa_owner", "p_aaaaaaaaaaaa_migrator", ""]
+)
+def test_only_application_logins_get_passwords(subject: Subject, username: str) -> None:
     with pytest.raises(Invalid, match="username"):
         subject.databases.set_password(subject.at, Credential(username, "x"))
 
@@ -158,7 +183,7 @@ def test_connection_limit_is_checked(subject: Subject, limit: int) -> None:
 
 def test_closed_and_opened_again(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     for _ in range(2):
         subject.databases.close_logins(subject.at, placement)
     assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
@@ -173,7 +198,7 @@ def test_closed_and_opened_again(subject: Subject, tmp_path: Path) -> None:
 
 def test_create_and_a_new_password_do_not_open_what_was_closed(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     subject.databases.close_logins(subject.at, placement)
     subject.databases.create(subject.at, placement, connection_limit=5)
     assert not subject.databases.observe(subject.at, placement).logins_open
@@ -189,7 +214,7 @@ def test_closing_what_is_not_there_is_done(subject: Subject) -> None:
 
 def test_a_dropped_database_takes_its_roles_and_sessions_with_it(subject: Subject, tmp_path: Path) -> None:
     placement, other = new_placement(), new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     subject.ready(other, tmp_path)
     for _ in range(2):
         subject.databases.drop(subject.at, placement)
@@ -210,7 +235,7 @@ def test_opening_what_is_not_there_is_a_persons_case(subject: Subject) -> None:
 
 def test_a_retired_login_gets_in_no_more_and_the_other_one_does(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    _, old = subject.ready(placement, tmp_path)
+    old = subject.ready(placement, tmp_path)
     new = credential_of(placement, placement.app_roles[1])
     subject.databases.set_password(subject.at, new)
     for _ in range(2):
@@ -232,51 +257,76 @@ def test_retiring_what_is_not_there_is_done(subject: Subject) -> None:
 
 def test_migrations_are_applied_once_and_observed(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    migrator, _ = subject.ready(placement, tmp_path)
+    subject.ready(placement, tmp_path)
     folder = write_migrations(tmp_path / "m", _0002_stars="ALTER TABLE notes ADD stars int")
     assert subject.databases.observe(subject.at, placement).release == "0001"
     for _ in range(2):
-        assert subject.databases.migrate(subject.at, migrator, folder) == "0002"
+        assert subject.databases.migrate(subject.at, placement, folder) == "0002"
         assert subject.databases.observe(subject.at, placement).release == "0002"
 
 
 def test_a_changed_past_stops_the_tenant(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    migrator, _ = subject.ready(placement, tmp_path)
+    subject.ready(placement, tmp_path)
     folder = write_migrations(tmp_path / "m", _0001_notes=NOTES + " ", _0002_more="SELECT 1")
     with pytest.raises(NeedsHuman, match=r"0001_notes\.sql: was changed") as caught:
-        subject.databases.migrate(subject.at, migrator, folder)
+        subject.databases.migrate(subject.at, placement, folder)
     assert caught.value.runbook == "tenant-migration"
     assert subject.databases.observe(subject.at, placement).release == "0001"
 
 
 def test_a_database_ahead_of_its_migrations_stops_the_tenant(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    migrator, _ = subject.ready(placement, tmp_path)
-    subject.databases.migrate(subject.at, migrator, write_migrations(tmp_path / "m", _0002_more="SELECT 1"))
+    subject.ready(placement, tmp_path)
+    subject.databases.migrate(subject.at, placement, write_migrations(tmp_path / "m", _0002_more="SELECT 1"))
     (tmp_path / "m" / "0002_more.sql").unlink()
     with pytest.raises(NeedsHuman, match=r"0002_more\.sql: was applied"):
-        subject.databases.migrate(subject.at, migrator, tmp_path / "m")
+        subject.databases.migrate(subject.at, placement, tmp_path / "m")
 
 
-def test_migrating_with_a_refused_login_is_tried_again(subject: Subject, tmp_path: Path) -> None:
+def test_the_migrator_can_not_log_in_but_while_it_is_let_in(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
     subject.ready(placement, tmp_path)
-    with pytest.raises(Retryable, match="password authentication failed"):
-        subject.databases.migrate(
-            subject.at, credential_of(placement, placement.migrator_role), tmp_path / "m"
-        )
+    assert not subject.may_log_in(placement.migrator_role)
+    bad = write_migrations(tmp_path / "m", _0001_notes=NOTES + " ")
+    with pytest.raises(NeedsHuman, match="was changed"):
+        subject.databases.migrate(subject.at, placement, bad)
+    assert not subject.may_log_in(placement.migrator_role), "whatever becomes of the run"
+
+
+def test_a_migrator_that_a_dead_worker_left_open_is_found_and_closed(
+    subject: Subject, tmp_path: Path
+) -> None:
+    placement = new_placement()
+    subject.ready(placement, tmp_path)
+    subject.leave_open(placement)
+    assert subject.may_log_in(placement.migrator_role)
+    assert not subject.databases.observe(subject.at, placement).hardened
+    subject.databases.create(subject.at, placement, connection_limit=5)
+    assert not subject.may_log_in(placement.migrator_role)
+    assert subject.databases.observe(subject.at, placement).hardened
+
+
+def test_the_next_run_closes_behind_itself_what_a_dead_worker_left_open(
+    subject: Subject, tmp_path: Path
+) -> None:
+    placement = new_placement()
+    subject.ready(placement, tmp_path)
+    subject.leave_open(placement)
+    subject.databases.migrate(subject.at, placement, tmp_path / "m")
+    assert not subject.may_log_in(placement.migrator_role)
+    assert subject.databases.observe(subject.at, placement).hardened
 
 
 def test_proof(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     subject.databases.prove(subject.at, app, placement)
 
 
 def test_proof_finds_another_tenants_marker(subject: Subject, tmp_path: Path) -> None:
     placement, other = new_placement(), new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     with pytest.raises(NeedsHuman, match=placement.tenant_id) as caught:
         subject.databases.prove(subject.at, app, other)
     assert caught.value.runbook == "cross-tenant-marker"
@@ -284,7 +334,7 @@ def test_proof_finds_another_tenants_marker(subject: Subject, tmp_path: Path) ->
 
 def test_proof_with_a_refused_login_is_tried_again(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     with pytest.raises(Retryable):
         subject.databases.prove(subject.at, dataclasses.replace(app, password="wrong"), placement)
 
@@ -296,7 +346,7 @@ def test_what_a_login_set_for_itself_is_found_and_taken_back(
     subject: Subject, tmp_path: Path, settings: dict[str, str]
 ) -> None:
     placement = new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     subject.alter_own(app, **settings)
     assert not subject.databases.observe(subject.at, placement).hardened
     subject.databases.create(subject.at, placement, connection_limit=5)
@@ -306,7 +356,7 @@ def test_what_a_login_set_for_itself_is_found_and_taken_back(
 
 def test_proof_finds_a_login_that_may_only_read(subject: Subject, tmp_path: Path) -> None:
     placement = new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     subject.alter_own(app, default_transaction_read_only="on")
     with pytest.raises(NeedsHuman, match="may only read") as caught:
         subject.databases.prove(subject.at, app, placement)
@@ -316,7 +366,7 @@ def test_proof_finds_a_login_that_may_only_read(subject: Subject, tmp_path: Path
 def test_a_password_that_a_login_changed_itself_is_set_again(subject: Subject, tmp_path: Path) -> None:
     """No catalogue that a master may read shows it: a login with the secret's password does."""
     placement = new_placement()
-    _, app = subject.ready(placement, tmp_path)
+    app = subject.ready(placement, tmp_path)
     subject.alter_own(app, password="known-to-somebody")
     assert subject.databases.accepts(subject.at, dataclasses.replace(app, password="known-to-somebody"))
     with pytest.raises(Retryable):
@@ -328,7 +378,7 @@ def test_a_password_that_a_login_changed_itself_is_set_again(subject: Subject, t
 
 def test_a_login_reaches_no_other_database(subject: Subject, tmp_path: Path) -> None:
     mine, other = new_placement(), new_placement()
-    _, app = subject.ready(mine, tmp_path)
+    app = subject.ready(mine, tmp_path)
     subject.ready(other, tmp_path)
     astray = dataclasses.replace(app, dbname=other.database)
     with pytest.raises(Retryable, match="permission denied for database"):
@@ -339,7 +389,7 @@ def test_a_login_reaches_no_other_database(subject: Subject, tmp_path: Path) -> 
 
 def test_names_and_who_is_let_in(subject: Subject, tmp_path: Path) -> None:
     mine, other = new_placement(), new_placement()
-    _, app = subject.ready(mine, tmp_path)
+    app = subject.ready(mine, tmp_path)
     subject.ready(other, tmp_path)
     subject.databases.harden_cluster(subject.at)
     assert {mine.database, other.database, "postgres"} <= set(subject.databases.names(subject.at))
@@ -364,7 +414,7 @@ def test_a_cluster_that_cannot_be_reached_is_tried_again(subject: Subject, tmp_p
         lambda: databases.open_logins(at, placement, connection_limit=5),
         lambda: databases.close_logins(at, placement),
         lambda: databases.retire_login(at, credential.username),
-        lambda: databases.migrate(at, credential, migrations),
+        lambda: databases.migrate(at, placement, migrations),
         lambda: databases.accepts(at, credential),
         lambda: databases.admits(at, credential),
         lambda: databases.names(at),
@@ -385,7 +435,7 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
     with run_server(superuser_master=True) as server:
         subject = subject_of(server)
         placement = new_placement()
-        _, app = subject.ready(placement, tmp_path)
+        app = subject.ready(placement, tmp_path)
         inside_postgres = dataclasses.replace(app, dbname="postgres")
         assert subject.databases.admits(server.at, inside_postgres)
         subject.databases.harden_cluster(server.at)
@@ -397,25 +447,27 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
         )
 
 
-def test_a_sealed_cluster_lets_in_nobody_but_who_gets_a_password(subject: Subject, tmp_path: Path) -> None:
+def test_a_sealed_cluster_lets_in_the_migrator_alone(subject: Subject, tmp_path: Path) -> None:
+    """Also one that was let in at the moment of which the cluster is a copy."""
     mine, anothers = new_placement(), new_placement()
-    migrator, app = subject.ready(mine, tmp_path)
+    app = subject.ready(mine, tmp_path)
     (tmp_path / "other").mkdir()
-    others = subject.ready(anothers, tmp_path / "other")
-    assert all(subject.databases.accepts(subject.at, login) for login in (migrator, app, *others))
+    other = subject.ready(anothers, tmp_path / "other")
+    assert all(subject.databases.accepts(subject.at, login) for login in (app, other))
+    subject.leave_open(anothers)
     subject.databases.seal(subject.at)
     subject.databases.seal(subject.at)
-    assert not any(subject.databases.admits(subject.at, login) for login in (migrator, app, *others))
+    assert not any(subject.databases.admits(subject.at, login) for login in (app, other))
+    assert not subject.may_log_in(anothers.migrator_role)
     assert subject.databases.observe(subject.at, mine).release == "0001"
-    reader = dataclasses.replace(migrator, password="of-this-copy-alone")
-    subject.databases.set_password(subject.at, reader)
-    assert subject.databases.accepts(subject.at, reader)
-    assert not any(subject.databases.admits(subject.at, login) for login in (migrator, app, *others))
+    folder = write_migrations(tmp_path / "m", _0002_stars="ALTER TABLE notes ADD stars int")
+    assert subject.databases.migrate(subject.at, mine, folder) == "0002"
+    assert not any(subject.databases.admits(subject.at, login) for login in (app, other))
 
 
 def test_sealing_ends_the_sessions_that_are_there(real_server: Server, tmp_path: Path) -> None:
     subject = subject_of(real_server)
-    _, app = subject.ready(new_placement(), tmp_path)
+    app = subject.ready(new_placement(), tmp_path)
     with real_server.login(app) as conn:
         subject.databases.seal(subject.at)
         with pytest.raises(psycopg.OperationalError):

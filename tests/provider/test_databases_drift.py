@@ -11,7 +11,6 @@ from controlplane.workers.providers.ports import Credential
 from tests.harness.databases import (
     MASTER_PASSWORD,
     Server,
-    credential_of,
     new_placement,
     server,
 )
@@ -46,6 +45,7 @@ REPAIRED = [
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO PUBLIC",
     "ALTER ROLE {owner} LOGIN",
     "ALTER ROLE {migrator} INHERIT",
+    "ALTER ROLE {migrator} LOGIN",
     "ALTER ROLE {migrator} CONNECTION LIMIT -1",
     "ALTER ROLE {app_a} CONNECTION LIMIT -1",
     "ALTER ROLE {app_a} INHERIT",
@@ -107,10 +107,8 @@ def test_no_migration_locks_the_master_out(server: Server, statement: str) -> No
     """In a database as earlier releases made it: it is listed, seen, and dropped."""
     databases, placement = server.provider(), new_placement()
     databases.create(server.at, placement, connection_limit=4)
-    migrator = credential_of(placement, placement.migrator_role)
-    databases.set_password(server.at, migrator)
     drift(server, placement, "ALTER DATABASE {database} OWNER TO {owner}")
-    with server.login(migrator) as conn:
+    with server.migrator(placement) as conn:
         conn.execute(statement.format(database=placement.database, owner=placement.owner_role))
     assert placement.database in databases.names(server.at)
     seen = databases.observe(server.at, placement)

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Pending, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Adapter, Release, ReleaseFile, digest_of
-from controlplane.workers.providers.databases.errors import statement_error
+from controlplane.workers.providers.databases.errors import DatabaseClosed, statement_error
 from controlplane.workers.providers.databases.sessions import Sessions
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from controlplane.workers.providers.ports import Bounds, Credential
@@ -34,7 +34,6 @@ __all__ = ["server"]  # a fixture
 @dataclass
 class Tenant:
     placement: Placement
-    migrator: Credential
     app: Credential
 
 
@@ -47,14 +46,9 @@ def tenants(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[T
     for _ in range(2):
         placement = new_placement()
         databases.create(server.at, placement, connection_limit=4)
-        tenant = Tenant(
-            placement,
-            credential_of(placement, placement.migrator_role),
-            credential_of(placement, placement.app_roles[0]),
-        )
-        for credential in (tenant.migrator, tenant.app):
-            databases.set_password(server.at, credential)
-        databases.migrate(server.at, tenant.migrator, migrations)
+        tenant = Tenant(placement, credential_of(placement, placement.app_roles[0]))
+        databases.set_password(server.at, tenant.app)
+        databases.migrate(server.at, placement, migrations)
         made.append(tenant)
     return made[0], made[1]
 
@@ -75,13 +69,14 @@ def test_the_application_reads_and_writes_its_rows(server: Server, tenants: tupl
         assert conn.execute("SELECT count(*) FROM notes").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("who", ["app", "migrator"])
-def test_no_login_enters_another_database(server: Server, tenants: tuple[Tenant, Tenant], who: str) -> None:
+def test_no_login_enters_another_database(server: Server, tenants: tuple[Tenant, Tenant]) -> None:
     mine, other = tenants
     for dbname in (other.placement.database, "postgres", "template1", "template0"):
         with pytest.raises(psycopg.OperationalError, match=r"permission denied for database|not currently"):  # noqa: SIM117
-            with server.login(getattr(mine, who), dbname):
+            with server.login(mine.app, dbname):
                 pass
+        with pytest.raises(DatabaseClosed):
+            server.migrator(mine.placement, dbname)
 
 
 APP_MAY_NOT = [
@@ -150,7 +145,7 @@ MIGRATOR_MAY_NOT = [
 
 @pytest.mark.parametrize("statement", MIGRATOR_MAY_NOT)
 def test_the_migrator_may_not(server: Server, tenants: tuple[Tenant, Tenant], statement: str) -> None:
-    with server.login(tenants[0].migrator) as conn:
+    with server.migrator(tenants[0].placement) as conn:
         place = tenants[0].placement
         assert conn.execute("SELECT current_user::text").fetchone() == (place.owner_role,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -161,7 +156,7 @@ def test_the_migrator_makes_what_migrations_are_made_of(
     server: Server, tenants: tuple[Tenant, Tenant]
 ) -> None:
     """Though the database is not its owner's."""
-    with server.login(tenants[0].migrator) as conn:
+    with server.migrator(tenants[0].placement) as conn:
         conn.execute("CREATE SCHEMA more")
         conn.execute("CREATE TABLE more.t (id int)")
         conn.execute("CREATE TEMPORARY TABLE scratch (id int)")
@@ -192,7 +187,7 @@ def test_what_an_application_login_begins_with(server: Server, tenants: tuple[Te
 def test_functions_of_a_migration_are_not_for_everybody(
     server: Server, tenants: tuple[Tenant, Tenant]
 ) -> None:
-    with server.login(tenants[0].migrator) as conn:
+    with server.migrator(tenants[0].placement) as conn:
         conn.execute("CREATE FUNCTION app.inner() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
     with server.login(tenants[0].app) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute("SELECT app.inner()")
@@ -200,11 +195,11 @@ def test_functions_of_a_migration_are_not_for_everybody(
 
 def test_connection_limits_hold(server: Server, tenants: tuple[Tenant, Tenant]) -> None:
     with (
-        server.login(tenants[1].migrator),
-        server.login(tenants[1].migrator),
-        server.login(tenants[1].migrator),
-        pytest.raises(psycopg.OperationalError, match="too many connections for role"),
-        server.login(tenants[1].migrator),
+        server.migrator(tenants[1].placement),
+        server.migrator(tenants[1].placement),
+        server.migrator(tenants[1].placement),
+        pytest.raises(Retryable, match="too many connections for role"),
+        server.migrator(tenants[1].placement),
     ):
         pass
 
@@ -250,12 +245,12 @@ def test_no_neighbour_is_ever_let_into_a_rehearsals_copy(
     )
     release = Release("0002", Adapter.SQL, files)
     done = server.provider(connection_class=Watched).rehearse(
-        server.at, mine.migrator, mine.placement, release, Bounds(lock_timeout=5, statement_timeout=60)
+        server.at, mine.placement, release, Bounds(lock_timeout=5, statement_timeout=60)
     )
     assert [run.name for run in done.files] == ["0002_stars.sql"]
     who = {name for (name,) in open_to}
-    assert mine.migrator.username in who, "the copy was never seen open"
-    assert who == {mine.migrator.username, "platform"}
+    assert mine.placement.migrator_role in who, "the copy was never seen open"
+    assert who == {mine.placement.migrator_role, "platform"}
     assert neighbour.app.username not in who
 
 
@@ -386,7 +381,7 @@ def test_a_held_lock_is_waited_for_and_then_tried_again(server: Server) -> None:
     placement = new_placement()
     with server.superuser() as conn:
         conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (placement.database,))
-        with pytest.raises(Retryable, match="55P03"):
+        with pytest.raises(Pending, match="another run"):
             server.provider(lock_timeout=0.1).create(server.at, placement, connection_limit=4)
 
 

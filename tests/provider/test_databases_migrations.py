@@ -15,11 +15,9 @@ from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed
 from controlplane.workers.providers.databases import PostgresDatabases
 from controlplane.workers.providers.databases.migrations import LOCK, load
-from controlplane.workers.providers.ports import Credential
 from tests.harness.databases import (
     NOTES,
     Server,
-    credential_of,
     new_placement,
     run_server,
     write_migrations,
@@ -89,10 +87,9 @@ class Tenant:
     server: Server
     databases: PostgresDatabases
     placement: Placement
-    migrator: Credential
 
     def migrate(self, folder: Path) -> str:
-        return self.databases.migrate(self.server.at, self.migrator, folder)
+        return self.databases.migrate(self.server.at, self.placement, folder)
 
     def tables(self) -> list[tuple[str, str]]:
         with self.server.superuser(self.placement.database) as conn:
@@ -116,9 +113,7 @@ def tenant(server: Server) -> Tenant:
     databases = server.provider(lock_timeout=0.3)
     placement = new_placement()
     databases.create(server.at, placement, connection_limit=4)
-    migrator = credential_of(placement, placement.migrator_role)
-    databases.set_password(server.at, migrator)
-    return Tenant(server, databases, placement, migrator)
+    return Tenant(server, databases, placement)
 
 
 def test_tables_belong_to_the_owner(tenant: Tenant, tmp_path: Path) -> None:

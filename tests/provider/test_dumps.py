@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import boto3
 import psycopg
@@ -22,16 +21,13 @@ from controlplane.localcloud.fakes.databases import FakeDatabases
 from controlplane.localcloud.fakes.dumps import FakeDumps
 from controlplane.localcloud.fakes.world import World
 from controlplane.localcloud.servers.postgres_install import program
-from controlplane.workers.providers.databases.sessions import Sessions
 from controlplane.workers.providers.dumps import PgDump, S3Dumps
-from controlplane.workers.providers.endpoint_map import EndpointMap
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Databases, Dumps
 from tests.harness.databases import (
     MASTER_ARN,
     NOTES,
     MemorySecrets,
     Server,
-    credential_of,
     new_placement,
     run_server,
     write_migrations,
@@ -48,14 +44,12 @@ class Fixture:
     databases: Databases
     at: ClusterEndpoint
 
-    def ready(self, tmp_path: Path) -> tuple[Placement, Credential]:
-        """A tenant's database with a table in it, and its migrator."""
+    def ready(self, tmp_path: Path) -> Placement:
+        """A tenant's database with a table in it."""
         placement = new_placement()
         self.databases.create(self.at, placement, connection_limit=5)
-        migrator = credential_of(placement, placement.migrator_role)
-        self.databases.set_password(self.at, migrator)
-        self.databases.migrate(self.at, migrator, write_migrations(tmp_path / "m", _0001_notes=NOTES))
-        return placement, migrator
+        self.databases.migrate(self.at, placement, write_migrations(tmp_path / "m", _0001_notes=NOTES))
+        return placement
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +69,7 @@ def bucket(aws: AwsEmulator) -> str:
 
 @pytest.fixture
 def real(server: Server, bucket: str) -> Fixture:
-    dumps = S3Dumps(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=bucket)
+    dumps = S3Dumps(PgDump(server.sessions(), program=pg_dump()), region=REGION, bucket=bucket)
     return Fixture(dumps, server.provider(), server.at)
 
 
@@ -91,16 +85,11 @@ def fixture(request: pytest.FixtureRequest) -> Iterator[Fixture]:
     world.close()
 
 
-def sessions(server: Server) -> Sessions:
-    return Sessions(
-        server.secrets,
-        EndpointMap(),
-        sslmode="disable",
-        sslrootcert=None,
-        connect_timeout=5,
-        statement_timeout=10,
-        lock_timeout=5,
-    )
+def may_log_in(server: Server, role: str) -> bool:
+    with server.superuser() as conn:
+        row = conn.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 def pg_dump() -> str:
@@ -108,24 +97,24 @@ def pg_dump() -> str:
 
 
 def test_a_dump_is_kept_until_it_is_deleted(fixture: Fixture, tmp_path: Path) -> None:
-    _, migrator = fixture.ready(tmp_path)
+    placed = fixture.ready(tmp_path)
     name = f"purges/{uuid.uuid4().hex}.dump"
     assert not fixture.dumps.exists(name)
-    first = fixture.dumps.make(fixture.at, migrator, name=name, stopped=go_on)
+    first = fixture.dumps.make(fixture.at, placed, name=name, stopped=go_on)
     assert (first.name, len(first.sha256)) == (name, 64)
     assert first.size > 0
     assert fixture.dumps.exists(name)
-    assert fixture.dumps.make(fixture.at, migrator, name=name, stopped=go_on).sha256 == first.sha256
+    assert fixture.dumps.make(fixture.at, placed, name=name, stopped=go_on).sha256 == first.sha256
     for _ in range(2):
         fixture.dumps.delete(name)
         assert not fixture.dumps.exists(name)
 
 
 def test_who_has_lost_its_lease_keeps_nothing(fixture: Fixture, tmp_path: Path) -> None:
-    _, migrator = fixture.ready(tmp_path)
+    placed = fixture.ready(tmp_path)
     name = f"purges/{uuid.uuid4().hex}.dump"
     with pytest.raises(LeaseLost):
-        fixture.dumps.make(fixture.at, migrator, name=name, stopped=lambda: True)
+        fixture.dumps.make(fixture.at, placed, name=name, stopped=lambda: True)
     assert not fixture.dumps.exists(name)
 
 
@@ -135,10 +124,10 @@ def test_who_has_lost_its_lease_keeps_nothing(fixture: Fixture, tmp_path: Path) 
 def test_a_dump_restores_anywhere_with_the_rows_that_its_manifest_counts(
     real: Fixture, server: Server, bucket: str, tmp_path: Path
 ) -> None:
-    _, migrator = real.ready(tmp_path)
-    with server.login(migrator) as conn:
+    placed = real.ready(tmp_path)
+    with server.migrator(placed) as conn:
         conn.execute("INSERT INTO app.notes (body) SELECT 'note ' || n FROM generate_series(1, 1234) n")
-    made = real.dumps.make(real.at, migrator, name="purges/x.dump", stopped=go_on)
+    made = real.dumps.make(real.at, placed, name="purges/x.dump", stopped=go_on)
     assert made.tables == {"app.notes": 1234}
     s3 = boto3.client("s3")
     body = s3.get_object(Bucket=bucket, Key="purges/x.dump")["Body"].read()
@@ -158,10 +147,11 @@ def test_a_dump_restores_anywhere_with_the_rows_that_its_manifest_counts(
 def test_rows_written_meanwhile_are_in_neither_dump_nor_manifest(
     real: Fixture, server: Server, tmp_path: Path
 ) -> None:
-    _, migrator = real.ready(tmp_path)
-    dumper = PgDump(sessions(server), program=pg_dump())
-    with dumper.stream(real.at, migrator, stopped=go_on) as stream:
-        with server.login(migrator) as conn:
+    placed = real.ready(tmp_path)
+    dumper = PgDump(server.sessions(), program=pg_dump())
+    with dumper.stream(real.at, placed, stopped=go_on) as stream:
+        assert not may_log_in(server, placed.migrator_role), "the program is in"
+        with server.migrator(placed) as conn:
             conn.execute("INSERT INTO app.notes (body) VALUES ('late')")
         assert stream.tables == {"app.notes": 0}
         content = b"".join(iter(stream.read, b""))
@@ -176,16 +166,16 @@ def test_rows_written_meanwhile_are_in_neither_dump_nor_manifest(
 def test_a_program_that_fails_leaves_nothing_that_could_be_taken_for_a_copy(
     real: Fixture, server: Server, bucket: str, tmp_path: Path
 ) -> None:
-    _, migrator = real.ready(tmp_path)
+    placed = real.ready(tmp_path)
     broken = tmp_path / "pg_dump"
     broken.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && exec echo "pg_dump (PostgreSQL) 99.1"\n'
         "echo PGDMPhalf\necho 'disk on fire' >&2\nexit 3\n"
     )
     broken.chmod(0o755)
-    dumps = S3Dumps(PgDump(sessions(server), program=str(broken)), region=REGION, bucket=bucket)
+    dumps = S3Dumps(PgDump(server.sessions(), program=str(broken)), region=REGION, bucket=bucket)
     with pytest.raises(Retryable, match="status 3: disk on fire"):
-        dumps.make(real.at, migrator, name="purges/broken.dump", stopped=go_on)
+        dumps.make(real.at, placed, name="purges/broken.dump", stopped=go_on)
     assert not dumps.exists("purges/broken.dump")
 
 
@@ -196,39 +186,38 @@ def test_a_program_that_fails_leaves_nothing_that_could_be_taken_for_a_copy(
 def test_a_program_that_can_not_dump_this_server_is_a_persons_case(
     real: Fixture, server: Server, bucket: str, tmp_path: Path, answer: str | None, said: str
 ) -> None:
-    _, migrator = real.ready(tmp_path)
+    placed = real.ready(tmp_path)
     old = tmp_path / "pg_dump"
     if answer is not None:
         old.write_text(f"#!/bin/sh\necho '{answer}'\n")
         old.chmod(0o755)
-    dumps = S3Dumps(PgDump(sessions(server), program=str(old)), region=REGION, bucket=bucket)
+    dumps = S3Dumps(PgDump(server.sessions(), program=str(old)), region=REGION, bucket=bucket)
     with pytest.raises(NeedsHuman, match=said) as caught:
-        dumps.make(real.at, migrator, name="purges/old.dump", stopped=go_on)
+        dumps.make(real.at, placed, name="purges/old.dump", stopped=go_on)
     assert caught.value.runbook == "copy"
 
 
 def test_without_a_bucket_a_person_is_asked(real: Fixture, server: Server, tmp_path: Path) -> None:
-    _, migrator = real.ready(tmp_path)
-    dumps = S3Dumps(PgDump(sessions(server), program=pg_dump()), region=REGION, bucket=None)
+    placed = real.ready(tmp_path)
+    dumps = S3Dumps(PgDump(server.sessions(), program=pg_dump()), region=REGION, bucket=None)
     with pytest.raises(NeedsHuman, match="CONTROLPLANE_COPY_BUCKET"):
-        dumps.make(real.at, migrator, name="x", stopped=go_on)
+        dumps.make(real.at, placed, name="x", stopped=go_on)
 
 
 def test_no_password_is_among_the_arguments_or_in_what_is_said(
     real: Fixture, server: Server, bucket: str, tmp_path: Path
 ) -> None:
-    _, migrator = real.ready(tmp_path)
-    spy, seen = tmp_path / "pg_dump", tmp_path / "seen"
+    placed = real.ready(tmp_path)
+    spy, seen, known = tmp_path / "pg_dump", tmp_path / "seen", tmp_path / "known"
     spy.write_text(
         f'#!/bin/sh\n[ "$1" = --version ] && exec {pg_dump()} --version\n'
-        f'echo "$@" > {seen}\nexec {pg_dump()} "$@"\n'
+        f'echo "$@" > {seen}\nprintenv PGPASSWORD > {known}\nexec {pg_dump()} "$@"\n'
     )
     spy.chmod(0o755)
-    dumps = S3Dumps(PgDump(sessions(server), program=str(spy)), region=REGION, bucket=bucket)
-    dumps.make(real.at, migrator, name="purges/spy.dump", stopped=go_on)
+    dumps = S3Dumps(PgDump(server.sessions(), program=str(spy)), region=REGION, bucket=bucket)
+    dumps.make(real.at, placed, name="purges/spy.dump", stopped=go_on)
     assert "--snapshot" in seen.read_text()
-    assert migrator.password not in seen.read_text()
-    wrong: Any = Credential(migrator.username, "canary-wrong", dbname=migrator.dbname)
-    with pytest.raises(Retryable) as caught:
-        dumps.make(real.at, wrong, name="purges/wrong.dump", stopped=go_on)
-    assert "canary" not in repr(caught.value)
+    password = known.read_text().strip()
+    assert password
+    assert password not in seen.read_text()
+    assert password not in server.log

@@ -163,7 +163,6 @@ def test_a_dangerous_next_file_is_named(text: str, rule: str) -> None:
 # --------------------------------------------------------------------------------------- values
 
 VALUES: dict[str, Iterable[str]] = {
-    "credential.login": ("app", "migrator"),
     "data_copy.kind": CopyKind,
     "data_copy.state": CopyState,
     "job.lane": Lane,

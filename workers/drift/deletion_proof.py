@@ -61,15 +61,12 @@ def _database(ctx: Context, placed: Placement, content: dict[str, Any]) -> Itera
 
 
 def _secrets(ctx: Context, placed: Placement) -> Iterator[Evidence]:
-    for name in (placed.app_secret, placed.migrator_secret):
-        found = ctx.providers.secrets.describe(name)
-        left = found is not None and not found.deleting
-        answer = "there is none"
-        if found is not None:
-            answer = (
-                "it can be read" if left else "it can't be read any more and waits for its deletion by AWS"
-            )
-        yield Evidence("Secrets Manager", f"secret {name}", answer, left=left)
+    found = ctx.providers.secrets.describe(placed.app_secret)
+    left = found is not None and not found.deleting
+    answer = "there is none"
+    if found is not None:
+        answer = "it can be read" if left else "it can't be read any more and waits for its deletion by AWS"
+    yield Evidence("Secrets Manager", f"secret {placed.app_secret}", answer, left=left)
 
 
 def _role(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterator[Evidence]:

@@ -94,15 +94,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the outside systems answered. `app`, `migrator`: their secrets' versions, None where one is empty
-    or being deleted. `made`: are both secrets there? `database`: None where the cluster can't be asked. `at`:
-    when, by `time.monotonic`."""
+    """What the outside systems answered. `app`: the secret's version, None where it is empty or being
+    deleted. `made`: is it there? `database`: None where the cluster can't be asked. `at`: when, by
+    `time.monotonic`."""
 
     asked: Asked
     at: float
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     app: str | None = None
-    migrator: str | None = None
     made: bool = False
     database: DatabaseStatus | None = None
     transfer: TransferStatus = field(default_factory=TransferStatus)
@@ -149,8 +148,7 @@ def observe_tenant(
         now = replace(
             now,
             app=None if app is None else app.version_id,
-            migrator=None if migrator is None else migrator.version_id,
-            made=app is not None and migrator is not None,
+            made=app is not None,
         )
     if Part.DATABASE in parts:
         now = replace(now, database=_database(ctx, record, wake=wake))
@@ -171,7 +169,6 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
         secrets_made=confirmed and observed.made,
         database=observed.database,
         app=_credential(record.app, observed.app),
-        migrator=_credential(record.migrator, observed.migrator),
         access_proof=record.row.access_proof if placed else None,
         routes=observed.routes,
         hostnames=around.hostnames,

@@ -32,8 +32,8 @@ class TenantRecord:
     """What the registry knows of a tenant at one moment.
 
     `plan`: its limits are those with add-ons; None for a closed tenant whose plan has left the catalogue.
-    `cluster_stack`, `stack`: what was last confirmed of the cluster's own and of its placements'; `app`,
-    `migrator`: its logins. `transfer`: one that is not over; `secondary`: the same of the placement that is
+    `cluster_stack`, `stack`: what was last confirmed of the cluster's own and of its placements'; `app`: its
+    login. `transfer`: one that is not over; `secondary`: the same of the placement that is
     its other end; `restored`: the cluster that its rows come from, where one was restored. `last_transfer`:
     the newest that was a move. `purge`: the one that was approved, or carried out; `requested`: one waits for
     an approval; `leaving`: the cluster that it names; `copy`: what it keeps."""
@@ -45,7 +45,6 @@ class TenantRecord:
     cluster_stack: StackRow | None
     stack: StackRow | None
     app: Login | None
-    migrator: Login | None
     around: Around
     transfer: TransferRow | None = None
     secondary: TenantRecord | None = None
@@ -123,7 +122,7 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
     return replace(known, secondary=there)
 
 
-_OF_RESIDENCE = ("cluster", "cluster_stack", "stack", "app", "migrator")
+_OF_RESIDENCE = ("cluster", "cluster_stack", "stack", "app")
 
 
 def _residence(found: dict[str, Any], placement: str, suffix: str) -> dict[str, Any]:

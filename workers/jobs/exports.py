@@ -47,8 +47,7 @@ def _make(ctx: Context, hold: Hold, row: CopyRow) -> None:
     at = None if home is None else endpoint_of(home)
     if placed is None or at is None:
         raise NotFound(f"tenant {row.tenant_id} has no database any more")
-    credential = ctx.providers.secrets.read(placed.migrator_secret)
-    dump = ctx.providers.dumps.make(at, credential, name=row.name, stopped=hold.lost)
+    dump = ctx.providers.dumps.make(at, placed, name=row.name, stopped=hold.lost)
     with hold.recording() as conn:
         data_copy.keep(conn, row, manifest=dump.to_manifest())
         job.ensure(conn, JobKind.EXPORT, hold.job.subject, after=row.keep_days * DAY)

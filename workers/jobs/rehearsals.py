@@ -62,7 +62,6 @@ def _rehearse(ctx: Context, candidate: CandidateRow, wanted: Release) -> dict[st
     try:
         done = ctx.providers.databases.rehearse(
             ClusterEndpoint(**candidate.endpoint),
-            ctx.providers.secrets.read(placed.migrator_secret),
             placed,
             wanted,
             Bounds(spec.lock_timeout, spec.statement_timeout),

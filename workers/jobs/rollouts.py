@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 
-from controlplane.domain.errors import NeedsHuman, Retryable
+from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.job import Job, JobKind, Lane, Trouble
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
@@ -166,12 +166,12 @@ def _migrate(ctx: Context, hold: Hold, member: Member, wanted: Release, spec: Sp
     placed = Placement(member.placement, member.tenant_id, member.cluster_id)
     began, failed = time.monotonic(), None
     try:
-        credential = ctx.providers.secrets.read(placed.migrator_secret)
         hold.check()
         bounds = Bounds(spec.lock_timeout, spec.statement_timeout)
-        ctx.providers.databases.bring_to(ClusterEndpoint(**member.endpoint), credential, wanted, bounds)
+        ctx.providers.databases.bring_to(ClusterEndpoint(**member.endpoint), placed, wanted, bounds)
     except Exception as error:  # noqa: BLE001 — whatever it is, it must end on the member's job
-        lasts = isinstance(error, Retryable) and hold.job.attempts >= spec.attempts
+        passing = isinstance(error, Retryable) and not isinstance(error, Pending)
+        lasts = passing and hold.job.attempts >= spec.attempts
         failed = NeedsHuman(str(error), runbook="tenant-migration") if lasts else error
     return Outcome(hold.job, time.monotonic() - began, failed)
 

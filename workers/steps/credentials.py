@@ -1,5 +1,5 @@
-"""Steps of a tenant's logins: they are made, and rotated so that no request fails and no crash leaves one
-that is refused.
+"""Steps of a tenant's application logins: they are made, and rotated so that no request fails and no crash
+leaves one that is refused.
 
 The application has two logins, and its secret says which is in use. The other one gets a new password
 that is kept in the secret first, as a version that nobody reads yet (AWSPENDING), then set on the
@@ -11,8 +11,8 @@ at their own pace, and after a grace period the login that was in use before is 
 
 A worker that dies in between leaves a staged password behind, which its successor finds by the version's
 id (`domain.rotation.version_id`) and goes on with. An invalidation that nobody heard costs a refused connect:
-the data plane then asks for the login again. The migrator has one login, and only workers use it: it is
-rotated in the same way without a second one, and who is refused in between is tried again.
+the data plane then asks for the login again. The migrator has no secret: who acts as it is let in for that
+alone (`workers/providers/databases/sessions.py`).
 """
 
 from __future__ import annotations
@@ -35,48 +35,44 @@ log = logging.getLogger(__name__)
 @tenant_step(
     StepName.ROTATE_CREDENTIAL,
     "the idle login gets a password: staged in the secret, set, proven, and then the one in use",
-    again="the version's id follows from placement, login and generation; a staged one is gone on with",
+    again="the version's id follows from placement and generation; a staged one is gone on with",
     touches=(Part.SECRETS,),
 )
 def rotate_credential(work: TenantWork) -> None:
-    login, placed, secrets = work.step.target, work.placement, work.ctx.providers.secrets
-    name = placed.app_secret if login == "app" else placed.migrator_secret
+    placed, secrets = work.placement, work.ctx.providers.secrets
+    name = placed.app_secret
     with work.ctx.registry.connection() as conn:
-        generation = placement.login(conn, placed, login).generation + 1
-    version = rotation.version_id(placed, login, generation)
-    found = secrets.describe(name)
-    if found is None or found.version_id is None:
-        raise Retryable(f"the secret of {login} is empty")
+        generation = placement.login(conn, placed).generation + 1
+    version = rotation.version_id(placed, generation)
+    found = _filled(work)
     in_use = secrets.read(name)
-    if found.version_id != version:
-        staged = _staged(work, login, name, version, in_use)
-        if login == "app" and staged.username == in_use.username:
-            _skip(work, login, generation)
+    if found != version:
+        staged = _staged(work, version, in_use)
+        if staged.username == in_use.username:
+            _skip(work, generation)
             return
         work.hold.check()
         work.ctx.providers.databases.set_password(work.at, staged)
-        _prove(work, login, staged)
+        work.ctx.providers.databases.prove(work.at, staged, placed)
         work.hold.check()
-        secrets.promote(name, version, replacing=found.version_id)
+        secrets.promote(name, version, replacing=found)
         in_use = staged
-    if login == "app":
-        work.ctx.providers.cache.notify_credential(placed.tenant_id)
+    work.ctx.providers.cache.notify_credential(placed.tenant_id)
     with work.recording() as conn:
         placement.rotated(
             conn,
             placed,
-            login,
             generation=generation,
             username=in_use.username,
             version=version,
-            retire_in=work.ctx.platform.rotation_grace if login == "app" else None,
+            retire_in=work.ctx.platform.rotation_grace,
         )
         audit.append(
             conn,
             actor=work.job.actor,
             action="credential.rotate",
             resource=placed.tenant_id,
-            detail={"login": login, "generation": generation, "username": in_use.username},
+            detail={"generation": generation, "username": in_use.username},
         )
 
 
@@ -96,7 +92,7 @@ def retire_login(work: TenantWork) -> None:
     work.hold.check()
     work.ctx.providers.databases.retire_login(work.at, retired)
     with work.recording() as conn:
-        placement.retired(conn, placed, "app")
+        placement.retired(conn, placed)
         audit.append(
             conn,
             actor=work.job.actor,
@@ -106,52 +102,43 @@ def retire_login(work: TenantWork) -> None:
         )
 
 
-def _staged(work: TenantWork, login: str, name: str, version: str, in_use: Credential) -> Credential:
+def _staged(work: TenantWork, version: str, in_use: Credential) -> Credential:
     secrets, placed, at = work.ctx.providers.secrets, work.placement, work.at
-    found = secrets.read_version(name, version)
+    found = secrets.read_version(placed.app_secret, version)
     if found is not None:
         return found
-    username = rotation.idle_role(placed, in_use.username) if login == "app" else placed.migrator_role
     staged = Credential(
-        username=username,
+        username=rotation.idle_role(placed, in_use.username),
         password=work.ctx.new_password(),
         host=at.host,
         port=at.port,
         dbname=placed.database,
     )
-    secrets.stage(name, staged, token=version)
+    secrets.stage(placed.app_secret, staged, token=version)
     return staged
 
 
-def _prove(work: TenantWork, login: str, staged: Credential) -> None:
-    if login == "app":
-        work.ctx.providers.databases.prove(work.at, staged, work.placement)
-    elif not work.ctx.providers.databases.accepts(work.at, staged):
-        raise Retryable(f"{staged.username} is refused with the password that was just set")
-
-
-def _skip(work: TenantWork, login: str, generation: int) -> None:
+def _skip(work: TenantWork, generation: int) -> None:
     """The secret was changed by hand after this generation was staged, to the very login that it is
     for: what was staged must not be set any more, so the next generation is the one."""
     with work.recording() as conn:
-        placement.skip_generation(conn, work.placement, login, generation=generation)
+        placement.skip_generation(conn, work.placement, generation=generation)
 
 
 @tenant_step(
     StepName.WRITE_CREDENTIAL,
-    "a new password into Secrets Manager, for the migrator, then the app",
+    "a new password into Secrets Manager",
     again="the secret is the truth; only an empty one is filled",
     touches=(Part.SECRETS,),
 )
 def write_credential(work: TenantWork) -> None:
     """The secret first, the role's password from it afterwards: the secret is the truth, so a crash
     between the two is repaired by setting the password once more."""
-    login = work.step.target
     with work.ctx.registry.connection() as conn:
-        username = placement.login(conn, work.placement, login).username
+        username = placement.login(conn, work.placement).username
     at = work.at
     work.ctx.providers.secrets.write(
-        _secret(work, login),
+        work.placement.app_secret,
         Credential(
             username=username,
             password=work.ctx.new_password(),
@@ -159,7 +146,7 @@ def write_credential(work: TenantWork) -> None:
             port=at.port,
             dbname=work.placement.database,
         ),
-        token=hashlib.sha256(f"{work.job.id}/{work.job.fencing_token}/{login}".encode()).hexdigest(),
+        token=hashlib.sha256(f"{work.job.id}/{work.job.fencing_token}".encode()).hexdigest(),
     )
 
 
@@ -170,24 +157,23 @@ def write_credential(work: TenantWork) -> None:
     touches=(),
 )
 def set_password(work: TenantWork) -> None:
-    login = work.step.target
-    found = work.ctx.providers.secrets.describe(_secret(work, login))
-    if found is None or found.version_id is None:
-        raise Retryable(f"the secret of {login} is empty")
-    credential = work.ctx.providers.secrets.read(_secret(work, login))
+    version = _filled(work)
+    credential = work.ctx.providers.secrets.read(work.placement.app_secret)
     work.ctx.providers.databases.set_password(work.at, credential)
     with work.recording() as conn:
-        placement.set_password_from(
-            conn, work.placement, login, found.version_id, username=credential.username
-        )
+        placement.set_password_from(conn, work.placement, version, username=credential.username)
 
 
-def distrust_password(work: TenantWork, login: str) -> None:
+def distrust_password(work: TenantWork) -> None:
     """The server refuses what the secret holds: the next observation plans to set it again."""
-    log.warning("%s: the %s login was refused, its password is set again", work.record.row.id, login)
+    log.warning("%s: its login was refused, the password is set again", work.record.row.id)
     with work.recording() as conn:
-        placement.set_password_from(conn, work.placement, login, None)
+        placement.set_password_from(conn, work.placement, None)
 
 
-def _secret(work: TenantWork, login: str) -> str:
-    return work.placement.app_secret if login == "app" else work.placement.migrator_secret
+def _filled(work: TenantWork) -> str:
+    """The version of the secret. Raises Retryable where that is empty."""
+    found = work.ctx.providers.secrets.describe(work.placement.app_secret)
+    if found is None or found.version_id is None:
+        raise Retryable(f"the secret {work.placement.app_secret} is empty")
+    return found.version_id

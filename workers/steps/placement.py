@@ -82,18 +82,13 @@ def close_logins(work: TenantWork) -> None:
     long=True,
 )
 def migrate_schema(work: TenantWork) -> None:
-    credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
-    if not work.ctx.providers.databases.accepts(work.at, credential):
-        distrust_password(work, "migrator")
-        return
+    databases = work.ctx.providers.databases
     with work.ctx.registry.connection() as conn:
         goal = release.find(conn, work.goal.release)
     if goal is None:
-        work.ctx.providers.databases.migrate(
-            work.at, credential, work.ctx.migrations, up_to=work.goal.release
-        )
+        databases.migrate(work.at, work.placement, work.ctx.migrations, up_to=work.goal.release)
     else:
-        work.ctx.providers.databases.bring_to(work.at, credential, goal, BOUNDS)
+        databases.bring_to(work.at, work.placement, goal, BOUNDS)
 
 
 @tenant_step(
@@ -105,7 +100,7 @@ def migrate_schema(work: TenantWork) -> None:
 def prove(work: TenantWork) -> None:
     credential = work.ctx.providers.secrets.read(work.placement.app_secret)
     if not work.ctx.providers.databases.accepts(work.at, credential):
-        distrust_password(work, "app")
+        distrust_password(work)
         return
     work.ctx.providers.databases.prove(work.at, credential, work.placement)
     lines = work.ctx.providers.databases.shape(work.at, work.placement)

@@ -124,12 +124,7 @@ def _snapshot(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
 
 
 def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
-    """As the migrator, whose password is set once more where the server refuses it: the secret is right."""
-    databases = work.ctx.providers.databases
-    credential = work.ctx.providers.secrets.read(work.placement.migrator_secret)
-    if not databases.accepts(work.at, credential):
-        databases.set_password(work.at, credential)
-    dump = work.ctx.providers.dumps.make(work.at, credential, name=copy.name, stopped=work.hold.lost)
+    dump = work.ctx.providers.dumps.make(work.at, work.placement, name=copy.name, stopped=work.hold.lost)
     return dump.to_manifest()
 
 

@@ -1,8 +1,8 @@
 """The acts that a restore has beside those of any transfer: about the cluster that is made for it.
 
 A restored cluster holds everybody's past, if everybody shared it: so its logins are closed before anything is
-read from it, the one that reads gets a password that nobody else ever sees, and the cluster is let go in the
-transaction that records the copy, or that aborts the restore.
+read from it, the tenant's migrator alone is let in, and the cluster is let go in the transaction that records
+the copy, or that aborts the restore.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from controlplane.workers.engine.record import endpoint_of
 from controlplane.workers.engine.step_context import TenantWork
 from controlplane.workers.providers.ports import (
     ClusterEndpoint,
-    Credential,
     Home,
     SnapshotDescription,
 )
@@ -145,18 +144,8 @@ def open_restored(work: TenantWork) -> None:
 
 
 def home_of_then(work: TenantWork) -> Home:
-    """The tenant's database on the restored cluster, with the login that may read it from now on."""
-    at, home = _restored(work)
-    reader = Credential(
-        username=home.migrator_role,
-        password=work.ctx.new_password(),
-        host=at.host,
-        port=at.port,
-        dbname=home.database,
-    )
-    work.hold.check()
-    work.ctx.providers.databases.set_password(at, reader)
-    return Home(at, home, reader)
+    """The tenant's database on the restored cluster."""
+    return Home(*_restored(work))
 
 
 def _restored(work: TenantWork) -> tuple[ClusterEndpoint, Placement]:

@@ -94,12 +94,11 @@ def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     if not status.database.logins_open:
         steps.append(Step(StepName.OPEN_LOGINS, "the logins are closed"))
     if not status.secrets_made:
-        steps.append(Step(StepName.AWAIT_SECRETS, "its cluster has not confirmed its secrets yet"))
-    for login, credential in (("migrator", status.migrator), ("app", status.app)):
-        if credential.secret_version is None:
-            steps.append(Step(StepName.WRITE_CREDENTIAL, "its secret is empty", login))
-        if not credential.in_step:
-            steps.append(Step(StepName.SET_PASSWORD, "its password is not the secret's", login))
+        steps.append(Step(StepName.AWAIT_SECRETS, "its cluster has not confirmed its secret yet"))
+    if status.app.secret_version is None:
+        steps.append(Step(StepName.WRITE_CREDENTIAL, "its secret is empty"))
+    if not status.app.in_step:
+        steps.append(Step(StepName.SET_PASSWORD, "its password is not the secret's"))
     if goal.release is not None and (status.database.release or "") < goal.release:
         steps.append(
             Step(StepName.MIGRATE_SCHEMA, f"release {status.database.release or 'none'} → {goal.release}")
@@ -113,20 +112,19 @@ def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
 def _retire(status: TenantStatus) -> list[Step]:
     if status.app.retire_in is None or status.app.retire_in > 0:
         return []
-    return [Step(StepName.RETIRE_LOGIN, "the login that was rotated away has had its time", "app")]
+    return [Step(StepName.RETIRE_LOGIN, "the login that was rotated away has had its time")]
 
 
 def _rotate(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     """A login that is still being retired is the next one's idle login: it has its time first."""
-    steps: list[Step] = []
-    for login, credential in (("migrator", status.migrator), ("app", status.app)):
-        if not credential.in_step or credential.retire_in is not None:
-            continue
-        if credential.requested > credential.generation:
-            steps.append(Step(StepName.ROTATE_CREDENTIAL, "a new password was asked for", login))
-        elif goal.rotate_after is not None and credential.age >= goal.rotate_after:
-            steps.append(Step(StepName.ROTATE_CREDENTIAL, "its password has reached its age", login))
-    return steps
+    app = status.app
+    if not app.in_step or app.retire_in is not None:
+        return []
+    if app.requested > app.generation:
+        return [Step(StepName.ROTATE_CREDENTIAL, "a new password was asked for")]
+    if goal.rotate_after is not None and app.age >= goal.rotate_after:
+        return [Step(StepName.ROTATE_CREDENTIAL, "its password has reached its age")]
+    return []
 
 
 def _publish(goal: TenantGoal, status: TenantStatus) -> list[Step]:

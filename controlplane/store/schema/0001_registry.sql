@@ -184,20 +184,18 @@ CREATE TRIGGER placement_frees_its_slot AFTER UPDATE OF state ON placement
     FOR EACH ROW WHEN ((OLD.state IN ('released', 'purged')) <> (NEW.state IN ('released', 'purged')))
     EXECUTE FUNCTION keep_used();
 
--- A login of a placement and the version of its secret that its password was last set from. `generation`
--- counts the passwords that the secret has named; `requested` is ahead of it while somebody has asked for a
--- new one. `retire_at`: when the login that was in use before loses its password; until then both get in, and
--- connections move over.
+-- The application's login of a placement and the version of its secret that its password was last set from.
+-- `generation` counts the passwords that the secret has named; `requested` is ahead of it while somebody has asked
+-- for a new one. `retire_at`: when the login that was in use before loses its password; until then both get in,
+-- and connections move over.
 CREATE TABLE credential (
-    placement_id  text NOT NULL REFERENCES placement,
-    login         text NOT NULL CHECK (login IN ('app', 'migrator')),
+    placement_id  text PRIMARY KEY REFERENCES placement,
     username      text NOT NULL,
     password_from text,
     generation    integer NOT NULL DEFAULT 1 CHECK (generation >= 1),
     requested     integer NOT NULL DEFAULT 1,
     rotated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    retire_at     timestamptz,
-    PRIMARY KEY (placement_id, login)
+    retire_at     timestamptz
 );
 
 -- What the last look at the warm pool, or the last comparison with the billing source, found.

@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from controlplane.domain.placement import Placement
+from controlplane.workers.providers.databases.sessions import MAINTENANCE_DATABASE
 
 PUBLIC = "public"  # a reserved word: no role can have this name
 
@@ -50,6 +51,7 @@ class ServerInspection:
     master: str
     master_acts_as_owner: bool
     roles: Mapping[str, Role]
+    logins_locked: bool  # by another session, which makes the database or lets the migrator in
     memberships: Acl  # (group, member), wherever one of the placement's roles is either
     database_owner: str | None  # None: there is no such database
     accepts_connections: bool
@@ -95,6 +97,9 @@ SELECT current_user::text AS master,
           CASE WHEN rolcreaterole THEN 'createrole' END, CASE WHEN rolreplication THEN 'replication' END,
           CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL))), '{{}}')
       FROM pg_roles WHERE rolname = ANY(%(roles)s)) AS roles,
+  EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = %(maintenance)s) AND objsubid = 1
+      AND classid::bigint << 32 | objid::bigint = hashtextextended(%(database)s, 0)) AS logins_locked,
   (SELECT coalesce(json_agg(json_build_array(g.rolname, m.rolname)), '[]')
       FROM pg_auth_members AS am
       JOIN pg_roles AS g ON g.oid = am.roleid JOIN pg_roles AS m ON m.oid = am.member
@@ -149,6 +154,7 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerInspecti
             "owner": placement.owner_role,
             "roles": [placement.owner_role, placement.migrator_role, *placement.app_roles],
             "database": placement.database,
+            "maintenance": MAINTENANCE_DATABASE,
         },
     )
     absent: dict[str, Any] = {"owner": None, "accepts": False, "template": False, "limit": -1, "acl": []}
@@ -159,6 +165,7 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerInspecti
         roles={
             name: Role(**{**role, "powers": frozenset(role["powers"])}) for name, role in row["roles"].items()
         },
+        logins_locked=row["logins_locked"],
         memberships=_pairs(row["memberships"]),
         database_owner=database["owner"],
         accepts_connections=database["accepts"],

@@ -17,6 +17,7 @@ import psycopg
 from controlplane.domain.errors import Invalid
 
 PASSWORD_BYTES = 32
+APP_LOGIN = re.compile(r"p_[a-z2-7]{12}_app_[ab]")
 TENANT_LOGIN = re.compile(r"p_[a-z2-7]{12}_(migrator|app_a|app_b)")
 MOST_CONNECTIONS = 10_000
 LEFT_OPEN_SECONDS = 30.0
@@ -36,10 +37,10 @@ def is_tenant_login(username: str) -> bool:
     return TENANT_LOGIN.fullmatch(username) is not None
 
 
-def require_tenant_login(username: str) -> None:
+def require_app_login(username: str) -> None:
     """Raises Invalid for any other role, above all the master: its password is RDS's business."""
-    if not is_tenant_login(username):
-        raise Invalid("username", "a tenant's migrator or application login", got=username)
+    if APP_LOGIN.fullmatch(username) is None:
+        raise Invalid("username", "a tenant's application login", got=username)
 
 
 def require_limit(connection_limit: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -33,12 +32,17 @@ from controlplane.workers.providers.databases.inspection import (
 )
 from controlplane.workers.providers.databases.logins import (
     is_tenant_login,
+    require_app_login,
     require_limit,
-    require_tenant_login,
     scram_verifier,
 )
 from controlplane.workers.providers.databases.recipe import APP_SCHEMA, Recipe
-from controlplane.workers.providers.databases.sessions import MAINTENANCE_DATABASE, Master, Sessions
+from controlplane.workers.providers.databases.sessions import (
+    MAINTENANCE_DATABASE,
+    Master,
+    Sessions,
+    lock_logins,
+)
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from controlplane.workers.providers.migrations import Door, migrator
 from controlplane.workers.providers.ports import (
@@ -150,8 +154,7 @@ class PostgresDatabases:
         master = self._sessions.master(at)
         with master.open() as conn:
             _require_version(conn)
-            # Tenants can't connect to this database, so none of them can hold the lock.
-            conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (placement.database,))
+            lock_logins(conn, placement)
             recipe = _recipe(conn, placement, connection_limit)
             observed = see_server(conn, placement)
             with conn.transaction():
@@ -185,7 +188,7 @@ class PostgresDatabases:
 
     def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
         """A login that `close_logins` closed stays closed: its connection limit is still 0."""
-        require_tenant_login(credential.username)
+        require_app_login(credential.username)
         with self._sessions.master(at).open() as conn:
             verifier = scram_verifier(conn, credential.username, credential.password)
             conn.execute(
@@ -225,14 +228,14 @@ class PostgresDatabases:
                 if is_tenant_login(name)
             ]
             for name in names:
-                conn.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(name)))
+                conn.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(name)))
         if names:
             with self._sessions.master(at).open() as conn:
                 _end_sessions(conn, names)
 
     def retire_login(self, at: ClusterEndpoint, username: str) -> None:
         """Sessions are ended whatever they do after 10 s; Retryable if one is left 10 s later."""
-        require_tenant_login(username)
+        require_app_login(username)
         with self._sessions.master(at).open() as conn:
             if conn.execute("SELECT FROM pg_roles WHERE rolname = %s", (username,)).fetchone() is None:
                 return
@@ -293,26 +296,26 @@ class PostgresDatabases:
     # --------------------------------------------------------------------------- schema and proof
 
     def migrate(
-        self, at: ClusterEndpoint, credential: Credential, migrations: Path, *, up_to: str | None = None
+        self, at: ClusterEndpoint, placement: Placement, migrations: Path, *, up_to: str | None = None
     ) -> str:
         """Raises Retryable (a lock not had in time, unreachable), NeedsHuman("tenant-migration")
         naming the file, its line where the server tells, SQLSTATE and message."""
         files = tenant_migrations.load(migrations, up_to=up_to)
-        with self._sessions.login(at, credential, statement_timeout=self._migration_timeout) as conn:
+        with self._sessions.migrator(at, placement, statement_timeout=self._migration_timeout) as conn:
             tenant_migrations.apply(conn, files)
         return files[-1].number
 
     def bring_to(
-        self, at: ClusterEndpoint, credential: Credential, release: Release, bounds: Bounds
+        self, at: ClusterEndpoint, placement: Placement, release: Release, bounds: Bounds
     ) -> list[FileRun]:
-        return migrator(release.adapter).apply(
-            Door(self._sessions, at, credential, bounds), release, self._projects
-        )
+        return self._bring(Door(self._sessions, at, placement, placement.database, bounds), release)
+
+    def _bring(self, door: Door, release: Release) -> list[FileRun]:
+        return migrator(release.adapter).apply(door, release, self._projects)
 
     def rehearse(
         self,
         at: ClusterEndpoint,
-        credential: Credential,
         placement: Placement,
         release: Release,
         bounds: Bounds,
@@ -324,7 +327,7 @@ class PostgresDatabases:
             assert row is not None  # noqa: S101 - a SELECT without FROM
             began = time.monotonic()
             with rehearsal.LockWatch(master, name) as watch:
-                files = self.bring_to(at, replace(credential, dbname=name), release, bounds)
+                files = self._bring(Door(self._sessions, at, placement, name, bounds), release)
             return Rehearsed(time.monotonic() - began, row[0], files, watch.held)
 
     def shape(self, at: ClusterEndpoint, placement: Placement) -> list[str]:

@@ -5,8 +5,9 @@ it holds. So making a database, resuming where a killed worker stopped and repai
 act, and "hardened" means that no line has anything to say. docs/adr/0003-tenant-database-hardening.md
 argues each line; what it comes to:
 
-- an owner that nobody can log in as; a migrator that acts as the owner and inherits nothing; two
-  application logins that are members of nothing and may only read and write rows in schema `app`;
+- an owner that nobody can log in as; a migrator that acts as the owner, inherits nothing and can log in only
+  while a worker lets it in; two application logins that are members of nothing and may only read and write
+  rows in schema `app`;
 - the database itself is the master's, so that no migration changes how it is entered or dropped;
 - of each login exactly the settings below, and of the database none: whoever is logged in may set its own;
 - nothing for PUBLIC, and no schema `public`;
@@ -137,12 +138,16 @@ class Recipe:
             yield _sql("GRANT {} TO CURRENT_USER", self.placement.owner_role) + options
 
     def migrator_role(self, observed: ServerInspection) -> Statements:
+        """It can't log in, but while somebody who has the lock on the placement's logins lets it in."""
         name = self.placement.migrator_role
         role = observed.roles.get(name)
         if role is None:
-            yield _limited("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
-        elif (role.login, role.inherit, role.connection_limit) != (True, False, MIGRATOR_CONNECTIONS):
-            yield _limited("ALTER ROLE {} LOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
+            yield _limited("CREATE ROLE {} NOLOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
+            return
+        if role.login and not observed.logins_locked:
+            yield _sql("ALTER ROLE {} NOLOGIN PASSWORD NULL", name)
+        if (role.inherit, role.connection_limit) != (False, MIGRATOR_CONNECTIONS):
+            yield _limited("ALTER ROLE {} NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
 
     def migrator_acts_as_owner(self, observed: ServerInspection) -> Statements:
         owner, migrator = self.placement.owner_role, self.placement.migrator_role

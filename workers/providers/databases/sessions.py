@@ -1,5 +1,14 @@
 """Connections to tenant clusters: who logs in, with which bounds, and what their failures mean.
 
+A tenant's migrator has no password that anybody keeps, and can't log in. Who must act as it has the master
+let it in (`let_in`): a password that only this process knows, which the server takes until a time on its
+own clock, and NOLOGIN without a password afterwards. Only logging in needs that, a session goes on without
+it. So `migrator` lets in for as long as it takes to connect, and only a program that connects by itself is
+let in for longer. Whoever lets in has the lock on the placement's logins, so that two runs at once don't
+set each other's password; that lock ends with the session of whoever has it. So a migrator that may log in
+while nobody has the lock was left so by a worker that died: it is not as hardened as it must be, and the
+recipe closes it.
+
 The master's password is RDS's own (`manage_master_user_password`), which RDS changes every seven
 days. It is read once for each call of the provider and kept no longer. Where the server refuses it,
 RDS may be in the middle of changing it (the server knows the new one before AWSCURRENT does, for how
@@ -13,6 +22,7 @@ picked by name.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,17 +31,25 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
+from psycopg import sql
 
-from controlplane.domain.errors import Retryable
+from controlplane.domain.errors import Pending, Retryable
+from controlplane.domain.placement import Placement
 from controlplane.workers.providers.databases.errors import LoginRefused, connect_error, statement_error
+from controlplane.workers.providers.databases.logins import new_password, scram_verifier
 from controlplane.workers.providers.endpoint_map import EndpointMap
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Secrets
+
+log = logging.getLogger(__name__)
 
 APPLICATION_NAME = "controlplane"
 # Every cluster has it, and a session on it holds no tenant database up.
 MAINTENANCE_DATABASE = "postgres"
 MASTER_SEARCH_PATH = "pg_catalog,pg_temp"
 REREAD_AFTER_SECONDS = (0.0, 2.0)
+LET_IN_SECONDS = 120.0
+"""For a session that is opened at once: a cluster that sleeps has been woken by the master's."""
+LOCKED_POLL_SECONDS = 5.0
 # A peer that vanished is noticed after 10 + 3 x 5 s, also in the middle of a long statement.
 KEEPALIVE = {
     "keepalives": 1,
@@ -130,6 +148,85 @@ class Sessions:
         except psycopg.Error as error:
             raise connect_error(error, _name(at, credential, dbname)) from error
 
+    @contextmanager
+    def migrator(
+        self,
+        at: ClusterEndpoint,
+        placement: Placement,
+        *,
+        dbname: str | None = None,
+        statement_timeout: float | None = None,
+        lock_timeout: float | None = None,
+    ) -> Iterator[psycopg.Connection]:
+        """A session as the placement's migrator; `dbname` None: on its database. Raises as `login` and
+        `let_in`."""
+        conn = self.connect_migrator(
+            at, placement, dbname=dbname, statement_timeout=statement_timeout, lock_timeout=lock_timeout
+        )
+        with _closing(conn, f"{conn.info.user}@{conn.info.dbname} on {at.host}"):
+            yield conn
+
+    def connect_migrator(
+        self,
+        at: ClusterEndpoint,
+        placement: Placement,
+        *,
+        dbname: str | None = None,
+        statement_timeout: float | None = None,
+        lock_timeout: float | None = None,
+    ) -> psycopg.Connection:
+        """As `migrator`, for whoever closes it itself."""
+        conn = None
+        try:
+            with self.let_in(at, placement, seconds=LET_IN_SECONDS, dbname=dbname) as credential:
+                conn = self.connect(
+                    at,
+                    credential,
+                    credential.dbname,
+                    statement_timeout=statement_timeout,
+                    lock_timeout=lock_timeout,
+                )
+        except BaseException:
+            if conn is not None:
+                conn.close()
+            raise
+        return conn
+
+    @contextmanager
+    def let_in(
+        self, at: ClusterEndpoint, placement: Placement, *, seconds: float, dbname: str | None = None
+    ) -> Iterator[Credential]:
+        """The migrator's login for what happens inside, which may open as many sessions with it as it
+        likes; they go on afterwards. `seconds`: on the server's clock; the password is worth nothing after
+        them, even where this worker dies. Raises Pending as `lock_logins`."""
+        role = sql.Identifier(placement.migrator_role)
+        close = sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role)
+        with self.master(at).open() as master:
+            lock_logins(master, placement)
+            credential = Credential(
+                placement.migrator_role,
+                new_password(),
+                host=at.host,
+                port=at.port,
+                dbname=dbname or placement.database,
+            )
+            verifier = scram_verifier(master, credential.username, credential.password)
+            row = master.execute(
+                "SELECT (clock_timestamp() + make_interval(secs => %s))::text", (seconds,)
+            ).fetchone()
+            assert row is not None  # noqa: S101 - a SELECT without FROM
+            opened = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {} VALID UNTIL {}")
+            try:
+                master.execute(opened.format(role, sql.Literal(verifier), sql.Literal(row[0])))
+                yield credential
+            except BaseException:
+                try:
+                    master.execute(close)
+                except psycopg.Error as error:  # the time is bounded, and the next look closes it
+                    log.warning("%s may log in until %s: %s", placement.migrator_role, row[0], error.sqlstate)
+                raise
+            master.execute(close)
+
     def environment(
         self, at: ClusterEndpoint, credential: Credential, *, statement_timeout: float, lock_timeout: float
     ) -> dict[str, str]:
@@ -219,6 +316,18 @@ class Master:
             " RDS may be rotating its password",
             runbook="master-credential",
         ) from refused
+
+
+def lock_logins(master: psycopg.Connection, placement: Placement) -> None:
+    """To the end of the session, be the only one who makes the placement's database or lets its migrator in.
+    `master`: on the maintenance database, which tenants can't enter, so none of them can have the lock.
+    Raises Pending where somebody else has it for longer than `lock_timeout`."""
+    try:
+        master.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (placement.database,))
+    except psycopg.errors.LockNotAvailable as error:
+        raise Pending(
+            f"{placement.database}: another run has its logins in hand", after=LOCKED_POLL_SECONDS
+        ) from error
 
 
 @contextmanager

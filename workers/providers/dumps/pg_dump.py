@@ -7,7 +7,8 @@ Schema `platform` is the control plane's and is left out; owners and grants are 
 into any database of anybody.
 
 The password reaches the program in its environment, which no other user can read: not among its
-arguments, and not in a file. Nothing touches the disk.
+arguments, and not in a file. Nothing touches the disk. It is worth something only until the program has said
+its first byte: by then it has connected, once for the whole of a dump.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -26,9 +27,10 @@ import psycopg
 from psycopg import sql
 
 from controlplane.domain.errors import LeaseLost, NeedsHuman, Retryable
+from controlplane.domain.placement import Placement
 from controlplane.settings import for_child
 from controlplane.workers.providers.databases.errors import shorten
-from controlplane.workers.providers.databases.sessions import Sessions
+from controlplane.workers.providers.databases.sessions import LET_IN_SECONDS, Sessions
 from controlplane.workers.providers.ports import ClusterEndpoint, Credential
 
 RUNBOOK = "copy"
@@ -51,13 +53,19 @@ class Stream:
     _stopped: Callable[[], bool] = field(repr=False)
     _deadline: float = 0.0
 
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, b"" at the end. Raises LeaseLost, and Retryable where the program failed or
-        took too long: a dump that was cut off is never taken for a whole one."""
+    def wait(self) -> None:
+        """Until there is something to read, or the program has ended. Raises LeaseLost, and Retryable where
+        it took too long."""
         assert self._process.stdout is not None  # noqa: S101 — it is a pipe
         while not select.select([self._process.stdout], [], [], ASK_SECONDS)[0]:
             self._check()
         self._check()
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, b"" at the end. Raises LeaseLost, and Retryable where the program failed or
+        took too long: a dump that was cut off is never taken for a whole one."""
+        self.wait()
+        assert self._process.stdout is not None  # noqa: S101 — it is a pipe
         # Unbuffered, so what is ready is answered; the program has closed its end where nothing is.
         data = self._process.stdout.read(size if size >= 0 else 1 << 20) or b""
         if not data and self._process.wait(timeout=60) != 0:
@@ -82,10 +90,10 @@ class PgDump:
 
     @contextmanager
     def stream(
-        self, at: ClusterEndpoint, credential: Credential, *, stopped: Callable[[], bool]
+        self, at: ClusterEndpoint, placement: Placement, *, stopped: Callable[[], bool]
     ) -> Iterator[Stream]:
-        """Raises as `Sessions.login`, and NeedsHuman("copy") where the program can't dump this server."""
-        with self._sessions.login(at, credential, statement_timeout=DUMP_SECONDS) as conn:
+        """Raises as `Sessions.migrator`, and NeedsHuman("copy") where the program can't dump this server."""
+        with self._sessions.migrator(at, placement, statement_timeout=DUMP_SECONDS) as conn:
             self._require_version(conn)
             # The snapshot is held by a session that says nothing while the program reads.
             conn.execute("SET idle_in_transaction_session_timeout = 0")
@@ -94,15 +102,19 @@ class PgDump:
                 tables = _count(conn)
                 row = conn.execute("SELECT pg_export_snapshot()").fetchone()
                 assert row is not None  # noqa: S101 — a SELECT without FROM
-                with self._run(at, credential, str(row[0])) as (process, errors):
-                    yield Stream(
-                        tables=tables,
-                        server_version=conn.info.parameter_status("server_version") or "",
-                        _process=process,
-                        _errors=errors,
-                        _stopped=stopped,
-                        _deadline=time.monotonic() + DUMP_SECONDS,
-                    )
+                with ExitStack() as running:
+                    with self._sessions.let_in(at, placement, seconds=LET_IN_SECONDS) as credential:
+                        process, errors = running.enter_context(self._run(at, credential, str(row[0])))
+                        stream = Stream(
+                            tables=tables,
+                            server_version=conn.info.parameter_status("server_version") or "",
+                            _process=process,
+                            _errors=errors,
+                            _stopped=stopped,
+                            _deadline=time.monotonic() + DUMP_SECONDS,
+                        )
+                        stream.wait()
+                    yield stream
 
     @contextmanager
     def _run(

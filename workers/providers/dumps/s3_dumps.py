@@ -17,9 +17,10 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
+from controlplane.domain.placement import Placement
 from controlplane.workers.providers import aws
 from controlplane.workers.providers.dumps.pg_dump import RUNBOOK, PgDump, Stream
-from controlplane.workers.providers.ports import ClusterEndpoint, Credential, Dump
+from controlplane.workers.providers.ports import ClusterEndpoint, Dump
 
 PART_BYTES = 64 * 1024 * 1024
 """S3 takes 10,000 parts of an object: dumps of up to 640 GB, with two parts in memory at most."""
@@ -36,12 +37,12 @@ class S3Dumps:
         self._s3 = aws.client("s3", region=region, timeout=60)
 
     def make(
-        self, at: ClusterEndpoint, credential: Credential, *, name: str, stopped: Callable[[], bool]
+        self, at: ClusterEndpoint, placement: Placement, *, name: str, stopped: Callable[[], bool]
     ) -> Dump:
         made = self._manifest(name)
         if made is not None and self._digest(name) == made.sha256:
             return made
-        with self._pg_dump.stream(at, credential, stopped=stopped) as stream:
+        with self._pg_dump.stream(at, placement, stopped=stopped) as stream:
             body = _Hashing(stream)
             self._upload(name, body)
             made = Dump(name, body.sha256, body.size, stream.tables, stream.server_version)

@@ -22,13 +22,14 @@ from controlplane.settings import for_child
 from controlplane.workers.providers.databases.errors import shorten
 from controlplane.workers.providers.migrations.applied import project_of, run_recorded
 from controlplane.workers.providers.migrations.port import Door
-from controlplane.workers.providers.ports import FileRun
+from controlplane.workers.providers.ports import Credential, FileRun
 from controlplane.workers.providers.supervised import Supervised
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "NODE_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 TAIL_BYTES = 8192
 LINES = 3
 GRACE = 5.0  # seconds between the request to end and the kill
+MARGIN = 60.0  # seconds for which its login is good beyond that
 _PASSING = (
     "canceling statement due to lock timeout",
     "could not connect",
@@ -44,13 +45,13 @@ class CommandMigrator:
 
 
 def _run(door: Door, project: Project) -> None:
-    environment = for_child(*PASSED_ON) | door.environment()
-    with tempfile.TemporaryFile() as output:
+    bound = project.timeout + GRACE + MARGIN
+    with door.environment(seconds=bound) as (login, environment), tempfile.TemporaryFile() as output:
         process = Supervised(
             project.command,
             grace=GRACE,
             folder=project.folder,
-            environment=environment,
+            environment=for_child(*PASSED_ON) | environment,
             output=output,
             errors=subprocess.STDOUT,
         )
@@ -63,15 +64,18 @@ def _run(door: Door, project: Project) -> None:
     if status == 0:
         return
     name = Path(project.command[0]).name
-    error = f"no end after {project.timeout:g} s" if status is None else _last_lines(door, printed, status)
+    error = (
+        f"no end after {project.timeout:g} s"
+        if status is None
+        else _last_lines(environment, login, printed, status)
+    )
     if any(text in printed for text in _PASSING):
         raise Retryable(f"{name}: {error}")
     raise MigrationFailed(f"{name}: {error}", file=name, statement="", error=error)
 
 
-def _last_lines(door: Door, printed: str, status: int) -> str:
-    password = door.credential.password
-    for secret in (door.environment()["DATABASE_URL"], password, quote(password, safe="")):
+def _last_lines(environment: dict[str, str], login: Credential, printed: str, status: int) -> str:
+    for secret in (environment["DATABASE_URL"], login.password, quote(login.password, safe="")):
         printed = printed.replace(secret, "…")
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     lines = [line for line in lines if not line.upper().startswith(("DETAIL", "HINT"))]

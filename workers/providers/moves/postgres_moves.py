@@ -72,7 +72,6 @@ class PostgresMoves:
         check_between: int = CHECK_BETWEEN_BYTES,
         connection_class: type[psycopg.Connection] = psycopg.Connection,
     ) -> None:
-        self._secrets = secrets
         self._patience = patience
         self._left_open = left_open
         self._check_between = check_between
@@ -304,8 +303,7 @@ class PostgresMoves:
 
     @contextmanager
     def _migrator(self, home: Home) -> Iterator[psycopg.Connection]:
-        credential = home.reader or self._secrets.read(home.placement.migrator_secret)
-        with self._sessions.login(home.at, credential) as conn:
+        with self._sessions.migrator(home.at, home.placement) as conn:
             for name, value in comparing.SETTINGS.items():
                 conn.execute("SELECT set_config(%s, %s, false)", (name, value))
             yield conn

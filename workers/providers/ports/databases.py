@@ -59,7 +59,11 @@ class Rehearsed:
 
 
 class Databases(Protocol):
-    """Acts on tenant databases, as the cluster's master unless said otherwise."""
+    """Acts on tenant databases, as the cluster's master unless said otherwise.
+
+    "As the migrator": with a password that is drawn for it, that nobody else ever has and that is worth
+    nothing once it has logged in; several at once may do so. Raises Pending while another run needs to log in
+    for longer, as a command that migrates does."""
 
     def harden_cluster(self, at: ClusterEndpoint) -> None:
         """Take CONNECT on `postgres` and `template1` from PUBLIC. Raises Retryable while the
@@ -75,8 +79,8 @@ class Databases(Protocol):
         ...
 
     def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
-        """Give the role `credential.username` its password (sent as a SCRAM verifier, so that no
-        statement log can hold it) and leave the role able to log in."""
+        """Give the application login `credential.username` its password (sent as a SCRAM verifier, so that no
+        statement log can hold it) and leave the role able to log in. Raises Invalid for any other role."""
         ...
 
     def open_logins(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None: ...
@@ -87,7 +91,7 @@ class Databases(Protocol):
 
     def seal(self, at: ClusterEndpoint) -> None:
         """Refuse every login of every tenant on this cluster and end their sessions, for a cluster that was
-        restored: its logins have the passwords of that time. `set_password` lets one in again."""
+        restored: its logins have the passwords of that time."""
         ...
 
     def retire_login(self, at: ClusterEndpoint, username: str) -> None:
@@ -96,7 +100,7 @@ class Databases(Protocol):
         ...
 
     def migrate(
-        self, at: ClusterEndpoint, credential: Credential, migrations: Path, *, up_to: str | None = None
+        self, at: ClusterEndpoint, placement: Placement, migrations: Path, *, up_to: str | None = None
     ) -> str:
         """As the migrator: apply the numbered SQL files not applied yet, those `up_to` this number where
         one is given, each in a transaction and recorded in the same one, under an advisory lock; return
@@ -104,7 +108,7 @@ class Databases(Protocol):
         ...
 
     def bring_to(
-        self, at: ClusterEndpoint, credential: Credential, release: Release, bounds: Bounds
+        self, at: ClusterEndpoint, placement: Placement, release: Release, bounds: Bounds
     ) -> list[FileRun]:
         """As the migrator: apply what the release has and the database has not, under an advisory lock
         and each file once, with the release's own tool; what was applied now, nothing if all was there.
@@ -117,7 +121,6 @@ class Databases(Protocol):
     def rehearse(
         self,
         at: ClusterEndpoint,
-        credential: Credential,
         placement: Placement,
         release: Release,
         bounds: Bounds,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from controlplane.domain.placement import Placement
 from controlplane.workers.providers.ports.clusters import ClusterEndpoint
-from controlplane.workers.providers.ports.secrets import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Dumps(Protocol):
     """Dumps of tenants' databases in a bucket. Names are given by the caller, who has recorded them."""
 
     def make(
-        self, at: ClusterEndpoint, credential: Credential, *, name: str, stopped: Callable[[], bool]
+        self, at: ClusterEndpoint, placement: Placement, *, name: str, stopped: Callable[[], bool]
     ) -> Dump:
-        """As the migrator: a standard dump of `credential.dbname` into the bucket, with its checksum and
+        """As the migrator: a standard dump of its database into the bucket, with its checksum and
         a manifest, read back and compared. One of this name that is whole already is not made again.
         `stopped` is asked at least every second; once true LeaseLost is raised.
 

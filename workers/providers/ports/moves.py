@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from controlplane.domain.errors import LeaseLost
 from controlplane.domain.placement import Placement
 from controlplane.workers.providers.ports.clusters import ClusterEndpoint
-from controlplane.workers.providers.ports.secrets import Credential
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """One end of a move: a placement's database on its cluster. `reader`: the login that reads there, where
-    it is not the one that the migrator's secret holds."""
+    """One end of a move: a placement's database on its cluster."""
 
     at: ClusterEndpoint
     placement: Placement
-    reader: Credential | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
