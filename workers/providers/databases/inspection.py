@@ -50,6 +50,7 @@ class ServerInspection:
 
     master: str
     master_acts_as_owner: bool
+    may_limit_temp_files: bool  # the master: `temp_file_limit` takes a superuser or a grant of a superuser's
     roles: Mapping[str, Role]
     logins_locked: bool  # by another session, which makes the database or lets the migrator in
     memberships: Acl  # (group, member), wherever one of the placement's roles is either
@@ -90,6 +91,7 @@ SELECT current_user::text AS master,
   coalesce((SELECT bool_and(pg_has_role(r.oid, mode))
       FROM pg_roles AS r, unnest(%(modes)s::text[]) AS mode WHERE rolname = %(owner)s), false)
     AS master_acts_as_owner,
+  has_parameter_privilege('temp_file_limit', 'SET') AS may_limit_temp_files,
   (SELECT coalesce(json_object_agg(rolname, json_build_object(
         'login', rolcanlogin, 'inherit', rolinherit, 'connection_limit', rolconnlimit,
         'powers', array_remove(ARRAY[
@@ -162,6 +164,7 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerInspecti
     return ServerInspection(
         master=row["master"],
         master_acts_as_owner=row["master_acts_as_owner"],
+        may_limit_temp_files=row["may_limit_temp_files"],
         roles={
             name: Role(**{**role, "powers": frozenset(role["powers"])}) for name, role in row["roles"].items()
         },

@@ -42,6 +42,9 @@ APP_SCHEMA = "app"
 SEARCH_PATH = "search_path=app, pg_temp"
 APP_LIMITS = ("idle_in_transaction_session_timeout=5min", "statement_timeout=15min")
 """What an application login begins with, not what holds it: it may lift them for itself."""
+TEMP_FILE_LIMIT = "temp_file_limit=10GB"
+"""Of an application's session, which can't lift it, where the server lets the master set it. The migrator has
+none, since it builds indexes."""
 OF_A_MOVE = frozenset({"session_replication_role=replica"})
 """The migrator's while a move fills its database; no tenant may set it."""
 OWNER_RIGHTS = ("CREATE", "TEMPORARY")
@@ -226,7 +229,8 @@ class Recipe:
             place.owner_role: (),
             place.migrator_role: (f"role={place.owner_role}", SEARCH_PATH),
         }
-        wanted |= dict.fromkeys(place.app_roles, (SEARCH_PATH, *APP_LIMITS))
+        limits = (*APP_LIMITS, TEMP_FILE_LIMIT) if observed.may_limit_temp_files else APP_LIMITS
+        wanted |= dict.fromkeys(place.app_roles, (SEARCH_PATH, *limits))
         for name, settings in wanted.items():
             if (name, "") in observed.settings:
                 yield _sql("ALTER ROLE {} RESET ALL", name)
