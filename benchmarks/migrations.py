@@ -3,14 +3,14 @@
     python -m benchmarks.migrations [--sizes 100,300,1000] [--write]
 
 Three migrations for each database (a table with an index; a column; a table with a foreign key and ten
-rows). All contenders log in as the same migrator over SCRAM, to the same databases of one real
-PostgreSQL, and each makes tables of its own names, so nobody finds another's work. The floor is psycopg
-with as many threads as the rollout has and none of its care: no lock, no record of who is at what, no
-look at what was applied. Floor and rollout take turns (A B B A, twice), since the machine does other
-things. Before that each goes over every size once, unmeasured: the first writer of a fresh database extends
-every file of its catalogue, and the first rollout brings those that are new at this size to the release of
-the others. The server's shared buffers hold the fleet's catalogues, as those of a server for so many
-databases should.
+rows). All contenders log in over SCRAM and act as the same owner, in the same databases of one real
+PostgreSQL: the peers with a password that is kept, ours as each database's migrator, whom it lets in. Each
+makes tables of its own names, so nobody finds another's work. The floor is psycopg with as many threads as
+the rollout has and none of its care: no lock, no record of who is at what, no look at what was applied.
+Floor and rollout take turns (A B B A, twice), since the machine does other things. Before that each goes
+over every size once, unmeasured: the first writer of a fresh database extends every file of its catalogue,
+and the first rollout brings those that are new at this size to the release of the others. The server's
+shared buffers hold the fleet's catalogues, as those of a server for so many databases should.
 
 About 8 MB of disk for each database, gone at the end. Ends with 1 where a goal was missed.
 """
@@ -61,6 +61,7 @@ RESULTS = Path(__file__).parent / "results"
 THREADS = 8
 AHEAD = 4  # members that the rollout may hold claimed beyond those that its threads are at
 LOGIN, PASSWORD = "bench_migrator", "bench-migrator-password"
+MASTER: Any = SimpleNamespace(read=lambda _: Credential("postgres", ""))
 TEMPLATE = "bench_template"
 OPTIONS = {"max_connections": "100", "shared_buffers": "2GB"}
 
@@ -121,8 +122,7 @@ def prepare(made: Harness) -> None:
         verifier = conn.pgconn.encrypt_password(PASSWORD.encode(), LOGIN.encode(), b"scram-sha-256").decode()
         conn.execute("CREATE ROLE bench_owner NOLOGIN")
         conn.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{verifier}' IN ROLE bench_owner")
-        conn.execute(f"ALTER ROLE {LOGIN} SET role = 'bench_owner'")
-        conn.execute(f"ALTER ROLE {LOGIN} SET search_path = app, pg_temp")
+        act_as_owner(conn, LOGIN)
     made.server.create_database(TEMPLATE)
     with made.superuser(TEMPLATE) as conn:
         conn.execute("CREATE SCHEMA app AUTHORIZATION bench_owner")
@@ -136,6 +136,11 @@ def prepare(made: Harness) -> None:
         conn.execute("GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA platform TO bench_owner")
 
 
+def act_as_owner(conn: psycopg.Connection, role: str) -> None:
+    conn.execute(f"ALTER ROLE {role} SET role = 'bench_owner'")
+    conn.execute(f"ALTER ROLE {role} SET search_path = app, pg_temp")
+
+
 def grow(made: Harness, size: int) -> None:
     cluster = cluster_id_for(b"bench-cluster")
     endpoint = {"host": "127.0.0.1", "port": made.server.port, "master_secret_arn": "", "resource_id": ""}
@@ -146,6 +151,8 @@ def grow(made: Harness, size: int) -> None:
     with made.superuser() as conn:
         for placed in made.databases:
             conn.execute(f"CREATE DATABASE {placed.database} TEMPLATE {TEMPLATE}")
+            conn.execute(f"CREATE ROLE {placed.migrator_role} NOLOGIN IN ROLE bench_owner")
+            act_as_owner(conn, placed.migrator_role)
     with made.registry.connection() as conn, conn.transaction():
         conn.execute(
             "INSERT INTO cluster (id, cluster_class, slots, spec, endpoint) VALUES (%s, 'bench', 9999, '{}',"
@@ -260,8 +267,7 @@ def rollout(made: Harness, fleet: Sequence[Placement], prefix: str) -> None:
     ctx: Any = SimpleNamespace(
         registry=made.registry,
         providers=SimpleNamespace(
-            secrets=SimpleNamespace(read=credential),
-            databases=PostgresDatabases(SimpleNamespace(), EndpointMap(), sslmode="disable"),
+            databases=PostgresDatabases(MASTER, EndpointMap(), sslmode="disable"),
         ),
         platform=SimpleNamespace(lease=30.0, heartbeat=5.0),
         catalogue=SimpleNamespace(plans={}),
@@ -282,11 +288,6 @@ def release(made: Harness, prefix: str) -> str:
     with made.registry.connection() as conn:
         named = [(name, releases.store_file(conn, text.encode())) for name, text in made.files.items()]
         return releases.create(conn, Adapter.SQL, named, lambda _: [], actor="bench").release.number
-
-
-def credential(name: str) -> Credential:
-    database = Placement(name.split("/")[1], "t-" + "a" * 12, "c-" + "a" * 12).database
-    return Credential(LOGIN, PASSWORD, dbname=database)
 
 
 @contextmanager

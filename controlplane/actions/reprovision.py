@@ -1,7 +1,7 @@
 """Observe everything anew, Terraform included, and repair what differs.
 
 What the registry took for confirmed is forgotten first: the proof of access and the digest of the stack that
-has its secrets, which spare an ordinary observation its Terraform plan. That plan is its cluster's to make.
+has its secret, which spare an ordinary observation its Terraform plan. That plan is its cluster's to make.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def _id(noun: str, seed: bytes) -> str:
 
 class PlacementState(State):
     """`target`, `source`: beside the current one, before and after a transfer's cut. `released`: its database
-    is gone and its slot is free; its cluster's next run takes its secrets away. `purged`: nothing of it is
+    is gone and its slot is free; its cluster's next run takes its secret away. `purged`: nothing of it is
     left outside."""
 
     CURRENT = "current", "target"
@@ -93,7 +93,3 @@ class Placement:
     @property
     def app_secret(self) -> str:
         return f"placements/{self.id}/app"
-
-    @property
-    def migrator_secret(self) -> str:
-        return f"placements/{self.id}/migrator"

@@ -18,7 +18,7 @@ class Part(StrEnum):
     """Of what outside systems are asked about a tenant. `transfer`: both ends of one that is under way."""
 
     ROUTES = "routes"
-    SECRETS = "secrets"
+    SECRET = "secret"
     DATABASE = "database"
     TRANSFER = "transfer"
 
@@ -135,13 +135,13 @@ class TransferStatus:
 
 @dataclass(frozen=True, slots=True)
 class TenantStatus:
-    """`secrets_made`: they are there, and its cluster has confirmed them. `database` is None where the
+    """`secret_made`: it is there, and its cluster has confirmed it. `database` is None where the
     cluster can't be asked yet. `routes` is what the cache serves: host → payload without its epoch.
     `transfer`: how far one is, where there is one that is not over; `secondary`: the same of the placement
     that it goes to. `purging`: only of a tenant whose purge was approved."""
 
     cluster_ready: bool
-    secrets_made: bool
+    secret_made: bool
     database: DatabaseStatus | None
     app: CredentialStatus
     access_proof: str | None
@@ -155,7 +155,7 @@ class TenantStatus:
         database = self.database
         return {
             "cluster_ready": self.cluster_ready,
-            "secrets": self.secrets_made,
+            "secret": self.secret_made,
             "database": None
             if database is None
             else {

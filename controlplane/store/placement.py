@@ -15,7 +15,7 @@ from controlplane.store.registry import Connection, one, select, transition
 def insert(
     conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT, actor: str
 ) -> None:
-    """Its cluster's own operation makes its secrets. `state`: TARGET for the one that a transfer goes to."""
+    """Its cluster's own operation makes its secret. `state`: TARGET for the one that a transfer goes to."""
     conn.execute(
         "INSERT INTO placement (id, tenant_id, cluster_id, state) VALUES (%s, %s, %s, %s)",
         [placement.id, placement.tenant_id, placement.cluster_id, state],
@@ -51,7 +51,7 @@ def turn(conn: Connection, placement_id: str | None, to: PlacementState) -> None
 
 
 def release(conn: Connection, placed: Placement, *, by: str, actor: str) -> None:
-    """Its database is gone and its slot is free; its cluster's own operation takes the secrets away, by the
+    """Its database is gone and its slot is free; its cluster's own operation takes the secret away, by the
     word of `by`."""
     conn.execute("UPDATE placement SET released_by = %s WHERE id = %s", [by[:1000], placed.id])
     turn(conn, placed.id, PlacementState.RELEASED)

@@ -25,7 +25,7 @@ from controlplane.store.transfer import TransferRow
 @dataclass(frozen=True, slots=True)
 class Around:
     """What is counted, listed or measured. `routed`: the hosts that were ever routed to it, with the status
-    decided last. `releasing`: the secrets of a placement that it has left are still there. Seconds:
+    decided last. `releasing`: the secret of a placement that it has left is still there. Seconds:
     `next_poll` of its hostnames, `retention_left` of a closed tenant, `copy_left` of what its purge keeps,
     `redirects` of each former slug. `live`: of a closed tenant, its contracts that have not ended."""
 

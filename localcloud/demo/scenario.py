@@ -184,7 +184,7 @@ class Scenario:
         for column in ("tenant", "plan", "database", "on cluster"):
             homes.add_column(column, no_wrap=True)
         times = Table(title="\nFrom paid to usable, in seconds", title_justify="left")
-        for column in ("tenant", "paid → usable", "cluster", "its secrets", "all the rest"):
+        for column in ("tenant", "paid → usable", "cluster", "its secret", "all the rest"):
             times.add_column(column, justify="left" if column == "tenant" else "right", no_wrap=True)
         for customer in customers:
             trace = traces[customer.slug]
@@ -195,7 +195,7 @@ class Scenario:
                 customer.slug,
                 f"{total:.1f}",
                 f"{trace.cluster_stack:.1f}" if waited else "was ready",
-                f"{trace.secrets:.1f}",
+                f"{trace.secret:.1f}",
                 "beside it" if waited else f"{total - trace.terraform:.1f}",
             )
         self._console.print(homes)

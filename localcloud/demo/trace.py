@@ -27,13 +27,13 @@ class Trace:
         return StepName.AWAIT_CLUSTER in self.steps
 
     @property
-    def secrets(self) -> float:
-        """Until its cluster's operation had made them, with Terraform."""
-        return self.steps.get(StepName.AWAIT_SECRETS, 0.0)
+    def secret(self) -> float:
+        """Until its cluster's operation had made it, with Terraform."""
+        return self.steps.get(StepName.AWAIT_SECRET, 0.0)
 
     @property
     def terraform(self) -> float:
-        return self.secrets + (self.cluster_stack if self.waited_for_cluster else 0.0)
+        return self.secret + (self.cluster_stack if self.waited_for_cluster else 0.0)
 
 
 def trace_of(registry: Registry, tenant_id: str) -> Trace:

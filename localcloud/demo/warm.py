@@ -99,7 +99,7 @@ class WarmScenario(Scenario):
         total = (customer.usable or 0.0) - customer.paid
         self._say(
             f"{customer.name}, a dedicated cluster made ahead of demand: {total:.1f} s from paid to the first"
-            f" page, {trace.secrets:.1f} s of it until its secrets were made."
+            f" page, {trace.secret:.1f} s of it until its secret was made."
         )
         for name, seconds in sorted(trace.steps.items(), key=lambda item: -item[1]):
             self._say(f"  {seconds:6.2f} s  {name}")
@@ -109,5 +109,5 @@ class WarmScenario(Scenario):
             raise DemoFailed(
                 f"{customer.slug}: the first page came {total:.1f} s after the payment, at most"
                 f" {FIRST_PAGE_WITHIN:.0f} s are allowed on a machine with nothing else to do"
-                f" ({trace.secrets:.1f} s were Terraform's)"
+                f" ({trace.secret:.1f} s were Terraform's)"
             )

@@ -19,7 +19,7 @@ from controlplane.domain.tenant import Lifecycle
 S = StepName
 NOTHING = TenantStatus(
     cluster_ready=False,
-    secrets_made=False,
+    secret_made=False,
     database=None,
     app=CredentialStatus(None, None),
     access_proof=None,
@@ -29,7 +29,7 @@ NOTHING = TenantStatus(
 READY = replace(NOTHING, cluster_ready=True, database=DatabaseStatus(False, False, False, None))
 RECONCILED = TenantStatus(
     cluster_ready=True,
-    secrets_made=True,
+    secret_made=True,
     database=DatabaseStatus(True, True, True, "0002"),
     app=CredentialStatus("v1", "v1"),
     access_proof="p",
@@ -62,7 +62,7 @@ def test_on_a_ready_cluster_everything_follows_in_order() -> None:
         "announce:a.z",
         "create_database",
         "open_logins",
-        "await_secrets",
+        "await_secret",
         "write_credential",
         "set_password",
         "migrate_schema",
@@ -79,7 +79,7 @@ def test_each_difference_alone_yields_its_own_step() -> None:
     database = RECONCILED.database
     assert database is not None
     cases = {
-        "await_secrets": replace(RECONCILED, secrets_made=False),
+        "await_secret": replace(RECONCILED, secret_made=False),
         "create_database": replace(RECONCILED, database=replace(database, hardened=False)),
         "open_logins": replace(RECONCILED, database=replace(database, logins_open=False)),
         "set_password": replace(RECONCILED, app=CredentialStatus("v2", "v1")),

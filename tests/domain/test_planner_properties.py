@@ -42,7 +42,7 @@ from controlplane.domain.transfer import TransferKind, TransferPhase
 
 S = StepName
 DELETES_ROWS = {S.DROP_DATABASE, S.RELEASE_PLACEMENT}
-OF_A_PURGE = DELETES_ROWS | {S.KEEP_COPY, S.AWAIT_SECRETS_END, S.AWAIT_CLUSTER_END, S.CERTIFY, S.DELETE_COPY}
+OF_A_PURGE = DELETES_ROWS | {S.KEEP_COPY, S.AWAIT_SECRET_END, S.AWAIT_CLUSTER_END, S.CERTIFY, S.DELETE_COPY}
 
 # ------------------------------------------------------------------------------------- one cluster
 
@@ -152,7 +152,7 @@ RESIDENCES = [None, *every(ResidenceGoal, ("team",), Isolation, Isolation, LAST)
 def status_of(draw: Random, *, secondary: TenantStatus | None = None) -> TenantStatus:
     return TenantStatus(
         cluster_ready=draw.choice(BOTH),
-        secrets_made=draw.choice(BOTH),
+        secret_made=draw.choice(BOTH),
         database=draw.choice(DATABASES),
         app=draw.choice(CREDENTIALS),
         access_proof=draw.choice((None, "p", "older")),

@@ -31,7 +31,7 @@ def test_a_copy_first_then_everything_then_the_certificate() -> None:
         "keep_copy:dump",
         "drop_database",
         "release_placement",
-        "await_secrets_end",
+        "await_secret_end",
         "certify",
     ]
 
@@ -40,11 +40,11 @@ def test_a_cluster_of_its_own_goes_whole_and_its_copy_is_a_snapshot() -> None:
     assert left(ALONE, WHOLE) == [
         "keep_copy:snapshot",
         "release_placement",
-        "await_secrets_end",
+        "await_secret_end",
         "await_cluster_end",
         "certify",
     ]
-    assert left(ALONE, replace(WHOLE, cluster_gone=True))[-2:] == ["await_secrets_end", "certify"]
+    assert left(ALONE, replace(WHOLE, cluster_gone=True))[-2:] == ["await_secret_end", "certify"]
     assert left(SHARED, replace(WHOLE, cluster_gone=True)) == left(SHARED, WHOLE)
 
 
@@ -54,8 +54,8 @@ def test_a_cluster_of_its_own_goes_whole_and_its_copy_is_a_snapshot() -> None:
         (CLOSED, ["drop_database", "release_placement"]),
         (replace(CLOSED, exists=False), ["drop_database", "release_placement"]),
         (replace(CLOSED, roles=False), ["drop_database", "release_placement"]),
-        (replace(CLOSED, exists=False, roles=False), ["release_placement", "await_secrets_end"]),
-        (None, ["release_placement", "await_secrets_end"]),
+        (replace(CLOSED, exists=False, roles=False), ["release_placement", "await_secret_end"]),
+        (None, ["release_placement", "await_secret_end"]),
     ],
 )
 def test_what_is_copied_is_dropped_and_what_was_never_made_is_not(
@@ -69,10 +69,10 @@ def test_what_is_copied_is_dropped_and_what_was_never_made_is_not(
 
 def test_what_is_gone_is_passed_over() -> None:
     copied = replace(WHOLE, copied=True)
-    assert left(SHARED, copied, None) == ["release_placement", "await_secrets_end", "certify"]
+    assert left(SHARED, copied, None) == ["release_placement", "await_secret_end", "certify"]
     assert left(SHARED, replace(copied, placed=False), None) == ["certify"]
     assert left(SHARED, replace(copied, placed=False, releasing=True), None) == [
-        "await_secrets_end",
+        "await_secret_end",
         "certify",
     ]
 

@@ -69,7 +69,7 @@ class Login:
 
 @dataclass
 class Home:
-    """A placement. `confirmed`: its secrets, as far as the registry knows; `applied`: they were once. `rows`:
+    """A placement. `confirmed`: its secret, as far as the registry knows; `applied`: it was once. `rows`:
     "now", or "then" for those of a restore; None where it has none."""
 
     id: str
@@ -306,7 +306,7 @@ class World:
         database = DatabaseStatus(home.exists, home.hardened, home.logins_open, home.release, home.roles)
         return TenantStatus(
             cluster_ready=home.cluster_ready,
-            secrets_made=home.confirmed and home.secrets,
+            secret_made=home.confirmed and home.secrets,
             database=database if home.cluster_ready else None,
             app=_credential(home, home.app),
             access_proof=proof,
@@ -675,12 +675,12 @@ class World:
         match step.name:
             case StepName.AWAIT_CLUSTER:
                 self.at(step).cluster_ready = True
-            case StepName.AWAIT_SECRETS:
+            case StepName.AWAIT_SECRET:
                 home = self.at(step)
                 assert home.cluster_ready
                 home.secrets = home.confirmed = home.applied = True
-            case StepName.AWAIT_SECRETS_END:
-                assert self.current is None, "its secrets end when nobody uses them"
+            case StepName.AWAIT_SECRET_END:
+                assert self.current is None, "its secret ends when nobody uses them"
                 self.releasing = False
             case StepName.AWAIT_CLUSTER_END:
                 assert self.current is None, "its cluster ends when it is nobody's"

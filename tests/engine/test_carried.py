@@ -89,7 +89,7 @@ def test_a_step_asks_again_only_for_what_it_touches(watched: Harness, told: Told
     taken = steps_of(watched, watched.tenant(second).id)
     assert len(taken) == 10
     calls = Counter(told.calls)
-    # until it waits for its secrets, when they are there, in the long lane, before it is called reconciled
+    # until it waits for its secret, when that is there, in the long lane, before it is called reconciled
     full, written = 4, taken.count("write_credential")
     assert calls["secrets.describe"] <= 2 * (full + written) + written, "two secrets, at its own steps"
     assert calls["databases.observe"] <= full + 4, "create, open, migrate: its own steps alone"

@@ -34,7 +34,7 @@ from tests import builders
 from tests.harness.engine import Harness
 from tests.harness.work import do_one, work_once
 
-SECRET = "module.placements.aws_secretsmanager_secret.migrator"
+SECRET = "module.placements.aws_secretsmanager_secret.app"
 CLUSTER = "module.cluster.aws_rds_cluster.this"
 
 

@@ -317,15 +317,14 @@ class Killed(BaseException):
     """The worker's end, in the middle of a call."""
 
 
-@pytest.mark.parametrize("resource", ["aws_secretsmanager_secret.migrator", "aws_secretsmanager_secret.app"])
 def test_what_a_killed_run_made_for_one_who_then_left_goes_with_the_purge(
-    registry: Registry, database_url: str, resource: str
+    registry: Registry, database_url: str
 ) -> None:
     """It left before it was ever usable, so no second apply adopts what the first one made."""
     killed: list[str] = []
 
     def crash(point: str) -> None:
-        if not killed and re.match(rf"terraform\.apply:module\.placements\.{resource}\[.*:after", point):
+        if not killed and re.match(r"terraform\.apply:module\.placements\..*:after", point):
             killed.append(point)
             raise Killed
 

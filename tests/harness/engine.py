@@ -394,11 +394,11 @@ class Harness:
                 placed = Placement(row["placement"], row["id"], row["cluster_id"])
                 for names in (allowed, required) if row["spec"]["lifecycle"] == "active" else (allowed,):
                     names["database"].add(placed.database)
-                    names["secret"] |= {placed.app_secret, placed.migrator_secret}
+                    names["secret"].add(placed.app_secret)
             found += self._route_violations(row)
         for placed in secondary:
             allowed["database"].add(placed.database)
-            allowed["secret"] |= {placed.app_secret, placed.migrator_secret}
+            allowed["secret"].add(placed.app_secret)
         if not still_moving:
             found += [
                 f"{name} is kept for a copy" for kind in (STREAM, PROGRESS) for name in self.world.all(kind)

@@ -11,6 +11,7 @@ import pytest
 
 from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import Job, JobKind, Lane
+from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
 from controlplane.services import rollouts
 from controlplane.store import hold, job
@@ -18,7 +19,7 @@ from controlplane.store.registry import RegistryUnavailable
 from controlplane.workers.engine.run import drain
 from controlplane.workers.jobs import rollouts as executor
 from controlplane.workers.jobs.handlers import HANDLERS
-from controlplane.workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
+from controlplane.workers.providers.ports import Bounds, ClusterEndpoint, FileRun
 from tests.harness.queue import run_out
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
@@ -244,10 +245,10 @@ class Together:
         self._real = fleet.ctx.providers.databases
 
     def bring_to(
-        self, at: ClusterEndpoint, credential: Credential, wanted: Release, bounds: Bounds
+        self, at: ClusterEndpoint, placement: Placement, wanted: Release, bounds: Bounds
     ) -> list[FileRun]:
         self.barrier.wait()
-        return self._real.bring_to(at, credential, wanted, bounds)
+        return self._real.bring_to(at, placement, wanted, bounds)
 
 
 def with_databases(fleet: Fleet, databases: Together) -> executor.Context:

@@ -12,7 +12,7 @@ from controlplane.domain.release import Release
 from controlplane.services import rollouts
 from controlplane.store import release
 from controlplane.workers.jobs import rollouts as executor
-from controlplane.workers.providers.ports import Bounds, ClusterEndpoint, Credential, FileRun
+from controlplane.workers.providers.ports import Bounds, ClusterEndpoint, FileRun
 from tests.migrations.conftest import MakeFleet
 from tests.migrations.fleet import Fleet, counting
 
@@ -253,11 +253,11 @@ class PurgedUnderneath:
         self._real = fleet.ctx.providers.databases
 
     def bring_to(
-        self, at: ClusterEndpoint, credential: Credential, wanted: Release, bounds: Bounds
+        self, at: ClusterEndpoint, placement: Placement, wanted: Release, bounds: Bounds
     ) -> list[FileRun]:
-        if credential.dbname == self._gone.database:
+        if placement.id == self._gone.id:
             purge(self._fleet, self._gone)
-        return self._real.bring_to(at, credential, wanted, bounds)
+        return self._real.bring_to(at, placement, wanted, bounds)
 
 
 def purge(fleet: Fleet, placed: Placement) -> None:

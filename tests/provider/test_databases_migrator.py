@@ -50,6 +50,20 @@ def test_the_server_is_told_a_verifier_and_a_time_on_its_own_clock(
     assert credential.password not in repr(credential)
 
 
+def test_what_libpq_alone_logs_in_with_is_hashed_once(server: Server, placement: Placement) -> None:
+    """Where the server can be asked for it; for other drivers as often as they are used to."""
+    with server.superuser() as conn:
+        rounds = "1:" if conn.info.server_version >= 160000 else "4096:"
+        for by_libpq, expected in ((True, rounds), (False, "4096:")):
+            with server.sessions().let_in(server.at, placement, seconds=60, by_libpq=by_libpq) as login:
+                row = conn.execute(
+                    "SELECT starts_with(rolpassword, %s) FROM pg_authid WHERE rolname = %s",
+                    (f"SCRAM-SHA-256${expected}", placement.migrator_role),
+                ).fetchone()
+                assert gets_in(server, login)
+            assert row == (True,)
+
+
 def test_each_time_it_is_another_password(server: Server, placement: Placement) -> None:
     seen = []
     for _ in range(2):

@@ -85,7 +85,7 @@ def _states(ctx: Context, placed: Placement, content: dict[str, Any]) -> Iterato
         second = stack.get(conn, stack.workspace_of("placements", placed.cluster_id))
     if not content["cluster_goes"]:
         left = second is not None and placed.id in second.outputs["app_secret_arns"]
-        answer = "it has its secrets" if left else "it has nothing of it"
+        answer = "it has its secret" if left else "it has nothing of it"
         asked = f"{placed.id} in the placements state of {placed.cluster_id}"
         yield Evidence("Terraform", asked, answer, left=left)
         return

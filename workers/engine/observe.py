@@ -2,7 +2,7 @@
 
 A look costs a few API calls and one or two database connections, no Terraform: whether a stack is as it
 should be is known from the digest that was confirmed at its last apply, as long as the things it made still
-answer (a placement's secrets are asked for by its tenant's look). Only the daily look at a cluster in use
+answer (a placement's secret is asked for by its tenant's look). Only the daily look at a cluster in use
 makes a plan, to say what is no longer as its stack has it. Databases are asked only where the cluster is
 ready.
 
@@ -142,14 +142,9 @@ def observe_tenant(
         now = replace(now, routes=_routes(ctx, record, now.asked.hosts))
     if record.placement is None or record.cluster is None:
         return now
-    if Part.SECRETS in parts:
+    if Part.SECRET in parts:
         app = _secret(ctx, record.placement.app_secret)
-        migrator = _secret(ctx, record.placement.migrator_secret)
-        now = replace(
-            now,
-            app=None if app is None else app.version_id,
-            made=app is not None,
-        )
+        now = replace(now, app=None if app is None else app.version_id, made=app is not None)
     if Part.DATABASE in parts:
         now = replace(now, database=_database(ctx, record, wake=wake))
     if Part.TRANSFER in parts:
@@ -166,7 +161,7 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
     confirmed = stack is not None and bool(stack.digest) and record.app_secret_arn is not None
     return TenantStatus(
         cluster_ready=record.cluster is not None and record.cluster.ready and record.role_arn is not None,
-        secrets_made=confirmed and observed.made,
+        secret_made=confirmed and observed.made,
         database=observed.database,
         app=_credential(record.app, observed.app),
         access_proof=record.row.access_proof if placed else None,

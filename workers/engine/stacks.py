@@ -72,9 +72,7 @@ KEY_ADDRESSES = frozenset({"module.cluster.aws_kms_key.this", "module.cluster.aw
 def placement_addresses(placements: Iterable[str]) -> frozenset[str]:
     """All that the stack of a cluster's placements has of these, which are released."""
     return frozenset(
-        f'module.placements.aws_secretsmanager_secret.{login}["{placement}"]'
-        for placement in placements
-        for login in ("app", "migrator")
+        f'module.placements.aws_secretsmanager_secret.app["{placement}"]' for placement in placements
     )
 
 

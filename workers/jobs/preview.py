@@ -75,8 +75,8 @@ def _what_if(ctx: Context, tenant_id: str) -> tuple[list[dict[str, Any]], list[d
         variables = placements_variables(ctx.platform, home, on.placements)
         found = _changes(ctx, "placements", home.id, release, variables)
         changes = [change for change in found if f'"{placed.id}"' in change["address"]]
-    if changes and not any(step.name is StepName.AWAIT_SECRETS for step in steps):
-        steps = [Step(StepName.AWAIT_SECRETS, "its secrets have drifted"), *steps]
+    if changes and not any(step.name is StepName.AWAIT_SECRET for step in steps):
+        steps = [Step(StepName.AWAIT_SECRET, "its secret has drifted"), *steps]
     return [_rendered(step) for step in steps], changes
 
 

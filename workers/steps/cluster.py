@@ -53,7 +53,7 @@ def _require_quota(work: ClusterWork) -> None:
 
 @cluster_step(
     StepName.APPLY_PLACEMENTS_STACK,
-    "Terraform: two secret containers for each placement on the cluster, tagged with it; those of placements "
+    "Terraform: a secret container for each placement on the cluster, tagged with it; those of placements "
     "that were released go, approved for exactly their addresses",
     again="names are fixed; what a killed run left is adopted",
 )

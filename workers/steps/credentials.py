@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
     StepName.ROTATE_CREDENTIAL,
     "the idle login gets a password: staged in the secret, set, proven, and then the one in use",
     again="the version's id follows from placement and generation; a staged one is gone on with",
-    touches=(Part.SECRETS,),
+    touches=(Part.SECRET,),
 )
 def rotate_credential(work: TenantWork) -> None:
     placed, secrets = work.placement, work.ctx.providers.secrets
@@ -129,7 +129,7 @@ def _skip(work: TenantWork, generation: int) -> None:
     StepName.WRITE_CREDENTIAL,
     "a new password into Secrets Manager",
     again="the secret is the truth; only an empty one is filled",
-    touches=(Part.SECRETS,),
+    touches=(Part.SECRET,),
 )
 def write_credential(work: TenantWork) -> None:
     """The secret first, the role's password from it afterwards: the secret is the truth, so a crash

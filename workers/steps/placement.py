@@ -1,4 +1,4 @@
-"""Steps that make a placement: its database with the release in it, its secrets, the proof that it works."""
+"""Steps that make a placement: its database with the release in it, its secret, the proof that it works."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def await_cluster(work: TenantWork) -> None:
 
 
 @tenant_step(
-    StepName.AWAIT_SECRETS,
-    "nothing itself; its cluster's operation makes its secrets, for all that wait for some in one run of "
+    StepName.AWAIT_SECRET,
+    "nothing itself; its cluster's operation makes its secret, for all that wait for one in one run of "
     "Terraform. Where one that was confirmed is not there any more, that is asked for again",
     again="what is asked for already is not asked for twice",
 )
-def await_secrets(work: TenantWork) -> None:
+def await_secret(work: TenantWork) -> None:
     home = work.cluster
     with work.recording() as conn:
         if not job.is_open(conn, JobKind.CLUSTER, home.id) and home.needs_attention is None:
             stack.distrust(conn, stack.workspace_of("placements", home.id))
-            reason = f"a secret of {work.placement.id} is not there"
+            reason = f"the secret of {work.placement.id} is not there"
             job.ensure(conn, JobKind.CLUSTER, home.id, reason=reason, actor=work.job.actor)
     wait_for(work, home)
 

@@ -1,6 +1,6 @@
 """The acts of a purge: a copy first, then everything goes, then the proof that nothing is left.
 
-    keep copy ─▶ drop database ─▶ release ─▶ its secrets end (─▶ its cluster ends) ─▶ certify ··▶ delete copy
+    keep copy ─▶ drop database ─▶ release ─▶ its secret ends (─▶ its cluster ends) ─▶ certify ··▶ delete copy
 
 Before the first act that deletes, the billing system is asked what the customer has now, since a webhook
 may have been lost; then the purge is marked as begun, under the lock of the tenant's row. A customer with
@@ -142,7 +142,7 @@ def drop_database(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.RELEASE_PLACEMENT,
-    "the slot is free, and its cluster's operation takes its secrets away; a cluster of its own is closed "
+    "the slot is free, and its cluster's operation takes its secret away; a cluster of its own is closed "
     "in the same transaction and destroyed in its own operation",
     again="one transaction",
     deletes=True,
@@ -174,8 +174,8 @@ def _close_cluster(conn: Connection, cluster_id: str, approved: PurgeRow) -> Non
 
 
 @tenant_step(
-    StepName.AWAIT_SECRETS_END,
-    "nothing; its cluster's operation takes its secrets away: both into their deletion window",
+    StepName.AWAIT_SECRET_END,
+    "nothing; its cluster's operation takes its secret away, into its deletion window",
     again="reading",
 )
 @tenant_step(

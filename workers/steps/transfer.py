@@ -314,7 +314,7 @@ def abort_transfer(work: TenantWork) -> None:
 @tenant_step(
     StepName.REMOVE_PLACEMENT,
     "what is left of the placement that is not used: database, logins, slot; its cluster's operation takes "
-    "the secrets away",
+    "the secret away",
     again="gone already is success",
     both_placements=True,
     deletes=True,

@@ -40,7 +40,7 @@ def plan_purge(goal: PurgeGoal, status: TenantStatus, purging: PurgeStatus) -> l
             steps.append(Step(StepName.DROP_DATABASE, why))
         steps.append(Step(StepName.RELEASE_PLACEMENT, why))
     if purging.placed or purging.releasing:
-        steps.append(Step(StepName.AWAIT_SECRETS_END, "its cluster takes its secrets away"))
+        steps.append(Step(StepName.AWAIT_SECRET_END, "its cluster takes its secret away"))
     if goal.cluster_goes and not purging.cluster_gone:
         steps.append(Step(StepName.AWAIT_CLUSTER_END, "its cluster is being destroyed"))
     return [*steps, Step(StepName.CERTIFY, "nothing is left to delete")]

@@ -2,7 +2,7 @@
 
 - A host is announced (503, "being prepared") before anything slow begins;
 - a suspended or closed tenant is taken off the routes before its logins are closed;
-- its cluster's own operation makes its secrets, meanwhile its database is made;
+- its cluster's own operation makes its secret, meanwhile its database is made;
 - a clone has its source's rows before it is served; every other transfer waits for what is more urgent;
 - while writing is paused for a cut nothing else is done;
 - a custom domain that is not verified holds nothing up: its steps come last but for what a person decides.
@@ -93,8 +93,8 @@ def _make(goal: TenantGoal, status: TenantStatus) -> list[Step]:
     steps += _retire(status)
     if not status.database.logins_open:
         steps.append(Step(StepName.OPEN_LOGINS, "the logins are closed"))
-    if not status.secrets_made:
-        steps.append(Step(StepName.AWAIT_SECRETS, "its cluster has not confirmed its secret yet"))
+    if not status.secret_made:
+        steps.append(Step(StepName.AWAIT_SECRET, "its cluster has not confirmed its secret yet"))
     if status.app.secret_version is None:
         steps.append(Step(StepName.WRITE_CREDENTIAL, "its secret is empty"))
     if not status.app.in_step:

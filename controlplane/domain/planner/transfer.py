@@ -125,7 +125,7 @@ _FILL: dict[TransferKind, _Fill] = {
     TransferKind.CLONE: _fill_clone,
 }
 
-_MAKING = (StepName.CREATE_DATABASE, StepName.AWAIT_SECRETS, StepName.MIGRATE_SCHEMA)
+_MAKING = (StepName.CREATE_DATABASE, StepName.AWAIT_SECRET, StepName.MIGRATE_SCHEMA)
 
 
 NEW = "new"

@@ -52,7 +52,7 @@ class ServerInspection:
     master_acts_as_owner: bool
     may_limit_temp_files: bool  # the master: `temp_file_limit` takes a superuser or a grant of a superuser's
     roles: Mapping[str, Role]
-    logins_locked: bool  # by another session, which makes the database or lets the migrator in
+    let_in: bool  # is the migrator let in by another session, which has the lock on its logins?
     memberships: Acl  # (group, member), wherever one of the placement's roles is either
     database_owner: str | None  # None: there is no such database
     accepts_connections: bool
@@ -99,9 +99,11 @@ SELECT current_user::text AS master,
           CASE WHEN rolcreaterole THEN 'createrole' END, CASE WHEN rolreplication THEN 'replication' END,
           CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL))), '{{}}')
       FROM pg_roles WHERE rolname = ANY(%(roles)s)) AS roles,
-  EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+  CASE WHEN (SELECT rolcanlogin FROM pg_roles WHERE rolname = %(migrator)s) THEN
+    EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
       AND database = (SELECT oid FROM pg_database WHERE datname = %(maintenance)s) AND objsubid = 1
-      AND classid::bigint << 32 | objid::bigint = hashtextextended(%(database)s, 0)) AS logins_locked,
+      AND classid::bigint << 32 | objid::bigint = hashtextextended(%(database)s, 0))
+  ELSE false END AS let_in,
   (SELECT coalesce(json_agg(json_build_array(g.rolname, m.rolname)), '[]')
       FROM pg_auth_members AS am
       JOIN pg_roles AS g ON g.oid = am.roleid JOIN pg_roles AS m ON m.oid = am.member
@@ -154,6 +156,7 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerInspecti
         {
             "modes": modes,
             "owner": placement.owner_role,
+            "migrator": placement.migrator_role,
             "roles": [placement.owner_role, placement.migrator_role, *placement.app_roles],
             "database": placement.database,
             "maintenance": MAINTENANCE_DATABASE,
@@ -168,7 +171,7 @@ def see_server(conn: psycopg.Connection, placement: Placement) -> ServerInspecti
         roles={
             name: Role(**{**role, "powers": frozenset(role["powers"])}) for name, role in row["roles"].items()
         },
-        logins_locked=row["logins_locked"],
+        let_in=row["let_in"],
         memberships=_pairs(row["memberships"]),
         database_owner=database["owner"],
         accepts_connections=database["accepts"],

@@ -147,7 +147,7 @@ class Recipe:
         if role is None:
             yield _limited("CREATE ROLE {} NOLOGIN NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)
             return
-        if role.login and not observed.logins_locked:
+        if role.login and not observed.let_in:
             yield _sql("ALTER ROLE {} NOLOGIN PASSWORD NULL", name)
         if (role.inherit, role.connection_limit) != (False, MIGRATOR_CONNECTIONS):
             yield _limited("ALTER ROLE {} NOINHERIT CONNECTION LIMIT {}", name, MIGRATOR_CONNECTIONS)

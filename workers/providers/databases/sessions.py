@@ -50,6 +50,7 @@ REREAD_AFTER_SECONDS = (0.0, 2.0)
 LET_IN_SECONDS = 120.0
 """For a session that is opened at once: a cluster that sleeps has been woken by the master's."""
 LOCKED_POLL_SECONDS = 5.0
+SCRAM_ITERATIONS_SINCE = 160000
 # A peer that vanished is noticed after 10 + 3 x 5 s, also in the middle of a long statement.
 KEEPALIVE = {
     "keepalives": 1,
@@ -178,7 +179,9 @@ class Sessions:
         """As `migrator`, for whoever closes it itself."""
         conn = None
         try:
-            with self.let_in(at, placement, seconds=LET_IN_SECONDS, dbname=dbname) as credential:
+            with self.let_in(
+                at, placement, seconds=LET_IN_SECONDS, dbname=dbname, by_libpq=True
+            ) as credential:
                 conn = self.connect(
                     at,
                     credential,
@@ -194,15 +197,25 @@ class Sessions:
 
     @contextmanager
     def let_in(
-        self, at: ClusterEndpoint, placement: Placement, *, seconds: float, dbname: str | None = None
+        self,
+        at: ClusterEndpoint,
+        placement: Placement,
+        *,
+        seconds: float,
+        dbname: str | None = None,
+        by_libpq: bool = False,
     ) -> Iterator[Credential]:
         """The migrator's login for what happens inside, which may open as many sessions with it as it
         likes; they go on afterwards. `seconds`: on the server's clock; the password is worth nothing after
-        them, even where this worker dies. Raises Pending as `lock_logins`."""
+        them, even where this worker dies. `by_libpq`: nothing else logs in with it, so it is hashed once.
+        More rounds are for passwords that can be guessed and cost both ends; other drivers may insist on
+        4,096. Raises Pending as `lock_logins`."""
         role = sql.Identifier(placement.migrator_role)
         close = sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role)
         with self.master(at).open() as master:
             lock_logins(master, placement)
+            if by_libpq and master.info.server_version >= SCRAM_ITERATIONS_SINCE:
+                master.execute("SET scram_iterations = 1")
             credential = Credential(
                 placement.migrator_role,
                 new_password(),

@@ -103,7 +103,9 @@ class PgDump:
                 row = conn.execute("SELECT pg_export_snapshot()").fetchone()
                 assert row is not None  # noqa: S101 — a SELECT without FROM
                 with ExitStack() as running:
-                    with self._sessions.let_in(at, placement, seconds=LET_IN_SECONDS) as credential:
+                    with self._sessions.let_in(
+                        at, placement, seconds=LET_IN_SECONDS, by_libpq=True
+                    ) as credential:
                         process, errors = running.enter_context(self._run(at, credential, str(row[0])))
                         stream = Stream(
                             tables=tables,
