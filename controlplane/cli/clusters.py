@@ -29,7 +29,7 @@ def list_(*, limit: int, everything: bool, as_json: bool) -> None:
         show.as_json(found)
         return
     show.table(
-        ["CLUSTER", "READY", "ISOLATION", "SLOTS USED", "ACU", "CREATED", "NEEDS ATTENTION"],
+        ["CLUSTER", "READY", "ISOLATION", "SLOTS USED", "ACU", "AWAKE", "CREATED", "NEEDS ATTENTION"],
         [
             (
                 item["id"],
@@ -37,6 +37,7 @@ def list_(*, limit: int, everything: bool, as_json: bool) -> None:
                 item["spec"]["isolation"],
                 f"{item['used']} of {item['slots']}" if item["slots"] else "restored, none",
                 _capacity(item),
+                item["awake"],
                 show.moment(item["created_at"]),
                 show.attention(item["needs_attention"]),
             )
@@ -65,6 +66,7 @@ def show_(*, cluster: str, as_json: bool) -> None:
             ("frozen", show.freezes(found["freezes"])),
             ("isolation", found["spec"]["isolation"]),
             ("capacity", f"{_capacity(found)} ACU"),
+            *([("awake", _awake(found))] if found["awake"] is not None else []),
             ("slots", f"{found['used']} of {found['slots']} used"),
             ("release", _release(found)),
             ("drift", _drift(found["drift"])),
@@ -76,6 +78,24 @@ def show_(*, cluster: str, as_json: bool) -> None:
     )
     show.line()
     operations.print_list(found["operations"])
+
+
+def _awake(item: Json) -> str:
+    """And by whom, when it was observed."""
+    when = show.moment(item["observed_at"])
+    if not item["awake"]:
+        return f"no, as of {when}"
+    clients = [_client(found) for found in item["clients"] or ()]
+    nobody = "by nobody: it pauses, unless its parameter group sets rds.logical_replication"
+    return f"yes, as of {when}, kept so {'by ' + '; '.join(clients) if clients else nobody}"
+
+
+def _client(found: Json) -> str:
+    whose = found["tenant"] or f"no tenant (database {found['database'] or 'none'})"
+    last = found["last_statement"]
+    idle = "no statement yet" if last is None else f"last statement {show.seconds(last)} ago"
+    what = f"{found['sessions']} of {found['application'] or 'an application without a name'}"
+    return f"{what} as {found['user']}, {whose}, connected for {show.seconds(found['oldest'])}, {idle}"
 
 
 def _release(item: Json) -> str:

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Tenants, drawn by chance, whose login and role are tried on what is others'.",
 )
-@click.option("--wake", is_flag=True, help="Ask clusters too that may be paused, which starts them.")
+@click.option(
+    "--wake",
+    is_flag=True,
+    help="Ask clusters too to which nobody is connected, which starts those that are paused.",
+)
 @click.option("--repair", is_flag=True, help="Compare again after a while and repair what both reports name.")
 @click.option(
     "--grace",
@@ -77,6 +81,7 @@ def _document(report: Report, repaired: list[tuple[Finding, str]]) -> dict[str, 
         "findings": [asdict(finding) for finding in report.findings],
         "estimated_monthly_usd": report.monthly_usd,
         "unread": list(report.unread),
+        "not_asked": list(report.not_asked),
         "isolation_probe": {"tried": report.tried, "untried": list(report.untried)},
         "repairs": [
             {
@@ -107,12 +112,16 @@ def _print(report: Report, repaired: list[tuple[Finding, str]]) -> None:
             )
             for found in report.findings
         ],
-        none="nothing found: the systems agree",
+        none="nothing found: the systems agree"
+        if not report.not_asked
+        else "nothing found: what was asked agrees",
     )
     if report.monthly_usd:
         show.line(f"about {report.monthly_usd:.2f} USD a month (an estimate, see docs/verify.md)")
     for line in (*report.unread, *report.untried):
         show.line(f"not looked at: {line}")
+    for line in report.not_asked:
+        show.line(f"not asked: {line} (--wake asks all the same)")
     show.line(f"tried {report.tried} times what must be refused; {report.seconds:.1f} s")
     for found, what in repaired:
         show.line(f"{found.repair} {found.target or found.name}: {what}")

@@ -9,7 +9,7 @@ first."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -24,10 +24,24 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Clients:
+    """Sessions on a cluster that are alike, and how many. `oldest`: seconds since the first of them
+    connected; `last_statement`: since the last statement of any began, None where there was none."""
+
+    database: str
+    user: str
+    application: str
+    sessions: int
+    oldest: float
+    last_statement: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
     """`placements_digest`: of its second stack, None where no run of it was ever begun. `releasing`: that
     still has what released placements leave behind. `keeps_key`: it is destroyed but for its key, which a
-    snapshot of it can't be read without."""
+    snapshot of it can't be read without. `awake`: of one that may pause, None where that is not known;
+    `clients`: who was connected then, None where nobody was asked."""
 
     stack_digest: str | None
     status: str | None
@@ -37,6 +51,8 @@ class ClusterStatus:
     keeps_key: bool = False
     placements_digest: str | None = None
     releasing: bool = False
+    awake: bool | None = None
+    clients: tuple[Clients, ...] | None = None
 
     @property
     def available(self) -> bool:
@@ -51,6 +67,8 @@ class ClusterStatus:
             "placements": self.placements_digest,
             "destroyed": self.destroyed,
             "keeps_key": self.keeps_key,
+            "awake": self.awake,
+            "clients": None if self.clients is None else [asdict(found) for found in self.clients],
         }
 
 

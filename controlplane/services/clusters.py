@@ -9,7 +9,7 @@ from controlplane.domain.catalogue import Isolation, Plan
 from controlplane.domain.cluster import ClusterSpec
 from controlplane.domain.job import JobKind
 from controlplane.domain.placement import cluster_id_for
-from controlplane.store import cluster, hold, job, operation, stack
+from controlplane.store import cluster, hold, job, operation, placement, stack
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.hold import HoldRow
 from controlplane.store.operation import OperationRow
@@ -23,10 +23,11 @@ ENGINE_VERSION = "17.5"
 @dataclass(frozen=True, slots=True)
 class ClusterDetail:
     """`installed`: the release of the stacks that the worker carries which started last; `stack`: the
-    cluster's, as it was confirmed."""
+    cluster's, as it was confirmed. `of_database`: whose a database on it is or was, by the tenant's id."""
 
     cluster: ClusterRow
     tenants: list[str]
+    of_database: dict[str, str]
     freezes: list[HoldRow]
     operations: list[OperationRow]
     installed: StackRelease | None
@@ -80,6 +81,7 @@ def show(conn: Connection, cluster_id: str) -> ClusterDetail:
     return ClusterDetail(
         cluster=row,
         tenants=cluster.tenants_on(conn, row.id),
+        of_database={found.database: found.tenant_id for found in placement.on_cluster(conn, row.id)},
         freezes=hold.freezes(conn, hold.scopes(row.id)),
         operations=operation.page(conn, before=None, limit=10, resource_id=row.id),
         installed=stack.installed(conn),

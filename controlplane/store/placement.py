@@ -45,6 +45,13 @@ def all_of(conn: Connection, tenant_id: str) -> list[Placement]:
     ).fetchall()
 
 
+def on_cluster(conn: Connection, cluster_id: str) -> list[Placement]:
+    """All that are or were there, for whatever of them is left."""
+    return select(
+        conn, Placement, "FROM placement WHERE cluster_id = %s ORDER BY created_at", [cluster_id]
+    ).fetchall()
+
+
 def turn(conn: Connection, placement_id: str | None, to: PlacementState) -> None:
     """Raises LookupError where it can't come to this state, which the tenant's lease makes impossible."""
     transition(conn, "placement", {"id": placement_id}, to, error=LookupError)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -93,6 +94,7 @@ class ClusterDatabases:
         self._snapshots_dir = data_dir / "snapshots"
         self._endpoints = endpoints
         self._servers: dict[str, PostgresServer] = {}
+        self._busy: dict[str, tuple[int, float]] = {}
 
     def open(
         self,
@@ -146,6 +148,33 @@ class ClusterDatabases:
             self._endpoints.remove_target(f"127.0.0.1:{server.port}")
             server.stop("immediate")
         shutil.rmtree(self._clusters_dir / cluster, ignore_errors=True)
+
+    def activity(self, cluster: str) -> tuple[int, float] | None:
+        """How many clients are connected, and for how many seconds none was, by what the last question saw;
+        None where no server runs. Asked from the database that on RDS is AWS's own, so that asking is no
+        activity."""
+        server = self._servers.get(cluster)
+        if server is None or not server.running:
+            return None
+        if cluster not in self._busy:
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                if not _exists(connection, "SELECT FROM pg_database WHERE datname = %s", ADMIN):
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(ADMIN)))
+                    connection.execute(
+                        sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(ADMIN))
+                    )
+        with psycopg.connect(server.url(ADMIN), autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT (SELECT count(*) FROM pg_stat_activity WHERE usename <> %(admin)s"
+                "          AND backend_type IN ('client backend', 'walsender'))::int,"
+                " (SELECT sum(sessions) FROM pg_stat_database WHERE datname <> %(admin)s)::int",
+                {"admin": ADMIN},
+            ).fetchone()
+        assert found is not None
+        connected, begun = found
+        if connected or self._busy.get(cluster, (None, 0.0))[0] != begun:
+            self._busy[cluster] = begun, time.monotonic()
+        return connected, time.monotonic() - self._busy[cluster][1]
 
     def snapshot(self, cluster: str) -> Path | None:
         """A copy of the cluster's data as it is now; None where it never had a server."""

@@ -13,11 +13,13 @@ from typing import Any
 class EmulatorSettings:
     """`rds_create_seconds`: how long a new cluster, and a new instance, stays "creating".
     `rds_rotation_seconds`: how long the server knows a rotated master password before AWSCURRENT does;
-    changed meanwhile, it counts for rotations under way too. The quotas are those of a fresh AWS account,
-    per region."""
+    changed meanwhile, it counts for rotations under way too. `rds_pause_seconds`: how long nobody is
+    connected to a cluster that may pause before it does; 0 for what the cluster itself says. The quotas are
+    those of a fresh AWS account, per region."""
 
     rds_create_seconds: float = 0.0
     rds_rotation_seconds: float = 0.0
+    rds_pause_seconds: float = 0.0
     rds_cluster_quota: int = 40
     rds_instance_quota: int = 40
     rds_snapshot_quota: int = 100

@@ -21,6 +21,7 @@ from controlplane.localcloud.fakes.world import World
 from controlplane.workers.providers.aws_identities import MOST_SECRETS
 from controlplane.workers.providers.aws_secrets import parse_credential, render_credential
 from controlplane.workers.providers.ports import (
+    Activity,
     ClusterDescription,
     ClusterEndpoint,
     Credential,
@@ -32,6 +33,8 @@ from controlplane.workers.providers.ports import (
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 MADE = "aws-made"
+ASLEEP = "cluster-asleep"
+SESSION = "cluster-session"
 _APP = re.compile(r":secret:placements/.*/app-.{6}$")
 
 
@@ -220,6 +223,16 @@ class FakeClusters:
                 endpoint=endpoint_of(cluster_id),
                 **{key: datetime.fromisoformat(cluster[key]) for key in _WINDOW if key in cluster},
             )
+
+    def activity(self, cluster_id: str) -> Activity | None:
+        with self._world.call("clusters.activity"):
+            cluster, at = self._account.get("cluster", cluster_id), endpoint_of(cluster_id)
+            if cluster is None or "min_acu" not in cluster:
+                return None
+            where = f"{at.host}:{at.port}"
+            asleep = self._world.get(ASLEEP, where) is not None
+            connected = len(self._world.all(f"{SESSION}-{where}"))
+            return Activity(0.0 if asleep else max(0.5, cluster["min_acu"]), float(connected))
 
 
 class FakeQuotas:

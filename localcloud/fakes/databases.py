@@ -3,7 +3,7 @@
 `create` has the five commits of the real recipe as points at which a test may kill the worker, letting the
 migrator in has one on either side of its login, and both leave behind what the real ones would. Passwords are
 kept as digests, so that a search for a secret finds none here either. `down` makes a cluster unreachable,
-`fail_migration` makes a file fail.
+`fail_migration` makes a file fail. A cluster that pauses does so by `idle`, and whoever connects wakes it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import MigrationFailed, Release
+from controlplane.domain.status import Clients
+from controlplane.localcloud.fakes.aws import ASLEEP, SESSION
 from controlplane.localcloud.fakes.world import World
 from controlplane.workers.providers.databases import migrations as tenant_migrations
 from controlplane.workers.providers.databases.errors import (
@@ -45,6 +47,7 @@ VISITED = "database-visited"
 DATABASE = "database"
 FAILING = "database-failing-migration"
 APPLIED = "database-applied-migration"
+CONNECTIONS = "database-connections"
 
 
 class FakeDatabases:
@@ -62,6 +65,29 @@ class FakeDatabases:
             self.world.put(SERVER_DOWN, _key(at), True)
         else:
             self.world.drop(SERVER_DOWN, _key(at))
+
+    def idle(self, at: ClusterEndpoint) -> None:
+        """Nobody connects for as long as the cluster waits before it pauses; one that never does goes on."""
+        cluster = self.world.get("aws-cluster", at.host.partition(".")[0]) or {}
+        pauses = cluster.get("auto_pause") is not None and cluster.get("parameter_group") is None
+        if pauses and not self.world.all(f"{SESSION}-{_key(at)}"):
+            self.world.put(ASLEEP, _key(at), True)
+
+    def stay(self, at: ClusterEndpoint, credential: Credential, *, application: str = "dataplane") -> None:
+        """Somebody connects as this login, whatever the secrets say of it, and keeps the connection."""
+        self._reach(at)
+        found = {"database": credential.dbname, "user": credential.username, "application": application}
+        self.world.put(f"{SESSION}-{_key(at)}", credential.username, found)
+
+    def leave(self, at: ClusterEndpoint, credential: Credential) -> None:
+        self.world.drop(f"{SESSION}-{_key(at)}", credential.username)
+
+    def awake(self, at: ClusterEndpoint) -> bool:
+        return self.world.get(ASLEEP, _key(at)) is None
+
+    def connections(self, at: ClusterEndpoint) -> int:
+        """How many were opened so far, or tried."""
+        return int(self.world.get(CONNECTIONS, _key(at)) or 0)
 
     def rotate_master(self, at: ClusterEndpoint, password: str) -> None:
         """The server has another password for its master from now on; the secret is not changed."""
@@ -287,6 +313,12 @@ class FakeDatabases:
             ours = [key.removeprefix(prefix) for key in self.world.all(DATABASE) if key.startswith(prefix)]
             return sorted(["postgres", *ours])
 
+    def clients(self, at: ClusterEndpoint) -> list[Clients]:
+        self._as_master(at)
+        with self.world.call("databases.clients"):
+            found = self.world.all(f"{SESSION}-{_key(at)}").values()
+            return [Clients(**each, sessions=1, oldest=60.0, last_statement=30.0) for each in found]
+
     def admits(self, at: ClusterEndpoint, credential: Credential) -> bool:
         with self.world.call("databases.admits"):
             try:
@@ -356,6 +388,10 @@ class FakeDatabases:
             raise Retryable("the master's login is refused", runbook="master-credential")
 
     def _reach(self, at: ClusterEndpoint) -> None:
+        """Every connection comes by here, and wakes the cluster, also where nobody is let in (Aurora User
+        Guide, "Scaling to Zero ACUs with automatic pause and resume")."""
+        self.world.count(CONNECTIONS, _key(at))
+        self.world.drop(ASLEEP, _key(at))
         if self.world.get(SERVER_DOWN, _key(at)):
             raise Retryable(f"{_key(at)}: connection refused")
 

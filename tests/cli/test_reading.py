@@ -5,8 +5,9 @@ import pytest
 
 from controlplane.domain.catalogue import PoolLimits
 from controlplane.domain.pool import Quota
+from controlplane.domain.status import Clients, ClusterStatus
 from controlplane.services import pool
-from controlplane.store import cluster, route, stack
+from controlplane.store import cluster, placement, route, stack
 from tests.cli.conftest import Desk
 from tests.web.site import CATALOGUE, event
 
@@ -119,6 +120,46 @@ def test_a_cluster_says_by_which_release_it_runs(desk: Desk) -> None:
     summary = desk.ok("summary")
     assert "of another release" not in summary
     assert "drifted" in summary
+
+
+def test_a_cluster_says_who_keeps_it_awake(desk: Desk) -> None:
+    tenant_id = desk.site.found("sub_1")
+    (found,) = desk.json("clusters", "list")["items"]
+    assert found["awake"] is None
+    show = partial(desk.ok, "clusters", "show", found["id"])
+    assert "awake" not in show()
+    with desk.site.registry.connection() as conn:
+        placed = placement.current(conn, tenant_id)
+        assert placed is not None
+    theirs = Clients(placed.database, placed.app_roles[0], "billing-export", 2, 7200.0, 3.25)
+    ours = Clients("postgres", "platform_master", "", 1, 5.0, None)
+    for awake, clients, words in (
+        (False, (), ["no, as of"]),
+        (True, (), ["kept so by nobody", "rds.logical_replication"]),
+        (
+            True,
+            (theirs, ours),
+            [f"2 of billing-export as {theirs.user}, {tenant_id}, connected for 7200.0 s"],
+        ),
+        (
+            True,
+            (theirs, ours),
+            ["last statement 3.2 s ago", "no tenant (database postgres)", "no statement yet"],
+        ),
+    ):
+        seen = ClusterStatus("d", "available", "available", hardened=True, awake=awake, clients=clients)
+        with desk.site.registry.connection() as conn:
+            cluster.set_status(conn, found["id"], seen.to_json())
+        shown = show()
+        assert [word for word in words if word not in shown] == []
+    told = desk.json("clusters", "show", found["id"])
+    assert (told["awake"], told["clients"][0]["tenant"], told["clients"][1]["tenant"]) == (
+        True,
+        tenant_id,
+        None,
+    )
+    assert told["clients"][0]["sessions"] == 2
+    assert "clients" not in told["status"]
 
 
 def test_the_warm_pool_says_what_it_has_and_what_holds_it_back(desk: Desk) -> None:

@@ -292,13 +292,25 @@ def test_one_tenant_is_looked_at_alone(harness: Harness, placed: Placement) -> N
 
 
 def test_a_cluster_that_pauses_is_not_woken_unless_asked(harness: Harness, placed: Placement) -> None:
+    """Neither woken nor kept awake, and its databases are not said to agree."""
+    at, secret = harness.endpoint(placed), harness.ctx.providers.secrets.read(placed.app_secret)
+    account = FakeAccount(harness.world)
+    account.change("cluster", placed.cluster_id, min_acu=0, auto_pause=300, parameter_group=None)
     with harness.ctx.registry.connection() as conn:
         conn.execute("""UPDATE cluster SET spec = spec || '{"seconds_until_auto_pause": 300}'""")
-    asked: list[str] = []
-    harness.world._crash = asked.append
-    assert look(harness).tried == 6
-    assert not [call for call in asked if call.startswith("databases.")]
-    assert look(harness, wake=True).tried == 12
+    left_alone = f"the databases of {placed.cluster_id}: "
+    for idle, why in ((False, "nobody is connected, and it is about to pause"), (True, "it is paused")):
+        if idle:
+            harness.databases.idle(at)
+        before = harness.databases.connections(at)
+        report = look(harness)
+        assert (report.tried, report.findings, report.unread) == (6, (), ())
+        assert report.not_asked == (left_alone + why,)
+        assert harness.databases.connections(at) == before
+    woken = look(harness, wake=True)
+    assert (woken.tried, woken.not_asked) == (12, ())
+    harness.databases.stay(at, secret)
+    assert look(harness).tried == 12, "it is awake, and not for our sake"
 
 
 def test_nothing_is_said_about_what_is_under_way(harness: Harness) -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from controlplane.domain.errors import ControlPlaneError
 from controlplane.domain.systems import CustomHostname, StateEntry, Subscription, Systems, TaggedThing
 from controlplane.store import cluster, drift
+from controlplane.store.cluster import ClusterRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import endpoint_of
 from controlplane.workers.jobs.comparison import listed
@@ -31,19 +32,23 @@ WEBHOOK_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """`unread`: what could not be read, and why."""
+    """`unread`: what could not be read, and why. `not_asked`: clusters that may pause and were left alone,
+    with what is known of them."""
 
     systems: Systems
     unread: tuple[str, ...]
+    not_asked: tuple[str, ...]
 
 
 class Reader:
-    """One reading of all the systems. `wake`: ask clusters too that may be paused, which starts them."""
+    """One reading of all the systems. A cluster that may pause is asked for its databases while somebody is
+    connected to it, so that no question wakes one or keeps it awake; `wake`: in any case."""
 
     def __init__(self, ctx: Context, *, wake: bool = False) -> None:
         self._ctx = ctx
         self._wake = wake
         self._unread: list[str] = []
+        self._not_asked: list[str] = []
 
     def read(self) -> Read:
         with self._ctx.registry.connection() as conn:
@@ -72,7 +77,7 @@ class Reader:
         systems = Systems(
             registry, tagged, states, secrets, roles, hostnames, cache, subscriptions, databases
         )
-        return Read(systems, tuple(self._unread))
+        return Read(systems, tuple(self._unread), tuple(self._not_asked))
 
     def _system(self, name: str, read: Callable[[], T]) -> T | None:
         try:
@@ -106,18 +111,31 @@ class Reader:
         found: dict[str, Collection[str]] = {}
         for row in clusters:
             at = endpoint_of(row)
-            if (
-                at is None
-                or row.spec.origin is not None
-                or not row.ready
-                or not (self._wake or row.spec.seconds_until_auto_pause is None)
-            ):
+            if at is None or row.spec.origin is not None or not row.ready:
+                continue
+            why = None if self._wake else self._left_alone(row)
+            if why is not None:
+                self._not_asked.append(f"the databases of {row.id}: {why}")
                 continue
             read = partial(self._ctx.providers.databases.names, at)
             names = self._system(f"the databases of {row.id}", read)
             if names is not None:
                 found[row.id] = names
         return found
+
+    def _left_alone(self, row: ClusterRow) -> str | None:
+        """Why the cluster is not to be asked; None where it is."""
+        if row.spec.seconds_until_auto_pause is None:
+            return None
+        try:
+            found = self._ctx.providers.clusters.activity(row.id)
+        except ControlPlaneError as error:
+            return f"whether it is paused is not known: {error}"
+        if found is None:
+            return "whether it is paused is not known"
+        if found.acu == 0:
+            return "it is paused"
+        return None if found.connections > 0 else "nobody is connected, and it is about to pause"
 
 
 def _tagged(arn: str, tags: Mapping[str, str]) -> TaggedThing:

@@ -14,11 +14,13 @@ from controlplane.workers.engine.context import Context
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`unread`: systems that could not be read; `untried`: what could not be tried, both with the
-    reason. `tried`: connects and simulations of the isolation probe."""
+    """`unread`: systems that could not be read; `untried`: what could not be tried; `not_asked`: clusters
+    that were not woken for it; all with the reason. `tried`: connects and simulations of the isolation
+    probe."""
 
     findings: tuple[Finding, ...]
     unread: tuple[str, ...]
+    not_asked: tuple[str, ...]
     tried: int
     untried: tuple[str, ...]
     seconds: float
@@ -42,6 +44,7 @@ def verify(ctx: Context, *, tenant_id: str | None = None, probes: int = 20, wake
     return Report(
         findings=(*probed.breaches, *found),
         unread=read.unread,
+        not_asked=read.not_asked,
         tried=probed.tried,
         untried=tuple(probed.untried),
         seconds=round(time.monotonic() - started, 3),

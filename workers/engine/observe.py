@@ -13,15 +13,17 @@ is to be asked by now, before a step that deletes, and before a tenant is called
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.domain.data_copy import CopyState
-from controlplane.domain.errors import NeedsHuman
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman
 from controlplane.domain.hostname import subdomain
 from controlplane.domain.status import (
+    Clients,
     ClusterStatus,
     CredentialStatus,
     DatabaseStatus,
@@ -30,6 +32,7 @@ from controlplane.domain.status import (
     TenantStatus,
     TransferStatus,
 )
+from controlplane.domain.tenant import Lifecycle
 from controlplane.domain.transfer import TransferKind
 from controlplane.store.cluster import ClusterRow
 from controlplane.store.placement import Login
@@ -39,6 +42,8 @@ from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.record import TenantRecord, endpoint_of
 from controlplane.workers.engine.stacks import cluster_variables, placements_variables
 from controlplane.workers.providers.ports import ClusterEndpoint, Home, SecretDescription, StackRun
+
+log = logging.getLogger(__name__)
 
 LASTS = 30.0
 
@@ -50,6 +55,7 @@ def observe_cluster(
     begun = "" if on.begun else None
     status = ctx.providers.clusters.describe(row.id)
     made = status is not None and ctx.providers.identities.role_exists(row.id)
+    awake, clients = _who_keeps_awake(ctx, row)
     return ClusterStatus(
         stack_digest=confirmed.digest if confirmed is not None and made else None,
         placements_digest=begun if second is None else second.digest,
@@ -59,7 +65,25 @@ def observe_cluster(
         hardened=row.hardened_at is not None,
         destroyed=row.destroyed_at is not None,
         keeps_key=row.keeps_key,
+        awake=awake,
+        clients=clients,
     )
+
+
+def _who_keeps_awake(ctx: Context, row: ClusterRow) -> tuple[bool | None, tuple[Clients, ...] | None]:
+    """Asked of the server only where somebody is connected, so that the question keeps none awake. What can't
+    be asked is not known: it is for people alone."""
+    at = endpoint_of(row)
+    if at is None or not row.ready or row.spec.seconds_until_auto_pause is None:
+        return None, None
+    try:
+        found = ctx.providers.clusters.activity(row.id)
+        connected = found is not None and found.acu > 0 and found.connections > 0
+        clients = tuple(ctx.providers.databases.clients(at)) if connected else ()
+    except ControlPlaneError as error:
+        log.warning("who keeps %s awake is not known: %s", row.id, error)
+        return None, None
+    return (None, None) if found is None else (found.acu > 0, clients)
 
 
 def cluster_drift(ctx: Context, row: ClusterRow, on: OnCluster) -> list[dict[str, str]]:
@@ -134,9 +158,9 @@ def observe_tenant(
     before: Observed | None = None,
     wake: bool = True,
 ) -> Observed:
-    """`parts`: only these, of what was observed `before`. `wake` False: a database on a cluster that pauses
-    when idle is not asked, since a connection would start it; what was observed there last is taken for what
-    there is."""
+    """`parts`: only these, of what was observed `before`. A connection would start a cluster that has paused,
+    so a database on one that may is asked only where it is to be changed; else what was observed there last
+    is taken for what there is. `wake` False: not even then."""
     now = before or Observed(to_ask(ctx, record), time.monotonic())
     if Part.ROUTES in parts:
         now = replace(now, routes=_routes(ctx, record, now.asked.hosts))
@@ -190,12 +214,26 @@ def _database(ctx: Context, record: TenantRecord, *, wake: bool) -> DatabaseStat
         return None
     last = (record.row.status or {}).get("database")
     pauses = record.cluster.spec.seconds_until_auto_pause is not None
-    if pauses and not wake and not record.purging and last is not None:
+    if pauses and not record.purging and last is not None and not (wake and _to_be_changed(ctx, record)):
         return DatabaseStatus(**last)
     if not record.cluster.ready:
         return None
     found = ctx.providers.databases.observe(home.at, home.placement)
     return DatabaseStatus(found.exists, found.hardened, found.logins_open, found.release, found.roles)
+
+
+def _to_be_changed(ctx: Context, record: TenantRecord) -> bool:
+    """Is the database, as it was observed last, not what the record asks for, or was that another one? Also
+    where somebody distrusts it (`reprovision` takes the proof of access back)."""
+    status, release = record.row.status or {}, record.row.release or ctx.release
+    last, active = status["database"], record.row.spec.lifecycle is Lifecycle.ACTIVE
+    login = None if record.app is None else record.app.password_from
+    if record.transfer is not None or record.row.access_proof is None or login != status["app_credential"]:
+        return True
+    if not active:
+        return bool(last["exists"] and last["logins_open"])
+    serves = last["exists"] and last["hardened"] and last["logins_open"]
+    return not serves or (last["release"] or "") < (release or "")
 
 
 def _transfer(ctx: Context, asked: Asked) -> TransferStatus:

@@ -49,6 +49,7 @@ def _brief(row: ClusterRow) -> dict[str, Any]:
         "used": row.used,
         "free": max(0, row.slots - row.used),
         "spec": row.spec.to_json(),
+        "awake": (row.status or {}).get("awake"),
         "generation": row.generation,
         "reconciled": row.observed_generation == row.generation,
         "release": row.release,
@@ -61,15 +62,25 @@ def _brief(row: ClusterRow) -> dict[str, Any]:
 
 def _full(detail: ClusterDetail) -> dict[str, Any]:
     row = detail.cluster
+    status = {key: value for key, value in (row.status or {}).items() if key not in ("awake", "clients")}
     return {
         **_brief(row),
         "endpoint": row.endpoint,
         "hardened_at": render.moment(row.hardened_at),
-        "status": row.status,
+        "status": None if row.status is None else status,
         "observed_at": render.moment(row.observed_at),
         "installed_release": None if detail.installed is None else detail.installed.digest,
         "drift": None if detail.stack is None else detail.stack.drift,
         "tenants": detail.tenants,
+        "clients": _clients(detail),
         "freezes": [render.freeze(found) for found in detail.freezes],
         "operations": [render.operation(operation) for operation in detail.operations],
     }
+
+
+def _clients(detail: ClusterDetail) -> list[dict[str, Any]] | None:
+    """Who kept it awake when it was observed."""
+    found = (detail.cluster.status or {}).get("clients")
+    if found is None:
+        return None
+    return [{**client, "tenant": detail.of_database.get(client["database"])} for client in found]

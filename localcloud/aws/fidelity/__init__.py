@@ -10,6 +10,7 @@ from __future__ import annotations
 from controlplane.localcloud.aws.databases import ClusterDatabases
 from controlplane.localcloud.aws.fidelity import (
     autoscaling,
+    cloudwatch,
     concurrency,
     iam,
     rds_clusters,
@@ -39,4 +40,5 @@ def repair(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
     sts.repair()
     iam.repair()
     autoscaling.repair()
+    cloudwatch.repair(settings, databases)
     concurrency.repair()

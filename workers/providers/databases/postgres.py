@@ -15,6 +15,7 @@ from psycopg import sql
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
+from controlplane.domain.status import Clients
 from controlplane.workers.providers.databases import migrations as tenant_migrations
 from controlplane.workers.providers.databases import rehearsal, shape
 from controlplane.workers.providers.databases.errors import (
@@ -278,6 +279,18 @@ class PostgresDatabases:
                 (list(NOT_OURS),),
             )
             return [name for (name,) in rows]
+
+    def clients(self, at: ClusterEndpoint) -> list[Clients]:
+        with self._sessions.master(at).open() as conn:
+            rows = conn.execute(
+                "SELECT coalesce(datname, '')::text, usename::text, application_name, count(*)::int,"
+                " max(extract(epoch FROM clock_timestamp() - backend_start))::float8 AS oldest,"
+                " min(extract(epoch FROM clock_timestamp() - query_start))::float8"
+                " FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender')"
+                " AND pid <> pg_backend_pid() AND usename <> 'rdsadmin' GROUP BY 1, 2, 3"
+                " ORDER BY oldest DESC LIMIT 50"
+            )
+            return [Clients(*row) for row in rows]
 
     def admits(self, at: ClusterEndpoint, credential: Credential) -> bool:
         try:

@@ -10,7 +10,12 @@ bound their own time. No value that holds a secret has a repr that shows it.
 from dataclasses import dataclass
 
 from controlplane.workers.providers.ports.billing import Billing
-from controlplane.workers.providers.ports.clusters import ClusterDescription, ClusterEndpoint, Clusters
+from controlplane.workers.providers.ports.clusters import (
+    Activity,
+    ClusterDescription,
+    ClusterEndpoint,
+    Clusters,
+)
 from controlplane.workers.providers.ports.config_cache import ConfigCache, PublishedConfig
 from controlplane.workers.providers.ports.databases import (
     Bounds,
@@ -72,6 +77,7 @@ class Providers:
 
 
 __all__ = [
+    "Activity",
     "Billing",
     "Bounds",
     "ClusterDescription",

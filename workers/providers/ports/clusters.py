@@ -29,5 +29,21 @@ class ClusterDescription:
     latest_restorable: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Of the last minutes. `acu`: Aurora capacity units, the mean over the cluster's instances; 0 while all
+    of them are paused. `connections`: of clients, AWS's own not among them."""
+
+    acu: float
+    connections: float
+
+
 class Clusters(Protocol):
     def describe(self, cluster_id: str) -> ClusterDescription | None: ...
+
+    def activity(self, cluster_id: str) -> Activity | None:
+        """Without connecting, so that one that is paused stays so. What was connected when this was measured
+        still keeps the cluster awake: the answer is younger than the shortest time after which one pauses
+        (300 seconds). None where AWS does not tell: the cluster is new, or we may not ask. Raises
+        Retryable."""
+        ...

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from controlplane.domain.placement import Placement
 from controlplane.domain.release import Release
+from controlplane.domain.status import Clients
 from controlplane.workers.providers.ports.clusters import ClusterEndpoint
 from controlplane.workers.providers.ports.secrets import Credential
 
@@ -141,6 +142,11 @@ class Databases(Protocol):
 
     def names(self, at: ClusterEndpoint) -> list[str]:
         """Every database of the cluster but its templates and AWS's own."""
+        ...
+
+    def clients(self, at: ClusterEndpoint) -> list[Clients]:
+        """Who is connected to the cluster, but for AWS's own and the session that asks, the oldest first, 50
+        at most. It connects: see `Clusters.activity`."""
         ...
 
     def admits(self, at: ClusterEndpoint, credential: Credential) -> bool:
