@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.domain.catalogue import Catalogue, Plan, PoolLimits
 from controlplane.domain.cluster import ClusterSpec
@@ -45,6 +45,10 @@ class ClusterClass:
     @property
     def idle_acu(self) -> float:
         return idle_acu(self.spec)
+
+    @property
+    def needs(self) -> dict[str, int]:
+        return needs(instances=self.spec.instance_count, slots=self.slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,10 @@ class PoolCluster:
     def free(self) -> int:
         return max(0, self.slots - self.used)
 
+    @property
+    def needs(self) -> dict[str, int]:
+        return needs(instances=self.instances, slots=self.slots)
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -108,10 +116,36 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many more the account may have in this region; None where AWS does not tell."""
+    """How many more the account may have, in this region or (roles) at all; None where AWS does not tell.
+    `snapshots`: of clusters, made by hand."""
 
     clusters: int | None = None
     instances: int | None = None
+    subnet_groups: int | None = None
+    snapshots: int | None = None
+    roles: int | None = None
+    secrets: int | None = None
+
+    def lacks(self, **needed: int) -> str | None:
+        """What there is too little of, by the names above, in words; None where there is enough or nobody
+        knows."""
+        for name, count in needed.items():
+            left = getattr(self, name)
+            if left is not None and left < count:
+                quota = name.replace("_", " ")
+                return f"the account's quota of {quota} leaves {max(0, left)}, needed: {count}"
+        return None
+
+    def less(self, taken: Mapping[str, int], times: int = 1) -> Quota:
+        left = {name: getattr(self, name) for name in taken}
+        return replace(
+            self, **{name: have - times * taken[name] for name, have in left.items() if have is not None}
+        )
+
+
+def needs(*, instances: int, slots: int) -> dict[str, int]:
+    """What a cluster takes of `Quota`: a secret for its master and one for each placement, which follow."""
+    return {"clusters": 1, "instances": instances, "subnet_groups": 1, "roles": 1, "secrets": 1 + slots}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +247,9 @@ class _Budget:
         coming = [cluster for cluster in clusters if not cluster.ready and not cluster.closing]
         self._limits = limits
         self._clusters = len(clusters) + settled
-        reserved = len(coming) + limits.reserve_clusters
-        self._room = None if quota.clusters is None else quota.clusters - reserved
-        self._instances = (
-            None
-            if quota.instances is None
-            else quota.instances - sum(c.instances for c in coming) - limits.reserve_clusters
-        )
+        self._room = quota.less(needs(instances=1, slots=0), limits.reserve_clusters)
+        for cluster in coming:
+            self._room = self._room.less(cluster.needs)
         self._idle = sum(c.idle_acu for c in clusters if c.used == 0 and not c.closing)
 
     def refusal(self, cluster_class: ClusterClass) -> str | None:
@@ -229,19 +259,13 @@ class _Budget:
             return f"pool.max_clusters is {limits.max_clusters}"
         if daily is not None and (self._idle + cluster_class.idle_acu) * 24 > daily:
             return f"pool.max_idle_acu_hours_per_day is {daily:g}"
-        if self._room is not None and self._room < 1:
-            return "the account's quota of clusters leaves no room beside pool.reserve_clusters"
-        if self._instances is not None and self._instances < cluster_class.spec.instance_count:
-            return "the account's quota of instances leaves no room beside pool.reserve_clusters"
-        return None
+        lacking = self._room.lacks(**cluster_class.needs)
+        return None if lacking is None else f"{lacking}, beside pool.reserve_clusters"
 
     def take(self, cluster_class: ClusterClass) -> None:
         self._clusters += 1
         self._idle += cluster_class.idle_acu
-        if self._room is not None:
-            self._room -= 1
-        if self._instances is not None:
-            self._instances -= cluster_class.spec.instance_count
+        self._room = self._room.less(cluster_class.needs)
 
 
 def _makes(
@@ -311,15 +335,14 @@ def _retries(clusters: Sequence[PoolCluster], quota: Quota) -> list[Retry]:
     if quota.clusters is None:
         return [Retry(c.id) for c in waiting if (c.parked_for or 0.0) >= RETRY_QUOTA_BLIND_AFTER]
     coming = [c for c in clusters if not c.ready and not c.closing and not c.waits_for_quota]
-    clusters_left = quota.clusters - len(coming)
-    instances_left = math.inf if quota.instances is None else quota.instances
-    instances_left -= sum(c.instances for c in coming)
+    room = quota
+    for cluster in coming:
+        room = room.less(cluster.needs)
     retries = []
     for cluster in waiting:
-        if clusters_left < 1 or instances_left < cluster.instances:
+        if room.lacks(**cluster.needs) is not None:
             break
         if (cluster.parked_for or 0.0) >= RETRY_QUOTA_AFTER:
             retries.append(Retry(cluster.id))
-            clusters_left -= 1
-            instances_left -= cluster.instances
+            room = room.less(cluster.needs)
     return retries

@@ -15,7 +15,7 @@ class EmulatorSettings:
     `rds_rotation_seconds`: how long the server knows a rotated master password before AWSCURRENT does;
     changed meanwhile, it counts for rotations under way too. `rds_pause_seconds`: how long nobody is
     connected to a cluster that may pause before it does; 0 for what the cluster itself says. The quotas are
-    those of a fresh AWS account, per region."""
+    those of a fresh AWS account, per region or (roles) at all."""
 
     rds_create_seconds: float = 0.0
     rds_rotation_seconds: float = 0.0
@@ -23,6 +23,8 @@ class EmulatorSettings:
     rds_cluster_quota: int = 40
     rds_instance_quota: int = 40
     rds_snapshot_quota: int = 100
+    rds_subnet_group_quota: int = 50
+    iam_role_quota: int = 1000
 
     @classmethod
     def from_environment(cls) -> EmulatorSettings:

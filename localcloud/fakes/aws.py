@@ -236,23 +236,30 @@ class FakeClusters:
 
 
 class FakeQuotas:
-    """`ports.Quotas`. `set` gives the account a quota; without, it does not tell."""
+    """`ports.Quotas`. `set` gives the account quotas, by the names of `Quota`; of others it does not tell."""
+
+    KINDS = {  # noqa: RUF012
+        "clusters": "cluster",
+        "instances": "instance",
+        "subnet_groups": "subnet-group",
+        "snapshots": "snapshot",
+        "roles": "role",
+        "secrets": "secret",
+    }
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._account = FakeAccount(world)
 
-    def set(self, *, clusters: int | None, instances: int | None) -> None:
-        self._world.put("aws-quota", "rds", {"cluster": clusters, "instance": instances})
+    def set(self, **most: int) -> None:
+        self._world.put("aws-quota", "account", most)
 
     def left(self, *, max_age: float = 0.0) -> Quota:
         with self._world.call("quotas.left"):
-            most = self._world.get("aws-quota", "rds") or {}
-            left = {
-                kind: None if quota is None else quota - len(self._account.names(kind))
-                for kind, quota in most.items()
-            }
-            return Quota(clusters=left.get("cluster"), instances=left.get("instance"))
+            most = self._world.get("aws-quota", "account") or {}
+            return Quota(
+                **{name: quota - len(self._account.names(self.KINDS[name])) for name, quota in most.items()}
+            )
 
 
 class FakeIdentities:

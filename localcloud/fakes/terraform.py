@@ -95,7 +95,17 @@ class FakeTerraform:
         }
         return sorted(
             f"{kind}/{name}"
-            for kind in ("key", "alias", "network", "cluster", "instance", "secret", "role", "policy")
+            for kind in (
+                "key",
+                "alias",
+                "network",
+                "subnet-group",
+                "cluster",
+                "instance",
+                "secret",
+                "role",
+                "policy",
+            )
             for name in self._account.names(kind)
             if (kind, name) not in known and not name.startswith("rds!")
             if not (self._account.get(kind, name) or {}).get("deleting")
@@ -384,6 +394,7 @@ def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     settings = {key: v[key] for key in ("engine_version", "min_acu", "max_acu", "backup_retention_days")}
     settings["auto_pause"] = v["seconds_until_auto_pause"]
     settings["parameter_group"] = v.get("cluster_parameter_group_name")
+    shared = settings["subnet_group"] = v.get("db_subnet_group_name")
     settings["final_snapshot"] = v["final_snapshot_identifier"]
     settings["deletion_protection"] = v.get("deletion_protection", True)
     settings["skip_final_snapshot"] = v.get("skip_final_snapshot", False)
@@ -392,6 +403,7 @@ def _cluster(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
         Thing(ClusterInventory.key, "key", name, tags),
         Thing(ClusterInventory.alias, "alias", name, {}),
         Thing(ClusterInventory.security_group, "network", name, tags | network),
+        *([] if shared else [Thing(ClusterInventory.subnet_group, "subnet-group", name, tags)]),
         Thing(ClusterInventory.cluster, "cluster", name, tags | settings | {"status": "available"}),
     ]
     for number in range(1, v["instance_count"] + 1):

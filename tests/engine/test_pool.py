@@ -216,6 +216,26 @@ def test_a_customer_who_meets_the_quota_is_told_apart_and_others_go_on(harness: 
     assert harness.violations() == []
 
 
+@pytest.mark.parametrize("quota", ["clusters", "instances", "subnet_groups", "roles", "secrets"])
+def test_each_quota_is_asked_before_anything_of_a_cluster_is_made(harness: Harness, quota: str) -> None:
+    harness.quotas.set(**{quota: 0})
+    starved = pay(harness, 1)
+    for _ in range(2):
+        work_once(harness.ctx)
+    row, account = harness.tenant(starved), FakeAccount(harness.world)
+    assert row.runbook == "aws-quota"
+    assert f"quota of {quota.replace('_', ' ')} leaves 0" in (row.needs_attention or "")
+    home = harness.placement(starved).cluster_id
+    assert not [kind for kind in ("key", "network", "subnet-group", "role") if home in account.names(kind)]
+
+    harness.quotas.set(**{quota: 100})
+    with harness.ctx.registry.connection() as conn:
+        conn.execute("UPDATE job_history SET finished_at = finished_at - interval '1 hour'")
+    assert warm_pool.tend(harness.ctx) == 1
+    harness.work()
+    assert harness.tenant(starved).phase is Phase.ACTIVE
+
+
 def test_an_account_that_can_not_be_asked_does_not_stop_anything(warm: Harness) -> None:
     def refuses(*, max_age: float = 0.0) -> None:
         raise NeedsHuman("reading the account's quotas: AWS answered AccessDenied", runbook="aws-credentials")

@@ -146,6 +146,16 @@ def test_a_dedicated_tenant_takes_its_cluster_along_and_leaves_a_snapshot(harnes
     assert verify(harness.ctx).findings == ()
 
 
+def test_without_room_for_the_snapshot_nothing_of_a_purge_is_begun_outside(harness: Harness) -> None:
+    harness.quotas.set(snapshots=0)
+    purged(harness, "dedicated")
+    row = harness.tenant(SUBSCRIPTION)
+    assert row.runbook == "aws-quota"
+    assert "quota of snapshots leaves 0" in (row.needs_attention or "")
+    assert len(harness.world.all("aws-cluster")) == 1
+    assert harness.world.all("aws-snapshot") == {}
+
+
 def test_the_guard_was_opened_by_the_approval_and_says_so(harness: Harness) -> None:
     purged(harness, "dedicated")
     with harness.ctx.registry.connection() as conn:

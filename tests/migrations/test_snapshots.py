@@ -127,6 +127,15 @@ def test_plans_that_ask_for_none_have_none(make_careful: MakeCareful) -> None:
     assert (detail.rollout.state, detail.snapshots) == ("done", [])
 
 
+def test_room_for_one_is_asked_before_it_is_begun(make_careful: MakeCareful) -> None:
+    careful = make_careful(1)
+    careful.fleet.ctx.providers.quotas.set(snapshots=0)  # type: ignore[attr-defined]
+    halted = careful.work(careful.fleet.start(careful.fleet.release(counting(2))))
+    (failure,) = halted.failures
+    assert "quota of snapshots leaves 0, needed: 1 (runbook aws-quota)" in failure.error
+    assert careful.account.names(SNAPSHOT) == []
+
+
 def test_one_that_can_not_be_made_halts_it_and_a_retry_asks_for_another(make_careful: MakeCareful) -> None:
     careful = make_careful(3)
     fleet = careful.fleet

@@ -23,7 +23,8 @@ def test_each_fit_says_what_is_asked_for_and_what_is_there(site: Site) -> None:
     found = site.get("/v1/pool").json
     assert found["classes"] == []
     assert found["without_plan"][0]["used"] == 1
-    assert found["quota_left"] == {"clusters": 7, "instances": None}
+    assert found["quota_left"].pop("clusters") == 7
+    assert set(found["quota_left"].values()) == {None}
     with site.registry.connection() as conn:
         assert pool.tend(conn, WARM, lambda row: "", Quota()) == 0
     assert site.jobs() == before

@@ -1,11 +1,15 @@
-"""How much quota the AWS account has for more clusters."""
+"""How much of what is made for tenants the AWS account may still have.
+
+Asked before anything is made: Terraform would make half of a cluster, and then wait minutes for AWS to refuse
+the rest.
+"""
 
 from __future__ import annotations
 
 import logging
 
-from controlplane.domain.errors import ControlPlaneError
-from controlplane.domain.pool import Quota
+from controlplane.domain.errors import ControlPlaneError, NeedsHuman
+from controlplane.domain.pool import QUOTA_RUNBOOK, Quota
 from controlplane.workers.engine.context import Context
 
 log = logging.getLogger(__name__)
@@ -18,3 +22,10 @@ def quota_left(ctx: Context, *, max_age: float = 0.0) -> Quota:
     except ControlPlaneError as error:
         log.warning("the account's quota is unknown: %s", error)
         return Quota()
+
+
+def require_quota(ctx: Context, **needed: int) -> None:
+    """`needed` by the names of `Quota`. Raises NeedsHuman("aws-quota") where there is too little of one."""
+    lacking = quota_left(ctx).lacks(**needed)
+    if lacking is not None:
+        raise NeedsHuman(lacking, runbook=QUOTA_RUNBOOK)

@@ -17,6 +17,7 @@ from controlplane.store import rollout_snapshot
 from controlplane.store.rollout_snapshot import SnapshotRow
 from controlplane.workers.engine.context import Context
 from controlplane.workers.engine.heartbeat import Hold
+from controlplane.workers.engine.quota import require_quota
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def _make(ctx: Context, hold: Hold, row: SnapshotRow) -> None:
     }
     status, trouble, broken = None, None, None
     try:
+        if ctx.providers.snapshots.describe(row.name) is None:
+            require_quota(ctx, snapshots=1)
         status = ctx.providers.snapshots.ensure(row.cluster_id, row.name, tags=tags)
     except Retryable as error:
         trouble = str(error)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from controlplane.domain.errors import NeedsHuman, Pending
-from controlplane.domain.pool import QUOTA_RUNBOOK
+from controlplane.domain.pool import needs
 from controlplane.domain.steps import StepName
 from controlplane.store import cluster, data_copy, placement, purge, transfer
 from controlplane.store.registry import Connection
-from controlplane.workers.engine.quota import quota_left
+from controlplane.workers.engine.quota import require_quota
 from controlplane.workers.engine.stacks import (
     KEY_ADDRESSES,
     cluster_addresses,
@@ -26,7 +26,7 @@ from controlplane.workers.steps.registry import cluster_step
 
 @cluster_step(
     StepName.APPLY_CLUSTER_STACK,
-    "Terraform: the Aurora cluster, its key, subnets, security group, instances and role; RDS is asked "
+    "Terraform: the Aurora cluster, its key, subnets, security group, instances and role; AWS is asked "
     "for room first",
     again="names are fixed; what a killed run left is adopted",
 )
@@ -38,17 +38,10 @@ def apply_cluster_stack(work: ClusterWork) -> None:
 
 
 def _require_quota(work: ClusterWork) -> None:
-    """Before a new cluster: Terraform would make half of it and then wait minutes for AWS to refuse."""
+    """Before a new cluster."""
     if work.row.ready_at is not None or work.ctx.providers.clusters.describe(work.row.id) is not None:
         return
-    room, instances = quota_left(work.ctx), work.row.spec.instance_count
-    if room.clusters is not None and room.clusters < 1:
-        raise NeedsHuman("the account's quota of clusters is used up", runbook=QUOTA_RUNBOOK)
-    if room.instances is not None and room.instances < instances:
-        raise NeedsHuman(
-            f"the account's quota of instances leaves {max(0, room.instances)}, {instances} are needed",
-            runbook=QUOTA_RUNBOOK,
-        )
+    require_quota(work.ctx, **needs(instances=work.row.spec.instance_count, slots=work.row.slots))
 
 
 @cluster_step(

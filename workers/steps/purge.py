@@ -35,6 +35,7 @@ from controlplane.store.data_copy import CopyRow
 from controlplane.store.purge import PurgeRow
 from controlplane.store.registry import Connection
 from controlplane.workers.drift.deletion_proof import find_what_is_left
+from controlplane.workers.engine.quota import require_quota
 from controlplane.workers.engine.step_context import TenantWork, Work
 from controlplane.workers.jobs.intake import apply_customer
 from controlplane.workers.steps.certificate import certificate_of
@@ -115,6 +116,8 @@ def keep_copy(work: TenantWork) -> None:
 
 def _snapshot(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
     tags = {"cluster": copy.cluster_id, "tenant": copy.tenant_id, "purpose": "purge"}
+    if work.ctx.providers.snapshots.describe(copy.name) is None:
+        require_quota(work.ctx, snapshots=1)
     status = work.ctx.providers.snapshots.ensure(copy.cluster_id, copy.name, tags=tags)
     if status in BROKEN:
         raise NeedsHuman(f"snapshot {copy.name} is {status}", runbook="copy")

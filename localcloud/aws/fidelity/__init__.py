@@ -13,6 +13,7 @@ from controlplane.localcloud.aws.fidelity import (
     cloudwatch,
     concurrency,
     iam,
+    quotas,
     rds_clusters,
     rds_databases,
     rds_drift,
@@ -36,6 +37,7 @@ def repair(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
     rds_restore.repair()
     rds_databases.repair(databases)
     rds_clusters.repair(settings)
+    quotas.repair(settings)
     secretsmanager.repair()
     sts.repair()
     iam.repair()

@@ -1,4 +1,5 @@
-"""CloudWatch: what RDS measures of a cluster, the only place that tells whether it is paused."""
+"""CloudWatch: what RDS measures of a cluster, the only place that tells whether it is paused, and how many
+secrets there are, which nothing else counts."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ from typing import Any
 from moto.cloudwatch.models import CloudWatchBackend, MetricDatum
 from moto.core.utils import utcnow
 from moto.rds.models import rds_backends
+from moto.secretsmanager.models import secretsmanager_backends
 
 from controlplane.localcloud.aws.databases import ClusterDatabases
 from controlplane.localcloud.aws.fidelity.patch import around
 from controlplane.localcloud.aws.fidelity.rds_parameters import logical_replication
 from controlplane.localcloud.aws.settings import EmulatorSettings
 
+SECRETS = "AWS/SecretsManager"
 NAMESPACE, CLUSTER = "AWS/RDS", "DBClusterIdentifier"
 LATE = timedelta(seconds=60)
 LEAST_AT_WORK = 0.5
@@ -29,8 +32,13 @@ def repair(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
         """AWS: ServerlessDatabaseCapacity is 0 while a cluster is paused, and DatabaseConnections leaves out
         AWS's own (Aurora User Guide, "Amazon CloudWatch metrics for Amazon Aurora"). A cluster with
         `MinCapacity` 0 pauses when no client was connected for its time; it doesn't with logical replication
-        ("Scaling to Zero ACUs with automatic pause and resume"). moto: RDS measures nothing. Here a login
-        that is refused wakes nobody, since PostgreSQL counts sessions, not tries."""
+        ("Scaling to Zero ACUs with automatic pause and resume"). ResourceCount is the number of secrets,
+        those that wait for their deletion too, as of the last hour; here as of now. moto: neither measures
+        anything. A login that is refused wakes nobody here, since PostgreSQL counts sessions, not tries."""
+        if any(_metric(query).get("Namespace") == SECRETS for query in queries):
+            self.metric_data = [found for found in self.metric_data if found.namespace != SECRETS]
+            count = len(secretsmanager_backends[self.account_id][self.region_name].secrets)
+            self.metric_data.append(MetricDatum(SECRETS, "ResourceCount", count, [], utcnow() - LATE))
         clusters = rds_backends[self.account_id][self.region_name].clusters
         for name in _asked_for(queries):
             self.metric_data = [found for found in self.metric_data if not _is_of(found, name)]
@@ -39,9 +47,14 @@ def repair(settings: EmulatorSettings, databases: ClusterDatabases) -> None:
         return get(self, queries, *arguments, **options)
 
 
+def _metric(query: dict[str, Any]) -> dict[str, Any]:
+    metric: dict[str, Any] = query.get("MetricStat", {}).get("Metric", {})
+    return metric
+
+
 def _asked_for(queries: Iterable[dict[str, Any]]) -> set[str]:
-    metrics = [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query]
-    found = [metric.get("Dimensions", []) for metric in metrics if metric["Namespace"] == NAMESPACE]
+    metrics = [_metric(query) for query in queries]
+    found = [metric.get("Dimensions", []) for metric in metrics if metric.get("Namespace") == NAMESPACE]
     return {each["Value"] for dimensions in found for each in dimensions if each["Name"] == CLUSTER}
 
 

@@ -35,7 +35,6 @@ def repair(settings: EmulatorSettings) -> None:
     _deletion()
     _instances(settings)
     _snapshots(settings)
-    _quotas(settings)
     _duration(settings)
 
 
@@ -154,28 +153,6 @@ def _snapshots(settings: EmulatorSettings) -> None:
             self.params["DBClusterSnapshotIdentifier"], parameter_name="DBClusterSnapshotIdentifier"
         )
         return create(self)
-
-
-def _quotas(settings: EmulatorSettings) -> None:
-    def describe_account_attributes(self: Any) -> ActionResult:
-        """AWS: each quota's name, what is used of it and the most (API Reference,
-        DescribeAccountAttributes). moto: has no such action."""
-        manual = [s for s in self.backend.cluster_snapshots.values() if s.snapshot_type != "automated"]
-        quotas = {
-            "DBClusters": (len(self.backend.clusters), settings.rds_cluster_quota),
-            "DBInstances": (len(self.backend.databases), settings.rds_instance_quota),
-            "ManualClusterSnapshots": (len(manual), settings.rds_snapshot_quota),
-        }
-        return ActionResult(
-            {
-                "AccountQuotas": [
-                    {"AccountQuotaName": name, "Used": used, "Max": most}
-                    for name, (used, most) in quotas.items()
-                ]
-            }
-        )
-
-    put(RDSResponse, "describe_account_attributes", describe_account_attributes)
 
 
 def _duration(settings: EmulatorSettings) -> None:
