@@ -12,6 +12,7 @@ import click
 
 from controlplane.cli import options, show
 from controlplane.cli.failure import Failure, Misuse, NotAllowed, Unreachable, clear_errors
+from controlplane.domain import prices
 from controlplane.domain.catalogue import Catalogue, parse_catalogue
 from controlplane.domain.errors import NeedsHuman, Retryable
 from controlplane.domain.preflight import Preflight, preflight, price_of
@@ -19,6 +20,7 @@ from controlplane.settings import StripeSettings
 
 T = TypeVar("T")
 Json = dict[str, Any]
+CENT = 0.01
 TOLD_EVERY = 2.0  # seconds
 
 
@@ -48,12 +50,20 @@ def check(*, file: Path, account: bool, as_json: bool) -> None:
         settings = StripeSettings.from_environment() if account else None
     used = {plan.family for plan in found.plans.values()}
     warnings = [f"families.{name}: no plan is of it" for name in found.families if name not in used]
+    warnings += [
+        f"plans.{name}: an idle tenant costs about {_dollars(sum(prices.idle_floor(plan).values()))} a month,"
+        f" expected at most {_dollars(prices.IDLE_FLOOR_GOAL)} of a shared one"
+        for name, plan in found.plans.items()
+        if prices.over_goal(plan)
+    ]
+    floors = {name: prices.idle_floor(plan) for name, plan in found.plans.items()}
     for warning in warnings:
         click.echo(f"warning: {file}: {warning}", err=True)
     document = {
         "version": found.version,
         "plans": list(found.plans),
         "addons": list(found.addons),
+        "idle_monthly_usd": {name: _floor(parts) for name, parts in floors.items()},
         "warnings": warnings,
     }
     good = f"{file}: good, {len(found.plans)} plans: {', '.join(found.plans)}"
@@ -63,6 +73,28 @@ def check(*, file: Path, account: bool, as_json: bool) -> None:
         show.as_json(document)
     else:
         show.line(good)
+        show.line()
+        show.table(
+            ["PLAN", "IDLE TENANT, $/MONTH", "OF WHICH"],
+            [(name, _dollars(sum(parts.values())), _parts(parts)) for name, parts in floors.items()],
+            none="",
+        )
+
+
+def _parts(parts: Json) -> str:
+    """Those that make a cent."""
+    return ", ".join(
+        f"{part.replace('_', ' ')} {_dollars(usd)}" for part, usd in parts.items() if usd >= CENT / 2
+    )
+
+
+def _dollars(usd: float) -> str:
+    return f"{usd:.2f}"
+
+
+def _floor(parts: Json) -> Json:
+    """In dollars with four digits, of which two are what an estimate is worth."""
+    return {"total": round(sum(parts.values()), 4), **{name: round(usd, 4) for name, usd in parts.items()}}
 
 
 def _check_account(settings: StripeSettings, catalogue: Catalogue, document: Json | None, good: str) -> None:
@@ -86,10 +118,10 @@ def _held_against(settings: StripeSettings, catalogue: Catalogue) -> Preflight:
     with clear_errors():
         billing = StripeBilling(settings.stripe_api_key, settings.stripe_api_base or "")
         try:
-            prices = [price_of(found) for found in _told(billing.prices(), "prices")]
+            recurring = [price_of(found) for found in _told(billing.prices(), "prices")]
             subscriptions = _told(billing.subscriptions(None), "subscriptions")
             whole = (billing.whole(found, tries=PAGE_TRIES) for found in subscriptions)
-            return preflight(catalogue, prices, whole, now=datetime.now(UTC))
+            return preflight(catalogue, recurring, whole, now=datetime.now(UTC))
         except NeedsHuman as error:
             if error.runbook != "stripe-credentials":
                 raise

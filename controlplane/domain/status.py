@@ -18,7 +18,7 @@ class Part(StrEnum):
     """Of what outside systems are asked about a tenant. `transfer`: both ends of one that is under way."""
 
     ROUTES = "routes"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105
     DATABASE = "database"
     TRANSFER = "transfer"
 

@@ -35,7 +35,7 @@ class StepName(StrEnum):
     ANNOUNCE = "announce"
     AWAIT_CLUSTER = "await_cluster"
     CREATE_DATABASE = "create_database"
-    AWAIT_SECRET = "await_secret"
+    AWAIT_SECRET = "await_secret"  # noqa: S105 — a step's name
     WRITE_CREDENTIAL = "write_credential"
     SET_PASSWORD = "set_password"  # noqa: S105 — a step's name
     OPEN_LOGINS = "open_logins"
@@ -56,7 +56,7 @@ class StepName(StrEnum):
     KEEP_COPY = "keep_copy"
     DROP_DATABASE = "drop_database"
     RELEASE_PLACEMENT = "release_placement"
-    AWAIT_SECRET_END = "await_secret_end"
+    AWAIT_SECRET_END = "await_secret_end"  # noqa: S105 — a step's name
     AWAIT_CLUSTER_END = "await_cluster_end"
     CERTIFY = "certify"
     DELETE_COPY = "delete_copy"

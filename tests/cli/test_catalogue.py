@@ -201,3 +201,34 @@ def test_a_family_that_no_plan_is_of_is_a_warning(desk: Desk) -> None:
         assert done.exit_code == 0
         assert done.stderr == f"warning: {desk.path}: families.workspaces: no plan is of it\n"
     assert json.loads(done.stdout)["warnings"] == ["families.workspaces: no plan is of it"]
+
+
+SHARED = """
+isolation = "shared"
+min_acu = 0
+seconds_until_auto_pause = 300
+max_acu = 4
+backup_retention_days = 7
+pool_size = 5
+connection_limit = 20
+retention_days = 30
+"""
+
+
+def test_the_floor_of_an_idle_tenant_is_told_with_its_parts(desk: Desk) -> None:
+    shared = f'[plans.small]\nlookup_keys = ["small"]\nslots = 25\n{SHARED}'
+    desk.path.write_text(GOOD + shared)
+    done = CliRunner().invoke(cli, ["catalogue", "check", str(desk.path)])
+    assert (done.exit_code, done.stderr) == (0, "")
+    rows = [line.strip().split(maxsplit=2) for line in done.stdout.splitlines()]
+    assert ["small", "0.46", "secret 0.40, master secret 0.02, key 0.04"] in rows
+    assert ["dedicated", "45.60", "secret 0.40, master secret 0.40, key 1.00, capacity 43.80"] in rows
+
+    desk.path.write_text(GOOD + shared + "warm_slots = 10\n")
+    done = CliRunner().invoke(cli, ["catalogue", "check", str(desk.path), "--json"])
+    said = "plans.small: an idle tenant costs about 0.64 a month, expected at most 0.50 of a shared one"
+    assert done.stderr == f"warning: {desk.path}: {said}\n"
+    found = json.loads(done.stdout)
+    assert found["warnings"] == [said]
+    assert found["idle_monthly_usd"]["small"]["total"] == 0.64
+    assert found["idle_monthly_usd"]["small"]["available"] == 0.1828
