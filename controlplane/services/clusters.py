@@ -63,9 +63,11 @@ def find_place(conn: Connection, plan: Plan, *, other_than: str | None = None) -
 
 
 def take(conn: Connection, place: Place, *, reason: str, actor: str) -> str:
-    """The id of the cluster, recorded where it is a new one. Runs inside the caller's transaction."""
+    """The id of the cluster, recorded where it is a new one; its operation makes the placement's secret. Runs
+    inside the caller's transaction."""
     if place.cluster_id is None:
         return record_new(conn, spec=place.spec, slots=place.slots, reason=reason, actor=actor)
+    job.ensure(conn, JobKind.CLUSTER, place.cluster_id, reason=reason, actor=actor)
     return place.cluster_id
 
 

@@ -199,7 +199,7 @@ def place(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> Placem
     place = clusters.find_place(conn, plan)
     cluster_id = clusters.take(conn, place, reason=f"needed by {tenant_id}", actor=actor)
     placed = Placement(new_placement_id(), tenant_id, cluster_id)
-    placement.insert(conn, placed, actor=actor)
+    placement.insert(conn, placed)
     audit.append(
         conn,
         actor=actor,

@@ -144,7 +144,7 @@ def place(conn: Connection, catalogue: Catalogue, plan: Plan, found: TransferRow
         reason = f"{found.kind.value} of {found.tenant_id}"
         cluster_id = clusters.take(conn, where, reason=reason, actor=actor)
         target = Placement(tenants.new_placement_id(), found.tenant_id, cluster_id)
-        placement.insert(conn, target, state=PlacementState.TARGET, actor=actor)
+        placement.insert(conn, target, state=PlacementState.TARGET)
     transfer.set_target(conn, found.id, target.id)
     note(conn, found, "place", actor=actor, placement=target.id, cluster=target.cluster_id)
 

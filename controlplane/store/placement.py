@@ -12,10 +12,8 @@ from controlplane.store import job
 from controlplane.store.registry import Connection, one, select, transition
 
 
-def insert(
-    conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT, actor: str
-) -> None:
-    """Its cluster's own operation makes its secret. `state`: TARGET for the one that a transfer goes to."""
+def insert(conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT) -> None:
+    """`state`: TARGET for the one that a transfer goes to."""
     conn.execute(
         "INSERT INTO placement (id, tenant_id, cluster_id, state) VALUES (%s, %s, %s, %s)",
         [placement.id, placement.tenant_id, placement.cluster_id, state],
@@ -24,8 +22,6 @@ def insert(
         "INSERT INTO credential (placement_id, username) VALUES (%s, %s)",
         [placement.id, placement.app_roles[0]],
     )
-    reason = f"a placement for {placement.tenant_id}"
-    job.ensure(conn, JobKind.CLUSTER, placement.cluster_id, reason=reason, actor=actor)
 
 
 def current(conn: Connection, tenant_id: str) -> Placement | None:

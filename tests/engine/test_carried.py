@@ -87,11 +87,11 @@ def test_a_step_asks_again_only_for_what_it_touches(watched: Harness, told: Told
     second = sign_up(watched, 2)  # on a cluster that is ready
     watched.work()
     taken = steps_of(watched, watched.tenant(second).id)
-    assert len(taken) == 10
+    assert len(taken) == 8
     calls = Counter(told.calls)
     # until it waits for its secret, when that is there, in the long lane, before it is called reconciled
     full, written = 4, taken.count("write_credential")
-    assert calls["secrets.describe"] <= 2 * (full + written) + written, "two secrets, at its own steps"
+    assert calls["secrets.describe"] <= full + 2 * written, "at its own steps"
     assert calls["databases.observe"] <= full + 4, "create, open, migrate: its own steps alone"
     assert calls["config_cache.read"] <= full + taken.count("announce") + taken.count("publish")
     assert watched.violations() == []
@@ -133,7 +133,7 @@ def test_everything_is_asked_anew_after_its_time(
     subscription = sign_up(watched)
     watched.work()
     taken = steps_of(watched, watched.tenant(subscription).id)
-    assert Counter(told.calls)["secrets.describe"] >= 2 * len(taken)
+    assert Counter(told.calls)["secrets.describe"] >= len(taken)
 
 
 def test_what_is_to_be_asked_is_another_thing_once_the_record_names_other_things(harness: Harness) -> None:

@@ -266,7 +266,7 @@ def test_a_host_that_was_given_up_does_not_stay_with_the_attacker(
     placement = "p-attackerdb23"
     shared.forge(HOSTS[0], MAX_EPOCH, status="active", placement=placement, database=database)
     (found,) = json.loads(CliRunner().invoke(command, ["--json"]).stdout)["findings"]
-    assert "p-attackerdb23" in found["detail"]
+    assert "t-attackerdb12" in found["detail"]
     assert publishing.publish_all(shared.harness.ctx) == 1
     assert shared.served(HOSTS[0])[1] == "gone"
 

@@ -256,8 +256,8 @@ def test_no_repair_touches_what_has_become_somebodys(harness: Harness, placed: P
 
 
 def test_repairs_are_audited_and_one_tenant_is_asked_for_once(harness: Harness, placed: Placement) -> None:
-    for name in ("lost secret", "retagged secret"):
-        PLANTS[name].plant(harness, placed)
+    PLANTS["retagged secret"].plant(harness, placed)
+    FakeAccount(harness.world).change("secret", placed.app_secret, deleting=True)
     report = look(harness)
     done = repair(harness.ctx, report.findings)
     assert len(done) == 2

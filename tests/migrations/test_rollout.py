@@ -226,6 +226,20 @@ def test_a_tenant_that_is_purged_before_its_turn_is_skipped_and_says_why(make_fl
     ]
 
 
+def test_one_whose_migrator_another_run_lets_in_waits_and_has_not_failed(make_fleet: MakeFleet) -> None:
+    """As a command of a rehearsal does for its whole length. The rollout gives up after one failure."""
+    fleet = make_fleet(1, lock_timeout=0.1)
+    (placed,) = fleet.tenants
+    rollout_id = fleet.start(fleet.release(counting(2)), waves=["100%"], attempts=1)
+    with fleet.superuser() as conn:
+        conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (placed.database,))
+        executor.work(fleet.ctx, rollout_id)
+    waiting = fleet.show(rollout_id)
+    assert (waiting.rollout.state, waiting.counts.failed, waiting.counts.done) == ("running", 0, 0)
+    detail = fleet.work(rollout_id)
+    assert (detail.rollout.state, detail.counts.done) == ("done", 1)
+
+
 def test_one_that_is_purged_in_the_middle_of_its_migration_is_no_failure(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(2)
     gone = fleet.tenants[1]

@@ -66,18 +66,6 @@ def test_what_is_asked_for_again_is_due_now(registry: Registry) -> None:
     assert claimed(registry).reason == "later"
 
 
-def test_one_that_was_planned_ahead_starts_now_and_one_that_has_begun_keeps_its_time(
-    registry: Registry,
-) -> None:
-    with registry.connection() as conn:
-        job.ensure(conn, JobKind.CLUSTER, "c-1", reason="ahead of demand", actor="pool", after=3600)
-        job.start_now(conn, JobKind.CLUSTER, "c-1", actor="billing")
-        held = claimed(registry, lane=Lane.LONG)
-        job.put_back(conn, held, after=3600)
-        job.start_now(conn, JobKind.CLUSTER, "c-1", actor="billing")
-    assert claim(registry, lane=Lane.LONG) is None
-
-
 def test_whoever_asks_learns_which_lanes_have_work(registry: Registry) -> None:
     with registry.connection() as conn, job.caused_by() as outer:
         job.ensure(conn, TENANT, TWO, reason="later", actor="test", after=60)

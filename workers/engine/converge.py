@@ -97,10 +97,13 @@ def converge_cluster(ctx: Context, hold: Hold) -> None:
 
 
 def trouble(conn: Connection, failed: Job, what: Trouble) -> None:
-    """A person is notified where one should know."""
-    if what.runbook is not None:
-        attention = tenant.set_attention if failed.kind is JobKind.TENANT else cluster.set_attention
-        attention(conn, failed.subject, reason=what.message, runbook=what.runbook)
+    """A person is notified where one should know; what a cluster's tenants wait for is their trouble too."""
+    if what.runbook is None:
+        return
+    attention = tenant.set_attention if failed.kind is JobKind.TENANT else cluster.set_attention
+    attention(conn, failed.subject, reason=what.message, runbook=what.runbook)
+    if failed.kind is JobKind.CLUSTER:
+        job.bring_forward(conn, JobKind.TENANT, cluster.tenants_on(conn, failed.subject))
 
 
 def _take(work: W, act: Callable[[W], None], taken: Counter[Step]) -> bool:
