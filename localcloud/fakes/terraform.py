@@ -238,8 +238,11 @@ class FakeTerraform:
             Thing(address, kind, name, self._account.get(kind, name) or {})
             for address, (kind, name) in self._state(run)["things"].items()
         ]
-        approved = [_secret(address, run.variables) for address in sorted(run.approved)]
-        left = {thing.address: thing for thing in [*filter(None, approved), *known]}
+        secrets = (
+            address.split('"') for address in sorted(run.approved) if PlacementsInventory.APP in address
+        )
+        approved = [_secret(placement, run.variables) for _, placement, _ in secrets]
+        left = {thing.address: thing for thing in [*approved, *known]}
         return [
             thing for address, thing in left.items() if address not in wanted and self._exists(run, thing)
         ]
@@ -434,17 +437,14 @@ def _said(module: Mapping[str, Any], thing: Thing) -> dict[str, Any] | None:
 def _placements(v: Mapping[str, Any]) -> tuple[list[Thing], dict[str, Any]]:
     if len(v["placements"]) > MOST_PLACEMENTS or not all(map(PLACEMENT_ID.match, v["placements"])):
         raise NeedsHuman("terraform plan: Invalid value for variable", runbook="terraform-configuration")
-    things = [_secret(address, v) for address in PlacementsInventory.addresses_of(v["placements"])]
-    arns = {placement: aws.secret_arn(f"placements/{placement}/app") for placement in v["placements"]}
-    return [*filter(None, things)], {"app_secret_arns": arns}
+    things = [_secret(placement, v) for placement in sorted(v["placements"])]
+    return things, {
+        "app_secret_arns": {thing.values["placement"]: aws.secret_arn(thing.name) for thing in things}
+    }
 
 
-def _secret(address: str, v: Mapping[str, Any]) -> Thing | None:
-    """None for what is no secret's address."""
-    known = PlacementsInventory.secret_at(address)
-    if known is None:
-        return None
-    placement, name = known
+def _secret(placement: str, v: Mapping[str, Any]) -> Thing:
+    address, name = f'{PlacementsInventory.APP}["{placement}"]', f"placements/{placement}/app"
     tags = {"environment": v["environment"], "cluster": v["cluster_id"], "placement": placement}
     made = {"operation": v["operation_id"], "window": v["recovery_window_days"]}
     empty: dict[str, Any] = {"versions": {}, "current": None, "deleting": False}

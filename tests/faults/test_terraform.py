@@ -106,7 +106,7 @@ def made_once(run: StackRun) -> bool:
 def test_aws_that_answers_500_and_throttles(
     fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
-    run = placements_run(fixture)
+    run = placements_run(fixture, 2)
 
     broken = b'{"__type": "InternalServiceError", "message": "An error occurred on the server side"}'
     slow = b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
@@ -124,7 +124,7 @@ def test_aws_that_answers_500_and_throttles(
 
 @pytest.mark.fault(45)
 def test_made_and_the_answer_lost(fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner) -> None:
-    run = placements_run(fixture)
+    run = placements_run(fixture, 2)
     proxy.faults = [
         HttpFault(makes_secret, lose_answer=True, times=1),
         HttpFault(lambda asked: asked.mentions("secretsmanager.DescribeSecret"), lose_answer=True, times=1),
@@ -152,7 +152,7 @@ def test_a_role_that_is_not_shown_yet(
 def test_the_provider_is_killed_under_terraform(
     fixture: RealFixture, proxy: HttpProxy, terraform: TerraformRunner
 ) -> None:
-    run = placements_run(fixture)
+    run = placements_run(fixture, 2)
     proxy.faults = [HttpFault(makes_secret, delay=3.0, times=1)]
     killed = threading.Event()
 
@@ -190,7 +190,7 @@ def providers() -> list[int]:
 @pytest.mark.fault(33)
 def test_a_disk_that_is_full(fixture: RealFixture, terraform: TerraformRunner) -> None:
     """Terraform may write no file beyond a few bytes: neither its plan nor its own output."""
-    run = placements_run(fixture)
+    run = placements_run(fixture, 2)
     terraform.prepare(run.release)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

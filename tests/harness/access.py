@@ -98,11 +98,11 @@ def placement_of(tenant_id: str) -> str:
     return "p-" + tenant_id.removeprefix("t-")
 
 
-def tenant_secret(tenant_id: str, cluster_id: str, value: str, *, login: str = "app") -> str:
+def tenant_secret(tenant_id: str, cluster_id: str, value: str) -> str:
     """The secret of a placement as `modules/placements` tags it: its ARN."""
     tags = {"placement": placement_of(tenant_id), "cluster": cluster_id}
     made = boto3.client("secretsmanager").create_secret(
-        Name=f"placements/{placement_of(tenant_id)}/{login}",
+        Name=f"placements/{placement_of(tenant_id)}/app",
         SecretString=value,
         Tags=[{"Key": key, "Value": tags[key]} for key in tags],
     )

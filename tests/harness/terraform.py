@@ -84,8 +84,8 @@ def placements_run(
 
 
 def secrets_of(run: StackRun) -> list[str]:
-    """Names, the application's and the migrator's of each placement."""
-    return [f"placements/{p}/{login}" for p in run.variables["placements"] for login in ("app", "migrator")]
+    """Names, one for each placement."""
+    return [f"placements/{placement}/app" for placement in run.variables["placements"]]
 
 
 def cluster_run(fixture: Fixture, cluster_id: str | None = None, **changes: Any) -> StackRun:

@@ -136,7 +136,7 @@ def test_a_denial_to_all_but_some(exempt: list[str], denied: bool) -> None:
         ({"Resource": SECRET.lower()}, False),
         ({"Resource": "arn:aws:secretsmanager:*:*:secret:placements/*"}, True),
         ({"Resource": "arn:aws:secretsmanager:*:*:secret:placements/*/app-??????"}, True),
-        ({"Resource": "arn:aws:secretsmanager:*:*:secret:placements/*/migrator-??????"}, False),
+        ({"Resource": "arn:aws:secretsmanager:*:*:secret:placements/*/other-??????"}, False),
         ({"Resource": ["arn:aws:s3:::x", "arn:aws:secretsmanager:*"]}, True),
         ({"Resource": "arn.aws.secretsmanager.*"}, False),
     ],

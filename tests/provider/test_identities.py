@@ -77,12 +77,12 @@ def secret(name: str, placement: str | None, cluster: str = CLUSTER) -> Tagged:
 
 
 MINE, THEIRS = secret("a/1/app", "a-1"), secret("b/1/app", "b-1")
-MIGRATOR, UNTAGGED, ELSEWHERE = (
-    secret("a/1/migrator", "a-1"),
+BESIDE, UNTAGGED, ELSEWHERE = (
+    secret("a/1/other", "a-1"),
     secret("c/1/app", None),
     secret("a/2/app", "a-1", "c-elsewhere"),
 )
-ALL = [MINE, THEIRS, MIGRATOR, UNTAGGED, ELSEWHERE]
+ALL = [MINE, THEIRS, BESIDE, UNTAGGED, ELSEWHERE]
 
 
 def test_a_role_is_there_or_not(subject: Subject) -> None:

@@ -16,10 +16,10 @@ from controlplane.workers.providers.ports import Inventory, StateObject
 from tests.harness.terraform import new_id
 
 CLUSTER, OTHER = sorted((new_id("c-"), new_id("c-")))
-PLACEMENT = new_id("p-")
+PLACEMENT, LEFT = new_id("p-"), new_id("p-")
 """Drawn, because the emulated account is shared by a whole run."""
 BUCKET = f"states-of-{CLUSTER}"
-SECRETS = {f"placements/{PLACEMENT}/app": False, f"placements/{PLACEMENT}/migrator": True}
+DELETING = {PLACEMENT: False, LEFT: True}
 
 
 def _fake() -> Inventory:
@@ -28,9 +28,10 @@ def _fake() -> Inventory:
     account.make("cluster", CLUSTER, status="available")
     account.make("role", CLUSTER)
     account.make("secret", f"rds!{CLUSTER}", versions={}, current=None, deleting=False)
-    for name, deleting in SECRETS.items():
-        tags = {"placement": PLACEMENT, "cluster": CLUSTER}
-        account.make("secret", name, versions={}, current=None, deleting=deleting, **tags)
+    for placement, deleting in DELETING.items():
+        values = {"versions": {}, "current": None, "deleting": deleting}
+        values |= {"placement": placement, "cluster": CLUSTER}
+        account.make("secret", f"placements/{placement}/app", **values)
     world.put(STATE, f"cluster/{CLUSTER}", {"things": {}})
     world.put(STATE, f"placements/{CLUSTER}", {"things": {}})
     world.put(LOCK, f"placements/{CLUSTER}", {})
@@ -51,9 +52,9 @@ def _real() -> Inventory:
     for name in (CLUSTER, f"somebody-elses-{CLUSTER}"):
         boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     secrets = boto3.client("secretsmanager")
-    own = [*listed, {"Key": "placement", "Value": PLACEMENT}]
-    for name, deleting in SECRETS.items():
-        secrets.create_secret(Name=name, Tags=own)
+    for placement, deleting in DELETING.items():
+        name = f"placements/{placement}/app"
+        secrets.create_secret(Name=name, Tags=[*listed, {"Key": "placement", "Value": placement}])
         if deleting:
             secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
     secrets.create_secret(Name=f"other/placements/{PLACEMENT}")
@@ -89,7 +90,8 @@ def test_what_is_there_is_listed(inventory: Inventory) -> None:
     (app,) = [thing for thing in inventory.tagged() if f"{PLACEMENT}/app" in thing.arn]
     tags = {"placement": PLACEMENT, "cluster": CLUSTER}
     assert tags.items() <= app.tags.items()
-    assert {name: deleting for name, deleting in inventory.secrets() if PLACEMENT in name} == SECRETS
+    ours = {name: deleting for name, deleting in inventory.secrets() if any(map(name.__contains__, DELETING))}
+    assert ours == {f"placements/{placement}/app": deleting for placement, deleting in DELETING.items()}
     assert [name for name in inventory.roles() if CLUSTER in name] == [CLUSTER]
     assert sorted(inventory.states(), key=lambda state: (state.workspace, state.stack)) == [
         StateObject("cluster", CLUSTER, present=True, locked=False),

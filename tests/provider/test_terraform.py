@@ -73,7 +73,7 @@ def test_an_apply_makes_the_stack_and_a_second_one_changes_nothing(fixture: Fixt
 
 
 def test_what_a_killed_run_made_is_adopted_and_not_made_again(fixture: Fixture) -> None:
-    run = placements_run(fixture)
+    run = placements_run(fixture, 2)
     outputs = apply(fixture, run)
     fixture.lose_state(run)
     planned = fixture.terraform.plan(again(run))
@@ -178,9 +178,10 @@ def deleted(events: Events) -> set[str]:
 
 
 def waiting(fixture: Fixture, run: StackRun) -> dict[str, bool]:
-    """By name, whether a secret of these placements waits for its deletion; those alone that are there."""
-    names = secrets_of(run)
-    return {name: deleting for name, deleting in fixture.inventory().secrets() if name in names}
+    """By name, whether a secret of these placements waits for its deletion; all that are there."""
+    placements = run.variables["placements"]
+    listed = fixture.inventory().secrets()
+    return {name: deleting for name, deleting in listed if name.split("/")[1] in placements}
 
 
 def test_a_batch_joins_those_that_are_there_and_an_empty_cluster_is_left_alone(fixture: Fixture) -> None:
@@ -204,9 +205,9 @@ def test_a_placement_leaves_where_its_addresses_are_approved_and_no_other_does(f
     going, *staying = run.variables["placements"]
     left = again(run, placements=[going])
     approved = frozenset(addresses(left))
-    for few in (frozenset(), approved - {PlacementsInventory.migrator_secret(going)}):
+    for others in (frozenset(), frozenset(addresses(run) - approved)):
         with pytest.raises(NeedsHuman, match=rf"delete .*{going}.*nobody approved") as refused:
-            apply(fixture, again(run, placements=staying, approved=few))
+            apply(fixture, again(run, placements=staying, approved=others))
         assert refused.value.runbook == "destructive-terraform-plan"
     with pytest.raises(NeedsHuman, match=staying[0]):  # approved is one, and two would go
         apply(fixture, again(run, placements=staying[1:], approved=approved))
@@ -219,20 +220,19 @@ def test_a_placement_leaves_where_its_addresses_are_approved_and_no_other_does(f
     assert deleted(events) == approved
     assert created(events) == set()
     assert sorted(outputs["app_secret_arns"]) == sorted(staying)
-    gone = {f"placements/{going}/{login}" for login in ("app", "migrator")}
-    assert {name for name, deleting in waiting(fixture, run).items() if deleting} == gone
-    assert set(waiting(fixture, run)) == set(secrets_of(run))
+    gone = dict.fromkeys(secrets_of(left), True) | dict.fromkeys(secrets_of(smaller), False)
+    assert waiting(fixture, run) == gone
 
     # gone already is success, and what waits for its deletion stays so
     assert fixture.terraform.plan(smaller) == []
     quiet = Events()
     apply(fixture, smaller, quiet)
     assert deleted(quiet) == created(quiet) == set(quiet.of("adopted")) == set()
-    assert {name for name, deleting in waiting(fixture, run).items() if deleting} == gone
+    assert waiting(fixture, run) == gone
 
 
 def test_one_leaves_although_the_state_that_knew_it_is_lost(fixture: Fixture) -> None:
-    """Else its secrets would be nobody's: Terraform deletes what it knows."""
+    """Else its secret would be nobody's: Terraform deletes what it knows."""
     run = placements_run(fixture, 2)
     apply(fixture, run)
     fixture.lose_state(run)
@@ -266,7 +266,7 @@ def test_a_strangers_secret_is_not_deleted_for_one_of_ours(fixture: Fixture) -> 
 
 
 def test_the_workspace_of_a_cluster_without_placements_goes(fixture: Fixture) -> None:
-    run = placements_run(fixture)
+    run = placements_run(fixture, 2)
     apply(fixture, run)
     empty = again(run, placements=[], approved=frozenset(addresses(run)))
     apply(fixture, empty)
@@ -278,7 +278,7 @@ def test_the_workspace_of_a_cluster_without_placements_goes(fixture: Fixture) ->
 
 
 def test_what_a_killed_run_deleted_and_its_state_still_names_is_gone(fixture: Fixture) -> None:
-    run = placements_run(fixture)
+    run = placements_run(fixture, 2)
     apply(fixture, run)
     fixture.doom(run)
     without = again(run, placements=[])

@@ -29,17 +29,16 @@ from tests.harness.terraform import Events, RealFixture, never, new_id, placemen
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
-LOGINS = ("app", "migrator")
-
 
 @dataclass(frozen=True)
 class Placed:
-    """A placement, with the role of its cluster."""
+    """A placement, with the role of its cluster. `beside_arn`: a secret that no module makes, under its name
+    and with its tags."""
 
     placement: str
     role: str
     app_arn: str
-    migrator_arn: str
+    beside_arn: str
 
     def config(self, **changes: Any) -> TenantConfig:
         """Its routing entry; `changes` as of code that mixes tenants up."""
@@ -66,14 +65,19 @@ def made(aws_emulator: AwsEmulator, tmp_path_factory: pytest.TempPathFactory) ->
         placed = []
         for n, run in enumerate(runs):
             for placement in run.variables["placements"]:
-                for login in LOGINS:
-                    credential = Credential(placement, f"canary of {login}", dbname=placement)
-                    secrets.write(f"placements/{placement}/{login}", credential, token="x" * 32)
-                migrator = secrets.describe(f"placements/{placement}/migrator")
-                assert migrator is not None
+                credential = Credential(placement, "canary", dbname=placement)
+                secrets.write(f"placements/{placement}/app", credential, token="x" * 32)
                 app_arn = outputs[n]["app_secret_arns"][placement]
-                placed.append(Placed(placement, roles[n], app_arn, migrator.arn))
+                placed.append(Placed(placement, roles[n], app_arn, _beside(app_arn, placement)))
         yield placed
+
+
+def _beside(app_arn: str, placement: str) -> str:
+    client = boto3.client("secretsmanager")
+    app = client.get_secret_value(SecretId=app_arn)["SecretString"]
+    tags = client.describe_secret(SecretId=app_arn)["Tags"]
+    made = client.create_secret(Name=f"placements/{placement}/other", SecretString=app, Tags=tags)
+    return str(made["ARN"])
 
 
 def _apply_all(fixture: RealFixture, work_dir: Path, runs: list[StackRun]) -> dict[int, dict[str, Any]]:
@@ -125,7 +129,7 @@ WRONG: dict[str, Callable[[Placed, Placed, Placed], TenantConfig]] = {
     "another cluster's secret with its tag": lambda mine, _, away: mine.config(
         secret=away.app_arn, placement=away.placement
     ),
-    "the migrator's secret": lambda mine, *_: mine.config(secret=mine.migrator_arn),
+    "a secret beside the application's, with its tags": lambda mine, *_: mine.config(secret=mine.beside_arn),
 }
 
 
@@ -159,7 +163,7 @@ def test_a_session_without_a_tag_opens_nothing(made: list[Placed], aws: AwsEmula
     """Had by the account's owner, since the role gives none out."""
     session = access.session_as(made[0].role)
     for placed in made:
-        for arn in (placed.app_arn, placed.migrator_arn):
+        for arn in (placed.app_arn, placed.beside_arn):
             assert refused(session().client("secretsmanager").get_secret_value, SecretId=arn)
 
 

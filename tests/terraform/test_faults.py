@@ -322,7 +322,7 @@ LOSE = pytest.mark.parametrize("lose", [False, True], ids=["state as it was save
 def test_a_batch_killed_in_the_middle_is_adopted_and_none_is_made_twice(
     fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch, lose: bool
 ) -> None:
-    run = placements_run(fixture, 12)
+    run = placements_run(fixture, 24)
     prior = die_at(fixture, proxy, monkeypatch, run, action="CreateSecret", passes=13)
     until(lambda: len(waiting(run)) == 13)
     made = waiting(run)
@@ -349,7 +349,7 @@ def test_a_batch_killed_in_the_middle_is_adopted_and_none_is_made_twice(
 def test_placements_that_leave_are_all_gone_after_a_kill_in_the_middle(
     fixture: RealFixture, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch, lose: bool
 ) -> None:
-    run = placements_run(fixture, 8)
+    run = placements_run(fixture, 14)
     fixture.terraform.apply(run, on_event=Events(), stopped=never)
     staying, going = run.variables["placements"][:2], run.variables["placements"][2:]
     approved = frozenset(PlacementsInventory.addresses_of(going))

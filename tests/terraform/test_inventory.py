@@ -199,7 +199,7 @@ def test_secrets_of_many_placements_are_found_by_name(account: AwsAccount) -> No
         for p in placements[:9]
     }
     inventory = PlacementsInventory(account, run.variables)
-    assert len(inventory.addresses()) == 24
+    assert len(inventory.addresses()) == 12
     assert inventory.find(inventory.addresses()) == made
     some = PlacementsInventory.app_secret(placements[3])
     assert inventory.find([some]) == {some: made[some]}
@@ -207,13 +207,12 @@ def test_secrets_of_many_placements_are_found_by_name(account: AwsAccount) -> No
 
 
 def test_a_placement_that_left_the_variables_is_found_where_it_is_asked_for(account: AwsAccount) -> None:
-    run = placements_run(FakeFixture())
-    (left,) = run.variables["placements"]
-    arn = make_secret(run, f"placements/{left}/migrator", placement=left)
+    run = placements_run(FakeFixture(), 2)
+    left, gone = run.variables["placements"]
+    arn = make_secret(run, f"placements/{left}/app", placement=left)
     inventory = PlacementsInventory(account, {**run.variables, "placements": []})
     assert inventory.addresses() == ()
-    migrator = inventory.migrator_secret(left)
-    assert inventory.find([inventory.app_secret(left), migrator]) == {migrator: arn}
+    assert inventory.find(inventory.addresses_of([left, gone])) == {inventory.app_secret(left): arn}
 
 
 def test_a_secret_in_its_deletion_window_counts_as_gone_until_restored(account: AwsAccount) -> None:
@@ -234,21 +233,19 @@ def test_a_secret_in_its_deletion_window_counts_as_gone_until_restored(account: 
 def test_a_strangers_secret_is_not_ours_and_nothing_is_restored_beside_it(
     account: AwsAccount, wrong: str
 ) -> None:
-    run = placements_run(FakeFixture())
-    (placement,) = run.variables["placements"]
-    app, migrator = f"placements/{placement}/app", f"placements/{placement}/migrator"
-    make_secret(run, app, placement=placement)
-    make_secret(run, migrator, **{"placement": placement, wrong: new_id("x-")})
-    for name in (app, migrator):
+    run = placements_run(FakeFixture(), 2)
+    first, second = sorted(run.variables["placements"])
+    ours, theirs = (f"placements/{placement}/app" for placement in (first, second))
+    make_secret(run, ours, placement=first)
+    make_secret(run, theirs, **{"placement": second, wrong: new_id("x-")})
+    for name in (ours, theirs):
         doom(name)
     inventory = PlacementsInventory(account, run.variables)
-    with pytest.raises(
-        NeedsHuman, match=f"{migrator} exists but is not ours: tag {wrong} differs"
-    ) as foreign:
+    with pytest.raises(NeedsHuman, match=f"{theirs} exists but is not ours: tag {wrong} differs") as foreign:
         inventory.find(inventory.addresses(), restore=True)
     assert foreign.value.runbook == "foreign-resource"
-    assert doomed(app)
-    assert doomed(migrator)
+    assert doomed(ours)
+    assert doomed(theirs)
 
 
 def test_an_unknown_stack_has_no_inventory(account: AwsAccount) -> None:

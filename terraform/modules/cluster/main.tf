@@ -174,7 +174,7 @@ locals {
     }]
   }
 
-  # The session's tag decides which of this cluster's secrets opens; the migrator's never does.
+  # The session's tag decides which of this cluster's secrets opens, and none by another name does.
   read_own_secret = {
     Version = "2012-10-17"
     Statement = [

@@ -1,6 +1,6 @@
-# What the placements on one cluster own outside their databases: two secret containers each. They stay empty
-# here: the worker writes their values, so that no password is ever in a plan or a state. Their tags `placement`
-# and `cluster` say whose session may open the application's (modules/cluster).
+# What the placements on one cluster own outside their databases: a secret container each. It stays empty here:
+# the worker writes its value, so that no password is ever in a plan or a state. Its tags `placement` and
+# `cluster` say whose session may open it (modules/cluster).
 
 locals {
   tags = {
@@ -22,20 +22,6 @@ resource "aws_secretsmanager_secret" "app" {
 
   lifecycle {
     # `operation` names the operation that made the resource; later ones must not rewrite it.
-    ignore_changes = [tags["operation"]]
-  }
-}
-
-resource "aws_secretsmanager_secret" "migrator" {
-  for_each = var.placements
-
-  name                    = "placements/${each.key}/migrator"
-  description             = "The schema migrator's database login of ${each.key}"
-  kms_key_id              = var.secrets_kms_key_arn
-  recovery_window_in_days = var.recovery_window_days
-  tags                    = merge(local.tags, { placement = each.key })
-
-  lifecycle {
     ignore_changes = [tags["operation"]]
   }
 }

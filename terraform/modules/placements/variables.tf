@@ -9,7 +9,7 @@ variable "cluster_id" {
 }
 
 variable "placements" {
-  description = "The ids of the placements. One that was purged is never used again: the names of its secrets stay taken."
+  description = "The ids of the placements. One that was purged is never used again: the name of its secret stays taken."
   type        = set(string)
   nullable    = false
 
@@ -20,7 +20,7 @@ variable "placements" {
 
   validation {
     condition     = length(var.placements) <= 100
-    error_message = "placements: expected at most 100, since a plan reads the policy of each one's secrets."
+    error_message = "placements: expected at most 100, since a plan reads the policy of each one's secret."
   }
 }
 

@@ -4,7 +4,7 @@ variable "cluster_id" {
 }
 
 variable "placements" {
-  description = "The ids of the placements. One that was purged is never used again: the names of its secrets stay taken."
+  description = "The ids of the placements. One that was purged is never used again: the name of its secret stays taken."
   type        = set(string)
 }
 

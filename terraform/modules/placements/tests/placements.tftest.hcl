@@ -18,19 +18,14 @@ variables {
 
 run "secrets_are_named_by_their_placement_and_say_whose_session_may_open_them" {
   assert {
-    condition = alltrue([for id in var.placements :
-      aws_secretsmanager_secret.app[id].name == "placements/${id}/app" &&
-      aws_secretsmanager_secret.migrator[id].name == "placements/${id}/migrator"
-    ])
+    condition     = alltrue([for id in var.placements : aws_secretsmanager_secret.app[id].name == "placements/${id}/app"])
     error_message = "A secret's name must be a function of its placement's id."
   }
 
   assert {
-    condition = alltrue(flatten([for id in var.placements :
-      [for tags in [aws_secretsmanager_secret.app[id].tags, aws_secretsmanager_secret.migrator[id].tags] :
-        tags.placement == id && tags.cluster == "c-abcdefghijkl" && !contains(keys(tags), "tenant")
-      ]
-    ]))
+    condition = alltrue([for id, secret in aws_secretsmanager_secret.app :
+      secret.tags.placement == id && secret.tags.cluster == "c-abcdefghijkl" && !contains(keys(secret.tags), "tenant")
+    ])
     error_message = "The tags must name placement and cluster, and no tenant."
   }
 
@@ -46,10 +41,9 @@ run "secrets_are_empty_and_restorable" {
   }
 
   assert {
-    condition = alltrue([for secret in merge(
-      { for id, secret in aws_secretsmanager_secret.app : "app of ${id}" => secret },
-      { for id, secret in aws_secretsmanager_secret.migrator : "migrator of ${id}" => secret },
-    ) : secret.recovery_window_in_days == 30 && secret.kms_key_id == var.secrets_kms_key_arn])
+    condition = alltrue([for secret in aws_secretsmanager_secret.app :
+      secret.recovery_window_in_days == 30 && secret.kms_key_id == var.secrets_kms_key_arn
+    ])
     error_message = "A deleted secret must be restorable, and under the key that was given."
   }
 }

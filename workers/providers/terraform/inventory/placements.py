@@ -1,4 +1,4 @@
-"""`stacks/placements`: what exists of the secrets of one cluster's placements.
+"""`stacks/placements`: which of one cluster's placements have their secret.
 
 They are asked for one by one, by name: a list by prefix is one call, but it may lack what was made in the
 last five minutes ("ListSecrets" in Secrets Manager's API reference), which is just what a killed run leaves.
@@ -21,16 +21,13 @@ from controlplane.workers.providers.terraform.inventory.account import (
 )
 
 _AT_ONCE = 8  # calls; botocore keeps 10 connections
-_ADDRESS = re.compile(
-    r'^module\.placements\.aws_secretsmanager_secret\.(?P<login>app|migrator)\["(?P<placement>[^"]+)"\]$'
-)
+_ADDRESS = re.compile(r'^module\.placements\.aws_secretsmanager_secret\.app\["(?P<placement>[^"]+)"\]$')
 
 
 class PlacementsInventory:
-    """`stacks/placements`: two secrets for each placement."""
+    """`stacks/placements`: a secret for each placement."""
 
     APP = "module.placements.aws_secretsmanager_secret.app"
-    MIGRATOR = "module.placements.aws_secretsmanager_secret.migrator"
 
     def __init__(self, account: AwsAccount, variables: Mapping[str, Any]) -> None:
         self._account = account
@@ -43,13 +40,8 @@ class PlacementsInventory:
 
     @classmethod
     def app_secret(cls, placement: str) -> str:
-        """The address of the application's secret."""
+        """The address of the placement's secret."""
         return f'{cls.APP}["{placement}"]'
-
-    @classmethod
-    def migrator_secret(cls, placement: str) -> str:
-        """The address of the migrator's secret."""
-        return f'{cls.MIGRATOR}["{placement}"]'
 
     @staticmethod
     def secret_at(address: str) -> tuple[str, str] | None:
@@ -57,13 +49,12 @@ class PlacementsInventory:
         match = _ADDRESS.match(address)
         if match is None:
             return None
-        return match["placement"], f"placements/{match['placement']}/{match['login']}"
+        return match["placement"], f"placements/{match['placement']}/app"
 
     @classmethod
     def addresses_of(cls, placements: Collection[str]) -> tuple[str, ...]:
-        """Both of each: what may go where these placements do."""
-        logins = (cls.app_secret, cls.migrator_secret)
-        return tuple(address(placement) for placement in sorted(placements) for address in logins)
+        """What may go where these placements do."""
+        return tuple(map(cls.app_secret, sorted(placements)))
 
     def addresses(self) -> tuple[str, ...]:
         return self.addresses_of(self._placements)
