@@ -7,14 +7,14 @@ has its secret, which spare an ordinary observation its Terraform plan. That pla
 from __future__ import annotations
 
 from controlplane.actions.action import Action, Begun, OfTenant, Parameters, Subject, register
-from controlplane.store import placement, preview, stack, tenant
+from controlplane.store import placement, preview, stack
 
 
 def perform(asked: OfTenant[Parameters]) -> Begun:
     conn, row = asked.conn, asked.row
-    tenant.set_access_proof(conn, row.id, None)
     placed = placement.current(conn, row.id)
     if placed is not None:
+        placement.set_access_proof(conn, placed, None)
         stack.distrust(conn, stack.workspace_of("placements", placed.cluster_id))
         asked.converge(placed.cluster_id, subject=Subject.CLUSTER)
     return Begun({}, asked.converge())

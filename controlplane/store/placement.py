@@ -15,12 +15,8 @@ from controlplane.store.registry import Connection, one, select, transition
 def insert(conn: Connection, placement: Placement, *, state: PlacementState = PlacementState.CURRENT) -> None:
     """`state`: TARGET for the one that a transfer goes to."""
     conn.execute(
-        "INSERT INTO placement (id, tenant_id, cluster_id, state) VALUES (%s, %s, %s, %s)",
-        [placement.id, placement.tenant_id, placement.cluster_id, state],
-    )
-    conn.execute(
-        "INSERT INTO credential (placement_id, username) VALUES (%s, %s)",
-        [placement.id, placement.app_roles[0]],
+        "INSERT INTO placement (id, tenant_id, cluster_id, state, username) VALUES (%s, %s, %s, %s, %s)",
+        [placement.id, placement.tenant_id, placement.cluster_id, state, placement.app_roles[0]],
     )
 
 
@@ -69,14 +65,16 @@ def purged(conn: Connection, released: Iterable[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """`password_from`: the version of the secret that its password was last set from. `age`, `retire_in`:
-    seconds, see `CredentialStatus`."""
+    """The application's, of a placement. `password_from`: the version of the secret that its password was
+    last set from. `age`, `retire_in`: seconds, see `CredentialStatus`. `access_proof`: the digest of what was
+    shown to work together, None where nothing was."""
 
     username: str
     password_from: str | None
     generation: int
     requested: int
     rotated_at: datetime
+    access_proof: str | None
     age: float = field(metadata={"sql": "extract(epoch FROM clock_timestamp() - rotated_at)::float8"})
     retire_in: float | None = field(
         metadata={"sql": "extract(epoch FROM retire_at - clock_timestamp())::float8"}
@@ -84,7 +82,7 @@ class Login:
 
 
 def login(conn: Connection, placement: Placement) -> Login:
-    return one(select(conn, Login, "FROM credential WHERE placement_id = %s", [placement.id]).fetchone())
+    return one(select(conn, Login, "FROM placement WHERE id = %s", [placement.id]).fetchone())
 
 
 def set_password_from(
@@ -92,7 +90,7 @@ def set_password_from(
 ) -> None:
     """`username`: the one that the secret names, where it is known."""
     conn.execute(
-        "UPDATE credential SET password_from = %s, username = coalesce(%s, username) WHERE placement_id = %s",
+        "UPDATE placement SET password_from = %s, username = coalesce(%s, username) WHERE id = %s",
         [version, username, placement.id],
     )
 
@@ -100,7 +98,7 @@ def set_password_from(
 def ask_rotation(conn: Connection, placement: Placement) -> None:
     """A new password for the placement's login; asked twice before it is done, it is one."""
     conn.execute(
-        "UPDATE credential SET requested = generation + 1 WHERE placement_id = %s",
+        "UPDATE placement SET requested = generation + 1 WHERE id = %s",
         [placement.id],
     )
 
@@ -117,10 +115,10 @@ def rotated(
     """The secret names `username` with the password of `version` now. `retire_in`: seconds until the
     login that was in use before is to be retired."""
     conn.execute(
-        "UPDATE credential SET generation = %(generation)s, requested = greatest(requested, %(generation)s),"
+        "UPDATE placement SET generation = %(generation)s, requested = greatest(requested, %(generation)s),"
         " username = %(username)s, password_from = %(version)s, rotated_at = clock_timestamp(),"
         " retire_at = clock_timestamp() + make_interval(secs => %(retire_in)s)"
-        " WHERE placement_id = %(placement)s",
+        " WHERE id = %(placement)s",
         {
             "generation": generation,
             "username": username,
@@ -134,11 +132,15 @@ def rotated(
 def skip_generation(conn: Connection, placement: Placement, *, generation: int) -> None:
     """This generation was never in use and will not be; a rotation is still wanted."""
     conn.execute(
-        "UPDATE credential SET generation = %(generation)s, requested = %(generation)s + 1"
-        " WHERE placement_id = %(placement)s",
+        "UPDATE placement SET generation = %(generation)s, requested = %(generation)s + 1"
+        " WHERE id = %(placement)s",
         {"generation": generation, "placement": placement.id},
     )
 
 
+def set_access_proof(conn: Connection, placement: Placement, access_proof: str | None) -> None:
+    conn.execute("UPDATE placement SET access_proof = %s WHERE id = %s", [access_proof, placement.id])
+
+
 def retired(conn: Connection, placement: Placement) -> None:
-    conn.execute("UPDATE credential SET retire_at = NULL WHERE placement_id = %s", [placement.id])
+    conn.execute("UPDATE placement SET retire_at = NULL WHERE id = %s", [placement.id])

@@ -77,7 +77,7 @@ def _residence(alias: str, suffix: str) -> dict[str, tuple[type[Any], str]]:
         f"cluster{suffix}": (ClusterRow, f"FROM cluster WHERE id = {alias}.cluster_id"),
         f"cluster_stack{suffix}": (StackRow, f"FROM stack WHERE workspace = {alias}.cluster_id"),
         f"stack{suffix}": (StackRow, f"FROM stack WHERE workspace = 'placements/' || {alias}.cluster_id"),
-        f"app{suffix}": (Login, f"FROM credential WHERE placement_id = {alias}.id"),
+        f"app{suffix}": (Login, f"FROM placement WHERE id = {alias}.id"),
     }
 
 

@@ -50,7 +50,6 @@ class TenantRow:
     observed_generation: int
     status: dict[str, Any] | None
     observed_at: datetime | None
-    access_proof: str | None
     release: str | None
     needs_attention: str | None
     runbook: str | None
@@ -276,10 +275,6 @@ def mark_started(conn: Connection, tenant_id: str) -> None:
     )
 
 
-def set_access_proof(conn: Connection, tenant_id: str, access_proof: str | None) -> None:
-    conn.execute("UPDATE tenant SET access_proof = %s WHERE id = %s", [access_proof, tenant_id])
-
-
 def set_status(conn: Connection, tenant_id: str, status: dict[str, Any]) -> None:
     conn.execute(
         "UPDATE tenant SET status = %s, observed_at = clock_timestamp() WHERE id = %s",
@@ -357,9 +352,7 @@ def mark_reopened(conn: Connection, tenant_id: str) -> None:
 def mark_purged(conn: Connection, tenant_id: str) -> None:
     """The first time counts."""
     conn.execute(
-        "UPDATE tenant SET purged_at = clock_timestamp(), access_proof = NULL WHERE id = %s AND purged_at IS"
-        " NULL",
-        [tenant_id],
+        "UPDATE tenant SET purged_at = clock_timestamp() WHERE id = %s AND purged_at IS NULL", [tenant_id]
     )
 
 

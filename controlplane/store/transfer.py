@@ -45,7 +45,6 @@ class TransferRow:
     phase: TransferPhase
     reason: str
     actor: str
-    access_proof: str | None
     copied_rows: int | None
     copied_bytes: int | None
     pause_seconds: float | None
@@ -149,10 +148,6 @@ def left(conn: Connection, tenant_id: str) -> list[tuple[str, datetime]]:
 def set_target(conn: Connection, transfer_id: int, placement_id: str) -> None:
     """Raises Retryable where it was aborted meanwhile."""
     _prepare(conn, "UPDATE transfer SET target = %s", [placement_id, transfer_id])
-
-
-def set_access_proof(conn: Connection, transfer_id: int, access_proof: str | None) -> None:
-    conn.execute("UPDATE transfer SET access_proof = %s WHERE id = %s", [access_proof, transfer_id])
 
 
 def set_restored(conn: Connection, transfer_id: int, *, lived_on: str, cluster_id: str) -> None:

@@ -140,9 +140,8 @@ def lose_cache(world: World) -> None:
 
 
 def unproven(world: World) -> None:
-    world.access_proof = None
-    if world.transfer is not None:
-        world.transfer.access_proof = None
+    for home in world.homes.values():
+        home.access_proof = None
 
 
 def forget(world: World) -> None:

@@ -84,6 +84,7 @@ class Home:
     logins_open: bool = False
     release: str | None = None
     rows: str | None = None
+    access_proof: str | None = None
     app: Login = field(default_factory=Login)
 
 
@@ -106,7 +107,6 @@ class Transfer:
     differing: tuple[str, ...] = ()
     kept_long: bool = False
     declined: bool = False
-    access_proof: str | None = None
     made: bool = False
     ready: bool = False
     opened: bool = False
@@ -139,7 +139,6 @@ class World:
     homes: dict[str, Home] = field(default_factory=dict)
     drawn: int = 0
     current: str | None = None
-    access_proof: str | None = None
     cache: dict[str, dict[str, Any]] = field(default_factory=dict)
     routed: dict[str, str] = field(default_factory=dict)
     hostnames: dict[str, HostnameStatus] = field(default_factory=dict)
@@ -283,9 +282,9 @@ class World:
         if self.current is None:
             bare = TenantStatus(False, False, None, NOTHING, None, routes, domains, purging=self._purging())
             return replace(bare, transfer=self._transfer_status())
-        own = self._status_of(self.home, self.access_proof)
+        own = self._status_of(self.home)
         there = self._target()
-        secondary = None if there is None else self._status_of(there, self.moving.access_proof)
+        secondary = None if there is None else self._status_of(there)
         return replace(
             own,
             routes=routes,
@@ -302,14 +301,14 @@ class World:
         cluster = found.made, found.ready, found.opened, found.gone
         return TransferStatus(found.streaming, found.copied, *cluster)
 
-    def _status_of(self, home: Home, proof: str | None) -> TenantStatus:
+    def _status_of(self, home: Home) -> TenantStatus:
         database = DatabaseStatus(home.exists, home.hardened, home.logins_open, home.release, home.roles)
         return TenantStatus(
             cluster_ready=home.cluster_ready,
             secret_made=home.confirmed and home.secrets,
             database=database if home.cluster_ready else None,
             app=_credential(home, home.app),
-            access_proof=proof,
+            access_proof=home.access_proof,
             routes={},
             hostnames=(),
         )
@@ -441,10 +440,8 @@ class World:
             home.app.recorded = None
             return
         yield
-        if step.placement is None:
-            self.access_proof = self.proof(home, self.release)
-        else:
-            self.moving.access_proof = self.proof(home, self.release_there())
+        release = self.release if step.placement is None else self.release_there()
+        home.access_proof = self.proof(home, release)
 
     def do_register_hostname(self, step: Step) -> Act:
         does = self.cloudflare.get(step.target, "active")
@@ -531,7 +528,7 @@ class World:
         yield
         source.logins_open = False
         yield
-        self.current, self.access_proof = target.id, found.access_proof
+        self.current = target.id
         found.turn(TransferPhase.REVERSIBLE)
         yield
         for host, route in self.goal().routes.items():

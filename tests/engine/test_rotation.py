@@ -39,9 +39,7 @@ def login(harness: Harness, placed: Placement) -> Login:
 
 def grow_old(harness: Harness, days: float) -> None:
     with harness.ctx.registry.connection() as conn:
-        conn.execute(
-            "UPDATE credential SET rotated_at = rotated_at - make_interval(secs => %s)", [days * DAY]
-        )
+        conn.execute("UPDATE placement SET rotated_at = rotated_at - make_interval(secs => %s)", [days * DAY])
         conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
 
 

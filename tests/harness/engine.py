@@ -265,7 +265,7 @@ class Harness:
     def grace_ends(self) -> None:
         """Logins that were rotated away have had their time, and their tenants are looked at."""
         with self.ctx.registry.connection() as conn:
-            conn.execute("UPDATE credential SET retire_at = clock_timestamp() WHERE retire_at IS NOT NULL")
+            conn.execute("UPDATE placement SET retire_at = clock_timestamp() WHERE retire_at IS NOT NULL")
             conn.execute("UPDATE tenant SET next_observation_at = clock_timestamp()")
 
     def open_work(self) -> list[dict[str, Any]]:

@@ -149,7 +149,7 @@ def test_rotate_asks_for_new_passwords_and_notifies(site: Site) -> None:
     assert operation["resource"] == tenant_id
     assert site.wake_ups == [Lane.QUICK] * 2
     assert site.jobs(JobKind.TENANT) == [(JobKind.TENANT, tenant_id)]
-    assert site.rows("SELECT requested, generation FROM credential") == [{"requested": 2, "generation": 1}]
+    assert site.rows("SELECT requested, generation FROM placement") == [{"requested": 2, "generation": 1}]
     credential = site.get("/v1/tenants/acme").json["credential"]
     assert (credential["generation"], credential["rotation_requested"], credential["retiring"]) == (
         1,

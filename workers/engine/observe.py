@@ -180,7 +180,6 @@ def observe_tenant(
 
 def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
     """The record and what was observed, in the terms that the planner decides by. Pure."""
-    placed = record.placement is not None and record.cluster is not None
     around, stack = record.around, record.stack
     confirmed = stack is not None and bool(stack.digest) and record.app_secret_arn is not None
     return TenantStatus(
@@ -188,7 +187,7 @@ def status_of(record: TenantRecord, observed: Observed) -> TenantStatus:
         secret_made=confirmed and observed.made,
         database=observed.database,
         app=_credential(record.app, observed.app),
-        access_proof=record.row.access_proof if placed else None,
+        access_proof=None if record.app is None else record.app.access_proof,
         routes=observed.routes,
         hostnames=around.hostnames,
         transfer=None if record.transfer is None else _transfer_status(record, observed.transfer),
@@ -227,8 +226,10 @@ def _to_be_changed(ctx: Context, record: TenantRecord) -> bool:
     where somebody distrusts it (`reprovision` takes the proof of access back)."""
     status, release = record.row.status or {}, record.row.release or ctx.release
     last, active = status["database"], record.row.spec.lifecycle is Lifecycle.ACTIVE
-    login = None if record.app is None else record.app.password_from
-    if record.transfer is not None or record.row.access_proof is None or login != status["app_credential"]:
+    login = record.app
+    if record.transfer is not None or login is None or login.access_proof is None:
+        return True
+    if login.password_from != status["app_credential"]:
         return True
     if not active:
         return bool(last["exists"] and last["logins_open"])

@@ -117,8 +117,7 @@ def load_tenant(ctx: Context, tenant_id: str) -> TenantRecord:
     )
     if known.transfer is None or found["there"] is None:
         return known
-    proven = replace(row, access_proof=known.transfer.access_proof)
-    there = replace(known, row=proven, **_residence(found, "there", "_there"))
+    there = replace(known, **_residence(found, "there", "_there"))
     return replace(known, secondary=there)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.domain.job import JobKind
 from controlplane.domain.status import Part
 from controlplane.domain.steps import StepName
-from controlplane.store import job, release, schema_shape, stack, tenant, transfer
+from controlplane.store import job, placement, release, schema_shape, stack
 from controlplane.workers.engine.step_context import TenantWork
 from controlplane.workers.providers.ports import Bounds
 from controlplane.workers.steps.credentials import distrust_password
@@ -106,7 +106,4 @@ def prove(work: TenantWork) -> None:
     lines = work.ctx.providers.databases.shape(work.at, work.placement)
     with work.recording() as conn:
         schema_shape.see(conn, work.record.row.id, release=work.goal.release, lines=lines)
-        if work.step.placement is None:
-            tenant.set_access_proof(conn, work.record.row.id, work.goal.access_proof)
-        elif work.record.transfer is not None:
-            transfer.set_access_proof(conn, work.record.transfer.id, work.goal.access_proof)
+        placement.set_access_proof(conn, work.placement, work.goal.access_proof)

@@ -186,7 +186,6 @@ def cut_over(work: TenantWork) -> None:
             if row.generation != work.record.row.generation:
                 raise Retryable(f"{row.id} has changed meanwhile")
             transfer.cut(conn, found, keep_days=KEEP_SOURCE_DAYS)
-            tenant.set_access_proof(conn, row.id, found.access_proof)
             transfers.note(conn, found, "cut", actor=work.job.actor, placement=target.placement.id)
         cut = True
         for payload in secondary.routes.values():

@@ -54,7 +54,6 @@ CREATE TABLE tenant (
     observed_lifecycle  text,
     next_observation_at timestamptz,
     release             text CHECK (release ~ '^[0-9]{4}$'),
-    access_proof        text,
     refused_domains     jsonb NOT NULL DEFAULT '[]',
     needs_attention     text,
     runbook             text,
@@ -153,13 +152,25 @@ CREATE INDEX cluster_attention ON cluster (id) WHERE needs_attention IS NOT NULL
 -- A tenant lives on its `current` placement. In a transfer it has a second one: the `target` that it goes to, or
 -- the `source` that it has left and that is kept until somebody confirms. These three hold a slot. `released`: its
 -- database is gone, and `released_by` says by whose word; what its cluster's stack has of it goes next.
+-- Its login: `username` is the one of the two that the secret names, `password_from` the version of the secret that
+-- its password was last set from. `generation` counts the passwords that the secret has named; `requested` is ahead
+-- of it while somebody has asked for a new one. `retire_at`: when the login that was in use before loses its
+-- password; until then both get in, and connections move over. `access_proof`: placement, secret and release were
+-- shown to work together.
 CREATE TABLE placement (
-    id          text PRIMARY KEY CHECK (id ~ '^p-[a-z2-7]{12}$'),
-    tenant_id   text NOT NULL REFERENCES tenant,
-    cluster_id  text NOT NULL REFERENCES cluster,
-    state       text NOT NULL CHECK (state IN ('current', 'target', 'source', 'released', 'purged')),
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    released_by text,
+    id            text PRIMARY KEY CHECK (id ~ '^p-[a-z2-7]{12}$'),
+    tenant_id     text NOT NULL REFERENCES tenant,
+    cluster_id    text NOT NULL REFERENCES cluster,
+    state         text NOT NULL CHECK (state IN ('current', 'target', 'source', 'released', 'purged')),
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    released_by   text,
+    username      text NOT NULL,
+    password_from text,
+    generation    integer NOT NULL DEFAULT 1 CHECK (generation >= 1),
+    requested     integer NOT NULL DEFAULT 1,
+    rotated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    retire_at     timestamptz,
+    access_proof  text,
     CHECK (state NOT IN ('released', 'purged') OR released_by IS NOT NULL)
 );
 CREATE INDEX placement_tenant ON placement (tenant_id);
@@ -183,20 +194,6 @@ CREATE TRIGGER placement_takes_a_slot AFTER INSERT ON placement FOR EACH ROW EXE
 CREATE TRIGGER placement_frees_its_slot AFTER UPDATE OF state ON placement
     FOR EACH ROW WHEN ((OLD.state IN ('released', 'purged')) <> (NEW.state IN ('released', 'purged')))
     EXECUTE FUNCTION keep_used();
-
--- The application's login of a placement and the version of its secret that its password was last set from.
--- `generation` counts the passwords that the secret has named; `requested` is ahead of it while somebody has asked
--- for a new one. `retire_at`: when the login that was in use before loses its password; until then both get in,
--- and connections move over.
-CREATE TABLE credential (
-    placement_id  text PRIMARY KEY REFERENCES placement,
-    username      text NOT NULL,
-    password_from text,
-    generation    integer NOT NULL DEFAULT 1 CHECK (generation >= 1),
-    requested     integer NOT NULL DEFAULT 1,
-    rotated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    retire_at     timestamptz
-);
 
 -- What the last look at the warm pool, or the last comparison with the billing source, found.
 CREATE TABLE report (
@@ -478,7 +475,6 @@ CREATE TABLE transfer (
                      CHECK (phase IN ('preparing', 'copying', 'following', 'cut', 'reversible', 'confirmed', 'aborted')),
     reason           text NOT NULL,
     actor            text NOT NULL,
-    access_proof     text,
     copied_rows      bigint,
     copied_bytes     bigint,
     pause_seconds    double precision,
