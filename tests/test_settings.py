@@ -106,6 +106,7 @@ def test_the_defaults_are_those_of_production() -> None:
     assert settings.database_sslmode == "verify-full"
     assert settings.terraform_binary == "terraform"
     assert (settings.waiting_per_address, settings.stripe_account) == (100, None)
+    assert (settings.cluster_parameter_group, settings.subnet_group) == (None, None)
     assert settings.plan_catalogue.name == "plans.toml"
 
 
@@ -251,6 +252,7 @@ def test_settings_can_not_be_changed() -> None:
         ("APP_SECURITY_GROUP_IDS", "sg-0123abcd,", "security groups (sg-…), got"),
         ("PERMISSIONS_BOUNDARY_ARN", "arn:aws:iam::1:policy/x", "the ARN of an IAM policy, got"),
         ("CLUSTER_PARAMETER_GROUP", "Acme--Group", "an RDS cluster parameter group's name, got"),
+        ("SUBNET_GROUP", "Databases", "an RDS subnet group's name, in lower case, got"),
         ("APP_ROLE_ARN", "arn:aws:iam::123456789012:user/x", "the ARN of an IAM role, got"),
         ("PLAN_CATALOGUE", "/nowhere/plans.toml", "a file that exists, got '/nowhere/plans.toml'"),
         ("TENANT_MIGRATIONS", "/nowhere", "a folder that exists, got '/nowhere'"),

@@ -42,7 +42,8 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """Capacities are in ACU; `seconds_until_auto_pause` is None where the cluster never pauses. `origin`:
-    only of a restored one, which nobody is placed on."""
+    only of a restored one, which nobody is placed on. `subnet_group`: the shared one that it was made in,
+    None for one of its own or before it is made; RDS moves no cluster to another."""
 
     lifecycle: ClusterLifecycle
     isolation: Isolation
@@ -53,6 +54,7 @@ class ClusterSpec:
     backup_retention_days: int
     instance_count: int
     origin: Origin | None = None
+    subnet_group: str | None = None
 
     @classmethod
     def for_plan(cls, plan: Plan, *, engine_version: str) -> ClusterSpec:
@@ -102,6 +104,7 @@ class ClusterSpec:
             "backup_retention_days": self.backup_retention_days,
             "instance_count": self.instance_count,
             **({} if self.origin is None else {"origin": self.origin.to_json()}),
+            **({} if self.subnet_group is None else {"subnet_group": self.subnet_group}),
         }
 
     @classmethod

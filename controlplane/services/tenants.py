@@ -218,6 +218,7 @@ def _reshape(conn: Connection, tenant_id: str, plan: Plan, *, actor: str) -> Non
         return
     home = cluster.get(conn, placed.cluster_id)
     wanted = ClusterSpec.for_plan(plan, engine_version=home.spec.engine_version)
+    wanted = replace(wanted, subnet_group=home.spec.subnet_group)
     if wanted.cluster_class == home.cluster_class or {wanted.isolation, home.spec.isolation} != {
         Isolation.DEDICATED
     }:

@@ -140,6 +140,10 @@ class TerraformSettings(Settings):
         default=None,
     )
     """Shared by all clusters; moves between them need one with `rds.logical_replication = 1`."""
+    subnet_group: str | None = _from(
+        read.text(r"[a-z0-9 ._-]{1,255}", "an RDS subnet group's name, in lower case"), default=None
+    )
+    """New clusters share it; without, each has one of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

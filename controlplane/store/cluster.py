@@ -134,6 +134,15 @@ def name_release(conn: Connection, cluster_id: str, release: str) -> None:
     conn.execute("UPDATE cluster SET release = %s WHERE id = %s AND release IS NULL", [release, cluster_id])
 
 
+def put_in_subnet_group(conn: Connection, cluster_id: str, name: str) -> None:
+    """Of a cluster that was never applied: no generation, since nothing was made of it yet."""
+    conn.execute(
+        "UPDATE cluster SET spec = spec || jsonb_build_object('subnet_group', %s::text)"
+        " WHERE id = %s AND release IS NULL",
+        [name, cluster_id],
+    )
+
+
 def upgrade(conn: Connection, cluster_id: str, release: str) -> None:
     """Name another release than before; over once its spec of this generation is reality."""
     conn.execute(

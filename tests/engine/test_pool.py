@@ -234,6 +234,34 @@ def test_each_quota_is_asked_before_anything_of_a_cluster_is_made(harness: Harne
     assert harness.tenant(starved).phase is Phase.ACTIVE
 
 
+def test_new_clusters_share_a_subnet_group_and_older_ones_keep_theirs(harness: Harness) -> None:
+    """RDS moves no cluster to another group: with another one Terraform would make it anew."""
+    older = pay(harness, 1)
+    harness.work()
+    harness.ctx = replace(harness.ctx, platform=replace(harness.ctx.platform, subnet_group="databases"))
+    harness.quotas.set(subnet_groups=0)
+    newer = pay(harness, 2)
+    harness.work()
+    account = FakeAccount(harness.world)
+    homes = [harness.placement(found).cluster_id for found in (older, newer)]
+    assert account.names("subnet-group") == homes[:1]
+
+    def groups() -> list[str | None]:
+        return [(account.get("cluster", home) or {})["subnet_group"] for home in homes]
+
+    assert groups() == [None, "databases"]
+    larger = replace(harness.ctx.catalogue.plans["dedicated"], max_acu=32.0)
+    plans = {**harness.ctx.catalogue.plans, "dedicated": larger}
+    harness.ctx = replace(harness.ctx, catalogue=replace(harness.ctx.catalogue, plans=plans))
+    for number, subscription in ((1, older), (2, newer)):
+        harness.subscribe(number, plan="dedicated", metadata={"name": "Larger"})
+        harness.hear(subscription)
+    harness.work()
+    assert groups() == [None, "databases"]
+    assert [(account.get("cluster", home) or {})["max_acu"] for home in homes] == [32.0, 32.0]
+    assert harness.violations() == []
+
+
 def test_an_account_that_can_not_be_asked_does_not_stop_anything(warm: Harness) -> None:
     def refuses(*, max_age: float = 0.0) -> None:
         raise NeedsHuman("reading the account's quotas: AWS answered AccessDenied", runbook="aws-credentials")

@@ -118,6 +118,13 @@ def test_each_part_of_a_cluster_is_found_by_its_name(account: AwsAccount, run: S
     assert inventory.find([inventory.alias]) == {inventory.alias: f"alias/{name}"}
 
 
+def test_a_shared_subnet_group_is_no_part_of_the_cluster(account: AwsAccount, run: StackRun) -> None:
+    shared = {**run.variables, "db_subnet_group_name": "platform-databases"}
+    own, without = ClusterInventory(account, run.variables), ClusterInventory(account, shared)
+    assert set(own.addresses()) - set(without.addresses()) == {own.subnet_group}
+    assert set(own.foundation) - set(without.foundation) == {own.subnet_group}
+
+
 def test_a_key_is_found_by_its_tags_alone(account: AwsAccount, run: StackRun) -> None:
     key = make_key(run)
     inventory = ClusterInventory(account, run.variables)

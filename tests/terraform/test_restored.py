@@ -86,7 +86,7 @@ def test_a_restored_cluster_plans_nothing_and_is_adopted_without_being_replaced(
 
 
 def addresses(run: StackRun) -> list[str]:
-    names = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this"]
+    names = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this[0]"]
     names += ["cloudwatch_log_group.postgresql", "rds_cluster.this", 'rds_cluster_instance.this["1"]']
     names += ["iam_role.this", "iam_role_policy.this"]
     return [f"module.cluster.aws_{name}" for name in names]

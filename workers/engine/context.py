@@ -40,6 +40,7 @@ class Platform:
     stripe_account: str | None = None
     secret_recovery_days: int = 7
     cluster_parameter_group: str | None = None
+    subnet_group: str | None = None
     lease: float = 10.0
     heartbeat: float = 3.0
     observe_every: float = 3600.0

@@ -7,6 +7,7 @@ the rest.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman
 from controlplane.domain.pool import QUOTA_RUNBOOK, Quota
@@ -16,9 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def quota_left(ctx: Context, *, max_age: float = 0.0) -> Quota:
-    """Unknown where AWS can't be asked: the catalogue's own limit holds then, and AWS's refusal."""
+    """Unknown where AWS can't be asked: the catalogue's own limit holds then, and AWS's refusal. Where
+    clusters share a subnet group nobody needs another."""
     try:
-        return ctx.providers.quotas.left(max_age=max_age)
+        left = ctx.providers.quotas.left(max_age=max_age)
+        return left if ctx.platform.subnet_group is None else replace(left, subnet_groups=None)
     except ControlPlaneError as error:
         log.warning("the account's quota is unknown: %s", error)
         return Quota()

@@ -33,6 +33,7 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
         **origin,
         **(closing if spec.lifecycle is ClusterLifecycle.CLOSED else {}),
         **({} if group is None else {"cluster_parameter_group_name": group}),
+        **({} if spec.subnet_group is None else {"db_subnet_group_name": spec.subnet_group}),
         "cluster_id": row.id,
         "engine_version": spec.engine_version,
         "min_acu": spec.min_acu,
@@ -54,7 +55,7 @@ def cluster_variables(platform: Platform, row: ClusterRow) -> dict[str, Any]:
 
 def cluster_addresses(row: ClusterRow) -> frozenset[str]:
     """All that an approved close of a cluster may delete, its key too: it leaves no snapshot behind."""
-    resources = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this"]
+    resources = ["kms_key.this", "kms_alias.this", "security_group.this", "db_subnet_group.this[0]"]
     resources += [
         "cloudwatch_log_group.postgresql",
         "rds_cluster.this",

@@ -101,6 +101,7 @@ def context(settings: WorkerSettings, notify: Notify, lanes: Sequence[Lane] = tu
             app_security_group_ids=settings.app_security_group_ids,
             app_role_arn=settings.app_role_arn,
             cluster_parameter_group=settings.cluster_parameter_group,
+            subnet_group=settings.subnet_group,
             permissions_boundary_arn=settings.permissions_boundary_arn,
             lease=settings.lease_seconds,
             heartbeat=settings.heartbeat_seconds,

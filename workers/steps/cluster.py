@@ -32,6 +32,10 @@ from controlplane.workers.steps.registry import cluster_step
 )
 def apply_cluster_stack(work: ClusterWork) -> None:
     _require_quota(work)
+    group = work.ctx.platform.subnet_group
+    if group is not None and work.row.release is None:
+        with work.recording() as conn:
+            cluster.put_in_subnet_group(conn, work.row.id, group)
     row = with_release(work, work.row)
     variables = cluster_variables(work.ctx.platform, row)
     apply_stack(work, "cluster", variables, row, approved=superfluous_readers(row))

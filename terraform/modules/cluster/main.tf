@@ -9,6 +9,8 @@ locals {
     isolation   = var.isolation
     operation   = var.operation_id
   }
+
+  subnet_group = var.db_subnet_group_name == null ? aws_db_subnet_group.this[0].name : var.db_subnet_group_name
 }
 
 resource "aws_kms_key" "this" {
@@ -52,6 +54,8 @@ resource "aws_security_group" "this" {
 }
 
 resource "aws_db_subnet_group" "this" {
+  count = var.db_subnet_group_name == null ? 1 : 0
+
   name        = var.cluster_id
   description = "Subnets of cluster ${var.cluster_id}"
   subnet_ids  = var.subnet_ids
@@ -95,7 +99,7 @@ resource "aws_rds_cluster" "this" {
 
   storage_encrypted               = true
   kms_key_id                      = aws_kms_key.this.arn
-  db_subnet_group_name            = aws_db_subnet_group.this.name
+  db_subnet_group_name            = local.subnet_group
   vpc_security_group_ids          = [aws_security_group.this.id]
   db_cluster_parameter_group_name = var.cluster_parameter_group_name
 
@@ -137,7 +141,7 @@ resource "aws_rds_cluster_instance" "this" {
   cluster_identifier   = aws_rds_cluster.this.id
   engine               = aws_rds_cluster.this.engine
   instance_class       = "db.serverless"
-  db_subnet_group_name = aws_db_subnet_group.this.name
+  db_subnet_group_name = local.subnet_group
   apply_immediately    = true
   tags                 = local.tags
 

@@ -14,6 +14,7 @@ module "cluster" {
   instance_count               = var.instance_count
   vpc_id                       = var.vpc_id
   subnet_ids                   = var.subnet_ids
+  db_subnet_group_name         = var.db_subnet_group_name
   allowed_security_group_ids   = var.allowed_security_group_ids
   final_snapshot_identifier    = var.final_snapshot_identifier
   origin                       = var.origin

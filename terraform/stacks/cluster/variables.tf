@@ -50,6 +50,12 @@ variable "subnet_ids" {
   type        = list(string)
 }
 
+variable "db_subnet_group_name" {
+  description = "A subnet group shared by all clusters of an environment; null makes one of the cluster's own in subnet_ids. An account has 50. It decides at creation: RDS moves no cluster to another group."
+  type        = string
+  default     = null
+}
+
 variable "allowed_security_group_ids" {
   description = "The security groups that may open connections to port 5432; nothing else may."
   type        = list(string)

@@ -71,6 +71,28 @@ run "names_everything_after_the_cluster" {
   }
 }
 
+run "makes_a_subnet_group_of_its_own" {
+  command = plan
+
+  assert {
+    condition     = length(aws_db_subnet_group.this) == 1 && aws_db_subnet_group.this[0].name == "c-abcdefghijkl" && aws_rds_cluster.this.db_subnet_group_name == "c-abcdefghijkl"
+    error_message = "Without a shared group the cluster must lie in one of its own."
+  }
+}
+
+run "lies_in_a_shared_subnet_group" {
+  command = plan
+
+  variables {
+    db_subnet_group_name = "platform-databases"
+  }
+
+  assert {
+    condition     = length(aws_db_subnet_group.this) == 0 && aws_rds_cluster.this.db_subnet_group_name == "platform-databases" && alltrue([for instance in aws_rds_cluster_instance.this : instance.db_subnet_group_name == "platform-databases"])
+    error_message = "With a shared group none is made, and cluster and instances lie in it."
+  }
+}
+
 run "pauses_only_from_zero" {
   command = plan
 

@@ -24,7 +24,7 @@ class ClusterInventory:
     key = "module.cluster.aws_kms_key.this"
     alias = "module.cluster.aws_kms_alias.this"
     security_group = "module.cluster.aws_security_group.this"
-    subnet_group = "module.cluster.aws_db_subnet_group.this"
+    subnet_group = "module.cluster.aws_db_subnet_group.this[0]"
     log_group = "module.cluster.aws_cloudwatch_log_group.postgresql"
     cluster = "module.cluster.aws_rds_cluster.this"
     role = "module.cluster.aws_iam_role.this"
@@ -44,7 +44,9 @@ class ClusterInventory:
     @property
     def foundation(self) -> tuple[str, ...]:
         """What is made within seconds and without what the cluster can't be."""
-        return (self.key, self.alias, self.security_group, self.subnet_group, self.log_group)
+        shared = self._variables.get("db_subnet_group_name") is not None
+        own = () if shared else (self.subnet_group,)
+        return (self.key, self.alias, self.security_group, *own, self.log_group)
 
     def instance(self, number: int) -> str:
         return f'module.cluster.aws_rds_cluster_instance.this["{number}"]'
