@@ -47,12 +47,12 @@ W = TypeVar("W", TenantWork, ClusterWork)
 
 
 def converge_tenant(ctx: Context, hold: Hold) -> None:
-    wake, taken = hold.job.reason != PERIODIC_OBSERVATION, Counter[Step]()
+    taken = Counter[Step]()
     observed, fresh = None, False
     while True:
         known = load_tenant(ctx, hold.job.subject)
         if observed is None or not observed.holds(ctx, known):
-            observed, fresh = observe_tenant(ctx, known, wake=wake), True
+            observed, fresh = observe_tenant(ctx, known), True
         status = status_of(known, observed)
         goal = _goal(ctx, known, status)
         steps = plan_tenant(goal, status)
@@ -71,7 +71,7 @@ def converge_tenant(ctx: Context, hold: Hold) -> None:
         if touched is None:
             observed = None
         elif touched:
-            observed = observe_tenant(ctx, known, parts=touched, before=observed, wake=wake)
+            observed = observe_tenant(ctx, known, parts=touched, before=observed)
         fresh = False
 
 

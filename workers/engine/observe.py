@@ -156,11 +156,10 @@ def observe_tenant(
     *,
     parts: Collection[Part] = tuple(Part),
     before: Observed | None = None,
-    wake: bool = True,
 ) -> Observed:
     """`parts`: only these, of what was observed `before`. A connection would start a cluster that has paused,
     so a database on one that may is asked only where it is to be changed; else what was observed there last
-    is taken for what there is. `wake` False: not even then."""
+    is taken for what there is."""
     now = before or Observed(to_ask(ctx, record), time.monotonic())
     if Part.ROUTES in parts:
         now = replace(now, routes=_routes(ctx, record, now.asked.hosts))
@@ -170,7 +169,7 @@ def observe_tenant(
         app = _secret(ctx, record.placement.app_secret)
         now = replace(now, app=None if app is None else app.version_id, made=app is not None)
     if Part.DATABASE in parts:
-        now = replace(now, database=_database(ctx, record, wake=wake))
+        now = replace(now, database=_database(ctx, record))
     if Part.TRANSFER in parts:
         now = replace(now, transfer=_transfer(ctx, now.asked))
         if now.asked.secondary is not None and record.secondary is not None:
@@ -207,13 +206,13 @@ def _routes(ctx: Context, record: TenantRecord, hosts: Collection[str]) -> Mappi
     return routes
 
 
-def _database(ctx: Context, record: TenantRecord, *, wake: bool) -> DatabaseStatus | None:
+def _database(ctx: Context, record: TenantRecord) -> DatabaseStatus | None:
     home = record.home()
     if home is None or record.cluster is None:
         return None
     last = (record.row.status or {}).get("database")
     pauses = record.cluster.spec.seconds_until_auto_pause is not None
-    if pauses and not record.purging and last is not None and not (wake and _to_be_changed(ctx, record)):
+    if pauses and not record.purging and last is not None and not _to_be_changed(ctx, record):
         return DatabaseStatus(**last)
     if not record.cluster.ready:
         return None
