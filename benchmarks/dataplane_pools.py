@@ -1,6 +1,6 @@
 """The pools: ten thousand tenants in one budget, what a checkout costs, and one dead database among others.
 
-Ten thousand real databases would fill the disk, so ten stand for all: in each the marker is a view of
+Ten thousand real databases would fill the disk, so ten stand for all: in each the identity is a view of
 the session's application name, which this benchmark's connections set to the tenant they are opened
 for. Everything else is as shipped, the checks at every checkout included.
 """
@@ -67,7 +67,8 @@ def prepare(server: PostgresServer) -> None:
         with psycopg.connect(server.url(f"bench_{number}"), autocommit=True) as conn:
             conn.execute("CREATE SCHEMA platform")
             conn.execute(
-                "CREATE VIEW platform.identity AS SELECT current_setting('application_name') AS tenant_id"
+                "CREATE VIEW platform.identity AS SELECT name || '-1' AS placement, name AS tenant"
+                " FROM current_setting('application_name') AS name"
             )
 
 
@@ -100,7 +101,7 @@ def many_tenants(report: Report, port: int, *, budget: int, seconds: float) -> N
             began = time.perf_counter()
             try:
                 with pools.connection(of) as conn:
-                    row = conn.execute("SELECT tenant_id FROM platform.identity").fetchone()
+                    row = conn.execute("SELECT tenant FROM platform.identity").fetchone()
                 if row != (of.tenant_id,):
                     failures.append(f"{of.tenant_id} read {row}")
             except (DatabaseError, psycopg.Error) as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import select
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -24,11 +25,10 @@ from dataplane.errors import CrossTenantDetected
 from dataplane.tenant_config import TenantConfig
 
 RESET = b"DISCARD ALL"
-IDENTITY = b"SELECT pg_catalog.current_database(), (SELECT tenant_id::text FROM platform.identity)"
+IDENTITY = b"SELECT pg_catalog.current_database(), placement, tenant FROM platform.identity"
 
-# SQLSTATE classes of a marker that isn't there, may not be read, or is there twice: cardinality,
-# feature, syntax and access rules.
-_NO_MARKER = ("21", "3F", "42")
+# SQLSTATE classes of an identity that isn't there or may not be read: schema names, syntax and access rules.
+_NO_IDENTITY = ("3F", "42")
 _TROUBLE = (psycopg.Error, OSError, ValueError)
 
 AnyConnection = Connection[Any] | AsyncConnection[Any]
@@ -103,15 +103,34 @@ def _expect_identity(results: list[pq.abc.PGresult], config: TenantConfig) -> No
     result = results[0]
     if result.status != pq.ExecStatus.TUPLES_OK:
         state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-        if state[:2] in _NO_MARKER:
-            raise CrossTenantDetected(f"{config.tenant_id}: the database has no readable marker ({state})")
+        if state[:2] in _NO_IDENTITY:
+            raise CrossTenantDetected(f"{config.tenant_id}: the database has no readable identity ({state})")
         raise Broken(f"SQLSTATE {state or 'unknown'}")
-    database, tenant_id = (_text(result.get_value(0, column)) for column in (0, 1))
-    expected = config.database.name if config.database is not None else None
-    if database != expected or tenant_id != config.tenant_id:
+    rows = [
+        (_text(result.get_value(row, 0)), _text(result.get_value(row, 1)), _text(result.get_value(row, 2)))
+        for row in range(result.ntuples)
+    ]
+    if not is_own(rows, config):
+        expected = None if config.database is None else config.database.name
+        got = " and ".join(f"{name}, placement {place} of {tenant}" for name, place, tenant in rows)
         raise CrossTenantDetected(
-            f"expected database {expected} of {config.tenant_id}, got {database} of {tenant_id or 'nobody'}"
+            f"expected database {expected}, placement {config.placement} of {config.tenant_id}, "
+            f"got {got or 'a database without an identity'}"
         )
+
+
+def is_own(rows: Sequence[tuple[str | None, str | None, str | None]], config: TenantConfig) -> bool:
+    """Is the database the entry's? `rows`: its name, placement and tenant, as `IDENTITY` reads them. Each
+    must be the entry's, but that a database without a tenant may be anybody's: it is published before its
+    tenant is written into it. `tests/vectors/identity.json` holds `databases.ts` to the same."""
+    if len(rows) != 1 or config.database is None:
+        return False
+    name, placement, tenant = rows[0]
+    return (
+        name == config.database.name
+        and placement == config.placement
+        and (tenant is None or tenant == config.tenant_id)
+    )
 
 
 def _text(value: bytes | None) -> str | None:

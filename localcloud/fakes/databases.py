@@ -35,6 +35,7 @@ from controlplane.workers.providers.ports import (
     Credential,
     DatabaseDescription,
     FileRun,
+    Identity,
     Rehearsed,
     Secrets,
 )
@@ -164,13 +165,15 @@ class FakeDatabases:
         ready = bool(database.get("doors"))
         roles = [*apps, self._role(at, placement.migrator_role)]
         plain = all(role is not None and not role.get("settings") for role in roles)
-        whole = ready and database["tenant_id"] == placement.tenant_id and plain
+        identity = _identity(database)
+        whole = ready and identity is not None and identity.fits(placement) and plain
         return DatabaseDescription(
             exists=bool(database),
             hardened=whole and (not self.may_log_in(at, placement.migrator_role) or held),
             logins_open=ready and any(role is not None and _is_open(role) for role in apps),
             release=max(database.get("migrations", ()), default=None),
             roles=any(self._role(at, name) is not None for name in _roles(placement)),
+            identity=identity,
         )
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
@@ -183,19 +186,33 @@ class FakeDatabases:
         with self.world.call("databases.create.database"):
             database = self._database(at, placement.database)
             if not database:
-                database = {"tenant_id": None, "accepts": False, "doors": False, "migrations": {}}
+                database = {"accepts": False, "doors": False, "migrations": {}}
                 self.world.put(DATABASE, key, database)
         with self.world.call("databases.create.shell"):
             self.world.put(DATABASE, key, database := database | {"accepts": True})
         with self.world.call("databases.create.inside"):
-            if database["tenant_id"] not in {None, placement.tenant_id}:
-                raise NeedsHuman(
-                    f"{placement.database}: the marker says {database['tenant_id']}",
-                    runbook="cross-tenant-marker",
-                )
-            self.world.put(DATABASE, key, database := database | {"tenant_id": placement.tenant_id})
+            _require_own(placement, database)
+            database = {"tenant": None} | database | {"placement": placement.id}
+            self.world.put(DATABASE, key, database)
         with self.world.call("databases.create.doors"):
             self.world.put(DATABASE, key, database | {"doors": True})
+
+    def bind(self, at: ClusterEndpoint, placement: Placement) -> None:
+        self._as_master(at)
+        with self.world.call("databases.bind"):
+            database = self._database(at, placement.database)
+            if not database:
+                raise NoSuchDatabase(f"{placement.database} does not exist", runbook=RUNBOOK)
+            if not database["accepts"]:
+                raise DatabaseClosed(f"{placement.database} is not currently accepting connections")
+            _require_own(placement, database)
+            if _identity(database) is None:
+                raise NeedsHuman(
+                    f"{placement.database}: the database does not say whose it is",
+                    runbook="cross-tenant-marker",
+                )
+            bound = database | {"tenant": placement.tenant_id}
+            self.world.put(DATABASE, _key(at, placement.database), bound)
 
     def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
         require_app_login(credential.username)
@@ -235,11 +252,7 @@ class FakeDatabases:
     def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
         self._as_master(at)
         with self.world.call("databases.drop.database"):
-            marker = self._database(at, placement.database).get("tenant_id")
-            if marker not in {None, placement.tenant_id}:
-                raise NeedsHuman(
-                    f"{placement.database}: the marker says {marker}", runbook="cross-tenant-marker"
-                )
+            _require_own(placement, self._database(at, placement.database))
             if self.world.get(VISITED, _key(at, placement.database)):
                 raise Retryable("42501 permission denied to terminate process", runbook=RUNBOOK)
             self.world.drop(DATABASE, _key(at, placement.database))
@@ -338,10 +351,10 @@ class FakeDatabases:
     def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
         with self.world.call("databases.prove"):
             self._enter(at, credential)
-            marker = self._database(at, credential.dbname)["tenant_id"]
-        if credential.dbname != placement.database or marker != placement.tenant_id:
+            identity = _identity(self._database(at, credential.dbname))
+        if credential.dbname != placement.database or identity is None or not identity.fits(placement):
             raise NeedsHuman(
-                f"{credential.username} reached {credential.dbname}, whose marker is {marker}; "
+                f"{credential.username} reached {credential.dbname}, {identity}; "
                 f"expected {placement.database} of {placement.tenant_id}",
                 runbook="cross-tenant-marker",
             )
@@ -440,6 +453,20 @@ class FakeDatabases:
 
 def _key(at: ClusterEndpoint, name: str = "") -> str:
     return f"{at.host}:{at.port}" + (f"/{name}" if name else "")
+
+
+def _identity(database: dict[str, Any]) -> Identity | None:
+    """None before it has one, and of no database."""
+    placement = database.get("placement")
+    return None if placement is None else Identity(placement, database["tenant"])
+
+
+def _require_own(placement: Placement, database: dict[str, Any]) -> None:
+    identity = _identity(database)
+    if identity is not None and not identity.fits(placement):
+        raise NeedsHuman(
+            f"{placement.database}: the database says that it is {identity}", runbook="cross-tenant-marker"
+        )
 
 
 def _roles(placement: Placement) -> tuple[str, ...]:

@@ -52,6 +52,10 @@ class Tenant:
         return f"{self.tenant_id}-1".replace("-", "_")
 
     @property
+    def placement(self) -> str:
+        return f"{self.tenant_id}-1"
+
+    @property
     def host(self) -> str:
         return self.hosts[0]
 
@@ -68,7 +72,7 @@ class Platform:
         self._passwords: dict[str, str] = {}
 
     def create(self, tenant: Tenant) -> None:
-        """Database, marker, schema and notes; the login; an active entry for each host."""
+        """Database, identity, schema and notes; the login; an active entry for each host."""
         tenant.logins = [f"{tenant.database}_app_a", f"{tenant.database}_app_b"]
         passwords = {login: secrets.token_urlsafe(24) for login in tenant.logins}
         owner = f"{tenant.database}_owner"
@@ -91,8 +95,9 @@ class Platform:
             _run(inside, "SET ROLE {}", owner)
             rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {}, {}"
             _run(inside, f"ALTER DEFAULT PRIVILEGES IN SCHEMA app {rights}", *tenant.logins)
-            inside.execute("CREATE TABLE platform.identity (tenant_id text PRIMARY KEY)")
-            inside.execute("INSERT INTO platform.identity VALUES (%s)", [tenant.tenant_id])
+            inside.execute("CREATE TABLE platform.identity (placement text NOT NULL, tenant text)")
+            identity = [tenant.placement, tenant.tenant_id]
+            inside.execute("INSERT INTO platform.identity VALUES (%s, %s)", identity)
             _run(inside, "GRANT SELECT ON platform.identity TO {}, {}", *tenant.logins)
             inside.execute("SET search_path = app")
             for migration in sorted(MIGRATIONS.glob("*.sql")):
@@ -121,7 +126,7 @@ class Platform:
             pool_size=2,
             dedicated=False,
             release="0002",
-            placement=f"{tenant.tenant_id}-1",
+            placement=tenant.placement,
             database=address,
             profile={"plan_name": "Team"},
         )
@@ -167,10 +172,15 @@ class Platform:
         self._secrets.put_secret_value(SecretId=tenant.secret_arn, SecretString=value)
         self._end_sessions(login)
 
-    def mark(self, tenant: Tenant, tenant_id: str) -> None:
-        """Make the tenant's database say that it is another tenant's."""
+    def mark(self, tenant: Tenant, tenant_id: str | None) -> None:
+        """Make the tenant's database say that it is another tenant's, or nobody's yet."""
         with psycopg.connect(self.postgres.url(tenant.database)) as inside:
-            inside.execute("UPDATE platform.identity SET tenant_id = %s", [tenant_id])
+            inside.execute("UPDATE platform.identity SET tenant = %s", [tenant_id])
+
+    def forget(self, tenant: Tenant) -> None:
+        """Make the tenant's database say nothing of itself."""
+        with psycopg.connect(self.postgres.url(tenant.database)) as inside:
+            inside.execute("DELETE FROM platform.identity")
 
     def login(self, tenant: Tenant) -> dict[str, str]:
         return {"username": tenant.logins[0], "password": self._passwords[tenant.logins[0]]}

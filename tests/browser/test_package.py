@@ -53,6 +53,14 @@ def test_sessions_on_real_databases(
         "login": platform.login(globex),
         "endpointMap": str(endpoints.path),
     }
+    for name in ("unbound", "unidentified"):
+        tenant = Tenant(f"t-browser{name}", name, (f"{name}.example",), ())
+        platform.create(tenant)
+        if name == "unbound":
+            platform.mark(tenant, None)
+        else:
+            platform.forget(tenant)
+        given[name] = {"payload": platform.config(tenant, tenant.host), "login": platform.login(tenant)}
     role, logins = cluster_role(CLUSTER), []
     for number in range(20):
         tenant_id = new_tenant_id()

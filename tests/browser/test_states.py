@@ -134,6 +134,8 @@ def test_a_wrong_entry_never_shows_another_tenants_data(
     assert _crossed(app, mixed.host), "another tenant's secret"
     platform.publish(platform.config(mixed, mixed.host))
     assert app.get(mixed.host, "/api/notes").status == 200
+    platform.mark(mixed, None)
+    assert app.get(mixed.host, "/api/notes").status == 200, "bound, and not yet written there"
     platform.mark(mixed, globex.tenant_id)
     assert _crossed(app, mixed.host), "another tenant's database"
     assert app.log.count(f"cross-tenant: {mixed.tenant_id}") >= 2

@@ -1,8 +1,8 @@
 """Tenant databases for the data plane's tests: the hardened shape that the control plane makes, in short.
 
 A database of its own for each, an owner that can't log in, an application login with a password of
-its own, nothing for PUBLIC, the marker `platform.identity`, and a canary row that must never be read
-by anybody else.
+its own, nothing for PUBLIC, `platform.identity` (without its triggers, so that a test can change it), and a
+canary row that must never be read by anybody else.
 """
 
 from __future__ import annotations
@@ -115,14 +115,21 @@ def create_tenant(server: PostgresServer, slug: str) -> TenantDatabase:
             "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA app "
             "GRANT USAGE, SELECT ON SEQUENCES TO {app}",
             "CREATE SCHEMA platform",
-            "CREATE TABLE platform.identity (tenant_id text NOT NULL)",
-            "INSERT INTO platform.identity VALUES ({tenant_id})",
+            "CREATE TABLE platform.identity (placement text NOT NULL, tenant text)",
+            "INSERT INTO platform.identity VALUES ({placement}, {tenant_id})",
             "GRANT USAGE ON SCHEMA platform TO {app}",
             "GRANT SELECT ON platform.identity TO {app}",
             "SET ROLE {owner}",
             "SET search_path = app",
         ):
-            conn.execute(sql.SQL(statement).format(owner=owner, app=app, tenant_id=sql.Literal(tenant_id)))
+            conn.execute(
+                sql.SQL(statement).format(
+                    owner=owner,
+                    app=app,
+                    placement=sql.Literal(placement_of(tenant_id)),
+                    tenant_id=sql.Literal(tenant_id),
+                )
+            )
         for migration in sorted(MIGRATIONS.glob("*.sql")):
             conn.execute(migration.read_bytes())
         conn.execute("INSERT INTO note (body) VALUES (%s)", (tenant.canary,))

@@ -107,13 +107,14 @@ def test_a_secret_that_opens_anothers_database_is_noticed(
             assert pools.open_connections == (0, 0)
             await read(pools, globex.config())
             with globex.admin() as admin:
-                admin.execute("UPDATE platform.identity SET tenant_id = 't-somebodyelse'")
-            try:
-                with pytest.raises(CrossTenantDetected):
+                admin.execute("UPDATE platform.identity SET tenant = NULL")
+                try:
                     await read(pools, globex.config())
-            finally:
-                with globex.admin() as admin:
-                    admin.execute("UPDATE platform.identity SET tenant_id = %s", [globex.tenant_id])
+                    admin.execute("UPDATE platform.identity SET tenant = 't-somebodyelse'")
+                    with pytest.raises(CrossTenantDetected):
+                        await read(pools, globex.config())
+                finally:
+                    admin.execute("UPDATE platform.identity SET tenant = %s", [globex.tenant_id])
             assert pools.statistics.crossed == 2
 
     asyncio.run(run())

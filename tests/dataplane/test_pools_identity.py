@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +22,7 @@ from dataplane.errors import (
     CrossTenantDetected,
 )
 from dataplane.pools import KeyedPools
+from dataplane.wire import is_own
 from tests.dataplane.reading import backend, read
 from tests.dataplane.tenants import Logins, TenantDatabase, create_tenant
 
@@ -64,30 +69,66 @@ def test_threads_over_tenants_never_read_anothers_rows(logins: Logins, tenants: 
 def test_a_secret_that_opens_anothers_database_is_noticed(
     pools: KeyedPools, logins: Logins, tenants: list[TenantDatabase]
 ) -> None:
-    """The configuration of acme with the address and login of globex: everything works but the marker."""
+    """The configuration of acme with the address and login of globex: everything works but the identity."""
     acme, globex, _ = tenants
     logins.logins[acme.tenant_id] = globex.credential
     mixed = acme.config(database=globex.config().database)
-    with pytest.raises(CrossTenantDetected, match=f"expected database {globex.name} of {acme.tenant_id}"):
+    expected = f"expected database {globex.name}, placement {mixed.placement} of {acme.tenant_id}, got"
+    with pytest.raises(CrossTenantDetected, match=expected):
         read(pools, mixed)
     assert pools.open_connections == (0, 0)
     assert pools.statistics.crossed == 1
 
 
-def test_a_marker_that_changes_under_an_idle_connection_is_noticed(
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "identity.json").read_text())
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: str(case["about"]))
+def test_identity_vector(tenants: list[TenantDatabase], case: dict[str, Any]) -> None:
+    given = VECTORS["entry"]
+    address = tenants[0].config().database
+    assert address is not None
+    config = tenants[0].config(
+        database=replace(address, name=given["database"]),
+        placement=given["placement"],
+        tenant_id=given["tenant_id"],
+    )
+    assert is_own([tuple(row) for row in case["rows"]], config) is case["own"]
+
+
+def test_a_database_without_a_tenant_is_any_tenants_of_its_placement(
     pools: KeyedPools, tenants: list[TenantDatabase]
 ) -> None:
+    """It is published before its tenant is written into it."""
     acme = tenants[0]
+    with acme.admin() as admin:
+        admin.execute("UPDATE platform.identity SET tenant = NULL")
+    try:
+        assert read(pools, acme.config()) == (acme.name, [acme.canary])
+        with pytest.raises(CrossTenantDetected, match="of None"):
+            read(pools, acme.config(placement=tenants[1].config().placement))
+    finally:
+        with acme.admin() as admin:
+            admin.execute("UPDATE platform.identity SET tenant = %s", [acme.tenant_id])
+
+
+@pytest.mark.parametrize("column", ["placement", "tenant"])
+def test_an_identity_that_changes_under_an_idle_connection_is_noticed(
+    pools: KeyedPools, tenants: list[TenantDatabase], column: str
+) -> None:
+    acme = tenants[0]
+    own = {"placement": acme.config().placement, "tenant": acme.tenant_id}[column]
+    change = sql.SQL("UPDATE platform.identity SET {} = %s").format(sql.Identifier(column))
     read(pools, acme.config())
     with acme.admin() as admin:
-        admin.execute("UPDATE platform.identity SET tenant_id = 't-somebodyelse'")
+        admin.execute(change, ["somebody-elses"])
     try:
         with pytest.raises(CrossTenantDetected):
             read(pools, acme.config())
         assert pools.open_connections == (0, 0), "destroyed"
     finally:
         with acme.admin() as admin:
-            admin.execute("UPDATE platform.identity SET tenant_id = %s", [acme.tenant_id])
+            admin.execute(change, [own])
     time.sleep(0.6)
     assert read(pools, acme.config())[0] == acme.name
 
@@ -96,15 +137,16 @@ def test_a_marker_that_changes_under_an_idle_connection_is_noticed(
     "change",
     [
         "DELETE FROM platform.identity",
-        "INSERT INTO platform.identity VALUES ('t-second')",
+        "INSERT INTO platform.identity SELECT * FROM platform.identity",
+        "ALTER TABLE platform.identity DROP COLUMN placement",
         "REVOKE SELECT ON platform.identity FROM {app}",
         "DROP SCHEMA platform CASCADE",
     ],
 )
-def test_without_one_readable_marker_nobody_gets_in(
+def test_without_one_readable_identity_nobody_gets_in(
     postgres_server: PostgresServer, logins: Logins, change: str
 ) -> None:
-    tenant = create_tenant(postgres_server, "marker")
+    tenant = create_tenant(postgres_server, "identity")
     logins.add(tenant)
     with tenant.admin() as admin:
         admin.execute(sql.SQL(change).format(app=sql.Identifier(tenant.credential.username)))

@@ -29,6 +29,7 @@ KILLED = 137
 CALLS = (
     "billing.subscriptions_of",
     "config_cache.publish",
+    "databases.bind",
     "databases.create.inside",
     "databases.harden_cluster",
     "databases.let_in",

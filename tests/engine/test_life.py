@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 
 from controlplane.actions.action import dry_run, run
+from controlplane.domain.errors import Retryable
 from controlplane.domain.job import JobKind
 from controlplane.domain.placement import tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
 from controlplane.localcloud.fakes.aws import MADE, FakeAccount
+from controlplane.localcloud.fakes.databases import DATABASE
 from controlplane.services import events
 from controlplane.store import hostname, job
 from controlplane.store import preview as previews
+from controlplane.workers.providers.ports import Identity
 from controlplane.workers.providers.terraform.inventory import ClusterInventory
 from controlplane.workers.steps import routes
 from controlplane.workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS
@@ -270,6 +273,24 @@ def test_reprovision_mends_what_was_changed_by_hand(harness: Harness) -> None:
     harness.work()
     assert harness.ctx.providers.secrets.describe(placed.app_secret) is not None
     assert harness.tenant(subscription).needs_attention is None
+
+
+def test_a_database_that_was_made_and_not_bound_is_bound_by_the_next_attempt(harness: Harness) -> None:
+    left: list[dict[str, object]] = []
+
+    def refuse(point: str) -> None:
+        if point == "databases.bind:before" and not left:
+            left.extend(harness.world.all(DATABASE).values())
+            raise Retryable("the server went away")
+
+    harness.world._crash = refuse
+    subscription = paid(harness)
+    assert [(database["doors"], database["tenant"]) for database in left] == [(True, None)]
+    placed = harness.placement(subscription)
+    found = harness.databases.observe(harness.endpoint(placed), placed)
+    assert found.identity == Identity(placed.id, placed.tenant_id)
+    assert phase(harness, subscription) is Phase.ACTIVE
+    assert harness.violations() == []
 
 
 def test_a_periodic_look_does_not_wake_a_cluster_that_pauses(harness: Harness) -> None:

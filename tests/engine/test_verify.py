@@ -76,8 +76,14 @@ def breach(harness: Harness, placed: Placement) -> None:
 
 def another_database(harness: Harness, placed: Placement) -> None:
     at = harness.endpoint(placed)
-    database = {"tenant_id": NOBODY, "accepts": True, "doors": True, "migrations": {}}
+    database = {"placement": LOST, "tenant": NOBODY, "accepts": True, "doors": True, "migrations": {}}
     harness.world.put(DATABASE, f"{at.host}:{at.port}/p_zzzzzzzzzzzz", database)
+
+
+def says(harness: Harness, placed: Placement, **identity: str) -> None:
+    at = harness.endpoint(placed)
+    key = f"{at.host}:{at.port}/{placed.database}"
+    harness.world.put(DATABASE, key, harness.world.get(DATABASE, key) | identity)
 
 
 def stale_route(harness: Harness, _: Placement) -> None:
@@ -164,6 +170,22 @@ PLANTS = {
     "orphan database": Plant(
         "PostgreSQL", Fault.ORPHAN, "database", lambda _: "p_zzzzzzzzzzzz", another_database, False
     ),
+    "another placement": Plant(
+        "PostgreSQL",
+        Fault.BREACH,
+        "identity",
+        lambda p: p.database,
+        lambda harness, p: says(harness, p, placement=LOST),
+        False,
+    ),
+    "another tenant": Plant(
+        "PostgreSQL",
+        Fault.BREACH,
+        "identity",
+        lambda _: "p_",
+        lambda harness, _: says(harness, harness.placement("sub_00000002"), tenant=NOBODY),
+        False,
+    ),
     "open role": Plant("IAM", Fault.BREACH, "role", lambda p: p.cluster_id, open_role, False),
     "retagged secret": Plant("AWS", Fault.DIFFERS, "secret", lambda p: p.app_secret, retagged_secret, True),
     "open wall": Plant("PostgreSQL", Fault.BREACH, "login", lambda p: p.app_roles[0], breach, False),
@@ -209,8 +231,8 @@ def test_ten_at_once_are_all_named(harness: Harness, placed: Placement) -> None:
     assert found == {(p.system, p.fault, p.kind) for p in several}
     assert len(report.findings) == len(several)
     assert report.monthly_usd == 44.3
-    assert {finding.fault for finding in report.findings[:2]} == {Fault.BREACH}
-    assert report.findings[2].name == NOWHERE
+    assert {finding.fault for finding in report.findings[:4]} == {Fault.BREACH}
+    assert report.findings[4].name == NOWHERE
 
 
 def test_a_fault_that_is_gone_at_the_second_look_is_not_mended(harness: Harness, placed: Placement) -> None:

@@ -395,6 +395,8 @@ class Harness:
                 for names in (allowed, required) if row["spec"]["lifecycle"] == "active" else (allowed,):
                     names["database"].add(placed.database)
                     names["secret"].add(placed.app_secret)
+                if row["spec"]["lifecycle"] == "active" and row["ready_at"] is not None:
+                    found += self._identity_violations(placed)
             found += self._route_violations(row)
         for placed in secondary:
             allowed["database"].add(placed.database)
@@ -415,6 +417,13 @@ class Harness:
         found += [f"{thing} is in no Terraform state" for thing in self.terraform.orphans()]
         found += self._release_violations()
         return found + [f"{thing} was created more than once" for thing in account.duplicates()]
+
+    def _identity_violations(self, placed: Placement) -> list[str]:
+        """A tenant that is served has a database that says so."""
+        at = self.endpoint(placed)
+        database = self.world.get(DATABASE, f"{at.host}:{at.port}/{placed.database}") or {}
+        identity = [database.get("placement"), database.get("tenant")]
+        return [f"{placed.database} says {identity}"] if identity != [placed.id, placed.tenant_id] else []
 
     def _release_violations(self) -> list[str]:
         """Each stack was last applied by the release that its cluster names, and that was published (I13)."""

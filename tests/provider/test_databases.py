@@ -15,7 +15,13 @@ from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
 from controlplane.domain.placement import Placement
 from controlplane.localcloud.fakes.databases import FakeDatabases
 from controlplane.localcloud.fakes.world import World
-from controlplane.workers.providers.ports import ClusterEndpoint, Credential, DatabaseDescription, Databases
+from controlplane.workers.providers.ports import (
+    ClusterEndpoint,
+    Credential,
+    DatabaseDescription,
+    Databases,
+    Identity,
+)
 from tests.harness.databases import (
     MASTER_ARN,
     NOTES,
@@ -115,6 +121,19 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     return build(request)
 
 
+def whole(
+    placement: Placement, *, tenant: str | None, logins_open: bool = True, release: str | None = None
+) -> DatabaseDescription:
+    return DatabaseDescription(
+        exists=True,
+        hardened=True,
+        logins_open=logins_open,
+        release=release,
+        roles=True,
+        identity=Identity(placement.id, tenant),
+    )
+
+
 def test_nothing_is_there_at_first(subject: Subject) -> None:
     assert subject.databases.observe(subject.at, new_placement()) == DatabaseDescription(
         exists=False, hardened=False, logins_open=False, release=None
@@ -132,9 +151,47 @@ def test_create_makes_it_hardened_and_repeats_harmlessly(subject: Subject) -> No
     placement = new_placement()
     for _ in range(2):
         subject.databases.create(subject.at, placement, connection_limit=5)
-        assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
-            exists=True, hardened=True, logins_open=True, release=None, roles=True
-        )
+        assert subject.databases.observe(subject.at, placement) == whole(placement, tenant=None)
+
+
+def test_a_placement_is_bound_to_one_tenant_for_ever(subject: Subject, tmp_path: Path) -> None:
+    placement = new_placement()
+    app = subject.ready(placement, tmp_path)
+    subject.databases.prove(subject.at, app, placement)
+    for _ in range(2):
+        subject.databases.bind(subject.at, placement)
+        found = subject.databases.observe(subject.at, placement)
+        assert found.hardened
+        assert found.identity == Identity(placement.id, placement.tenant_id)
+    subject.databases.create(subject.at, placement, connection_limit=5)
+    subject.databases.prove(subject.at, app, placement)
+    assert subject.databases.observe(subject.at, placement).identity == found.identity
+
+
+def test_a_bound_placement_is_nobody_elses(subject: Subject, tmp_path: Path) -> None:
+    placement = new_placement()
+    app = subject.ready(placement, tmp_path)
+    subject.databases.bind(subject.at, placement)
+    other = dataclasses.replace(placement, tenant_id=new_placement().tenant_id)
+    assert not subject.databases.observe(subject.at, other).hardened
+    calls: list[Callable[[], object]] = [
+        lambda: subject.databases.bind(subject.at, other),
+        lambda: subject.databases.create(subject.at, other, connection_limit=5),
+        lambda: subject.databases.prove(subject.at, app, other),
+        lambda: subject.databases.drop(subject.at, other),
+    ]
+    for call in calls:
+        with pytest.raises(NeedsHuman, match=placement.tenant_id) as caught:
+            call()
+        assert caught.value.runbook == "cross-tenant-marker"
+    assert subject.databases.observe(subject.at, placement).identity == Identity(
+        placement.id, placement.tenant_id
+    )
+
+
+def test_what_is_not_there_is_not_bound(subject: Subject) -> None:
+    with pytest.raises(NeedsHuman, match="does not exist"):
+        subject.databases.bind(subject.at, new_placement())
 
 
 def test_nobody_gets_in_before_a_password_is_set(subject: Subject) -> None:
@@ -186,8 +243,8 @@ def test_closed_and_opened_again(subject: Subject, tmp_path: Path) -> None:
     app = subject.ready(placement, tmp_path)
     for _ in range(2):
         subject.databases.close_logins(subject.at, placement)
-    assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
-        exists=True, hardened=True, logins_open=False, release="0001", roles=True
+    assert subject.databases.observe(subject.at, placement) == whole(
+        placement, tenant=None, logins_open=False, release="0001"
     )
     assert not subject.databases.accepts(subject.at, app)
     for _ in range(2):
@@ -242,9 +299,7 @@ def test_a_retired_login_gets_in_no_more_and_the_other_one_does(subject: Subject
         subject.databases.retire_login(subject.at, old.username)
     assert not subject.databases.accepts(subject.at, old)
     assert subject.databases.accepts(subject.at, new)
-    assert subject.databases.observe(subject.at, placement) == DatabaseDescription(
-        exists=True, hardened=True, logins_open=True, release="0001", roles=True
-    )
+    assert subject.databases.observe(subject.at, placement) == whole(placement, tenant=None, release="0001")
     subject.databases.set_password(subject.at, old)
     assert subject.databases.accepts(subject.at, old)
 
@@ -324,10 +379,10 @@ def test_proof(subject: Subject, tmp_path: Path) -> None:
     subject.databases.prove(subject.at, app, placement)
 
 
-def test_proof_finds_another_tenants_marker(subject: Subject, tmp_path: Path) -> None:
+def test_proof_finds_another_placement(subject: Subject, tmp_path: Path) -> None:
     placement, other = new_placement(), new_placement()
     app = subject.ready(placement, tmp_path)
-    with pytest.raises(NeedsHuman, match=placement.tenant_id) as caught:
+    with pytest.raises(NeedsHuman, match=placement.id) as caught:
         subject.databases.prove(subject.at, app, other)
     assert caught.value.runbook == "cross-tenant-marker"
 
@@ -410,6 +465,7 @@ def test_a_cluster_that_cannot_be_reached_is_tried_again(subject: Subject, tmp_p
         lambda: databases.harden_cluster(at),
         lambda: databases.observe(at, placement),
         lambda: databases.create(at, placement, connection_limit=5),
+        lambda: databases.bind(at, placement),
         lambda: databases.set_password(at, credential),
         lambda: databases.open_logins(at, placement, connection_limit=5),
         lambda: databases.close_logins(at, placement),
@@ -442,8 +498,9 @@ def test_a_superuser_as_master_will_do_as_well(tmp_path: Path) -> None:
         assert not subject.databases.admits(server.at, inside_postgres)
         subject.databases.prove(server.at, app, placement)
         subject.databases.close_logins(server.at, placement)
-        assert subject.databases.observe(server.at, placement) == DatabaseDescription(
-            exists=True, hardened=True, logins_open=False, release="0001", roles=True
+        subject.databases.bind(server.at, placement)
+        assert subject.databases.observe(server.at, placement) == whole(
+            placement, tenant=placement.tenant_id, logins_open=False, release="0001"
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import psycopg
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
 from controlplane.domain.placement import Placement
-from controlplane.workers.providers.ports import Credential
+from controlplane.workers.providers.ports import Credential, Identity
 from tests.harness.databases import (
     MASTER_PASSWORD,
     Server,
@@ -27,6 +30,13 @@ LOCKED_OUT = [
 ]
 """What a migration could do to its database while the tenant's owner owned it."""
 
+UNGUARDED = (
+    "ALTER TABLE platform.identity DISABLE TRIGGER USER; {};"
+    " ALTER TABLE platform.identity ENABLE ALWAYS TRIGGER identity_is_kept;"
+    " ALTER TABLE platform.identity ENABLE ALWAYS TRIGGER identity_is_not_truncated"
+)
+"""What only the table's owner may do, to get at the row."""
+
 REPAIRED = [
     "GRANT CONNECT ON DATABASE {database} TO PUBLIC",
     "GRANT TEMPORARY ON DATABASE {database} TO {app_a}",
@@ -39,7 +49,17 @@ REPAIRED = [
     "REVOKE SELECT ON platform.identity FROM {app_b}",
     "GRANT UPDATE ON platform.schema_migration TO {owner}",
     "DROP TABLE platform.schema_migration",
-    "DELETE FROM platform.identity",
+    UNGUARDED.format("DELETE FROM platform.identity"),
+    "DROP TABLE platform.identity",
+    "ALTER TABLE platform.identity DISABLE TRIGGER identity_is_kept",
+    "ALTER TABLE platform.identity ENABLE TRIGGER identity_is_kept",
+    "DROP TRIGGER identity_is_kept ON platform.identity",
+    "DROP TRIGGER identity_is_not_truncated ON platform.identity",
+    "DROP FUNCTION platform.keep_identity() CASCADE",
+    "CREATE OR REPLACE FUNCTION platform.keep_identity() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN RETURN NEW; END'",
+    "GRANT EXECUTE ON FUNCTION platform.keep_identity() TO PUBLIC",
+    "DROP INDEX platform.identity_is_one_row",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA app REVOKE SELECT ON TABLES FROM {app_a}",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO PUBLIC",
@@ -171,21 +191,99 @@ def test_what_somebody_must_explain_is_left_and_named(
     assert databases.observe(server.at, drifting).hardened
 
 
-def test_another_tenants_marker_stops_everything(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("change", "other"),
+    [("placement = 'p-aaaaaaaaaaaa'", "p-aaaaaaaaaaaa"), ("tenant = 't-aaaaaaaaaaaa'", "t-aaaaaaaaaaaa")],
+)
+def test_a_database_that_says_it_is_anothers_stops_everything(
+    server: Server, change: str, other: str
+) -> None:
     placement = new_placement()
     databases = server.provider()
     databases.create(server.at, placement, connection_limit=4)
-    drift(server, placement, "UPDATE platform.identity SET tenant_id = 't-aaaaaaaaaaaa'")
+    databases.bind(server.at, placement)
+    drift(server, placement, UNGUARDED.format(f"UPDATE platform.identity SET {change}"))
     assert not databases.observe(server.at, placement).hardened
-    with pytest.raises(NeedsHuman, match="t-aaaaaaaaaaaa") as caught:
-        databases.create(server.at, placement, connection_limit=4)
-    assert caught.value.runbook == "cross-tenant-marker"
-    with pytest.raises(NeedsHuman, match="t-aaaaaaaaaaaa") as caught:
-        databases.drop(server.at, placement)
-    assert caught.value.runbook == "cross-tenant-marker"
+    for act in (
+        lambda: databases.create(server.at, placement, connection_limit=4),
+        lambda: databases.bind(server.at, placement),
+        lambda: databases.drop(server.at, placement),
+    ):
+        with pytest.raises(NeedsHuman, match=other) as caught:
+            act()
+        assert caught.value.runbook == "cross-tenant-marker"
     assert databases.observe(server.at, placement).exists
 
 
-def test_the_marker_is_one_row(server: Server, drifting: Placement) -> None:
-    with server.superuser(drifting.database) as conn, pytest.raises(psycopg.errors.UniqueViolation):
-        conn.execute("INSERT INTO platform.identity VALUES ('t-bbbbbbbbbbbb')")
+IDENTITY_IS_KEPT = [
+    "UPDATE platform.identity SET placement = 'p-aaaaaaaaaaaa'",
+    "UPDATE platform.identity SET tenant = 't-aaaaaaaaaaaa', placement = 'p-aaaaaaaaaaaa'",
+    "DELETE FROM platform.identity",
+    "TRUNCATE platform.identity",
+    "INSERT INTO platform.identity VALUES ('p-bbbbbbbbbbbb', 't-bbbbbbbbbbbb')",
+]
+"""Not by the master either, nor by a superuser."""
+
+
+@pytest.mark.parametrize("replicating", [False, True])
+def test_the_identity_is_one_row_that_changes_once(server: Server, replicating: bool) -> None:
+    databases, placement = server.provider(), new_placement()
+    databases.create(server.at, placement, connection_limit=4)
+    bound = [
+        f"UPDATE platform.identity SET tenant = {value}" for value in ("'t-aaaaaaaaaaaa'", "NULL", "tenant")
+    ]
+    with server.superuser(placement.database) as conn:
+        if replicating:
+            conn.execute("SET session_replication_role = replica")
+        for bind, refused in ((False, IDENTITY_IS_KEPT), (True, [*IDENTITY_IS_KEPT, *bound])):
+            if bind:
+                databases.bind(server.at, placement)
+            for statement in refused:
+                with pytest.raises((psycopg.errors.RestrictViolation, psycopg.errors.UniqueViolation)):
+                    conn.execute(statement)
+    found = databases.observe(server.at, placement)
+    assert found.hardened
+    assert found.identity == Identity(placement.id, placement.tenant_id)
+
+
+def test_a_database_that_lost_its_identity_is_not_bound(server: Server, drifting: Placement) -> None:
+    databases = server.provider()
+    drift(server, drifting, UNGUARDED.format("DELETE FROM platform.identity"))
+    with pytest.raises(NeedsHuman, match="does not say whose it is") as caught:
+        databases.bind(server.at, drifting)
+    assert caught.value.runbook == "cross-tenant-marker"
+    databases.create(server.at, drifting, connection_limit=4)
+    assert databases.observe(server.at, drifting).identity == Identity(drifting.id, None)
+
+
+def test_a_second_row_is_nobodys_identity(server: Server) -> None:
+    databases, placement = server.provider(), new_placement()
+    databases.create(server.at, placement, connection_limit=4)
+    drift(
+        server,
+        placement,
+        f"DROP INDEX platform.identity_is_one_row; INSERT INTO platform.identity VALUES ('{placement.id}')",
+    )
+    found = databases.observe(server.at, placement)
+    assert (found.hardened, found.identity) == (False, None)
+    with pytest.raises(NeedsHuman, match=" and placement"):
+        databases.drop(server.at, placement)
+
+
+def test_of_two_bindings_at_once_one_holds(server: Server) -> None:
+    mine = new_placement()
+    server.provider().create(server.at, mine, connection_limit=4)
+    wanted = [mine] + [replace(mine, tenant_id=new_placement().tenant_id) for _ in range(5)]
+
+    def bind(placement: Placement) -> str | None:
+        try:
+            server.provider().bind(server.at, placement)
+        except NeedsHuman:
+            return None
+        return placement.tenant_id
+
+    with ThreadPoolExecutor(6) as pool:
+        held = [tenant for tenant in pool.map(bind, wanted) if tenant is not None]
+    found = server.provider().observe(server.at, mine).identity
+    assert found is not None
+    assert held == [found.tenant]

@@ -46,6 +46,7 @@ def tenants(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[T
     for _ in range(2):
         placement = new_placement()
         databases.create(server.at, placement, connection_limit=4)
+        databases.bind(server.at, placement)
         tenant = Tenant(placement, credential_of(placement, placement.app_roles[0]))
         databases.set_password(server.at, tenant.app)
         databases.migrate(server.at, placement, migrations)
@@ -62,9 +63,9 @@ def test_the_application_reads_and_writes_its_rows(server: Server, tenants: tupl
         conn.execute("UPDATE notes SET body = 'c' WHERE body = 'b'")
         conn.execute("DELETE FROM notes WHERE body = 'a'")
         assert conn.execute("SELECT body FROM notes").fetchall() == [("c",)]
-        assert conn.execute("SELECT tenant_id FROM platform.identity").fetchone() == (
-            tenants[0].placement.tenant_id,
-        )
+        assert conn.execute("SELECT placement, tenant FROM platform.identity").fetchall() == [
+            (tenants[0].placement.id, tenants[0].placement.tenant_id)
+        ]
     with server.login(replace(tenants[1].app)) as conn:
         assert conn.execute("SELECT count(*) FROM notes").fetchone() == (0,)
 
@@ -79,6 +80,28 @@ def test_no_login_enters_another_database(server: Server, tenants: tuple[Tenant,
             server.migrator(mine.placement, dbname)
 
 
+CHANGE_IDENTITY = [
+    "INSERT INTO platform.identity VALUES ('p-aaaaaaaaaaaa', 't-aaaaaaaaaaaa')",
+    "UPDATE platform.identity SET tenant = 't-aaaaaaaaaaaa'",
+    "UPDATE platform.identity SET placement = 'p-aaaaaaaaaaaa'",
+    "DELETE FROM platform.identity",
+    "TRUNCATE platform.identity",
+    "DROP TABLE platform.identity",
+    "DROP TRIGGER identity_is_kept ON platform.identity",
+    "DROP FUNCTION platform.keep_identity() CASCADE",
+    "CREATE OR REPLACE FUNCTION platform.keep_identity() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    "ALTER FUNCTION platform.keep_identity() SET search_path = app",
+    "DROP INDEX platform.identity_is_one_row",
+    "ALTER TABLE platform.identity DISABLE TRIGGER identity_is_kept",
+    "ALTER TABLE platform.identity ADD x int",
+    "ALTER TABLE platform.identity OWNER TO {owner}",
+    "ALTER TABLE platform.identity SET SCHEMA app",
+    "CREATE RULE r AS ON UPDATE TO platform.identity DO INSTEAD NOTHING",
+    "CREATE TRIGGER t BEFORE INSERT ON app.notes FOR EACH ROW EXECUTE FUNCTION platform.keep_identity()",
+    "BEGIN; LOCK TABLE platform.identity IN ACCESS EXCLUSIVE MODE",
+]
+"""No role of the tenant's owns it or may write it."""
+
 APP_MAY_NOT = [
     "CREATE TABLE t (x int)",
     "CREATE TABLE app.t (x int)",
@@ -88,9 +111,7 @@ APP_MAY_NOT = [
     "ALTER TABLE notes ADD x int",
     "DROP TABLE notes",
     "TRUNCATE notes",
-    "INSERT INTO platform.identity VALUES ('t-aaaaaaaaaaaa')",
-    "UPDATE platform.identity SET tenant_id = 't-aaaaaaaaaaaa'",
-    "DELETE FROM platform.identity",
+    *CHANGE_IDENTITY,
     "SELECT * FROM platform.schema_migration",
     "CREATE TABLE platform.t (x int)",
     "CREATE ROLE x",
@@ -104,6 +125,7 @@ APP_MAY_NOT = [
     "SET ROLE {migrator}",
     "SET SESSION AUTHORIZATION {owner}",
     "GRANT SELECT ON notes TO PUBLIC",
+    "GRANT ALL ON platform.identity TO {app_b}",
     "GRANT CONNECT ON DATABASE {database} TO PUBLIC",
 ]
 
@@ -124,8 +146,7 @@ def test_the_application_may_not(server: Server, tenants: tuple[Tenant, Tenant],
 
 
 MIGRATOR_MAY_NOT = [
-    "UPDATE platform.identity SET tenant_id = 't-aaaaaaaaaaaa'",
-    "DROP TABLE platform.identity",
+    *CHANGE_IDENTITY,
     "DROP SCHEMA platform CASCADE",
     "ALTER SCHEMA platform RENAME TO p",
     "CREATE TABLE platform.t (x int)",
@@ -150,6 +171,16 @@ def test_the_migrator_may_not(server: Server, tenants: tuple[Tenant, Tenant], st
         assert conn.execute("SELECT current_user::text").fetchone() == (place.owner_role,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute(statement.format(database=place.database, owner=place.owner_role))
+
+
+def test_the_migrator_grants_nobody_more_of_the_identity(
+    server: Server, tenants: tuple[Tenant, Tenant]
+) -> None:
+    """Without the right to, GRANT warns and does nothing."""
+    place = tenants[0].placement
+    with server.migrator(place) as conn:
+        conn.execute(f"GRANT ALL ON platform.identity TO {place.app_roles[0]}")
+    assert server.provider().observe(server.at, place).hardened
 
 
 def test_the_migrator_makes_what_migrations_are_made_of(

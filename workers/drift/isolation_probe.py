@@ -1,11 +1,12 @@
 """Tries what must be refused: each tenant's own login and session on what is not its own (I7).
 
-A grant by hand, a restore or a mistake of ours opens a wall without anything failing. So the login that
-the application uses is taken from its secret and tried on other databases of its cluster, the cluster's
-own ones included; and IAM is asked what a session with the tenant's tag may read of the others' secrets, by
-simulation, so that no secret is read for it. What gets in is a breach. What could not be tried (the cluster
-is away, its connections are used up, a simulation that does not even allow the tenant's own secret) is said
-to be untried, never to be safe.
+A grant by hand, a restore or a mistake of ours opens a wall without anything failing. So the tenant's
+database is asked whose it is (`platform.identity`); the login that the application uses is taken from its
+secret and tried on other databases of its cluster, the cluster's own ones included; and IAM is asked what a
+session with the tenant's tag may read of the others' secrets, by simulation, so that no secret is read for
+it. What gets in, or says that it is another's, is a breach. What could not be tried (the cluster is away,
+its connections are used up, a simulation that does not even allow the tenant's own secret) is said to be
+untried, never to be safe.
 """
 
 from __future__ import annotations
@@ -72,11 +73,17 @@ def _probe_databases(ctx: Context, found: Probed, placed: Placement, targets: Se
     try:
         with ctx.registry.connection() as conn:
             at = endpoint_of(cluster.get(conn, placed.cluster_id))
+        if at is None:
+            return
+        identity = ctx.providers.databases.observe(at, placed).identity
+        if identity is not None and not identity.fits(placed):
+            detail = f"it says that it is {identity}; the registry says {placed.id} of {placed.tenant_id}"
+            found.breaches.append(
+                Finding("PostgreSQL", Fault.BREACH, "identity", placed.database, detail, placed.tenant_id)
+            )
         credential = ctx.providers.secrets.read(placed.app_secret)
     except ControlPlaneError as error:
         found.untried.append(f"{placed.tenant_id}: {error}")
-        return
-    if at is None:
         return
     for target in dict.fromkeys([*targets, *CLUSTER_DATABASES]):
         try:

@@ -217,7 +217,10 @@ def _database(ctx: Context, record: TenantRecord) -> DatabaseStatus | None:
     if not record.cluster.ready:
         return None
     found = ctx.providers.databases.observe(home.at, home.placement)
-    return DatabaseStatus(found.exists, found.hardened, found.logins_open, found.release, found.roles)
+    bound = found.identity is not None and found.identity.tenant is not None  # by the same step as hardened
+    return DatabaseStatus(
+        found.exists, found.hardened and bound, found.logins_open, found.release, found.roles
+    )
 
 
 def _to_be_changed(ctx: Context, record: TenantRecord) -> bool:

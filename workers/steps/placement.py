@@ -44,12 +44,14 @@ def await_secret(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.CREATE_DATABASE,
-    "the hardening recipe, resumed at any line ([ADR 3](adr/0003-tenant-database-hardening.md))",
-    again="every line is probed first",
+    "the hardening recipe, resumed at any line ([ADR 3](adr/0003-tenant-database-hardening.md)), and the "
+    "tenant is written into the database",
+    again="every line is probed first; the tenant is written once",
     touches=(Part.DATABASE,),
 )
 def create_database(work: TenantWork) -> None:
     work.ctx.providers.databases.create(work.at, work.placement, connection_limit=work.plan.connection_limit)
+    work.ctx.providers.databases.bind(work.at, work.placement)
 
 
 @tenant_step(
@@ -93,7 +95,7 @@ def migrate_schema(work: TenantWork) -> None:
 
 @tenant_step(
     StepName.VERIFY_ACCESS,
-    "logs in as the application would and reads: right database, right marker",
+    "logs in as the application would and reads: right database, right placement, no other tenant",
     again="reading",
     touches=(),
 )

@@ -133,7 +133,7 @@ def _dump(work: TenantWork, copy: CopyRow) -> dict[str, Any]:
 
 @tenant_step(
     StepName.DROP_DATABASE,
-    "the database and its roles, after its marker was read: another tenant's is never dropped",
+    "the database and its roles, after its identity was read: another's is never dropped",
     again="what is gone is skipped",
     deletes=True,
 )

@@ -2,9 +2,9 @@
  * A tenant's database, through the process's pool.
  *
  * A request for A must never reach B's database, however wrong an address, a secret or a DNS answer
- * is. So every checkout asks the database itself who it is: `current_database()` and the marker
- * `platform.identity`, which the control plane writes once when it makes the database. One round trip
- * buys an answer that no configuration can fake. On return `DISCARD ALL` leaves nothing behind.
+ * is. So every checkout asks the database itself who it is: `current_database()` and `platform.identity`,
+ * where the control plane writes each field once, and a trigger refuses to change it. One round trip buys an
+ * answer that no configuration can fake. On return `DISCARD ALL` leaves nothing behind.
  */
 
 import type pg from "pg";
@@ -20,7 +20,25 @@ import type { Invalidation } from "./resolve.js";
 /** Idle connections that turn out dead at checkout, say after a restart, before one gives up. */
 const CHECKOUTS = 4;
 
-const WHO = "SELECT current_database() AS name, (SELECT tenant_id FROM platform.identity) AS tenant";
+const WHO = "SELECT pg_catalog.current_database() AS name, placement, tenant FROM platform.identity";
+
+/** What a database says of itself. `tenant`: null until it is bound to one. */
+export interface Identity {
+  readonly name: string;
+  readonly placement: string;
+  readonly tenant: string | null;
+}
+
+/**
+ * Is the database the entry's? Each field must be, but that a database without a tenant may be anybody's: it is
+ * published before its tenant is written into it.
+ */
+export function isOwn(rows: readonly Identity[], config: ActiveConfig): boolean {
+  const [found] = rows;
+  if (found === undefined || rows.length !== 1) return false;
+  const { name, placement, tenant } = found;
+  return name === config.database.name && placement === config.placement && (tenant === null || tenant === config.tenant_id);
+}
 
 /** Sends statements, one after the other, on one connection. */
 export interface Session {
@@ -183,16 +201,14 @@ export class Databases {
   }
 
   async #identify(client: pg.Client, config: ActiveConfig): Promise<void> {
-    let found: { name: unknown; tenant: unknown } | undefined;
+    let rows: Identity[];
     try {
-      found = (await client.query<{ name: unknown; tenant: unknown }>(WHO)).rows[0];
+      ({ rows } = await client.query<Identity & QueryResultRow>(WHO));
     } catch (error) {
-      if (!/^(?:42|3F|21)/.test(codeOf(error))) throw error;
+      if (!/^(?:42|3F)/.test(codeOf(error))) throw error;
       throw this.#crossed(config, "the database can't say whose it is", error);
     }
-    if (found?.name !== config.database.name || found.tenant !== config.tenant_id) {
-      throw this.#crossed(config, "a connection led to another database", undefined);
-    }
+    if (!isOwn(rows, config)) throw this.#crossed(config, "a connection led to another database", undefined);
   }
 
   #crossed(config: ActiveConfig, what: string, cause: unknown): DataPlaneError {

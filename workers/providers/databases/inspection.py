@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 
 from controlplane.domain.placement import Placement
 from controlplane.workers.providers.databases.sessions import MAINTENANCE_DATABASE
+from controlplane.workers.providers.ports import Identity
 
 PUBLIC = "public"  # a reserved word: no role can have this name
 
@@ -72,7 +73,8 @@ class DatabaseInspection:
     schemas: Mapping[str, Object]  # of "public", "app" and "platform", those that exist
     default_acls: Mapping[tuple[str, str], Acl]  # (schema or "", object type) → for what the owner makes
     tables: Mapping[str, Object]  # of schema platform
-    marker: tuple[str, ...]  # tenant ids; one if all is well, at most two are read
+    guards: frozenset[str]  # of platform.identity: its triggers with their functions, and its indexes
+    identity: tuple[Identity, ...]  # one if all is well, at most two are read
     release: str | None
 
 
@@ -132,7 +134,15 @@ SELECT current_user::text AS master,
   (SELECT coalesce(json_object_agg(c.relname, json_build_object(
         'owner', pg_get_userbyid(c.relowner), 'acl', {table_acl})), '{{}}')
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE n.nspname = 'platform' AND c.relkind = 'r') AS tables
+      WHERE n.nspname = 'platform' AND c.relkind = 'r') AS tables,
+  ARRAY(SELECT concat_ws(' ', CASE t.tgenabled WHEN 'A' THEN 'ALWAYS' END, pg_get_triggerdef(t.oid),
+        CASE WHEN pg_get_userbyid(p.proowner) = current_user THEN 'OWNER master' END,
+        CASE WHEN has_function_privilege('public', p.oid, 'EXECUTE') THEN 'PUBLIC' END,
+        'SET', array_to_string(p.proconfig, ' '), 'AS', p.prosrc)
+      FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+      WHERE t.tgrelid = to_regclass('platform.identity') AND NOT t.tgisinternal
+    UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index
+      WHERE indrelid = to_regclass('platform.identity')) AS guards
 """
 ).format(
     schema_acl=_acl("nspacl", "n", "nspowner"),
@@ -140,10 +150,11 @@ SELECT current_user::text AS master,
     table_acl=_acl("c.relacl", "r", "c.relowner"),
 )
 
-_CONTENTS = sql.SQL("""
-SELECT ARRAY(SELECT tenant_id FROM platform.identity LIMIT 2) AS marker,
-  (SELECT max(number) FROM platform.schema_migration) AS release
-""")
+_CONTENTS = {
+    "identity": sql.SQL("ARRAY(SELECT ARRAY[placement, tenant] FROM platform.identity LIMIT 2)"),
+    "schema_migration": sql.SQL("(SELECT max(number) FROM platform.schema_migration)"),
+}
+"""By table, whichever of them are the master's."""
 
 
 def see_server(conn: psycopg.Connection, placement: Placement) -> ServerInspection:
@@ -187,20 +198,19 @@ def see_inside(conn: psycopg.Connection, placement: Placement) -> DatabaseInspec
     row = _one(conn, _INSIDE, {"owner": placement.owner_role})
     schemas = {name: Object(it["owner"], _pairs(it["acl"])) for name, it in row["schemas"].items()}
     tables = {name: Object(it["owner"], _pairs(it["acl"])) for name, it in row["tables"].items()}
-    marker: tuple[str, ...] = ()
-    release = None
-    if all(
-        name in tables and tables[name].owner == row["master"] for name in ("identity", "schema_migration")
-    ):
-        contents = _one(conn, _CONTENTS, {})
-        marker, release = tuple(contents["marker"]), contents["release"]
+    read = {n: q for n, q in _CONTENTS.items() if n in tables and tables[n].owner == row["master"]}
+    contents: dict[str, Any] = {}
+    if read:
+        columns = (sql.SQL("{} AS {}").format(query, sql.Identifier(name)) for name, query in read.items())
+        contents = _one(conn, sql.SQL("SELECT {}").format(sql.SQL(", ").join(columns)), {})
     return DatabaseInspection(
         master=row["master"],
         schemas=schemas,
         default_acls={(schema, kind): _pairs(acl) for schema, kind, acl in row["default_acls"]},
         tables=tables,
-        marker=marker,
-        release=release,
+        guards=frozenset(row["guards"]),
+        identity=tuple(Identity(*each) for each in contents.get("identity", ())),
+        release=contents.get("schema_migration"),
     )
 
 

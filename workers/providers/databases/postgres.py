@@ -52,6 +52,7 @@ from controlplane.workers.providers.ports import (
     Credential,
     DatabaseDescription,
     FileRun,
+    Identity,
     Rehearsed,
     Secrets,
 )
@@ -138,11 +139,12 @@ class PostgresDatabases:
             hardened=not (
                 recipe.missing(server, inside)
                 or recipe.violations(server, inside)
-                or recipe.marker_is_foreign(inside)
+                or recipe.is_anothers(inside)
             ),
             logins_open=_logins_open(server, placement),
             release=None if inside is None else inside.release,
             roles=bool(server.roles),
+            identity=None if inside is None else _one(inside.identity),
         )
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
@@ -178,12 +180,30 @@ class PostgresDatabases:
     def _harden_inside(self, master: Master, recipe: Recipe) -> DatabaseInspection:
         with master.open(recipe.placement.database) as conn:
             observed = see_inside(conn, recipe.placement)
-            _require_own_marker(recipe, observed)
+            _require_own(recipe, observed)
             with conn.transaction():
                 _execute(conn, (statement for line in recipe.inside for statement in line(observed)))
             observed = see_inside(conn, recipe.placement)
-            _require_own_marker(recipe, observed)
+            _require_own(recipe, observed)
             return observed
+
+    def bind(self, at: ClusterEndpoint, placement: Placement) -> None:
+        with self._sessions.master(at).open(placement.database) as conn:
+            recipe, observed = _recipe(conn, placement), see_inside(conn, placement)
+            _require_own(recipe, observed)
+            if observed.identity:
+                conn.execute(
+                    "UPDATE platform.identity SET tenant = %s WHERE placement = %s AND tenant IS NULL",
+                    (placement.tenant_id, placement.id),
+                )
+                observed = see_inside(conn, placement)  # somebody else may have been quicker
+            _require_own(recipe, observed)
+            if _one(observed.identity) is None:
+                raise NeedsHuman(
+                    f"{placement.database}: the database does not say whose it is, expected placement "
+                    f"{placement.id}",
+                    runbook="cross-tenant-marker",
+                )
 
     # --------------------------------------------------------------------------------------- logins
 
@@ -245,7 +265,7 @@ class PostgresDatabases:
             _end_sessions(conn, [username])
 
     def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
-        """The marker is read first: a database that says it is another's is not dropped. What could keep
+        """Its identity is read first: a database that says it is another's is not dropped. What could keep
         the master out, or the database from being dropped, is repaired before. Doors are shut before sessions
         are ended, so that none comes back; FORCE ends what slipped in all the same."""
         master = self._sessions.master(at)
@@ -255,7 +275,7 @@ class PostgresDatabases:
                 _execute(conn, line(observed))
         try:
             with master.open(placement.database) as conn:
-                _require_own_marker(_recipe(conn, placement), see_inside(conn, placement))
+                _require_own(_recipe(conn, placement), see_inside(conn, placement))
         except NoSuchDatabase:
             pass  # dropped by an earlier try, or never made
         except DatabaseClosed:
@@ -355,15 +375,17 @@ class PostgresDatabases:
                 "SELECT current_database()::text, "
                 "coalesce(pg_catalog.has_schema_privilege(to_regnamespace(%s), 'USAGE'), false), "
                 "current_setting('transaction_read_only')::boolean, "
-                "ARRAY(SELECT tenant_id FROM platform.identity LIMIT 2)",
+                "ARRAY(SELECT ARRAY[placement, tenant] FROM platform.identity LIMIT 2)",
                 (APP_SCHEMA,),
             ).fetchone()
             assert row is not None  # noqa: S101 - a SELECT without FROM
-            database, schema_is_there, read_only, marker = row
-            if database != placement.database or marker != [placement.tenant_id]:
+            database, schema_is_there, read_only, rows = row
+            identity = _one([Identity(*each) for each in rows])
+            if database != placement.database or identity is None or not identity.fits(placement):
+                got = identity or "which says nothing of itself"
                 raise NeedsHuman(
-                    f"{credential.username} reached {database}, whose marker is "
-                    f"{', '.join(marker) or 'empty'}; expected {placement.database} of {placement.tenant_id}",
+                    f"{credential.username} reached {database}, {got}; "
+                    f"expected {placement.database}, {_expected(placement)}",
                     runbook="cross-tenant-marker",
                 )
             if not schema_is_there:
@@ -410,13 +432,21 @@ def _execute(conn: psycopg.Connection, statements: Iterable[sql.Composed]) -> No
         conn.execute(statement)
 
 
-def _require_own_marker(recipe: Recipe, inside: DatabaseInspection) -> None:
-    if recipe.marker_is_foreign(inside):
+def _require_own(recipe: Recipe, inside: DatabaseInspection) -> None:
+    if recipe.is_anothers(inside):
         raise NeedsHuman(
-            f"{recipe.placement.database}: the marker says {', '.join(inside.marker)}, "
-            f"expected {recipe.placement.tenant_id}",
+            f"{recipe.placement.database}: the database says that it is "
+            f"{' and '.join(map(str, inside.identity))}, expected {_expected(recipe.placement)}",
             runbook="cross-tenant-marker",
         )
+
+
+def _expected(placement: Placement) -> str:
+    return str(Identity(placement.id, placement.tenant_id))
+
+
+def _one(found: Sequence[Identity]) -> Identity | None:
+    return found[0] if len(found) == 1 else None
 
 
 def _require_version(conn: psycopg.Connection) -> None:

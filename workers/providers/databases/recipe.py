@@ -50,6 +50,32 @@ OF_A_MOVE = frozenset({"session_replication_role=replica"})
 OWNER_RIGHTS = ("CREATE", "TEMPORARY")
 TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 SEQUENCE_RIGHTS = ("USAGE", "SELECT")
+KEEP_IDENTITY = """
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    IF NEW.placement = OLD.placement AND OLD.tenant IS NULL AND NEW.tenant IS NOT NULL THEN
+      RETURN NEW;
+    END IF;
+  END IF;
+  RAISE EXCEPTION 'platform.identity: expected a tenant where there is none yet, got another %', TG_OP
+    USING ERRCODE = 'restrict_violation';
+END
+"""
+IDENTITY_TRIGGERS = {
+    "identity_is_kept": ("BEFORE DELETE OR UPDATE", "ROW"),
+    "identity_is_not_truncated": ("BEFORE TRUNCATE", "STATEMENT"),
+}
+IDENTITY_GUARDS = frozenset(
+    {
+        "CREATE UNIQUE INDEX identity_is_one_row ON platform.identity USING btree ((true))",
+        *(
+            f"ALWAYS CREATE TRIGGER {name} {event} ON platform.identity FOR EACH {each} EXECUTE FUNCTION"
+            f" platform.keep_identity() OWNER master SET search_path=pg_catalog, pg_temp AS {KEEP_IDENTITY}"
+            for name, (event, each) in IDENTITY_TRIGGERS.items()
+        ),
+    }
+)
+"""As `inspection` reads them."""
 
 Statements = Iterator[sql.Composed]
 ServerLine = Callable[[ServerInspection], Statements]
@@ -306,20 +332,37 @@ class Recipe:
             yield _sql("GRANT USAGE ON SCHEMA platform TO {}, {}, {}, {}", *readers)
 
     def identity(self, observed: DatabaseInspection) -> Statements:
-        """The marker: one row, kept to one by the index, that no login of the tenant can change."""
+        """One row that says which placement this is, and later for which tenant. No login of the tenant may
+        write it, and the master's mistakes are refused: the index keeps it to one row, the triggers to one
+        change. They fire always, since a move's sessions replicate, which passes over other triggers."""
         place = self.placement
         table = observed.tables.get("identity")
         if table is None:
-            yield _sql("CREATE TABLE platform.identity (tenant_id text PRIMARY KEY)")
-            yield _sql("CREATE UNIQUE INDEX identity_is_one_row ON platform.identity ((true))")
-        if not observed.marker:
-            yield sql.SQL(
-                "INSERT INTO platform.identity (tenant_id) VALUES ({}) ON CONFLICT DO NOTHING"
-            ).format(sql.Literal(place.tenant_id))
+            yield _sql("CREATE TABLE platform.identity (placement text NOT NULL, tenant text)")
+        if observed.guards != IDENTITY_GUARDS:
+            yield from self._guard_identity()
+        if not observed.identity:
+            yield sql.SQL("INSERT INTO platform.identity (placement) VALUES ({})").format(
+                sql.Literal(place.id)
+            )
         readers = (place.owner_role, place.migrator_role, *place.app_roles)
         if table is None or _others(table.acl, table.owner) != {(name, "SELECT") for name in readers}:
             yield _sql("REVOKE ALL ON platform.identity FROM PUBLIC, {}, {}, {}, {}", *readers)
             yield _sql("GRANT SELECT ON platform.identity TO {}, {}, {}, {}", *readers)
+
+    def _guard_identity(self) -> Statements:
+        yield _sql("CREATE UNIQUE INDEX IF NOT EXISTS identity_is_one_row ON platform.identity ((true))")
+        yield sql.SQL(
+            "CREATE OR REPLACE FUNCTION platform.keep_identity() RETURNS trigger LANGUAGE plpgsql"
+            " SET search_path = pg_catalog, pg_temp AS {}"
+        ).format(sql.Literal(KEEP_IDENTITY))
+        yield _sql("REVOKE ALL ON FUNCTION platform.keep_identity() FROM PUBLIC")
+        for name, (event, each) in IDENTITY_TRIGGERS.items():
+            yield sql.SQL(
+                "CREATE OR REPLACE TRIGGER {} {} ON platform.identity FOR EACH {}"
+                " EXECUTE FUNCTION platform.keep_identity()"
+            ).format(sql.Identifier(name), sql.SQL(event), sql.SQL(each))
+            yield _sql("ALTER TABLE platform.identity ENABLE ALWAYS TRIGGER {}", name)
 
     def schema_migration(self, observed: DatabaseInspection) -> Statements:
         """Which migrations were applied. The owner may add a row, in the migration's transaction, and
@@ -370,8 +413,10 @@ class Recipe:
             ]
         return found
 
-    def marker_is_foreign(self, inside: DatabaseInspection | None) -> bool:
-        return inside is not None and bool(inside.marker) and inside.marker != (self.placement.tenant_id,)
+    def is_anothers(self, inside: DatabaseInspection | None) -> bool:
+        """Another placement's, another tenant's, or two's: what it says of itself."""
+        found = () if inside is None else inside.identity
+        return len(found) > 1 or not all(identity.fits(self.placement) for identity in found)
 
 
 def _says_anything(statements: Iterable[sql.Composed]) -> bool:

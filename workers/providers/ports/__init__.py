@@ -22,6 +22,7 @@ from controlplane.workers.providers.ports.databases import (
     DatabaseDescription,
     Databases,
     FileRun,
+    Identity,
     LockHeld,
     Rehearsed,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "Home",
     "HostnameDescription",
     "Identities",
+    "Identity",
     "Inventory",
     "LockHeld",
     "MoveDescription",

@@ -14,14 +14,30 @@ from controlplane.workers.providers.ports.secrets import Credential
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose a database says that it is, by ids. `tenant`: None until it is bound to one."""
+
+    placement: str
+    tenant: str | None
+
+    def fits(self, placement: Placement) -> bool:
+        """Unbound fits any tenant, as in the data plane."""
+        return self.placement == placement.id and self.tenant in {None, placement.tenant_id}
+
+    def __str__(self) -> str:
+        return f"placement {self.placement} of {self.tenant or 'no tenant yet'}"
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseDescription:
-    """A tenant's database as its cluster shows it to the master."""
+    """A placement's database as its cluster shows it to the master."""
 
     exists: bool
-    hardened: bool  # roles, grants, schema, marker: all of the recipe holds
+    hardened: bool  # roles, grants, schema, identity and what guards it: all of the recipe holds
     logins_open: bool  # may the application's logins connect?
     release: str | None  # the newest migration recorded in the database, e.g. "0002"
     roles: bool = False  # is any of the placement's roles there?
+    identity: Identity | None = None  # what it says of itself; None where that is nothing, or two things
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +91,15 @@ class Databases(Protocol):
 
     def create(self, at: ClusterEndpoint, placement: Placement, *, connection_limit: int) -> None:
         """The hardened recipe, resumed wherever an earlier try stopped: owner, migrator, two app
-        logins, the database with connections off, grants, schema `app`, the marker
-        `platform.identity`, then connections on."""
+        logins, the database with connections off, grants, schema `app`, `platform.identity` with the
+        placement and no tenant, then connections on. Raises NeedsHuman("cross-tenant-marker") where the
+        database says that it is another's."""
+        ...
+
+    def bind(self, at: ClusterEndpoint, placement: Placement) -> None:
+        """Write into `platform.identity` which tenant the placement is for. Once: nothing changes it after
+        that; the same again is success. Raises NeedsHuman("cross-tenant-marker") where the database says
+        that it is another's, or nothing."""
         ...
 
     def set_password(self, at: ClusterEndpoint, credential: Credential) -> None:
@@ -137,7 +160,7 @@ class Databases(Protocol):
     def drop(self, at: ClusterEndpoint, placement: Placement) -> None:
         """Delete the database with all sessions on it, then its roles: there is no way back. Resumed
         wherever an earlier try stopped; nothing there is success. Raises NeedsHuman("cross-tenant-marker")
-        where the database says that it is another tenant's."""
+        where the database says that it is another's."""
         ...
 
     def names(self, at: ClusterEndpoint) -> list[str]:
@@ -160,6 +183,7 @@ class Databases(Protocol):
         ...
 
     def prove(self, at: ClusterEndpoint, credential: Credential, placement: Placement) -> None:
-        """Log in as the tenant's application would and read: right database, right marker, the
-        schema is there. Raises NeedsHuman("cross-tenant-marker") where the marker is another's."""
+        """Log in as the tenant's application would and read: right database, right placement, no other
+        tenant, the schema is there. Raises NeedsHuman("cross-tenant-marker") where the database is
+        another's."""
         ...

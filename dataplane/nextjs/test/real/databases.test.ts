@@ -1,6 +1,7 @@
 /**
  * Sessions on a real PostgreSQL. TEST_TENANT is JSON: `payload` of an active entry, `login` as its secret
- * holds it, `endpointMap`. `tests/browser` makes such a tenant and runs this.
+ * holds it, `endpointMap`; the first two of a tenant whose database is not bound, and of one whose has no
+ * identity. `tests/browser` makes such tenants and runs this.
  */
 
 import assert from "node:assert/strict";
@@ -16,10 +17,15 @@ import { EndpointMap } from "../../src/endpoints.js";
 import { isDataPlaneError, type ErrorCode } from "../../src/errors.js";
 import type { SslMode } from "../../src/settings.js";
 
-interface Given {
+interface Tenant {
   readonly payload: Record<string, unknown>;
   readonly login: { readonly username: string; readonly password: string };
+}
+
+interface Given extends Tenant {
   readonly endpointMap: string;
+  readonly unbound: Tenant;
+  readonly unidentified: Tenant;
 }
 
 const given = JSON.parse(process.env["TEST_TENANT"] ?? "null") as Given | null;
@@ -215,18 +221,29 @@ test("a connection that dies in use is an honest 503, and so is a wrong password
   await assert.rejects(wrong.query("SELECT 1"), failing("credential-unavailable"));
 });
 
-test("a database that is not the tenant's by its own marker is never used", async () => {
-  const reports: string[] = [];
-  const other = { ...config, tenant_id: "t-somebodyelse" };
-  const crossed = databases(given!.login, reports).of(other);
-  let used = false;
-  await assert.rejects(
-    crossed.session(async () => {
-      used = true;
-    }),
-    failing("cross-tenant"),
-  );
-  assert.deepEqual([used, reports.length], [false, 1]);
+test("a database that says it is another's is never used", async () => {
+  for (const other of [{ tenant_id: "t-somebodyelse" }, { placement: "p-elsewhere" }]) {
+    const reports: string[] = [];
+    const crossed = databases(given!.login, reports).of({ ...config, ...other });
+    let used = false;
+    await assert.rejects(
+      crossed.session(async () => {
+        used = true;
+      }),
+      failing("cross-tenant"),
+    );
+    assert.deepEqual([used, reports.length], [false, 1]);
+  }
+});
+
+test("a database without a tenant is anybody's of its placement, and one without an identity nobody's", async () => {
+  const whose = (name: "unbound" | "unidentified", changes = {}) => {
+    const { payload, login } = given![name];
+    return databases(login).of({ ...configOf(payload), ...changes }).query<{ n: number }>("SELECT 1 AS n");
+  };
+  assert.deepEqual((await whose("unbound")).rows, [{ n: 1 }]);
+  await assert.rejects(whose("unbound", { placement: "p-elsewhere" }), failing("cross-tenant"));
+  await assert.rejects(whose("unidentified"), failing("cross-tenant"));
 });
 
 test("a server without TLS is reached in the clear by prefer and allow, and by nothing else", async () => {
