@@ -81,10 +81,10 @@ def fill(conn: Connection, *, tenants: int, clusters: int, finished: int) -> Non
             {"n": tenants},
         ),
         (
-            f"INSERT INTO placement (id, tenant_id, cluster_id, state)"
+            f"INSERT INTO placement (id, tenant_id, cluster_id, state, username)"
             f" SELECT 'p-' || {name}, 't-' || {name},"
             f" 'c-' || {name.replace('to_hex(n)', 'to_hex(1 + n %% %(c)s)')},"
-            f" 'current' FROM generate_series(1, %(n)s) n",
+            f" 'current', 'x' FROM generate_series(1, %(n)s) n",
             {"n": tenants, "c": clusters},
         ),
         (

@@ -34,7 +34,7 @@ ZONE = "tenants.example.com"
 
 
 def config(number: int, epoch: int = 1) -> TenantConfig:
-    tenant_id = f"t-{number:012d}"
+    tenant_id, placement = f"t-{number:012d}", f"p-{number:012d}"
     return TenantConfig(
         host=f"tenant-{number}.{ZONE}",
         tenant_id=tenant_id,
@@ -45,12 +45,12 @@ def config(number: int, epoch: int = 1) -> TenantConfig:
         pool_size=5,
         dedicated=False,
         release="0002",
-        placement=f"{tenant_id}-1",
+        placement=placement,
         database=DatabaseAddress(
             f"c-{number % 100:012d}.cluster-x.eu-central-1.rds.amazonaws.com",
             5432,
-            f"{tenant_id.replace('-', '_')}_1",
-            f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:tenants/{tenant_id}/1/app-AbCdEf",
+            placement.replace("-", "_"),
+            f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:placements/{placement}/app-AbCdEf",
             f"arn:aws:iam::123456789012:role/c-{number % 100:012d}",
         ),
         profile={"plan_name": "Business", "subscription_status": "active", "limits": {"seats": 25}},

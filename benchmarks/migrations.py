@@ -166,8 +166,8 @@ def grow(made: Harness, size: int) -> None:
             [ids],
         )
         conn.execute(
-            "INSERT INTO placement (id, tenant_id, cluster_id, state)"
-            " SELECT unnest(%s::text[]), unnest(%s::text[]), %s, 'current'",
+            "INSERT INTO placement (id, tenant_id, cluster_id, state, username)"
+            " SELECT unnest(%s::text[]), unnest(%s::text[]), %s, 'current', 'x'",
             [[placed.id for placed in made.databases], ids, cluster],
         )
     for placed in made.databases:  # so that the first contender does not pay for cold files

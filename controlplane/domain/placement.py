@@ -93,3 +93,18 @@ class Placement:
     @property
     def app_secret(self) -> str:
         return f"placements/{self.id}/app"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose a database says that it is, by ids. `tenant`: None until it is bound to one."""
+
+    placement: str
+    tenant: str | None
+
+    def fits(self, placement: Placement) -> bool:
+        """Unbound fits any tenant, as in the data plane."""
+        return self.placement == placement.id and self.tenant in {None, placement.tenant_id}
+
+    def __str__(self) -> str:
+        return f"placement {self.placement} of {self.tenant or 'no tenant yet'}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.domain.errors import NeedsHuman, Pending, Retryable
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Identity, Placement
 from controlplane.domain.release import MigrationFailed, Release
 from controlplane.domain.status import Clients
 from controlplane.localcloud.fakes.aws import ASLEEP, SESSION
@@ -35,7 +35,6 @@ from controlplane.workers.providers.ports import (
     Credential,
     DatabaseDescription,
     FileRun,
-    Identity,
     Rehearsed,
     Secrets,
 )

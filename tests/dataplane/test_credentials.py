@@ -222,7 +222,7 @@ def test_sessions_that_are_kept_are_bounded(
     monkeypatch.setattr("dataplane.credentials.SESSIONS", 3)
     for number in range(10):
         credentials.get(tenant(f"t-{number}"))
-    assert [placement for _, placement in credentials._sessions] == ["t-7-1", "t-8-1", "t-9-1"]
+    assert [placement for _, placement in credentials._sessions] == ["p-7", "p-8", "p-9"]
 
 
 @pytest.mark.parametrize("code", ["Throttling", "ThrottlingException", "RequestLimitExceeded"])

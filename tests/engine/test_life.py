@@ -7,7 +7,7 @@ import re
 from controlplane.actions.action import dry_run, run
 from controlplane.domain.errors import Retryable
 from controlplane.domain.job import JobKind
-from controlplane.domain.placement import tenant_id_for
+from controlplane.domain.placement import Identity, tenant_id_for
 from controlplane.domain.steps import StepName
 from controlplane.domain.tenant import Phase
 from controlplane.localcloud.fakes.aws import MADE, FakeAccount
@@ -15,7 +15,6 @@ from controlplane.localcloud.fakes.databases import DATABASE
 from controlplane.services import events
 from controlplane.store import hostname, job
 from controlplane.store import preview as previews
-from controlplane.workers.providers.ports import Identity
 from controlplane.workers.providers.terraform.inventory import ClusterInventory
 from controlplane.workers.steps import routes
 from controlplane.workers.steps.registry import CLUSTER_ACTS, TENANT_ACTS

@@ -243,7 +243,7 @@ TERRAFORM = (
         (
             "tests/provider/test_secrets.py::test_a_secret_that_waits_for_its_deletion_comes_back_whole",
             "tests/terraform/test_inventory.py"
-            "::test_a_tenants_secret_in_its_deletion_window_counts_as_gone_until_restored",
+            "::test_a_secret_in_its_deletion_window_counts_as_gone_until_restored",
         ),
     ),
     Fault(

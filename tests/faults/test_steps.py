@@ -181,7 +181,7 @@ def test_an_operation_that_kills_its_workers_slows_down_and_says_so(harness: Har
     doomed = tenant_id_for(subscription)
 
     def die(point: str) -> None:
-        if point == "terraform.lock:before":
+        if point == "config_cache.publish:before":
             raise KeyboardInterrupt
 
     while do_one(harness.ctx, JobKind.INTAKE) is not None:

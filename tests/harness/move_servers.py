@@ -67,6 +67,7 @@ def make_pair(source: Server, target: Server, migrations: Path) -> Pair:
         placed = placement_of(tenant)
         databases = server.provider()
         databases.create(server.at, placed, connection_limit=20)
+        databases.bind(server.at, placed)
         login = credential_of(placed, placed.app_roles[0])
         databases.set_password(server.at, login)
         server.secrets.values[placed.app_secret] = login

@@ -100,10 +100,10 @@ def test_a_scoped_policy_opens_its_own_secret_and_no_other(account: EmulatedAws,
 
 
 def test_a_boundary_limits_what_policies_allow(account: EmulatedAws) -> None:
-    secret, tenants = secret_of(account), "arn:aws:secretsmanager:*:*:secret:placements/*"
-    within = allow(resource=tenants)
+    secret, placements = secret_of(account), "arn:aws:secretsmanager:*:*:secret:placements/*"
+    within = allow(resource=placements)
     assert reads(account, secret, session(account, role(account, allow(), boundary=within)))
-    elsewhere = allow(resource=tenants.replace("tenants", "other"))
+    elsewhere = allow(resource=placements.replace("placements", "other"))
     assert not reads(account, secret, session(account, role(account, allow(), boundary=elsewhere)))
 
 

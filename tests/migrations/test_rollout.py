@@ -216,7 +216,8 @@ def test_a_tenant_that_is_purged_before_its_turn_is_skipped_and_says_why(make_fl
     purge(fleet, fleet.tenants[1])
     with fleet.registry.connection() as conn:  # it lost its database some other way, and is not closed
         conn.execute(
-            "UPDATE placement SET state = 'purged' WHERE tenant_id = %s", [fleet.tenants[2].tenant_id]
+            "UPDATE placement SET state = 'purged', released_by = 'test' WHERE tenant_id = %s",
+            [fleet.tenants[2].tenant_id],
         )
     detail = fleet.work(rollout_id)
     assert (detail.rollout.state, detail.counts.done, detail.counts.skipped) == ("done", 1, 2)
@@ -280,7 +281,10 @@ def purge(fleet: Fleet, placed: Placement) -> None:
             "UPDATE tenant SET spec = jsonb_set(spec, '{lifecycle}', '\"closed\"') WHERE id = %s",
             [placed.tenant_id],
         )
-        conn.execute("UPDATE placement SET state = 'purged' WHERE tenant_id = %s", [placed.tenant_id])
+        conn.execute(
+            "UPDATE placement SET state = 'purged', released_by = 'test' WHERE tenant_id = %s",
+            [placed.tenant_id],
+        )
     fleet.server.drop_database(placed.database)
 
 

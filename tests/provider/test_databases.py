@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from controlplane.domain.errors import Invalid, NeedsHuman, Retryable
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Identity, Placement
 from controlplane.localcloud.fakes.databases import FakeDatabases
 from controlplane.localcloud.fakes.world import World
 from controlplane.workers.providers.ports import (
@@ -20,7 +20,6 @@ from controlplane.workers.providers.ports import (
     Credential,
     DatabaseDescription,
     Databases,
-    Identity,
 )
 from tests.harness.databases import (
     MASTER_ARN,

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from controlplane.domain.placement import Placement
-from controlplane.workers.providers.ports import Credential, Identity
+from controlplane.domain.placement import Identity, Placement
+from controlplane.workers.providers.ports import Credential
 from tests.harness.databases import (
     MASTER_PASSWORD,
     Server,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import NeedsHuman
-from controlplane.domain.placement import Placement, cluster_id_for, placement_id_for, tenant_id_for
+from controlplane.domain.placement import Identity, Placement, cluster_id_for, placement_id_for, tenant_id_for
 from controlplane.localcloud.fakes.aws import (
     LOGICAL_GROUP,
     FakeAccount,
@@ -18,7 +18,7 @@ from controlplane.localcloud.fakes.aws import (
 from controlplane.localcloud.fakes.databases import FakeDatabases
 from controlplane.localcloud.fakes.moves import FakeMoves
 from controlplane.localcloud.fakes.world import World
-from controlplane.workers.providers.ports import Credential, Home, Moves
+from controlplane.workers.providers.ports import Credential, Databases, Home, Moves
 from tests.harness.databases import (
     LOGICAL,
     NOTES,
@@ -34,6 +34,7 @@ from tests.harness.move_servers import going, make_pair
 @dataclass
 class Subject:
     moves: Moves
+    databases: Databases
     source: Home
     target: Home
     close: Callable[[], None]
@@ -45,6 +46,12 @@ class Subject:
 
     def cut(self) -> None:
         self.reported.append("cut")
+
+    def require_own_identity(self) -> None:
+        """No copy carries what a database says of itself."""
+        for home in (self.source, self.target):
+            found = self.databases.observe(home.at, home.placement)
+            assert found.identity == Identity(home.placement.id, home.placement.tenant_id)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,7 @@ def real(request: pytest.FixtureRequest, *groups: str) -> Subject:
     request.addfinalizer(pair.end)
     with pair.writing() as conn:
         conn.execute("INSERT INTO notes (body) SELECT 'note ' || n FROM generate_series(1, 100) n")
-    return Subject(pair.moves, pair.source, pair.target, pair.close)
+    return Subject(pair.moves, target.provider(), pair.source, pair.target, pair.close)
 
 
 def fake(request: pytest.FixtureRequest, *groups: str) -> Subject:
@@ -84,6 +91,7 @@ def fake(request: pytest.FixtureRequest, *groups: str) -> Subject:
         name = LOGICAL_GROUP if group == "logical" else None
         FakeAccount(world).make("cluster", placed.cluster_id, status="available", parameter_group=name)
         databases.create(at, placed, connection_limit=5)
+        databases.bind(at, placed)
         homes.append(Home(at, placed))
     source, target = homes
     app = credential_of(source.placement, source.placement.app_roles[0])
@@ -91,7 +99,7 @@ def fake(request: pytest.FixtureRequest, *groups: str) -> Subject:
     for n in range(100):
         databases.write(source.at, app, f"note {n}")
     close = lambda: databases.close_logins(source.at, source.placement)  # noqa: E731
-    return Subject(FakeMoves(world, databases), source, target, close)
+    return Subject(FakeMoves(world, databases), databases, source, target, close)
 
 
 Build = Callable[..., Subject]
@@ -109,6 +117,7 @@ def test_a_clone_needs_no_log_to_follow(build: Build, target: str) -> None:
     copied = subject.moves.clone(subject.source, subject.target, going())
     assert copied.rows == 100
     assert [table.same for table in copied.compared] == [True]
+    subject.require_own_identity()
 
 
 def test_a_move_needs_no_log_at_its_target(build: Build) -> None:
@@ -121,6 +130,7 @@ def test_a_move_needs_no_log_at_its_target(build: Build) -> None:
     )
     assert subject.reported == ["pause", "cut"]
     assert [(table.rows, table.same) for table in handed.tables] == [(100, True)]
+    subject.require_own_identity()
 
 
 def test_a_move_from_a_cluster_without_one_is_refused_at_once(build: Build) -> None:

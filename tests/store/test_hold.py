@@ -9,8 +9,9 @@ import pytest
 from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import JobKind, Lane
+from controlplane.domain.placement import Placement
 from controlplane.domain.rollout import database_lock
-from controlplane.store import hold, job
+from controlplane.store import hold, job, placement
 from controlplane.store.registry import Connection, Registry
 from tests.harness.queue import beat, claim, claimed, run_out, taken_over
 
@@ -45,7 +46,7 @@ def crowded(registry: Registry) -> Registry:
                 [tenant_id, tenant_id],
             )
             job.ensure(conn, TENANT, tenant_id, reason="x", actor="test")
-        conn.execute("INSERT INTO placement VALUES ('p-aaaaaaaaaaaa', %s, %s, 'current')", [TWO, CLUSTER])
+        placement.insert(conn, Placement("p-aaaaaaaaaaaa", TWO, CLUSTER))
         job.ensure(conn, JobKind.CLUSTER, CLUSTER, reason="x", actor="test")
         job.ensure(conn, JobKind.INTAKE, "sub_1", reason="x", actor="billing")
     return registry

@@ -8,10 +8,11 @@ from psycopg.types.json import Jsonb
 from controlplane.domain.errors import Conflict
 from controlplane.domain.hold import HoldKind
 from controlplane.domain.job import Job, JobKind, Lane
+from controlplane.domain.placement import Placement, PlacementState
 from controlplane.domain.rollout import Member, Spec, database_lock, subject_of
 from controlplane.domain.transfer import TransferKind, TransferPhase
 from controlplane.services import rollouts
-from controlplane.store import hold, job, rollout, rollout_member, transfer
+from controlplane.store import hold, job, placement, rollout, rollout_member, transfer
 from controlplane.store.registry import Connection, Registry
 from controlplane.store.rollout_member import Outcome
 from tests.harness.queue import run_out, taken_over
@@ -34,8 +35,7 @@ def started(registry: Registry) -> int:
                 " VALUES (%s, %s, 'x', 'cus', %s, now())",
                 [tenant, tenant, Jsonb({"lifecycle": "active"})],
             )
-            here = tenant.replace("t-", "p-")
-            conn.execute("INSERT INTO placement VALUES (%s, %s, %s, 'current')", [here, tenant, CLUSTER])
+            placement.insert(conn, Placement(tenant.replace("t-", "p-"), tenant, CLUSTER))
         conn.execute(
             "INSERT INTO release (number, adapter, checksum, actor) VALUES ('0002', 'sql', 'x', 'x')"
         )
@@ -188,8 +188,7 @@ def test_one_that_can_not_be_begun_keeps_no_job(
             actor="x",
         )
         if moves:
-            values = [THERE, TENANTS[1], CLUSTER]
-            conn.execute("INSERT INTO placement VALUES (%s, %s, %s, 'target')", values)
+            placement.insert(conn, Placement(THERE, TENANTS[1], CLUSTER), state=PlacementState.TARGET)
         transfer.set_target(conn, begun, THERE if moves else HERE)
         conn.execute("UPDATE transfer SET phase = %s", [phase])
         assert turn(conn, started) == ({}, TENANTS[::2])

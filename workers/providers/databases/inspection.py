@@ -16,9 +16,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Identity, Placement
 from controlplane.workers.providers.databases.sessions import MAINTENANCE_DATABASE
-from controlplane.workers.providers.ports import Identity
 
 PUBLIC = "public"  # a reserved word: no role can have this name
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from controlplane.domain.errors import ControlPlaneError, NeedsHuman, Retryable
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Identity, Placement
 from controlplane.domain.release import Release
 from controlplane.domain.status import Clients
 from controlplane.workers.providers.databases import migrations as tenant_migrations
@@ -52,7 +52,6 @@ from controlplane.workers.providers.ports import (
     Credential,
     DatabaseDescription,
     FileRun,
-    Identity,
     Rehearsed,
     Secrets,
 )

@@ -22,7 +22,6 @@ from controlplane.workers.providers.ports.databases import (
     DatabaseDescription,
     Databases,
     FileRun,
-    Identity,
     LockHeld,
     Rehearsed,
 )
@@ -98,7 +97,6 @@ __all__ = [
     "Home",
     "HostnameDescription",
     "Identities",
-    "Identity",
     "Inventory",
     "LockHeld",
     "MoveDescription",

@@ -6,26 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from controlplane.domain.placement import Placement
+from controlplane.domain.placement import Identity, Placement
 from controlplane.domain.release import Release
 from controlplane.domain.status import Clients
 from controlplane.workers.providers.ports.clusters import ClusterEndpoint
 from controlplane.workers.providers.ports.secrets import Credential
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Whose a database says that it is, by ids. `tenant`: None until it is bound to one."""
-
-    placement: str
-    tenant: str | None
-
-    def fits(self, placement: Placement) -> bool:
-        """Unbound fits any tenant, as in the data plane."""
-        return self.placement == placement.id and self.tenant in {None, placement.tenant_id}
-
-    def __str__(self) -> str:
-        return f"placement {self.placement} of {self.tenant or 'no tenant yet'}"
 
 
 @dataclass(frozen=True, slots=True)
