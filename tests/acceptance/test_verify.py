@@ -91,7 +91,7 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
     account = drift.account(harness)
     secrets, iam, s3 = (account.client(name) for name in ("secretsmanager", "iam", "s3"))
     role = sql.Identifier(placed.app_roles[0])
-    orphan, state = f"placements/{NOBODY}/app", f"tenants/{NOBODY}/terraform.tfstate"
+    orphan, state = f"placements/{NOBODY}/app", f"placements/{NOWHERE}/terraform.tfstate"
     secrets.create_secret(Name=orphan)
     iam.create_role(RoleName=NOWHERE, AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}')
     s3.put_object(Bucket=account.bucket, Key=state, Body=b"{}")
@@ -112,7 +112,7 @@ def test_what_was_planted_is_found_and_what_may_be_is_mended(
         ("PostgreSQL", "breach", f"{placed.app_roles[0]} → postgres"),
         ("Secrets Manager", "orphan", orphan),
         ("IAM", "orphan", NOWHERE),
-        ("Terraform", "orphan", NOBODY),
+        ("Terraform", "orphan", NOWHERE),
         ("Cache", "missing", customers.host("hotel")),
     }
     assert found["estimated_monthly_usd"] == 0.4

@@ -26,7 +26,7 @@ from dataplane.tenant_config import (
     issued,
     sign,
 )
-from tests.harness.access import cluster_role, tenant_secret
+from tests.harness.access import cluster_role, placement_of, tenant_secret
 
 KEY_ID, KEY = "k1", b"browser tests' key, 32 bytes long"
 MIGRATIONS = Path(__file__).parents[2] / "examples" / "notes" / "migrations"
@@ -49,11 +49,11 @@ class Tenant:
 
     @property
     def database(self) -> str:
-        return f"{self.tenant_id}-1".replace("-", "_")
+        return self.placement.replace("-", "_")
 
     @property
     def placement(self) -> str:
-        return f"{self.tenant_id}-1"
+        return placement_of(self.tenant_id)
 
     @property
     def host(self) -> str:

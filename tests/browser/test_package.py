@@ -14,7 +14,7 @@ from tests.browser.endpoints import EndpointFile
 from tests.browser.package import build_tests, require, run
 from tests.browser.tenants import CLUSTER, Platform, Tenant
 from tests.dataplane.tenants import new_tenant_id
-from tests.harness.access import app_role, cluster_role, tenant_secret
+from tests.harness.access import app_role, cluster_role, placement_of, tenant_secret
 from tests.tls import PORT, RIGHT, WRONG, TlsServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one builds the example
@@ -65,7 +65,7 @@ def test_sessions_on_real_databases(
     for number in range(20):
         tenant_id = new_tenant_id()
         arn = tenant_secret(tenant_id, CLUSTER, json.dumps({"username": f"u{number}", "password": "p"}))
-        placed = {"placement": f"{tenant_id}-1", "role": role, "secret": arn}
+        placed = {"placement": placement_of(tenant_id), "role": role, "secret": arn}
         logins.append(placed | {"username": f"u{number}"})
     aws = aws_emulator.environ() | session_of(app_role(), aws_emulator.environ())
     build_tests(package)

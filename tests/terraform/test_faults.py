@@ -206,13 +206,14 @@ def test_a_killed_workers_terraform_saves_and_its_cluster_is_untainted(fixture: 
     )
     assert worker.stdout is not None
     try:
-        with worker.stdout:
-            while (line := worker.stdout.readline()) != f"started {ClusterInventory.cluster}\n":
-                assert line, "the worker ended before it came to the cluster"
+        while (line := worker.stdout.readline()) != f"started {ClusterInventory.cluster}\n":
+            assert line, "the worker ended before it came to the cluster"
         time.sleep(5)
+        assert worker.poll() is None, "it must be killed, and not end by itself"
     finally:
         worker.kill()
         worker.wait()
+        worker.stdout.close()  # not before: a worker that can't print ends by itself
     ended = time.monotonic() + 60
     while fixture.lock_id(run):
         assert time.monotonic() < ended, "terraform outlived its worker"
