@@ -93,7 +93,7 @@ class Plan:
     tenant. `connection_limit`: connections that the database accepts from each of its app logins.
     `warm_slots`: free slots kept ready ahead of demand. `custom_domains`: how many the customer may
     bring. `retention_days`: how long data is kept after the tenant has closed. `rotation_days`: age at
-    which the database login gets a new password; 0 for never by themselves. `limits`: numbers for the
+    which the database login gets a new password; 0 for never by itself. `limits`: numbers for the
     application's own use, passed through. `dunning_grace_days`: how long a customer whose payment is
     past due is served. `purge_without_approval`: data goes at the end of its retention without two
     persons' word. `copy_days`: how long the copy that a purge makes first is kept. `family`: the product

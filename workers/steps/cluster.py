@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 
 from controlplane.domain.errors import NeedsHuman, Pending
@@ -56,16 +57,7 @@ def _require_quota(work: ClusterWork) -> None:
 )
 def apply_placements_stack(work: ClusterWork) -> None:
     """All that are known by now, in one run: what is asked for meanwhile comes with the next."""
-    row, released = with_release(work, work.row), work.on.released
-    _note_releases(work)
-    apply_stack(
-        work,
-        "placements",
-        placements_variables(work.ctx.platform, row, work.on.placements),
-        row,
-        approved=placement_addresses(released),
-        recorded=lambda conn: placement.purged(conn, released),
-    )
+    _run_placements(work, apply_stack, work.on.placements)
 
 
 @cluster_step(
@@ -74,25 +66,26 @@ def apply_placements_stack(work: ClusterWork) -> None:
     again="an empty workspace is success",
 )
 def destroy_placements_stack(work: ClusterWork) -> None:
-    row, released = with_release(work, work.row), work.on.released
     if work.on.placements:
-        raise NeedsHuman(f"{row.id} is a tenant's home", runbook="cluster-in-use")
-    _note_releases(work)
-    destroy_stack(
+        raise NeedsHuman(f"{work.row.id} is a tenant's home", runbook="cluster-in-use")
+    _run_placements(work, destroy_stack, work.on.released)
+
+
+def _run_placements(work: ClusterWork, run: Callable[..., None], placements: Collection[str]) -> None:
+    """`run` on the second stack with these placements. What was released may go, and the log says by whose
+    word (I6, I11); once it has gone it is purged."""
+    row, released = with_release(work, work.row), work.on.released
+    with work.recording() as conn:
+        for placement_id, by in released.items():
+            work.note(conn, kind="approved", action="delete", message=f"placement {placement_id}: {by}")
+    run(
         work,
         "placements",
-        placements_variables(work.ctx.platform, row, released),
+        placements_variables(work.ctx.platform, row, placements),
         row,
         approved=placement_addresses(released),
         recorded=lambda conn: placement.purged(conn, released),
     )
-
-
-def _note_releases(work: ClusterWork) -> None:
-    """By whose word this step deletes (I6, I11)."""
-    with work.recording() as conn:
-        for placement_id, by in work.on.released.items():
-            work.note(conn, kind="approved", action="delete", message=f"placement {placement_id}: {by}")
 
 
 @cluster_step(
